@@ -1,0 +1,1 @@
+"""What the device executes: command lists, and later whole decode programs."""

@@ -1,0 +1,1 @@
+"""The masters on the memory bus and the slave that the host talks to."""

@@ -1,0 +1,1 @@
+"""The matrix-vector engine: weight stream in, rounded results out."""

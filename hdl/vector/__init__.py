@@ -1,0 +1,1 @@
+"""What stays on the device between commands: vector slots and the result buffer."""

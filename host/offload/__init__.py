@@ -1,0 +1,1 @@
+"""Hugging Face models whose decode steps run on the device."""

@@ -1,0 +1,1 @@
+"""Devices to run on without hardware, and the memory that they run on."""

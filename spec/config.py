@@ -1,0 +1,107 @@
+"""Configurations: what a build of the co-processor is made of."""
+
+from dataclasses import dataclass, fields, replace
+
+from .errors import ConfigError
+from .formats import LANE_BYTES
+from .numerics import ACCUMULATOR_BLOCKS
+
+BUS_WIDTHS = (128, 256, 512)
+RIGHT_HAND_SIDES = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters of a build.
+
+    Parameters
+    ----------
+    name : str
+        Name for reports; not part of the hardware.
+    bus_width : int
+        Bits of the memory bus: 128, 256 or 512. There is one lane per 128 bits.
+    right_hand_sides : int
+        Vectors that share one pass over the weights: 1, 2 or 4.
+    vector_blocks : int
+        Blocks of 32 elements that a vector slot holds; the longest matrix row. A power of two, 64 to 4096.
+    result_entries : int
+        Float32 results that can be kept on the device for the next command. A power of two, 64 to 65536.
+    read_fifo_beats : int
+        Beats that may be on their way from memory. A power of two, at least twice `burst_beats`. A latency of
+        ``read_fifo_beats - burst_beats`` cycles is covered.
+    burst_beats : int
+        Longest read burst in beats: a power of two, 16 to 64, so that a burst never exceeds 4 KiB.
+    address_width : int
+        Bits of an address that the device drives; 32 to 64.
+    """
+
+    name: str
+    bus_width: int
+    right_hand_sides: int = 1
+    vector_blocks: int = 512
+    result_entries: int = 8192
+    read_fifo_beats: int = 512
+    burst_beats: int = 64
+    address_width: int = 40
+
+    def __post_init__(self) -> None:
+        if self.bus_width not in BUS_WIDTHS:
+            raise ConfigError(f"bus_width must be one of {BUS_WIDTHS}, not {self.bus_width}")
+        if self.right_hand_sides not in RIGHT_HAND_SIDES:
+            raise ConfigError(f"right_hand_sides must be one of {RIGHT_HAND_SIDES}, not {self.right_hand_sides}")
+        _check_power(self, "vector_blocks", 64, ACCUMULATOR_BLOCKS)
+        _check_power(self, "result_entries", 64, 65536)
+        _check_power(self, "burst_beats", 16, 64)
+        _check_power(self, "read_fifo_beats", 2 * self.burst_beats, 4096)
+        if not 32 <= self.address_width <= 64:
+            raise ConfigError(f"address_width must be between 32 and 64, not {self.address_width}")
+
+    @property
+    def lanes(self) -> int:
+        """Lanes: one per 128 bits of bus."""
+        return self.bus_width // (8 * LANE_BYTES)
+
+    @property
+    def bus_bytes(self) -> int:
+        """Bytes of a bus beat."""
+        return self.bus_width // 8
+
+
+def _check_power(config: Config, field: str, low: int, high: int) -> None:
+    value = getattr(config, field)
+    if not low <= value <= high or value & (value - 1):
+        raise ConfigError(f"{field} must be a power of two from {low} to {high}, not {value}")
+
+
+CONFIGS: dict[str, Config] = {
+    c.name: c
+    for c in (
+        Config("tiny", 128, vector_blocks=128, result_entries=2048),
+        Config("base", 128),
+        Config("wide", 512, right_hand_sides=4, vector_blocks=1024, result_entries=16384),
+    )
+}
+
+
+def parse_config(text: str) -> Config:
+    """Read a configuration as the command line takes it: a name, then changes, as in ``base,bus_width=256``.
+
+    Raises
+    ------
+    ConfigError
+        If the name or a field is unknown, or a value is out of range.
+    """
+    name, *changes = text.split(",")
+    if name not in CONFIGS:
+        raise ConfigError(f"unknown configuration {name!r}: choose one of {', '.join(CONFIGS)}")
+    known = {f.name for f in fields(Config)} - {"name"}
+    values: dict[str, int] = {}
+    for change in changes:
+        field, _, value = change.partition("=")
+        if field not in known:
+            raise ConfigError(f"unknown field {field!r} in configuration {text!r}: choose from {', '.join(sorted(known))}")
+        try:
+            values[field] = int(value)
+        except ValueError:
+            raise ConfigError(f"{field} must be a whole number, not {value!r}") from None
+    return replace(CONFIGS[name], name=text, **values) if values else CONFIGS[name]

@@ -1,0 +1,77 @@
+"""Errors: the codes that the device reports, and the exceptions that reach a user."""
+
+from enum import IntEnum
+
+
+class ErrorCode(IntEnum):
+    """Value of the ``ERROR_CODE`` register after a run."""
+
+    NONE = 0
+    #: The opcode is not one of this instruction set.
+    BAD_OPCODE = 1
+    #: A reserved bit is set, the format is not one of this build, or a slot does not exist.
+    BAD_FIELD = 2
+    #: A length, an offset or an address exceeds the limits of this build, or is zero where it must not be.
+    OUT_OF_RANGE = 3
+    #: An address is not a multiple of 64.
+    MISALIGNED = 4
+    #: The memory answered a read with an error response.
+    READ_ERROR = 5
+    #: The memory answered a write with an error response.
+    WRITE_ERROR = 6
+    #: No progress on any bus for as long as ``WATCHDOG_CYCLES`` says.
+    WATCHDOG = 7
+
+
+#: What a user can do about each code.
+ADVICE: dict[ErrorCode, str] = {
+    ErrorCode.NONE: "nothing is wrong",
+    ErrorCode.BAD_OPCODE: "the command queue is damaged or was made for another instruction set: import the model again",
+    ErrorCode.BAD_FIELD: "the command was made for another build: import the model again for this device",
+    ErrorCode.OUT_OF_RANGE: "the command exceeds this build's limits: use a larger configuration",
+    ErrorCode.MISALIGNED: "addresses in commands must be multiples of 64",
+    ErrorCode.READ_ERROR: "the memory refused a read: check that the address lies within the device's memory",
+    ErrorCode.WRITE_ERROR: "the memory refused a write: check that the address lies within the device's memory",
+    ErrorCode.WATCHDOG: "the memory stopped answering: check its clock and reset, then start again",
+}
+
+
+class TailraceError(Exception):
+    """Base of all errors that a user can cause or meet. ``str()`` is one message that says what to do."""
+
+    #: Exit code of the command line.
+    exit_code = 1
+
+
+class ConfigError(TailraceError, ValueError):
+    """A configuration is not one that can be built."""
+
+
+class ModelError(TailraceError):
+    """A model file is missing, damaged, or of a kind that can't run here."""
+
+
+class LimitError(ModelError):
+    """A model, a prompt or a context does not fit the device."""
+
+
+class DeviceError(TailraceError):
+    """The device stopped a program.
+
+    Parameters
+    ----------
+    code : ErrorCode
+    command : int
+        Index in the queue of the command that failed.
+    address : int
+        Address of the failing bus transfer, for bus errors; 0 otherwise.
+    """
+
+    def __init__(self, code: ErrorCode, command: int, address: int) -> None:
+        self.code, self.command, self.address = ErrorCode(code), command, address
+        place = f" at address {address:#x}" if self.code in (ErrorCode.READ_ERROR, ErrorCode.WRITE_ERROR) else ""
+        super().__init__(f"the device stopped at command {command} with {self.code.name}{place}: {ADVICE[self.code]}")
+
+
+class DeviceTimeout(TailraceError):
+    """The device did not finish in time."""

@@ -1,0 +1,1 @@
+"""The golden model: an instruction-set simulator in numpy, and the definition of correct."""
