@@ -27,6 +27,8 @@ COMMAND_WORDS = COMMAND_BYTES // 4
 MAX_COMMANDS = (1 << 16) - 1
 #: Rows of a matrix, and floats of a store.
 MAX_ROWS = (1 << 24) - 1
+#: Blocks in one lane's stream of a matrix: ``ceil(rows / LANES) * blocks``.
+MAX_STREAM_BLOCKS = (1 << 30) - 1
 #: Largest distance between the elements that QUANTISE reads.
 MAX_STRIDE = 4
 
@@ -75,7 +77,7 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         _OFFSET,
         _SOURCE,
         _DESTINATION,
-        Field("rows", 6, 0, 32, "rows of the matrix, 1 to MAX_ROWS"),
+        Field("rows", 6, 0, 32, "rows of the matrix, 1 to MAX_ROWS; ceil(rows / LANES) * blocks is below 2**30"),
         _BLOCKS,
     ),
     Opcode.QUANTISE: (
@@ -190,6 +192,8 @@ def _out_of_range(opcode: Opcode, fields: Mapping[str, int], config: Config) -> 
     if not 1 <= fields.get("stride", 1) <= MAX_STRIDE:
         return True
     if opcode is Opcode.GEMV:
+        if -(-fields["rows"] // config.lanes) * fields["blocks"] > MAX_STREAM_BLOCKS:
+            return True
         entries = fields["offset"] + fields["rows"] * fields["slots"] if fields["keep"] else 0
     elif opcode is Opcode.QUANTISE:
         entries = fields["offset"] + fields["blocks"] * BLOCK * fields["stride"]

@@ -12,12 +12,16 @@ ADDRESS_BITS = 12
 
 @dataclass(frozen=True)
 class Register:
-    """A register. `access` is ``rw``, ``ro``, or ``special`` where the text says what reading and writing do."""
+    """A register. `access` is ``rw``, ``ro``, or ``special`` where the text says what reading and writing do.
+
+    `reset` is the value of a writable register after reset.
+    """
 
     name: str
     offset: int
     access: str
     doc: str
+    reset: int = 0
 
 
 #: Bits of ``AP_CTRL``.
@@ -37,7 +41,14 @@ CONTROL: tuple[Register, ...] = (
     Register("QUEUE_ADDRESS_LO", 0x10, "rw", "address of the first command, a multiple of 64, lower half"),
     Register("QUEUE_ADDRESS_HI", 0x14, "rw", "upper half"),
     Register("QUEUE_LENGTH", 0x1C, "rw", "number of commands to run, 0 to MAX_COMMANDS"),
-    Register("WATCHDOG_CYCLES", 0x24, "rw", "cycles without progress on any bus after which a run is stopped; 0: never"),
+    Register(
+        "WATCHDOG_CYCLES",
+        0x24,
+        "rw",
+        "cycles without a transfer on the memory bus after which a run is stopped; 0: never. QUANTISE works for up to"
+        " 2 * RESULT_ENTRIES cycles without one.",
+        reset=1 << 20,
+    ),
 )
 
 IDENTIFICATION: tuple[Register, ...] = (
