@@ -55,6 +55,10 @@ class LimitError(ModelError):
     """A model, a prompt or a context does not fit the device."""
 
 
+class ToolError(TailraceError):
+    """A tool or package that is needed is missing, too old, or failed."""
+
+
 class DeviceError(TailraceError):
     """The device stopped a program.
 
