@@ -1,0 +1,100 @@
+"""The result router: where the results of a product go."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+from tailrace.spec.config import Config
+
+from .result_buffer import RESULT_BITS, ResultWrite
+
+#: Bits of a number of results: MAX_ROWS rows of up to 4 slots.
+ENTRIES_BITS = 27
+
+
+def route_command_layout(config: Config) -> data.StructLayout:
+    """Send the next `entries` results (at least 1) to the result buffer from entry `offset` on if `keep`, else to memory."""
+    return data.StructLayout({"keep": 1, "offset": range(config.result_entries), "entries": ENTRIES_BITS})
+
+
+class ResultRouter(wiring.Component):
+    """Pass results on to the write master or write them to the result buffer.
+
+    Commands wait in a queue, so that the next product can be started before the last results of the one before it have
+    come. Each command takes its own number of results; the next result belongs to the next command.
+
+    Throughput: one result per cycle, also across commands. Latency: none from `i` to `o`; 1 cycle from `i` to `write`;
+    2 cycles from a command to the first result that it lets in.
+
+    Parameters
+    ----------
+    config : Config
+    depth : int
+        Commands that can wait, at least 2. One more is at work.
+
+    Attributes
+    ----------
+    command : In(stream.Signature(route_command_layout(config)))
+    i : In(stream.Signature(32))
+        Results.
+    o : Out(stream.Signature(32))
+        Results for memory.
+    write : Out(ResultWrite)
+        Results for the result buffer.
+    idle : Out(1)
+        No command is offered, waiting or at work, and the result buffer holds what was sent to it.
+
+    Raises
+    ------
+    ValueError
+        If `depth` is less than 2.
+    """
+
+    def __init__(self, config: Config, depth: int = 4) -> None:
+        if depth < 2:
+            raise ValueError(f"depth must be at least 2, not {depth}")
+        self._config = config
+        self._depth = depth
+        super().__init__(
+            {
+                "command": In(stream.Signature(route_command_layout(config))),
+                "i": In(stream.Signature(RESULT_BITS)),
+                "o": Out(stream.Signature(RESULT_BITS)),
+                "write": Out(ResultWrite(config)),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        layout = route_command_layout(self._config)
+        m.submodules.queue = queue = SyncFIFOBuffered(width=layout.size, depth=self._depth)
+        m.d.comb += [
+            queue.w_data.eq(self.command.payload.as_value()),
+            queue.w_en.eq(self.command.valid),
+            self.command.ready.eq(queue.w_rdy),
+        ]
+
+        head = layout(queue.r_data)
+        count = Signal(ENTRIES_BITS)
+        transfer = Signal()
+        m.d.comb += [
+            self.o.valid.eq(self.i.valid & queue.r_rdy & ~head.keep),
+            self.o.payload.eq(self.i.payload),
+            self.i.ready.eq(queue.r_rdy & (head.keep | self.o.ready)),
+            transfer.eq(self.i.valid & self.i.ready),
+        ]
+        with m.If(transfer):
+            m.d.sync += count.eq(count + 1)
+            with m.If(count == head.entries - 1):
+                m.d.sync += count.eq(0)
+                m.d.comb += queue.r_en.eq(1)
+
+        m.d.sync += self.write.enable.eq(transfer & head.keep)
+        with m.If(transfer):
+            m.d.sync += [
+                self.write.address.eq(head.offset + count),
+                self.write.data.eq(self.i.payload),
+            ]
+        m.d.comb += self.idle.eq(~(self.command.valid | (queue.level != 0) | self.write.enable))
+        return m
