@@ -1,0 +1,315 @@
+"""The driver: a device that multiplies matrices with vectors, whatever it is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailrace.firmware.linear import MatrixOperand, products
+from tailrace.spec.errors import DeviceError, DeviceTimeout, ErrorCode, LimitError, ModelError, TailraceError
+from tailrace.spec.formats import BLOCK, Format
+from tailrace.spec.isa import COMMAND_BYTES, MAX_STREAM_BLOCKS
+from tailrace.spec.numerics import quantise
+from tailrace.spec.registers import AP_IDLE, AP_START, offset
+from tailrace.spec.transport import Transport
+from tailrace.spec.vector import pack_vector, vector_bytes
+
+from .counters import Counters, read_counters
+from .geometry import Geometry
+from .layout import Bytes, blocks_of_stream, stream_of_blocks
+from .memory import Allocator, align
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix in the device's memory, as `Device.upload` returns it.
+
+    Attributes
+    ----------
+    name : str
+    format : Format
+    rows, columns : int
+    address : int
+        Where its stream starts.
+    stream_bytes : int
+        Bytes of its stream, padding included.
+    """
+
+    name: str
+    format: Format
+    rows: int
+    columns: int
+    address: int
+    stream_bytes: int
+
+    @property
+    def blocks(self) -> int:
+        """Blocks in a row."""
+        return self.columns // BLOCK
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes that the matrix has in the GGUF file."""
+        return self.rows * self.blocks * self.format.block_bytes
+
+    @property
+    def operand(self) -> MatrixOperand:
+        """The matrix as commands name it."""
+        return MatrixOperand(self.address, self.format.number, self.rows, self.blocks)
+
+
+class Device:
+    """A device, opened. Its geometry comes from its registers, so one driver serves every build.
+
+    Parameters
+    ----------
+    transport : Transport
+        Closed together with the device.
+    timeout : float
+        Seconds without progress after which a run is given up.
+    watchdog_cycles : int or None
+        Cycles without a transfer on the memory bus after which the device stops itself; 0: never; None: as the device is.
+
+    Attributes
+    ----------
+    geometry : Geometry
+    counters : Counters
+        Sums over all runs so far.
+    results_digest : None or object with ``update(bytes)``
+        If set (a `hashlib` object), fed with every result vector in order: equal digests of two devices mean equal bits.
+
+    Raises
+    ------
+    TailraceError
+        If it is not a Tailrace device, or one for another instruction set.
+    """
+
+    def __init__(self, transport: Transport, *, timeout: float = 60.0, watchdog_cycles: int | None = None) -> None:
+        self.transport = transport
+        self.geometry = Geometry.of_device(transport)
+        self.timeout = timeout
+        self.counters = Counters()
+        self.results_digest = None
+        self._memory = Allocator(min(transport.memory_size, 1 << self.geometry.address_width))
+        for name in ("GIE", "IER"):
+            transport.write_register(offset(name), 1)
+        if watchdog_cycles is not None:
+            transport.write_register(offset("WATCHDOG_CYCLES"), watchdog_cycles)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the device. Closing twice is harmless."""
+        self.transport.close()
+
+    @property
+    def free_memory(self) -> int:
+        """Bytes of device memory that no matrix uses."""
+        return self._memory.free
+
+    def upload(self, name: str, fmt: Format, blocks: Bytes) -> Matrix:
+        """Lay a matrix out for this device and write it to its memory.
+
+        Parameters
+        ----------
+        name : str
+            For messages.
+        fmt : Format
+        blocks : ndarray of uint8, shape (rows, blocks_per_row * fmt.block_bytes)
+            The matrix as a GGUF file holds it.
+
+        Raises
+        ------
+        ModelError
+            If the device does not read this format.
+        LimitError
+            If a row is too long, there are too many rows, or the memory is full.
+        """
+        rows, columns = blocks.shape[0], blocks.shape[1] // fmt.block_bytes * BLOCK
+        if reason := refusal(self.geometry, fmt, rows, columns):
+            raise (ModelError if not self.geometry.reads(fmt.number) else LimitError)(f"{name}: {reason}")
+        stream = stream_of_blocks(fmt, blocks, self.geometry.lanes)
+        address = self._memory.allocate(stream.size, name)
+        self.transport.write(address, stream.data)
+        return Matrix(name, fmt, rows, columns, address, stream.size)
+
+    def download(self, matrix: Matrix) -> Bytes:
+        """Read a matrix back.
+
+        Returns
+        -------
+        ndarray of uint8, shape (rows, blocks_per_row * block_bytes)
+            The bytes that were uploaded.
+        """
+        stream = np.frombuffer(self.transport.read(matrix.address, matrix.stream_bytes), dtype=np.uint8)
+        return blocks_of_stream(matrix.format, stream, matrix.rows, matrix.blocks, self.geometry.lanes)
+
+    def multiply(self, matrix: Matrix, x: Floats) -> Floats:
+        """Multiply a matrix with vectors: ``x @ matrix.T``.
+
+        Parameters
+        ----------
+        matrix : Matrix
+        x : ndarray of float32, shape (n, columns)
+            Any number of vectors; as many as the device has right-hand sides share a pass over the weights.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, rows)
+
+        Raises
+        ------
+        TailraceError
+            If an activation is not finite.
+        LimitError
+            If vectors and results do not fit the memory that is left.
+        DeviceError, DeviceTimeout
+            If the device stopped or stopped answering. The next call works.
+        """
+        return self.multiply_all([matrix], x)[0]
+
+    def multiply_all(self, matrices: Sequence[Matrix], x: Floats) -> list[Floats]:
+        """Multiply several matrices with the same vectors, with one doorbell where the memory allows it; see `multiply`."""
+        columns = matrices[0].columns
+        if x.ndim != 2 or any(m.columns != columns for m in matrices) or x.shape[1] != columns:
+            shapes = ", ".join(f"{m.name} {m.rows} x {m.columns}" for m in matrices)
+            raise ValueError(f"vectors of shape {x.shape} do not fit {shapes}")
+        finite = np.isfinite(x)
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            raise TailraceError(
+                f"the input of {matrices[0].name} is not finite (vector {row}, element {column} is {x[row, column]}):"
+                " the device has no infinities and NaNs. Check the model's weights, or its prompt."
+            )
+        results = [np.empty((len(x), m.rows), dtype=np.float32) for m in matrices]
+        first = 0
+        while first < len(x):
+            count = self._vectors_that_fit(matrices, len(x) - first)
+            for result, part in zip(results, self._run_products(matrices, x[first : first + count]), strict=True):
+                result[first : first + count] = part
+            first += count
+        return results
+
+    def run(self, commands: Sequence[bytes], queue: int, weight_bytes: int = 0) -> Counters:
+        """Run a command list and wait until it is done.
+
+        Parameters
+        ----------
+        commands : sequence of bytes
+        queue : int
+            Address to write them to, a multiple of 64.
+        weight_bytes : int
+            Bytes of the model that the commands use, for the counters.
+
+        Returns
+        -------
+        Counters
+            Those of this run, also added to `counters`.
+
+        Raises
+        ------
+        DeviceError, DeviceTimeout
+        """
+        transport = self.transport
+        if not transport.read_register(offset("AP_CTRL")) & AP_IDLE:
+            # An earlier run was given up or interrupted; its end must not be taken for the end of this one.
+            self._wait()
+        self._acknowledge()
+        transport.write(queue, b"".join(commands))
+        transport.write_register(offset("QUEUE_ADDRESS_LO"), queue & 0xFFFF_FFFF)
+        transport.write_register(offset("QUEUE_ADDRESS_HI"), queue >> 32)
+        transport.write_register(offset("QUEUE_LENGTH"), len(commands))
+        transport.write_register(offset("AP_CTRL"), AP_START)
+        self._wait()
+        self._acknowledge()
+        counters = read_counters(transport, weight_bytes)
+        self.counters += counters
+        code = transport.read_register(offset("ERROR_CODE"))
+        if code:
+            address = transport.read_register(offset("ERROR_ADDRESS_HI")) << 32 | transport.read_register(offset("ERROR_ADDRESS_LO"))
+            raise DeviceError(ErrorCode(code), transport.read_register(offset("ERROR_COMMAND")), address)
+        return counters
+
+    def _wait(self) -> None:
+        try:
+            self.transport.wait(self.timeout)
+        except DeviceTimeout as error:
+            raise DeviceTimeout(
+                f"{self.transport.name} did not finish within {self.timeout:g} seconds without progress: {error}."
+                " Check its clock and reset, or allow more time."
+            ) from error
+
+    def _acknowledge(self) -> None:
+        """Clear done, and the interrupt if it is pending (writing toggles it)."""
+        self.transport.read_register(offset("AP_CTRL"))
+        pending = self.transport.read_register(offset("ISR"))
+        if pending:
+            self.transport.write_register(offset("ISR"), pending)
+
+    def _vectors_that_fit(self, matrices: Sequence[Matrix], wanted: int) -> int:
+        """How many of `wanted` vectors one run can take: all, or a multiple of the right-hand sides."""
+        slots = self.geometry.right_hand_sides
+        group = workspace_bytes(matrices, slots)
+        groups = min(self.free_memory // group, self.geometry.max_commands // (slots + len(matrices)))
+        if groups == 0 and workspace_bytes(matrices, min(wanted, slots)) > self.free_memory:
+            needed = workspace_bytes(matrices, min(wanted, slots))
+            raise LimitError(
+                f"{matrices[0].name}: commands, vectors and results need {needed} bytes of device memory, but only"
+                f" {self.free_memory} of {self._memory.end} are free: use a device with more memory or a smaller model"
+            )
+        return min(wanted, max(groups, 1) * slots)
+
+    def _run_products(self, matrices: Sequence[Matrix], x: Floats) -> list[Floats]:
+        slots, blocks = self.geometry.right_hand_sides, matrices[0].blocks
+        groups = [range(first, min(first + slots, len(x))) for first in range(0, len(x), slots)]
+        scratch = Allocator(self.free_memory, self._memory.top)
+        queue = scratch.allocate((len(x) + len(groups) * len(matrices)) * COMMAND_BYTES, "the command queue")
+        size = vector_bytes(blocks)
+        vectors = scratch.allocate(size * len(x), "the vectors")
+        places = [[scratch.allocate(4 * m.rows * len(g), f"the result of {m.name}") for m in matrices] for g in groups]
+
+        commands: list[bytes] = []
+        for group, destinations in zip(groups, places, strict=True):
+            commands += products([vectors + size * v for v in group], [m.operand for m in matrices], destinations)
+        self.transport.write(vectors, b"".join(pack_vector(*quantise(row)) for row in x))
+        self.run(commands, queue, len(groups) * sum(m.weight_bytes for m in matrices))
+
+        results = [np.empty((len(x), m.rows), dtype=np.float32) for m in matrices]
+        for group, destinations in zip(groups, places, strict=True):
+            for matrix, result, address in zip(matrices, results, destinations, strict=True):
+                raw = self.transport.read(address, 4 * matrix.rows * len(group))
+                if self.results_digest is not None:
+                    self.results_digest.update(raw)
+                result[group.start : group.stop] = np.frombuffer(raw, dtype="<f4").reshape(matrix.rows, len(group)).T
+        return results
+
+
+def workspace_bytes(matrices: Sequence[Matrix], vectors: int) -> int:
+    """Device memory for commands, vectors and results of one pass over `matrices` with `vectors` vectors."""
+    commands = align((vectors + len(matrices)) * COMMAND_BYTES)
+    inputs = align(vectors * vector_bytes(matrices[0].blocks))
+    return commands + inputs + sum(align(4 * m.rows * vectors) for m in matrices)
+
+
+def refusal(geometry: Geometry, fmt: Format, rows: int, columns: int) -> str | None:
+    """Why a build can't run a matrix, with what to do; None if it can."""
+    if not geometry.reads(fmt.number):
+        return f"this device does not read {fmt.name}: it reads {', '.join(f.name for f in geometry.readable)}"
+    if columns > geometry.max_blocks * BLOCK:
+        return (
+            f"its rows have {columns} elements, and this device takes at most {geometry.max_blocks * BLOCK}:"
+            f" use a configuration with vector_blocks of at least {1 << (columns // BLOCK - 1).bit_length()}"
+        )
+    limit = min(geometry.max_rows, MAX_STREAM_BLOCKS // (columns // BLOCK) * geometry.lanes)
+    if rows > limit:
+        return f"it has {rows} rows of {columns} elements, and this device takes at most {limit} of them: split it"
+    return None

@@ -1,0 +1,46 @@
+"""Device memory: what is in it for good from the bottom up, and what one run needs above that."""
+
+from tailrace.spec.errors import LimitError
+from tailrace.spec.vector import ALIGNMENT
+
+
+def align(size: int) -> int:
+    """The next multiple of 64, which all addresses of the device must be."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+class Allocator:
+    """Hands out device memory in order.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of memory, from `start` on.
+    start : int
+        First address, a multiple of 64.
+    """
+
+    def __init__(self, size: int, start: int = 0) -> None:
+        self.end = start + size
+        self.top = start
+
+    @property
+    def free(self) -> int:
+        """Bytes that are left."""
+        return max(self.end - self.top, 0)
+
+    def allocate(self, size: int, purpose: str) -> int:
+        """Address of `size` fresh bytes, a multiple of 64.
+
+        Raises
+        ------
+        LimitError
+            If they do not fit.
+        """
+        if align(size) > self.free:
+            raise LimitError(
+                f"{purpose} needs {size} bytes of device memory, but only {self.free} of {self.end} are free:"
+                " use a device with more memory or a smaller model"
+            )
+        address, self.top = self.top, self.top + align(size)
+        return address
