@@ -1,0 +1,80 @@
+"""The AXI4-Lite slave: five channels in, single-cycle register accesses out."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class AxiLite(wiring.Signature):
+    """AXI4-Lite with 32-bit data, seen from the master (ARM IHI 0022, part B)."""
+
+    def __init__(self, address_width: int) -> None:
+        super().__init__(
+            {
+                "aw": Out(stream.Signature(data.StructLayout({"address": address_width}))),
+                "w": Out(stream.Signature(data.StructLayout({"data": 32, "strobe": 4}))),
+                "b": In(stream.Signature(data.StructLayout({"response": 2}))),
+                "ar": Out(stream.Signature(data.StructLayout({"address": address_width}))),
+                "r": In(stream.Signature(data.StructLayout({"data": 32, "response": 2}))),
+            }
+        )
+
+
+class LiteSlave(wiring.Component):
+    """Turn AXI4-Lite transfers into register accesses.
+
+    A write is taken when address and data are both there, and acts in that cycle; its response follows a cycle later. A
+    read acts in the cycle in which its address is taken; its data follows a cycle later. One transfer of each kind every
+    cycle. All transfers are answered OKAY, as register maps made by high-level synthesis do.
+
+    Attributes
+    ----------
+    axi : AxiLite, in
+    write, write_offset, write_data, write_strobe : out
+        In a cycle in which `write` is 1, the bytes of `write_data` whose strobe is 1 go to the register at `write_offset`.
+    read, read_offset : out
+        In a cycle in which `read` is 1, the register at `read_offset` is read; `read_data` must hold it in the same cycle.
+    read_data : in
+    """
+
+    def __init__(self, address_width: int) -> None:
+        super().__init__(
+            {
+                "axi": In(AxiLite(address_width)),
+                "write": Out(1),
+                "write_offset": Out(address_width),
+                "write_data": Out(32),
+                "write_strobe": Out(4),
+                "read": Out(1),
+                "read_offset": Out(address_width),
+                "read_data": In(32),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        axi = self.axi
+        m.d.comb += [
+            self.write.eq(axi.aw.valid & axi.w.valid & (~axi.b.valid | axi.b.ready)),
+            axi.aw.ready.eq(self.write),
+            axi.w.ready.eq(self.write),
+            self.write_offset.eq(axi.aw.payload.address),
+            self.write_data.eq(axi.w.payload.data),
+            self.write_strobe.eq(axi.w.payload.strobe),
+            self.read.eq(axi.ar.valid & (~axi.r.valid | axi.r.ready)),
+            axi.ar.ready.eq(self.read),
+            self.read_offset.eq(axi.ar.payload.address),
+        ]
+        b_valid, r_valid, r_data = Signal(), Signal(), Signal(32)
+        m.d.comb += [axi.b.valid.eq(b_valid), axi.r.valid.eq(r_valid), axi.r.payload.data.eq(r_data)]
+        with m.If(axi.b.ready):
+            m.d.sync += b_valid.eq(0)
+        with m.If(self.write):
+            m.d.sync += b_valid.eq(1)
+        with m.If(axi.r.ready):
+            m.d.sync += r_valid.eq(0)
+        with m.If(self.read):
+            m.d.sync += [r_valid.eq(1), r_data.eq(self.read_data)]
+        return m

@@ -1,0 +1,103 @@
+"""Reads the command queue ahead of its use."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from tailrace.spec.config import Config
+from tailrace.spec.isa import COMMAND_BYTES
+
+from ..axi.signature import ReadKind, read_request_layout
+from ..fifo import StreamFifo
+
+#: Commands asked for ahead of their use. Each is a read of its own, so that a bus error names its command.
+AHEAD = 4
+
+
+class CommandFetch(wiring.Component):
+    """Fetch the commands of a queue in order, up to `AHEAD` commands ahead of the sequencer.
+
+    Room for a command's beats is kept before they are asked for, so command beats never block the read stream that they
+    share with vectors and weights.
+
+    Parameters
+    ----------
+    config : Config
+
+    Attributes
+    ----------
+    start : in
+        1 for one cycle: begin with the command at `address`; `length` commands in all.
+    address, length : in
+    request : stream of read requests, out
+    i : stream of bus beats, in
+        The beats of the requests, in order.
+    o : stream of {command: 512 bits, index: 16 bits}, out
+        Whole commands; the first one ``COMMAND_BYTES / bus bytes + 1`` cycles after its last beat at the earliest.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "address": In(config.address_width),
+                "length": In(16),
+                "request": Out(stream.Signature(read_request_layout(config.address_width))),
+                "i": In(stream.Signature(config.bus_width)),
+                "o": Out(stream.Signature(fetched_layout())),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        beats = COMMAND_BYTES // config.bus_bytes
+
+        address, asked = Signal(config.address_width), Signal(16)
+        remaining = Signal(16)
+        room = Signal(range(AHEAD + 1), init=AHEAD)
+        taken = Signal()
+        m.d.comb += [
+            self.request.valid.eq((remaining != 0) & (room != 0)),
+            self.request.payload.address.eq(address),
+            self.request.payload.beats.eq(beats),
+            self.request.payload.kind.eq(ReadKind.COMMAND),
+            self.request.payload.command.eq(asked),
+        ]
+        issued = self.request.valid & self.request.ready
+        with m.If(self.start):
+            m.d.sync += [address.eq(self.address), remaining.eq(self.length), asked.eq(0)]
+        with m.Elif(issued):
+            m.d.sync += [address.eq(address + COMMAND_BYTES), remaining.eq(remaining - 1), asked.eq(asked + 1)]
+        m.d.sync += room.eq(room - issued + taken)
+
+        m.submodules.fifo = fifo = StreamFifo(config.bus_width, AHEAD * beats)
+        wiring.connect(m, wiring.flipped(self.i), fifo.i)
+
+        command, full, index = Signal(8 * COMMAND_BYTES), Signal(), Signal(16)
+        position = Signal(range(max(beats, 2)))
+        m.d.comb += [
+            self.o.valid.eq(full),
+            self.o.payload.command.eq(command),
+            self.o.payload.index.eq(index),
+            taken.eq(full & self.o.ready),
+            fifo.o.ready.eq(~full | self.o.ready),
+        ]
+        with m.If(taken):
+            m.d.sync += [full.eq(0), index.eq(index + 1)]
+        with m.If(fifo.o.valid & fifo.o.ready):
+            m.d.sync += [
+                command.eq((fifo.o.payload << (8 * COMMAND_BYTES - config.bus_width)) | (command >> config.bus_width)),
+                full.eq(position == beats - 1),
+                position.eq(Mux(position == beats - 1, 0, position + 1)),
+            ]
+        with m.If(self.start):
+            m.d.sync += index.eq(0)
+        return m
+
+
+def fetched_layout() -> data.StructLayout:
+    """A command and its index in the queue."""
+    return data.StructLayout({"command": 8 * COMMAND_BYTES, "index": 16})

@@ -1,0 +1,141 @@
+"""The registers behind ``s_axi_control``."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from tailrace.spec.config import Config
+from tailrace.spec.formats import FORMAT_MASK
+from tailrace.spec.isa import ISA_VERSION, MAX_COMMANDS, MAX_ROWS
+from tailrace.spec.registers import ADDRESS_BITS, COUNTERS, MAGIC, REGISTERS, offset
+
+from ..axi.lite import AxiLite, LiteSlave
+from .counters import COUNTER_BITS
+from .layout import error_layout
+
+#: One AXI master for now; more of them are more channels.
+CHANNELS = 1
+
+
+class ControlRegisters(wiring.Component):
+    """The register map of `spec.registers`, and the interrupt.
+
+    Parameters
+    ----------
+    config : Config
+
+    Attributes
+    ----------
+    axi : AxiLite, in
+    interrupt : out
+        1 while an enabled interrupt is pending and ``GIE`` is set.
+    start : out
+        1 for one cycle when the doorbell is rung while nothing runs.
+    queue_address, queue_length, watchdog_cycles : out
+        Arguments of the run, steady while it lasts if the host keeps them so.
+    done : in
+        1 for one cycle at the end of a run; `error` must be valid then and stay so.
+    error : in
+    counters : in
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "axi": In(AxiLite(ADDRESS_BITS)),
+                "interrupt": Out(1),
+                "start": Out(1),
+                "queue_address": Out(64),
+                "queue_length": Out(32),
+                "watchdog_cycles": Out(32),
+                "done": In(1),
+                "error": In(error_layout(config)),
+                "counters": In(data.ArrayLayout(COUNTER_BITS, len(COUNTERS))),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.slave = slave = LiteSlave(ADDRESS_BITS)
+        connect(m, flipped(self.axi), slave.axi)
+
+        running, done, ready = Signal(), Signal(), Signal()
+        enabled, enable, pending = Signal(), Signal(2), Signal(2)
+        storage = {
+            r.name: Signal(32, name=r.name.lower(), init=r.reset)
+            for r in REGISTERS
+            if r.access == "rw" and r.name not in ("GIE", "IER")
+        }
+
+        def writes(name: str) -> Value:
+            return slave.write & (slave.write_offset == offset(name))
+
+        def reads(name: str) -> Value:
+            return slave.read & (slave.read_offset == offset(name))
+
+        for name, register in storage.items():
+            with m.If(writes(name)):
+                for byte in range(4):
+                    with m.If(slave.write_strobe[byte]):
+                        m.d.sync += register.word_select(byte, 8).eq(slave.write_data.word_select(byte, 8))
+        with m.If(writes("GIE") & slave.write_strobe[0]):
+            m.d.sync += enabled.eq(slave.write_data[0])
+        with m.If(writes("IER") & slave.write_strobe[0]):
+            m.d.sync += enable.eq(slave.write_data[:2])
+
+        toggled = Mux(writes("ISR") & slave.write_strobe[0], slave.write_data[:2], 0)
+        m.d.sync += pending.eq((pending ^ toggled) | Mux(self.done, enable, 0))
+        m.d.comb += self.interrupt.eq(enabled & pending.any())
+
+        m.d.comb += self.start.eq(writes("AP_CTRL") & slave.write_strobe[0] & slave.write_data[0] & ~running)
+        with m.If(reads("AP_CTRL")):
+            m.d.sync += [done.eq(0), ready.eq(0)]
+        with m.If(self.start):
+            m.d.sync += [running.eq(1), done.eq(0), ready.eq(0)]
+        with m.If(self.done):
+            m.d.sync += [running.eq(0), done.eq(1), ready.eq(1)]
+
+        m.d.comb += [
+            self.queue_address.eq(Cat(storage["QUEUE_ADDRESS_LO"], storage["QUEUE_ADDRESS_HI"])),
+            self.queue_length.eq(storage["QUEUE_LENGTH"]),
+            self.watchdog_cycles.eq(storage["WATCHDOG_CYCLES"]),
+        ]
+
+        error_address = Signal(64)
+        m.d.comb += error_address.eq(self.error.address)
+        values: dict[str, Any] = {
+            **storage,
+            "AP_CTRL": Cat(running, done, ~running, ready),
+            "GIE": enabled,
+            "IER": enable,
+            "ISR": pending,
+            "MAGIC": Const(MAGIC, 32),
+            "ISA_VERSION": Const(ISA_VERSION, 32),
+            "BUS_WIDTH": Const(config.bus_width, 32),
+            "LANES": Const(config.lanes, 32),
+            "RIGHT_HAND_SIDES": Const(config.right_hand_sides, 32),
+            "CHANNELS": Const(CHANNELS, 32),
+            "FORMATS": Const(FORMAT_MASK, 32),
+            "MAX_BLOCKS": Const(config.vector_blocks, 32),
+            "RESULT_ENTRIES": Const(config.result_entries, 32),
+            "MAX_ROWS": Const(MAX_ROWS, 32),
+            "MAX_COMMANDS": Const(MAX_COMMANDS, 32),
+            "ADDRESS_WIDTH": Const(config.address_width, 32),
+            "READ_FIFO_BEATS": Const(config.read_fifo_beats, 32),
+            "BURST_BEATS": Const(config.burst_beats, 32),
+            "ERROR_CODE": self.error.code,
+            "ERROR_COMMAND": self.error.command,
+            "ERROR_ADDRESS_LO": error_address[:32],
+            "ERROR_ADDRESS_HI": error_address[32:],
+        }
+        for i, (name, _) in enumerate(COUNTERS):
+            values[f"{name}_LO"] = self.counters[i][:32]
+            values[f"{name}_HI"] = self.counters[i][32:]
+        with m.Switch(slave.read_offset):
+            for register in REGISTERS:
+                with m.Case(register.offset):
+                    m.d.comb += slave.read_data.eq(values[register.name])
+        return m

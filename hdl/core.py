@@ -1,0 +1,147 @@
+"""The co-processor: everything between the host's registers and the memory bus."""
+
+from typing import Any
+
+from amaranth.hdl import Module, ResetInserter
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from tailrace.spec.config import Config
+from tailrace.spec.registers import ADDRESS_BITS
+
+from .axi.lite import AxiLite
+from .axi.read_master import ReadMaster
+from .axi.signature import AxiRead, AxiWrite, ReadKind, read_request_layout
+from .axi.write_master import WriteMaster
+from .control.command_fetch import CommandFetch
+from .control.counters import Counters
+from .control.layout import operation_layout
+from .control.registers import ControlRegisters
+from .control.sequencer import Sequencer
+from .control.watchdog import Watchdog
+from .datapath import Datapath
+from .fifo import StreamFifo
+from .merge import StreamMerge
+
+#: Operations between sequencer and executor: how far, in commands, fetch runs ahead of execute.
+OPERATIONS_AHEAD = 4
+
+
+class Core(wiring.Component):
+    """Registers, sequencer, masters and datapath.
+
+    Commands, vectors and weights are read in one stream, in the order in which they are used, and each beat carries what it is
+    for. The sequencer asks for reads ahead of their use; the datapath takes them when it can.
+
+    Parameters
+    ----------
+    config : Config
+
+    Attributes
+    ----------
+    control : AxiLite, in
+        The registers of `spec.registers`.
+    read : AxiRead, out
+    write : AxiWrite, out
+    interrupt : out
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "control": In(AxiLite(ADDRESS_BITS)),
+                "read": Out(AxiRead(config.address_width, config.bus_width)),
+                "write": Out(AxiWrite(config.address_width, config.bus_width)),
+                "interrupt": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.registers = registers = ControlRegisters(config)
+        m.submodules.counters = counters = Counters()
+        m.submodules.watchdog = watchdog = Watchdog()
+        m.submodules.sequencer = sequencer = Sequencer(config)
+        m.submodules.reader = reader = ReadMaster(config)
+        m.submodules.writer = writer = WriteMaster(config)
+        # What lies between the masters starts every run from reset: after an error nothing of it is left.
+        clear = ResetInserter(sequencer.flush)
+        fetch, operations = CommandFetch(config), StreamFifo(operation_layout(config), OPERATIONS_AHEAD)
+        merge = StreamMerge(read_request_layout(config.address_width))
+        m.submodules.fetch = clear(fetch)
+        m.submodules.operations = clear(operations)
+        m.submodules.merge = clear(merge)
+        m.submodules.datapath = datapath = Datapath(config)
+
+        connect(m, flipped(self.control), registers.axi)
+        connect(m, reader.axi, flipped(self.read))
+        connect(m, writer.axi, flipped(self.write))
+        connect(m, fetch.o, sequencer.i)
+        connect(m, sequencer.o, operations.i)
+        connect(m, operations.o, datapath.operation)
+        connect(m, datapath.write_request, writer.request)
+        connect(m, datapath.o, writer.i)
+        m.d.comb += [
+            self.interrupt.eq(registers.interrupt),
+            sequencer.start.eq(registers.start),
+            sequencer.address.eq(registers.queue_address),
+            sequencer.length.eq(registers.queue_length),
+            registers.done.eq(sequencer.done),
+            registers.error.eq(sequencer.error),
+            registers.counters.eq(counters.values),
+            fetch.start.eq(sequencer.fetch_start),
+            fetch.address.eq(registers.queue_address),
+            fetch.length.eq(registers.queue_length),
+            reader.flush.eq(sequencer.flush),
+            writer.flush.eq(sequencer.flush),
+            datapath.flush.eq(sequencer.flush),
+            sequencer.quiet.eq(reader.idle & writer.idle),
+            sequencer.drained.eq((operations.level == 0) & datapath.idle & writer.idle),
+            sequencer.expired.eq(watchdog.expired),
+            sequencer.expired_command.eq(datapath.command),
+        ]
+        for fact in ("error", "error_address", "error_command"):
+            m.d.comb += [
+                getattr(sequencer, f"read_{fact}").eq(getattr(reader, fact)),
+                getattr(sequencer, f"write_{fact}").eq(getattr(writer, fact)),
+            ]
+
+        # The next command is asked for before the data of this one: it must be there when this one ends.
+        connect(m, fetch.request, merge.first)
+        connect(m, sequencer.request, merge.i)
+        connect(m, merge.o, reader.i)
+
+        m.d.comb += [
+            fetch.i.payload.eq(reader.o.payload.data),
+            datapath.vector.payload.eq(reader.o.payload.data),
+            datapath.weights.payload.eq(reader.o.payload.data),
+        ]
+        with m.Switch(reader.o.payload.kind):
+            for kind, target in (
+                (ReadKind.COMMAND, fetch.i),
+                (ReadKind.VECTOR, datapath.vector),
+                (ReadKind.WEIGHT, datapath.weights),
+            ):
+                with m.Case(kind):
+                    m.d.comb += [target.valid.eq(reader.o.valid), reader.o.ready.eq(target.ready)]
+
+        progress = self.read.ar.valid & self.read.ar.ready
+        for channel in (self.read.r, self.write.aw, self.write.w, self.write.b):
+            progress |= channel.valid & channel.ready
+        m.d.comb += [
+            watchdog.running.eq(sequencer.running),
+            watchdog.limit.eq(registers.watchdog_cycles),
+            watchdog.progress.eq(progress | sequencer.aborting),
+            counters.clear.eq(registers.start),
+            counters.running.eq(sequencer.running),
+            counters.beat.eq(reader.beat),
+            counters.beat_kind.eq(reader.beat_kind),
+            counters.waiting.eq(reader.waiting),
+            counters.blocked.eq(reader.blocked),
+            counters.fence.eq(sequencer.fence),
+            counters.drain.eq(sequencer.drain),
+            counters.command.eq(sequencer.command),
+            counters.write_beat.eq(writer.beat),
+        ]
+        return m

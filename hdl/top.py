@@ -1,0 +1,132 @@
+"""The core with the port names that XRT, Vivado and FuseSoC users expect."""
+
+from typing import Any
+
+from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+from tailrace.spec.config import Config
+from tailrace.spec.registers import ADDRESS_BITS
+
+from .core import Core
+
+_BURST_INCR = 1
+#: Normal, non-cacheable, modifiable, bufferable memory (ARM IHI 0022, A4.4).
+_CACHE = 0b0011
+
+
+class Top(wiring.Component):
+    """`Core` with flat, standard AXI ports.
+
+    ``ap_clk`` and ``ap_rst_n`` (synchronous, active low), the AXI4-Lite slave ``s_axi_control``, the AXI4 master ``m00_axi`` (one
+    ID, full-width incrementing bursts), and ``interrupt``.
+
+    Parameters
+    ----------
+    config : Config
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__({"ap_clk": In(1), "ap_rst_n": In(1), "interrupt": Out(1), **_control_ports(), **_memory_ports(config)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self.config
+        m.domains.sync = ClockDomain()
+        m.d.comb += [ClockSignal().eq(self.ap_clk), ResetSignal().eq(~self.ap_rst_n)]
+        m.submodules.core = core = Core(config)
+        m.d.comb += self.interrupt.eq(core.interrupt)
+
+        def port(name: str) -> Value:
+            return getattr(self, name)
+
+        def channel(prefix: str, stream: Any, out: bool, **fields: str) -> None:
+            """Join a channel's stream to its ports; `out` if the stream's data leaves the core."""
+            for field, name in fields.items():
+                inner, outer = getattr(stream.payload, field), port(f"{prefix}{name}")
+                m.d.comb += outer.eq(inner) if out else inner.eq(outer)
+            valid, ready = port(f"{prefix}valid"), port(f"{prefix}ready")
+            m.d.comb += (
+                [valid.eq(stream.valid), stream.ready.eq(ready)] if out else [stream.valid.eq(valid), ready.eq(stream.ready)]
+            )
+
+        control, read, write = core.control, core.read, core.write
+        channel("s_axi_control_aw", control.aw, out=False, address="addr")
+        channel("s_axi_control_w", control.w, out=False, data="data", strobe="strb")
+        channel("s_axi_control_b", control.b, out=True, response="resp")
+        channel("s_axi_control_ar", control.ar, out=False, address="addr")
+        channel("s_axi_control_r", control.r, out=True, data="data", response="resp")
+        channel("m00_axi_ar", read.ar, out=True, address="addr", length="len")
+        channel("m00_axi_r", read.r, out=False, data="data", response="resp", last="last")
+        channel("m00_axi_aw", write.aw, out=True, address="addr", length="len")
+        channel("m00_axi_w", write.w, out=True, data="data", strobe="strb", last="last")
+        channel("m00_axi_b", write.b, out=False, response="resp")
+        for address in ("m00_axi_ar", "m00_axi_aw"):
+            m.d.comb += [
+                port(f"{address}size").eq(exact_log2(config.bus_bytes)),
+                port(f"{address}burst").eq(_BURST_INCR),
+                port(f"{address}cache").eq(_CACHE),
+            ]
+        return m
+
+
+def _control_ports() -> dict[str, Any]:
+    ports = {
+        "awaddr": In(ADDRESS_BITS),
+        "awprot": In(3),
+        "awvalid": In(1),
+        "awready": Out(1),
+        "wdata": In(32),
+        "wstrb": In(4),
+        "wvalid": In(1),
+        "wready": Out(1),
+        "bresp": Out(2),
+        "bvalid": Out(1),
+        "bready": In(1),
+        "araddr": In(ADDRESS_BITS),
+        "arprot": In(3),
+        "arvalid": In(1),
+        "arready": Out(1),
+        "rdata": Out(32),
+        "rresp": Out(2),
+        "rvalid": Out(1),
+        "rready": In(1),
+    }
+    return {f"s_axi_control_{name}": port for name, port in ports.items()}
+
+
+def _memory_ports(config: Config) -> dict[str, Any]:
+    address = {
+        "id": Out(1),
+        "addr": Out(config.address_width),
+        "len": Out(8),
+        "size": Out(3),
+        "burst": Out(2),
+        "lock": Out(1),
+        "cache": Out(4),
+        "prot": Out(3),
+        "qos": Out(4),
+        "valid": Out(1),
+        "ready": In(1),
+    }
+    ports = {f"{channel}{name}": port for channel in ("aw", "ar") for name, port in address.items()}
+    ports |= {
+        "wdata": Out(config.bus_width),
+        "wstrb": Out(config.bus_bytes),
+        "wlast": Out(1),
+        "wvalid": Out(1),
+        "wready": In(1),
+        "bid": In(1),
+        "bresp": In(2),
+        "bvalid": In(1),
+        "bready": Out(1),
+        "rid": In(1),
+        "rdata": In(config.bus_width),
+        "rresp": In(2),
+        "rlast": In(1),
+        "rvalid": In(1),
+        "rready": Out(1),
+    }
+    return {f"m00_axi_{name}": port for name, port in ports.items()}
