@@ -1,0 +1,192 @@
+"""The golden model as a device that a driver can open."""
+
+import numpy as np
+
+from tailrace.spec.config import Config
+from tailrace.spec.errors import ConfigError, DeviceTimeout, TailraceError
+from tailrace.spec.formats import FORMAT_MASK
+from tailrace.spec.isa import ISA_VERSION, MAX_COMMANDS, MAX_ROWS
+from tailrace.spec.registers import (
+    ADDRESS_BITS,
+    AP_DONE,
+    AP_IDLE,
+    AP_READY,
+    AP_START,
+    BY_NAME,
+    COUNTERS,
+    MAGIC,
+    REGISTERS,
+)
+from tailrace.spec.vector import ALIGNMENT
+
+from .machine import CACHE_BYTES, Machine, Outcome, ResultHook
+
+_WORD = (1 << 32) - 1
+_NAMES = {r.offset: r.name for r in REGISTERS}
+_DONE_INTERRUPT, _READY_INTERRUPT = 1, 2
+#: Registers that hold what was written, and which of their bits exist.
+_PLAIN = {
+    "GIE": 1,
+    "IER": _DONE_INTERRUPT | _READY_INTERRUPT,
+    "QUEUE_ADDRESS_LO": _WORD,
+    "QUEUE_ADDRESS_HI": _WORD,
+    "QUEUE_LENGTH": _WORD,
+    "WATCHDOG_CYCLES": _WORD,
+}
+
+
+class GoldenDevice:
+    """A `tailrace.spec.transport.Transport` over the golden model.
+
+    The doorbell runs the whole queue before it returns. An exception out of a run, such as Ctrl-C, leaves the device idle
+    and ready for the next one.
+
+    Parameters
+    ----------
+    config : Config
+    memory_size : int
+        Bytes of device memory, a positive multiple of 64.
+    cache_bytes : int
+        Bound on the host memory that unpacked matrices may occupy.
+
+    Raises
+    ------
+    ConfigError
+        If the memory size is no positive multiple of 64 or exceeds the configuration's address width.
+    """
+
+    def __init__(self, config: Config, memory_size: int, *, cache_bytes: int = CACHE_BYTES) -> None:
+        if memory_size <= 0 or memory_size % ALIGNMENT:
+            raise ConfigError(f"memory_size must be a positive multiple of {ALIGNMENT}, not {memory_size}")
+        if memory_size > 1 << config.address_width:
+            raise ConfigError(f"{memory_size} bytes of memory need more than this build's {config.address_width} address bits")
+        self.config = config
+        self._machine = Machine(config, np.zeros(memory_size, dtype=np.uint8), cache_bytes)
+        self._plain = {name: BY_NAME[name].reset for name in _PLAIN}
+        self._pending = 0
+        self._done = 0
+        self._outcome = Outcome()
+
+    @property
+    def name(self) -> str:
+        """``golden``."""
+        return "golden"
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of device memory."""
+        return self._machine.memory.size
+
+    @property
+    def simulated(self) -> bool:
+        """False: the golden model has no clock, and its cycle counter stays 0."""
+        return False
+
+    @property
+    def on_result(self) -> ResultHook | None:
+        """Called with (command index, opcode, float32 results of shape (rows, slots)) for every GEMV."""
+        return self._machine.on_result
+
+    @on_result.setter
+    def on_result(self, hook: ResultHook | None) -> None:
+        self._machine.on_result = hook
+
+    @property
+    def interrupt(self) -> bool:
+        """Level of the interrupt output."""
+        return bool(self._plain["GIE"] and self._pending)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Read `size` bytes of device memory."""
+        self._check_range("read", address, size)
+        return self._machine.memory[address : address + size].tobytes()
+
+    def write(self, address: int, data: bytes | memoryview) -> None:
+        """Write device memory."""
+        raw = np.frombuffer(data, dtype=np.uint8)
+        self._check_range("write", address, raw.size)
+        self._machine.write(address, raw)
+
+    def _check_range(self, what: str, address: int, size: int) -> None:
+        if address < 0 or size < 0 or address + size > self.memory_size:
+            raise TailraceError(
+                f"can't {what} {size} bytes at {address:#x}: the device's memory has {self.memory_size} bytes, from 0 on"
+            )
+
+    def read_register(self, offset: int) -> int:
+        """Read the 32-bit register at a byte offset; 0 where there is none."""
+        name = self._register(offset)
+        if name == "AP_CTRL":
+            done, self._done = self._done, 0
+            return done | AP_IDLE
+        if name == "ISR":
+            return self._pending
+        if name in self._plain:
+            return self._plain[name]
+        return self._read_only().get(name, 0)
+
+    def write_register(self, offset: int, value: int) -> None:
+        """Write the 32-bit register at a byte offset. Registers that are read-only or do not exist ignore it."""
+        if not 0 <= value <= _WORD:
+            raise TailraceError(f"a register holds 0 to {_WORD:#x}, not {value:#x}")
+        name = self._register(offset)
+        if name == "AP_CTRL" and value & AP_START:
+            self._run()
+        elif name == "ISR":
+            self._pending ^= value & (_DONE_INTERRUPT | _READY_INTERRUPT)
+        elif name in self._plain:
+            self._plain[name] = value & _PLAIN[name]
+
+    def wait(self, timeout: float) -> None:
+        """Return if the interrupt is raised or a run is done; nothing else can happen, so there is nothing to wait for.
+
+        Raises
+        ------
+        DeviceTimeout
+            If neither is so: no run was started since the last one was seen to be done.
+        """
+        if not self.interrupt and not self._done:
+            raise DeviceTimeout(f"nothing happened for {timeout:g} s: no run was started, write 1 to AP_CTRL first")
+
+    def close(self) -> None:
+        """Release the device. Closing twice is harmless."""
+
+    def _register(self, offset: int) -> str:
+        if offset % 4 or not 0 <= offset < 1 << ADDRESS_BITS:
+            raise TailraceError(f"register offsets are multiples of 4 below {1 << ADDRESS_BITS:#x}, not {offset:#x}")
+        return _NAMES.get(offset, "")
+
+    def _run(self) -> None:
+        self._done = 0
+        self._outcome = Outcome()
+        address = self._plain["QUEUE_ADDRESS_HI"] << 32 | self._plain["QUEUE_ADDRESS_LO"]
+        self._outcome = self._machine.run(address, self._plain["QUEUE_LENGTH"])
+        self._done = AP_DONE | AP_READY
+        self._pending |= self._plain["IER"]
+
+    def _read_only(self) -> dict[str, int]:
+        config = self.config
+        values = {
+            "MAGIC": MAGIC,
+            "ISA_VERSION": ISA_VERSION,
+            "BUS_WIDTH": config.bus_width,
+            "LANES": config.lanes,
+            "RIGHT_HAND_SIDES": config.right_hand_sides,
+            "CHANNELS": 1,
+            "FORMATS": FORMAT_MASK,
+            "MAX_BLOCKS": config.vector_blocks,
+            "RESULT_ENTRIES": config.result_entries,
+            "MAX_ROWS": MAX_ROWS,
+            "MAX_COMMANDS": MAX_COMMANDS,
+            "ADDRESS_WIDTH": config.address_width,
+            "READ_FIFO_BEATS": config.read_fifo_beats,
+            "BURST_BEATS": config.burst_beats,
+            "ERROR_CODE": int(self._outcome.code),
+            "ERROR_COMMAND": self._outcome.command,
+            "ERROR_ADDRESS_LO": self._outcome.address & _WORD,
+            "ERROR_ADDRESS_HI": self._outcome.address >> 32,
+        }
+        for name, _ in COUNTERS:
+            count = self._machine.counters[name]
+            values |= {f"{name}_LO": count & _WORD, f"{name}_HI": count >> 32}
+        return values
