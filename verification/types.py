@@ -4,6 +4,7 @@ The import name is put together from several folders, which mypy can't see. So a
 package, and the paths in its messages are turned back into those of the files.
 """
 
+import os
 import re
 import shutil
 import sys
@@ -34,7 +35,7 @@ def link_tree(tree: Path, root: Path = ROOT) -> dict[str, str]:
         for link, target in [(place / entry.name, entry) for entry in folder.iterdir()] if outer else [(place, folder)]:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(target)
-            links[str(link.relative_to(root))] = str(target.relative_to(root))
+            links[os.path.relpath(link, root)] = os.path.relpath(target, root)
     return links
 
 
