@@ -1,0 +1,223 @@
+"""The AXI4 read master: turns read requests into bursts, and the answers into one stream of tagged beats."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from tailrace.spec.config import Config
+
+from ..fifo import StreamFifo
+from .signature import AxiRead, ReadKind, address_layout, read_beat_layout, read_request_layout
+
+#: Requests that may be in flight; a distributed RAM of the smallest FPGAs has this many rows.
+REQUESTS_IN_FLIGHT = 16
+
+
+class ReadMaster(wiring.Component):
+    """Reads memory as one uninterrupted stream.
+
+    A request is split into incrementing bursts that end where the address is a multiple of ``burst_beats`` beats, so that only
+    the first and the last burst of a request can be shorter, and none crosses 4 KiB. Requests follow one another without a gap.
+    A burst is asked for only when the read FIFO has room for all of it, so `axi.r.ready` is always 1 and a slow reader never
+    holds up the memory.
+
+    Latency: a request taken in cycle t has its first burst on `axi.ar` in cycle t+2; a beat that arrives in cycle t is on `o`
+    in cycle t+2. Throughput: one burst and one beat a cycle. From a memory that answers every request in order at one beat
+    a cycle, the first one `L` cycles after the request's handshake, `o` receives a beat every cycle if
+    ``L < read_fifo_beats - burst_beats`` (and requests are long enough that `REQUESTS_IN_FLIGHT` of them cover `L`).
+
+    Errors: a beat with an error response sets `error`, with the beat's address and command. Neither this beat nor any later one
+    reaches `o`, those before it do. Nothing more is asked for, until `flush`.
+
+    Flush: while `flush` is 1, requests are taken and dropped, those not yet asked for are forgotten, a burst that is already
+    on `axi.ar` stays until it is accepted, beats on their way are awaited and dropped, and `error` is 0. Hold it until `idle`
+    is 1. A beat that `o` offers when `flush` begins is withdrawn.
+
+    Parameters
+    ----------
+    config : Config
+        `address_width`, `bus_width`, `burst_beats` and `read_fifo_beats` are used.
+
+    Attributes
+    ----------
+    i : stream of `read_request_layout`, in
+    o : stream of `read_beat_layout`, out
+    axi : AxiRead, out
+    flush : Signal(), in
+    idle : Signal(), out
+        Nothing is queued, on its way, or buffered.
+    error : Signal(), out
+        A beat had an error response; stays 1 until `flush`.
+    error_address : Signal(address_width), out
+        Address of the first such beat.
+    error_command : Signal(16), out
+        Command of its request.
+    beat : Signal(), out
+        A beat arrives in this cycle.
+    beat_kind : Signal(ReadKind), out
+        What it is for.
+    waiting : Signal(), out
+        No beat arrives, though something was asked for.
+    blocked : Signal(), out
+        No beat arrives and nothing was asked for, because the FIFO has no room for the next burst. At most one of `beat`,
+        `waiting` and `blocked` is 1.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        address_width, bus_width = config.address_width, config.bus_width
+        super().__init__(
+            {
+                "i": In(stream.Signature(read_request_layout(address_width))),
+                "o": Out(stream.Signature(read_beat_layout(bus_width))),
+                "axi": Out(AxiRead(address_width, bus_width)),
+                "flush": In(1),
+                "idle": Out(1),
+                "error": Out(1),
+                "error_address": Out(address_width),
+                "error_command": Out(16),
+                "beat": Out(1),
+                "beat_kind": Out(ReadKind),
+                "waiting": Out(1),
+                "blocked": Out(1),
+            }
+        )
+        #: Beats that the FIFO holds: its memory has `read_fifo_beats` rows, its output register holds one more.
+        self.capacity = config.read_fifo_beats + 1
+        # State, as attributes because the formal proofs state what it always satisfies.
+        self.request = Signal(data.StructLayout({"address": address_width, "beats": 32}))
+        self.request_valid = Signal()
+        self.bursts = StreamFifo(address_layout(address_width), 2)
+        self.held = Signal()
+        self.free = Signal(range(self.capacity + 1), init=self.capacity)
+        self.outstanding = Signal(range(self.capacity + 1))
+        self.requests = StreamFifo(read_request_layout(address_width), REQUESTS_IN_FLIGHT)
+        self.arriving = Signal(read_request_layout(address_width))
+        self.arriving_valid = Signal()
+        self.beats = StreamFifo(read_beat_layout(bus_width), self.capacity)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        self._plan(m)
+        self._ask(m)
+        self._receive(m)
+        self._forget(m)
+        return m
+
+    def _plan(self, m: Module) -> None:
+        """Split the request at hand into bursts, one a cycle."""
+        config, request = self.config, self.request
+        bursts = self.bursts
+        byte_bits = (config.bus_bytes - 1).bit_length()
+        unit_bits = byte_bits + (config.burst_beats - 1).bit_length()
+
+        to_boundary = Signal(range(config.burst_beats + 1))
+        final = Signal()
+        length = Signal(range(config.burst_beats + 1))
+        m.d.comb += [
+            to_boundary.eq(config.burst_beats - request.address[byte_bits:unit_bits]),
+            final.eq(request.beats <= to_boundary),
+            length.eq(Mux(final, request.beats, to_boundary)),
+            bursts.i.valid.eq(self.request_valid & ~self.flush),
+            bursts.i.payload.address.eq(request.address),
+            bursts.i.payload.length.eq(length - 1),
+        ]
+        planned = bursts.i.valid & bursts.i.ready
+        with m.If(planned):
+            m.d.sync += [
+                request.address.eq(Cat(Const(0, unit_bits), request.address[unit_bits:] + 1)),
+                request.beats.eq(request.beats - length),
+            ]
+        # Each request is noted twice: here to ask for it, and in `requests` to recognise its beats.
+        take = Signal()
+        m.d.comb += [
+            take.eq((~self.request_valid | (planned & final)) & self.requests.i.ready),
+            self.i.ready.eq(take | self.flush),
+            self.requests.i.valid.eq(self.i.valid & take & ~self.flush),
+            self.requests.i.payload.eq(self.i.payload),
+        ]
+        with m.If(self.flush):
+            m.d.sync += self.request_valid.eq(0)
+        with m.Elif(self.requests.i.valid):
+            m.d.sync += [
+                self.request_valid.eq(1),
+                request.address.eq(self.i.payload.address),
+                request.beats.eq(self.i.payload.beats),
+            ]
+        with m.Elif(planned & final):
+            m.d.sync += self.request_valid.eq(0)
+
+    def _ask(self, m: Module) -> None:
+        """Ask for planned bursts as soon as the FIFO has room for them."""
+        ar, burst = self.axi.ar, self.bursts.o
+        beats = Signal(range(self.config.burst_beats + 1))
+        room = Signal()
+        asked = Signal()
+        m.d.comb += [
+            beats.eq(burst.payload.length + 1),
+            # Room only grows while a burst waits, so `ar.valid` never falls before `ar.ready`.
+            room.eq(self.free >= beats),
+            ar.valid.eq(burst.valid & room & (self.held | ~(self.flush | self.error))),
+            ar.payload.eq(burst.payload),
+            asked.eq(ar.valid & ar.ready),
+            burst.ready.eq(asked),
+        ]
+        given = self.beats.o.valid & self.beats.o.ready
+        m.d.sync += [
+            self.held.eq(ar.valid & ~ar.ready),
+            self.free.eq(self.free - Mux(asked, beats, 0) + given),
+            self.outstanding.eq(self.outstanding + Mux(asked, beats, 0) - self.beat),
+        ]
+        m.d.comb += [
+            self.waiting.eq((ar.valid | (self.outstanding != 0)) & ~self.beat),
+            self.blocked.eq(burst.valid & ~room & ~self.error & (self.outstanding == 0)),
+            self.idle.eq(~self.arriving_valid & ~self.requests.o.valid & (self.beats.level == 0)),
+        ]
+
+    def _receive(self, m: Module) -> None:
+        """Tag each beat that arrives with what it is for, and buffer it."""
+        r, arriving = self.axi.r, self.arriving
+        failed = Signal()
+        m.d.comb += [
+            r.ready.eq(1),
+            self.beat.eq(r.valid),
+            self.beat_kind.eq(arriving.kind),
+            failed.eq(self.beat & r.payload.response[1]),
+            self.beats.i.valid.eq(self.beat & ~failed & ~self.error & ~self.flush),
+            self.beats.i.payload.data.eq(r.payload.data),
+            self.beats.i.payload.kind.eq(arriving.kind),
+            self.beats.i.payload.last.eq(arriving.beats == 1),
+        ]
+        wiring.connect(m, self.beats.o, wiring.flipped(self.o))
+
+        byte_bits = (self.config.bus_bytes - 1).bit_length()
+        with m.If(self.beat):
+            m.d.sync += [
+                arriving.address[byte_bits:].eq(arriving.address[byte_bits:] + 1),
+                arriving.beats.eq(arriving.beats - 1),
+            ]
+        done = self.beat & (arriving.beats == 1)
+        m.d.comb += self.requests.o.ready.eq(~self.arriving_valid | done)
+        with m.If(self.requests.o.valid & self.requests.o.ready):
+            m.d.sync += [arriving.eq(self.requests.o.payload), self.arriving_valid.eq(1)]
+        with m.Elif(done):
+            m.d.sync += self.arriving_valid.eq(0)
+
+        with m.If(self.flush):
+            m.d.sync += self.error.eq(0)
+        with m.Elif(failed & ~self.error):
+            m.d.sync += [
+                self.error.eq(1),
+                self.error_address.eq(arriving.address),
+                self.error_command.eq(arriving.command),
+            ]
+
+    def _forget(self, m: Module) -> None:
+        """Empty everything on `flush`, but for what the bus must still finish."""
+        quiet = Signal()
+        m.d.comb += quiet.eq(self.flush & ~self.held & (self.outstanding == 0))
+        m.submodules.bursts = ResetInserter(self.flush & ~self.held)(self.bursts)
+        m.submodules.requests = ResetInserter(quiet)(self.requests)
+        m.submodules.beats = ResetInserter(self.flush)(self.beats)
+        with m.If(quiet):
+            m.d.sync += [self.free.eq(self.capacity), self.arriving_valid.eq(0)]
