@@ -1,0 +1,211 @@
+// The simulated device: the Verilated core, its clock, its memory and its control port, behind a C interface.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "Vcore.h"
+#include "verilated.h"
+#if VM_TRACE
+#include "verilated_vcd_c.h"
+#endif
+
+#include "axi_memory.h"
+#include "control_port.h"
+#include "timing.h"
+
+namespace {
+
+using namespace tailrace;
+
+// Nanoseconds of a cycle in waveforms: a nominal clock of 100 MHz.
+constexpr uint64_t CLOCK_PERIOD = 10;
+// Longer than any register access takes; the core answers within a few cycles.
+constexpr unsigned CONTROL_LIMIT = 10000;
+
+enum Status : int { CYCLES_PASSED = 0, INTERRUPTED = 1, RULE_BROKEN = 2, CONTROL_SILENT = 3, CONTROL_REFUSED = 4, NO_TRACE = 5 };
+
+struct Options {
+    uint64_t latency;
+    uint64_t bandwidth_numerator, bandwidth_denominator;
+    uint64_t seed;
+    uint64_t stall_thresholds[CHANNELS];
+    uint64_t control_threshold;
+    uint64_t threads;
+};
+
+// Verilator holds `interrupt` for a word that C++ compilers may reserve, and renames it; other versions may not.
+template <class Core>
+auto interrupt_of(const Core& core, int) -> decltype(bool(core.__SYM__interrupt)) {
+    return core.__SYM__interrupt;
+}
+template <class Core>
+auto interrupt_of(const Core& core, long) -> decltype(bool(core.interrupt)) {
+    return core.interrupt;
+}
+
+class Device {
+public:
+    Device(uint8_t* bytes, uint64_t size, const Options& options)
+        : options_(options),
+          core_(configure()),
+          memory_(bytes, size, timing(), options.seed, options.stall_thresholds),
+          control_(options.seed, options.control_threshold) {
+        reset(16);
+    }
+
+    ~Device() {
+#if VM_TRACE
+        if (trace_) trace_->close();
+#endif
+        core_.final();
+    }
+
+    void reset(uint64_t cycles) {
+        control_.abandon();
+        memory_.reset(timing());
+        core_.ap_rst_n = 0;
+        while (cycles--) {
+            drive();
+            // Nothing is sampled: during reset a core may not ask for anything, and what it drives is not stable yet.
+            edge();
+        }
+        memory_.reset(timing());
+        core_.ap_rst_n = 1;
+        cycle();
+    }
+
+    int run(uint64_t cycles, bool until_interrupt) {
+        for (uint64_t i = 0; i < cycles; ++i) {
+            if (until_interrupt && interrupt_of(core_, 0)) return INTERRUPTED;
+            cycle();
+            if (!memory_.violation().empty()) return RULE_BROKEN;
+        }
+        return until_interrupt && interrupt_of(core_, 0) ? INTERRUPTED : CYCLES_PASSED;
+    }
+
+    int read_register(uint32_t offset, uint32_t* value) {
+        control_.begin_read(offset);
+        const int status = finish_access();
+        *value = control_.value();
+        return status;
+    }
+
+    int write_register(uint32_t offset, uint32_t value) {
+        control_.begin_write(offset, value);
+        return finish_access();
+    }
+
+    int trace(const char* path, uint64_t from, uint64_t to) {
+#if VM_TRACE
+        from_ = from;
+        to_ = to;
+        trace_ = std::make_unique<VerilatedVcdC>();
+        core_.trace(trace_.get(), 99);
+        trace_->open(path);
+        return trace_->isOpen() ? CYCLES_PASSED : NO_TRACE;
+#else
+        (void)path, (void)from, (void)to;
+        return NO_TRACE;
+#endif
+    }
+
+    uint64_t cycles() const { return cycles_; }
+    AxiMemory<Vcore>& memory() { return memory_; }
+
+private:
+    Options options_;
+    VerilatedContext context_;
+    Vcore core_;
+    AxiMemory<Vcore> memory_;
+    ControlPort<Vcore> control_;
+    uint64_t cycles_ = 0;
+#if VM_TRACE
+    std::unique_ptr<VerilatedVcdC> trace_;
+    uint64_t from_ = 0, to_ = 0;
+#endif
+
+    VerilatedContext* configure() {
+        context_.threads(static_cast<unsigned>(options_.threads));
+#if VM_TRACE
+        context_.traceEverOn(true);
+#endif
+        return &context_;
+    }
+
+    std::unique_ptr<MemoryTiming> timing() const {
+        return std::make_unique<FixedTiming>(options_.latency, options_.bandwidth_numerator, options_.bandwidth_denominator);
+    }
+
+    void drive() {
+        core_.ap_clk = 0;
+        control_.drive(core_);
+        memory_.drive(core_);
+        core_.eval();
+        dump(0);
+    }
+
+    void edge() {
+        core_.ap_clk = 1;
+        core_.eval();
+        dump(CLOCK_PERIOD / 2);
+        ++cycles_;
+    }
+
+    void cycle() {
+        drive();
+        memory_.sample(core_);
+        control_.sample(core_);
+        edge();
+    }
+
+    int finish_access() {
+        for (unsigned i = 0; i < CONTROL_LIMIT; ++i) {
+            cycle();
+            if (!memory_.violation().empty()) {
+                control_.abandon();
+                return RULE_BROKEN;
+            }
+            if (control_.done()) return control_.response() == OKAY ? CYCLES_PASSED : CONTROL_REFUSED;
+        }
+        control_.abandon();
+        return CONTROL_SILENT;
+    }
+
+    // Cycle n begins at n * CLOCK_PERIOD with the inputs of the cycle; its rising edge comes half a period later.
+    void dump(uint64_t offset) {
+#if VM_TRACE
+        if (trace_ && cycles_ >= from_ && cycles_ < to_) trace_->dump(cycles_ * CLOCK_PERIOD + offset);
+#else
+        (void)offset;
+#endif
+    }
+};
+
+}  // namespace
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+EXPORT Device* device_open(uint8_t* bytes, uint64_t size, const Options* options) { return new Device(bytes, size, *options); }
+EXPORT void device_close(Device* device) { delete device; }
+EXPORT void device_reset(Device* device, uint64_t cycles) { device->reset(cycles); }
+EXPORT int device_run(Device* device, uint64_t cycles, int until_interrupt) { return device->run(cycles, until_interrupt != 0); }
+EXPORT int device_read_register(Device* device, uint32_t offset, uint32_t* value) { return device->read_register(offset, value); }
+EXPORT int device_write_register(Device* device, uint32_t offset, uint32_t value) { return device->write_register(offset, value); }
+EXPORT int device_trace(Device* device, const char* path, uint64_t from, uint64_t to) { return device->trace(path, from, to); }
+EXPORT uint64_t device_cycles(Device* device) { return device->cycles(); }
+EXPORT void device_traffic(Device* device, uint64_t* counts) {
+    counts[0] = device->memory().read_bursts;
+    counts[1] = device->memory().read_beats;
+    counts[2] = device->memory().write_bursts;
+    counts[3] = device->memory().write_beats;
+}
+EXPORT const char* device_violation(Device* device) { return device->memory().violation().c_str(); }
+EXPORT void device_add_fault(Device* device, int write, uint64_t first, uint64_t last) {
+    (write ? device->memory().faulty_writes : device->memory().faulty_reads).push_back({first, last});
+}
+EXPORT void device_clear_faults(Device* device) {
+    device->memory().faulty_reads.clear();
+    device->memory().faulty_writes.clear();
+}
+EXPORT void device_freeze(Device* device, int frozen) { device->memory().frozen = frozen != 0; }

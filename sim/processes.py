@@ -1,0 +1,53 @@
+"""Runs compilers, several at a time, and stops them all when one fails or the user does."""
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tailrace.spec.errors import ToolError
+
+
+def run_all(commands: Sequence[Sequence[str]], folder: Path, environment: dict[str, str] | None = None) -> None:
+    """Run commands in `folder`, as many at a time as there are processors, the first ones first.
+
+    Raises
+    ------
+    ToolError
+        If one fails, with the end of what it wrote.
+    """
+    waiting = list(commands)
+    running: dict[int, tuple[subprocess.Popen[bytes], Sequence[str], tempfile._TemporaryFileWrapper[bytes]]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < (os.cpu_count() or 1):
+                command = waiting.pop(0)
+                output = tempfile.NamedTemporaryFile(prefix="tailrace-")  # noqa: SIM115  (closed when the process has ended)
+                process = subprocess.Popen(
+                    command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                )
+                running[process.pid] = process, command, output
+            time.sleep(0.01)
+            for pid, (process, command, output) in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[pid]
+                output.seek(0)
+                text = output.read().decode(errors="replace")
+                output.close()
+                if process.returncode:
+                    raise ToolError(_failure(command, process.returncode, text))
+    finally:
+        for process, _, output in running.values():
+            process.kill()
+            process.wait()
+            output.close()
+
+
+def _failure(command: Sequence[str], code: int, output: str) -> str:
+    lines = [line for line in output.splitlines() if line.strip()]
+    important = [line for line in lines if "rror" in line] or lines[-5:] or [f"exit code {code}"]
+    cause = " (killed: is there enough memory?)" if code == -9 else ""
+    return f"{Path(command[0]).name} failed{cause}: " + "\n  ".join(important[:5])

