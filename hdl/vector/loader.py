@@ -149,13 +149,14 @@ class VectorLoader(wiring.Component):
         place = places[self._levels]
         total = Signal(vector_block_layout["total"].shape)
         beat_sum = self._sum(m, i.payload, places)
+        exponent = self._exponent(m, accept & (phase == _Phase.EXPONENTS), beat, places)
         m.d.sync += commit.enable.eq(place.valid & (place.part == parts - 1))
         with m.If(place.valid):
             m.d.sync += [
                 total.eq(Value.cast(beat_sum) if parts == 1 else beat_sum + total),
                 commit.slot.eq(place.slot),
                 commit.block.eq(place.block),
-                commit.exponent.eq(self._exponent(m, accept & (phase == _Phase.EXPONENTS), beat, places)),
+                commit.exponent.eq(exponent),
             ]
             if parts > 1:
                 with m.If(place.part == 0):

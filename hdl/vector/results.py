@@ -2,10 +2,10 @@
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from tailrace.spec.config import Config
 
+from ..fifo import StreamFifo
 from .result_buffer import RESULT_BITS, ResultWrite
 
 #: Bits of a number of results: MAX_ROWS rows of up to 4 slots.
@@ -24,13 +24,13 @@ class ResultRouter(wiring.Component):
     come. Each command takes its own number of results; the next result belongs to the next command.
 
     Throughput: one result per cycle, also across commands. Latency: none from `i` to `o`; 1 cycle from `i` to `write`;
-    2 cycles from a command to the first result that it lets in.
+    1 cycle from a command to the first result that it lets in.
 
     Parameters
     ----------
     config : Config
     depth : int
-        Commands that can wait, at least 2. One more is at work.
+        Commands that are waiting or at work, at least 2.
 
     Attributes
     ----------
@@ -67,28 +67,23 @@ class ResultRouter(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        layout = route_command_layout(self._config)
-        m.submodules.queue = queue = SyncFIFOBuffered(width=layout.size, depth=self._depth)
-        m.d.comb += [
-            queue.w_data.eq(self.command.payload.as_value()),
-            queue.w_en.eq(self.command.valid),
-            self.command.ready.eq(queue.w_rdy),
-        ]
+        m.submodules.queue = queue = StreamFifo(route_command_layout(self._config), self._depth)
+        wiring.connect(m, wiring.flipped(self.command), queue.i)
 
-        head = layout(queue.r_data)
+        head = queue.o.payload
         count = Signal(ENTRIES_BITS)
         transfer = Signal()
         m.d.comb += [
-            self.o.valid.eq(self.i.valid & queue.r_rdy & ~head.keep),
+            self.o.valid.eq(self.i.valid & queue.o.valid & ~head.keep),
             self.o.payload.eq(self.i.payload),
-            self.i.ready.eq(queue.r_rdy & (head.keep | self.o.ready)),
+            self.i.ready.eq(queue.o.valid & (head.keep | self.o.ready)),
             transfer.eq(self.i.valid & self.i.ready),
         ]
         with m.If(transfer):
             m.d.sync += count.eq(count + 1)
             with m.If(count == head.entries - 1):
                 m.d.sync += count.eq(0)
-                m.d.comb += queue.r_en.eq(1)
+                m.d.comb += queue.o.ready.eq(1)
 
         m.d.sync += self.write.enable.eq(transfer & head.keep)
         with m.If(transfer):
@@ -96,5 +91,5 @@ class ResultRouter(wiring.Component):
                 self.write.address.eq(head.offset + count),
                 self.write.data.eq(self.i.payload),
             ]
-        m.d.comb += self.idle.eq(~(self.command.valid | (queue.level != 0) | self.write.enable))
+        m.d.comb += self.idle.eq(~(self.command.valid | queue.o.valid | self.write.enable))
         return m
