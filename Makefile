@@ -34,9 +34,9 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo 'Example: make run PROMPT="Name three rivers." N=24 DEVICE=golden'
 
+run: override export PROMPT := $(value PROMPT)
 run: $(READY) ## answer PROMPT with N tokens of MODEL through the RTL (DEVICE=verilator|golden, CONFIG=base)
 	@$(BIN)/tailrace run "$(MODEL)" -p "$$PROMPT" -n "$(N)" --device "$(DEVICE)" --config "$(CONFIG)"
-run: export PROMPT := $(PROMPT)
 
 test: check ## everything but the slow tests (more arguments for pytest in ARGS)
 	$(BIN)/pytest $(ARGS)
