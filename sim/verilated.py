@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError, DeviceTimeout, TailraceError, ToolError
+from tailrace.spec.vector import ALIGNMENT
 
 from .build import build_device
 
@@ -104,8 +105,10 @@ class VerilatedDevice:
         library: Path | None = None,
     ) -> None:
         self._handle: int | None = None
-        if not 64 <= memory_size <= 1 << config.address_width:
-            raise ConfigError(f"memory_size must be between 64 and {1 << config.address_width} bytes, not {memory_size}")
+        if memory_size <= 0 or memory_size % ALIGNMENT:
+            raise ConfigError(f"memory_size must be a positive multiple of {ALIGNMENT}, not {memory_size}")
+        if memory_size > 1 << config.address_width:
+            raise ConfigError(f"{memory_size} bytes of memory need more than this build's {config.address_width} address bits")
         options = _options(latency, bandwidth, stall_seed, stall_probability, threads)
         first, last = _check_window(trace, trace_window)
         self.config, self._size = config, memory_size
@@ -190,8 +193,8 @@ class VerilatedDevice:
                 moved, since = traffic, now
             elif now - since >= timeout:
                 raise DeviceTimeout(
-                    f"the simulated device neither finished nor used its memory for {timeout:g} s (cycle {self.cycles}):"
-                    " was it started, and is its interrupt enabled?"
+                    f"no interrupt and no transfer on the memory port for {timeout:g} s, up to cycle {self.cycles};"
+                    " start the device and enable its interrupt before waiting"
                 )
 
     def run(self, cycles: int) -> None:

@@ -1,0 +1,41 @@
+"""Opens a device to run on without hardware, by its name."""
+
+from typing import Any
+
+from tailrace.spec.config import Config
+from tailrace.spec.errors import ConfigError
+from tailrace.spec.transport import Transport
+
+#: What `open_device` can open.
+KINDS = ("golden", "verilator")
+
+
+def open_device(kind: str, config: Config, memory_size: int, **options: Any) -> Transport:
+    """Open a device.
+
+    Parameters
+    ----------
+    kind : str
+        ``golden``: the golden model, which executes the instruction set in numpy; ``verilator``: the gateware, simulated.
+    config : Config
+    memory_size : int
+        Bytes of device memory.
+    **options
+        Further parameters of `tailrace.golden.device.GoldenDevice` or `tailrace.sim.verilated.VerilatedDevice`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such kind, or a parameter is out of range.
+    ToolError
+        If the simulation needs a tool that is missing.
+    """
+    if kind == "golden":
+        from tailrace.golden.device import GoldenDevice
+
+        return GoldenDevice(config, memory_size, **options)
+    if kind == "verilator":
+        from .verilated import VerilatedDevice
+
+        return VerilatedDevice(config, memory_size, **options)
+    raise ConfigError(f"unknown device {kind!r}: choose one of {', '.join(KINDS)}")
