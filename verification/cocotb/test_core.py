@@ -1,0 +1,51 @@
+"""Runs the bench of the core under Verilator."""
+
+import os
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from cocotb_tools.runner import get_runner
+
+from tailrace.hdl.top import Top
+from tailrace.hdl.verilog import to_verilog
+from tailrace.sim.toolchain import find_verilator
+from tailrace.spec.config import parse_config
+
+BUILD = Path(__file__).resolve().parents[2] / "build" / "cocotb"
+#: Small FIFOs, so that they fill up, and a small result buffer.
+CONFIGS = (
+    "tiny,vector_blocks=64,result_entries=512,read_fifo_beats=64,burst_beats=16",
+    "base,bus_width=256,right_hand_sides=2,vector_blocks=64,result_entries=1024,read_fifo_beats=128,burst_beats=32",
+    "wide,vector_blocks=64,result_entries=2048,read_fifo_beats=64,burst_beats=16",
+)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.split(",")[0])
+def test_core(config: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    verilog = to_verilog(Top(parse_config(config)), name="tailrace")
+    verilator = find_verilator()
+    monkeypatch.setenv("VERILATOR_ROOT", str(verilator.root))
+    monkeypatch.setenv("PATH", f"{verilator.command.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("TAILRACE_CONFIG", config)
+    monkeypatch.setenv("TAILRACE_SEED", str(seed))
+    folder = BUILD / sha256(verilog.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder / "tailrace.v"
+    if not source.exists():
+        source.write_text(verilog)
+    runner = get_runner("verilator")
+    runner.build(
+        sources=[source],
+        hdl_toplevel="tailrace",
+        build_dir=folder,
+        build_args=["-Wno-fatal", "-Wno-lint", "--no-public-flat-rw", "--x-initial", "fast", "-O3"],
+        always=False,
+    )
+    results = runner.test(
+        test_module="verification.cocotb.bench_core",
+        hdl_toplevel="tailrace",
+        build_dir=folder,
+        results_xml=str(folder / "results.xml"),
+    )
+    assert results.exists()
