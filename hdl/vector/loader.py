@@ -4,6 +4,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Signal, Value, signed, unsig
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
 from tailrace.spec.config import Config
 from tailrace.spec.numerics import MANTISSA_BITS
 from tailrace.spec.vector import ALIGNMENT

@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Module, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.numerics import MANTISSA_BITS

@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.isa import MAX_STRIDE

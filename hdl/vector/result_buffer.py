@@ -4,6 +4,7 @@ from amaranth.hdl import Module, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
 from tailrace.spec.config import Config
 
 #: Bits of a result: a float32.

@@ -3,6 +3,7 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from tailrace.spec.config import Config
 
 from .result_buffer import RESULT_BITS, ResultRead

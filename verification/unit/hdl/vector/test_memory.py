@@ -1,0 +1,58 @@
+import random
+from typing import Any
+
+import pytest
+
+from tailrace.hdl.vector.memory import VectorMemory
+
+from .bench import config, simulate
+
+
+@pytest.mark.parametrize("right_hand_sides", [1, 2, 4])
+@pytest.mark.parametrize("bus_width", [128, 256, 512])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_against_a_model(bus_width: int, right_hand_sides: int, seed: int) -> None:
+    """All three write groups and the read port at once, in few blocks so that they meet."""
+    settings = config(bus_width, right_hand_sides)
+    dut = VectorMemory(settings)
+    rng = random.Random(seed)
+    parts = 512 // bus_width
+    blocks = [0, 1, 2, settings.vector_blocks - 1]
+    mantissas = {(s, b): [0] * parts for s in range(right_hand_sides) for b in blocks}
+    summaries = {(s, b): (0, 0) for s in range(right_hand_sides) for b in blocks}
+    bases = [0] * right_hand_sides
+
+    async def testbench(ctx: Any) -> None:
+        beat, commit, base = dut.write.beat, dut.write.commit, dut.write.base
+        for cycle in range(200):
+            read = rng.choice(blocks)
+            ctx.set(dut.vector_block, read)
+            # What the edge reads is what was there before it.
+            expected = [(list(mantissas[s, read]), summaries[s, read]) for s in range(right_hand_sides)]
+            for group in (beat, commit, base):
+                ctx.set(group.enable, rng.random() < 0.6)
+                ctx.set(group.slot, rng.randrange(right_hand_sides))
+            for group in (beat, commit):
+                ctx.set(group.block, rng.choice(blocks))
+            part, value = rng.randrange(parts), rng.getrandbits(bus_width)
+            exponent, total, new_base = rng.randrange(32), rng.randint(-(1 << 20), (1 << 20) - 1), rng.randint(-32768, 32767)
+            ctx.set(beat.part, part)
+            ctx.set(beat.data, value)
+            ctx.set(commit.exponent, exponent)
+            ctx.set(commit.total, total)
+            ctx.set(base.base, new_base)
+            if ctx.get(beat.enable):
+                mantissas[ctx.get(beat.slot), ctx.get(beat.block)][part] = value
+            if ctx.get(commit.enable):
+                summaries[ctx.get(commit.slot), ctx.get(commit.block)] = (exponent, total)
+            if ctx.get(base.enable):
+                bases[ctx.get(base.slot)] = new_base
+            await ctx.tick()
+            for slot in range(right_hand_sides):
+                vector, where = dut.vector[slot], f"seed {seed}, cycle {cycle}, slot {slot}"
+                whole = sum(value << bus_width * n for n, value in enumerate(expected[slot][0]))
+                assert ctx.get(vector.mantissas.as_value()) == whole, where
+                assert (ctx.get(vector.exponent), ctx.get(vector.total)) == expected[slot][1], where
+                assert ctx.get(dut.bases[slot]) == bases[slot], where
+
+    simulate(dut, testbench)

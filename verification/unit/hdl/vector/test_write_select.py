@@ -1,0 +1,34 @@
+from typing import Any
+
+import pytest
+
+from tailrace.hdl.vector.write_select import VectorWriteSelect
+
+from .bench import config, simulate
+
+MEMBERS = {
+    "beat": ("slot", "block", "part", "data"),
+    "commit": ("slot", "block", "exponent", "total"),
+    "base": ("slot", "base"),
+}
+
+
+@pytest.mark.parametrize("group", MEMBERS)
+def test_passes_each_writer_on(group: str) -> None:
+    dut = VectorWriteSelect(config(128, 4))
+
+    async def testbench(ctx: Any) -> None:
+        for writer, other, offset in ((dut.loader, dut.quantiser, 1), (dut.quantiser, dut.loader, 2)):
+            for name in MEMBERS:
+                ctx.set(getattr(writer, name).enable, name == group)
+                ctx.set(getattr(other, name).enable, 0)
+            for n, member in enumerate(MEMBERS[group]):
+                ctx.set(getattr(getattr(writer, group), member), offset + n % 2)
+                ctx.set(getattr(getattr(other, group), member), 0)
+            await ctx.delay(1e-7)
+            for name in MEMBERS:
+                assert ctx.get(getattr(dut.write, name).enable) == (name == group)
+            for n, member in enumerate(MEMBERS[group]):
+                assert ctx.get(getattr(getattr(dut.write, group), member)) == offset + n % 2, member
+
+    simulate(dut, testbench)
