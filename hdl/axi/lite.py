@@ -25,9 +25,10 @@ class AxiLite(wiring.Signature):
 class LiteSlave(wiring.Component):
     """Turn AXI4-Lite transfers into register accesses.
 
-    A write is taken when address and data are both there, and acts in that cycle; its response follows a cycle later. A
-    read acts in the cycle in which its address is taken; its data follows a cycle later. One transfer of each kind every
-    cycle. All transfers are answered OKAY, as register maps made by high-level synthesis do.
+    Address and data of a write are taken in any order; it acts in the cycle after the later of the two, and its response
+    follows a cycle later. A read acts in the cycle in which its address is taken; its data follows a cycle later. One transfer of
+    each kind every two cycles, because no output depends on an input in the same cycle (A3.2.1). All transfers are answered
+    OKAY, as register maps made by high-level synthesis do.
 
     Attributes
     ----------
@@ -56,25 +57,29 @@ class LiteSlave(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         axi = self.axi
+        address_valid, data_valid = Signal(), Signal()
         m.d.comb += [
-            self.write.eq(axi.aw.valid & axi.w.valid & (~axi.b.valid | axi.b.ready)),
-            axi.aw.ready.eq(self.write),
-            axi.w.ready.eq(self.write),
-            self.write_offset.eq(axi.aw.payload.address),
-            self.write_data.eq(axi.w.payload.data),
-            self.write_strobe.eq(axi.w.payload.strobe),
-            self.read.eq(axi.ar.valid & (~axi.r.valid | axi.r.ready)),
-            axi.ar.ready.eq(self.read),
+            axi.aw.ready.eq(~address_valid),
+            axi.w.ready.eq(~data_valid),
+            self.write.eq(address_valid & data_valid & ~axi.b.valid),
+            axi.ar.ready.eq(~axi.r.valid),
+            self.read.eq(axi.ar.valid & ~axi.r.valid),
             self.read_offset.eq(axi.ar.payload.address),
         ]
-        b_valid, r_valid, r_data = Signal(), Signal(), Signal(32)
-        m.d.comb += [axi.b.valid.eq(b_valid), axi.r.valid.eq(r_valid), axi.r.payload.data.eq(r_data)]
-        with m.If(axi.b.ready):
-            m.d.sync += b_valid.eq(0)
+        with m.If(axi.aw.valid & axi.aw.ready):
+            m.d.sync += [address_valid.eq(1), self.write_offset.eq(axi.aw.payload.address)]
+        with m.If(axi.w.valid & axi.w.ready):
+            m.d.sync += [
+                data_valid.eq(1),
+                self.write_data.eq(axi.w.payload.data),
+                self.write_strobe.eq(axi.w.payload.strobe),
+            ]
         with m.If(self.write):
-            m.d.sync += b_valid.eq(1)
-        with m.If(axi.r.ready):
-            m.d.sync += r_valid.eq(0)
+            m.d.sync += [address_valid.eq(0), data_valid.eq(0), axi.b.valid.eq(1)]
+        with m.Elif(axi.b.ready):
+            m.d.sync += axi.b.valid.eq(0)
         with m.If(self.read):
-            m.d.sync += [r_valid.eq(1), r_data.eq(self.read_data)]
+            m.d.sync += [axi.r.valid.eq(1), axi.r.payload.data.eq(self.read_data)]
+        with m.Elif(axi.r.ready):
+            m.d.sync += axi.r.valid.eq(0)
         return m
