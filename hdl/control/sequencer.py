@@ -23,7 +23,7 @@ class Sequencer(wiring.Component):
     the end wait until all is done. A command that fails its check stops the run after all commands before it have
     completed. An error on the bus, or the watchdog, stops it at once: the masters finish what the bus rules oblige
     them to, everything else is reset, and the run ends when the bus is quiet. If it never becomes quiet (the watchdog expires
-    again), the run ends all the same, and the next one waits for the bus first.
+    again), the run ends all the same, with `WATCHDOG` at the command that had failed, and the next one waits for the bus first.
 
     A command takes `CommandChecker.LATENCY` + 3 cycles here.
 
@@ -218,7 +218,8 @@ class Sequencer(wiring.Component):
                 with m.If(self.quiet):
                     m.next = "FINISH"
                 with m.Elif(self.expired):
-                    m.d.sync += fail(ErrorCode.WATCHDOG, self.expired_command)
+                    # The command stays the one that failed first: the executor, in reset, does not know it any more.
+                    m.d.sync += [self.error.code.eq(ErrorCode.WATCHDOG), self.error.address.eq(0)]
                     m.next = "FINISH"
             with m.State("FINISH"):
                 m.d.comb += self.done.eq(1)
