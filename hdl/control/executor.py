@@ -9,7 +9,7 @@ from tailrace.spec.config import Config
 from tailrace.spec.isa import Opcode
 
 from ..axi.signature import write_request_layout
-from ..gemv.engine import gemv_command_layout
+from ..gemv.command import gemv_command_layout
 from ..vector.loader import load_command_layout
 from ..vector.quantiser import quantise_command_layout
 from ..vector.results import route_command_layout
@@ -21,12 +21,12 @@ class Executor(wiring.Component):
     """Dispatch operations in order.
 
     Vectors and weights come in one stream in the order of the operations. So a load may be started while a product before it
-    still runs: its beats come after that product's weights, when the slots have been read for the last time. A product waits until
-    the slots have been written. Operations on the result buffer (`QUANTISE`, `STORE`) wait for everything before them,
+    still runs: its beats come after that product's weights, when the slots have been read for the last time. A product waits
+    until the slots have been written. Operations on the result buffer (`QUANTISE`, `STORE`) wait for everything before them,
     and everything after them waits for them.
 
-    An operation that depends on none before it starts in the cycle in which it arrives, any other two cycles after the last
-    one that it depends on has become idle.
+    An operation that depends on none before it starts in the cycle in which it arrives, any other in the cycle after the last
+    unit that it depends on has become idle.
 
     Parameters
     ----------
@@ -44,7 +44,8 @@ class Executor(wiring.Component):
     idle : out
         All of them are, and nothing waits here.
     command : out
-        Index of the operation that was started last.
+        Index of the operation that was started last: a product when it was accepted, as the engine takes the next one while
+        it works; a load when it waits for its own beats, so when no product is before it; the others when they are offered.
     """
 
     def __init__(self, config: Config) -> None:
@@ -139,6 +140,7 @@ class Executor(wiring.Component):
                     m.d.comb += self.write.payload.entries.eq(operation.rows)
                     offer(all_done | started, self.store, self.write)
         m.d.sync += started.eq(self.i.valid & ~self.i.ready & (started | all_done))
-        with m.If(self.i.valid & self.i.ready):
+        loading = self.load.valid & done["gemv"]
+        with m.If((self.i.valid & self.i.ready) | loading | self.quantise.valid | self.store.valid):
             m.d.sync += self.command.eq(operation.command)
         return m
