@@ -34,7 +34,7 @@ class CommandFetch(wiring.Component):
     i : stream of bus beats, in
         The beats of the requests, in order.
     o : stream of {command: 512 bits, index: 16 bits}, out
-        Whole commands; the first one ``COMMAND_BYTES / bus bytes + 1`` cycles after its last beat at the earliest.
+        Whole commands, each 2 cycles after its last beat at the earliest.
     """
 
     def __init__(self, config: Config) -> None:
