@@ -26,9 +26,9 @@ class LiteSlave(wiring.Component):
     """Turn AXI4-Lite transfers into register accesses.
 
     Address and data of a write are taken in any order; it acts in the cycle after the later of the two, and its response
-    follows a cycle later. A read acts in the cycle in which its address is taken; its data follows a cycle later. One transfer of
-    each kind every two cycles, because no output depends on an input in the same cycle (A3.2.1). All transfers are answered
-    OKAY, as register maps made by high-level synthesis do.
+    follows a cycle later. A read acts in the cycle in which its address is taken; its data follows a cycle later. At most one
+    transfer of each kind every two cycles, because no output depends on an input in the same cycle (A3.2.1). All transfers
+    are answered OKAY, as register maps made by high-level synthesis do.
 
     Attributes
     ----------

@@ -6,6 +6,7 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
+
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.formats import BLOCK, FORMATS

@@ -5,6 +5,7 @@ from typing import Any
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from tailrace.spec.config import Config
 from tailrace.spec.isa import COMMAND_BYTES
 

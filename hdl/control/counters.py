@@ -5,6 +5,7 @@ from typing import Any
 from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from tailrace.spec.registers import COUNTERS
 
 from ..axi.signature import ReadKind

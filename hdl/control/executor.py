@@ -5,6 +5,7 @@ from typing import Any
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from tailrace.spec.config import Config
 from tailrace.spec.isa import Opcode
 

@@ -1,6 +1,7 @@
 """What the control blocks hand to each other."""
 
 from amaranth.lib import data
+
 from tailrace.spec.config import Config
 from tailrace.spec.isa import COMMAND_BYTES, FIELDS, Opcode
 

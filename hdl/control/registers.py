@@ -5,6 +5,7 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+
 from tailrace.spec.config import Config
 from tailrace.spec.formats import FORMAT_MASK
 from tailrace.spec.isa import ISA_VERSION, MAX_COMMANDS, MAX_ROWS
