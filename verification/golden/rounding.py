@@ -31,7 +31,8 @@ def round_limbs(limbs: NDArray[np.float64], exponents: NDArray[np.int32]) -> NDA
     fraction, exponent = np.frexp(limbs[0] if len(limbs) == 1 else _collapse(limbs))
     # The fraction is at least a half, so this is the one rounding to 24 bits, free of float32's subnormals.
     rounded = fraction.astype(np.float32).astype(np.float64)
-    value = np.ldexp(rounded, exponent + exponents)
+    with np.errstate(over="ignore"):
+        value = np.ldexp(rounded, exponent + exponents)
     magnitude = np.abs(value)
     value = np.where(magnitude < _SMALLEST_NORMAL, 0.0, np.where(magnitude >= _OVERFLOW, np.copysign(np.inf, value), value))
     bits: NDArray[np.uint32] = value.astype(np.float32).view(np.uint32)

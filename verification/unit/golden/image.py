@@ -1,0 +1,75 @@
+"""A device with an image that grows: places operands, runs commands."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailrace.golden.device import GoldenDevice
+from tailrace.spec import registers
+from tailrace.spec.config import Config
+from tailrace.spec.errors import ErrorCode
+from tailrace.spec.isa import Opcode, encode
+from tailrace.spec.numerics import quantise
+from tailrace.spec.registers import AP_START, offset
+from tailrace.spec.vector import ALIGNMENT, pack_vector
+from verification.unit.golden.packing import Weights, pack
+
+QUEUE = 0
+FIRST_OPERAND = 1 << 14
+
+
+class Image:
+    """A golden device, a queue at address 0, and operands from `FIRST_OPERAND` on."""
+
+    def __init__(self, config: Config, memory_size: int = 1 << 18) -> None:
+        self.config = config
+        self.device = GoldenDevice(config, memory_size)
+        self._next = FIRST_OPERAND
+
+    def place(self, data: bytes) -> int:
+        """Put bytes at the next free address."""
+        address = self.reserve(len(data))
+        self.device.write(address, data)
+        return address
+
+    def reserve(self, size: int) -> int:
+        """Keep bytes free, and 64 more behind them."""
+        address, self._next = self._next, self._next + -(-size // ALIGNMENT) * ALIGNMENT + ALIGNMENT
+        return address
+
+    def load(self, slot: int, x: NDArray[np.float32]) -> bytes:
+        """A command that loads values into a slot."""
+        address = self.place(pack_vector(*quantise(x)))
+        return encode(Opcode.LOAD_VECTOR, slot=slot, source=address, blocks=x.size // 32)
+
+    def gemv(self, weights: Weights, slots: int, **where: int) -> bytes:
+        """A command that multiplies a matrix."""
+        rows, blocks, _ = weights.codes.shape
+        source = self.place(pack(weights, self.config.lanes))
+        return encode(Opcode.GEMV, format=weights.format.number, slots=slots, rows=rows, blocks=blocks, source=source, **where)
+
+    def run(self, *commands: bytes, length: int | None = None, queue: int = QUEUE) -> tuple[ErrorCode, int, int]:
+        """Run commands; returns the error's code, command and address."""
+        if commands:
+            self.device.write(queue, b"".join(commands))
+        self.device.write_register(offset("QUEUE_ADDRESS_LO"), queue & 0xFFFF_FFFF)
+        self.device.write_register(offset("QUEUE_ADDRESS_HI"), queue >> 32)
+        self.device.write_register(offset("QUEUE_LENGTH"), len(commands) if length is None else length)
+        self.device.write_register(offset("AP_CTRL"), AP_START)
+        self.device.wait(0)
+        return ErrorCode(self.register("ERROR_CODE")), self.register("ERROR_COMMAND"), self.wide("ERROR_ADDRESS")
+
+    def floats(self, address: int, count: int) -> NDArray[np.uint32]:
+        """Bits of float32 values in memory."""
+        return np.frombuffer(self.device.read(address, 4 * count), dtype="<u4")
+
+    def register(self, name: str) -> int:
+        """Value of a register."""
+        return self.device.read_register(offset(name))
+
+    def wide(self, name: str) -> int:
+        """Value of a pair of registers."""
+        return self.register(f"{name}_HI") << 32 | self.register(f"{name}_LO")
+
+    def counters(self) -> dict[str, int]:
+        """All counters that are not zero."""
+        return {name: value for name, _ in registers.COUNTERS if (value := self.wide(name))}
