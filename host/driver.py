@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.firmware.linear import MatrixOperand, products
-from tailrace.spec.errors import DeviceError, DeviceTimeout, ErrorCode, LimitError, ModelError, TailraceError
+from tailrace.spec.errors import DeviceError, ErrorCode, LimitError, ModelError, TailraceError
 from tailrace.spec.formats import BLOCK, Format
 from tailrace.spec.isa import COMMAND_BYTES, MAX_STREAM_BLOCKS
 from tailrace.spec.numerics import quantise
@@ -222,14 +222,14 @@ class Device:
         transport = self.transport
         if not transport.read_register(offset("AP_CTRL")) & AP_IDLE:
             # An earlier run was given up or interrupted; its end must not be taken for the end of this one.
-            self._wait()
+            transport.wait(self.timeout)
         self._acknowledge()
         transport.write(queue, b"".join(commands))
         transport.write_register(offset("QUEUE_ADDRESS_LO"), queue & 0xFFFF_FFFF)
         transport.write_register(offset("QUEUE_ADDRESS_HI"), queue >> 32)
         transport.write_register(offset("QUEUE_LENGTH"), len(commands))
         transport.write_register(offset("AP_CTRL"), AP_START)
-        self._wait()
+        transport.wait(self.timeout)
         self._acknowledge()
         counters = read_counters(transport, weight_bytes)
         self.counters += counters
@@ -238,15 +238,6 @@ class Device:
             address = transport.read_register(offset("ERROR_ADDRESS_HI")) << 32 | transport.read_register(offset("ERROR_ADDRESS_LO"))
             raise DeviceError(ErrorCode(code), transport.read_register(offset("ERROR_COMMAND")), address)
         return counters
-
-    def _wait(self) -> None:
-        try:
-            self.transport.wait(self.timeout)
-        except DeviceTimeout as error:
-            raise DeviceTimeout(
-                f"{self.transport.name} did not finish within {self.timeout:g} seconds without progress: {error}."
-                " Check its clock and reset, or allow more time."
-            ) from error
 
     def _acknowledge(self) -> None:
         """Clear done, and the interrupt if it is pending (writing toggles it)."""

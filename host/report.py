@@ -1,0 +1,132 @@
+"""The tables that the command line closes with."""
+
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from tailrace.spec.registers import COUNTERS
+
+from .counters import STALLS, Counters
+from .geometry import Geometry
+from .plan import Place, Plan
+
+_CAUSES = {name: doc.removeprefix("cycles without a read beat: ") for name, doc in COUNTERS}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known about a run after it.
+
+    Attributes
+    ----------
+    device_name, config_name : str
+    simulated : bool
+        Whether cycles are those of a simulation.
+    conditions : str
+        What the cycles depend on besides the build, such as the memory's latency.
+    clock : float
+        Clock frequency in MHz to state the speed for.
+    prompt_tokens, new_tokens : int
+    steps : int
+        Decode steps on the device.
+    counters : Counters
+        Sums over these steps.
+    seconds : float
+        Wall-clock time of the decode.
+    digest : str
+        SHA-256 over all result vectors.
+    on_host : list of str
+        Matrices that ran on the host because the user allowed it.
+    """
+
+    device_name: str
+    config_name: str
+    simulated: bool
+    conditions: str
+    clock: float
+    prompt_tokens: int
+    new_tokens: int
+    steps: int
+    counters: Counters
+    seconds: float
+    digest: str
+    on_host: list[str]
+
+
+def run_table(run: Run, geometry: Geometry) -> Table:
+    """The closing table of a run."""
+    table = Table(title=f"{run.device_name}, configuration {run.config_name} ({geometry.bus_width}-bit bus)", show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    table.add_row("tokens", f"{run.new_tokens} new after a prompt of {run.prompt_tokens}; {run.steps} decode steps on the device")
+    if run.on_host:
+        table.add_row("on the host, as allowed", f"{len(run.on_host)} matrices: {', '.join(run.on_host)}")
+    steps, total = run.steps, run.counters
+    if steps:
+        table.add_row("bytes per token", f"{_count(total.weight_bytes / steps)} of the model; {_count(total.read_beats * geometry.bus_bytes / steps)}"
+                      " read over the bus, with commands, vectors and padding")  # fmt: skip
+        if total.cycles:
+            _add_cycles(table, run, geometry)
+        else:
+            table.add_row("cycles", f"not counted: {run.device_name} has no clock")
+        table.add_row("time on this machine", f"{run.seconds:.1f} s, {run.seconds / steps:.2f} s per token")
+        table.add_row("results", f"SHA-256 {run.digest[:16]}… over every result vector")
+    return table
+
+
+def _add_cycles(table: Table, run: Run, geometry: Geometry) -> None:
+    steps, total = run.steps, run.counters
+    cycles = total.cycles / steps
+    label = "simulated" if run.simulated else "measured"
+    table.add_row("cycles per token", f"{_count(cycles)} ({label}{', ' + run.conditions if run.conditions else ''})")
+    table.add_row("bus utilisation", f"{total.beat_utilisation:.2%} beats carried over cycles;"
+                  f" {total.model_utilisation(geometry.bus_bytes):.2%} model bytes over cycles x width")  # fmt: skip
+    for name in STALLS:
+        if total[name]:
+            what = f"{_count(total[name] / steps)} cycles per token, {total[name] / total.cycles:.2%}: {_CAUSES[name]}"
+            table.add_row(name.lower().replace("_", " "), what)
+    source = "estimate from simulated cycles; attention, norms and the host's time are not in it" if run.simulated else "device only"
+    table.add_row(f"speed at {run.clock:g} MHz", f"{run.clock * 1e6 / cycles:.2f} tokens/s ({source})")
+
+
+def plan_table(plan: Plan) -> Table:
+    """Tensor by tensor: what would run where."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("tensor", "shape", "type", "bits/weight", "runs on", "bytes per token"):
+        table.add_column(name, justify="right" if name in ("bits/weight", "bytes per token") else "left", no_wrap=True)
+    table.add_column("note", overflow="fold")
+    for p in plan.placements:
+        kind = p.tensor.type_name if not p.quantise else f"{p.tensor.type_name} → {p.format.name}"  # type: ignore[union-attr]
+        table.add_row(
+            p.tensor.name,
+            " x ".join(map(str, p.tensor.shape)),
+            kind,
+            f"{(p.format or p.tensor).bits_per_weight:.2f}",
+            p.place.value,
+            f"{p.stream_bytes:,}" if p.stream_bytes else "",
+            p.reason,
+        )
+    return table
+
+
+def plan_summary(plan: Plan, memory_size: int) -> list[str]:
+    """Totals of a plan, line by line."""
+    device, refused = plan.placed(Place.DEVICE), plan.placed(Place.REFUSED)
+    file_bytes = sum(p.tensor.bytes for p in device if not p.quantise)
+    fits = "fits" if plan.memory_bytes <= memory_size else "does not fit"
+    lines = [
+        f"{len(device)} matrices on the device, {len(refused)} refused,"
+        f" {len(plan.placed(Place.HOST))} other tensors on the host (norms, biases, attention and the embedding's look-up)",
+        f"bytes per token: {plan.stream_bytes:,} read over the bus"
+        + (f", {file_bytes:,} in the file" if not any(p.quantise for p in device) else ""),
+        f"device memory: {plan.memory_bytes:,} bytes needed, which {fits} the {memory_size:,} available",
+    ]
+    reasons: dict[str, list[str]] = {}
+    for p in refused:
+        reasons.setdefault(p.reason, []).append(p.tensor.name)
+    lines += [f"refused: {', '.join(names[:3])}{' …' if len(names) > 3 else ''} ({len(names)}): {reason}" for reason, names in reasons.items()]
+    return lines
+
+
+def _count(value: float) -> str:
+    return f"{round(value):,}"

@@ -1,0 +1,83 @@
+"""What the user sees: progress and tables on standard error, and nothing but text on standard output."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.status import Status
+
+
+class Terminal:
+    """Standard error for people, standard output for the generated text.
+
+    Parameters
+    ----------
+    quiet : bool
+        Show no progress and no tables.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(file=sys.stderr, quiet=quiet, highlight=False)
+        self._status: Status | None = None
+        self._shared = sys.stdout.isatty() and self.console.is_terminal
+        self._column = 0
+        self._below = ""
+
+    @contextmanager
+    def phase(self, what: str) -> Iterator[None]:
+        """Show that something is going on; where there is no terminal, print it once."""
+        if self.console.is_terminal:
+            with self.console.status(what) as self._status:
+                yield
+            self._status = None
+        else:
+            self.console.print(f"{what} …")
+            yield
+
+    def progress(self, what: str, done: float) -> None:
+        """Show how much of the current phase is done, 0 to 1."""
+        if self._status is not None:
+            self._status.update(f"{what} … {done:4.0%}")
+
+    def write(self, text: str) -> None:
+        """Write generated text to standard output."""
+        if not text:
+            return
+        self.note("")
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        self._column = cell_len(text.rpartition("\n")[2]) + (0 if "\n" in text else self._column)
+
+    def note(self, text: str) -> None:
+        """Show one line about the current token, below the text; an empty one takes it away."""
+        if not self.console.is_terminal or self.console.quiet:
+            return
+        if not self._shared:
+            if self._status is not None:
+                self._status.update(text)
+            return
+        width = self.console.width
+        column = self._column % width
+        if text == self._below or (column == 0 and self._column):
+            return  # At the right margin it depends on the terminal where the cursor is.
+        # One line down (scrolling if need be), write, and back to where the text goes on.
+        back = "\r" + (f"\x1b[{column}C" if column else "")
+        self.console.file.write(f"\n\x1b[2K\x1b[2m{text[: width - 1]}\x1b[0m\x1b[1A{back}")
+        self.console.file.flush()
+        self._below = text
+
+    @contextmanager
+    def generation(self) -> Iterator[None]:
+        """While this is open, text is written, and notes are about it."""
+        self._column = 0
+        if self._shared or not self.console.is_terminal:
+            try:
+                yield
+            finally:
+                self.note("")
+        else:
+            with self.console.status("decoding …") as self._status:
+                yield
+            self._status = None
