@@ -74,7 +74,7 @@ $(READY):
 	@rm -f .venv/ready-*
 	@if ! $(BIN)/python -c "import pip" 2> /dev/null; then \
 		python=; \
-		for candidate in $(PYTHON) python3 python3.11 python3.12 python3.13; do \
+		for candidate in $(or $(PYTHON),python3 python3.11 python3.12 python3.13); do \
 			if $$candidate -c "import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" 2> /dev/null; \
 				then python=$$candidate; break; fi; done; \
 		if [ -z "$$python" ]; then \

@@ -82,6 +82,7 @@ def test_the_model_house_keeps_the_rule(rule: Callable[[Path], Iterator[str]], m
             "host/driver.py:1: tailrace.cli.main is on the same floor: import it with a dot",
         ),
     ],
+    ids=["upwards", "sideways", "inside a function", "from above", "from above, with dots", "foreign package", "no dot"],
 )
 def test_broken_floor(model_house: Path, file: str, text: str, breach: str) -> None:
     (model_house / file).write_text(text)
