@@ -1,0 +1,162 @@
+import random
+from itertools import pairwise
+
+import pytest
+from amaranth.hdl import Array, Module, Signal
+
+from tailrace.hdl.axi.lite import LiteSlave
+
+from ..control.bench import STALLS, Clock, simulate
+from ..control.lite_master import LiteMaster
+
+
+WORDS = 32
+
+
+class Bench:
+    """A slave, the registers behind it, and the accesses that it made."""
+
+    def __init__(self) -> None:
+        self.dut = LiteSlave(12)
+        self.clock = Clock()
+        self.writes: list[tuple[int, int, int]] = []
+        self.write_cycles: list[int] = []
+        self.reads: list[int] = []
+        self.read_cycles: list[int] = []
+
+    def design(self) -> Module:
+        m = Module()
+        m.submodules.dut = dut = self.dut
+        words = Array(Signal(32, name=f"word_{n}") for n in range(WORDS))
+        m.d.comb += dut.read_data.eq(words[dut.read_offset[2:]])
+        for byte in range(4):
+            with m.If(dut.write & dut.write_strobe[byte]):
+                m.d.sync += words[dut.write_offset[2:]].word_select(byte, 8).eq(dut.write_data.word_select(byte, 8))
+        return m
+
+    async def watch(self, ctx):
+        dut = self.dut
+        while True:
+            _, _, write, *access, read, read_offset = await ctx.tick().sample(
+                dut.write, dut.write_offset, dut.write_data, dut.write_strobe, dut.read, dut.read_offset
+            )
+            if write:
+                self.writes.append(tuple(access))
+                self.write_cycles.append(self.clock.now - 1)
+            if read:
+                self.reads.append(read_offset)
+                self.read_cycles.append(self.clock.now - 1)
+
+    def run(self, *testbenches):
+        simulate(self.design(), *testbenches, background=(self.clock.run, self.watch))
+
+
+@pytest.mark.parametrize("stall", STALLS)
+def test_every_access_once(stall: float, seed: int):
+    bench, chance = Bench(), random.Random(seed)
+    master = LiteMaster(bench.dut.axi, seed, stall)
+    expected: dict[int, int] = {}
+    writes, reads = [], []
+
+    async def testbench(ctx):
+        for _ in range(200):
+            offset = 4 * chance.randrange(WORDS)
+            if chance.random() < 0.5:
+                value, strobe = chance.getrandbits(32), chance.choice((0b1111, chance.getrandbits(4)))
+                await master.write(ctx, offset, value, strobe)
+                mask = sum(0xFF << 8 * byte for byte in range(4) if strobe >> byte & 1)
+                expected[offset] = expected.get(offset, 0) & ~mask | value & mask
+                writes.append((offset, value, strobe))
+            else:
+                assert await master.read(ctx, offset) == expected.get(offset, 0)
+                reads.append(offset)
+
+    bench.run(testbench)
+    assert bench.writes == writes
+    assert bench.reads == reads
+
+
+@pytest.mark.parametrize("stall", STALLS)
+def test_reads_beside_writes(stall: float, seed: int):
+    """The two directions do not hold each other up."""
+    bench = Bench()
+    writer, reader = LiteMaster(bench.dut.axi, seed, stall), LiteMaster(bench.dut.axi, seed + 1, stall)
+
+    async def write(ctx):
+        for n in range(100):
+            await writer.write(ctx, 4 * (n % WORDS), n)
+
+    async def read(ctx):
+        for n in range(100):
+            assert await reader.read(ctx, 4 * (n % WORDS)) % WORDS in (0, n % WORDS)
+
+    bench.run(write, read)
+    assert bench.writes == [(4 * (n % WORDS), n, 15) for n in range(100)]
+    assert bench.reads == [4 * (n % WORDS) for n in range(100)]
+
+
+@pytest.mark.parametrize("first", ["address", "data", "both"])
+def test_latency_of_a_write(first: str):
+    bench = Bench()
+    axi = bench.dut.axi
+    taken = {}
+
+    async def offer(ctx, channel, name, delay):
+        await ctx.tick().repeat(delay)
+        ctx.set(channel.valid, 1)
+        await ctx.tick().until(channel.ready)
+        taken[name] = bench.clock.now - 1
+        ctx.set(channel.valid, 0)
+
+    async def address(ctx):
+        await offer(ctx, axi.aw, "address", 1 + 5 * (first == "data"))
+
+    async def data(ctx):
+        await offer(ctx, axi.w, "data", 1 + 5 * (first == "address"))
+
+    async def answer(ctx):
+        await ctx.tick().until(axi.b.valid)
+        taken["answer"] = bench.clock.now - 1
+
+    bench.run(address, data, answer)
+    later = max(taken["address"], taken["data"])
+    assert bench.write_cycles == [later + 1]
+    assert taken["answer"] == later + 2
+
+
+def test_throughput():
+    """A transfer of each kind every two cycles."""
+    bench = Bench()
+    axi = bench.dut.axi
+
+    async def testbench(ctx):
+        for signal in (axi.aw.valid, axi.w.valid, axi.b.ready, axi.ar.valid, axi.r.ready):
+            ctx.set(signal, 1)
+        await ctx.tick().repeat(40)
+
+    bench.run(testbench)
+    for cycles in (bench.write_cycles, bench.read_cycles):
+        assert len(cycles) > 15
+        assert {after - before for before, after in pairwise(cycles)} == {2}
+
+
+def test_no_path_from_input_to_output():
+    """What a slave answers in a cycle does not depend on what it is offered in that cycle (A3.2.1)."""
+    bench = Bench()
+    axi = bench.dut.axi
+    inputs = (axi.aw.valid, axi.w.valid, axi.b.ready, axi.ar.valid, axi.r.ready)
+    outputs = (axi.aw.ready, axi.w.ready, axi.b.valid, axi.ar.ready, axi.r.valid)
+    chance = random.Random(3)
+
+    async def testbench(ctx):
+        for _ in range(100):
+            seen = set()
+            for _ in range(8):
+                for signal in inputs:
+                    ctx.set(signal, chance.randrange(2))
+                await ctx.delay(1e-9)
+                seen.add(tuple(ctx.get(signal) for signal in outputs))
+            assert len(seen) == 1
+            await ctx.tick()
+
+    bench.run(testbench)

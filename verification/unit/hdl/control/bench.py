@@ -1,0 +1,112 @@
+"""What the tests of the control part share: streams driven with and without stalls, watched for their contract."""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from amaranth.hdl import ClockDomain, Module
+from amaranth.sim import Simulator
+
+#: Probabilities of a pause in a cycle.
+STALLS = (0.0, 0.5)
+
+
+class Clock:
+    """Counts cycles: `now` is the number of the present one."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    async def run(self, ctx: Any) -> None:
+        while True:
+            await ctx.tick()
+            self.now += 1
+
+
+def simulate(
+    design: Any, *testbenches: Callable[..., Any], background: Sequence[Callable[..., Any]] = (), limit: int = 30_000
+) -> None:
+    """Run until all testbenches have returned; fail if they have not after `limit` cycles."""
+
+    async def deadline(ctx: Any) -> None:
+        now = 0
+        async for _ in ctx.tick():
+            now += 1
+            assert now < limit, f"no end after {limit} cycles"
+
+    m = Module()
+    # A combinational block has no clock, but the limit needs one.
+    m.domains.sync = ClockDomain()
+    m.submodules.design = design
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    for one in (deadline, *background):
+        simulator.add_testbench(one, background=True)
+    for one in testbenches:
+        simulator.add_testbench(one)
+    simulator.run()
+
+
+async def pause(ctx: Any, chance: random.Random, stall: float) -> None:
+    while chance.random() < stall:
+        await ctx.tick()
+
+
+class Source:
+    """Offers payloads, one after the other, and remembers the cycle in which each was offered first and taken."""
+
+    def __init__(self, stream: Any, payloads: Iterable[Any], clock: Clock, seed: int = 0, stall: float = 0.0) -> None:
+        self.stream, self.payloads, self.clock = stream, payloads, clock
+        self.chance, self.stall = random.Random(seed), stall
+        self.offered: list[int] = []
+        self.taken: list[int] = []
+
+    async def run(self, ctx: Any) -> None:
+        stream = self.stream
+        for payload in self.payloads:
+            await pause(ctx, self.chance, self.stall)
+            ctx.set(stream.payload, payload)
+            ctx.set(stream.valid, 1)
+            self.offered.append(self.clock.now)
+            while not (await ctx.tick().sample(stream.ready))[2]:
+                pass
+            self.taken.append(self.clock.now - 1)
+            ctx.set(stream.valid, 0)
+
+
+class Sink:
+    """Takes payloads, remembers them with their cycles, and checks that an offer stays until it is taken.
+
+    `withdrawn()` says whether an offer may be withdrawn in this cycle. `limit` is the number that is taken.
+    """
+
+    def __init__(
+        self,
+        stream: Any,
+        clock: Clock,
+        seed: int = 0,
+        stall: float = 0.0,
+        limit: int | None = None,
+        withdrawn: Callable[[], bool] = lambda: False,
+        on_taken: Callable[[Any], None] = lambda payload: None,
+    ) -> None:
+        self.stream, self.clock, self.withdrawn, self.on_taken = stream, clock, withdrawn, on_taken
+        self.chance, self.stall, self.limit = random.Random(seed), stall, limit
+        self.payloads: list[Any] = []
+        self.taken: list[int] = []
+
+    async def run(self, ctx: Any) -> None:
+        stream = self.stream
+        waiting = None
+        while True:
+            open_ = self.limit is None or len(self.payloads) < self.limit
+            ctx.set(stream.ready, open_ and self.chance.random() >= self.stall)
+            _, _, valid, ready, payload = await ctx.tick().sample(stream.valid, stream.ready, stream.payload)
+            if waiting is not None and not self.withdrawn():
+                assert valid, f"an offer was withdrawn before cycle {self.clock.now}"
+                assert payload == waiting, f"an offer was replaced before cycle {self.clock.now}"
+            waiting = payload if valid and not ready else None
+            if valid and ready:
+                self.payloads.append(payload)
+                self.taken.append(self.clock.now - 1)
+                self.on_taken(payload)
