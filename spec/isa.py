@@ -129,7 +129,9 @@ def encode(opcode: Opcode, **values: int) -> bytes:
     word = 0
     for name, value in {"opcode": int(opcode), **values}.items():
         if name not in fields:
-            raise ValueError(f"{opcode.name} has no field {name!r}: choose from {', '.join(n for n in fields if n != 'opcode')}")
+            raise ValueError(
+                f"{opcode.name} has no field {name!r}: choose from {', '.join(n for n in fields if n != 'opcode')}"
+            )
         if not 0 <= value < 1 << fields[name].width:
             raise ValueError(f"{name} of {opcode.name} must be 0 to {(1 << fields[name].width) - 1}, not {value}")
         word |= value << fields[name].position
@@ -159,8 +161,8 @@ def reserved_mask(opcode: Opcode) -> int:
 def check(command: bytes, config: Config) -> ErrorCode:
     """Say what a build answers to a command before it executes it.
 
-    The first of `BAD_OPCODE`, `BAD_FIELD`, `OUT_OF_RANGE` and `MISALIGNED` that applies. For a command that `keep`s its results the
-    destination, and otherwise the offset, is checked like any other field but not used, apart from the range of the
+    The first of `BAD_OPCODE`, `BAD_FIELD`, `OUT_OF_RANGE` and `MISALIGNED` that applies. For a command that `keep`s its results
+    the destination, and otherwise the offset, is checked like any other field but not used, apart from the range of the
     result buffer, which is only checked for those that use it.
     """
     decoded = decode(command)
@@ -179,9 +181,7 @@ def check(command: bytes, config: Config) -> ErrorCode:
 def _bad_field(opcode: Opcode, fields: Mapping[str, int], config: Config) -> bool:
     if fields.get("slot", 0) >= config.right_hand_sides:
         return True
-    return opcode is Opcode.GEMV and (
-        fields["format"] not in BY_NUMBER or not 1 <= fields["slots"] <= config.right_hand_sides
-    )
+    return opcode is Opcode.GEMV and (fields["format"] not in BY_NUMBER or not 1 <= fields["slots"] <= config.right_hand_sides)
 
 
 def _out_of_range(opcode: Opcode, fields: Mapping[str, int], config: Config) -> bool:

@@ -29,7 +29,8 @@ MANTISSA_BITS = 16
 MANTISSA_MAX = (1 << (MANTISSA_BITS - 1)) - 1
 #: Largest block exponent; smaller blocks share the exponent 0 and lose low bits, 2**-46 below the vector's largest.
 EXPONENT_MAX = 31
-#: Width of the exact accumulator. 2**27 (sum of codes times mantissas) * 2**11 (significand) * 2**61 (shift) leaves 2**12 blocks.
+#: Width of the exact accumulator. 2**27 (sum of codes times mantissas) * 2**11 (significand) * 2**61 (shift) leaves 2**12
+#: blocks.
 ACCUMULATOR_BITS = 112
 #: Blocks in a row for which the accumulator can not overflow.
 ACCUMULATOR_BLOCKS = 1 << 12

@@ -1,5 +1,7 @@
-"""The register map of ``s_axi_control``: 32-bit registers at byte offsets, with the ap_ctrl conventions that XRT, PYNQ and
-bare MMIO drivers know (UG1393, "Control requirements for XRT-managed kernels").
+"""The register map of ``s_axi_control``.
+
+32-bit registers at byte offsets, with the ap_ctrl conventions that XRT, PYNQ and bare MMIO drivers know (UG1393, "Control
+requirements for XRT-managed kernels").
 """
 
 from dataclasses import dataclass
@@ -32,12 +34,17 @@ CONTROL: tuple[Register, ...] = (
         "AP_CTRL",
         0x00,
         "special",
-        "bit 0 start: write 1 to run the queue (the doorbell), reads 1 until the run has finished; bit 1 done: a run has finished,"
-        " cleared by reading; bit 2 idle: 1 while nothing runs; bit 3 ready: as done",
+        "bit 0 start: write 1 to run the queue (the doorbell), reads 1 until the run has finished; bit 1 done: a run has"
+        " finished, cleared by reading; bit 2 idle: 1 while nothing runs; bit 3 ready: as done",
     ),
     Register("GIE", 0x04, "rw", "bit 0: the interrupt output is enabled"),
     Register("IER", 0x08, "rw", "bit 0: done raises the interrupt; bit 1: ready does"),
-    Register("ISR", 0x0C, "special", "pending interrupts, bits as in IER, set only while enabled there; writing 1 to a bit toggles it"),
+    Register(
+        "ISR",
+        0x0C,
+        "special",
+        "pending interrupts, bits as in IER, set only while enabled there; writing 1 to a bit toggles it",
+    ),
     Register("QUEUE_ADDRESS_LO", 0x10, "rw", "address of the first command, a multiple of 64, lower half"),
     Register("QUEUE_ADDRESS_HI", 0x14, "rw", "upper half"),
     Register("QUEUE_LENGTH", 0x1C, "rw", "number of commands to run, 0 to MAX_COMMANDS"),

@@ -49,6 +49,6 @@ def unpack_vector(image: bytes, blocks: int) -> tuple[int, NDArray[np.uint8], ND
     """Read a vector back from its layout; the inverse of `pack_vector`."""
     raw = np.frombuffer(image, dtype=np.uint8, count=vector_bytes(blocks))
     base = int(raw[:2].view("<i2")[0])
-    exponents = raw[ALIGNMENT : ALIGNMENT + blocks] & 31
+    exponents = raw[ALIGNMENT : ALIGNMENT + blocks] & np.uint8(31)
     mantissas = raw[raw.size - blocks * ALIGNMENT :].view("<i2").reshape(blocks, BLOCK)
     return base, exponents, mantissas
