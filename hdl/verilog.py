@@ -17,7 +17,7 @@ import sys
 from pyosys import libyosys
 design = libyosys.Design()
 for command in sys.argv[1:]:
-    libyosys.run_pass("tee -q " + command, design)
+    libyosys.run_pass(command, design)
 """
 
 
@@ -48,9 +48,7 @@ def to_verilog(component: Any, *, name: str, ports: Sequence[Any] | None = None,
     ToolError
         If Amaranth or pyosys is not installed, or Yosys refuses the design.
     """
-    for package in ("amaranth", "pyosys"):
-        if find_spec(package) is None:
-            raise ToolError(f"the Python package {package!r} is needed to make Verilog: run: pip install 'tailrace[sim]'")
+    require_tools()
     from amaranth.back import rtlil
 
     text = rtlil.convert(component, name=name, ports=ports)
@@ -66,6 +64,20 @@ def to_verilog(component: Any, *, name: str, ports: Sequence[Any] | None = None,
             [sys.executable, "-c", _YOSYS, *commands], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
         )
         if run.returncode or not target.exists():
-            reason = (run.stderr.strip() or run.stdout.strip() or f"exit code {run.returncode}").splitlines()[-1]
-            raise ToolError(f"Yosys could not turn {name!r} into Verilog: {reason}")
+            lines = [line for line in (run.stdout + run.stderr).splitlines() if line.strip()]
+            reasons = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines[-1:]
+            raise ToolError(f"Yosys could not turn {name!r} into Verilog: {(reasons or [f'exit code {run.returncode}'])[0]}")
         return target.read_text(encoding="utf-8")
+
+
+def require_tools() -> None:
+    """Check that Amaranth and pyosys are installed.
+
+    Raises
+    ------
+    ToolError
+        If one is not. The message says what to do.
+    """
+    for package in ("amaranth", "pyosys"):
+        if find_spec(package) is None:
+            raise ToolError(f"the Python package {package!r} is needed to make Verilog: run: pip install 'tailrace[sim]'")

@@ -1,0 +1,143 @@
+"""Compiles Verilog and a C++ harness to a shared object.
+
+Verilator is asked only for C++; the compiler is run from here. So neither make nor Perl nor a second Python is needed, folders may
+have spaces in their names, and Ctrl-C stops everything.
+"""
+
+import json
+import platform
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+from .cache import cached, content_key
+from .processes import run_all
+from .progress import announced
+from .toolchain import Verilator, find_compiler, find_verilator
+
+#: Name of the shared object within its folder of the cache.
+LIBRARY = "library.so"
+
+_VERILATOR = (
+    "--cc", "--quiet", "--make", "json", "-O3", "--noassert", "--x-assign", "fast", "--x-initial", "fast",
+    "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-MULTIDRIVEN", "-Wno-UNOPTFLAT",
+)  # fmt: skip
+_COMMON = ("-std=gnu++17", "-pthread", "-fPIC", "-w", "-DVERILATOR=1")
+#: For what runs in every cycle.
+_FAST = ("-O3", "-march=native")
+#: For Verilator's runtime, most of which never runs.
+_RUNTIME = ("-O1",)
+#: For what runs once.
+_SLOW = ("-O0",)
+
+
+def compile_library(
+    verilog: str,
+    top: str,
+    prefix: str,
+    harness: Callable[[Path], Sequence[Path]],
+    *,
+    what: str,
+    identity: Sequence[str | bytes],
+    options: Sequence[str] = (),
+    definitions: Sequence[str] = (),
+    trace: bool = False,
+    threads: int = 1,
+) -> Path:
+    """Compile, or find in the cache what was compiled from the same things with the same tools.
+
+    Parameters
+    ----------
+    verilog : str
+    top : str
+        The module to simulate.
+    prefix : str
+        Name of its C++ class.
+    harness : callable
+        Takes the folder with Verilator's output, and returns C++ sources to compile with it.
+    what : str
+        What is compiled, for the line on standard error.
+    identity : sequence of str or bytes
+        Everything that the harness depends on, for the cache.
+    options : sequence of str
+        More for Verilator.
+    definitions : sequence of str
+        Preprocessor definitions, ``NAME=value``.
+    trace : bool
+        Whether waveforms (VCD) can be written.
+    threads : int
+        Threads that evaluate the module.
+
+    Returns
+    -------
+    Path
+        The shared object.
+
+    Raises
+    ------
+    ToolError
+        If a tool is missing or fails.
+    """
+    verilator, compiler = find_verilator(), find_compiler()
+    options = [*_VERILATOR, "--prefix", prefix, "--top-module", top, "--threads", str(threads), *options, *(["--trace-vcd"] if trace else [])]
+    flags = [*_COMMON, *_features(trace), *(f"-D{definition}" for definition in definitions)]
+    if "clang" not in Path(compiler[0]).name:
+        # Otherwise two libraries in one process would share what belongs to one of them.
+        flags.append("-fno-gnu-unique")
+    levels = [*_FAST, *_RUNTIME, *_SLOW]
+    key = content_key([verilog, *identity, *options, *flags, *levels, *compiler, verilator.version, _processor()])
+
+    def make(folder: Path) -> None:
+        work = folder / "work"
+        work.mkdir()
+        with announced(f"compiling the simulation of {what}"):
+            _compile(work, verilog, prefix, harness, verilator, options, [*compiler, *flags])
+            run_all([[*compiler, "-shared", "-pthread", "-Wl,-Bsymbolic", "-o", "../" + LIBRARY, *_objects(work)]], work)
+        for path in work.iterdir():
+            path.unlink()
+        work.rmdir()
+
+    return cached("compiled", key, make) / LIBRARY
+
+
+def _compile(
+    work: Path,
+    verilog: str,
+    prefix: str,
+    harness: Callable[[Path], Sequence[Path]],
+    verilator: Verilator,
+    options: Sequence[str],
+    compiler: Sequence[str],
+) -> None:
+    (work / "design.v").write_text(verilog, encoding="utf-8")
+    run_all([[str(verilator.command), *options, "--Mdir", ".", "design.v"]], work, verilator.environment)
+    sources = json.loads((work / f"{prefix}.json").read_text(encoding="utf-8"))["sources"]
+    # Together they compile faster, since each reads the same long headers.
+    once = [*sources["classes_slow"], *sources["support_slow"]]
+    (work / "once.cpp").write_text("".join(f'#include "{work / path}"\n' for path in once), encoding="utf-8")
+    jobs = [(work / path, _FAST) for path in [*sources["classes_fast"], *harness(work)]]
+    jobs += [(Path(path), _RUNTIME) for path in sources["global"]] + [(work / "once.cpp", _SLOW)]
+    # The longest first, so that the processors finish together.
+    jobs.sort(key=lambda job: (job[1] is not _FAST, -job[0].stat().st_size))
+    include = verilator.root / "include"
+    common = [*compiler, "-I.", f"-I{include}", f"-I{include}/vltstd", "-c"]
+    run_all([[*common, *level, "-o", f"{number}.o", str(path)] for number, (path, level) in enumerate(jobs)], work)
+
+
+def _objects(work: Path) -> list[str]:
+    return sorted(path.name for path in work.glob("*.o"))
+
+
+def _features(trace: bool) -> list[str]:
+    values = {"COVERAGE": 0, "SC": 0, "TIMING": 0, "TRACE": trace, "TRACE_VCD": trace, "TRACE_FST": 0, "TRACE_SAIF": 0, "VPI": 0}
+    return [f"-DVM_{name}={int(value)}" for name, value in values.items()]
+
+
+@cache
+def _processor() -> str:
+    """The kind of processor: a build uses all its instructions, and a cache may be shared between machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine() + platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "") + platform.machine()
