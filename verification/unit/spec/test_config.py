@@ -1,0 +1,81 @@
+import re
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import pytest
+
+from tailrace.spec.config import CONFIGS, Config, parse_config
+from tailrace.spec.errors import ConfigError
+
+
+def test_named_configurations() -> None:
+    assert list(CONFIGS) == ["tiny", "base", "wide"]
+    assert [(c.bus_width, c.right_hand_sides) for c in CONFIGS.values()] == [(128, 1), (128, 1), (512, 4)]
+    assert all(config.name == name for name, config in CONFIGS.items())
+
+
+@pytest.mark.parametrize(("bus_width", "lanes", "bus_bytes"), [(128, 1, 16), (256, 2, 32), (512, 4, 64)])
+def test_what_follows_from_the_bus(bus_width: int, lanes: int, bus_bytes: int) -> None:
+    config = Config("x", bus_width)
+    assert (config.lanes, config.bus_bytes) == (lanes, bus_bytes)
+    # A burst never exceeds what AXI allows.
+    assert config.burst_beats * config.bus_bytes <= 4096
+
+
+def test_is_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        CONFIGS["base"].bus_width = 256  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"bus_width": 64}, "bus_width must be one of (128, 256, 512), not 64"),
+        ({"right_hand_sides": 3}, "right_hand_sides must be one of (1, 2, 4), not 3"),
+        ({"vector_blocks": 100}, "vector_blocks must be a power of two from 64 to 4096, not 100"),
+        ({"vector_blocks": 32}, "vector_blocks must be a power of two from 64 to 4096, not 32"),
+        ({"vector_blocks": 8192}, "vector_blocks must be a power of two from 64 to 4096, not 8192"),
+        ({"result_entries": 0}, "result_entries must be a power of two from 64 to 65536, not 0"),
+        ({"result_entries": 131072}, "result_entries must be a power of two from 64 to 65536, not 131072"),
+        ({"burst_beats": 8}, "burst_beats must be a power of two from 16 to 64, not 8"),
+        ({"burst_beats": 128}, "burst_beats must be a power of two from 16 to 64, not 128"),
+        ({"read_fifo_beats": 64}, "read_fifo_beats must be a power of two from 128 to 4096, not 64"),
+        ({"read_fifo_beats": 16, "burst_beats": 16}, "read_fifo_beats must be a power of two from 32 to 4096, not 16"),
+        ({"address_width": 31}, "address_width must be between 32 and 64, not 31"),
+        ({"address_width": 65}, "address_width must be between 32 and 64, not 65"),
+    ],
+)
+def test_refuses(change: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        replace(CONFIGS["base"], **change)
+
+
+def test_a_config_error_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="bus_width"):
+        Config("x", 1)
+
+
+def test_parse() -> None:
+    assert parse_config("base") is CONFIGS["base"]
+    changed = parse_config("base,bus_width=256,right_hand_sides=2")
+    assert changed == replace(CONFIGS["base"], name="base,bus_width=256,right_hand_sides=2", bus_width=256, right_hand_sides=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("huge", "unknown configuration 'huge': choose one of tiny, base, wide"),
+        ("", "unknown configuration '': choose one of tiny, base, wide"),
+        (
+            "base,lanes=2",
+            "unknown field 'lanes' in configuration 'base,lanes=2': choose from address_width, burst_beats, bus_width,"
+            " read_fifo_beats, result_entries, right_hand_sides, vector_blocks",
+        ),
+        ("base,bus_width=wide", "bus_width must be a whole number, not 'wide'"),
+        ("base,bus_width", "bus_width must be a whole number, not ''"),
+        ("base,bus_width=100", "bus_width must be one of (128, 256, 512), not 100"),
+    ],
+)
+def test_parse_refuses(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        parse_config(text)

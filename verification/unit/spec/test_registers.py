@@ -1,0 +1,48 @@
+import pytest
+
+from tailrace.spec.errors import ErrorCode
+from tailrace.spec.registers import ADDRESS_BITS, BY_NAME, COUNTER_BASE, COUNTERS, MAGIC, REGISTERS, Register, offset
+
+
+def test_offsets_are_unique_and_aligned() -> None:
+    offsets = [r.offset for r in REGISTERS]
+    assert len(set(offsets)) == len(offsets)
+    assert all(place % 4 == 0 and 0 <= place < 1 << ADDRESS_BITS for place in offsets)
+
+
+def test_names_are_unique() -> None:
+    assert len(BY_NAME) == len(REGISTERS)
+    assert all(offset(r.name) == r.offset for r in REGISTERS)
+
+
+@pytest.mark.parametrize("register", REGISTERS, ids=lambda r: r.name)
+def test_each_is_documented(register: Register) -> None:
+    assert register.doc
+    assert register.access in ("rw", "ro", "special")
+    assert 0 <= register.reset < 1 << 32
+    assert register.access == "rw" or not register.reset
+
+
+def test_ap_ctrl_conventions() -> None:
+    """UG1393: control, global enable, enable, status; arguments from 0x10."""
+    assert [offset(name) for name in ("AP_CTRL", "GIE", "IER", "ISR", "QUEUE_ADDRESS_LO")] == [0, 4, 8, 12, 16]
+
+
+def test_pairs_lie_side_by_side() -> None:
+    for register in REGISTERS:
+        if register.name.endswith("_LO"):
+            assert offset(f"{register.name[:-2]}HI") == register.offset + 4
+
+
+def test_counters_lie_in_order() -> None:
+    assert [offset(f"{name}_LO") for name, _ in COUNTERS] == [COUNTER_BASE + 8 * i for i in range(len(COUNTERS))]
+
+
+def test_magic_is_text() -> None:
+    assert MAGIC.to_bytes(4, "little") == b"TLRC"
+    assert f"0x{MAGIC:08X}" in BY_NAME["MAGIC"].doc
+
+
+def test_error_codes_fit_their_register() -> None:
+    assert ErrorCode.NONE == 0
+    assert len(ErrorCode) == max(ErrorCode) + 1
