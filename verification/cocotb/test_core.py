@@ -13,6 +13,13 @@ from tailrace.sim.toolchain import find_verilator
 from tailrace.spec.config import parse_config
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "cocotb"
+#: cocotb needs to see the ports and nothing else: handles to every signal would make the simulation larger and slower.
+PORTS_ONLY = """`verilator_config
+public_flat_rw -module "tailrace" -var "ap_*"
+public_flat_rw -module "tailrace" -var "interrupt"
+public_flat_rw -module "tailrace" -var "m00_axi_*"
+public_flat_rw -module "tailrace" -var "s_axi_control_*"
+"""
 #: Small FIFOs, so that they fill up, and a small result buffer.
 CONFIGS = (
     "tiny,vector_blocks=64,result_entries=512,read_fifo_beats=64,burst_beats=16",
@@ -31,12 +38,13 @@ def test_core(config: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILRACE_SEED", str(seed))
     folder = BUILD / sha256(verilog.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    source = folder / "tailrace.v"
+    source, visible = folder / "tailrace.v", folder / "ports.vlt"
     if not source.exists():
         source.write_text(verilog)
+        visible.write_text(PORTS_ONLY)
     runner = get_runner("verilator")
     runner.build(
-        sources=[source],
+        sources=[visible, source],
         hdl_toplevel="tailrace",
         build_dir=folder,
         build_args=["-Wno-fatal", "-Wno-lint", "--no-public-flat-rw", "--x-initial", "fast", "-O3"],
