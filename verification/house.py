@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .packages import ROOT, modules, package_folders
+from .testplan import broken_plan
 
 #: Floors that each floor may import. What is not listed does not know the other.
 FLOORS: dict[str, set[str]] = {
@@ -176,7 +177,7 @@ def our_files(root: Path, pattern: str) -> Iterator[Path]:
             yield file
 
 
-RULES = (broken_floors, unlisted_packages, empty_names, empty_cases, undocumented_blocks, broken_links)
+RULES = (broken_floors, unlisted_packages, empty_names, empty_cases, undocumented_blocks, broken_links, broken_plan)
 
 
 def main() -> int:

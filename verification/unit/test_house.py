@@ -22,6 +22,11 @@ packages = ["tailrace", "tailrace.spec", "tailrace.hdl", "tailrace.golden", "tai
 "tailrace.golden" = "verification/golden"
 "tailrace.sim" = "sim"
 """
+PLAN = """
+[exact-sums]
+promise = "Sums are exact."
+tests = ["verification/unit/hdl/test_lane.py::test_sum", "verification/unit/hdl/test_lane.py::TestStalls::test_none"]
+"""
 
 
 @pytest.fixture
@@ -42,6 +47,8 @@ def model_house(tmp_path: Path) -> Path:
         "host/cli.py": "import sys\n",
         "docs/lane.md": "# The Lane\n\nA `Lane` multiplies. See [the numbers](numbers.md#in-short).\n",
         "docs/numbers.md": "# Numbers\n\n## In short\n",
+        "verification/unit/hdl/test_lane.py": "def test_sum(): pass\nclass TestStalls:\n    def test_none(self): pass\n",
+        "verification/testplan.toml": PLAN,
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -128,6 +135,25 @@ def test_broken_links(model_house: Path) -> None:
     assert list(house.broken_links(model_house)) == [
         "docs/lane.md:1: gone.md does not exist",
         "docs/lane.md:2: numbers.md has no heading #gone",
+    ]
+
+
+def test_broken_plan(model_house: Path) -> None:
+    (model_house / "verification/testplan.toml").write_text("""
+[exact-sums]
+promise = "Sums are exact."
+tests = ["verification/unit/hdl/test_sums.py", "verification/unit/hdl/test_lane.py::test_product"]
+[speed]
+promise = "It is fast."
+tests = []
+""")
+    (model_house / "sim/test_speed.py").touch()
+    (model_house / "verification/unit/hdl/test_bus.py").touch()
+    assert list(house.broken_plan(model_house)) == [
+        "verification/testplan.toml: exact-sums: verification/unit/hdl/test_sums.py does not exist",
+        "verification/testplan.toml: exact-sums: verification/unit/hdl/test_lane.py has no test_product",
+        "verification/testplan.toml: nothing shows speed",
+        "verification/testplan.toml: no requirement names verification/unit/hdl/test_bus.py",
     ]
 
 
