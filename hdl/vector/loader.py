@@ -195,6 +195,8 @@ class VectorLoader(wiring.Component):
             write.addr.eq(beat),
             write.data.eq(Cat(self.i.payload[8 * n :][:width] for n in range(row_blocks))),
             read.addr.eq(places[self._levels - 2].block >> row_bits),
+            # At least a header lies between mantissas and exponents, so this is never both; but tools must see it.
+            read.en.eq(places[self._levels - 2].valid & ~write.en),
         ]
         m.d.sync += row.eq(read.data)
         exponents = Array(row.word_select(n, width) for n in range(row_blocks))

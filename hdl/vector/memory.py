@@ -73,8 +73,9 @@ class VectorWrite(wiring.Signature):
 class VectorMemory(wiring.Component):
     """One slot for each right-hand side, each of `Config.vector_blocks` blocks; all slots are read at the same block.
 
-    What is written in a cycle can be read from the next cycle on. A block that is read in the cycle in which it is written
-    reads as before the write.
+    What is written in a cycle can be read from the next cycle on. A memory that is written at the block that it is asked for
+    does not read: its part of `vector` stays as it is. (Whoever loads a vector must wait until nobody reads it, so that
+    never matters, and it spares an FPGA without such a mode in its block RAM the logic that would keep the old value.)
 
     Each bus beat of a block has a memory of its own, so that every memory is written as a whole: that maps to block RAM
     everywhere, and to as many of them as the read port is wide.
@@ -125,6 +126,7 @@ class VectorMemory(wiring.Component):
                     write.addr.eq(beat.block),
                     write.data.eq(beat.data),
                     read.addr.eq(self.vector_block),
+                    read.en.eq(~(write.en & (write.addr == read.addr))),
                 ]
                 parts.append(read.data)
 
@@ -136,6 +138,7 @@ class VectorMemory(wiring.Component):
                 write.data.exponent.eq(commit.exponent),
                 write.data.total.eq(commit.total),
                 read.addr.eq(self.vector_block),
+                read.en.eq(~(write.en & (write.addr == read.addr))),
                 self.vector[slot].mantissas.as_value().eq(Cat(*parts)),
                 self.vector[slot].exponent.eq(read.data.exponent),
                 self.vector[slot].total.eq(read.data.total),

@@ -169,6 +169,8 @@ class Quantiser(wiring.Component):
             maxima_write.addr.eq(held_block),
             maxima_write.data.eq(block_largest_next),
             maxima_read.addr.eq(block),
+            # Never while it is written, which some block RAMs can't do without further logic.
+            maxima_read.en.eq(second),
         ]
         with m.If(state == _State.START):
             m.d.sync += largest.eq(0)

@@ -28,8 +28,11 @@ class ResultRead(wiring.Signature):
 class ResultBuffer(wiring.Component):
     """`Config.result_entries` float32 entries in block RAM.
 
-    What is written in a cycle can be read from the next cycle on; an entry that is read in the cycle in which it is written
-    reads as before the write. Latency of a read: 1 cycle.
+    What is written in a cycle can be read from the next cycle on. When the entry that is asked for is being written,
+    `read.data` stays as it is. (Nobody reads what is not yet complete, so that never matters, and it spares an FPGA without
+    such a mode in its block RAM the logic that would keep the old value.)
+
+    Latency of a read: 1 cycle.
 
     Parameters
     ----------
@@ -54,6 +57,7 @@ class ResultBuffer(wiring.Component):
             write.addr.eq(self.write.address),
             write.data.eq(self.write.data),
             read.addr.eq(self.read.address),
+            read.en.eq(~(write.en & (write.addr == read.addr))),
             self.read.data.eq(read.data),
         ]
         return m
