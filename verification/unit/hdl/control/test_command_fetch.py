@@ -1,0 +1,217 @@
+import random
+from collections import deque
+
+import pytest
+from amaranth.hdl import ResetInserter, Signal
+
+from tailrace.hdl.axi.signature import ReadKind
+from tailrace.hdl.control.command_fetch import AHEAD, CommandFetch
+from tailrace.spec.config import BUS_WIDTHS, Config
+from tailrace.spec.isa import COMMAND_BYTES, MAX_COMMANDS
+
+from .bench import STALLS, Clock, Sink, simulate
+
+
+class Bench:
+    """A fetcher before a memory, which answers requests in order, and a reader of its commands."""
+
+    def __init__(
+        self, bus_width: int, seed: int = 0, request: float = 0.0, beats: float = 0.0, output: float = 0.0, latency: int = 1
+    ) -> None:
+        self.config = Config("test", bus_width)
+        self.dut = CommandFetch(self.config)
+        self.reset = Signal()
+        self.clock = Clock()
+        self.latency, self.stall, self.chance = latency, beats, random.Random(seed)
+        self.memory = random.Random(seed + 1)
+        self.contents: dict[int, int] = {}
+        self.due: deque[tuple[int, int]] = deque()
+        self.beats_taken: list[int] = []
+        self.requests = Sink(self.dut.request, self.clock, seed + 2, request, on_taken=self.asked, withdrawn=self.resetting)
+        self.commands = Sink(self.dut.o, self.clock, seed + 3, output, withdrawn=self.resetting)
+        self.was_reset = False
+
+    def resetting(self) -> bool:
+        return self.was_reset
+
+    def asked(self, request) -> None:
+        ahead = len(self.requests.payloads) - len(self.commands.payloads)
+        assert ahead <= AHEAD, f"{ahead} commands are asked for"
+        for n in range(request.beats):
+            address = request.address + n * self.config.bus_bytes
+            value = self.contents.setdefault(address, self.memory.getrandbits(self.config.bus_width))
+            self.due.append((self.clock.now + self.latency, value))
+
+    async def answer(self, ctx):
+        i = self.dut.i
+        while True:
+            offer = bool(self.due) and self.due[0][0] <= self.clock.now and self.chance.random() >= self.stall
+            ctx.set(i.valid, offer)
+            if offer:
+                ctx.set(i.payload, self.due[0][1])
+            _, _, ready, reset = await ctx.tick().sample(i.ready, self.reset)
+            self.was_reset = bool(reset)
+            if reset:
+                self.due.clear()
+                continue
+            # A beat never waits: the stream behind it carries vectors and weights too.
+            assert ready or not offer, "a beat was held up"
+            if offer:
+                self.due.popleft()
+                self.beats_taken.append(self.clock.now - 1)
+
+    async def start(self, ctx, address: int, length: int) -> None:
+        ctx.set(self.dut.address, address)
+        ctx.set(self.dut.length, length)
+        ctx.set(self.dut.start, 1)
+        await ctx.tick()
+        # They need not stay.
+        ctx.set(self.dut.address, 0)
+        ctx.set(self.dut.length, 0)
+        ctx.set(self.dut.start, 0)
+
+    async def until(self, ctx, commands: int) -> None:
+        while len(self.commands.payloads) < commands:
+            await ctx.tick()
+
+    def check(self, address: int, length: int, first: int = 0) -> None:
+        """The requests and commands from number `first` on are those of a queue."""
+        requests, commands = self.requests.payloads[first:], self.commands.payloads[first:]
+        assert len(requests) == len(commands) == length
+        beats = COMMAND_BYTES // self.config.bus_bytes
+        for n, (request, command) in enumerate(zip(requests, commands, strict=True)):
+            place = address + COMMAND_BYTES * n
+            assert (request.address, request.beats, request.kind, request.command) == (place, beats, ReadKind.COMMAND, n)
+            words = [self.contents[place + m * self.config.bus_bytes] for m in range(beats)]
+            assert command.command == sum(word << m * self.config.bus_width for m, word in enumerate(words))
+            assert command.index == n
+
+    def run(self, testbench) -> None:
+        background = (self.clock.run, self.requests.run, self.commands.run, self.answer)
+        simulate(ResetInserter(self.reset)(self.dut), testbench, background=background)
+
+
+@pytest.mark.parametrize("width", BUS_WIDTHS)
+@pytest.mark.parametrize("output", STALLS)
+@pytest.mark.parametrize("beats", STALLS)
+@pytest.mark.parametrize("request_", STALLS)
+def test_every_command_in_order(width: int, request_: float, beats: float, output: float, seed: int):
+    bench = Bench(width, seed, request_, beats, output)
+    address = (1 << 40) - 30 * COMMAND_BYTES
+
+    async def testbench(ctx):
+        await bench.start(ctx, address, 30)
+        await bench.until(ctx, 30)
+        await ctx.tick().repeat(20)
+
+    bench.run(testbench)
+    bench.check(address, 30)
+
+
+@pytest.mark.parametrize("width", BUS_WIDTHS)
+@pytest.mark.parametrize("length", [1, 2, AHEAD, AHEAD + 1])
+def test_ahead(width: int, length: int):
+    """While nobody takes commands, `AHEAD` of them are asked for and buffered, and no beat waits."""
+    bench = Bench(width)
+    bench.commands.limit = 0
+
+    async def testbench(ctx):
+        await bench.start(ctx, 0x1000, length)
+        await ctx.tick().repeat(60)
+        assert len(bench.requests.payloads) == min(length, AHEAD)
+        assert not bench.due
+        bench.commands.limit = None
+        await bench.until(ctx, length)
+        await ctx.tick().repeat(20)
+
+    bench.run(testbench)
+    bench.check(0x1000, length)
+
+
+@pytest.mark.parametrize("width", BUS_WIDTHS)
+def test_latency(width: int):
+    """A command is offered two cycles after its last beat."""
+    bench = Bench(width, latency=7)
+
+    async def testbench(ctx):
+        await bench.start(ctx, 0x40, 9)
+        await bench.until(ctx, 9)
+
+    bench.run(testbench)
+    beats = COMMAND_BYTES // bench.config.bus_bytes
+    assert bench.commands.taken == [cycle + 2 for cycle in bench.beats_taken[beats - 1 :: beats]]
+
+
+@pytest.mark.parametrize("width", BUS_WIDTHS)
+def test_throughput(width: int):
+    """Commands keep up with their beats, if the memory answers within the time that `AHEAD` commands cover."""
+    bench = Bench(width, latency=1)
+
+    async def testbench(ctx):
+        await bench.start(ctx, 0x40, 50)
+        await bench.until(ctx, 50)
+
+    bench.run(testbench)
+    beats = COMMAND_BYTES // bench.config.bus_bytes
+    assert bench.commands.taken[-1] - bench.commands.taken[0] <= 49 * max(beats, 2)
+
+
+def test_long_queue():
+    """The largest length is taken as it is."""
+    bench = Bench(512)
+
+    async def testbench(ctx):
+        await bench.start(ctx, 0, MAX_COMMANDS)
+        await bench.until(ctx, 300)
+
+    bench.run(testbench)
+    assert [command.index for command in bench.commands.payloads[:300]] == list(range(300))
+
+
+@pytest.mark.parametrize("width", BUS_WIDTHS)
+def test_next_queue(width: int, seed: int):
+    bench = Bench(width, seed, 0.3, 0.3, 0.3)
+
+    async def testbench(ctx):
+        await bench.start(ctx, 0x4000, 7)
+        await bench.until(ctx, 7)
+        await bench.start(ctx, 0x8000, 11)
+        await bench.until(ctx, 18)
+        await ctx.tick().repeat(20)
+
+    bench.run(testbench)
+    del bench.requests.payloads[:7], bench.commands.payloads[:7]
+    bench.check(0x8000, 11)
+
+
+@pytest.mark.parametrize("width", BUS_WIDTHS)
+@pytest.mark.parametrize("when", [3, 9, 14, 22, 31, 45])
+def test_after_reset(width: int, when: int, seed: int):
+    """Whatever was under way when a run was stopped, nothing of it is left."""
+    bench = Bench(width, seed, 0.3, 0.3, 0.6)
+
+    async def testbench(ctx):
+        await bench.start(ctx, 0x4000, 40)
+        await ctx.tick().repeat(when)
+        ctx.set(bench.reset, 1)
+        await ctx.tick().repeat(3)
+        ctx.set(bench.reset, 0)
+        bench.requests.payloads.clear()
+        bench.commands.payloads.clear()
+        await bench.start(ctx, 0x8000, 11)
+        await bench.until(ctx, 11)
+        await ctx.tick().repeat(20)
+
+    bench.run(testbench)
+    bench.check(0x8000, 11)
+
+
+def test_empty_queue():
+    bench = Bench(128)
+
+    async def testbench(ctx):
+        await bench.start(ctx, 0x40, 0)
+        await ctx.tick().repeat(20)
+
+    bench.run(testbench)
+    bench.check(0x40, 0)
