@@ -71,10 +71,10 @@ class Quantiser(wiring.Component):
     idle : Out(1)
         No command is offered, and everything has been written: what is read from the vector memory is the new vector.
     overhead : int
-        12 cycles: filling and draining the pipeline, once for each pass.
+        13 cycles: filling and draining the pipeline, once for each pass.
     """
 
-    overhead = 12
+    overhead = 13
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -181,13 +181,18 @@ class Quantiser(wiring.Component):
 
         # Second pass. `reference` is the biased exponent that an element needs for a mantissa with its top bit set.
         floor = Signal(signed(_BIASED_BITS + 1))
+        maximum = Signal(_BIASED_BITS)
         reference = Signal(_BIASED_BITS)
-        m.d.sync += floor.eq(largest - EXPONENT_MAX)
+        operand = Signal(32)
+        start = Signal()
+        m.d.sync += [floor.eq(largest - EXPONENT_MAX), start.eq(held & second)]
         with m.If(shown):
-            m.d.sync += reference.eq(Mux(maxima_read.data.as_unsigned() > floor, maxima_read.data, floor))
+            m.d.sync += maximum.eq(maxima_read.data)
+        with m.If(held & second):
+            m.d.sync += [reference.eq(Mux(maximum > floor, maximum, floor)), operand.eq(entry)]
 
-        mantissa, exponent, valid, busy = self._mantissa(m, held & second, entry, reference, floor)
-        m.d.comb += draining.eq(shown | held | busy)
+        mantissa, exponent, valid, busy = self._mantissa(m, start, operand, reference, floor)
+        m.d.comb += draining.eq(shown | held | start | busy)
         self._write(m, valid, mantissa, exponent, state == _State.START)
 
         base = self.write.base

@@ -25,13 +25,13 @@ class ResultRouter(wiring.Component):
     come. Each command takes its own number of results; the next result belongs to the next command.
 
     Throughput: one result per cycle, also across commands. Latency: none from `i` to `o`; 1 cycle from `i` to `write`;
-    1 cycle from a command to the first result that it lets in.
+    2 cycles from a command to the first result that it lets in.
 
     Parameters
     ----------
     config : Config
     depth : int
-        Commands that are waiting or at work, at least 2.
+        Commands that can wait, at least 2. One more is at work.
 
     Attributes
     ----------
@@ -71,26 +71,31 @@ class ResultRouter(wiring.Component):
         m.submodules.queue = queue = StreamFifo(route_command_layout(self._config), self._depth)
         wiring.connect(m, wiring.flipped(self.command), queue.i)
 
-        head = queue.o.payload
-        count = Signal(ENTRIES_BITS)
+        # The command at work is counted down in registers of its own: a carry chain behind the queue's memory would be slow.
+        active, keep, last = Signal(), Signal(), Signal()
+        address = Signal(range(self._config.result_entries))
+        left = Signal(ENTRIES_BITS)
         transfer = Signal()
         m.d.comb += [
-            self.o.valid.eq(self.i.valid & queue.o.valid & ~head.keep),
+            self.o.valid.eq(self.i.valid & active & ~keep),
             self.o.payload.eq(self.i.payload),
-            self.i.ready.eq(queue.o.valid & (head.keep | self.o.ready)),
+            self.i.ready.eq(active & (keep | self.o.ready)),
             transfer.eq(self.i.valid & self.i.ready),
+            queue.o.ready.eq(~active | (transfer & last)),
         ]
         with m.If(transfer):
-            m.d.sync += count.eq(count + 1)
-            with m.If(count == head.entries - 1):
-                m.d.sync += count.eq(0)
-                m.d.comb += queue.o.ready.eq(1)
-
-        m.d.sync += self.write.enable.eq(transfer & head.keep)
-        with m.If(transfer):
+            m.d.sync += [address.eq(address + 1), left.eq(left - 1), last.eq(left == 2)]
+        with m.If(queue.o.ready):
             m.d.sync += [
-                self.write.address.eq(head.offset + count),
-                self.write.data.eq(self.i.payload),
+                active.eq(queue.o.valid),
+                keep.eq(queue.o.payload.keep),
+                address.eq(queue.o.payload.offset),
+                left.eq(queue.o.payload.entries),
+                last.eq(queue.o.payload.entries == 1),
             ]
-        m.d.comb += self.idle.eq(~(self.command.valid | queue.o.valid | self.write.enable))
+
+        m.d.sync += self.write.enable.eq(transfer & keep)
+        with m.If(transfer):
+            m.d.sync += [self.write.address.eq(address), self.write.data.eq(self.i.payload)]
+        m.d.comb += self.idle.eq(~(self.command.valid | queue.o.valid | active | self.write.enable))
         return m

@@ -37,8 +37,8 @@ def test_every_result_goes_where_its_command_says(depth: int, seed: int | None) 
         await send(ctx, dut.command, payloads, seed)
 
     async def data(ctx: Any) -> None:
-        await ctx.tick()
-        start = cycles.now
+        # The first result waits two cycles for its command.
+        start = cycles.now + 2
         await send(ctx, dut.i, values, None if seed is None else seed + 100)
         if seed is None:
             assert cycles.now - start == len(values)
@@ -60,10 +60,10 @@ def test_commands_wait_ahead_of_the_results() -> None:
 
     async def testbench(ctx: Any) -> None:
         assert ctx.get(dut.idle)
-        await send(ctx, dut.command, [{"keep": 1, "offset": n, "entries": 1} for n in range(depth)])
+        await send(ctx, dut.command, [{"keep": 1, "offset": n, "entries": 1} for n in range(depth + 1)])
         assert not ctx.get(dut.command.ready)
         assert not ctx.get(dut.idle)
-        await send(ctx, dut.i, range(depth))
+        await send(ctx, dut.i, range(depth + 1))
         assert ctx.get(dut.command.ready)
         assert not ctx.get(dut.idle)
         await ctx.tick()
