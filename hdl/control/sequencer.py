@@ -50,7 +50,8 @@ class Sequencer(wiring.Component):
     quiet : in
         1 when both masters are idle.
     flush : out
-        1 while the masters must drop their work and everything between them is held in reset.
+        1 while the masters must drop their work and everything between them is held in reset: from an abort, or the end of a
+        run, until the next run has found the bus quiet.
     read_error, read_error_address, read_error_command, write_error, ... : in
     expired, expired_command : in
         The watchdog has expired, while that command was executed.
@@ -223,7 +224,8 @@ class Sequencer(wiring.Component):
                     m.d.sync += [self.error.code.eq(ErrorCode.WATCHDOG), self.error.address.eq(0)]
                     m.next = "FINISH"
             with m.State("FINISH"):
-                m.d.comb += self.done.eq(1)
+                # The masters must see no gap in `flush` as long as the bus is not quiet.
+                m.d.comb += [self.flush.eq(1), self.done.eq(1)]
                 m.d.sync += self.running.eq(0)
                 m.next = "IDLE"
         return m
