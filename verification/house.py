@@ -154,6 +154,17 @@ def broken_links(root: Path = ROOT) -> Iterator[str]:
                     yield f"{page.relative_to(root)}:{number}: {target.name} has no heading #{heading}"
 
 
+def unlisted_pages(root: Path = ROOT) -> Iterator[str]:
+    """Yield pages under docs/ that no index (a README.md there) leads to."""
+    listed = set()
+    for index in sorted((root / "docs").rglob("README.md")):
+        links = re.findall(r"\]\(([^)#\s]+)", "\n".join(_prose(index.read_text())))
+        listed |= {(index.parent / link).resolve() for link in links}
+    for page in sorted((root / "docs").rglob("*.md")):
+        if page.name != "README.md" and page.resolve() not in listed:
+            yield f"{page.relative_to(root)}: no index leads here: link it from docs/README.md"
+
+
 def _prose(text: str) -> list[str]:
     """Lines of a document, those inside fenced code blocks empty."""
     lines, fenced = [], False
@@ -177,7 +188,16 @@ def our_files(root: Path, pattern: str) -> Iterator[Path]:
             yield file
 
 
-RULES = (broken_floors, unlisted_packages, empty_names, empty_cases, undocumented_blocks, broken_links, broken_plan)
+RULES = (
+    broken_floors,
+    unlisted_packages,
+    empty_names,
+    empty_cases,
+    undocumented_blocks,
+    unlisted_pages,
+    broken_links,
+    broken_plan,
+)
 
 
 def main() -> int:

@@ -46,6 +46,7 @@ def model_house(tmp_path: Path) -> Path:
         "host/driver.py": "from tailrace.sim import device\nfrom .cli import main\n",
         "host/cli.py": "import sys\n",
         "docs/lane.md": "# The Lane\n\nA `Lane` multiplies. See [the numbers](numbers.md#in-short).\n",
+        "docs/README.md": "[Lane](lane.md), [numbers](numbers.md#numbers)",
         "docs/numbers.md": "# Numbers\n\n## In short\n",
         "verification/unit/hdl/test_lane.py": "def test_sum(): pass\nclass TestStalls:\n    def test_none(self): pass\n",
         "verification/testplan.toml": PLAN,
@@ -126,6 +127,11 @@ def test_empty_case(model_house: Path) -> None:
 def test_undocumented_block(model_house: Path) -> None:
     (model_house / "hdl/engine.py").write_text("class _Inner(wiring.Component): pass\nclass Engine(Component): pass\n")
     assert list(house.undocumented_blocks(model_house)) == ["hdl/engine.py:2: no page under docs/ says what Engine is"]
+
+
+def test_unlisted_page(model_house: Path) -> None:
+    (model_house / "docs/README.md").write_text("[Numbers](numbers.md)\n```\n[lane](lane.md)\n```\n")
+    assert list(house.unlisted_pages(model_house)) == ["docs/lane.md: no index leads here: link it from docs/README.md"]
 
 
 def test_broken_links(model_house: Path) -> None:
