@@ -39,7 +39,12 @@ def source_parts(folders: Iterable[Path], pattern: str) -> list[str | bytes]:
     return parts
 
 
-def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path:
+def is_cached(kind: str, key: str) -> bool:
+    """Whether `cached` would find this entry."""
+    return (cache_folder() / kind / key).is_dir()
+
+
+def cached(kind: str, key: str, make: Callable[[Path], object]) -> Path:
     """Return a folder of the cache, made now if it does not exist.
 
     `make` fills a temporary folder beside it, which takes its name only when it is complete. So an entry is whole or absent, whatever

@@ -6,11 +6,12 @@ have spaces in their names, and Ctrl-C stops everything.
 
 import json
 import platform
+import shutil
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-from .cache import cached, content_key
+from .cache import cached, content_key, is_cached
 from .processes import run_all
 from .progress import announced
 from .toolchain import Verilator, find_compiler, find_verilator
@@ -84,18 +85,16 @@ def compile_library(
     if "clang" not in Path(compiler[0]).name:
         # Otherwise two libraries in one process would share what belongs to one of them.
         flags.append("-fno-gnu-unique")
-    levels = [*_FAST, *_RUNTIME, *_SLOW]
-    key = content_key([verilog, *identity, *options, *flags, *levels, *compiler, verilator.version, _processor()])
+    recipe = Path(__file__).read_bytes()
+    key = content_key([recipe, verilog, *identity, *options, *flags, *compiler, verilator.version, _processor()])
 
     def make(folder: Path) -> None:
         work = folder / "work"
         work.mkdir()
         with announced(f"compiling the simulation of {what}"):
-            _compile(work, verilog, prefix, harness, verilator, options, [*compiler, *flags])
-            run_all([[*compiler, "-shared", "-pthread", "-Wl,-Bsymbolic", "-o", "../" + LIBRARY, *_objects(work)]], work)
-        for path in work.iterdir():
-            path.unlink()
-        work.rmdir()
+            objects = _compile(work, verilog, prefix, harness, verilator, options, [*compiler, *flags])
+            run_all([[*compiler, "-shared", "-pthread", "-Wl,-Bsymbolic", "-o", "../" + LIBRARY, *map(str, objects)]], work)
+        shutil.rmtree(work)
 
     return cached("compiled", key, make) / LIBRARY
 
@@ -108,7 +107,7 @@ def _compile(
     verilator: Verilator,
     options: Sequence[str],
     compiler: Sequence[str],
-) -> None:
+) -> list[Path]:
     (work / "design.v").write_text(verilog, encoding="utf-8")
     run_all([[str(verilator.command), *options, "--Mdir", ".", "design.v"]], work, verilator.environment)
     sources = json.loads((work / f"{prefix}.json").read_text(encoding="utf-8"))["sources"]
@@ -116,17 +115,25 @@ def _compile(
     # Together they compile faster, since each reads the same long headers.
     once = [path for kind, paths in sources.items() if kind.endswith("_slow") for path in paths]
     (work / "once.cpp").write_text("".join(f'#include "{work / path}"\n' for path in once), encoding="utf-8")
-    jobs = [(work / path, _FAST) for path in [*often, *harness(work)]]
-    jobs += [(Path(path), _RUNTIME) for path in sources["global"]] + [(work / "once.cpp", _SLOW)]
+    jobs = [(work / path, _FAST) for path in [*often, *harness(work)]] + [(work / "once.cpp", _SLOW)]
     # The longest first, so that the processors finish together.
     jobs.sort(key=lambda job: (job[1] is not _FAST, -job[0].stat().st_size))
     include = verilator.root / "include"
-    common = [*compiler, "-I.", f"-I{include}", f"-I{include}/vltstd", "-c"]
-    run_all([[*common, *level, "-o", f"{number}.o", str(path)] for number, (path, level) in enumerate(jobs)], work)
+    compile_one = [*compiler, "-I.", f"-I{include}", f"-I{include}/vltstd", "-c"]
 
+    def commands(jobs: Sequence[tuple[Path, Sequence[str]]]) -> list[list[str]]:
+        return [[*compile_one, *level, "-o", f"{source.stem}.o", str(source)] for source, level in jobs]
 
-def _objects(work: Path) -> list[str]:
-    return sorted(path.name for path in work.glob("*.o"))
+    def objects(folder: Path, jobs: Sequence[tuple[Path, Sequence[str]]]) -> list[Path]:
+        return [folder / f"{source.stem}.o" for source, _ in jobs]
+
+    # Verilator's runtime depends on the tools and flags alone, and takes a third of the time.
+    runtime = [(Path(path), _RUNTIME) for path in sources["global"]]
+    key = content_key([*compile_one, *_RUNTIME, *(source.name for source, _ in runtime), verilator.version])
+    ready = is_cached("runtime", key)
+    run_all(commands(jobs if ready else [*jobs, *runtime]), work)
+    shared = cached("runtime", key, lambda folder: [shutil.copy(made, folder) for made in objects(work, runtime)])
+    return objects(work, jobs) + objects(shared, runtime)
 
 
 def _features(trace: bool) -> list[str]:

@@ -309,7 +309,7 @@ def _check_window(trace: Path | str | None, window: tuple[int, int] | None) -> t
 
 
 def _load(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
+    library = ctypes.CDLL(str(path.absolute()))
     word, handle = ctypes.c_uint64, ctypes.c_void_p
     signatures: dict[str, tuple[object, list[object]]] = {
         "device_open": (handle, [handle, word, ctypes.POINTER(_Options)]),
