@@ -19,6 +19,18 @@ DEFAULT_MEMORY = "1GiB"
 class Commands(click.Group):
     """Commands whose errors are one message and an exit code, never a traceback."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands, those of other modules too."""
+        return sorted([*super().list_commands(ctx), "bench"])
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Find a command; the measurements are imported when they are asked for."""
+        if name == "bench":
+            from .benchmark.command import bench
+
+            return bench
+        return super().get_command(ctx, name)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,7 @@ def answer(request: Request) -> None:
     with terminal.phase(f"importing {path.name}"):
         model = open_model(path)
         make_plan(model, Geometry.of_config(config), request.quantise).check(memory_size, allow_host=request.allow_host)
-    _require_torch()
+    require_torch()
     with terminal.phase("loading the tokenizer"):
         from .offload.loader import load_tokenizer
 
@@ -93,14 +92,13 @@ def _device_options(request: Request) -> dict[str, Any]:
     return options
 
 
-def _require_torch() -> None:
+def require_torch() -> None:
     missing = [name for name in ("torch", "transformers", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
         raise ToolError(f"this needs {', '.join(missing)} for the prefill: pip install 'tailrace[torch]'")
-    # Their bars and warnings would run into ours.
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
 
 
 def _tokenise(tokenizer: "PreTrainedTokenizerBase", model: Model, request: Request) -> Any:

@@ -1,0 +1,1 @@
+"""Measurements behind the published figures. `tailrace bench` runs them."""

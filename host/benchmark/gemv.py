@@ -1,0 +1,104 @@
+"""Cycles of one large product in each format and bus width."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gguf
+import numpy as np
+
+from tailrace.sim.devices import open_device
+from tailrace.spec.config import BUS_WIDTHS, parse_config
+from tailrace.spec.formats import FORMATS, Format
+
+from ..counters import Counters
+from ..driver import Device
+from ..layout import Bytes
+
+#: Distinct rows of the random matrix; the matrix repeats them. Cycles do not depend on values.
+_DISTINCT_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Product:
+    """A measured product.
+
+    Attributes
+    ----------
+    format : Format
+    bus_width : int
+    rows, columns : int
+    counters : Counters
+        From the doorbell until the last result was written.
+    seconds : float
+        Wall-clock time of the run on this machine.
+    """
+
+    format: Format
+    bus_width: int
+    rows: int
+    columns: int
+    counters: Counters
+    seconds: float
+
+    @property
+    def utilisation(self) -> float:
+        """Bytes of the matrix, as in the GGUF file, over bus bytes in all cycles."""
+        return self.counters.model_utilisation(self.bus_width // 8)
+
+    @property
+    def weights_per_second(self) -> float:
+        """Weights that the simulator takes in, in a second of this machine."""
+        return self.rows * self.columns / self.seconds
+
+
+def random_blocks(rng: np.random.Generator, fmt: Format, rows: int, columns: int) -> Bytes:
+    """Make a random matrix as a GGUF file would hold it.
+
+    Returns
+    -------
+    ndarray of uint8, shape (rows, columns // 32 * fmt.block_bytes)
+    """
+    values = rng.standard_normal((min(rows, _DISTINCT_ROWS), columns), dtype=np.float32)
+    blocks = gguf.quants.quantize(values, gguf.GGMLQuantizationType(fmt.ggml_type))
+    return np.resize(blocks, (rows, blocks.shape[1]))
+
+
+def measure_products(
+    rows: int,
+    columns: int,
+    *,
+    config: str = "base",
+    latency: int = 100,
+    bus_widths: tuple[int, ...] = BUS_WIDTHS,
+    seed: int = 1,
+) -> Iterator[Product]:
+    """Measure one product in every format and bus width on the Verilated device.
+
+    Parameters
+    ----------
+    rows, columns : int
+    config : str
+        Configuration; the bus width is replaced.
+    latency : int
+        Cycles of the simulated memory, which otherwise answers a beat in every cycle.
+    bus_widths : tuple of int
+    seed : int
+
+    Yields
+    ------
+    Product
+    """
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((1, columns), dtype=np.float32)
+    for width in bus_widths:
+        memory = 8 << 20 | 2 * rows * columns * len(FORMATS)
+        transport = open_device(
+            "verilator", parse_config(f"{config},bus_width={width}"), -(-memory // 4096) * 4096, latency=latency
+        )
+        with Device(transport) as device:
+            for fmt in FORMATS:
+                matrix = device.upload(fmt.name, fmt, random_blocks(rng, fmt, rows, columns))
+                before, start = device.counters, time.perf_counter()
+                device.multiply(matrix, x)
+                yield Product(fmt, width, rows, columns, device.counters - before, time.perf_counter() - start)
