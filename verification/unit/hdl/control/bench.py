@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from amaranth.hdl import ClockDomain, Module
+from amaranth.hdl import ClockDomain, Const, Module
 from amaranth.sim import Simulator
 
 #: Probabilities of a pause in a cycle.
@@ -77,7 +77,7 @@ class Source:
 class Sink:
     """Takes payloads, remembers them with their cycles, and checks that an offer stays until it is taken.
 
-    `withdrawn()` says whether an offer may be withdrawn in this cycle. `limit` is the number that is taken.
+    In a cycle in which `flush` is 1, and in the one after it, an offer may be withdrawn. `limit` is the number that is taken.
     """
 
     def __init__(
@@ -87,25 +87,26 @@ class Sink:
         seed: int = 0,
         stall: float = 0.0,
         limit: int | None = None,
-        withdrawn: Callable[[], bool] = lambda: False,
+        flush: Any = None,
         on_taken: Callable[[Any], None] = lambda payload: None,
     ) -> None:
-        self.stream, self.clock, self.withdrawn, self.on_taken = stream, clock, withdrawn, on_taken
+        self.stream, self.clock, self.flush, self.on_taken = stream, clock, flush, on_taken
         self.chance, self.stall, self.limit = random.Random(seed), stall, limit
         self.payloads: list[Any] = []
         self.taken: list[int] = []
 
     async def run(self, ctx: Any) -> None:
         stream = self.stream
-        waiting = None
+        flush = Const(0, 1) if self.flush is None else self.flush
+        waiting, was_flushed = None, 0
         while True:
             open_ = self.limit is None or len(self.payloads) < self.limit
             ctx.set(stream.ready, open_ and self.chance.random() >= self.stall)
-            _, _, valid, ready, payload = await ctx.tick().sample(stream.valid, stream.ready, stream.payload)
-            if waiting is not None and not self.withdrawn():
+            _, _, valid, ready, payload, flushed = await ctx.tick().sample(stream.valid, stream.ready, stream.payload, flush)
+            if waiting is not None and not flushed and not was_flushed:
                 assert valid, f"an offer was withdrawn before cycle {self.clock.now}"
                 assert payload == waiting, f"an offer was replaced before cycle {self.clock.now}"
-            waiting = payload if valid and not ready else None
+            waiting, was_flushed = payload if valid and not ready else None, flushed
             if valid and ready:
                 self.payloads.append(payload)
                 self.taken.append(self.clock.now - 1)

@@ -7,7 +7,7 @@ from amaranth.sim import Simulator
 from tailrace.hdl.control.checker import CommandChecker
 from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.errors import ErrorCode
-from tailrace.spec.formats import BY_NUMBER, FORMATS
+from tailrace.spec.formats import FORMATS
 from tailrace.spec.isa import (
     COMMAND_BYTES,
     FIELDS,
@@ -16,27 +16,17 @@ from tailrace.spec.isa import (
     MAX_STRIDE,
     Opcode,
     check,
-    decode,
     encode,
     format_command,
 )
-from tailrace.spec.vector import vector_bytes
+
+from .commands import expected_beats, valid_command, valid_fields
 
 BUILDS = [
     *CONFIGS.values(),
     Config("largest", 256, right_hand_sides=2, vector_blocks=4096, result_entries=65536, address_width=64),
     Config("smallest", 512, vector_blocks=64, result_entries=64, address_width=32),
 ]
-
-
-def expected_beats(command: bytes, config: Config) -> int | None:
-    """Beats that a valid command reads; None if it reads nothing."""
-    opcode, fields = decode(command)
-    if opcode is Opcode.LOAD_VECTOR:
-        return vector_bytes(fields["blocks"]) // config.bus_bytes
-    if opcode is Opcode.GEMV:
-        return BY_NUMBER[fields["format"]].matrix_beats(fields["rows"], fields["blocks"], config.lanes)
-    return None
 
 
 def compare(commands: list[bytes], config: Config) -> list[ErrorCode]:
@@ -58,46 +48,6 @@ def compare(commands: list[bytes], config: Config) -> list[ErrorCode]:
     simulator.add_testbench(testbench)
     simulator.run()
     return codes
-
-
-def valid_fields(opcode: Opcode, config: Config, chance: random.Random) -> dict[str, int]:
-    """Fields of a command that `config` executes."""
-    address = 64 * chance.randrange(1 << config.address_width - 6)
-    blocks = chance.choice((1, 63, 64, config.vector_blocks, chance.randint(1, config.vector_blocks)))
-    slot = chance.randrange(config.right_hand_sides)
-    if opcode is Opcode.LOAD_VECTOR:
-        return {"slot": slot, "source": address, "blocks": blocks}
-    if opcode is Opcode.GEMV:
-        fmt, slots, keep = chance.choice(FORMATS), chance.randint(1, config.right_hand_sides), chance.randrange(2)
-        most = config.result_entries // slots if keep else min(MAX_ROWS, MAX_STREAM_BLOCKS // blocks * config.lanes)
-        rows = chance.choice((1, most, chance.randint(1, most), chance.randint(1, min(most, 200))))
-        offset = chance.randint(0, config.result_entries - rows * slots) if keep else chance.getrandbits(32)
-        destination = 64 * chance.randrange(1 << config.address_width - 6)
-        return {
-            "format": fmt.number,
-            "slots": slots,
-            "keep": keep,
-            "rows": rows,
-            "blocks": blocks,
-            "offset": offset,
-            "source": address,
-            "destination": destination,
-        }
-    if opcode is Opcode.QUANTISE:
-        # The smallest result buffers hold no more than two blocks.
-        most = min(config.vector_blocks, config.result_entries // 32)
-        blocks = chance.randint(1, most)
-        stride = chance.randint(1, min(MAX_STRIDE, config.result_entries // (32 * blocks)))
-        return {
-            "slot": slot,
-            "blocks": blocks,
-            "stride": stride,
-            "offset": chance.randint(0, config.result_entries - 32 * blocks * stride),
-        }
-    if opcode is Opcode.STORE:
-        rows = chance.randint(1, config.result_entries)
-        return {"rows": rows, "offset": chance.randint(0, config.result_entries - rows), "destination": address}
-    return {}
 
 
 def corners(name: str, fields: dict[str, int], opcode: Opcode, config: Config) -> list[int]:
@@ -138,7 +88,7 @@ def corners(name: str, fields: dict[str, int], opcode: Opcode, config: Config) -
 @pytest.mark.parametrize("config", BUILDS, ids=lambda c: c.name)
 def test_valid(config: Config, seed: int):
     chance = random.Random(seed)
-    commands = [encode(opcode, **valid_fields(opcode, config, chance)) for opcode in Opcode for _ in range(80)]
+    commands = [valid_command(opcode, config, chance) for opcode in Opcode for _ in range(80)]
     assert set(compare(commands, config)) == {ErrorCode.NONE}
 
 
@@ -166,7 +116,7 @@ def test_every_bit(config: Config, seed: int):
     chance = random.Random(seed)
     commands = []
     for opcode in Opcode:
-        command = encode(opcode, **valid_fields(opcode, config, chance))
+        command = valid_command(opcode, config, chance)
         word = int.from_bytes(command, "little")
         commands += [(word ^ 1 << bit).to_bytes(COMMAND_BYTES, "little") for bit in range(8 * COMMAND_BYTES)]
     compare(commands, config)

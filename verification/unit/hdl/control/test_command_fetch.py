@@ -27,12 +27,8 @@ class Bench:
         self.contents: dict[int, int] = {}
         self.due: deque[tuple[int, int]] = deque()
         self.beats_taken: list[int] = []
-        self.requests = Sink(self.dut.request, self.clock, seed + 2, request, on_taken=self.asked, withdrawn=self.resetting)
-        self.commands = Sink(self.dut.o, self.clock, seed + 3, output, withdrawn=self.resetting)
-        self.was_reset = False
-
-    def resetting(self) -> bool:
-        return self.was_reset
+        self.requests = Sink(self.dut.request, self.clock, seed + 2, request, on_taken=self.asked, flush=self.reset)
+        self.commands = Sink(self.dut.o, self.clock, seed + 3, output, flush=self.reset)
 
     def asked(self, request) -> None:
         ahead = len(self.requests.payloads) - len(self.commands.payloads)
@@ -50,7 +46,6 @@ class Bench:
             if offer:
                 ctx.set(i.payload, self.due[0][1])
             _, _, ready, reset = await ctx.tick().sample(i.ready, self.reset)
-            self.was_reset = bool(reset)
             if reset:
                 self.due.clear()
                 continue

@@ -1,0 +1,510 @@
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from amaranth.hdl import Module, Signal
+
+from tailrace.hdl.axi.signature import ReadKind
+from tailrace.hdl.control.checker import CommandChecker
+from tailrace.hdl.control.sequencer import Sequencer
+from tailrace.hdl.control.watchdog import Watchdog
+from tailrace.spec.config import CONFIGS, Config
+from tailrace.spec.errors import ErrorCode
+from tailrace.spec.isa import MAX_COMMANDS, Opcode, check, check_queue, decode, encode
+
+from .bench import STALLS, Clock, Sink, simulate
+from .commands import expected_beats, valid_command
+
+QUEUE = 0x4000
+FENCE = encode(Opcode.FENCE)
+LOAD = encode(Opcode.LOAD_VECTOR, source=0x1000, blocks=3)
+GEMV = encode(Opcode.GEMV, source=0x2000, destination=0x3000, format=1, slots=1, rows=5, blocks=3)
+
+
+class Bench:
+    """A sequencer, its watchdog, and models of what surrounds them.
+
+    Commands come from `commands` as soon as a run has started to fetch. Operations take up to `work` cycles each. Once
+    something was asked for, the bus is quiet `settle` cycles after a flush began; None: never. All of it may be changed
+    while the simulation runs.
+    """
+
+    def __init__(self, config: Config = CONFIGS["tiny"], seed: int = 0, stall: float = 0.0, work: int = 1) -> None:
+        self.config, self.chance, self.stall, self.work = config, random.Random(seed), stall, work
+        self.dut, self.watchdog = Sequencer(config), Watchdog()
+        self.progress = Signal()
+        self.clock = Clock()
+        self.commands: Sequence[bytes] = ()
+        self.settle: int | None = 0
+        self.running: list[int] = []
+        self.holding = False
+        self.busy = False
+        #: What happened: ("request" or "operation", payload), ("fence", index), "fetch", "done".
+        self.events: list[tuple[str, Any]] = []
+        self.cycles: list[int] = []
+        self.facts: list[dict[str, int]] = []
+
+        flush = self.dut.flush
+        self.request = Sink(self.dut.request, self.clock, seed + 1, stall, flush=flush, on_taken=self._asked)
+        self.operation = Sink(self.dut.o, self.clock, seed + 2, stall, flush=flush, on_taken=self._started)
+
+    def design(self) -> Module:
+        m = Module()
+        m.submodules.dut, m.submodules.watchdog = self.dut, self.watchdog
+        m.d.comb += [
+            self.watchdog.running.eq(self.dut.running),
+            self.watchdog.progress.eq(self.progress | self.dut.aborting),
+            self.dut.expired.eq(self.watchdog.expired),
+        ]
+        return m
+
+    def _note(self, kind: str, what: Any = None) -> None:
+        self.events.append((kind, what))
+        self.cycles.append(self.clock.now - 1)
+
+    def _asked(self, request) -> None:
+        self.busy = True
+        self._note("request", request)
+
+    def _started(self, operation) -> None:
+        self.running.append(self.chance.randint(1, self.work))
+        self._note("operation", operation)
+
+    async def fetch(self, ctx):
+        """Offers commands, and forgets them when a run is flushed."""
+        i, position, offered = self.dut.i, None, False
+        while True:
+            if position is not None and position < len(self.commands):
+                offered = offered or self.chance.random() >= self.stall
+                ctx.set(i.payload, {"command": int.from_bytes(self.commands[position], "little"), "index": position})
+            else:
+                offered = False
+            ctx.set(i.valid, offered)
+            _, _, start, flush, ready = await ctx.tick().sample(self.dut.fetch_start, self.dut.flush, i.ready)
+            if offered and ready:
+                if self.commands[position][0] == Opcode.FENCE:
+                    self._note("fence", position)
+                position, offered = position + 1, False
+            if flush:
+                position = None
+            elif start:
+                self.busy, position = True, 0
+                self._note("fetch")
+
+    async def surroundings(self, ctx):
+        """The executor and the masters."""
+        dut, flushed = self.dut, 0
+        while True:
+            ctx.set(dut.drained, not self.running and not self.holding)
+            ctx.set(dut.quiet, not self.busy)
+            facts = ("flush", "done", "running", "fence", "drain", "command", "aborting", "drained", "quiet", "fetch_start")
+            _, _, *values = await ctx.tick().sample(*(getattr(dut, name) for name in facts))
+            now = dict(zip(facts, values, strict=True))
+            self.facts.append(now)
+            self.running = [] if now["flush"] else [left - 1 for left in self.running if left > 1]
+            flushed = flushed + 1 if now["flush"] else 0
+            if self.settle is not None and flushed > self.settle:
+                self.busy = False
+            if now["flush"]:
+                for signal in (dut.read_error, dut.write_error, dut.expired_command):
+                    ctx.set(signal, 0)
+            if now["done"]:
+                self._note("done")
+
+    async def ring(self, ctx, commands: Sequence[bytes], address: int = QUEUE, length: int | None = None) -> None:
+        """Start a run."""
+        self.commands = commands
+        self.events.clear()
+        self.cycles.clear()
+        ctx.set(self.dut.address, address)
+        ctx.set(self.dut.length, len(commands) if length is None else length)
+        ctx.set(self.dut.start, 1)
+        await ctx.tick()
+        ctx.set(self.dut.start, 0)
+
+    async def finish(self, ctx) -> tuple[ErrorCode, int, int]:
+        """Wait for the end of the run: code, command and address of its error."""
+        await ctx.tick().until(self.dut.done)
+        assert not ctx.get(self.dut.running)
+        return self.error(ctx)
+
+    def error(self, ctx) -> tuple[ErrorCode, int, int]:
+        error = ctx.get(self.dut.error)
+        return ErrorCode(error.code), error.command, error.address
+
+    def check(self, commands: Sequence[bytes], count: int | None = None) -> None:
+        """What happened is what the first `count` commands do, in their order."""
+        expected: list[tuple[str, int]] = []
+        for index, command in enumerate(commands[:count]):
+            if decode(command)[0] is Opcode.FENCE:
+                expected.append(("fence", index))
+                continue
+            if expected_beats(command, self.config) is not None:
+                expected.append(("request", index))
+            expected.append(("operation", index))
+        found = [(kind, what) for kind, what in self.events if kind in ("request", "operation", "fence")]
+        assert [(kind, what if kind == "fence" else what.command) for kind, what in found] == expected
+        for kind, what in found:
+            if kind != "fence":
+                opcode, fields = decode(commands[what.command])
+                (self._check_request if kind == "request" else self._check_operation)(what, opcode, fields, commands)
+
+    def _check_request(self, request, opcode: Opcode, fields: dict[str, int], commands: Sequence[bytes]) -> None:
+        kind = ReadKind.WEIGHT if opcode is Opcode.GEMV else ReadKind.VECTOR
+        beats = expected_beats(commands[request.command], self.config)
+        assert (request.kind, request.address, request.beats) == (kind, fields["source"], beats)
+
+    def _check_operation(self, operation, opcode: Opcode, fields: dict[str, int], commands: Sequence[bytes]) -> None:
+        assert operation.opcode == opcode
+        for name in fields.keys() - {"source"}:
+            if (name, fields.get("keep")) not in (("offset", 0), ("destination", 1)):
+                assert getattr(operation, name) == fields[name], name
+
+    def run(self, *testbenches: Callable[..., Any]) -> None:
+        background = (self.clock.run, self.request.run, self.operation.run, self.fetch, self.surroundings)
+        simulate(self.design(), *testbenches, background=background)
+
+
+def program(config: Config, chance: random.Random, length: int) -> list[bytes]:
+    return [valid_command(chance.choice(list(Opcode)), config, chance) for _ in range(length)]
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize("work", [1, 60])
+def test_programs(config: Config, stall: float, work: int, seed: int):
+    bench, chance = Bench(config, seed, stall, work), random.Random(seed)
+
+    async def testbench(ctx):
+        for length in (1, 25, 2, 25):
+            commands = program(config, chance, length)
+            start = len(bench.facts)
+            await bench.ring(ctx, commands)
+            assert await bench.finish(ctx) == (ErrorCode.NONE, 0, 0)
+            bench.check(commands)
+            facts = bench.facts[start:]
+            assert sum(f["command"] for f in facts) == length
+            assert sum(f["done"] for f in facts) == sum(f["fetch_start"] for f in facts) == 1
+            # Running from the cycle after the start to the end, and flushed before the fetch and at the end.
+            assert all(f["running"] for f in facts[1:])
+            flush = [f["flush"] for f in facts[:-1]]
+            assert flush == sorted(flush, reverse=True)
+            assert not any(f["aborting"] for f in facts)
+            # Nothing goes by a fence or the end while something is under way; and nothing else waits for it.
+            assert all(f["drained"] for f in facts if f["fence"] and f["command"])
+            assert facts[-2]["drained"]
+            assert facts[-2]["drain"]
+            if work > 1 and length > 2:
+                assert any(f["command"] and not f["drained"] for f in facts)
+
+    bench.run(testbench)
+
+
+def test_cycles_of_a_command():
+    """LATENCY + 3 cycles for each."""
+    bench = Bench()
+
+    async def testbench(ctx):
+        await bench.ring(ctx, [LOAD, GEMV, FENCE, encode(Opcode.STORE, rows=1), LOAD, FENCE])
+        await bench.finish(ctx)
+
+    bench.run(testbench)
+    ends = [cycle for cycle, (kind, _) in zip(bench.cycles, bench.events, strict=True) if kind in ("operation", "fence")]
+    assert [after - before for before, after in zip(ends, ends[1:], strict=False)] == [CommandChecker.LATENCY + 3] * 5
+
+
+@pytest.mark.parametrize("config", [*CONFIGS.values(), Config("all addresses", 128, address_width=64)], ids=lambda c: c.name)
+def test_queues(config: Config):
+    """A queue that can't be is refused before anything is read."""
+    bench = Bench(config)
+    limit = 1 << config.address_width
+    addresses = [0, 64, 32, 1, 65, limit - 64, limit - 1, limit, limit + 1, 1 << 63, (1 << 64) - 64, (1 << 64) - 1]
+    lengths = [0, 1, MAX_COMMANDS, MAX_COMMANDS + 1, MAX_COMMANDS + 2, 1 << 31, (1 << 32) - 1]
+    seen = set()
+
+    async def testbench(ctx):
+        for address in (a for a in addresses if a < 1 << 64):
+            for length in lengths:
+                code = check_queue(address, length, config)
+                seen.add(code)
+                ctx.set(bench.watchdog.limit, 40)
+                await bench.ring(ctx, [FENCE], address, length)
+                if code is ErrorCode.NONE and length > 1:
+                    # There are not as many commands as the queue is said to have: that is for the watchdog.
+                    assert await bench.finish(ctx) == (ErrorCode.WATCHDOG, 0, 0)
+                    assert ("fetch", None) in bench.events
+                else:
+                    assert await bench.finish(ctx) == (code, 0, 0), f"{address:#x} {length}"
+                    assert (("fetch", None) in bench.events) == (code is ErrorCode.NONE and length == 1)
+
+    bench.run(testbench)
+    assert seen == {ErrorCode.NONE, ErrorCode.OUT_OF_RANGE, ErrorCode.MISALIGNED}
+
+
+def test_empty_queue():
+    bench = Bench()
+
+    async def testbench(ctx):
+        await bench.ring(ctx, [])
+        assert await bench.finish(ctx) == (ErrorCode.NONE, 0, 0)
+        assert bench.events == [("done", None)]
+        await bench.ring(ctx, [LOAD])
+        await bench.finish(ctx)
+        bench.check([LOAD])
+
+    bench.run(testbench)
+
+
+BAD = {
+    ErrorCode.BAD_OPCODE: bytes(64),
+    ErrorCode.BAD_FIELD: FENCE[:-1] + b"\x01",
+    ErrorCode.OUT_OF_RANGE: encode(Opcode.LOAD_VECTOR, source=64),
+    ErrorCode.MISALIGNED: encode(Opcode.LOAD_VECTOR, source=65, blocks=1),
+}
+
+
+@pytest.mark.parametrize("code", BAD, ids=lambda c: c.name)
+@pytest.mark.parametrize("stall", STALLS)
+def test_bad_command(code: ErrorCode, stall: float, seed: int):
+    """What was before it completes, what is after it does not start, and the next run works."""
+    bench, chance = Bench(seed=seed, stall=stall, work=80), random.Random(seed)
+    assert check(BAD[code], bench.config) is code
+
+    async def testbench(ctx):
+        for place in (0, 1, 6):
+            good = program(bench.config, chance, place) + [BAD[code], GEMV, FENCE]
+            bench.settle = chance.choice((0, 1, 30))
+            start = len(bench.facts)
+            await bench.ring(ctx, good)
+            assert await bench.finish(ctx) == (code, place, 0)
+            bench.check(good, place)
+            facts = bench.facts[start:]
+            abort = next(n for n in range(len(facts)) if facts[n]["flush"] and not facts[n - 1]["flush"] and n > 1)
+            assert facts[abort - 1]["drained"]
+            assert facts[abort - 1]["fence"]
+            assert all(f["flush"] for f in facts[abort:])
+            assert facts[-2]["quiet"]
+            assert sum(f["command"] for f in facts) == place
+            good = program(bench.config, chance, 5)
+            await bench.ring(ctx, good)
+            assert await bench.finish(ctx) == (ErrorCode.NONE, 0, 0)
+            bench.check(good)
+
+    bench.run(testbench)
+
+
+#: A state that the sequencer stays in: the program, what holds it there, and the fact that tells.
+PLACES: dict[str, tuple[list[bytes], str]] = {
+    "before a command": ([LOAD], "fetch"),
+    "at a request": ([LOAD, GEMV], "request"),
+    "at an operation": ([LOAD, encode(Opcode.STORE, rows=1)], "operation"),
+    "at a fence": ([LOAD, FENCE], "work"),
+    "at a bad command": ([LOAD, bytes(64)], "work"),
+    "at the end": ([LOAD], "work"),
+}
+
+
+async def hold(ctx, bench: Bench, place: str) -> None:
+    """Start a run and get it stuck."""
+    commands, what = PLACES[place]
+    bench.holding = what == "work"
+    for name, sink in (("request", bench.request), ("operation", bench.operation)):
+        sink.limit = len(sink.payloads) + (len(commands) - 1 if what == name else len(commands))
+    await bench.ring(ctx, commands, length=len(commands) + (what == "fetch"))
+    await ctx.tick().repeat(40)
+    assert ctx.get(bench.dut.running)
+
+
+def release(bench: Bench) -> None:
+    bench.holding = False
+    bench.request.limit = bench.operation.limit = None
+
+
+async def works(ctx, bench: Bench) -> None:
+    """The next run is like any other."""
+    release(bench)
+    bench.settle = 0
+    await bench.ring(ctx, [LOAD, GEMV, FENCE])
+    assert await bench.finish(ctx) == (ErrorCode.NONE, 0, 0)
+    bench.check([LOAD, GEMV, FENCE])
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_bus_error(place: str):
+    """It stops the run wherever it is, at once, and the masters are left alone until they are idle."""
+    bench = Bench()
+    errors = {
+        "read": (ErrorCode.READ_ERROR, 0x1234, 0x12_3456_7890),
+        "write": (ErrorCode.WRITE_ERROR, 0x4321, 0x98_7654_3210),
+    }
+
+    async def testbench(ctx):
+        dut = bench.dut
+        for kinds, settle in (("read",), 0), (("read",), 25), (("write",), 1), (("read", "write"), 3):
+            await hold(ctx, bench, place)
+            bench.settle = settle
+            for kind, (_, command, address) in errors.items():
+                ctx.set(getattr(dut, f"{kind}_error"), kind in kinds)
+                ctx.set(getattr(dut, f"{kind}_error_address"), address)
+                ctx.set(getattr(dut, f"{kind}_error_command"), command)
+            start = len(bench.facts)
+            # Of two at once the read is reported.
+            assert await bench.finish(ctx) == errors[kinds[0]]
+            facts = bench.facts[start:]
+            assert [f["aborting"] for f in facts] == [1] + [0] * (settle + 3)
+            assert [f["flush"] for f in facts] == [0] + [1] * (settle + 3)
+            assert [f["quiet"] for f in facts] == [0] * (settle + 2) + [1, 1]
+            await works(ctx, bench)
+
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_bus_error_at_any_time(kind: str, seed: int):
+    """In whichever cycle of a run it comes, its code is reported, nothing hangs, and the next run works."""
+    bench, chance = Bench(seed=seed, stall=0.3, work=8), random.Random(seed)
+    code = ErrorCode.READ_ERROR if kind == "read" else ErrorCode.WRITE_ERROR
+
+    async def testbench(ctx):
+        for delay in range(3, 75, 2):
+            commands = program(bench.config, chance, 12)
+            bench.settle = chance.randrange(5)
+            ctx.set(getattr(bench.dut, f"{kind}_error_command"), delay)
+            ctx.set(getattr(bench.dut, f"{kind}_error_address"), 64 * delay)
+            await bench.ring(ctx, commands)
+            await ctx.tick().repeat(delay)
+            assert ctx.get(bench.dut.running)
+            ctx.set(getattr(bench.dut, f"{kind}_error"), 1)
+            assert await bench.finish(ctx) == (code, delay, 64 * delay)
+            count = sum(event in ("operation", "fence") for event, _ in bench.events)
+            # A request may be out whose operation is not.
+            bench.events = [e for e in bench.events if e[0] != "request" or e[1].command < count]
+            bench.check(commands, count)
+            await works(ctx, bench)
+
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_watchdog(place: str):
+    """It ends a run that is stuck, wherever it is."""
+    bench = Bench()
+    limit = 30
+
+    async def testbench(ctx):
+        bench.settle = 7
+        ctx.set(bench.progress, 1)
+        await hold(ctx, bench, place)
+        ctx.set(bench.dut.expired_command, 77)
+        ctx.set(bench.watchdog.limit, limit)
+        ctx.set(bench.progress, 0)
+        start = len(bench.facts)
+        assert await bench.finish(ctx) == (ErrorCode.WATCHDOG, 77, 0)
+        facts = bench.facts[start:]
+        assert [n for n, f in enumerate(facts) if f["aborting"]] == [limit]
+        assert not any(f["flush"] for f in facts[: limit + 1])
+        assert all(f["flush"] for f in facts[limit + 1 :])
+        await works(ctx, bench)
+
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_watchdog_off(place: str):
+    bench = Bench()
+
+    async def testbench(ctx):
+        await hold(ctx, bench, place)
+        await ctx.tick().repeat(500)
+        assert ctx.get(bench.dut.running)
+        assert bench.error(ctx) in ((ErrorCode.NONE, 0, 0), (ErrorCode.BAD_OPCODE, 1, 0))
+        release(bench)
+        ctx.set(bench.dut.read_error, 1)
+        await bench.finish(ctx)
+        await works(ctx, bench)
+
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("cause", ["watchdog", "read", "write", "command"])
+def test_bus_never_quiet(cause: str):
+    """The run ends when the watchdog has expired again, and keeps the index of the command that failed first."""
+    bench = Bench()
+    limit = 30
+
+    async def testbench(ctx):
+        dut = bench.dut
+        bench.settle = None
+        await hold(ctx, bench, "at a bad command" if cause == "command" else "at a fence")
+        failing = 1 if cause == "command" else 5
+        ctx.set(dut.expired_command, failing)
+        start = len(bench.facts)
+        if cause == "command":
+            bench.holding = False
+            await ctx.tick()
+        elif cause != "watchdog":
+            ctx.set(getattr(dut, f"{cause}_error_command"), failing)
+            ctx.set(getattr(dut, f"{cause}_error_address"), 0x1240)
+            ctx.set(getattr(dut, f"{cause}_error"), 1)
+            await ctx.tick()
+        ctx.set(bench.progress, 1)
+        await ctx.tick()
+        ctx.set(bench.progress, 0)
+        ctx.set(bench.watchdog.limit, limit)
+        assert await bench.finish(ctx) == (ErrorCode.WATCHDOG, failing, 0)
+        assert sum(f["aborting"] for f in bench.facts[start:]) == (cause != "command")
+        # As long as the bus is not quiet, so do all runs that follow, before they read anything.
+        for _ in range(2):
+            await bench.ring(ctx, [LOAD])
+            assert await bench.finish(ctx) == (ErrorCode.WATCHDOG, 0, 0)
+            assert bench.events == [("done", None)]
+        # One that waits when the bus falls quiet goes on.
+        release(bench)
+        await bench.ring(ctx, [LOAD])
+        await ctx.tick().repeat(limit - 10)
+        assert ctx.get(dut.flush)
+        bench.settle = 0
+        ctx.set(bench.progress, 1)
+        assert await bench.finish(ctx) == (ErrorCode.NONE, 0, 0)
+        bench.check([LOAD])
+        await works(ctx, bench)
+
+    bench.run(testbench)
+
+
+def test_start_of_the_next_run_clears_the_error():
+    bench = Bench()
+
+    async def testbench(ctx):
+        await bench.ring(ctx, [bytes(64)])
+        await bench.finish(ctx)
+        await ctx.tick().repeat(50)
+        assert bench.error(ctx) == (ErrorCode.BAD_OPCODE, 0, 0)
+        bench.holding = True
+        await bench.ring(ctx, [LOAD])
+        assert bench.error(ctx) == (ErrorCode.NONE, 0, 0)
+        bench.holding = False
+        await bench.finish(ctx)
+
+    bench.run(testbench)
+
+
+def test_facts_for_the_counters():
+    """`fence` while a fence or a failed command waits, `drain` while the end does."""
+    bench = Bench()
+
+    async def testbench(ctx):
+        for place, fact in (("at a fence", "fence"), ("at a bad command", "fence"), ("at the end", "drain")):
+            await hold(ctx, bench, place)
+            assert (ctx.get(bench.dut.fence), ctx.get(bench.dut.drain)) == (fact == "fence", fact == "drain")
+            release(bench)
+            await bench.finish(ctx)
+        for place in ("before a command", "at a request", "at an operation"):
+            await hold(ctx, bench, place)
+            assert not ctx.get(bench.dut.fence)
+            assert not ctx.get(bench.dut.drain)
+            ctx.set(bench.dut.read_error, 1)
+            await bench.finish(ctx)
+
+    bench.run(testbench)
