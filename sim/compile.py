@@ -30,6 +30,8 @@ _FAST = ("-O3", "-march=native")
 _RUNTIME = ("-O1",)
 #: For what runs once.
 _SLOW = ("-O0",)
+#: Bytes from which on a source is compiled by itself.
+_LARGE = 200_000
 
 
 def compile_library(
@@ -111,13 +113,14 @@ def _compile(
     (work / "design.v").write_text(verilog, encoding="utf-8")
     run_all([[str(verilator.command), *options, "--Mdir", ".", "design.v"]], work, verilator.environment)
     sources = json.loads((work / f"{prefix}.json").read_text(encoding="utf-8"))["sources"]
-    often = [path for kind, paths in sources.items() if kind.endswith("_fast") for path in paths]
-    # Together they compile faster, since each reads the same long headers.
-    once = [path for kind, paths in sources.items() if kind.endswith("_slow") for path in paths]
-    (work / "once.cpp").write_text("".join(f'#include "{work / path}"\n' for path in once), encoding="utf-8")
-    jobs = [(work / path, _FAST) for path in [*often, *harness(work)]] + [(work / "once.cpp", _SLOW)]
+    often = [work / path for kind, paths in sources.items() if kind.endswith("_fast") for path in paths] + [*harness(work)]
+    # Small sources compile faster together, since each reads the same long headers.
+    large = [path for path in often if path.stat().st_size >= _LARGE]
+    _join(work / "often.cpp", [path for path in often if path not in large])
+    _join(work / "once.cpp", [work / path for kind, paths in sources.items() if kind.endswith("_slow") for path in paths])
     # The longest first, so that the processors finish together.
-    jobs.sort(key=lambda job: (job[1] is not _FAST, -job[0].stat().st_size))
+    large.sort(key=lambda path: -path.stat().st_size)
+    jobs = [(path, _FAST) for path in [*large, work / "often.cpp"]] + [(work / "once.cpp", _SLOW)]
     include = verilator.root / "include"
     compile_one = [*compiler, "-I.", f"-I{include}", f"-I{include}/vltstd", "-c"]
 
@@ -134,6 +137,10 @@ def _compile(
     run_all(commands(jobs if ready else [*jobs, *runtime]), work)
     shared = cached("runtime", key, lambda folder: [shutil.copy(made, folder) for made in objects(work, runtime)])
     return objects(work, jobs) + objects(shared, runtime)
+
+
+def _join(target: Path, sources: Sequence[Path]) -> None:
+    target.write_text("".join(f'#include "{source}"\n' for source in sources), encoding="utf-8")
 
 
 def _features(trace: bool) -> list[str]:
