@@ -40,6 +40,17 @@ def close(rng: np.random.Generator, blocks: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def around_ties() -> np.ndarray:
+    """Block d: a one, then elements d binary places below it, half way between two mantissas or one bit above that."""
+    blocks = []
+    for distance in range(16):
+        exponent = (127 - distance) << 23
+        tie = (1 << (8 + distance)) & 0x7F_FFFF
+        block = [127 << 23, exponent | tie, *(exponent | tie | 1 << n for n in range(8 + distance))]
+        blocks.append(np.array([*block, *([exponent | tie | SIGN] * (32 - len(block)))], dtype=np.uint32))
+    return np.concatenate(blocks)
+
+
 def vectors() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(7)
     ones = float_bits(np.ones(32))
@@ -61,6 +72,7 @@ def vectors() -> dict[str, np.ndarray]:
         "rounds up to 2**15": almost,
         "ties": float_bits(np.concatenate([tie * 2.0**-k for k in range(18)])),
         "ties below one large": float_bits(np.concatenate([[16384.0], np.arange(31) / 2, -np.arange(32) / 2])),
+        "around ties": around_ties(),
         "exponent floor": floor,
         "everything": rough(rng, 8),
         "close 1": close(rng, 1),

@@ -72,6 +72,20 @@ def test_commands_wait_ahead_of_the_results() -> None:
     simulate(dut, testbench)
 
 
+def test_is_busy_from_the_command_on() -> None:
+    dut = ResultRouter(config())
+
+    async def testbench(ctx: Any) -> None:
+        ctx.set(dut.command.payload, {"keep": 0, "offset": 0, "entries": 1})
+        ctx.set(dut.command.valid, 1)
+        for _ in range(4):
+            assert not ctx.get(dut.idle)
+            await ctx.tick()
+            ctx.set(dut.command.valid, 0)
+
+    simulate(dut, testbench)
+
+
 def test_takes_nothing_without_a_command() -> None:
     dut = ResultRouter(config())
 
