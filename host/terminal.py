@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.status import Status
+from rich.live import Live
+from rich.spinner import Spinner
 
 
 class Terminal:
@@ -20,7 +21,7 @@ class Terminal:
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(file=sys.stderr, quiet=quiet, highlight=False)
-        self._status: Status | None = None
+        self._spinner: Spinner | None = None
         self._shared = sys.stdout.isatty() and self.console.is_terminal
         self._column = 0
         self._below = ""
@@ -28,18 +29,20 @@ class Terminal:
     @contextmanager
     def phase(self, what: str) -> Iterator[None]:
         """Show that something is going on; where there is no terminal, print it once."""
-        if self.console.is_terminal:
-            with self.console.status(what) as self._status:
-                yield
-            self._status = None
-        else:
+        if not self.console.is_terminal:
             self.console.print(f"{what} …")
             yield
+            return
+        self._spinner = Spinner("dots", f"{what} …")
+        # Standard output is not rich's business: it may be a file.
+        with Live(self._spinner, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False):
+            yield
+        self._spinner = None
 
     def progress(self, what: str, done: float) -> None:
         """Show how much of the current phase is done, 0 to 1."""
-        if self._status is not None:
-            self._status.update(f"{what} … {done:4.0%}")
+        if self._spinner is not None:
+            self._spinner.update(text=f"{what} … {done:4.0%}")
 
     def write(self, text: str) -> None:
         """Write generated text to standard output."""
@@ -55,8 +58,8 @@ class Terminal:
         if not self.console.is_terminal or self.console.quiet:
             return
         if not self._shared:
-            if self._status is not None:
-                self._status.update(text)
+            if self._spinner is not None:
+                self._spinner.update(text=text)
             return
         width = self.console.width
         column = self._column % width
@@ -78,6 +81,5 @@ class Terminal:
             finally:
                 self.note("")
         else:
-            with self.console.status("decoding …") as self._status:
+            with self.phase("decoding"):
                 yield
-            self._status = None

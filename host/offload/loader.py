@@ -1,6 +1,8 @@
 """Loads the Hugging Face model of a GGUF file, and proves that it has the weights of the file."""
 
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import gguf
@@ -74,7 +76,8 @@ def load_model(plan: Plan, device: str | None = None) -> HostModel:
         config = AutoConfig.from_pretrained(folder, gguf_file=name)
         if head_size := model.metadata.get(f"{model.architecture.name}.attention.key_length"):
             config.head_dim = head_size
-        host = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, config=config, dtype=torch.float32)
+        with redirect_stderr(StringIO()):  # its progress bars
+            host = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, config=config, dtype=torch.float32)
     except Exception as error:
         raise ModelError(f"transformers can't load {model.path}: {error}") from error
     host.eval().requires_grad_(False)

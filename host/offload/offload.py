@@ -72,6 +72,9 @@ class Offload:
 
     Attributes
     ----------
+    model : PreTrainedModel
+    plan : Plan
+    device : Device
     steps : list of Counters
         One for each decode step so far.
     on_host : list of str
@@ -92,10 +95,11 @@ class Offload:
         on_progress: Progress | None = None,
         on_step: Callable[[Counters], None] | None = None,
     ) -> None:
-        self.model, self.device, self.on_step = host.model, device, on_step
+        self.model, self.plan, self.device, self.on_step = host.model, plan, device, on_step
         self.steps: list[Counters] = []
         self.on_host = [p.tensor.name for p in plan.placed(Place.REFUSED)]
         self._forwards: dict[nn.Linear, Callable[[torch.Tensor], torch.Tensor]] = {}
+        self._counted = device.counters
         self._load(host, plan, on_progress or (lambda name, done: None))
 
     def _load(self, host: HostModel, plan: Plan, on_progress: Progress) -> None:

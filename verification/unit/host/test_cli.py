@@ -1,0 +1,262 @@
+"""The command line: what goes to which output, exit codes, and one message for everything that goes wrong."""
+
+import errno
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tailrace.cli import main
+from verification.unit.host.tiny_models import write_model
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def fails(text: str, *arguments: object, code: int = 1) -> None:
+    result = invoke(*arguments)
+    assert result.output.splitlines()[-len(text.splitlines()) :] == text.splitlines(), result.output
+    assert result.stdout == ""
+    assert result.exit_code == code
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "tiny.gguf")
+
+
+@pytest.fixture
+def _torch() -> None:
+    for name in ("torch", "transformers", "accelerate"):
+        pytest.importorskip(name)
+
+
+def test_help_and_version() -> None:
+    for arguments in (["--help"], ["run", "--help"], ["inspect", "-h"], ["devices", "--help"]):
+        result = invoke(*arguments)
+        assert result.exit_code == 0
+        assert "Usage:" in result.stdout
+    assert "version" in invoke("--version").stdout
+
+
+def test_help_imports_nothing_slow() -> None:
+    code = "import sys, tailrace.cli; print([m for m in ('torch', 'transformers', 'amaranth', 'gguf', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_devices() -> None:
+    result = invoke("devices")
+    assert result.stdout.startswith("devices: golden, verilator\ntiny: bus_width=128, ")
+    assert "base (default): " in result.stdout
+
+
+def test_inspect(tiny: Path) -> None:
+    result = invoke("inspect", tiny)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    row = next(line for line in lines if line.startswith("blk.1.ffn_down.weight")).split()
+    assert row[1:] == ["64", "x", "96", "Q8_0", "8.50", "device", "6,528"]
+    assert "15 matrices on the device, 0 refused, 5 other tensors on the host" in result.stdout
+    assert "bytes per token: " in result.stdout
+
+
+def test_inspect_gives_reasons(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "MXFP4", "blk.0.ffn_gate.weight": "F16"})
+    result = invoke("inspect", path)
+    assert result.exit_code == 1
+    assert "refused: blk.0.ffn_up.weight (1): this device does not read MXFP4" in result.stdout
+    assert "refused: blk.0.ffn_gate.weight (1): F16 is not quantised" in result.stdout
+    assert "MXFP4 " in result.stdout
+    quantised = invoke("inspect", path, "--quantise", "Q8_0")
+    assert "F16 → Q8_0" in quantised.stdout
+
+
+def test_inspect_of_what_does_not_fit(tiny: Path) -> None:
+    result = invoke("inspect", tiny, "--memory", "64KiB")
+    assert result.exit_code == 1
+    assert "which does not fit the 65,536 available" in result.stdout
+
+
+@pytest.mark.usefixtures("_torch")
+def test_run_writes_only_text_to_standard_output(tiny: Path) -> None:
+    result = invoke("run", tiny, "-p", "Hello", "-n", 5, "--device", "golden", "--config", "tiny")
+    assert result.exit_code == 0, result.output
+    quiet = invoke("run", tiny, "-p", "Hello", "-n", 5, "--device", "golden", "--config", "tiny", "--quiet")
+    assert quiet.stderr == ""
+    assert quiet.stdout == result.stdout
+    assert "SHA-256" in result.stderr
+    assert "after a prompt of 6" in result.stderr
+    assert "golden has no clock" in result.stderr
+
+
+@pytest.mark.usefixtures("_torch")
+def test_raw_leaves_the_chat_template_out(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", chat_template=None)
+    arguments = ["run", path, "-p", "Hello", "-n", 2, "--device", "golden", "--config", "tiny"]
+    fails(f"tailrace: {path} has no chat template: give --raw to continue the prompt as it is", *arguments)
+    result = invoke(*arguments, "--raw")
+    assert result.exit_code == 0
+    assert "after a prompt of 5" in result.stderr
+
+
+@pytest.mark.usefixtures("_torch")
+def test_sampling_depends_on_the_seed(tiny: Path) -> None:
+    def text(*more: object) -> str:
+        options = ["-n", 8, "--device", "golden", "--config", "tiny", "--temperature", 2, "--quiet"]
+        return invoke("run", tiny, "-p", "Hello", *options, *more).stdout
+
+    assert text("--seed", 1) == text("--seed", 1)
+    assert len({text("--seed", s) for s in range(3)}) > 1
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n"])
+def test_empty_prompt(tiny: Path, prompt: str) -> None:
+    fails("tailrace: the prompt is empty: give some text with -p", "run", tiny, "-p", prompt)
+
+
+@pytest.mark.usefixtures("_torch")
+def test_context_that_overflows(tiny: Path) -> None:
+    text = "tailrace: the prompt has 6 tokens and 60 more were asked for, but the model's context is 64: ask for at most 58 with -n"
+    fails(text, "run", tiny, "-p", "Hello", "-n", 60, "--device", "golden")
+    text = "tailrace: the prompt has 81 tokens and 1 more were asked for, but the model's context is 64: shorten it"
+    fails(text, "run", tiny, "-p", "x" * 80, "-n", 1, "--device", "golden")
+
+
+def test_bad_models(tmp_path: Path, tiny: Path) -> None:
+    missing = tmp_path / "no.gguf"
+    text = f"tailrace: {missing} does not exist: give the path of a GGUF file, or 'smollm2' to fetch a small model"
+    fails(text, "run", missing, "-p", "x")
+    fails(text, "inspect", missing)
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(tiny.read_bytes()[:-30000])
+    result = invoke("run", cut, "-p", "x")
+    assert result.exit_code == 1
+    assert f"tailrace: {cut} is truncated: " in result.stderr
+    unknown = write_model(tmp_path / "u.gguf", "mamba")
+    text = "tailrace: the architecture 'mamba' is not supported: choose a model of one of llama, qwen2, qwen3"
+    fails(text, "run", unknown, "-p", "x")
+
+
+def test_refusals_come_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    path = write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "MXFP4"})
+    result = invoke("run", path, "-p", "x")
+    assert result.exit_code == 1
+    assert "can't run on this device: 1 of its matrices are refused." in result.stderr
+    result = invoke("run", write_model(path), "-p", "x", "--memory", "64K")
+    assert "bytes of device memory, but only 65536 are available: give the device more with --memory" in result.stderr
+
+
+def test_without_torch(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name in ("torch", "accelerate") else find(name, *a))
+    fails("tailrace: this needs torch, accelerate for the prefill: pip install 'tailrace[torch]'", "run", tiny, "-p", "x")
+    assert invoke("inspect", tiny).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--config", "huge"], "unknown configuration 'huge': choose one of tiny, base, wide"),
+        (["--config", "base,bus_width=100"], "bus_width must be one of (128, 256, 512), not 100"),
+        (["--memory", "much"], "'much' is not a size of memory: write it like 512MiB or 1GiB"),
+        (["--wave", "w.vcd:9:3"], "'w.vcd:9:3' is not a waveform file with a window of cycles: write it like wave.vcd or wave.vcd:1000:2000"),
+        (["--device", "golden", "--wave", "w.vcd"], "the golden model has no signals to trace: use --wave with --device verilator"),
+    ],
+)
+def test_bad_options(tiny: Path, arguments: list[str], text: str) -> None:
+    fails(f"tailrace: {text}", "run", tiny, "-p", "x", *arguments)
+
+
+def test_usage_errors() -> None:
+    for arguments in (["run", "m"], ["run", "m", "-p", "x", "-n", "0"], ["run", "m", "-p", "x", "--device", "gpu"], ["nothing"]):
+        assert invoke(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (KeyboardInterrupt(), 130, "tailrace: interrupted\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x"),
+            1,
+            "tailrace: No space left on device (/x): free some space, or set TAILRACE_CACHE to another disk\n",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, "tailrace: Permission denied (/x)\n"),
+        (MemoryError(), 1, "tailrace: this machine has not enough memory: choose a smaller model or give the device less with --memory\n"),
+    ],
+)
+def test_errors_from_below(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, text: str) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tailrace.model.open_model", fail)
+    result = invoke("inspect", "model.gguf")
+    assert (result.exit_code, result.stderr, result.stdout) == (code, text, "")
+
+
+def test_reader_that_goes_away(tmp_path: Path) -> None:
+    tiny = write_model(tmp_path / "m.gguf", layers=200)  # more text than a pipe holds
+    command = f"{sys.executable} -m tailrace inspect {tiny} | head -c 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("t1\n", "")
+
+
+@pytest.mark.usefixtures("_torch")
+def test_interrupt_in_the_middle_of_a_run(tmp_path: Path) -> None:
+    """A real Ctrl-C, while the golden device works."""
+    path = write_model(tmp_path / "m.gguf", context=8192, layers=8)
+    arguments = [sys.executable, "-m", "tailrace", "run", str(path), "-p", "x", "-n", "8000", "--device", "golden"]
+    process = subprocess.Popen(
+        arguments,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts us in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        assert process.stderr is not None
+        while "uploading" not in (line := process.stderr.readline()):
+            assert line, "ended before it decoded"
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert stderr.endswith("tailrace: interrupted\n")
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.usefixtures("_torch")
+def test_on_a_terminal_the_text_still_goes_to_standard_output_alone(tiny: Path) -> None:
+    """Standard error is a terminal, with its live display; standard output is a file."""
+    main_end, terminal_end = pty.openpty()
+    arguments = [sys.executable, "-m", "tailrace", "run", str(tiny), "-p", "Hello", "-n", "5", "--device", "golden"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=terminal_end, env=environment)
+    os.close(terminal_end)
+    shown = b""
+    try:
+        while chunk := os.read(main_end, 4096):
+            shown += chunk
+    except OSError:
+        pass  # Linux ends a terminal's output this way.
+    finally:
+        os.close(main_end)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, shown
+    assert text.decode() == invoke(*arguments[3:], "--quiet").stdout
+    assert b"token 1 of 5: " in shown
+    assert b"decode steps on the device" in shown

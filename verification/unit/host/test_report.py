@@ -1,0 +1,64 @@
+"""Counters and the closing table: the numbers that a run is judged by."""
+
+from io import StringIO
+
+from rich.console import Console
+
+from tailrace.counters import NAMES, Counters
+from tailrace.geometry import Geometry
+from tailrace.report import Run, run_table
+from tailrace.spec.config import CONFIGS
+
+VALUES = dict.fromkeys(NAMES, 0) | {
+    "CYCLES": 2000,
+    "COMMAND_BEATS": 20,
+    "VECTOR_BEATS": 80,
+    "WEIGHT_BEATS": 1700,
+    "STALL_MEMORY": 150,
+    "STALL_DRAIN": 50,
+}
+
+
+def text_of(counters: Counters, **changes: object) -> str:
+    run = Run("verilator", "base", True, "memory latency 100", 100.0, 7, 3, 2, counters, 4.0, "ab" * 32, [])
+    table = run_table(Run(**{**vars(run), **changes}), Geometry.of_config(CONFIGS["base"]))
+    output = StringIO()
+    Console(width=200, file=output).print(table)
+    return output.getvalue()
+
+
+def test_counters_add_and_divide() -> None:
+    one = Counters(VALUES, 1, 24000)
+    two = one + one
+    assert (two.cycles, two.runs, two.weight_bytes, two.read_beats) == (4000, 2, 48000, 3600)
+    assert (two - one) == one
+    assert two.beat_utilisation == 0.9
+    assert two.model_utilisation(16) == 0.75
+    assert Counters().beat_utilisation == Counters().model_utilisation(16) == 0.0
+
+
+def test_closing_table() -> None:
+    text = text_of(Counters(VALUES, 1, 24000))
+    for part in (
+        "3 new after a prompt of 7; 2 decode steps on the device",
+        "1,000 (simulated, memory latency 100)",
+        "12,000 of the model; 14,400 read over the bus",
+        "90.00% beats carried over cycles; 75.00% model bytes over cycles x width",
+        "75 cycles per token, 7.50%: reads were asked for and the memory had not answered yet",
+        "25 cycles per token, 2.50%: all was read, and results were on their way to memory",
+        "speed at 100 MHz",
+        "100000.00 tokens/s (estimate from simulated cycles",
+        "4.0 s, 2.00 s per token",
+    ):
+        assert part in text, text
+    assert "stall fence" not in text
+
+
+def test_without_a_clock_there_is_no_speed() -> None:
+    text = text_of(Counters(VALUES | {"CYCLES": 0}, 1, 24000), device_name="golden", simulated=False)
+    assert "not counted: golden has no clock" in text
+    assert "tokens/s" not in text
+
+
+def test_matrices_on_the_host_are_named() -> None:
+    assert "1 matrices: blk.0.x.weight" in text_of(Counters(VALUES, 1, 24000), on_host=["blk.0.x.weight"])
