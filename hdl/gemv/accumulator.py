@@ -33,9 +33,7 @@ class Accumulator(wiring.Component):
     def __init__(self, width: int) -> None:
         if not 1 <= width <= ACCUMULATOR_BITS:
             raise ValueError(f"width must be between 1 and {ACCUMULATOR_BITS}, not {width}")
-        super().__init__(
-            {"term": In(signed(width)), "valid": In(1), "first": In(1), "sum": Out(signed(ACCUMULATOR_BITS))}
-        )
+        super().__init__({"term": In(signed(width)), "valid": In(1), "first": In(1), "sum": Out(signed(ACCUMULATOR_BITS))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

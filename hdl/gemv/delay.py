@@ -1,23 +1,27 @@
 """Delay lines, which keep the stages of a pipeline together."""
 
-from amaranth.hdl import Module, Signal, ValueCastable, ValueLike
+from typing import Any
+
+from amaranth.hdl import Module, Signal
 
 
-def delayed(m: Module, value: ValueLike, cycles: int, *, name: str) -> ValueLike:
-    """`value`, as it was so many cycles ago; without a reset, for what a valid bit accompanies."""
+def delayed(m: Module, value: Any, cycles: int, *, name: str, reset: bool = False) -> Any:
+    """`value`, as it was so many cycles ago.
+
+    Parameters
+    ----------
+    m : Module
+        Where the registers go.
+    value : Value or view
+    cycles : int
+        0 or more.
+    name : str
+        Of the registers.
+    reset : bool
+        Whether the registers have a reset: for valid bits, not for what they accompany.
+    """
     for _ in range(cycles):
-        shape = value.shape()
-        stage = Signal(shape, name=name, reset_less=True)
+        stage = Signal(value.shape(), name=name, reset_less=not reset)
         m.d.sync += stage.eq(value)
         value = stage
     return value
-
-
-def delayed_valid(m: Module, value: ValueLike, cycles: int, *, name: str) -> list[ValueLike]:
-    """`value` now and in each of the stages after it, with a reset: the valid bits of a pipeline of so many cycles."""
-    stages = [value]
-    for _ in range(cycles):
-        stage = Signal(value.shape(), name=name)
-        m.d.sync += stage.eq(stages[-1])
-        stages.append(stage)
-    return stages

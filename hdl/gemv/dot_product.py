@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.numerics import MANTISSA_BITS
 
+from .delay import delayed
 from .traits import CODE_BITS
 
 #: Bits of the sum of 32 products of an unsigned code and a signed mantissa.
@@ -19,16 +20,18 @@ class DotProduct(wiring.Component):
     Latency: 3 cycles (products, sums of four, sum). Throughput: one block a cycle. A stage keeps its values while it has
     no block, which saves power, and time in simulation.
 
-    Codes are unsigned here. What a format subtracts from its codes is subtracted once from the sum, times the
-    sum of the mantissas, which the vector memory holds anyway: no element needs a decoder.
+    Codes are unsigned. What a format subtracts from them is subtracted once, from the sum, times the sum of the
+    mantissas that the vector memory holds anyway; so no element needs a decoder.
 
     Attributes
     ----------
     codes : In(data.ArrayLayout(CODE_BITS, 32))
     mantissas : In(data.ArrayLayout(signed(16), 32))
-    valid : In(3)
-        Bit ``n``: stage ``n`` has a block. Bit 0 goes with the inputs, bit 1 comes a cycle later, and so on.
+    valid : In(1)
+        There is a block.
     sum : Out(signed(DOT_BITS))
+    sum_valid : Out(1)
+        `valid`, so many cycles later.
     """
 
     #: Cycles from codes and mantissas to their sum.
@@ -36,19 +39,23 @@ class DotProduct(wiring.Component):
 
     codes: In(data.ArrayLayout(CODE_BITS, BLOCK))
     mantissas: In(data.ArrayLayout(signed(MANTISSA_BITS), BLOCK))
-    valid: In(latency)
+    valid: In(1)
     sum: Out(signed(DOT_BITS))
+    sum_valid: Out(1)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        products = [Signal(signed(CODE_BITS + MANTISSA_BITS), name=f"product_{j}", reset_less=True) for j in range(BLOCK)]
-        fours = [Signal(signed(CODE_BITS + MANTISSA_BITS + 2), name=f"four_{j}", reset_less=True) for j in range(BLOCK // 4)]
+        product_bits = CODE_BITS + MANTISSA_BITS
+        products = [Signal(signed(product_bits), name=f"product_{j}", reset_less=True) for j in range(BLOCK)]
+        fours = [Signal(signed(product_bits + 2), name=f"four_{j}", reset_less=True) for j in range(BLOCK // 4)]
         total = Signal(signed(DOT_BITS), reset_less=True)
-        with m.If(self.valid[0]):
+        products_valid = delayed(m, self.valid, 1, name="products_valid", reset=True)
+        fours_valid = delayed(m, products_valid, 1, name="fours_valid", reset=True)
+        with m.If(self.valid):
             m.d.sync += [p.eq(self.codes[j] * self.mantissas[j]) for j, p in enumerate(products)]
-        with m.If(self.valid[1]):
+        with m.If(products_valid):
             m.d.sync += [f.eq(sum(products[4 * j : 4 * j + 4])) for j, f in enumerate(fours)]
-        with m.If(self.valid[2]):
+        with m.If(fours_valid):
             m.d.sync += total.eq(sum(fours))
-        m.d.comb += self.sum.eq(total)
+        m.d.comb += [self.sum.eq(total), self.sum_valid.eq(delayed(m, fours_valid, 1, name="sum_valid", reset=True))]
         return m

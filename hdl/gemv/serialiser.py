@@ -75,11 +75,11 @@ class Serialiser(wiring.Component):
             m.d.sync += valid.eq(self.i.valid)
             with m.If(self.i.valid):
                 m.d.sync += [group.eq(self.i.payload.group), slot.eq(0)]
-                m.d.sync += [s.eq(self.i.payload.sums[lane][n]) for lane, row in enumerate(sums) for n, s in enumerate(row)]
+                m.d.sync += [sums[lane][n].eq(self.i.payload.sums[lane][n]) for lane in range(lanes) for n in range(slots)]
         with m.Elif(self.o.ready & final_slot):
             m.d.sync += [slot.eq(0), group.rows.eq(group.rows - 1)]
-            m.d.sync += [s.eq(below) for row, next_row in zip(sums, sums[1:]) for s, below in zip(row, next_row)]
+            m.d.sync += [sums[lane][n].eq(sums[lane + 1][n]) for lane in range(lanes - 1) for n in range(slots)]
         with m.Elif(self.o.ready):
             m.d.sync += slot.eq(slot + 1)
-            m.d.sync += [s.eq(following) for s, following in zip(sums[0], sums[0][1:])]
+            m.d.sync += [sums[0][n].eq(sums[0][n + 1]) for n in range(slots - 1)]
         return m

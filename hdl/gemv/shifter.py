@@ -6,9 +6,10 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.numerics import EXPONENT_MAX
 
-#: Largest position of a float16's significand.
-POSITION_MAX = 30
-#: Largest shift.
+from .delay import delayed
+from .float16 import POSITION_MAX
+
+#: Largest shift: of a scale's position and a block's exponent.
 SHIFT_MAX = POSITION_MAX + EXPONENT_MAX
 #: Bits of a shift that the first stage handles.
 FINE_BITS = 4
@@ -32,8 +33,8 @@ class Shifter(wiring.Component):
     ----------
     term : In(signed(width))
     shift : In(range(62))
-    valid : In(2)
-        Bit ``n``: stage ``n`` has a term. Bit 0 goes with the inputs, bit 1 comes a cycle later.
+    valid : In(1)
+        There is a term. Stages without one keep their values.
     placed : Out(signed(width + 61))
     """
 
@@ -48,7 +49,7 @@ class Shifter(wiring.Component):
             {
                 "term": In(signed(width)),
                 "shift": In(range(SHIFT_MAX + 1)),
-                "valid": In(self.latency),
+                "valid": In(1),
                 "placed": Out(signed(width + SHIFT_MAX)),
             }
         )
@@ -58,9 +59,10 @@ class Shifter(wiring.Component):
         fine = Signal(signed(self.width + (1 << FINE_BITS) - 1), reset_less=True)
         coarse = Signal(len(self.shift) - FINE_BITS, reset_less=True)
         placed = Signal.like(self.placed, reset_less=True)
-        with m.If(self.valid[0]):
+        fine_valid = delayed(m, self.valid, 1, name="fine_valid", reset=True)
+        with m.If(self.valid):
             m.d.sync += [fine.eq(self.term << self.shift[:FINE_BITS]), coarse.eq(self.shift[FINE_BITS:])]
-        with m.If(self.valid[1]), m.Switch(coarse):
+        with m.If(fine_valid), m.Switch(coarse):
             for n in range(1 << len(coarse)):
                 with m.Case(n):
                     m.d.sync += placed.eq(Cat(C(0, n << FINE_BITS), fine).as_signed())

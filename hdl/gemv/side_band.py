@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.formats import BLOCK, LANE_BYTES
 
-SCALE_BITS = 16
+from .float16 import FLOAT16_BITS
 
 
 class SideBand(wiring.Component):
@@ -33,8 +33,8 @@ class SideBand(wiring.Component):
     load_high: In(1)
     advance: In(1)
     has_minimum: In(1)
-    scale: Out(SCALE_BITS)
-    minimum: Out(SCALE_BITS)
+    scale: Out(FLOAT16_BITS)
+    minimum: Out(FLOAT16_BITS)
     high: Out(BLOCK)
 
     def elaborate(self, platform: object) -> Module:
@@ -45,16 +45,16 @@ class SideBand(wiring.Component):
             m.d.sync += scales.eq(self.data)
         with m.Elif(self.advance):
             with m.If(self.has_minimum):
-                m.d.sync += scales.eq(scales >> 2 * SCALE_BITS)
+                m.d.sync += scales.eq(scales >> 2 * FLOAT16_BITS)
             with m.Else():
-                m.d.sync += scales.eq(scales >> SCALE_BITS)
+                m.d.sync += scales.eq(scales >> FLOAT16_BITS)
         with m.If(self.load_high):
             m.d.sync += highs.eq(self.data)
         with m.Elif(self.advance):
             m.d.sync += highs.eq(highs >> BLOCK)
         m.d.comb += [
-            self.scale.eq(scales[:SCALE_BITS]),
-            self.minimum.eq(scales[SCALE_BITS : 2 * SCALE_BITS]),
+            self.scale.eq(scales[:FLOAT16_BITS]),
+            self.minimum.eq(scales[FLOAT16_BITS : 2 * FLOAT16_BITS]),
             self.high.eq(highs[:BLOCK]),
         ]
         return m
