@@ -1,4 +1,4 @@
-"""What the tests of the GEMV engine share: matrices, an independent packer of streams, exact results, and drivers of streams."""
+"""What the tests of the GEMV engine share: matrices, an independent packer of streams, exact results, and stalls."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,6 +1,3 @@
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -95,7 +92,9 @@ class Run:
         return self
 
 
-def jobs(rng: np.random.Generator, config: Config, shapes: list[tuple[str, int, int, int]]) -> list[tuple[Matrix, list[Vector]]]:
+def jobs(
+    rng: np.random.Generator, config: Config, shapes: list[tuple[str, int, int, int]]
+) -> list[tuple[Matrix, list[Vector]]]:
     return [
         (bench.random_matrix(rng, BY_NAME[name], rows, blocks), [bench.random_vector(rng, blocks) for _ in range(slots)])
         for name, rows, blocks, slots in shapes
@@ -106,7 +105,12 @@ def jobs(rng: np.random.Generator, config: Config, shapes: list[tuple[str, int, 
 @pytest.mark.parametrize(("i", "o"), [(0, 0), (0.4, 0.4)], ids=["flowing", "stalled"])
 def test_every_format_back_to_back(config: Config, i: float, o: float, rng: np.random.Generator) -> None:
     shapes = [
-        (f.name, int(rng.integers(1, 3 * config.lanes + 1)), int(rng.integers(1, 12)), int(rng.integers(1, config.right_hand_sides + 1)))
+        (
+            f.name,
+            int(rng.integers(1, 3 * config.lanes + 1)),
+            int(rng.integers(1, 12)),
+            int(rng.integers(1, config.right_hand_sides + 1)),
+        )
         for f in FORMATS
     ]
     Run(config, jobs(rng, config, shapes), rng, i, o).check()
