@@ -70,7 +70,9 @@ def products(vectors: Sequence[int], matrices: Sequence[MatrixOperand], destinat
         raise ValueError("a product needs at least one vector and one matrix")
     blocks = matrices[0].blocks
     if any(m.blocks != blocks for m in matrices):
-        raise ValueError(f"matrices that share a vector must have rows of one length, not {sorted({m.blocks for m in matrices})} blocks")
+        raise ValueError(
+            f"matrices that share a vector must have rows of one length, not {sorted({m.blocks for m in matrices})} blocks"
+        )
     commands = load_vectors(vectors, blocks)
     for matrix, destination in zip(matrices, destinations, strict=True):
         commands.append(
@@ -117,7 +119,13 @@ def chain(vectors: Sequence[int], matrices: Sequence[MatrixOperand], destination
         place = {"destination": destination} if last else {"keep": 1, "offset": offset}
         commands.append(
             encode(
-                Opcode.GEMV, format=matrix.format, slots=slots, source=matrix.address, rows=matrix.rows, blocks=matrix.blocks, **place
+                Opcode.GEMV,
+                format=matrix.format,
+                slots=slots,
+                source=matrix.address,
+                rows=matrix.rows,
+                blocks=matrix.blocks,
+                **place,
             )
         )
         if last:
@@ -128,6 +136,7 @@ def chain(vectors: Sequence[int], matrices: Sequence[MatrixOperand], destination
                 f"matrix {index} has {matrix.rows} rows, but matrix {index + 1} has {following.blocks * BLOCK} columns"
             )
         commands += [
-            encode(Opcode.QUANTISE, slot=slot, offset=offset + slot, blocks=following.blocks, stride=slots) for slot in range(slots)
+            encode(Opcode.QUANTISE, slot=slot, offset=offset + slot, blocks=following.blocks, stride=slots)
+            for slot in range(slots)
         ]
     return commands

@@ -5,6 +5,7 @@ from typing import Any
 from amaranth.hdl import Module, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+
 from tailrace.spec.config import Config
 from tailrace.spec.registers import ADDRESS_BITS
 

@@ -23,7 +23,12 @@ class Architecture:
     """
 
     name: str
-    groups: tuple[tuple[str, ...], ...] = (("attn_q", "attn_k", "attn_v"), ("attn_output",), ("ffn_gate", "ffn_up"), ("ffn_down",))
+    groups: tuple[tuple[str, ...], ...] = (
+        ("attn_q", "attn_k", "attn_v"),
+        ("attn_output",),
+        ("ffn_gate", "ffn_up"),
+        ("ffn_down",),
+    )
     permuted: tuple[str, ...] = ()
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,14 @@ from .layout import Bytes, blocks_of_stream, stream_of_blocks
 from .memory import Allocator, align
 
 Floats = NDArray[np.float32]
+
+
+class Digest(Protocol):
+    """What `hashlib` makes."""
+
+    def update(self, data: bytes, /) -> None:
+        """Add bytes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,8 @@ class Device:
     geometry : Geometry
     counters : Counters
         Sums over all runs so far.
-    results_digest : None or object with ``update(bytes)``
-        If set (a `hashlib` object), fed with every result vector in order: equal digests of two devices mean equal bits.
+    results_digest : Digest or None
+        If set, fed with every result vector in order: equal digests of two devices mean equal bits.
 
     Raises
     ------
@@ -94,7 +102,7 @@ class Device:
         self.geometry = Geometry.of_device(transport)
         self.timeout = timeout
         self.counters = Counters()
-        self.results_digest = None
+        self.results_digest: Digest | None = None
         self._memory = Allocator(min(transport.memory_size, 1 << self.geometry.address_width))
         for name in ("GIE", "IER"):
             transport.write_register(offset(name), 1)
@@ -235,8 +243,10 @@ class Device:
         self.counters += counters
         code = transport.read_register(offset("ERROR_CODE"))
         if code:
-            address = transport.read_register(offset("ERROR_ADDRESS_HI")) << 32 | transport.read_register(offset("ERROR_ADDRESS_LO"))
-            raise DeviceError(ErrorCode(code), transport.read_register(offset("ERROR_COMMAND")), address)
+            command, low, high = (
+                transport.read_register(offset(f"ERROR_{n}")) for n in ("COMMAND", "ADDRESS_LO", "ADDRESS_HI")
+            )
+            raise DeviceError(ErrorCode(code), command, high << 32 | low)
         return counters
 
     def _acknowledge(self) -> None:

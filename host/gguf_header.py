@@ -34,17 +34,23 @@ def check_header(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(8)
         if start[:4] != MAGIC:
-            raise ModelError(f"{path} is not a GGUF file: convert the model, for example with llama.cpp's convert_hf_to_gguf.py")
+            raise ModelError(
+                f"{path} is not a GGUF file: convert the model, for example with llama.cpp's convert_hf_to_gguf.py"
+            )
         version = int.from_bytes(start[4:8], "little")
         if version not in VERSIONS:
             if int.from_bytes(start[4:8], "big") in VERSIONS:
                 raise ModelError(f"{path} is big endian, and this reads little endian only: convert the model again")
-            raise ModelError(f"{path} has GGUF version {version}, and this reads {' and '.join(map(str, VERSIONS))}: convert the model again")
+            raise ModelError(
+                f"{path} has GGUF version {version}, and this reads {' and '.join(map(str, VERSIONS))}: convert the model again"
+            )
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 _walk(data)
             except struct.error:
-                raise ModelError(f"{path} is truncated: its header goes on after the end of the file. Download it again.") from None
+                raise ModelError(
+                    f"{path} is truncated: its header goes on after the end of the file. Download it again."
+                ) from None
             except _CorruptError as error:
                 raise ModelError(f"{path} is corrupt: {error}. Download it again.") from None
 

@@ -57,24 +57,24 @@ def stream_of_blocks(fmt: Format, blocks: Bytes, lanes: int) -> Bytes:
     periods = -(-count // period)
 
     # by_lane[lane, block] is the block that the lane reads as its block number `block`.
-    by_lane = np.zeros((lanes, periods * period, fmt.block_bytes), dtype=np.uint8)
+    by_lane: Bytes = np.zeros((lanes, periods * period, fmt.block_bytes), dtype=np.uint8)
     if lanes == 1:
         by_lane[0, :count] = blocks.reshape(count, fmt.block_bytes)
     else:
         for lane in range(min(lanes, rows)):
             part = blocks[lane::lanes].reshape(-1, fmt.block_bytes)
             by_lane[lane, : len(part)] = part
-    by_lane = by_lane.reshape(lanes, periods, period, fmt.block_bytes)
+    table = by_lane.reshape(lanes, periods, period, fmt.block_bytes)
 
     fields = BlockFields.of(fmt)
     stream = np.empty((periods, len(order), lanes, LANE_BYTES), dtype=np.uint8)
-    codes = by_lane[..., fields.codes]
+    codes = table[..., fields.codes]
     planes = _nibble_planes(codes) if fmt.nibble_beats == 2 else (codes,)
     for beat, (kind, block, plane) in enumerate(order):
         if kind is BeatKind.SCALE:
-            part = by_lane[:, :, block : block + fmt.blocks_per_scale_beat, fields.scale]
+            part = table[:, :, block : block + fmt.blocks_per_scale_beat, fields.scale]
         elif kind is BeatKind.HIGH:
-            part = by_lane[:, :, block : block + fmt.blocks_per_high_beat, fields.high]
+            part = table[:, :, block : block + fmt.blocks_per_high_beat, fields.high]
         else:
             part = planes[plane][:, :, block]
         stream[:, beat] = part.reshape(lanes, periods, LANE_BYTES).swapaxes(0, 1)
@@ -96,7 +96,9 @@ def blocks_of_stream(fmt: Format, stream: Bytes, rows: int, blocks_per_row: int,
     """
     expected = fmt.matrix_bytes(rows, blocks_per_row, lanes)
     if stream.size != expected:
-        raise ValueError(f"the stream of a {rows} x {blocks_per_row * BLOCK} {fmt.name} matrix has {expected} bytes, not {stream.size}")
+        raise ValueError(
+            f"the stream of a {rows} x {blocks_per_row * BLOCK} {fmt.name} matrix has {expected} bytes, not {stream.size}"
+        )
     groups = -(-rows // lanes)
     count = groups * blocks_per_row
     period, order = _period(fmt)
@@ -129,7 +131,8 @@ def blocks_of_stream(fmt: Format, stream: Bytes, rows: int, blocks_per_row: int,
 def _nibble_planes(codes: Bytes) -> tuple[Bytes, Bytes]:
     """Upper and lower nibbles of bytes (..., 32), each packed as a nibble beat (..., 16)."""
     first, second = codes[..., : BLOCK // 2], codes[..., BLOCK // 2 :]
-    return first >> 4 | (second & 0xF0), first & 0xF | (second << 4)
+    lower, four = np.uint8(0x0F), np.uint8(4)
+    return first >> four | (second & ~lower), first & lower | (second << four)
 
 
 def _period(fmt: Format) -> tuple[int, list[tuple[BeatKind, int, int]]]:

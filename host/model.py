@@ -84,7 +84,9 @@ class Tensor:
         import gguf
 
         if self.columns % BLOCK:
-            raise ModelError(f"{self.name} can't become {fmt.name}: its rows of {self.columns} elements are not whole blocks of {BLOCK}")
+            raise ModelError(
+                f"{self.name} can't become {fmt.name}: its rows of {self.columns} elements are not whole blocks of {BLOCK}"
+            )
         kind = gguf.GGMLQuantizationType(fmt.ggml_type)
         return Tensor(self.name, fmt.name, fmt.ggml_type, self.shape, gguf.quantize(self.dequantised(), kind))
 
@@ -113,7 +115,8 @@ class Tensor:
         if bad.any():
             row = int(np.argwhere(bad)[0][0])
             raise ModelError(
-                f"{self.name} is damaged: {what} in row {row} is not finite. Download the model again, or quantise it again from its source."
+                f"{self.name} is damaged: {what} in row {row} is not finite. Download the model again, or quantise it again"
+                " from its source."
             )
 
 
@@ -145,7 +148,9 @@ class Model:
         """
         value = self.metadata.get(f"{self.architecture.name}.{key}")
         if not isinstance(value, int):
-            raise ModelError(f"{self.path} is not a complete model: its header lacks {self.architecture.name}.{key}. Convert it again.")
+            raise ModelError(
+                f"{self.path} is not a complete model: its header lacks {self.architecture.name}.{key}. Convert it again."
+            )
         return value
 
     @cached_property
@@ -187,7 +192,9 @@ def open_model(path: Path | str) -> Model:
     except (ValueError, KeyError, IndexError, TypeError, OverflowError, UnicodeDecodeError) as error:
         raise _diagnose(path, error) from error
     metadata = {
-        name: field.contents() for name, field in reader.fields.items() if field.types and field.types[0] != gguf.GGUFValueType.ARRAY
+        name: field.contents()
+        for name, field in reader.fields.items()
+        if field.types and field.types[0] != gguf.GGUFValueType.ARRAY
     }
     tensors = {}
     for t in reader.tensors:
@@ -211,21 +218,28 @@ def _diagnose(path: Path, error: Exception) -> ModelError:
                 try:
                     block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind[0])]
                 except ValueError:
-                    raise ModelError(f"{name} has the unknown tensor type {kind[0]}: the file is damaged, or newer than this gguf package") from None
+                    raise ModelError(
+                        f"{name} has the unknown tensor type {kind[0]}: the file is damaged, or newer than this gguf package"
+                    ) from None
                 if int(shape[0]) % block:
-                    raise ModelError(f"{path} is corrupt: the rows of {name} have {shape[0]} elements, not whole blocks of {block}. Download it again.")
+                    raise ModelError(
+                        f"{path} is corrupt: the rows of {name} have {shape[0]} elements, not whole blocks of {block}."
+                        " Download it again."
+                    )
                 elements = 1
                 for n in shape.tolist():
                     elements *= n
                 end = start_offs + int(place[0]) + elements // block * size
                 if end > len(self.data):
-                    raise ModelError(f"{path} is truncated: {name} ends at byte {end}, but the file has {len(self.data)}. Download it again.")
+                    raise ModelError(
+                        f"{path} is truncated: {name} ends at byte {end}, but the file has {len(self.data)}. Download it again."
+                    )
 
     try:
         Extents(path)
     except ModelError as found:
         return found
-    except Exception:  # noqa: BLE001 - whatever the package stumbles over, the message below is what the user needs
+    except Exception:  # whatever the package stumbles over, the message below is what the user needs
         pass
     return ModelError(f"{path} is corrupt: {error}. Download it again.")
 

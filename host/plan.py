@@ -147,20 +147,23 @@ def _place_matrix(tensor: Tensor, geometry: Geometry, quantise: str | None) -> P
     note = "also looked up by token on the host" if tensor.name == EMBEDDING else ""
     if fmt is None and tensor.type_name in FLOATS:
         if quantise is None:
-            reason = f"{tensor.type_name} is not quantised, and this device reads {readable}: ask for a format with --quantise Q8_0"
+            reason = (
+                f"{tensor.type_name} is not quantised, and this device reads {readable}: ask for a format with --quantise Q8_0"
+            )
             return Placement(tensor, Place.REFUSED, reason=reason)
         fmt, note = BY_NAME[quantise], f"quantised from {tensor.type_name} as asked"
     if fmt is None:
         reason = (
-            f"this device does not read {tensor.type_name}: it reads {readable}. Get the model in one of these, for example with"
-            " `llama-quantize --pure` from its 16-bit file"
+            f"this device does not read {tensor.type_name}: it reads {readable}. Get the model in one of these, for example"
+            " with `llama-quantize --pure` from its 16-bit file"
         )
         return Placement(tensor, Place.REFUSED, reason=reason)
     if tensor.columns % BLOCK:
         reason = f"its rows have {tensor.columns} elements, which is not a multiple of {BLOCK}"
         return Placement(tensor, Place.REFUSED, reason=reason)
-    if reason := refusal(geometry, fmt, tensor.rows, tensor.columns):
-        return Placement(tensor, Place.REFUSED, reason=reason)
+    limit = refusal(geometry, fmt, tensor.rows, tensor.columns)
+    if limit is not None:
+        return Placement(tensor, Place.REFUSED, reason=limit)
     size = fmt.matrix_bytes(tensor.rows, tensor.columns // BLOCK, geometry.lanes)
     return Placement(tensor, Place.DEVICE, fmt, size, note)
 

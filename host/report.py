@@ -58,13 +58,18 @@ def run_table(run: Run, geometry: Geometry) -> Table:
     table = Table(title=f"{run.device_name}, configuration {run.config_name} ({geometry.bus_width}-bit bus)", show_header=False)
     table.add_column(style="bold")
     table.add_column()
-    table.add_row("tokens", f"{run.new_tokens} new after a prompt of {run.prompt_tokens}; {run.steps} decode steps on the device")
+    table.add_row(
+        "tokens", f"{run.new_tokens} new after a prompt of {run.prompt_tokens}; {run.steps} decode steps on the device"
+    )
     if run.on_host:
         table.add_row("on the host, as allowed", f"{len(run.on_host)} matrices: {', '.join(run.on_host)}")
     steps, total = run.steps, run.counters
     if steps:
-        table.add_row("bytes per token", f"{_count(total.weight_bytes / steps)} of the model; {_count(total.read_beats * geometry.bus_bytes / steps)}"
-                      " read over the bus, with commands, vectors and padding")  # fmt: skip
+        weights, read = total.weight_bytes / steps, total.read_beats * geometry.bus_bytes / steps
+        table.add_row(
+            "bytes per token",
+            f"{_count(weights)} of the model; {_count(read)} read over the bus, with commands, vectors and padding",
+        )
         if total.cycles:
             _add_cycles(table, run, geometry)
         else:
@@ -85,7 +90,9 @@ def _add_cycles(table: Table, run: Run, geometry: Geometry) -> None:
         if total[name]:
             what = f"{_count(total[name] / steps)} cycles per token, {total[name] / total.cycles:.2%}: {_CAUSES[name]}"
             table.add_row(name.lower().replace("_", " "), what)
-    source = "estimate from simulated cycles; attention, norms and the host's time are not in it" if run.simulated else "device only"
+    source = (
+        "estimate from simulated cycles; attention, norms and the host's time are not in it" if run.simulated else "device only"
+    )
     table.add_row(f"speed at {run.clock:g} MHz", f"{run.clock * 1e6 / cycles:.2f} tokens/s ({source})")
 
 
@@ -124,7 +131,10 @@ def plan_summary(plan: Plan, memory_size: int) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for p in refused:
         reasons.setdefault(p.reason, []).append(p.tensor.name)
-    lines += [f"refused: {', '.join(names[:3])}{' …' if len(names) > 3 else ''} ({len(names)}): {reason}" for reason, names in reasons.items()]
+    lines += [
+        f"refused: {', '.join(names[:3])}{' …' if len(names) > 3 else ''} ({len(names)}): {reason}"
+        for reason, names in reasons.items()
+    ]
     return lines
 
 

@@ -35,5 +35,7 @@ def parse_wave(text: str) -> tuple[Path, tuple[int, int] | None]:
     match = re.fullmatch(r"(.+?)(?::(\d+):(\d+))?", text)
     window = (int(match[2]), int(match[3])) if match and match[2] else None
     if not match or (window and window[0] >= window[1]):
-        raise ConfigError(f"{text!r} is not a waveform file with a window of cycles: write it like wave.vcd or wave.vcd:1000:2000")
+        raise ConfigError(
+            f"{text!r} is not a waveform file with a window of cycles: write it like wave.vcd or wave.vcd:1000:2000"
+        )
     return Path(match[1]), window

@@ -9,9 +9,9 @@ PyVerilator 0.7.0 is from 2021. What it does at run time works, and is used as i
 things about it broke since, and are mended here:
 
 1. its dependency tclwrapper needs tkinter, and a function of it that Python 3.11 no longer has: `_provide_tcl_lists`;
-2. its build asks for C++11, which Verilator's headers have outgrown: `open_block` compiles with `tailrace.sim.compile`, which also
-   caches the result;
-3. it finds no ports in the headers that Verilator writes today: `_ports`.
+2. its build asks for C++11, which Verilator's headers have outgrown: `open_block` compiles with `tailrace.sim.compile`,
+   which also caches the result;
+3. it finds no ports and signals in the headers that Verilator writes today: `_write_wrapper`.
 """
 
 import re
@@ -47,9 +47,9 @@ def open_block(block: Any, *, name: str = "block", ports: Sequence[Any] | None =
     Returns
     -------
     pyverilator.PyVerilator
-        ``io.NAME`` reads and writes a port, ``internals.NAME`` reads a signal within (``internals.SUBMODULE.NAME`` in a submodule),
-        ``clock.tick()`` makes a rising edge, ``start_vcd_trace(file)`` and ``stop_vcd_trace()`` write waveforms. Every write
-        settles the combinational logic at once. Values are unsigned, and are cut to the width of their port.
+        ``io.NAME`` reads and writes a port, ``internals.NAME`` reads a signal within (``internals.SUBMODULE.NAME`` in a
+        submodule), ``clock.tick()`` makes a rising edge, ``start_vcd_trace(file)`` and ``stop_vcd_trace()`` write waveforms.
+        Every write settles the combinational logic at once. Values are unsigned, and are cut to the width of their port.
 
     Raises
     ------
@@ -87,7 +87,9 @@ def _simulator() -> type:
     try:
         from pyverilator import PyVerilator
     except ModuleNotFoundError as error:
-        raise ToolError(f"the Python package {error.name!r} is needed to open a block: run: pip install 'tailrace[sim]'") from None
+        raise ToolError(
+            f"the Python package {error.name!r} is needed to open a block: run: pip install 'tailrace[sim]'"
+        ) from None
 
     class Block(PyVerilator):  # type: ignore[misc]
         """A simulated block."""
@@ -111,8 +113,9 @@ def _simulator() -> type:
 def _provide_tcl_lists() -> None:
     """Put a `tclwrapper.tclutil` without tkinter in place of the real one.
 
-    The real one starts a Tcl interpreter when it is imported, for two functions that take lists apart, and one of them, `tkapp.split`,
-    was removed from Python 3.11. The package around it, which talks to GTKWave, needs only the first and needs no tkinter.
+    The real one starts a Tcl interpreter when it is imported, for two functions that take lists apart, and one of them,
+    `tkapp.split`, was removed from Python 3.11. The package around it, which talks to GTKWave, needs only the first and needs
+    no tkinter.
     """
     if "tclwrapper.tclutil" in sys.modules:
         return
@@ -153,16 +156,22 @@ def _write_wrapper(folder: Path, name: str) -> Path:
     from pyverilator import verilatorcpp
 
     ports = _ports((folder / f"V{name}.h").read_text(encoding="utf-8"))
-    root = (folder / f"V{name}___024root.h").read_text(encoding="utf-8")
-    signals = [(signal, int(high) - int(low) + 1) for high, low, signal in _SIGNAL.findall(root)]
-    # The others are Verilator's own, and what lies in arrays of modules, which PyVerilator can't name.
-    internals = [s for s in signals if s[0].startswith(f"{name}__DOT__") and "__BRA__" not in s[0]]
-    inputs = [(port, width) for direction, port, width in ports if direction == "IN"]
-    outputs = [(port, width) for direction, port, width in ports if direction == "OUT"]
-    text = verilatorcpp.template_cpp(name, inputs, outputs, internals, '"null"')
+    internals = _internals((folder / f"V{name}___024root.h").read_text(encoding="utf-8"), name)
+    # Where the wrapper finds what it calls by a name. Verilator prefixes words that C++ may reserve, and holds the signals within
+    # in a class of their own.
+    members = {_plain(port): port for _, port, _ in ports} | {_plain(signal): f"rootp->{signal}" for signal, _ in internals}
+    text = verilatorcpp.template_cpp(
+        name,
+        [(_plain(port), width) for direction, port, width in ports if direction == "IN"],
+        [(_plain(port), width) for direction, port, width in ports if direction == "OUT"],
+        [(_plain(signal), width) for signal, width in internals],
+        '"null"',
+    )
+    text = re.sub(r"top->(\w+)", lambda match: f"top->{members.get(match[1], match[1])}", text)
     text = text.replace(f'#include "V{name}.h"', f'#include "V{name}.h"\n#include "V{name}___024root.h"')
-    # Signals within moved from the top class to one of their own.
-    text = re.sub(rf"top->({name}__DOT__)", r"top->rootp->\1", text)
+    # A block of its own must not be told that the time of another has begun.
+    own = "main_time = 0; auto* context = new VerilatedContext; context->traceEverOn(true);"
+    text = text.replace(f"= new V{name}();", f"= new V{name}{{context}};").replace("Verilated::traceEverOn(true);", own)
     path = folder / "wrapper.cpp"
     path.write_text(text, encoding="utf-8")
     return path
@@ -170,4 +179,15 @@ def _write_wrapper(folder: Path, name: str) -> Path:
 
 def _ports(header: str) -> list[tuple[str, str, int]]:
     """Direction, C++ name and width of each port in the header of the top class."""
-    return [(direction, name, int(high) - int(low) + 1) for direction, name, high, low in _PORT.findall(header)]
+    return [(direction, port, int(high) - int(low) + 1) for direction, port, high, low in _PORT.findall(header)]
+
+
+def _internals(header: str, name: str) -> list[tuple[str, int]]:
+    """C++ name and width of each signal in the header of the design."""
+    signals = [(signal, int(high) - int(low) + 1) for high, low, signal in _SIGNAL.findall(header)]
+    # The others are Verilator's own, and what lies in arrays of modules, which PyVerilator can't name.
+    return [s for s in signals if s[0].startswith(f"{name}__DOT__") and "__BRA__" not in s[0]]
+
+
+def _plain(name: str) -> str:
+    return name.replace("__SYM__", "")

@@ -56,7 +56,8 @@ def find_verilator() -> Verilator:
     on_path = shutil.which("verilator")
     if on_path:
         command = Path(on_path)
-        # Some packages wrap the program in a Python script of the same name; that one is found below, without its start-up time.
+        # Some packages wrap the program in a Python script of the same name; that one is found below, without its start-up
+        # time.
         root = _ask(command, "--getenv", "VERILATOR_ROOT")
         version = _ask(command, "--version")
         if root and version and _number(version) >= OLDEST:

@@ -53,8 +53,8 @@ class _Options(ctypes.Structure):
 class VerilatedDevice:
     """A simulated co-processor. Implements `tailrace.spec.transport.Transport`.
 
-    The clock runs only during register accesses and `wait`; in between, time stands still. Everything is deterministic: the same
-    accesses with the same parameters take the same cycles.
+    The clock runs only during register accesses and `wait`; in between, time stands still. Everything is deterministic: the
+    same accesses with the same parameters take the same cycles.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ class VerilatedDevice:
             cycles -= self._advance(min(cycles, self._chunk), until_interrupt=False)[1]
 
     def reset(self, cycles: int = 16) -> None:
-        """Hold the core in reset for `cycles` cycles. Transfers that were on their way are lost; the memory keeps what it holds."""
+        """Hold the core in reset for `cycles` cycles. Transfers on their way are lost; the memory keeps what it holds."""
         self._library.device_reset(self._open(), cycles)
 
     def inject_fault(self, address: int, size: int, *, reads: bool = False, writes: bool = False) -> None:
@@ -257,7 +257,9 @@ class VerilatedDevice:
     def _span(self, address: int, size: int) -> slice:
         self._open()
         if address < 0 or size < 0 or address + size > self._size:
-            raise ValueError(f"bytes {address:#x} to {address + size:#x} are outside the device's memory of {self._size:#x} bytes")
+            raise ValueError(
+                f"bytes {address:#x} to {address + size:#x} are outside the device's memory of {self._size:#x} bytes"
+            )
         return slice(address, address + size)
 
     def _open(self) -> int:

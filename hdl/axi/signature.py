@@ -73,7 +73,7 @@ class ReadKind(enum.Enum, shape=2):
 
 
 def read_request_layout(address_width: int) -> data.StructLayout:
-    """A read of `beats` bus beats (at least 1) from an address that is a multiple of 64, for the command with index `command`."""
+    """A read of `beats` bus beats (at least 1) from an address that is a multiple of 64, for command number `command`."""
     return data.StructLayout({"address": address_width, "beats": 32, "kind": ReadKind, "command": 16})
 
 
@@ -83,5 +83,5 @@ def read_beat_layout(data_width: int) -> data.StructLayout:
 
 
 def write_request_layout(address_width: int) -> data.StructLayout:
-    """A write of `entries` float32 values (at least 1) to an address that is a multiple of 64, for the command with index `command`."""
+    """A write of `entries` float32 values (at least 1) to an address that is a multiple of 64, for command number `command`."""
     return data.StructLayout({"address": address_width, "entries": 27, "command": 16})

@@ -109,7 +109,9 @@ def _sources(host: nn.Module, model: Model) -> dict[str, Tensor]:
         if name == HEAD and HEAD not in model.tensors:
             name = EMBEDDING
         if name not in model.tensors:
-            raise ModelError(f"{model.path} is not a complete {model.architecture.name} model: it lacks {name}. Convert it again.")
+            raise ModelError(
+                f"{model.path} is not a complete {model.architecture.name} model: it lacks {name}. Convert it again."
+            )
         source[parameter] = model.tensors[name]
     unused = set(model.tensors) - {t.name for t in source.values()} - {ROPE_FACTORS}
     if unused:
@@ -150,8 +152,8 @@ def _check_equal(weight: torch.Tensor, parameter: str, tensor: Tensor, order: ND
         expected = expected[order]
     if not np.array_equal(weight.numpy().reshape(expected.shape), expected):
         raise ModelError(
-            f"transformers loaded {parameter} with other values than {tensor.name} of the file: this version of transformers is not"
-            " supported for this architecture"
+            f"transformers loaded {parameter} with other values than {tensor.name} of the file: this version of transformers"
+            " is not supported for this architecture"
         )
 
 

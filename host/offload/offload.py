@@ -16,7 +16,7 @@ from tailrace.spec.errors import ModelError
 
 from ..counters import Counters
 from ..driver import Device, Floats, Matrix
-from ..plan import Placement, Plan, Place
+from ..plan import Place, Placement, Plan
 from .loader import HostModel
 
 #: Called with what is being loaded, and how much of all of it is done (0 to 1).
@@ -175,7 +175,9 @@ class Offload:
             **model_kwargs: Any,
         ) -> Any:
             if generation_config.get_generation_mode() not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
-                raise ModelError("the device decodes greedily or by sampling: set num_beams=1, and leave out an assistant model")
+                raise ModelError(
+                    "the device decodes greedily or by sampling: set num_beams=1, and leave out an assistant model"
+                )
             if not model_kwargs.get("use_cache") or input_ids.numel() == 0:
                 raise ModelError("the device decodes token by token: call generate with input_ids and use_cache=True")
             _prefill(model, input_ids, generation_config.prefill_chunk_size, model_kwargs)

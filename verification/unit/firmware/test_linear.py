@@ -75,6 +75,8 @@ def test_chain_equals_two_products_with_the_same_rounding(vectors: int) -> None:
         for v, row in enumerate(x):
             device.transport.write(place + v * size, pack_vector(*quantise(row)))
         destination = place + (1 << 16)
-        device.run(chain([place + v * size for v in range(vectors)], [first.operand, second.operand], destination), place + (1 << 17))
+        device.run(
+            chain([place + v * size for v in range(vectors)], [first.operand, second.operand], destination), place + (1 << 17)
+        )
         got = np.frombuffer(device.transport.read(destination, 4 * 10 * vectors), dtype="<f4").reshape(10, vectors).T
     assert np.array_equal(got, expected), f"seed {SEED}"

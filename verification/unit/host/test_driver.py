@@ -122,7 +122,9 @@ def test_memory_that_is_full() -> None:
         with pytest.raises(LimitError, match=f"^{re.escape(text)}$"):
             upload(device, fmt, rows=160, per_row=1)
         matrix = upload(device, fmt, rows=120, per_row=1)
-        with pytest.raises(LimitError, match="^m: commands, vectors and results need 832 bytes of device memory, but only 0 of 4096"):
+        with pytest.raises(
+            LimitError, match="^m: commands, vectors and results need 832 bytes of device memory, but only 0 of 4096"
+        ):
             device._memory.allocate(device.free_memory, "the rest")
             device.multiply(matrix, np.ones((1, 32), dtype=np.float32))
 
@@ -140,7 +142,9 @@ def test_limits_of_the_build() -> None:
     with pytest.raises(ModelError, match="^m: this device does not read Q8_0: it reads Q4_0$"):
         upload(Device(transport))
     transport.replaced = {offset("MAX_ROWS"): 8}
-    with pytest.raises(LimitError, match="^m: it has 9 rows of 96 elements, and this device takes at most 8 of them: split it$"):
+    with pytest.raises(
+        LimitError, match="^m: it has 9 rows of 96 elements, and this device takes at most 8 of them: split it$"
+    ):
         upload(Device(transport))
 
 

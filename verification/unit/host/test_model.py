@@ -104,7 +104,9 @@ def test_damaged_shape(good: Path) -> None:
     refuses(good, f"{good} is corrupt: tensor blk.0.attn_q.weight has the shape [0, 64]. Download it again.")
     struct.pack_into("<IQ", data, place, 2, 33)
     good.write_bytes(data)
-    refuses(good, f"{good} is corrupt: the rows of blk.0.attn_q.weight have 33 elements, not whole blocks of 32. Download it again.")
+    refuses(
+        good, f"{good} is corrupt: the rows of blk.0.attn_q.weight have 33 elements, not whole blocks of 32. Download it again."
+    )
 
 
 def test_unknown_tensor_type(good: Path) -> None:

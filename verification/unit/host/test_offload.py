@@ -190,14 +190,18 @@ def test_tensors_that_transformers_would_ignore(tmp_path: Path) -> None:
 
 def test_missing_norm(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", leave_out=("blk.1.ffn_norm.weight",))
-    with pytest.raises(ModelError, match=f"^{re.escape(f'{path} is not a complete llama model: it lacks blk.1.ffn_norm.weight.')}"):
+    with pytest.raises(
+        ModelError, match=f"^{re.escape(f'{path} is not a complete llama model: it lacks blk.1.ffn_norm.weight.')}"
+    ):
         open_offload(path)
 
 
 def test_rope_factors_and_scaling(tmp_path: Path) -> None:
     plain = open_offload(write_model(tmp_path / "m.gguf")).model.model.rotary_emb.inv_freq
     factors = np.linspace(1, 8, 16)
-    scaled = open_offload(write_model(tmp_path / "f.gguf", extra={"rope_freqs.weight": factors})).model.model.rotary_emb.inv_freq
+    scaled = open_offload(
+        write_model(tmp_path / "f.gguf", extra={"rope_freqs.weight": factors})
+    ).model.model.rotary_emb.inv_freq
     np.testing.assert_allclose(scaled.numpy() * factors, plain.numpy(), rtol=1e-6)
     linear = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
     scaled = open_offload(write_model(tmp_path / "l.gguf", metadata=linear)).model.model.rotary_emb.inv_freq
@@ -214,7 +218,9 @@ def test_a_weight_that_is_not_the_files(tmp_path: Path, monkeypatch: pytest.Monk
 
     processor = loading.TENSOR_PROCESSORS["llama"]
     monkeypatch.setattr(processor, "process", lambda self, weights, name, **_: loading.GGUFTensor(weights, name, {}))
-    with pytest.raises(ModelError, match="^transformers loaded model.layers.0.self_attn.q_proj.weight with other values than blk.0.attn_q"):
+    with pytest.raises(
+        ModelError, match="^transformers loaded model.layers.0.self_attn.q_proj.weight with other values than blk.0.attn_q"
+    ):
         open_offload(write_model(tmp_path / "m.gguf"))
 
 

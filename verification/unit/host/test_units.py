@@ -9,7 +9,8 @@ from tailrace.units import parse_size, parse_wave
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("1GiB", 1 << 30), ("512 MiB", 1 << 29), ("64K", 1 << 16), ("100", 64), ("2gb", 1 << 31), ("98304B", 98304)]
+    ("text", "size"),
+    [("1GiB", 1 << 30), ("512 MiB", 1 << 29), ("64K", 1 << 16), ("100", 64), ("2gb", 1 << 31), ("98304B", 98304)],
 )
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size

@@ -31,12 +31,23 @@ class Prober(wiring.Component):
         for name, width in {"awaddr": 12, "awprot": 3, "awvalid": 1, "wdata": 32, "wstrb": 4, "wvalid": 1, "bready": 1,
                             "araddr": 12, "arprot": 3, "arvalid": 1, "rready": 1}.items():  # fmt: skip
             ports[f"s_axi_control_{name}"] = In(width)
-        for name, width in {"awready": 1, "wready": 1, "bresp": 2, "bvalid": 1, "arready": 1, "rdata": 32, "rresp": 2, "rvalid": 1}.items():
+        for name, width in {
+            "awready": 1,
+            "wready": 1,
+            "bresp": 2,
+            "bvalid": 1,
+            "arready": 1,
+            "rdata": 32,
+            "rresp": 2,
+            "rvalid": 1,
+        }.items():
             ports[f"s_axi_control_{name}"] = Out(width)
         for channel in ("aw", "ar"):
             ports |= {f"m00_axi_{channel}{name}": Out(width) for name, width in {"id": 1, **address, "valid": 1}.items()}
             ports[f"m00_axi_{channel}ready"] = In(1)
-        ports |= {f"m00_axi_w{n}": Out(w) for n, w in {"data": bus_width, "strb": bus_width // 8, "last": 1, "valid": 1}.items()}
+        ports |= {
+            f"m00_axi_w{n}": Out(w) for n, w in {"data": bus_width, "strb": bus_width // 8, "last": 1, "valid": 1}.items()
+        }
         ports |= {f"m00_axi_{n}": Out(1) for n in ("bready", "rready")}
         ports |= {f"m00_axi_{n}": In(w) for n, w in {"wready": 1, "bid": 1, "bresp": 2, "bvalid": 1}.items()}
         ports |= {f"m00_axi_r{n}": In(w) for n, w in {"id": 1, "data": bus_width, "resp": 2, "last": 1, "valid": 1}.items()}
@@ -54,8 +65,20 @@ class Prober(wiring.Component):
         write_left, in_burst, pattern, responses_left = Signal(24), Signal(8), Signal(8), Signal(16)
         with m.If(start):
             m.d.sync += [requests.eq(bursts), left.eq(bursts * beats), next_address.eq(address), self.checksum.eq(0)]
-            m.d.sync += [self.slave_errors.eq(0), self.decode_errors.eq(0), self.received.eq(0), self.responses.eq(0), pattern.eq(0)]
-            m.d.sync += [write_left.eq(bursts * beats), in_burst.eq(beats), responses_left.eq(bursts), self.span.eq(0), self.first.eq(0)]
+            m.d.sync += [
+                self.slave_errors.eq(0),
+                self.decode_errors.eq(0),
+                self.received.eq(0),
+                self.responses.eq(0),
+                pattern.eq(0),
+            ]
+            m.d.sync += [
+                write_left.eq(bursts * beats),
+                in_burst.eq(beats),
+                responses_left.eq(bursts),
+                self.span.eq(0),
+                self.first.eq(0),
+            ]
             m.d.sync += [self.response_delay.eq(0), self.interrupt.eq(0)]
 
         reading, writing = mode != WRITE, mode == WRITE
