@@ -6,7 +6,7 @@ N ?= 16
 DEVICE ?= verilator
 CONFIG ?= base
 MODEL ?= smollm2
-# More arguments for pytest: make test ARGS="-k gemv --seed 7"
+# More arguments for pytest, or for tailrace bench: make test ARGS="-k gemv --seed 7"
 ARGS ?=
 
 # PyTorch, installed first so that nothing else chooses it. The one on PyPI brings gigabytes of CUDA along on Linux; a
@@ -49,7 +49,7 @@ check: $(READY) ## lint, format, types, floors and documents
 	$(BIN)/python docs/generate.py --check
 
 bench: $(READY) ## cycles of a 4096 x 4096 product in each format and bus width, and the simulator's speed
-	@$(BIN)/tailrace bench
+	@$(BIN)/tailrace bench $(ARGS)
 
 slow: $(READY) ## the tests that take minutes
 	$(BIN)/pytest -m slow $(ARGS)
