@@ -44,7 +44,10 @@ class Commands(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             message, code = "", 1
         except MemoryError:
-            message, code = "this machine has not enough memory: choose a smaller model or give the device less with --memory", 1
+            message, code = (
+                "this machine has not enough memory: choose a smaller model or give the device less with --memory",
+                1,
+            )
         except OSError as error:
             advice = ": free some space, or set TAILRACE_CACHE to another disk" if error.errno == errno.ENOSPC else ""
             message, code = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}{advice}", 1
@@ -61,7 +64,9 @@ _config = click.option(
 )
 _memory = click.option("--memory", default=DEFAULT_MEMORY, show_default=True, help="Memory of the device.")
 _quantise = click.option(
-    "--quantise", metavar="FORMAT", help="Quantise F32, F16 and BF16 matrices, for example to Q8_0. Without it they are refused."
+    "--quantise",
+    metavar="FORMAT",
+    help="Quantise F32, F16 and BF16 matrices, for example to Q8_0; otherwise they are refused.",
 )
 
 
@@ -77,7 +82,7 @@ def main() -> None:
 @main.command()
 @click.argument("model")
 @click.option("-p", "--prompt", required=True, help="What to ask.")
-@click.option("-n", "--new-tokens", type=click.IntRange(min=1), default=32, show_default=True, help="Tokens to generate at most.")
+@click.option("-n", "--new-tokens", type=click.IntRange(min=1), default=32, show_default=True, help="Tokens to generate.")
 @click.option(
     "--device",
     type=click.Choice(["verilator", "golden"]),
@@ -88,9 +93,9 @@ def main() -> None:
 @_config
 @_memory
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the model's chat template.")
-@click.option("--temperature", type=click.FloatRange(min=0), help="Sample at this temperature; the default takes the best token.")
+@click.option("--temperature", type=click.FloatRange(min=0), help="Sample; without it the best token is taken.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed for sampling.")
-@click.option("--latency", type=click.IntRange(min=1), default=100, show_default=True, help="Simulated memory: cycles to the first beat.")
+@click.option("--latency", type=click.IntRange(min=1), default=100, show_default=True, help="Cycles of the simulated memory.")
 @click.option(
     "--bandwidth",
     type=click.FloatRange(0, 1, min_open=True),
@@ -98,11 +103,13 @@ def main() -> None:
     show_default=True,
     help="Simulated memory: beats per cycle.",
 )
-@click.option("--clock", type=click.FloatRange(min=0, min_open=True), default=100.0, show_default=True, help="MHz to state the speed for.")
+@click.option(
+    "--clock", type=click.FloatRange(min=0, min_open=True), default=100.0, show_default=True, help="MHz to state a speed for."
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the simulation.")
 @click.option("--wave", metavar="FILE[:FROM:TO]", help="Write a waveform (VCD), of these cycles only if given.")
 @_quantise
-@click.option("--allow-host", is_flag=True, help="Let the host run the matrices that the device refuses; the closing table names them.")
+@click.option("--allow-host", is_flag=True, help="Run what the device refuses on the host; the closing table names it.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no closing table.")
 def run(**options: Any) -> None:
     """Answer a prompt, decoding on the device.

@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tailrace.sim.devices import open_device
@@ -93,6 +92,13 @@ def _device_options(request: Request) -> dict[str, Any]:
 
 
 def require_torch() -> None:
+    """Check that what the prefill needs is installed.
+
+    Raises
+    ------
+    ToolError
+        If it is not.
+    """
     missing = [name for name in ("torch", "transformers", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
         raise ToolError(f"this needs {', '.join(missing)} for the prefill: pip install 'tailrace[torch]'")
@@ -143,7 +149,11 @@ def _decode(
 
     def note(step: Counters) -> None:
         count = len(offload.steps)
-        speed = f"{step.cycles:,} cycles, {request.clock * 1e6 / step.cycles:.2f} tokens/s at {request.clock:g} MHz" if step.cycles else ""
+        speed = (
+            f"{step.cycles:,} cycles, {request.clock * 1e6 / step.cycles:.2f} tokens/s at {request.clock:g} MHz"
+            if step.cycles
+            else ""
+        )
         elapsed = time.monotonic() - start
         terminal.note(f"token {count} of {request.new_tokens}: {speed}{', ' if speed else ''}{elapsed / count:.1f} s each here")
 

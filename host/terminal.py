@@ -21,7 +21,7 @@ class Terminal:
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(file=sys.stderr, quiet=quiet, highlight=False)
-        self._spinner: Spinner | None = None
+        self._live: Live | None = None
         self._shared = sys.stdout.isatty() and self.console.is_terminal
         self._column = 0
         self._below = ""
@@ -33,16 +33,17 @@ class Terminal:
             self.console.print(f"{what} …")
             yield
             return
-        self._spinner = Spinner("dots", f"{what} …")
         # Standard output is not rich's business: it may be a file.
-        with Live(self._spinner, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False):
+        with Live(
+            Spinner("dots", f"{what} …"), console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False
+        ) as self._live:
             yield
-        self._spinner = None
+        self._live = None
 
     def progress(self, what: str, done: float) -> None:
         """Show how much of the current phase is done, 0 to 1."""
-        if self._spinner is not None:
-            self._spinner.update(text=f"{what} … {done:4.0%}")
+        if self._live is not None:
+            self._live.update(Spinner("dots", f"{what} … {done:4.0%}"))
 
     def write(self, text: str) -> None:
         """Write generated text to standard output."""
@@ -58,8 +59,8 @@ class Terminal:
         if not self.console.is_terminal or self.console.quiet:
             return
         if not self._shared:
-            if self._spinner is not None:
-                self._spinner.update(text=text)
+            if self._live is not None and text:
+                self._live.update(Spinner("dots", text), refresh=True)
             return
         width = self.console.width
         column = self._column % width

@@ -159,7 +159,9 @@ def test_without_torch(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name in ("torch", "accelerate") else find(name, *a))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name in ("torch", "accelerate") else find(name, *a)
+    )
     fails("tailrace: this needs torch, accelerate for the prefill: pip install 'tailrace[torch]'", "run", tiny, "-p", "x")
     assert invoke("inspect", tiny).exit_code == 0
 
@@ -170,8 +172,14 @@ def test_without_torch(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--config", "huge"], "unknown configuration 'huge': choose one of tiny, base, wide"),
         (["--config", "base,bus_width=100"], "bus_width must be one of (128, 256, 512), not 100"),
         (["--memory", "much"], "'much' is not a size of memory: write it like 512MiB or 1GiB"),
-        (["--wave", "w.vcd:9:3"], "'w.vcd:9:3' is not a waveform file with a window of cycles: write it like wave.vcd or wave.vcd:1000:2000"),
-        (["--device", "golden", "--wave", "w.vcd"], "the golden model has no signals to trace: use --wave with --device verilator"),
+        (
+            ["--wave", "w.vcd:9:3"],
+            "'w.vcd:9:3' is not a waveform file with a window of cycles: write it like wave.vcd or wave.vcd:1000:2000",
+        ),
+        (
+            ["--device", "golden", "--wave", "w.vcd"],
+            "the golden model has no signals to trace: use --wave with --device verilator",
+        ),
     ],
 )
 def test_bad_options(tiny: Path, arguments: list[str], text: str) -> None:
@@ -179,7 +187,12 @@ def test_bad_options(tiny: Path, arguments: list[str], text: str) -> None:
 
 
 def test_usage_errors() -> None:
-    for arguments in (["run", "m"], ["run", "m", "-p", "x", "-n", "0"], ["run", "m", "-p", "x", "--device", "gpu"], ["nothing"]):
+    for arguments in (
+        ["run", "m"],
+        ["run", "m", "-p", "x", "-n", "0"],
+        ["run", "m", "-p", "x", "--device", "gpu"],
+        ["nothing"],
+    ):
         assert invoke(*arguments).exit_code == 2
 
 
@@ -193,7 +206,11 @@ def test_usage_errors() -> None:
             "tailrace: No space left on device (/x): free some space, or set TAILRACE_CACHE to another disk\n",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, "tailrace: Permission denied (/x)\n"),
-        (MemoryError(), 1, "tailrace: this machine has not enough memory: choose a smaller model or give the device less with --memory\n"),
+        (
+            MemoryError(),
+            1,
+            "tailrace: this machine has not enough memory: choose a smaller model or give the device less with --memory\n",
+        ),
     ],
 )
 def test_errors_from_below(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, text: str) -> None:
