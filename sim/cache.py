@@ -47,8 +47,8 @@ def is_cached(kind: str, key: str) -> bool:
 def cached(kind: str, key: str, make: Callable[[Path], object]) -> Path:
     """Return a folder of the cache, made now if it does not exist.
 
-    `make` fills a temporary folder beside it, which takes its name only when it is complete. So an entry is whole or absent, whatever
-    interrupts it, and two processes that make the same one do no harm: the first to finish wins.
+    `make` fills a temporary folder beside it, which takes its name only when it is complete. So an entry is whole or absent,
+    whatever interrupts it, and two processes that make the same one do no harm: the first to finish wins.
 
     Parameters
     ----------
@@ -72,7 +72,9 @@ def cached(kind: str, key: str, make: Callable[[Path], object]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{key[:8]}-", dir=folder))
     except OSError as error:
-        raise ToolError(f"the cache {folder} can't be written ({error.strerror}): set {VARIABLE} to a folder that can") from error
+        raise ToolError(
+            f"the cache {folder} can't be written ({error.strerror}): set {VARIABLE} to a folder that can"
+        ) from error
     try:
         make(draft)
         draft.chmod(0o755)

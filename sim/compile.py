@@ -1,7 +1,7 @@
 """Compiles Verilog and a C++ harness to a shared object.
 
-Verilator is asked only for C++; the compiler is run from here. So neither make nor Perl nor a second Python is needed, folders may
-have spaces in their names, and Ctrl-C stops everything.
+Verilator is asked only for C++; the compiler is run from here. So neither make nor Perl nor a second Python is needed, folders
+may have spaces in their names, and Ctrl-C stops everything.
 """
 
 import json
@@ -82,7 +82,17 @@ def compile_library(
         If a tool is missing or fails.
     """
     verilator, compiler = find_verilator(), find_compiler()
-    options = [*_VERILATOR, "--prefix", prefix, "--top-module", top, "--threads", str(threads), *options, *(["--trace-vcd"] if trace else [])]
+    options = [
+        *_VERILATOR,
+        "--prefix",
+        prefix,
+        "--top-module",
+        top,
+        "--threads",
+        str(threads),
+        *options,
+        *(["--trace-vcd"] if trace else []),
+    ]
     flags = [*_COMMON, *_features(trace), *(f"-D{definition}" for definition in definitions)]
     if "clang" not in Path(compiler[0]).name:
         # Otherwise two libraries in one process would share what belongs to one of them.
@@ -144,7 +154,16 @@ def _join(target: Path, sources: Sequence[Path]) -> None:
 
 
 def _features(trace: bool) -> list[str]:
-    values = {"COVERAGE": 0, "SC": 0, "TIMING": 0, "TRACE": trace, "TRACE_VCD": trace, "TRACE_FST": 0, "TRACE_SAIF": 0, "VPI": 0}
+    values = {
+        "COVERAGE": 0,
+        "SC": 0,
+        "TIMING": 0,
+        "TRACE": trace,
+        "TRACE_VCD": trace,
+        "TRACE_FST": 0,
+        "TRACE_SAIF": 0,
+        "VPI": 0,
+    }
     return [f"-DVM_{name}={int(value)}" for name, value in values.items()]
 
 

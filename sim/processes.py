@@ -19,14 +19,16 @@ def run_all(commands: Sequence[Sequence[str]], folder: Path, environment: dict[s
         If one fails, with the end of what it wrote.
     """
     waiting = list(commands)
+    # So that the errors can be told from the rest.
+    english = {**(os.environ if environment is None else environment), "LC_ALL": "C"}
     running: dict[int, tuple[subprocess.Popen[bytes], Sequence[str], tempfile._TemporaryFileWrapper[bytes]]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < (os.cpu_count() or 1):
                 command = waiting.pop(0)
-                output = tempfile.NamedTemporaryFile(prefix="tailrace-")  # noqa: SIM115  (closed when the process has ended)
+                output = tempfile.NamedTemporaryFile(prefix="tailrace-")
                 process = subprocess.Popen(
-                    command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                    command, cwd=folder, env=english, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
                 )
                 running[process.pid] = process, command, output
             time.sleep(0.01)

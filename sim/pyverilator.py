@@ -157,8 +157,8 @@ def _write_wrapper(folder: Path, name: str) -> Path:
 
     ports = _ports((folder / f"V{name}.h").read_text(encoding="utf-8"))
     internals = _internals((folder / f"V{name}___024root.h").read_text(encoding="utf-8"), name)
-    # Where the wrapper finds what it calls by a name. Verilator prefixes words that C++ may reserve, and holds the signals within
-    # in a class of their own.
+    # Where the wrapper finds what it calls by a name. Verilator prefixes words that C++ may reserve, and holds the signals
+    # within in a class of their own.
     members = {_plain(port): port for _, port, _ in ports} | {_plain(signal): f"rootp->{signal}" for signal, _ in internals}
     text = verilatorcpp.template_cpp(
         name,

@@ -102,6 +102,8 @@ public:
         to_ = to;
         trace_ = std::make_unique<VerilatedVcdC>();
         core_.trace(trace_.get(), 99);
+        trace_->set_time_unit("1ns");
+        trace_->set_time_resolution("1ns");
         trace_->open(path);
         return trace_->isOpen() ? CYCLES_PASSED : NO_TRACE;
 #else

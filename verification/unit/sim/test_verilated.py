@@ -1,0 +1,160 @@
+"""The simulated device as a transport: parameters, memory, waveforms, life and death."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tailrace.hdl.verilog import to_verilog
+from tailrace.sim import verilated
+from tailrace.sim.build import TOP, build_library
+from tailrace.sim.devices import open_device
+from tailrace.sim.verilated import VerilatedDevice
+from tailrace.spec.config import CONFIGS
+from tailrace.spec.errors import ConfigError, ToolError
+from tailrace.spec.transport import Transport
+from verification.unit.sim import prober
+from verification.unit.sim.prober import Prober
+
+CONFIG = CONFIGS["tiny"]
+
+
+@pytest.fixture(scope="module")
+def library() -> Path:
+    return build_library(to_verilog(Prober(CONFIG.bus_width), name=TOP), "the memory prober (128 bits)")
+
+
+@pytest.fixture
+def device(library: Path) -> VerilatedDevice:
+    return VerilatedDevice(CONFIG, 1 << 16, library=library)
+
+
+def test_is_a_transport(device: VerilatedDevice) -> None:
+    assert isinstance(device, Transport)
+    assert (device.name, device.simulated, device.memory_size) == ("verilator", True, 1 << 16)
+
+
+def test_memory_is_written_and_read_back(device: VerilatedDevice, rng: np.random.Generator) -> None:
+    data = rng.integers(0, 256, 1000, dtype=np.uint8)
+    assert device.read(0, 1 << 16) == bytes(1 << 16)
+    device.write(77, data.tobytes())
+    device.write(2000, memoryview(data))
+    assert device.read(77, 1000) == device.read(2000, 1000) == data.tobytes()
+    assert not device.memory[:77].any()
+    device.write((1 << 16) - 1000, data.tobytes())
+
+
+@pytest.mark.parametrize(("address", "size"), [(-1, 1), (0, (1 << 16) + 1), (1 << 16, 1), (0xFFFF, 2)])
+def test_memory_has_ends(device: VerilatedDevice, address: int, size: int) -> None:
+    text = re.escape(f"bytes {address:#x} to {address + size:#x} are outside the device's memory of 0x10000 bytes")
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        device.read(address, size)
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        device.write(address, bytes(size))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"latency": 0}, "latency must be between 1 and 1000000 cycles, not 0"),
+        ({"bandwidth": 0}, "bandwidth must be above 0 and at most 1 beat per cycle, not 0"),
+        ({"bandwidth": 1.5}, "bandwidth must be above 0 and at most 1 beat per cycle, not 1.5"),
+        ({"threads": 0}, "threads must be at least 1, not 0"),
+        ({"stall_probability": 1.0}, "stall_probability must be at least 0 and below 1, not 1.0"),
+        ({"stall_probability": {"X": 0.5}}, "stall_probability knows no channel 'X': choose from AR, R, AW, W, B"),
+        ({"trace_window": (0, 10)}, "trace_window needs a waveform file: give trace as well"),
+        (
+            {"trace": "x.vcd", "trace_window": (10, 10)},
+            "trace_window must be two cycles, the first below the second, not (10, 10)",
+        ),
+    ],
+)
+def test_parameters_are_checked(library: Path, options: dict[str, object], text: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        VerilatedDevice(CONFIG, 1 << 16, library=library, **options)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "memory_size must be a positive multiple of 64, not 0"),
+        (100, "memory_size must be a positive multiple of 64, not 100"),
+        (1 << 41, f"{1 << 41} bytes of memory need more than this build's 40 address bits"),
+    ],
+)
+def test_memory_size_is_checked(library: Path, size: int, text: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        VerilatedDevice(CONFIG, size, library=library)
+
+
+def test_a_closed_device_says_so(device: VerilatedDevice) -> None:
+    device.close()
+    device.close()
+    for act in (lambda: device.read(0, 1), lambda: device.read_register(0), lambda: device.wait(1), lambda: device.cycles):
+        with pytest.raises(ValueError, match="^the device is closed$"):
+            act()
+
+
+def test_two_devices_of_one_library_are_apart(library: Path) -> None:
+    first, second = (VerilatedDevice(CONFIG, 1 << 16, library=library) for _ in range(2))
+    first.write(0, b"\x01\x00\x00\x00")
+    for device in (first, second):
+        for register, value in {prober.BURSTS: 1, prober.BEATS: 1, prober.MODE: prober.READ, prober.START: 1}.items():
+            device.write_register(register, value)
+        device.wait(5)
+    assert (first.read_register(prober.CHECKSUM), second.read_register(prober.CHECKSUM)) == (1, 0)
+
+
+def test_time_stands_still_between_accesses(device: VerilatedDevice) -> None:
+    before = device.cycles
+    device.write(0, bytes(100))
+    device.read(0, 100)
+    assert device.cycles == before
+    device.run(12345)
+    assert device.cycles == before + 12345
+    assert device.cycles_per_second > 0
+
+
+def test_interrupts_are_passed_on_soon(device: VerilatedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verilated.time, "perf_counter", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        device.wait(60)
+    monkeypatch.undo()
+    device.run(10)
+
+
+def test_waveforms_are_written_for_the_window(tmp_path: Path) -> None:
+    library = build_library(
+        to_verilog(Prober(CONFIG.bus_width), name=TOP, flatten=False), "the memory prober, traced", trace=True
+    )
+    path = tmp_path / "wave.vcd"
+    with VerilatedDevice(CONFIG, 1 << 16, library=library, trace=path, trace_window=(100, 140)) as device:
+        device.run(1000)
+        assert device.cycles > 1000
+    text = path.read_text()
+    assert "m00_axi_araddr" in text
+    times = [int(line[1:]) for line in text.splitlines() if line.startswith("#")]
+    assert "$timescale 1ns $end" in text
+    assert (min(times), max(times)) == (1000, 1395)
+
+
+def test_waveforms_need_a_folder(library: Path, tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "wave.vcd"
+    with pytest.raises(ToolError, match=f"^the waveform file {path} can't be written: {path.parent} is not a folder$"):
+        VerilatedDevice(CONFIG, 1 << 16, library=library, trace=path)
+
+
+def test_a_build_without_waveforms_writes_none(library: Path, tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"^the waveform file .*wave.vcd can't be written$"):
+        VerilatedDevice(CONFIG, 1 << 16, library=library, trace=tmp_path / "wave.vcd")
+
+
+def test_devices_are_opened_by_name(library: Path) -> None:
+    assert open_device("golden", CONFIG, 1 << 16).name == "golden"
+    assert open_device("verilator", CONFIG, 1 << 16, library=library).name == "verilator"
+    with pytest.raises(ConfigError, match="^unknown device 'fpga': choose one of golden, verilator$"):
+        open_device("fpga", CONFIG, 1 << 16)
