@@ -10,8 +10,8 @@ from typing import Any
 
 from tailrace.spec.errors import ToolError
 
-#: Reads RTLIL, runs the passes it is told to, writes Verilog. It has a process of its own: Yosys writes to standard output whatever
-#: one asks of it, ends the process on an error, and makes every library that is loaded after it share its symbols.
+#: Reads RTLIL, runs the passes it is told to, writes Verilog. It has a process of its own: Yosys writes to standard output
+#: whatever one asks of it, ends the process on an error, and makes every library that is loaded after it share its symbols.
 _YOSYS = """
 import sys
 from pyosys import libyosys
@@ -24,8 +24,8 @@ for command in sys.argv[1:]:
 def to_verilog(component: Any, *, name: str, ports: Sequence[Any] | None = None, flatten: bool = True) -> str:
     """Convert an Amaranth component to Verilog.
 
-    Amaranth writes RTLIL itself; Yosys (the ``pyosys`` package, native code) turns it into Verilog. That is ten times faster than
-    Amaranth's own way to Verilog, which runs Yosys as WebAssembly.
+    Amaranth writes RTLIL itself; Yosys (the ``pyosys`` package, native code) turns it into Verilog. That is ten times faster
+    than Amaranth's own way to Verilog, which runs Yosys as WebAssembly.
 
     Parameters
     ----------
@@ -55,19 +55,44 @@ def to_verilog(component: Any, *, name: str, ports: Sequence[Any] | None = None,
     with TemporaryDirectory(prefix="tailrace-") as folder:
         source, target = Path(folder, "design.il"), Path(folder, "design.v")
         source.write_text(text, encoding="utf-8")
-        commands = (
+        run_yosys(
+            Path(folder),
+            name,
             "read_rtlil design.il",
             f"prep {'-flatten ' if flatten else ''}-top {name}",
             "write_verilog -noattr design.v",
         )
-        run = subprocess.run(
-            [sys.executable, "-c", _YOSYS, *commands], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
-        )
-        if run.returncode or not target.exists():
-            lines = [line for line in (run.stdout + run.stderr).splitlines() if line.strip()]
-            reasons = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines[-1:]
-            raise ToolError(f"Yosys could not turn {name!r} into Verilog: {(reasons or [f'exit code {run.returncode}'])[0]}")
         return target.read_text(encoding="utf-8")
+
+
+def run_yosys(folder: Path, name: str, *commands: str) -> None:
+    """Run Yosys commands on a design.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the commands find and leave their files.
+    name : str
+        What the design is called, for messages.
+    *commands : str
+
+    Raises
+    ------
+    ToolError
+        If Yosys refuses the design.
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", _YOSYS, *commands],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if run.returncode:
+        lines = [line for line in (run.stdout + run.stderr).splitlines() if line.strip()]
+        reasons = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines[-1:]
+        raise ToolError(f"Yosys could not work on {name!r}: {(reasons or [f'exit code {run.returncode}'])[0]}")
 
 
 def require_tools() -> None:

@@ -105,3 +105,22 @@ def quality(model: str, positions: int, text: Path | None, device: str, config: 
             on_progress=terminal.progress,
         )
     _show(quality_table(path.name, measured))
+
+
+@bench.command()
+@click.option(
+    "--part", "parts", multiple=True, type=click.Choice(["lane", "engine", "core"]), default=("lane",), show_default=True
+)
+@click.option("--config", default="base", show_default=True, help="Build of the device.")
+def area(parts: tuple[str, ...], config: str) -> None:
+    """Cells and routed frequency of parts of the gateware on an ECP5."""
+    from .area import measure_area
+    from .report import area_table
+
+    terminal = Terminal()
+    areas = []
+    with terminal.phase(f"synthesis, placement and routing of {', '.join(parts)}: minutes each"):
+        for measured in measure_area(parts, config):
+            areas.append(measured)
+            terminal.progress(measured.part, len(areas) / len(parts))
+    _show(area_table(areas))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from ..counters import STALLS
+from .area import Area
 from .comparison import Quality
 from .gemv import Product
 from .speed import Speed
@@ -84,4 +85,21 @@ def quality_table(name: str, quality: Quality) -> Table:
     table.add_row("largest KL divergence", f"{quality.largest_divergence:.3g} nats")
     table.add_row("same best token", f"{quality.same_best:.2%}")
     table.add_row("perplexity", f"{quality.device_perplexity:.4f} (float32: {quality.reference_perplexity:.4f})")
+    return table
+
+
+def area_table(areas: Sequence[Area]) -> Table:
+    """Cells and frequency, a row for each part."""
+    config = areas[0].config
+    table = Table(
+        title=f"ECP5-85, speed grade 8, configuration {config}, each part by itself and without pins",
+        caption="Cells after synthesis; frequency after place and route, register to register.",
+        caption_justify="left",
+    )
+    table.add_column("part")
+    for name in (*areas[0].implementation.cells, "MHz", "tools' time"):
+        table.add_column(name, justify="right")
+    for a in areas:
+        cells = (f"{count:,}" for count in a.implementation.cells.values())
+        table.add_row(a.part, *cells, f"{a.implementation.megahertz:.1f}", f"{a.seconds:.0f} s")
     return table
