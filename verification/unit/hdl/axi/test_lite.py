@@ -6,9 +6,8 @@ from amaranth.hdl import Array, Module, Signal
 
 from tailrace.hdl.axi.lite import LiteSlave
 
-from ..control.bench import STALLS, Clock, simulate
+from ..control.bench import STALLS, Clock, Sink, Source, simulate
 from ..control.lite_master import LiteMaster
-
 
 WORDS = 32
 
@@ -47,8 +46,8 @@ class Bench:
                 self.reads.append(read_offset)
                 self.read_cycles.append(self.clock.now - 1)
 
-    def run(self, *testbenches):
-        simulate(self.design(), *testbenches, background=(self.clock.run, self.watch))
+    def run(self, *testbenches, background=()):
+        simulate(self.design(), *testbenches, background=(self.clock.run, self.watch, *background))
 
 
 @pytest.mark.parametrize("stall", STALLS)
@@ -93,6 +92,29 @@ def test_reads_beside_writes(stall: float, seed: int):
     bench.run(write, read)
     assert bench.writes == [(4 * (n % WORDS), n, 15) for n in range(100)]
     assert bench.reads == [4 * (n % WORDS) for n in range(100)]
+
+
+@pytest.mark.parametrize("answers", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("data", STALLS)
+@pytest.mark.parametrize("addresses", STALLS)
+def test_without_waiting_for_answers(addresses: float, data: float, answers: float, seed: int):
+    """A master may offer the next transfer before the last one is answered: each is answered once, in order."""
+    bench, chance = Bench(), random.Random(seed)
+    axi, clock = bench.dut.axi, bench.clock
+    writes = [(4 * (n % WORDS), chance.getrandbits(32), chance.getrandbits(4)) for n in range(60)]
+    aw = Source(axi.aw, [{"address": address} for address, _, _ in writes], clock, seed, addresses)
+    w = Source(axi.w, [{"data": value, "strobe": strobe} for _, value, strobe in writes], clock, seed + 1, data)
+    ar = Source(axi.ar, [{"address": address} for address, _, _ in writes], clock, seed + 2, addresses)
+    b, r = Sink(axi.b, clock, seed + 3, answers), Sink(axi.r, clock, seed + 4, answers)
+
+    async def all_answered(ctx):
+        while min(len(b.payloads), len(r.payloads)) < len(writes):
+            await ctx.tick()
+        await ctx.tick().repeat(5)
+
+    bench.run(aw.run, w.run, ar.run, all_answered, background=(b.run, r.run))
+    assert bench.writes == writes
+    assert len(b.payloads) == len(r.payloads) == len(bench.reads) == len(writes)
 
 
 @pytest.mark.parametrize("first", ["address", "data", "both"])

@@ -16,6 +16,7 @@ from tailrace.spec.isa import (
     MAX_STRIDE,
     Opcode,
     check,
+    decode,
     encode,
     format_command,
 )
@@ -108,6 +109,18 @@ def test_limits(config: Config, seed: int):
         ErrorCode.OUT_OF_RANGE,
         ErrorCode.MISALIGNED,
     }
+
+
+@pytest.mark.parametrize("config", [c for c in BUILDS if c.vector_blocks > 64], ids=lambda c: c.name)
+def test_longest_streams(config: Config):
+    """Matrices with as many blocks in a lane's stream as there may be, and with one row more."""
+    commands = []
+    for blocks in {1 << n for n in range(7, 13)} | {65, 67}:
+        most = MAX_STREAM_BLOCKS // blocks * config.lanes
+        for rows in (most - 1, most, most + 1):
+            commands += [encode(Opcode.GEMV, slots=1, rows=rows, blocks=blocks, format=f.number) for f in FORMATS]
+    within = [c for c in commands if decode(c)[1]["blocks"] <= config.vector_blocks and decode(c)[1]["rows"] <= MAX_ROWS]
+    assert set(compare(within, config)) == {ErrorCode.NONE, ErrorCode.OUT_OF_RANGE}
 
 
 @pytest.mark.parametrize("config", [CONFIGS["tiny"], CONFIGS["wide"]], ids=lambda c: c.name)
