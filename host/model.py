@@ -1,6 +1,6 @@
 """A GGUF file, checked: its tensors as they are, and the facts about the model that the host needs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -131,12 +131,15 @@ class Model:
     tensors : dict of str to Tensor
     metadata : dict of str to object
         The scalar values of the header.
+    reader : gguf.GGUFReader
+        The parsed file, for those who would parse it again.
     """
 
     path: Path
     architecture: Architecture
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
+    reader: Any = field(repr=False)
 
     def number(self, key: str) -> int:
         """A whole number of the header, by its name without the architecture.
@@ -192,16 +195,16 @@ def open_model(path: Path | str) -> Model:
     except (ValueError, KeyError, IndexError, TypeError, OverflowError, UnicodeDecodeError) as error:
         raise _diagnose(path, error) from error
     metadata = {
-        name: field.contents()
-        for name, field in reader.fields.items()
-        if field.types and field.types[0] != gguf.GGUFValueType.ARRAY
+        name: value.contents()
+        for name, value in reader.fields.items()
+        if value.types and value.types[0] != gguf.GGUFValueType.ARRAY
     }
     tensors = {}
     for t in reader.tensors:
         shape = tuple(int(n) for n in reversed(t.shape.tolist()))
         data = t.data.reshape(-1, t.data.shape[-1]) if t.data.dtype == np.uint8 else t.data
         tensors[t.name] = Tensor(t.name, t.tensor_type.name, int(t.tensor_type), shape, data)
-    model = Model(path, architecture_of(str(metadata.get("general.architecture"))), tensors, metadata)
+    model = Model(path, architecture_of(str(metadata.get("general.architecture"))), tensors, metadata, reader)
     _check_complete(model)
     return model
 
@@ -212,8 +215,8 @@ def _diagnose(path: Path, error: Exception) -> ModelError:
 
     class Extents(gguf.GGUFReader):
         def _build_tensors(self, start_offs: int, fields: list[Any]) -> None:
-            for field in fields:
-                _, name, _, shape, kind, place = field.parts
+            for info in fields:
+                _, name, _, shape, kind, place = info.parts
                 name = bytes(name).decode(errors="replace")
                 try:
                     block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind[0])]

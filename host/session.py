@@ -171,11 +171,12 @@ def _decode(
             streamer=TextOutput(tokenizer, terminal.write),
             **sampling,
         )
+    conditions = f"memory: latency {request.latency} cycles, {request.bandwidth:g} beats per cycle"
     return Run(
         device_name=device.transport.name,
         config_name=config.name,
         simulated=device.transport.simulated,
-        conditions=f"memory latency {request.latency}, bandwidth {request.bandwidth:g}" if device.transport.simulated else "",
+        conditions=conditions if device.transport.simulated else "",
         clock=request.clock,
         prompt_tokens=inputs["input_ids"].shape[1],
         new_tokens=output.shape[1] - inputs["input_ids"].shape[1],
