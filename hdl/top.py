@@ -6,6 +6,7 @@ from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
+
 from tailrace.spec.config import Config
 from tailrace.spec.registers import ADDRESS_BITS
 
@@ -19,8 +20,8 @@ _CACHE = 0b0011
 class Top(wiring.Component):
     """`Core` with flat, standard AXI ports.
 
-    ``ap_clk`` and ``ap_rst_n`` (synchronous, active low), the AXI4-Lite slave ``s_axi_control``, the AXI4 master ``m00_axi`` (one
-    ID, full-width incrementing bursts), and ``interrupt``.
+    ``ap_clk`` and ``ap_rst_n`` (synchronous, active low), the AXI4-Lite slave ``s_axi_control``, the AXI4 master ``m00_axi``
+    (one ID, full-width incrementing bursts), and ``interrupt``.
 
     Parameters
     ----------
