@@ -171,8 +171,7 @@ def program(config: Config, chance: random.Random, length: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-@pytest.mark.parametrize("stall", STALLS)
-@pytest.mark.parametrize("work", [1, 60])
+@pytest.mark.parametrize(("stall", "work"), [(0.0, 1), (0.0, 60), (0.5, 60)])
 def test_programs(config: Config, stall: float, work: int, seed: int):
     bench, chance = Bench(config, seed, stall, work), random.Random(seed)
 
@@ -367,7 +366,7 @@ def test_bus_error_at_any_time(kind: str, seed: int):
     code = ErrorCode.READ_ERROR if kind == "read" else ErrorCode.WRITE_ERROR
 
     async def testbench(ctx):
-        for delay in range(3, 75, 2):
+        for delay in range(3, 75, 3):
             commands = program(bench.config, chance, 12)
             bench.settle = chance.randrange(5)
             ctx.set(getattr(bench.dut, f"{kind}_error_command"), delay)
