@@ -42,22 +42,15 @@ def build_device(config: Config, *, trace: bool = False, threads: int = 1) -> Pa
     ToolError
         If a tool is missing or fails.
     """
-    return build_library(core_verilog(config, flatten=not trace), f"configuration {config.name}", trace=trace, threads=threads)
+    return build_library(core_verilog(config), f"configuration {config.name}", trace=trace, threads=threads)
 
 
-def core_verilog(config: Config, *, flatten: bool = True) -> str:
-    """Verilog of the co-processor's top level, from the cache if its sources have not changed.
-
-    Parameters
-    ----------
-    config : Config
-    flatten : bool
-        See `tailrace.hdl.verilog.to_verilog`.
-    """
+def core_verilog(config: Config) -> str:
+    """Verilog of the co-processor's top level, as Verilator likes it, from the cache if its sources have not changed."""
     sources = source_parts((Path(str(files("tailrace.hdl"))), Path(str(files("tailrace.spec")))), "*.py")
     versions = [_installed(package) for package in ("amaranth", "pyosys")]
     # The name is not part of the hardware.
-    key = content_key([*sources, *versions, repr(astuple(replace(config, name=""))), str(flatten)])
+    key = content_key([Path(__file__).read_bytes(), *sources, *versions, repr(astuple(replace(config, name="")))])
 
     def make(folder: Path) -> None:
         from tailrace.hdl.verilog import require_tools, to_verilog
@@ -66,7 +59,8 @@ def core_verilog(config: Config, *, flatten: bool = True) -> str:
         from tailrace.hdl.top import Top
 
         with announced(f"elaborating the gateware of configuration {config.name}"):
-            (folder / "core.v").write_text(to_verilog(Top(config), name=TOP, flatten=flatten), encoding="utf-8")
+            verilog = to_verilog(Top(config), name=TOP, flatten=False, processes=True)
+        (folder / "core.v").write_text(verilog, encoding="utf-8")
 
     return (cached("verilog", key, make) / "core.v").read_text(encoding="utf-8")
 

@@ -20,21 +20,20 @@ def test_verilog_is_made_once_for_a_configuration(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("TAILRACE_CACHE", str(tmp_path))
     made: list[Config] = []
 
-    def fake(top: Config, *, name: str, flatten: bool) -> str:
+    def fake(top: Config, *, name: str, **_: bool) -> str:
         made.append(top)
-        return f"module {name} {flatten}"
+        return f"module {name}"
 
     monkeypatch.setattr(top, "Top", lambda config: config)
     monkeypatch.setattr(verilog, "to_verilog", fake)
     first = core_verilog(Config("one", 128))
-    assert core_verilog(Config("another name", 128)) == first == f"module {TOP} True"
+    assert core_verilog(Config("another name", 128)) == first == f"module {TOP}"
     assert len(made) == 1
     core_verilog(Config("one", 128, read_fifo_beats=1024))
-    core_verilog(Config("one", 128), flatten=False)
-    assert len(made) == 3
+    assert len(made) == 2
     monkeypatch.setattr(build, "source_parts", lambda folders, pattern: ["changed"])
     core_verilog(Config("one", 128))
-    assert len(made) == 4
+    assert len(made) == 3
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,11 +43,6 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(ToolError) as error:
             core_verilog(Config("one", 128))
         assert str(error.value) == f"the Python package {missing!r} is needed to make Verilog: run: pip install 'tailrace[sim]'"
-
-
-def test_what_yosys_refuses_is_told() -> None:
-    with pytest.raises(ToolError, match="^Yosys could not .*'two words'.*: Parser error in line "):
-        to_verilog(Prober(128), name="two words")
 
 
 def test_a_module_with_other_ports_is_refused() -> None:
@@ -83,7 +77,7 @@ def test_progress_is_told_on_standard_error(
 ) -> None:
     monkeypatch.setenv("TAILRACE_CACHE", str(tmp_path))
     monkeypatch.setattr(top, "Top", lambda config: config)
-    monkeypatch.setattr(verilog, "to_verilog", lambda top, *, name, flatten: "module")
+    monkeypatch.setattr(verilog, "to_verilog", lambda top, **_: "module")
     core_verilog(Config("one", 128))
     core_verilog(Config("one", 128))
     out, errors = capsys.readouterr()
