@@ -91,8 +91,8 @@ def results(matrix: Matrix, vectors: list[Vector]) -> list[int]:
     ]
 
 
-def lane_stream(matrix: Matrix, lane: int, lanes: int) -> Iterator[bytes]:
-    """Beats of one lane."""
+def lane_stream(matrix: Matrix, lane: int, lanes: int, padding: np.random.Generator | None = None) -> Iterator[bytes]:
+    """Beats of one lane. What pads them is zeros, or random, since the device must not look at it."""
     format, blocks = matrix.format, matrix.blocks
     groups = -(-matrix.rows // lanes)
 
@@ -100,34 +100,38 @@ def lane_stream(matrix: Matrix, lane: int, lanes: int) -> Iterator[bytes]:
         row = lane + lanes * (n // blocks)
         return (row, n % blocks) if n < groups * blocks and row < matrix.rows else None
 
+    def pad(size: int) -> bytes:
+        return bytes(size) if padding is None else padding.bytes(size)
+
     first = True
     for kind, n in format.schedule(groups * blocks):
         beat = b""
         if kind is BeatKind.SCALE:
             for at in map(place, range(n, n + format.blocks_per_scale_beat)):
-                beat += int(matrix.scales[at] if at else 0).to_bytes(2, "little")
+                beat += int(matrix.scales[at]).to_bytes(2, "little") if at else pad(2)
                 if format.has_minimum:
-                    beat += int(matrix.minima[at] if at else 0).to_bytes(2, "little")
+                    beat += int(matrix.minima[at]).to_bytes(2, "little") if at else pad(2)
         elif kind is BeatKind.HIGH:
             for at in map(place, range(n, n + format.blocks_per_high_beat)):
-                bits = sum((int(c) >> 4 & 1) << j for j, c in enumerate(matrix.codes[at])) if at else 0
-                beat += bits.to_bytes(4, "little")
-        else:
-            at = place(n)
-            codes = [int(c) for c in matrix.codes[at]] if at else [0] * 32
-            upper = format.nibble_beats == 2 and first
-            nibbles = [(c >> 4 if upper else c) & 15 for c in codes]
+                beat += (
+                    sum((int(c) >> 4 & 1) << j for j, c in enumerate(matrix.codes[at])).to_bytes(4, "little") if at else pad(4)
+                )
+        elif at := place(n):
+            codes = [int(c) for c in matrix.codes[at]]
+            nibbles = [(c >> 4 if format.nibble_beats == 2 and first else c) & 15 for c in codes]
             beat = bytes(nibbles[j] | nibbles[j + 16] << 4 for j in range(16))
-            first = not first if format.nibble_beats == 2 else True
+            first = not first
+        else:
+            beat = pad(16)
         assert len(beat) == 16
         yield beat
 
 
-def stream(matrix: Matrix, lanes: int) -> list[int]:
+def stream(matrix: Matrix, lanes: int, padding: np.random.Generator | None = None) -> list[int]:
     """Bus beats of a matrix."""
     beats = [
         int.from_bytes(b"".join(parts), "little")
-        for parts in zip(*(lane_stream(matrix, lane, lanes) for lane in range(lanes)), strict=True)
+        for parts in zip(*(lane_stream(matrix, lane, lanes, padding) for lane in range(lanes)), strict=True)
     ]
     assert len(beats) == matrix.format.matrix_beats(matrix.rows, matrix.blocks, lanes)
     return beats
@@ -160,11 +164,16 @@ class Stalls:
         return self.pausing
 
 
-def simulate(component: Any, *testbenches: Any, background: tuple[Any, ...] = ()) -> None:
+def simulate(component: Any, *testbenches: Any, limit: int = 20_000) -> None:
+    """Run until the testbenches have returned; fail if they have not after `limit` cycles."""
+
+    async def deadline(ctx: Context) -> None:
+        await ctx.tick().repeat(limit)
+        raise AssertionError(f"no end after {limit} cycles")
+
     simulator = Simulator(component)
     simulator.add_clock(1e-8)
+    simulator.add_testbench(deadline, background=True)
     for bench in testbenches:
         simulator.add_testbench(bench)
-    for bench in background:
-        simulator.add_testbench(bench, background=True)
     simulator.run()

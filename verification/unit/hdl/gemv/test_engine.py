@@ -35,7 +35,7 @@ class Run:
     ) -> None:
         self.config, self.jobs, self.rng, self.blocked = config, jobs, rng, blocked
         self.stall_i, self.stall_o = Stalls(rng, i), Stalls(rng, o)
-        self.beats = [b for m, _ in jobs for b in bench.stream(m, config.lanes)]
+        self.beats = [b for m, _ in jobs for b in bench.stream(m, config.lanes, rng)]
         self.expected = [r for m, v in jobs for r in bench.results(m, v)]
         self.results: list[int] = []
         #: Cycles in which a beat, a result, the last beat of a command were taken.
@@ -47,7 +47,7 @@ class Run:
     def check(self) -> "Run":
         bench.simulate(self.dut, self.drive)
         assert [f"{r:08x}" for r in self.results] == [f"{r:08x}" for r in self.expected]
-        ends = np.cumsum([len(bench.stream(m, self.config.lanes)) for m, _ in self.jobs]) - 1
+        ends = np.cumsum([m.format.matrix_beats(m.rows, m.blocks, self.config.lanes) for m, _ in self.jobs]) - 1
         assert self.taken_cycles == [self.beat_cycles[n] for n in ends]
         return self
 

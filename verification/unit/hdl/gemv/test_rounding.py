@@ -100,3 +100,25 @@ def test_nothing_is_lost_in_stalls(i: float, o: float, rng: np.random.Generator)
     ]
     results, _, _ = run(sums, rng, i, o)
     assert results == [round_to_float32(x, b + SCALE_EXPONENT) for x, b in sums]
+
+
+def test_receiver_may_wait_for_a_result() -> None:
+    dut = RoundToFloat32()
+
+    async def drive(ctx: bench.Context) -> None:
+        ctx.set(dut.i.payload, {"sum": 3 << 24, "base": 0})
+        ctx.set(dut.i.valid, 1)
+        await ctx.tick().until(dut.i.ready)
+        ctx.set(dut.i.valid, 0)
+        for _ in range(dut.latency - 1):
+            assert not ctx.get(dut.o.valid)
+            await ctx.tick()
+        for _ in range(3):
+            assert ctx.get(dut.o.valid)
+            assert ctx.get(dut.o.payload) == np.float32(3).view(np.uint32)
+            await ctx.tick()
+        ctx.set(dut.o.ready, 1)
+        await ctx.tick()
+        assert not ctx.get(dut.o.valid)
+
+    bench.simulate(dut, drive)
