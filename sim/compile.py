@@ -21,6 +21,8 @@ LIBRARY = "library.so"
 
 _VERILATOR = (
     "--cc", "--quiet", "--make", "json", "-O3", "--noassert", "--x-assign", "fast", "--x-initial", "fast",
+    # Functions and files of a size that compiles in half the time, and on several processors.
+    "--output-split", "20000", "--output-split-cfuncs", "2000",
     "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-MULTIDRIVEN", "-Wno-UNOPTFLAT",
 )  # fmt: skip
 _COMMON = ("-std=gnu++17", "-pthread", "-fPIC", "-w", "-DVERILATOR=1")
