@@ -1,7 +1,7 @@
 """The AXI4 read master: turns read requests into bursts, and the answers into one stream of tagged beats."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
@@ -24,7 +24,7 @@ class ReadMaster(wiring.Component):
     Latency: a request taken in cycle t has its first burst on `axi.ar` in cycle t+2; a beat that arrives in cycle t is on `o`
     in cycle t+2. Throughput: one burst and one beat a cycle. From a memory that answers every request in order at one beat
     a cycle, the first one `L` cycles after the request's handshake, `o` receives a beat every cycle if
-    ``L < read_fifo_beats - burst_beats`` (and requests are long enough that `REQUESTS_IN_FLIGHT` of them cover `L`).
+    ``L < read_fifo_beats - burst_beats`` (and requests are long enough that `requests_in_flight` of them cover `L`).
 
     Errors: a beat with an error response sets `error`, with the beat's address and command. Neither this beat nor any later one
     reaches `o`, those before it do. Nothing more is asked for, until `flush`.
@@ -37,6 +37,8 @@ class ReadMaster(wiring.Component):
     ----------
     config : Config
         `address_width`, `bus_width`, `burst_beats` and `read_fifo_beats` are used.
+    requests_in_flight : int
+        Requests that may wait for their beats behind the one whose beats arrive, at least 1.
 
     Attributes
     ----------
@@ -55,15 +57,22 @@ class ReadMaster(wiring.Component):
     beat : Signal(), out
         A beat arrives in this cycle.
     beat_kind : Signal(ReadKind), out
-        What it is for.
+        What it is for; during a flush, what the last one before it was for.
     waiting : Signal(), out
         No beat arrives, though something was asked for.
     blocked : Signal(), out
         No beat arrives and nothing was asked for, because the FIFO has no room for the next burst. At most one of `beat`,
         `waiting` and `blocked` is 1.
+
+    Raises
+    ------
+    ValueError
+        If `requests_in_flight` is not a positive whole number.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, requests_in_flight: int = REQUESTS_IN_FLIGHT) -> None:
+        if not isinstance(requests_in_flight, int) or requests_in_flight < 1:
+            raise ValueError(f"requests_in_flight must be a positive whole number, not {requests_in_flight!r}")
         self.config = config
         address_width, bus_width = config.address_width, config.bus_width
         super().__init__(
@@ -85,13 +94,13 @@ class ReadMaster(wiring.Component):
         #: Beats that the FIFO holds: its memory has `read_fifo_beats` rows, its output register holds one more.
         self.capacity = config.read_fifo_beats + 1
         # State, as attributes because the formal proofs state what it always satisfies.
-        self.request = Signal(data.StructLayout({"address": address_width, "beats": 32}))
+        self.request = Signal(read_request_layout(address_width))
         self.request_valid = Signal()
         self.bursts = StreamFifo(address_layout(address_width), 2)
         self.held = Signal()
         self.free = Signal(range(self.capacity + 1), init=self.capacity)
         self.outstanding = Signal(range(self.capacity + 1))
-        self.requests = StreamFifo(read_request_layout(address_width), REQUESTS_IN_FLIGHT)
+        self.requests = StreamFifo(read_request_layout(address_width), requests_in_flight)
         self.arriving = Signal(read_request_layout(address_width))
         self.arriving_valid = Signal()
         self.beats = StreamFifo(read_beat_layout(bus_width), self.capacity)
@@ -171,7 +180,6 @@ class ReadMaster(wiring.Component):
         m.d.comb += [
             self.waiting.eq((ar.valid | (self.outstanding != 0)) & ~self.beat),
             self.blocked.eq(burst.valid & ~room & ~self.error & (self.outstanding == 0)),
-            self.idle.eq(~self.arriving_valid & ~self.requests.o.valid & (self.beats.level == 0)),
         ]
 
     def _receive(self, m: Module) -> None:
@@ -215,9 +223,14 @@ class ReadMaster(wiring.Component):
     def _forget(self, m: Module) -> None:
         """Empty everything on `flush`, but for what the bus must still finish."""
         quiet = Signal()
-        m.d.comb += quiet.eq(self.flush & ~self.held & (self.outstanding == 0))
         m.submodules.bursts = ResetInserter(self.flush & ~self.held)(self.bursts)
-        m.submodules.requests = ResetInserter(quiet)(self.requests)
+        m.submodules.requests = ResetInserter(self.flush)(self.requests)
         m.submodules.beats = ResetInserter(self.flush)(self.beats)
-        with m.If(quiet):
-            m.d.sync += [self.free.eq(self.capacity), self.arriving_valid.eq(0)]
+        m.d.comb += [
+            quiet.eq(~self.held & (self.outstanding == 0)),
+            self.idle.eq(quiet & ~self.arriving_valid & ~self.requests.o.valid & (self.beats.level == 0)),
+        ]
+        with m.If(self.flush):
+            m.d.sync += self.arriving_valid.eq(0)
+            with m.If(quiet):
+                m.d.sync += self.free.eq(self.capacity)

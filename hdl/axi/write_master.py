@@ -207,9 +207,7 @@ class WriteMaster(wiring.Component):
         m.d.comb += [
             b.ready.eq(1),
             burst.ready.eq(b.valid),
-            self.idle.eq(
-                ~(self.requests.o.valid | self.current_valid | self.packed_valid | self.bursts.o.valid | burst.valid)
-            ),
+            self.idle.eq(~(self.requests.o.valid | self.current_valid | self.packed_valid | self.bursts.o.valid | burst.valid)),
         ]
         with m.If(self.flush):
             m.d.sync += self.error.eq(0)

@@ -86,7 +86,14 @@ class WriteMemory:
     """
 
     def __init__(
-        self, port, bus_width: int, burst_beats: int, latency: int = 2, stall: float = 0.0, seed: int = 0, data_first: bool = False
+        self,
+        port,
+        bus_width: int,
+        burst_beats: int,
+        latency: int = 2,
+        stall: float = 0.0,
+        seed: int = 0,
+        data_first: bool = False,
     ) -> None:
         self.port, self.bus_width, self.burst_beats = port, bus_width, burst_beats
         self.latency, self.stall, self.random, self.data_first = latency, stall, random.Random(seed), data_first

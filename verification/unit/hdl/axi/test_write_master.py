@@ -12,7 +12,9 @@ from verification.unit.hdl.axi.memory import WriteMemory
 class Bench:
     """A write master, a memory, a source of requests and a source of values that pauses with probability `stall`."""
 
-    def __init__(self, bus_width: int, latency: int = 2, memory_stall: float = 0, stall: float = 0, seed: int = 0, **memory) -> None:
+    def __init__(
+        self, bus_width: int, latency: int = 2, memory_stall: float = 0, stall: float = 0, seed: int = 0, **memory
+    ) -> None:
         self.config, self.stall, self.seed = Config("test", bus_width), stall, seed
         self.dut = WriteMaster(self.config)
         self.memory = WriteMemory(self.dut.axi, bus_width, BURST_BEATS, latency, memory_stall, seed, **memory)

@@ -1,0 +1,138 @@
+"""What the read master owes to its reader: the beats of every request, all of them, in order, and recognised."""
+
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
+from amaranth.hdl._ast import AnySeq
+
+from verification.formal.read_master_rules import ReadMasterRules
+from verification.formal.visible_fifo import NUMBER_BITS
+
+
+class ReadMasterBeats(ReadMasterRules):
+    """Numbers all beats in the order of their requests, and follows any one request by the number of its next beat.
+
+    Parameters
+    ----------
+    follow : str
+        ``asked``: the request is followed until its last burst is asked for; ``received``: until its last beat has come.
+    """
+
+    def __init__(self, dut, follow: str, inductive: bool = True) -> None:
+        super().__init__(dut, inductive)
+        self.follow = follow
+        # How many beats were requested, put into bursts, asked for, and received; all start again with a flush.
+        self.accepted, self.planned, self.asked, self.received = (Signal(NUMBER_BITS) for _ in range(4))
+
+    def elaborate(self, platform: object) -> Module:
+        m = super().elaborate(platform)
+        self._number(m)
+        {"asked": self._follow_asked, "received": self._follow_received}[self.follow](m)
+        return m
+
+    def _number(self, m: Module) -> None:
+        """Number all beats in the order of their requests, and say who stands at which number."""
+        dut, ar, bursts, requests = self.dut, self.dut.axi.ar, self.dut.bursts, self.dut.requests
+        take, plan, ask = dut.i.valid & dut.i.ready, bursts.i.valid & bursts.i.ready, ar.valid & ar.ready
+        with m.If(dut.flush):
+            m.d.sync += [number.eq(0) for number in (self.accepted, self.planned, self.asked, self.received)]
+        with m.Else():
+            m.d.sync += [
+                self.accepted.eq(self.accepted + Mux(take, dut.i.payload.beats, 0)),
+                self.planned.eq(self.planned + Mux(plan, bursts.i.payload.length + 1, 0)),
+                self.asked.eq(self.asked + Mux(ask, ar.payload.length + 1, 0)),
+                self.received.eq(self.received + dut.beat),
+            ]
+        m.d.comb += [bursts.note.eq(self.planned), requests.note.eq(self.accepted)]
+
+        claims = [self.asked == (self.received + self.owed)[:NUMBER_BITS]]
+        number = self.asked
+        for n, burst in enumerate(bursts.entries):
+            claims.append(~bursts.holds(n) | (bursts.notes[n] == number))
+            number = Mux(bursts.holds(n), bursts.notes[n] + burst.length + 1, number)[:NUMBER_BITS]
+        claims.append(number == self.planned)
+        claims.append(self.accepted == (self.planned + Mux(dut.request_valid, dut.request.beats, 0))[:NUMBER_BITS])
+        number = (self.received + Mux(dut.arriving_valid, dut.arriving.beats, 0))[:NUMBER_BITS]
+        for n, request in enumerate(requests.entries):
+            claims.append(~requests.holds(n) | (requests.notes[n] == number))
+            number = Mux(requests.holds(n), requests.notes[n] + request.beats, number)[:NUMBER_BITS]
+        claims.append(number == self.accepted)
+        # A request is known to the side that receives before any of its bursts can be asked for.
+        claims.append(dut.arriving_valid | ~(bursts.o.valid | (self.owed != 0)))
+        m.d.comb += Assert(~(dut.idle & ar.valid), "idle though a burst is asked for")
+        with m.If(~self.flushing):
+            m.d.comb += [self.state(claim, f"numbers, {n}") for n, claim in enumerate(claims)]
+        with m.Else():
+            left = dut.request_valid | dut.arriving_valid | requests.o.valid
+            left = left | (bursts.o.valid & ~(dut.held | (self.owed != 0)))
+            m.d.comb += self.state(~left, "a flush leaves only what the bus must finish")
+        for valid, beats in (
+            (dut.arriving_valid, dut.arriving.beats),
+            *((requests.holds(n), request.beats) for n, request in enumerate(requests.entries)),
+        ):
+            m.d.comb += self.state(~valid | (beats != 0), "beats are left")
+
+    def _follow_asked(self, m: Module) -> None:
+        """Follow any one request: it is asked for from its first beat to its last, without a gap, after those before it."""
+        dut, ar, request = self.dut, self.dut.axi.ar, self.dut.request
+        following, number = Signal(), Signal(NUMBER_BITS)
+        address, left = Signal.like(request.address), Signal.like(request.beats)
+        beats = ar.payload.length + 1
+        with m.If(dut.flush):
+            m.d.sync += following.eq(0)
+        with m.Elif(~following & dut.i.valid & dut.i.ready & AnySeq(1)):
+            m.d.sync += [
+                following.eq(1),
+                number.eq(self.accepted),
+                address.eq(dut.i.payload.address),
+                left.eq(dut.i.payload.beats),
+            ]
+        with m.Elif(following & ar.valid & ar.ready & (self.asked == number)):
+            m.d.comb += Assert((ar.payload.address == address) & (beats <= left), "a burst is not the next of its request")
+            m.d.sync += [
+                number.eq(number + beats),
+                address.eq(address + beats * dut.config.bus_bytes),
+                left.eq(left - beats),
+                following.eq(left != beats),
+            ]
+
+        # The bursts of the request that are planned, and what is left of it at hand.
+        at, place, rest = number, address, left
+        for n, burst in enumerate(dut.bursts.entries):
+            count = burst.length + 1
+            ours = following & dut.bursts.holds(n) & (dut.bursts.notes[n] == at) & (rest != 0)
+            m.d.comb += self.state(~ours | ((burst.address == place) & (count <= rest)), "bursts of the request")
+            at = Mux(ours, at + count, at)[: len(number)]
+            place = Mux(ours, place + count * dut.config.bus_bytes, place)[: len(address)]
+            rest = Mux(ours, rest - count, rest)[: len(left)]
+        with m.If(following):
+            at_hand = dut.request_valid & (self.planned == at) & (request.address == place) & (request.beats == rest)
+            m.d.comb += self.state((rest == 0) | at_hand, "the rest of the request is at hand")
+            m.d.comb += self.state(left != 0, "something is left to ask for")
+
+    def _follow_received(self, m: Module) -> None:
+        """Follow any one request: its beats are tagged with its kind, the last of them is marked, errors name it."""
+        dut, arriving, requests = self.dut, self.dut.arriving, self.dut.requests
+        with m.If(~self.flushing):
+            m.d.comb += Assert(~dut.beat | dut.arriving_valid, "a beat is not recognised")
+        following, number, rest = Signal(), Signal(NUMBER_BITS), Signal.like(arriving)
+        with m.If(dut.flush):
+            m.d.sync += following.eq(0)
+        with m.Elif(~following & dut.i.valid & dut.i.ready & AnySeq(1)):
+            m.d.sync += [following.eq(1), number.eq(self.accepted), rest.eq(dut.i.payload)]
+        with m.Elif(following & dut.beat & (self.received == number)):
+            m.d.comb += [
+                Assert(dut.beat_kind == rest.kind, "a beat has the wrong kind"),
+                Assert(dut.beats.i.payload.kind == rest.kind, "a beat is delivered with the wrong kind"),
+                Assert(dut.beats.i.payload.last == (rest.beats == 1), "the wrong beat is the last"),
+                Assert(arriving.address == rest.address, "a beat has the wrong address"),
+                Assert(arriving.command == rest.command, "a beat has the wrong command"),
+            ]
+            m.d.sync += [
+                number.eq(number + 1),
+                rest.address.eq(rest.address + dut.config.bus_bytes),
+                rest.beats.eq(rest.beats - 1),
+                following.eq(rest.beats != 1),
+            ]
+        found = dut.arriving_valid & (self.received == number) & (Cat(arriving) == Cat(rest))
+        for n, request in enumerate(requests.entries):
+            found = found | (requests.holds(n) & (requests.notes[n] == number) & (Cat(request) == Cat(rest)))
+        m.d.comb += self.state(~following | found, "the request is among those in flight")

@@ -1,0 +1,124 @@
+"""What the read master owes to the bus: AXI's rules, room for all that it asks for, and an end to a flush."""
+
+from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Module, Mux, Signal
+from amaranth.hdl._ast import AnySeq
+from amaranth.utils import exact_log2
+
+from verification.formal.visible_fifo import CountingFifo, VisibleFifo
+
+
+class ReadMasterRules(Elaboratable):
+    """A read master between a free source of requests, a free memory and a free reader, and what it owes to the bus.
+
+    Parameters
+    ----------
+    dut : ReadMaster
+    inductive : bool
+        Also claim what the registers always satisfy, which induction needs. Without it, only what others may rely on is claimed.
+    """
+
+    def __init__(self, dut, inductive: bool = True) -> None:
+        self.dut, self.inductive = dut, inductive
+        # Buffers keep their contract (proved on its own), so ones that can be looked into may stand for them.
+        dut.bursts = VisibleFifo(dut.bursts.shape, dut.bursts.depth)
+        dut.requests = VisibleFifo(dut.requests.shape, dut.requests.depth)
+        dut.beats = CountingFifo(dut.beats.shape, dut.beats.depth)
+        #: Beats that the memory owes.
+        self.owed = Signal(16)
+        #: A flush is under way.
+        self.flushing = Signal()
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.dut = self.dut
+        self._surroundings(m)
+        self._bus(m)
+        self._room(m)
+        self._flush(m)
+        return m
+
+    def state(self, claim, text: str):
+        """Claim about the registers."""
+        return Assert(claim, f"state: {text}") if self.inductive else []
+
+    def _surroundings(self, m: Module) -> None:
+        dut, ar, r = self.dut, self.dut.axi.ar, self.dut.axi.r
+        for free in (dut.i.valid, dut.o.ready, dut.flush, ar.ready, r.valid):
+            m.d.comb += free.eq(AnySeq(1))
+        for payload in (dut.i.payload, r.payload):
+            m.d.comb += Cat(payload).eq(AnySeq(len(Cat(payload))))
+        m.d.comb += Assume((dut.i.payload.beats != 0) & (dut.i.payload.address[:6] == 0))
+        # The memory answers only what it was asked for, and a flush lasts until all is idle.
+        m.d.sync += [
+            self.owed.eq(self.owed + Mux(ar.valid & ar.ready, ar.payload.length + 1, 0) - (r.valid & r.ready)),
+            self.flushing.eq(dut.flush & ~dut.idle),
+        ]
+        m.d.comb += [Assume(~r.valid | (self.owed != 0)), Assume(~self.flushing | dut.flush)]
+
+    def _bus(self, m: Module) -> None:
+        """AXI A3.2.1 (a stalled channel keeps what it offers) and A3.4.1 (4 KiB)."""
+        dut, ar, burst = self.dut, self.dut.axi.ar, self.dut.axi.ar.payload
+        size, longest = dut.config.bus_bytes, dut.config.burst_beats
+        size_bits, unit_bits = exact_log2(size), exact_log2(size * longest)
+        stalled, before = Signal(), Signal.like(Cat(burst))
+        m.d.sync += [stalled.eq(ar.valid & ~ar.ready), before.eq(Cat(burst))]
+        with m.If(stalled):
+            m.d.comb += Assert(ar.valid & (Cat(burst) == before), "ar changed while stalled")
+        with m.If(ar.valid):
+            m.d.comb += [
+                Assert(burst.length < longest, "a burst is too long"),
+                Assert(burst.address[:size_bits] == 0, "a burst does not start at a beat"),
+                Assert(burst.address[size_bits:12] + burst.length < 4096 // size, "a burst crosses 4 KiB"),
+            ]
+        m.d.comb += [Assert(dut.axi.r.ready, "r is not always ready"), self.state(dut.held == stalled, "held")]
+        for n, planned in enumerate(dut.bursts.entries):
+            within = planned.address[size_bits:unit_bits] + planned.length < longest
+            with m.If(dut.bursts.holds(n)):
+                m.d.comb += self.state((planned.address[:size_bits] == 0) & within, "planned bursts lie in one unit")
+        with m.If(dut.request_valid):
+            whole = (dut.request.address[:size_bits] == 0) & (dut.request.beats != 0)
+            m.d.comb += self.state(whole, "the request at hand")
+        with m.If(dut.held):
+            m.d.comb += self.state(dut.bursts.o.valid & (dut.free > dut.bursts.o.payload.length), "room for a held burst")
+
+    def _room(self, m: Module) -> None:
+        """What was asked for always fits, so no beat is lost; and room is never forgotten, so nothing waits for ever."""
+        dut, ar, r = self.dut, self.dut.axi.ar, self.dut.axi.r
+        promised = Signal(20)
+        m.d.comb += [
+            promised.eq(self.owed + dut.beats.level),
+            Assert(promised + Mux(ar.valid, ar.payload.length + 1, 0) <= dut.capacity, "more was asked for than fits"),
+            self.state(self.owed == dut.outstanding, "outstanding"),
+            self.state(dut.free + promised <= dut.capacity, "free"),
+            Assert(dut.o.valid == dut.beats.o.valid, "the output is not that of the buffer"),
+        ]
+        with m.If(r.valid & ~(r.payload.response[1] | dut.error | dut.flush)):
+            kept = dut.beats.i.valid & dut.beats.i.ready & (dut.beats.i.payload.data == r.payload.data)
+            m.d.comb += Assert(kept, "a beat was lost")
+        with m.Else():
+            m.d.comb += Assert(~dut.beats.i.valid, "a beat came from nowhere")
+
+        with m.If(~self.flushing & ~dut.error):
+            m.d.comb += Assert(dut.free + promised == dut.capacity, "room was forgotten")
+            with m.If(dut.bursts.o.valid & ~dut.flush & (promised == 0)):
+                m.d.comb += Assert(ar.valid, "a burst waits for nothing")
+
+    def _flush(self, m: Module) -> None:
+        dut, ar = self.dut, self.dut.axi.ar
+        silent, quiet, failed = Signal(init=1), Signal(), Signal()
+        m.d.sync += [
+            silent.eq(~ar.valid | ar.ready),
+            quiet.eq(dut.flush & ~ar.valid & (self.owed == 0)),
+            failed.eq(dut.error & ~dut.flush),
+        ]
+        with m.If(silent & (dut.flush | dut.error)):
+            m.d.comb += Assert(~ar.valid, "a burst was asked for after an error or a flush")
+        with m.If(dut.idle):
+            m.d.comb += Assert((self.owed == 0) & (dut.beats.level == 0), "idle though beats are to come")
+        with m.If(quiet):
+            m.d.comb += [
+                Assert(dut.idle, "a flush does not end"),
+                Assert(~dut.error, "an error outlives a flush"),
+            ]
+        with m.If(failed):
+            m.d.comb += Assert(dut.error, "an error vanished without a flush")

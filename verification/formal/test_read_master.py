@@ -1,0 +1,81 @@
+import pytest
+from amaranth.hdl import UnusedElaboratable
+from amaranth.lib import data
+
+from tailrace.hdl.axi import read_master
+from tailrace.hdl.axi.signature import ReadKind
+from tailrace.spec.config import CONFIGS, Config
+from verification.formal.plant import plant
+from verification.formal.prove import prove_by_induction, refute
+from verification.formal.read_master_beats import ReadMasterBeats
+from verification.formal.read_master_rules import ReadMasterRules
+
+# A part that a visible one stands for is made and not used.
+pytestmark = pytest.mark.filterwarnings(f"ignore::{UnusedElaboratable.__module__}.{UnusedElaboratable.__name__}")
+
+SMALL = Config("small", 128, read_fifo_beats=32, burst_beats=16, address_width=32)
+
+
+@pytest.fixture
+def short_requests(monkeypatch):
+    """Requests of up to 31 beats, two bursts and more: the counters' width is all that is different, and proofs take seconds."""
+    layout = data.StructLayout({"address": SMALL.address_width, "beats": 5, "kind": ReadKind, "command": 2})
+    monkeypatch.setattr(read_master, "read_request_layout", lambda address_width: layout)
+
+
+@pytest.mark.parametrize("config", [SMALL, *CONFIGS.values()], ids=lambda c: c.name)
+def test_bus(config):
+    verdict = prove_by_induction(ReadMasterRules(read_master.ReadMaster(config)), depth=1)
+    assert verdict.proved, verdict.reason
+
+
+@pytest.mark.parametrize("follow", ["asked", "received"])
+def test_beats(short_requests, follow):
+    verdict = prove_by_induction(ReadMasterBeats(read_master.ReadMaster(SMALL, 1), follow), depth=1)
+    assert verdict.proved, verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "broken"),
+    [
+        (
+            "to_boundary.eq(config.burst_beats - request.address[byte_bits:unit_bits])",
+            "to_boundary.eq(config.burst_beats)",
+            "a burst crosses 4 KiB",
+        ),
+        ("(self.held | ~(self.flush | self.error))", "~(self.flush | self.error)", "ar changed while stalled"),
+        (
+            "(self.held | ~(self.flush | self.error))",
+            "(self.held | ~self.flush)",
+            "a burst was asked for after an error or a flush",
+        ),
+        ("room.eq(self.free >= beats)", "room.eq(1)", "more was asked for than fits"),
+        ("r.ready.eq(1)", "r.ready.eq(self.o.ready)", "r is not always ready"),
+        ("- Mux(asked, beats, 0) + given", "- Mux(asked, beats, 0)", "room was forgotten"),
+        ("self.beat & ~failed & ~self.error", "self.beat & ~failed & ~self.error & ~arriving.command[0]", "a beat was lost"),
+        ("self.beat & ~failed & ~self.error", "self.beat & ~self.error", "a beat came from nowhere"),
+        ("self.error.eq(0)", "self.error.eq(self.error)", "an error outlives a flush"),
+    ],
+)
+def test_bus_notices(old, new, broken):
+    planted = plant(read_master.ReadMaster, old, new)
+    assert refute(ReadMasterRules(planted(SMALL), inductive=False), depth=10) == broken
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "follow", "broken"),
+    [
+        ("request.address[unit_bits:] + 1", "request.address[unit_bits:]", "asked", "a burst is not the next of its request"),
+        (
+            "request.beats.eq(request.beats - length)",
+            "request.beats.eq(request.beats - 1)",
+            "asked",
+            "a burst is not the next of its request",
+        ),
+        ("last.eq(arriving.beats == 1)", "last.eq(arriving.beats == 2)", "received", "the wrong beat is the last"),
+    ],
+)
+def test_beats_notice(short_requests, old, new, follow, broken):
+    planted = plant(read_master.ReadMaster, old, new)
+    planted.__init__.__globals__["read_request_layout"] = read_master.read_request_layout
+    assert refute(ReadMasterBeats(planted(SMALL, 1), follow, inductive=False), depth=10) == broken
