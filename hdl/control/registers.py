@@ -135,8 +135,10 @@ class ControlRegisters(wiring.Component):
         for i, (name, _) in enumerate(COUNTERS):
             values[f"{name}_LO"] = self.counters[i][:32]
             values[f"{name}_HI"] = self.counters[i][32:]
-        with m.Switch(slave.read_offset):
-            for register in REGISTERS:
-                with m.Case(register.offset):
-                    m.d.comb += slave.read_data.eq(values[register.name])
+        # Only while it is read, so that a simulator need not look through all registers in every cycle.
+        with m.If(slave.read):
+            with m.Switch(slave.read_offset):
+                for register in REGISTERS:
+                    with m.Case(register.offset):
+                        m.d.comb += slave.read_data.eq(values[register.name])
         return m

@@ -174,6 +174,7 @@ class Sequencer(wiring.Component):
                     m.next = "CHECK"
                 stop_on_error()
             with m.State("CHECK"):
+                m.d.comb += checker.enable.eq(1)
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
                     m.next = "ISSUE"
