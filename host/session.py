@@ -82,11 +82,11 @@ def answer(request: Request) -> None:
 
 def _device_options(request: Request) -> dict[str, Any]:
     if request.device == "golden":
-        if request.wave:
+        if request.wave is not None:
             raise ConfigError("the golden model has no signals to trace: use --wave with --device verilator")
         return {}
     options: dict[str, Any] = {"latency": request.latency, "bandwidth": request.bandwidth, "threads": request.threads}
-    if request.wave:
+    if request.wave is not None:
         options["trace"], options["trace_window"] = parse_wave(request.wave)
     return options
 

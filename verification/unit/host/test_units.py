@@ -27,7 +27,7 @@ def test_waves() -> None:
     assert parse_wave("b:c/a.vcd:0:17") == (Path("b:c/a.vcd"), (0, 17))
 
 
-@pytest.mark.parametrize("text", ["", "a.vcd:5:5", "a.vcd:6:5"])
+@pytest.mark.parametrize("text", ["", "a.vcd:5:5", "a.vcd:6:5", "a.vcd:5", "a.vcd:-1:5", "a.vcd:a:b", ":1:2", "b/"])
 def test_bad_waves(text: str) -> None:
     with pytest.raises(ConfigError, match="is not a waveform file with a window of cycles"):
         parse_wave(text)
