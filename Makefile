@@ -4,7 +4,8 @@
 PROMPT ?= What is the capital of France?
 N ?= 16
 DEVICE ?= verilator
-CONFIG ?= base
+# The widest bus is the fastest to simulate: fewer cycles per token.
+CONFIG ?= base,bus_width=512
 MODEL ?= smollm2
 # More arguments for pytest, or for tailrace bench: make test ARGS="-k gemv --seed 7"
 ARGS ?=
@@ -35,7 +36,7 @@ help: ## this list
 	@echo 'Example: make run PROMPT="Name three rivers." N=24 DEVICE=golden'
 
 run: override export PROMPT := $(value PROMPT)
-run: $(READY) ## answer PROMPT with N tokens of MODEL through the RTL (DEVICE=verilator|golden, CONFIG=base)
+run: $(READY) ## answer PROMPT with N tokens of MODEL through the RTL (DEVICE=verilator|golden, CONFIG=tiny|base|wide|...)
 	@$(BIN)/tailrace run "$(MODEL)" -p "$$PROMPT" -n "$(N)" --device "$(DEVICE)" --config "$(CONFIG)"
 
 test: check ## everything but the slow tests (more arguments for pytest in ARGS)

@@ -7,19 +7,14 @@ from pathlib import Path
 import pytest
 from cocotb_tools.runner import get_runner
 
-from tailrace.hdl.top import Top
-from tailrace.hdl.verilog import to_verilog
+from tailrace.sim.build import TOP, core_verilog
 from tailrace.sim.toolchain import find_verilator
 from tailrace.spec.config import parse_config
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "cocotb"
 #: cocotb needs to see the ports and nothing else: handles to every signal would make the simulation larger and slower.
-PORTS_ONLY = """`verilator_config
-public_flat_rw -module "tailrace" -var "ap_*"
-public_flat_rw -module "tailrace" -var "interrupt"
-public_flat_rw -module "tailrace" -var "m00_axi_*"
-public_flat_rw -module "tailrace" -var "s_axi_control_*"
-"""
+PORTS = ("ap_*", "interrupt", "m00_axi_*", "s_axi_control_*")
+PORTS_ONLY = "".join(["`verilator_config\n", *(f'public_flat_rw -module "{TOP}" -var "{port}"\n' for port in PORTS)])
 #: Small FIFOs, so that they fill up, and a small result buffer.
 CONFIGS = (
     "tiny,vector_blocks=64,result_entries=512,read_fifo_beats=64,burst_beats=16",
@@ -30,7 +25,7 @@ CONFIGS = (
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.split(",")[0])
 def test_core(config: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    verilog = to_verilog(Top(parse_config(config)), name="tailrace")
+    verilog = core_verilog(parse_config(config))
     verilator = find_verilator()
     monkeypatch.setenv("VERILATOR_ROOT", str(verilator.root))
     monkeypatch.setenv("PATH", f"{verilator.command.parent}{os.pathsep}{os.environ['PATH']}")
@@ -38,21 +33,21 @@ def test_core(config: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILRACE_SEED", str(seed))
     folder = BUILD / sha256(verilog.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    source, visible = folder / "tailrace.v", folder / "ports.vlt"
+    source, visible = folder / f"{TOP}.v", folder / "ports.vlt"
     if not source.exists():
         source.write_text(verilog)
         visible.write_text(PORTS_ONLY)
     runner = get_runner("verilator")
     runner.build(
         sources=[visible, source],
-        hdl_toplevel="tailrace",
+        hdl_toplevel=TOP,
         build_dir=folder,
         build_args=["-Wno-fatal", "-Wno-lint", "--no-public-flat-rw", "--x-initial", "fast", "-O3"],
         always=False,
     )
     results = runner.test(
         test_module="verification.cocotb.bench_core",
-        hdl_toplevel="tailrace",
+        hdl_toplevel=TOP,
         build_dir=folder,
         results_xml=str(folder / "results.xml"),
     )
