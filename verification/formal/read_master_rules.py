@@ -70,6 +70,10 @@ class ReadMasterRules(Elaboratable):
                 Assert(burst.address[:size_bits] == 0, "a burst does not start at a beat"),
                 Assert(burst.address[size_bits:12] + burst.length < 4096 // size, "a burst crosses 4 KiB"),
             ]
+        waiting, offered = Signal(), Signal.like(Cat(dut.o.payload))
+        m.d.sync += [waiting.eq(dut.o.valid & ~dut.o.ready & ~dut.flush), offered.eq(Cat(dut.o.payload))]
+        with m.If(waiting):
+            m.d.comb += Assert(dut.o.valid & (Cat(dut.o.payload) == offered), "a beat on offer changed without a flush")
         m.d.comb += [Assert(dut.axi.r.ready, "r is not always ready"), self.state(dut.held == stalled, "held")]
         for n, planned in enumerate(dut.bursts.entries):
             within = planned.address[size_bits:unit_bits] + planned.length < longest

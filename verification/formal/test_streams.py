@@ -1,11 +1,20 @@
-"""Every part whose streams `i` and `o` carry the same things keeps the contract of streams."""
+"""Every stream part keeps the contract of streams."""
 
 import pytest
+from amaranth.hdl import Assume, Cat, Signal
 
 from tailrace.hdl import fifo
+from tailrace.hdl.control.executor import Executor
 from tailrace.hdl.fifo import StreamFifo
+from tailrace.hdl.gemv.rounding import RoundToFloat32
+from tailrace.hdl.gemv.serialiser import Serialiser
+from tailrace.hdl.merge import StreamMerge
+from tailrace.hdl.vector.results import ResultRouter
+from tailrace.hdl.vector.store import Store
+from tailrace.spec.config import CONFIGS
 from verification.formal.plant import plant
-from verification.formal.prove import prove_by_reachability
+from verification.formal.prove import prove_by_induction, prove_by_reachability, refute
+from verification.formal.steady_streams import SteadyStreams
 from verification.formal.stream_contract import StreamContract
 from verification.formal.visible_fifo import CountingFifo, VisibleFifo
 
@@ -48,3 +57,48 @@ def test_fifo_notices(old, new):
 def test_forgetting_is_noticed():
     verdict = prove_by_reachability(StreamContract(CountingFifo(2, 2), capacity=2, latency=1))
     assert verdict.refuted, verdict.reason
+
+
+def idle_until_used(m, executor):
+    """A unit that has nothing to do stays so until it is given something."""
+    for name in ("load", "gemv", "route", "quantise", "store"):
+        rested, idle = Signal(name=f"{name}_rested"), getattr(executor, f"{name}_idle")
+        m.d.sync += rested.eq(idle & ~getattr(executor, name).valid)
+        m.d.comb += Assume(~rested | idle)
+    # The exponents belong to vectors, which do not change while a product is on offer.
+    bases, offered = Signal.like(Cat(executor.bases)), Signal()
+    m.d.sync += [bases.eq(Cat(executor.bases)), offered.eq(executor.gemv.valid & ~executor.gemv.ready)]
+    m.d.comb += Assume(~offered | (Cat(executor.bases) == bases))
+
+
+def read_from_memory(m, store):
+    """The same address gives the same entry."""
+    address, data = Cat(store.read.address), Cat(store.read.data)
+    last, one_before, previous = Signal(len(address)), Signal(len(address)), Signal(len(data))
+    m.d.sync += [last.eq(address), one_before.eq(last), previous.eq(data)]
+    m.d.comb += Assume((last != one_before) | (data == previous))
+
+
+TINY = CONFIGS["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("part", "surroundings"),
+    [
+        (lambda: StreamMerge(8), None),
+        (lambda: Executor(TINY), idle_until_used),
+        (lambda: ResultRouter(TINY), None),
+        (lambda: Store(TINY), read_from_memory),
+        (lambda: RoundToFloat32(), None),
+        (lambda: Serialiser(TINY), None),
+    ],
+    ids=["merge", "executor", "router", "store", "rounding", "serialiser"],
+)
+def test_offers_stand(part, surroundings):
+    verdict = prove_by_induction(SteadyStreams(part(), surroundings), depth=3)
+    assert verdict.proved, verdict.reason
+
+
+def test_an_offer_withdrawn_is_noticed():
+    planted = plant(StreamMerge, "use_first = self.first.valid & ~offered", "use_first = self.first.valid")
+    assert refute(SteadyStreams(planted(8)), depth=5) == "what was on offer changed before it was taken"

@@ -1,6 +1,6 @@
 """Buffers that stand for a `StreamFifo` in the proof of a larger part. They keep the contract that is proved of it."""
 
-from amaranth.hdl import Array, Assert, Cat, Module, ShapeLike, Signal
+from amaranth.hdl import Array, Assert, Cat, Module, Mux, ShapeLike, Signal
 from amaranth.hdl._ast import AnySeq
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -54,12 +54,18 @@ class CountingFifo(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        level = Signal.like(self.level)
-        m.d.sync += level.eq(level + (self.i.valid & self.i.ready) - (self.o.valid & self.o.ready))
+        o, level = self.o, Signal.like(self.level)
+        offered, before = Signal(), Signal.like(Cat(o.payload))
+        m.d.sync += [
+            level.eq(level + (self.i.valid & self.i.ready) - (o.valid & o.ready)),
+            offered.eq(o.valid & ~o.ready),
+            before.eq(Cat(o.payload)),
+        ]
         m.d.comb += [
             self.level.eq(level),
             self.i.ready.eq(level != self.depth),
-            self.o.valid.eq((level != 0) & AnySeq(1)),
-            Cat(self.o.payload).eq(AnySeq(len(Cat(self.o.payload)))),
+            o.valid.eq((level != 0) & (offered | AnySeq(1))),
+            Cat(o.payload).eq(Mux(offered, before, AnySeq(len(before)))),
+            Assert((level <= self.depth) & (~offered | (level != 0)), "state: level"),
         ]
         return m
