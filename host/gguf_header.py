@@ -93,6 +93,8 @@ def _skip_value(data: mmap.mmap, position: int, kind: int, name: str) -> int:
             for _ in range(count):
                 (length,) = struct.unpack_from("<Q", data, end)
                 end += 8 + length
+                if end > len(data):
+                    raise struct.error(name)
         elif inner in _SCALARS:
             end += count * _SCALARS[inner]
         else:

@@ -192,13 +192,13 @@ def open_model(path: Path | str) -> Model:
 
     try:
         reader = gguf.GGUFReader(path)
+        metadata = {
+            name: value.contents()
+            for name, value in reader.fields.items()
+            if value.types and value.types[0] != gguf.GGUFValueType.ARRAY
+        }
     except (ValueError, KeyError, IndexError, TypeError, OverflowError, UnicodeDecodeError) as error:
         raise _diagnose(path, error) from error
-    metadata = {
-        name: value.contents()
-        for name, value in reader.fields.items()
-        if value.types and value.types[0] != gguf.GGUFValueType.ARRAY
-    }
     tensors = {}
     for t in reader.tensors:
         shape = tuple(int(n) for n in reversed(t.shape.tolist()))
@@ -254,6 +254,11 @@ def _check_complete(model: Model) -> None:
         raise ModelError(f"{path} is one of {parts} parts: join them with llama.cpp's `llama-gguf-split --merge`")
     if model.metadata.get(f"{arch}.expert_count", 0):
         raise ModelError(f"{path} is a mixture of experts, which is not supported yet: choose a dense model")
+    if not 0 < model.layers <= len(model.tensors):
+        raise ModelError(
+            f"{path} is corrupt: its header speaks of {model.layers} layers, but it has {len(model.tensors)} tensors."
+            " Download it again."
+        )
     wanted = [tensor_name(layer, m) for layer in range(model.layers) for m in model.architecture.matrices] + [EMBEDDING]
     missing = [name for name in wanted if name not in model.tensors]
     if missing:

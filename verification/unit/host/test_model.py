@@ -93,6 +93,39 @@ def test_damaged_lengths_end_with_a_message(good: Path) -> None:
             assert str(error)
 
 
+def value_of(data: bytes, name: str) -> int:
+    """Where the value of a metadata entry starts, behind its name and its type."""
+    return data.index(name.encode()) + len(name) + 4
+
+
+@pytest.mark.parametrize("layers", [0, 1 << 20, (1 << 32) - 1])
+def test_damaged_number_of_layers(good: Path, layers: int) -> None:
+    tensors = len(open_model(good).tensors)
+    data = bytearray(good.read_bytes())
+    struct.pack_into("<I", data, value_of(data, "llama.block_count"), layers)
+    good.write_bytes(data)
+    refuses(
+        good,
+        f"{good} is corrupt: its header speaks of {layers} layers, but it has {tensors} tensors. Download it again.",
+    )
+
+
+def test_damaged_text(good: Path) -> None:
+    data = bytearray(good.read_bytes())
+    data[value_of(data, "general.name") + 8] = 0xFF
+    good.write_bytes(data)
+    with pytest.raises(ModelError, match=f"^{re.escape(str(good))} is corrupt: .*Download it again.$"):
+        open_model(good)
+
+
+def test_damaged_length_in_a_list_of_texts(good: Path) -> None:
+    data = bytearray(good.read_bytes())
+    # The type of the items and their number come first.
+    struct.pack_into("<Q", data, value_of(data, "tokenizer.ggml.tokens") + 12, (1 << 64) - 1)
+    good.write_bytes(data)
+    refuses(good, f"{good} is truncated: its header goes on after the end of the file. Download it again.")
+
+
 def test_damaged_shape(good: Path) -> None:
     data = bytearray(good.read_bytes())
     place = data.index(b"blk.0.attn_q.weight") + len("blk.0.attn_q.weight")
