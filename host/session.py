@@ -78,6 +78,8 @@ def answer(request: Request) -> None:
         plan.check(memory_size, allow_host=request.allow_host)
         run = _decode(request, terminal, plan, device, tokenizer, inputs, config)
         terminal.console.print(run_table(run, device.geometry))
+        if request.wave is not None:
+            terminal.console.print(_wave_note(request.wave, transport))
 
 
 def _device_options(request: Request) -> dict[str, Any]:
@@ -89,6 +91,14 @@ def _device_options(request: Request) -> dict[str, Any]:
     if request.wave is not None:
         options["trace"], options["trace_window"] = parse_wave(request.wave)
     return options
+
+
+def _wave_note(wave: str, transport: Any) -> str:
+    path, (first, end) = parse_wave(wave)
+    cycles = transport.cycles
+    if first >= cycles:
+        return f"{path} is empty: the simulation had {cycles:,} cycles, and the waveform was to begin at {first:,}"
+    return f"{path}: cycles {first:,} to {min(end, cycles) - 1:,} of {cycles:,}"
 
 
 def require_torch() -> None:

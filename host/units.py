@@ -24,8 +24,12 @@ def parse_size(text: str) -> int:
     return size
 
 
-def parse_wave(text: str) -> tuple[Path, tuple[int, int] | None]:
-    """File and window of cycles of ``FILE`` or ``FILE:FROM:TO``.
+#: Window of a waveform when none is asked for: a whole token takes tens of gigabytes.
+WAVE_WINDOW = (0, 10_000)
+
+
+def parse_wave(text: str) -> tuple[Path, tuple[int, int]]:
+    """File and window of cycles of ``FILE`` or ``FILE:FROM:TO``; without a window `WAVE_WINDOW`.
 
     Raises
     ------
@@ -34,8 +38,8 @@ def parse_wave(text: str) -> tuple[Path, tuple[int, int] | None]:
     """
     # A file has no colon in its name here: a window with a slip in it must not become one.
     match = re.fullmatch(r"((?:.*/)?[^/:]+)(?::(\d+):(\d+))?", text)
-    window = (int(match[2]), int(match[3])) if match and match[2] else None
-    if not match or (window and window[0] >= window[1]):
+    window = (int(match[2]), int(match[3])) if match and match[2] else WAVE_WINDOW
+    if not match or window[0] >= window[1]:
         raise ConfigError(
             f"{text!r} is not a waveform file with a window of cycles: write it like wave.vcd or wave.vcd:1000:2000"
         )

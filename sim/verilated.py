@@ -21,7 +21,7 @@ from .build import build_device
 CHANNELS = ("AR", "R", "AW", "W", "B")
 #: Seconds of wall-clock time between two chances for Ctrl-C and time-outs.
 _SLICE = 0.1
-_CYCLES_PASSED, _INTERRUPTED, _RULE_BROKEN, _CONTROL_SILENT, _CONTROL_REFUSED = range(5)
+_CYCLES_PASSED, _INTERRUPTED, _RULE_BROKEN, _CONTROL_SILENT, _CONTROL_REFUSED, _NO_TRACE = range(6)
 
 
 class SimulationError(TailraceError):
@@ -241,7 +241,7 @@ class VerilatedDevice:
         self._seconds += time.perf_counter() - start
         passed = self.cycles - before
         self._run_cycles += passed
-        if status == _RULE_BROKEN:
+        if status in (_RULE_BROKEN, _NO_TRACE):
             self._check(status, 0)
         return status, passed
 
@@ -253,6 +253,11 @@ class VerilatedDevice:
             raise SimulationError(f"the gateware does not answer on s_axi_control at offset {offset:#x} (cycle {self.cycles})")
         if status == _CONTROL_REFUSED:
             raise SimulationError(f"the gateware refused an access to s_axi_control at offset {offset:#x}")
+        if status == _NO_TRACE:
+            raise ToolError(
+                f"the waveform could not be written beyond cycle {self.cycles}:"
+                " free some space, or choose a window of fewer cycles"
+            )
 
     def _span(self, address: int, size: int) -> slice:
         self._open()

@@ -1,5 +1,6 @@
 // The simulated device: the Verilated core, its clock, its memory and its control port, behind a C interface.
 
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -24,6 +25,21 @@ constexpr uint64_t CLOCK_PERIOD = 10;
 constexpr unsigned CONTROL_LIMIT = 10000;
 
 enum Status : int { CYCLES_PASSED = 0, INTERRUPTED = 1, RULE_BROKEN = 2, CONTROL_SILENT = 3, CONTROL_REFUSED = 4, NO_TRACE = 5 };
+
+#if VM_TRACE
+// Where a write fails, Verilator ends the process, or waits for itself for ever. This file remembers it and drops the rest.
+class WaveFile final : public VerilatedVcdFile {
+public:
+    ssize_t write(const char* bytes, ssize_t size) override {
+        if (failed) return size;
+        const ssize_t written = VerilatedVcdFile::write(bytes, size);
+        if (written >= 0 || errno == EAGAIN || errno == EINTR) return written;
+        failed = true;
+        return size;
+    }
+    bool failed = false;
+};
+#endif
 
 struct Options {
     uint64_t latency;
@@ -80,6 +96,7 @@ public:
             if (until_interrupt && interrupt_of(core_, 0)) return INTERRUPTED;
             cycle();
             if (!memory_.violation().empty()) return RULE_BROKEN;
+            if (trace_failed()) return NO_TRACE;
         }
         return until_interrupt && interrupt_of(core_, 0) ? INTERRUPTED : CYCLES_PASSED;
     }
@@ -100,7 +117,7 @@ public:
 #if VM_TRACE
         from_ = from;
         to_ = to;
-        trace_ = std::make_unique<VerilatedVcdC>();
+        trace_ = std::make_unique<VerilatedVcdC>(&file_);
         core_.trace(trace_.get(), 99);
         trace_->set_time_unit("1ns");
         trace_->set_time_resolution("1ns");
@@ -123,6 +140,7 @@ private:
     ControlPort<Vcore> control_;
     uint64_t cycles_ = 0;
 #if VM_TRACE
+    WaveFile file_;
     std::unique_ptr<VerilatedVcdC> trace_;
     uint64_t from_ = 0, to_ = 0;
 #endif
@@ -172,6 +190,14 @@ private:
         }
         control_.abandon();
         return CONTROL_SILENT;
+    }
+
+    bool trace_failed() const {
+#if VM_TRACE
+        return file_.failed;
+#else
+        return false;
+#endif
     }
 
     // Cycle n begins at n * CLOCK_PERIOD with the inputs of the cycle; its rising edge comes half a period later.

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tailrace.cli import main
+from tailrace.sim.cache import cache_folder
 from verification.unit.host.tiny_models import write_model
 
 
@@ -203,7 +204,12 @@ def test_usage_errors() -> None:
         (
             OSError(errno.ENOSPC, "No space left on device", "/x"),
             1,
-            "tailrace: No space left on device (/x): free some space, or set TAILRACE_CACHE to another disk\n",
+            "tailrace: No space left on device (/x): free some space\n",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", f"{cache_folder()}/x"),
+            1,
+            f"tailrace: No space left on device ({cache_folder()}/x): free some space, or set TAILRACE_CACHE to another disk\n",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, "tailrace: Permission denied (/x)\n"),
         (
@@ -227,6 +233,31 @@ def test_reader_that_goes_away(tmp_path: Path) -> None:
     command = f"{sys.executable} -m tailrace inspect {tiny} | head -c 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("t1\n", "")
+
+
+def test_closed_outputs(tmp_path: Path) -> None:
+    """What is written to an output that the caller has closed is lost, and nothing else happens."""
+    tiny = write_model(tmp_path / "m.gguf")
+    for closed, kept in (("1>&-", ""), ("2>&-", "token_embd.weight")):
+        done = subprocess.run(
+            ["bash", "-c", f"{sys.executable} -m tailrace inspect {tiny} {closed}"], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert kept in done.stdout
+
+
+def test_terminated() -> None:
+    """SIGTERM ends the program by an exception, so that nothing half-written stays."""
+    code = "import os, signal, sys; from tailrace import __main__, cli\n"
+    code += "cli.main = lambda **_: os.kill(os.getpid(), signal.SIGTERM)\n"
+    code += "try: __main__.main()\nfinally: print('cleaned up')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "cleaned up\n", "")
+
+
+def test_no_model_is_named() -> None:
+    result = invoke("inspect", "")
+    assert (result.exit_code, result.stderr) == (1, "tailrace: no model is named: give a GGUF file, or smollm2\n")
 
 
 @pytest.mark.usefixtures("_torch")

@@ -23,7 +23,7 @@ def test_bad_sizes(text: str) -> None:
 
 
 def test_waves() -> None:
-    assert parse_wave("a.vcd") == (Path("a.vcd"), None)
+    assert parse_wave("a.vcd") == (Path("a.vcd"), (0, 10_000))
     assert parse_wave("b:c/a.vcd:0:17") == (Path("b:c/a.vcd"), (0, 17))
 
 

@@ -142,6 +142,18 @@ def test_waveforms_are_written_for_the_window(tmp_path: Path) -> None:
     assert (min(times), max(times)) == (1000, 1395)
 
 
+def test_a_waveform_on_a_full_disk_ends_the_run() -> None:
+    library = build_library(
+        to_verilog(Prober(CONFIG.bus_width), name=TOP, flatten=False), "the memory prober, traced", trace=True
+    )
+    text = r"^the waveform could not be written beyond cycle \d+: free some space, or choose a window of fewer cycles$"
+    with (
+        VerilatedDevice(CONFIG, 1 << 16, library=library, trace=Path("/dev/full")) as device,
+        pytest.raises(ToolError, match=text),
+    ):
+        device.run(100_000)
+
+
 def test_waveforms_need_a_folder(library: Path, tmp_path: Path) -> None:
     path = tmp_path / "missing" / "wave.vcd"
     with pytest.raises(ToolError, match=f"^the waveform file {path} can't be written: {path.parent} is not a folder$"):
