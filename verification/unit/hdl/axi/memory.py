@@ -47,6 +47,8 @@ class ReadMemory:
         self.ask_cycles: list[int] = []
         self.arrive_cycles: list[int] = []
         self.paused = False
+        #: Set to forget everything, as in a reset.
+        self.restarted = False
         self.cycle = 0
 
     async def run(self, ctx: SimulatorContext) -> None:
@@ -56,6 +58,8 @@ class ReadMemory:
         offered = None
         stability = Stability("ar")
         while True:
+            if self.restarted:
+                due, offered, stability, self.restarted = deque(), None, Stability("ar"), False
             if offered is None and due and due[0][0] <= self.cycle and not self.paused and self.random.random() >= self.stall:
                 offered = due.popleft()
             ctx.set(r.valid, offered is not None)

@@ -1,10 +1,11 @@
 import random
 
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from tailrace.hdl.axi.read_master import ReadMaster
-from tailrace.hdl.axi.signature import ReadKind
+from tailrace.hdl.axi.signature import ReadKind, Response
 from tailrace.spec.config import Config
 from verification.unit.hdl.axi.memory import ReadMemory, beat_data
 
@@ -66,16 +67,17 @@ class Bench:
             self.cycle += 1
 
     async def until_idle(self, ctx, limit: int = 20000) -> None:
+        await ctx.tick()
         for _ in range(limit):
             if (await ctx.tick().sample(self.dut.idle))[2]:
                 return
         raise AssertionError(f"not idle after {limit} cycles (seed {self.seed})")
 
-    def run(self, story) -> None:
-        sim = Simulator(self.dut)
+    def run(self, story, *background, top=None) -> None:
+        sim = Simulator(top or self.dut)
         sim.add_clock(1e-6)
-        sim.add_testbench(self.memory.run, background=True)
-        sim.add_testbench(self.read, background=True)
+        for testbench in (self.memory.run, self.read, *background):
+            sim.add_testbench(testbench, background=True)
         sim.add_testbench(story)
         sim.run()
 
@@ -90,28 +92,244 @@ CONFIGS = [
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
 @pytest.mark.parametrize(("memory_stall", "stall", "pause"), [(0, 0, 0), (0.3, 0, 0), (0, 0.5, 0), (0.4, 0.4, 0.9)])
 def test_every_beat_in_order(config, memory_stall, stall, pause):
-    seed = hash((config.bus_width, memory_stall, stall)) & 0xFFFF
-    bench = Bench(config, 7, memory_stall, stall, seed)
+    bench = Bench(config, 7, memory_stall, stall, seed=config.bus_width)
     requests = bench.random_requests(40, 150)
 
     async def story(ctx):
         await bench.send(ctx, requests, pause)
-        await ctx.tick()
         await bench.until_idle(ctx)
 
     bench.run(story)
-    assert bench.received == bench.expected(requests), f"seed {seed}"
+    assert bench.received == bench.expected(requests), f"seed {bench.seed}"
 
 
-def test_no_bubble():
-    bench = Bench(Config("latency", 128), latency=447)
-    requests = [(0x40, 3000, ReadKind.WEIGHT, 0)]
+@pytest.mark.parametrize(
+    ("bus_width", "beats", "bursts"), [(128, 200, [48, 64, 64, 24]), (512, 100, [12, 64, 24]), (128, 5, [5])]
+)
+def test_only_the_first_and_the_last_burst_are_shorter(bus_width, beats, bursts):
+    """The request starts 16 (or 52) beats into a unit of 64."""
+    bench = Bench(Config("test", bus_width))
+    start = 0x1000 + (256 if bus_width == 128 else 52 * 64)
+
+    async def story(ctx):
+        await bench.send(ctx, [(start, beats, ReadKind.VECTOR, 0)])
+        await bench.until_idle(ctx)
+
+    bench.run(story)
+    assert [length for _, length in bench.memory.bursts] == bursts
+    assert bench.memory.bursts[0][0] == start
+
+
+def test_latency():
+    """From a request to its burst, and from a beat to the reader: two cycles each."""
+    bench = Bench(Config("test", 128), latency=10)
+
+    async def story(ctx):
+        await bench.send(ctx, [(0, 1, ReadKind.COMMAND, 0)])
+        await bench.until_idle(ctx)
+
+    bench.run(story)
+    assert bench.memory.ask_cycles == [2]
+    assert bench.memory.arrive_cycles == [12]
+    assert bench.cycles == [14]
+
+
+@pytest.mark.parametrize(
+    ("config", "latency"),
+    [
+        (Config("base", 128), 200),
+        (Config("base", 128), 512 - 64 - 1),
+        (Config("wide", 512), 512 - 64 - 1),
+        (Config("small", 128, read_fifo_beats=32, burst_beats=16), 32 - 16 - 1),
+    ],
+)
+@pytest.mark.parametrize("lengths", [[2000], [64] * 30, [700, 100, 33, 513, 250, 301], [130] * 15])
+def test_no_bubble(config, latency, lengths):
+    """As long as the latency is below `read_fifo_beats - burst_beats`, the reader gets a beat every cycle."""
+    bench = Bench(config, latency)
+    places = [64 * bench.random.randrange(1 << 20) for _ in lengths]
+    requests = [(place, beats, ReadKind.WEIGHT, 0) for place, beats in zip(places, lengths, strict=True)]
 
     async def story(ctx):
         await bench.send(ctx, requests)
-        await ctx.tick()
         await bench.until_idle(ctx)
 
     bench.run(story)
     assert bench.received == bench.expected(requests)
     assert bench.cycles[-1] - bench.cycles[0] == len(bench.cycles) - 1
+
+
+def test_a_burst_every_cycle():
+    """Requests of one beat (commands on a bus of 512 bits) are taken, asked for and delivered one a cycle."""
+    bench = Bench(Config("test", 512), latency=8)
+    requests = [(64 * n, 1, ReadKind.COMMAND, n) for n in range(50)]
+
+    async def story(ctx):
+        await bench.send(ctx, requests)
+        await bench.until_idle(ctx)
+
+    bench.run(story)
+    assert bench.received == bench.expected(requests)
+    assert bench.memory.ask_cycles == list(range(2, 52))
+    assert bench.cycles == list(range(12, 62))
+
+
+@pytest.mark.parametrize("stall", [0, 0.7])
+def test_counters(stall):
+    """Each cycle is at most one of: a beat of some kind, waiting for memory, blocked by a full FIFO."""
+    bench = Bench(Config("test", 128, read_fifo_beats=32, burst_beats=16), latency=9, stall=stall)
+    requests = [(0, 100, ReadKind.WEIGHT, 0), (0x4000, 7, ReadKind.COMMAND, 1), (0x8000, 30, ReadKind.VECTOR, 2)]
+
+    async def story(ctx):
+        await bench.send(ctx, requests)
+        await bench.until_idle(ctx)
+
+    bench.run(story)
+    beats = [kind for beat, kind, _, _ in bench.facts if beat]
+    assert beats == [ReadKind.WEIGHT] * 100 + [ReadKind.COMMAND] * 7 + [ReadKind.VECTOR] * 30
+    assert all(beat + waiting + blocked <= 1 for beat, _, waiting, blocked in bench.facts)
+    # The burst is on `axi.ar` in cycle 2, its first beat comes in cycle 11.
+    assert [waiting for _, _, waiting, _ in bench.facts[:12]] == [0, 0, *[1] * 9, 0]
+    assert any(blocked for *_, blocked in bench.facts) == (stall > 0)
+
+
+def test_blocked_while_nobody_reads():
+    bench = Bench(Config("test", 128, read_fifo_beats=32, burst_beats=16))
+    bench.reading = False
+
+    async def story(ctx):
+        await bench.send(ctx, [(0, 100, ReadKind.WEIGHT, 0)])
+        await ctx.tick().repeat(100)
+        assert ctx.get(bench.dut.blocked)
+        assert len(bench.memory.arrive_cycles) == 32
+        bench.reading = True
+        await bench.until_idle(ctx)
+
+    bench.run(story)
+    assert len(bench.received) == 100
+
+
+@pytest.mark.parametrize("failing", [0, 1, 15, 16, 40, 59, 60, 67])
+@pytest.mark.parametrize("response", [Response.SLVERR, Response.DECERR])
+@pytest.mark.parametrize(("memory_stall", "stall"), [(0, 0), (0.4, 0.6)])
+def test_error_on_any_beat(failing, response, memory_stall, stall):
+    """The beats before it are delivered, nothing after it; the first error is reported; after a flush all works again."""
+    bench = Bench(CONFIGS[0], 6, memory_stall, stall, seed=failing)
+    requests = [(0x1040, 60, ReadKind.WEIGHT, 11), (0x8000, 8, ReadKind.VECTOR, 12), (0x9000, 90, ReadKind.COMMAND, 13)]
+    later = bench.random_requests(5, 60)
+    addresses = [address + 16 * n for address, beats, *_ in requests for n in range(beats)]
+    bench.memory.errors = {addresses[failing]: response, addresses[failing + 3]: Response.DECERR}
+
+    async def source(ctx):
+        await bench.send(ctx, requests)
+
+    async def story(ctx):
+        await ctx.tick().repeat(600)
+        assert ctx.get(bench.dut.error)
+        assert ctx.get(bench.dut.error_address) == addresses[failing]
+        assert ctx.get(bench.dut.error_command) == (11 if failing < 60 else 12)
+        assert bench.received == bench.expected(requests)[:failing], f"seed {bench.seed}"
+        bench.received.clear()
+        bench.memory.errors.clear()
+        ctx.set(bench.dut.flush, 1)
+        await bench.until_idle(ctx)
+        assert not ctx.get(bench.dut.error)
+        ctx.set(bench.dut.flush, 0)
+        await bench.send(ctx, later)
+        await bench.until_idle(ctx)
+        assert not ctx.get(bench.dut.error)
+
+    bench.run(story, source)
+    assert bench.received == bench.expected(later), f"seed {bench.seed}"
+
+
+def test_an_exclusive_okay_is_no_error():
+    bench = Bench(CONFIGS[0])
+    bench.memory.errors = {0: Response.EXOKAY}
+
+    async def story(ctx):
+        await bench.send(ctx, [(0, 2, ReadKind.WEIGHT, 0)])
+        await bench.until_idle(ctx)
+        assert not ctx.get(bench.dut.error)
+
+    bench.run(story)
+    assert len(bench.received) == 2
+
+
+@pytest.mark.parametrize("moment", [0, 1, 2, 3, 4, 5, 8, 11, 12, 20, 37, 64, 99])
+@pytest.mark.parametrize(("memory_stall", "stall"), [(0, 0), (0.7, 0.3), (0, 0.8)])
+def test_flush_at_any_moment(moment, memory_stall, stall):
+    """Whatever is on the bus is finished, nothing of the old requests is delivered later, and the next ones work."""
+    bench = Bench(CONFIGS[0], 9, memory_stall, stall, seed=moment)
+    old, later = bench.random_requests(30, 60), bench.random_requests(5, 60)
+
+    async def source(ctx):
+        for request in old:
+            await bench.send(ctx, [request])
+            if ctx.get(bench.dut.flush):
+                return
+
+    async def story(ctx):
+        await ctx.tick().repeat(moment + 1)
+        ctx.set(bench.dut.flush, 1)
+        await bench.until_idle(ctx)
+        asked = sum(beats for _, beats in bench.memory.bursts)
+        assert asked == len(bench.memory.arrive_cycles), "idle though beats were on their way"
+        await ctx.tick().repeat(2)
+        assert ctx.get(bench.dut.idle)
+        assert bench.received == bench.expected(old)[: len(bench.received)], f"seed {bench.seed}"
+        bench.received.clear()
+        ctx.set(bench.dut.flush, 0)
+        await bench.send(ctx, later)
+        await bench.until_idle(ctx)
+
+    bench.run(story, source)
+    assert bench.received == bench.expected(later), f"seed {bench.seed}"
+
+
+def test_flush_waits_for_a_burst_that_is_not_accepted():
+    bench = Bench(CONFIGS[0])
+    bench.memory.paused = True
+
+    async def story(ctx):
+        await bench.send(ctx, [(0x100, 40, ReadKind.WEIGHT, 0)])
+        await ctx.tick().repeat(5)
+        ctx.set(bench.dut.flush, 1)
+        await ctx.tick().repeat(20)
+        assert ctx.get(bench.dut.axi.ar.valid)
+        assert not ctx.get(bench.dut.idle)
+        bench.memory.paused = False
+        await bench.until_idle(ctx)
+
+    bench.run(story)
+    assert bench.memory.bursts == [(0x100, 16)]
+    assert bench.received == []
+
+
+def test_reset_in_the_middle():
+    """A reset of master and memory together needs no flush."""
+    bench = Bench(CONFIGS[0], latency=30)
+    later = bench.random_requests(5, 60)
+    reset = Signal()
+
+    async def story(ctx):
+        bench.memory.paused = True
+        await bench.send(ctx, [(0x100, 40, ReadKind.WEIGHT, 0)])
+        await ctx.tick().repeat(3)
+        ctx.set(reset, 1)
+        bench.memory.restarted = True
+        await ctx.tick()
+        ctx.set(reset, 0)
+        assert ctx.get(bench.dut.idle)
+        bench.memory.paused = False
+        await bench.send(ctx, later)
+        await bench.until_idle(ctx)
+
+    bench.run(story, top=ResetInserter(reset)(bench.dut))
+    assert bench.received == bench.expected(later)
+
+
+@pytest.mark.parametrize("requests", [0, -3, 2.5])
+def test_requests_in_flight_are_checked(requests):
+    with pytest.raises(ValueError, match=rf"^requests_in_flight must be a positive whole number, not {requests}$"):
+        ReadMaster(CONFIGS[0], requests)

@@ -172,7 +172,7 @@ def test_an_exclusive_okay_is_no_error():
     bench.run(story)
 
 
-@pytest.mark.parametrize("moment", [0, 1, 2, 3, 5, 17, 66, 67, 68, 69, 70, 71, 72, 100, 133, 200, 333])
+@pytest.mark.parametrize("moment", [0, 2, 3, 17, 67, 68, 69, 70, 100, 333])
 @pytest.mark.parametrize(("memory_stall", "stall", "data_first"), [(0, 0, False), (0.7, 0.2, False), (0.7, 0, True)])
 def test_flush_at_any_moment(moment, memory_stall, stall, data_first):
     """The bus is left in order, nothing of the old requests is written later, and the next ones work."""
