@@ -1,6 +1,6 @@
 """The AXI4 read master: turns read requests into bursts, and the answers into one stream of tagged beats."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Shape, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -159,13 +159,15 @@ class ReadMaster(wiring.Component):
     def _ask(self, m: Module) -> None:
         """Ask for planned bursts as soon as the FIFO has room for them."""
         ar, burst = self.axi.ar, self.bursts.o
-        beats = Signal(range(self.config.burst_beats + 1))
+        length = burst.payload.length
         room = Signal()
         asked = Signal()
+        # What is free when the burst has been asked for; negative if it has no room. One adder serves both questions.
+        rest = Signal(Shape(len(self.free) + 1, signed=True))
         m.d.comb += [
-            beats.eq(burst.payload.length + 1),
+            rest.eq(self.free + ~Cat(length, 0).as_signed()),
             # Room only grows while a burst waits, so `ar.valid` never falls before `ar.ready`.
-            room.eq(self.free >= beats),
+            room.eq(rest >= 0),
             ar.valid.eq(burst.valid & room & (self.held | ~(self.flush | self.error))),
             ar.payload.eq(burst.payload),
             asked.eq(ar.valid & ar.ready),
@@ -174,8 +176,8 @@ class ReadMaster(wiring.Component):
         given = self.beats.o.valid & self.beats.o.ready
         m.d.sync += [
             self.held.eq(ar.valid & ~ar.ready),
-            self.free.eq(self.free - Mux(asked, beats, 0) + given),
-            self.outstanding.eq(self.outstanding + Mux(asked, beats, 0) - self.beat),
+            self.free.eq(Mux(asked, rest + given, self.free + given)),
+            self.outstanding.eq(Mux(asked, self.outstanding + length + ~self.beat, self.outstanding - self.beat)),
         ]
         m.d.comb += [
             self.waiting.eq((ar.valid | (self.outstanding != 0)) & ~self.beat),
