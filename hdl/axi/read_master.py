@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Shape, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from tailrace.spec.config import Config
 
@@ -94,7 +95,10 @@ class ReadMaster(wiring.Component):
         #: Beats that the FIFO holds: its memory has `read_fifo_beats` rows, its output register holds one more.
         self.capacity = config.read_fifo_beats + 1
         # State, as attributes because the formal proofs state what it always satisfies.
-        self.request = Signal(read_request_layout(address_width))
+        #: Where the next burst of the request at hand begins.
+        self.address = Signal(address_width)
+        #: The request's last beat, counted from the start of the unit of `burst_beats` beats that `address` lies in.
+        self.end = Signal(len(self.i.payload.beats) + 1)
         self.request_valid = Signal()
         self.bursts = StreamFifo(address_layout(address_width), 2)
         self.held = Signal()
@@ -115,27 +119,24 @@ class ReadMaster(wiring.Component):
 
     def _plan(self, m: Module) -> None:
         """Split the request at hand into bursts, one a cycle."""
-        config, request = self.config, self.request
-        bursts = self.bursts
-        byte_bits = (config.bus_bytes - 1).bit_length()
-        unit_bits = byte_bits + (config.burst_beats - 1).bit_length()
+        config, address, end, bursts = self.config, self.address, self.end, self.bursts
+        byte_bits = exact_log2(config.bus_bytes)
+        beat_bits = exact_log2(config.burst_beats)
+        unit_bits = byte_bits + beat_bits
 
-        to_boundary = Signal(range(config.burst_beats + 1))
         final = Signal()
-        length = Signal(range(config.burst_beats + 1))
         m.d.comb += [
-            to_boundary.eq(config.burst_beats - request.address[byte_bits:unit_bits]),
-            final.eq(request.beats <= to_boundary),
-            length.eq(Mux(final, request.beats, to_boundary)),
+            # The request ends in this unit. No adder decides that: it is the longest path of the master.
+            final.eq(end[beat_bits:] == 0),
             bursts.i.valid.eq(self.request_valid & ~self.flush),
-            bursts.i.payload.address.eq(request.address),
-            bursts.i.payload.length.eq(length - 1),
+            bursts.i.payload.address.eq(address),
+            bursts.i.payload.length.eq(Mux(final, end[:beat_bits], config.burst_beats - 1) - address[byte_bits:unit_bits]),
         ]
         planned = bursts.i.valid & bursts.i.ready
         with m.If(planned):
             m.d.sync += [
-                request.address.eq(Cat(Const(0, unit_bits), request.address[unit_bits:] + 1)),
-                request.beats.eq(request.beats - length),
+                address.eq(Cat(Const(0, unit_bits), address[unit_bits:] + 1)),
+                end[beat_bits:].eq(end[beat_bits:] - 1),
             ]
         # Each request is noted twice: here to ask for it, and in `requests` to recognise its beats.
         take = Signal()
@@ -150,8 +151,8 @@ class ReadMaster(wiring.Component):
         with m.Elif(self.requests.i.valid):
             m.d.sync += [
                 self.request_valid.eq(1),
-                request.address.eq(self.i.payload.address),
-                request.beats.eq(self.i.payload.beats),
+                address.eq(self.i.payload.address),
+                end.eq(self.i.payload.beats + self.i.payload.address[byte_bits:unit_bits] - 1),
             ]
         with m.Elif(planned & final):
             m.d.sync += self.request_valid.eq(0)
@@ -200,7 +201,7 @@ class ReadMaster(wiring.Component):
         ]
         wiring.connect(m, self.beats.o, wiring.flipped(self.o))
 
-        byte_bits = (self.config.bus_bytes - 1).bit_length()
+        byte_bits = exact_log2(self.config.bus_bytes)
         with m.If(self.beat):
             m.d.sync += [
                 arriving.address[byte_bits:].eq(arriving.address[byte_bits:] + 1),

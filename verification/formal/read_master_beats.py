@@ -2,6 +2,7 @@
 
 from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.hdl._ast import AnySeq
+from amaranth.utils import exact_log2
 
 from verification.formal.read_master_rules import ReadMasterRules
 from verification.formal.visible_fifo import NUMBER_BITS
@@ -28,6 +29,12 @@ class ReadMasterBeats(ReadMasterRules):
         {"asked": self._follow_asked, "received": self._follow_received}[self.follow](m)
         return m
 
+    def left_at_hand(self):
+        """Beats of the request at hand that are not yet put into bursts."""
+        dut = self.dut
+        unit = dut.address >> exact_log2(dut.config.bus_bytes)
+        return (dut.end + 1 - unit[: exact_log2(dut.config.burst_beats)])[: len(dut.i.payload.beats)]
+
     def _number(self, m: Module) -> None:
         """Number all beats in the order of their requests, and say who stands at which number."""
         dut, ar, bursts, requests = self.dut, self.dut.axi.ar, self.dut.bursts, self.dut.requests
@@ -49,7 +56,7 @@ class ReadMasterBeats(ReadMasterRules):
             claims.append(~bursts.holds(n) | (bursts.notes[n] == number))
             number = Mux(bursts.holds(n), bursts.notes[n] + burst.length + 1, number)[:NUMBER_BITS]
         claims.append(number == self.planned)
-        claims.append(self.accepted == (self.planned + Mux(dut.request_valid, dut.request.beats, 0))[:NUMBER_BITS])
+        claims.append(self.accepted == (self.planned + Mux(dut.request_valid, self.left_at_hand(), 0))[:NUMBER_BITS])
         number = (self.received + Mux(dut.arriving_valid, dut.arriving.beats, 0))[:NUMBER_BITS]
         for n, request in enumerate(requests.entries):
             claims.append(~requests.holds(n) | (requests.notes[n] == number))
@@ -72,9 +79,9 @@ class ReadMasterBeats(ReadMasterRules):
 
     def _follow_asked(self, m: Module) -> None:
         """Follow any one request: it is asked for from its first beat to its last, without a gap, after those before it."""
-        dut, ar, request = self.dut, self.dut.axi.ar, self.dut.request
+        dut, ar = self.dut, self.dut.axi.ar
         following, number = Signal(), Signal(NUMBER_BITS)
-        address, left = Signal.like(request.address), Signal.like(request.beats)
+        address, left = Signal.like(dut.address), Signal.like(dut.i.payload.beats)
         beats = ar.payload.length + 1
         with m.If(dut.flush):
             m.d.sync += following.eq(0)
@@ -104,7 +111,7 @@ class ReadMasterBeats(ReadMasterRules):
             place = Mux(ours, place + count * dut.config.bus_bytes, place)[: len(address)]
             rest = Mux(ours, rest - count, rest)[: len(left)]
         with m.If(following):
-            at_hand = dut.request_valid & (self.planned == at) & (request.address == place) & (request.beats == rest)
+            at_hand = dut.request_valid & (self.planned == at) & (dut.address == place) & (self.left_at_hand() == rest)
             m.d.comb += self.state((rest == 0) | at_hand, "the rest of the request is at hand")
             m.d.comb += self.state(left != 0, "something is left to ask for")
 

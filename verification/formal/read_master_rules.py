@@ -39,7 +39,7 @@ class ReadMasterRules(Elaboratable):
 
     def state(self, claim, text: str):
         """Claim about the registers."""
-        return Assert(claim, f"state: {text}") if self.inductive else []
+        return Assert(claim, text, src_loc_at=1) if self.inductive else []
 
     def _surroundings(self, m: Module) -> None:
         dut, ar, r = self.dut, self.dut.axi.ar, self.dut.axi.r
@@ -80,7 +80,8 @@ class ReadMasterRules(Elaboratable):
             with m.If(dut.bursts.holds(n)):
                 m.d.comb += self.state((planned.address[:size_bits] == 0) & within, "planned bursts lie in one unit")
         with m.If(dut.request_valid):
-            whole = (dut.request.address[:size_bits] == 0) & (dut.request.beats != 0)
+            left = dut.end + 1 - dut.address[size_bits:unit_bits]
+            whole = (dut.address[:size_bits] == 0) & (left > 0) & (left < 1 << len(dut.i.payload.beats))
             m.d.comb += self.state(whole, "the request at hand")
         with m.If(dut.held):
             m.d.comb += self.state(dut.bursts.o.valid & (dut.free > dut.bursts.o.payload.length), "room for a held burst")

@@ -30,7 +30,7 @@ class WriteMasterRules(Elaboratable):
 
     def state(self, claim, text: str):
         """Claim about the registers."""
-        return Assert(claim, f"state: {text}") if self.inductive else []
+        return Assert(claim, text, src_loc_at=1) if self.inductive else []
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
