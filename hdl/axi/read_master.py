@@ -24,7 +24,7 @@ class ReadMaster(wiring.Component):
 
     Latency: a request taken in cycle t has its first burst on `axi.ar` in cycle t+2; a beat that arrives in cycle t is on `o`
     in cycle t+2. Throughput: one burst and one beat a cycle. From a memory that answers every request in order at one beat
-    a cycle, the first one `L` cycles after the request's handshake, `o` receives a beat every cycle if
+    a cycle, the first one `L` cycles after its burst's handshake, `o` receives a beat every cycle if
     ``L < read_fifo_beats - burst_beats`` (and requests are long enough that `requests_in_flight` of them cover `L`).
 
     Errors: a beat with an error response sets `error`, with the beat's address and command. Neither this beat nor any later one
