@@ -27,8 +27,8 @@ class Config:
     result_entries : int
         Float32 results that can be kept on the device for the next command. A power of two, 64 to 65536.
     read_fifo_beats : int
-        Beats that may be on their way from memory. A power of two, at least twice `burst_beats`. A latency of
-        ``read_fifo_beats - burst_beats`` cycles is covered.
+        Beats that may be on their way from memory. A power of two, at least twice `burst_beats`. Latencies below
+        ``read_fifo_beats - burst_beats`` cycles are covered.
     burst_beats : int
         Longest read burst in beats: a power of two, 16 to 64, so that a burst never exceeds 4 KiB.
     address_width : int
