@@ -30,21 +30,21 @@ class Request:
 
     model: str
     prompt: str
-    new_tokens: int = 32
-    device: str = "verilator"
-    config: str = "base"
-    memory: str = "1GiB"
-    raw: bool = False
-    latency: int = 100
-    bandwidth: float = 1.0
-    clock: float = 100.0
-    wave: str | None = None
-    threads: int = 1
-    temperature: float | None = None
-    seed: int = 0
-    quantise: str | None = None
-    allow_host: bool = False
-    quiet: bool = False
+    new_tokens: int
+    device: str
+    config: str
+    memory: str
+    raw: bool
+    latency: int
+    bandwidth: float
+    clock: float
+    wave: str | None
+    threads: int
+    temperature: float | None
+    seed: int
+    quantise: str | None
+    allow_host: bool
+    quiet: bool
 
 
 def answer(request: Request) -> None:

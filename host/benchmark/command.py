@@ -11,6 +11,7 @@ from tailrace.spec.config import BUS_WIDTHS
 from ..fetch import resolve_model
 from ..terminal import Terminal
 from ..units import parse_size
+from .area import PARTS, measure_area
 
 _MEMORY = parse_size("1GiB")
 #: Configurations that the simulator's speed is stated for, and threads of the simulation.
@@ -108,13 +109,10 @@ def quality(model: str, positions: int, text: Path | None, device: str, config: 
 
 
 @bench.command()
-@click.option(
-    "--part", "parts", multiple=True, type=click.Choice(["lane", "engine", "core"]), default=("lane",), show_default=True
-)
+@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), default=("lane",), show_default=True)
 @click.option("--config", default="base", show_default=True, help="Build of the device.")
 def area(parts: tuple[str, ...], config: str) -> None:
     """Cells and routed frequency of parts of the gateware on an ECP5."""
-    from .area import measure_area
     from .report import area_table
 
     terminal = Terminal()

@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import get_runner
 
 from tailrace.sim.build import TOP, core_verilog
@@ -55,4 +56,6 @@ def test_core(config: str, seed: int, tmp_path: Path, monkeypatch: pytest.Monkey
         build_dir=folder,
         results_xml=str(folder / "results.xml"),
     )
-    assert results.exists()
+    tests, failed = get_results(results)
+    assert tests > 0
+    assert failed == 0

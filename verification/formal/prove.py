@@ -20,13 +20,7 @@ from tempfile import TemporaryDirectory
 from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, ClockSignal, Module
 
-_YOSYS = """
-import sys
-from pyosys import libyosys
-design = libyosys.Design()
-for command in sys.argv[1:]:
-    libyosys.run_pass(command, design)
-"""
+from tailrace.hdl.verilog import run_yosys
 
 _PREPARE = (
     "read_rtlil design.il",
@@ -57,19 +51,18 @@ def _run(command: list[str], folder: str) -> str:
     return run.stdout + run.stderr
 
 
-def _yosys(harness: object, folder: str, commands: tuple[str, ...], result: str) -> None:
+def _yosys(harness: object, folder: str, commands: tuple[str, ...]) -> None:
     top = Module()
     top.domains.sync = ClockDomain(reset_less=True)
     top.submodules.harness = harness
     Path(folder, "design.il").write_text(rtlil.convert(top, name="top", platform="formal", ports=[ClockSignal()]))
-    output = _run([sys.executable, "-c", _YOSYS, *_PREPARE, *commands], folder)
-    assert Path(folder, result).exists(), f"Yosys failed: {output[-2000:]}"
+    run_yosys(Path(folder), "top", *_PREPARE, *commands)
 
 
 def prove_by_induction(harness: object, depth: int) -> Verdict:
     """Prove all claims of `harness` for `depth` cycles from reset, then for any later one from the `depth` before it."""
     with TemporaryDirectory(prefix="tailrace-") as folder:
-        _yosys(harness, folder, _SMT2, "design.smt2")
+        _yosys(harness, folder, _SMT2)
         base = _run([*_SMTBMC, "-t", str(depth), "design.smt2"], folder)
         if "Status: PASSED" not in base:
             return Verdict(False, "Assert failed" in base, _reason(base))
@@ -81,7 +74,7 @@ def prove_by_induction(harness: object, depth: int) -> Verdict:
 def refute(harness: object, depth: int) -> str:
     """Find a run from reset, of at most `depth` cycles, that breaks a claim; return which, or nothing if there is none."""
     with TemporaryDirectory(prefix="tailrace-") as folder:
-        _yosys(harness, folder, _SMT2, "design.smt2")
+        _yosys(harness, folder, _SMT2)
         output = _run([*_SMTBMC, "-t", str(depth), "design.smt2"], folder)
         return "" if "Status: PASSED" in output else _reason(output)
 
@@ -101,7 +94,6 @@ def prove_by_reachability(harness: object) -> Verdict:
             folder,
             ("memory_map", "opt -full", "dffunmap", "techmap", "aigmap", "opt_clean")
             + ("write_aiger -I -B -zinit -no-startoffset -map design.aim design.aig",),
-            "design.aig",
         )
         abc = str(files("pyosys") / "yosys-abc")
         output = _run([abc, "-c", "read_aiger design.aig; fold; strash; pdr -v; write_cex -n -f -c cex.txt"], folder)

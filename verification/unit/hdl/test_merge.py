@@ -2,7 +2,8 @@ import pytest
 
 from tailrace.hdl.merge import StreamMerge
 
-from .control.bench import Clock, Sink, Source, simulate
+from .control.bench import Clock, Sink, Source
+from .simulate import simulate
 
 
 class Bench:

@@ -6,8 +6,9 @@ from amaranth.hdl import Array, Module, Signal
 
 from tailrace.hdl.axi.lite import LiteSlave
 
-from ..control.bench import STALLS, Clock, Sink, Source, simulate
+from ..control.bench import STALLS, Clock, Sink, Source
 from ..control.lite_master import LiteMaster
+from ..simulate import simulate
 
 WORDS = 32
 

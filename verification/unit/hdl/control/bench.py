@@ -1,11 +1,10 @@
 """What the tests of the control part share: streams driven with and without stalls, watched for their contract."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from amaranth.hdl import ClockDomain, Const, Module
-from amaranth.sim import Simulator
+from amaranth.hdl import Const
 
 #: Probabilities of a pause in a cycle.
 STALLS = (0.0, 0.5)
@@ -21,30 +20,6 @@ class Clock:
         while True:
             await ctx.tick()
             self.now += 1
-
-
-def simulate(
-    design: Any, *testbenches: Callable[..., Any], background: Sequence[Callable[..., Any]] = (), limit: int = 30_000
-) -> None:
-    """Run until all testbenches have returned; fail if they have not after `limit` cycles."""
-
-    async def deadline(ctx: Any) -> None:
-        now = 0
-        async for _ in ctx.tick():
-            now += 1
-            assert now < limit, f"no end after {limit} cycles"
-
-    m = Module()
-    # A combinational block has no clock, but the limit needs one.
-    m.domains.sync = ClockDomain()
-    m.submodules.design = design
-    simulator = Simulator(m)
-    simulator.add_clock(1e-6)
-    for one in (deadline, *background):
-        simulator.add_testbench(one, background=True)
-    for one in testbenches:
-        simulator.add_testbench(one)
-    simulator.run()
 
 
 async def pause(ctx: Any, chance: random.Random, stall: float) -> None:

@@ -9,7 +9,8 @@ from tailrace.hdl.control.command_fetch import AHEAD, CommandFetch
 from tailrace.spec.config import BUS_WIDTHS, Config
 from tailrace.spec.isa import COMMAND_BYTES, MAX_COMMANDS
 
-from .bench import STALLS, Clock, Sink, simulate
+from ..simulate import simulate
+from .bench import STALLS, Clock, Sink
 
 
 class Bench:

@@ -9,7 +9,8 @@ from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.formats import FORMATS
 from tailrace.spec.isa import MAX_ROWS, Opcode
 
-from .bench import Clock, Sink, Source, simulate
+from ..simulate import simulate
+from .bench import Clock, Sink, Source
 
 UNITS = ("load", "gemv", "route", "quantise", "store")
 #: Operations whose results each one needs, or whose data it would overwrite.

@@ -19,7 +19,8 @@ from tailrace.spec.registers import (
     offset,
 )
 
-from .bench import STALLS, Clock, simulate
+from ..simulate import simulate
+from .bench import STALLS, Clock
 from .lite_master import LiteMaster
 
 ARGUMENTS = ("QUEUE_ADDRESS_LO", "QUEUE_ADDRESS_HI", "QUEUE_LENGTH", "WATCHDOG_CYCLES")

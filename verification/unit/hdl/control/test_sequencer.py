@@ -13,7 +13,8 @@ from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.isa import MAX_COMMANDS, Opcode, check, check_queue, decode, encode
 
-from .bench import STALLS, Clock, Sink, simulate
+from ..simulate import simulate
+from .bench import STALLS, Clock, Sink
 from .commands import expected_beats, valid_command
 
 QUEUE = 0x4000

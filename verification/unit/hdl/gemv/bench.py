@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from amaranth.sim import Simulator
 
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BeatKind, Format
@@ -162,20 +161,3 @@ class Stalls:
             self.left = int(self.rng.integers(1, 8))
         self.left -= 1
         return self.pausing
-
-
-def simulate(component: Any, *testbenches: Any, limit: int = 20_000) -> None:
-    """Run until the testbenches have returned; fail if they have not after `limit` cycles."""
-
-    async def deadline(ctx: Context) -> None:
-        now = 0
-        async for _ in ctx.tick():
-            now += 1
-            assert now < limit, f"no end after {limit} cycles"
-
-    simulator = Simulator(component)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(deadline, background=True)
-    for bench in testbenches:
-        simulator.add_testbench(bench)
-    simulator.run()

@@ -4,6 +4,7 @@ import pytest
 from tailrace.hdl.gemv.accumulator import Accumulator
 from tailrace.spec.numerics import ACCUMULATOR_BITS
 
+from ..simulate import simulate
 from . import bench
 
 
@@ -32,7 +33,7 @@ def test_sums_are_exact(rng: np.random.Generator) -> None:
                 assert dut.latency == 1
                 assert ctx.get(dut.sum) == total
 
-    bench.simulate(dut, drive)
+    simulate(dut, drive)
 
 
 @pytest.mark.parametrize("width", [0, ACCUMULATOR_BITS + 1])

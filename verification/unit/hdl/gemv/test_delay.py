@@ -3,6 +3,7 @@ from amaranth.hdl import Module, ResetInserter, Signal, signed
 
 from tailrace.hdl.gemv.delay import delayed
 
+from ..simulate import simulate
 from . import bench
 
 
@@ -22,7 +23,7 @@ def test_value_comes_so_many_cycles_later(cycles: int) -> None:
                 assert ctx.get(later) == sent[n - cycles]
             await ctx.tick()
 
-    bench.simulate(m, drive)
+    simulate(m, drive)
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -37,4 +38,4 @@ def test_reset_is_for_valid_bits_only(reset: bool) -> None:
         await ctx.tick()
         assert ctx.get(later) == (0 if reset else 9)
 
-    bench.simulate(ResetInserter(rst)(m), drive)
+    simulate(ResetInserter(rst)(m), drive)

@@ -3,6 +3,7 @@ import numpy as np
 from tailrace.hdl.gemv.dot_product import DotProduct
 from tailrace.hdl.gemv.traits import CODE_BITS
 
+from ..simulate import simulate
 from . import bench
 
 
@@ -33,4 +34,4 @@ def test_sums(rng: np.random.Generator) -> None:
             ctx.set(dut.valid, valid)
             await ctx.tick()
 
-    bench.simulate(dut, drive)
+    simulate(dut, drive)

@@ -8,6 +8,7 @@ from tailrace.spec.config import Config
 from tailrace.spec.formats import BY_NAME, FORMATS, Format
 from tailrace.spec.numerics import quantise
 
+from ..simulate import simulate
 from . import bench
 from .bench import Matrix, Stalls, Vector
 
@@ -45,7 +46,7 @@ class Run:
         self.dut = GemvEngine(config)
 
     def check(self) -> "Run":
-        bench.simulate(self.dut, self.drive)
+        simulate(self.dut, self.drive)
         assert [f"{r:08x}" for r in self.results] == [f"{r:08x}" for r in self.expected]
         ends = np.cumsum([m.format.matrix_beats(m.rows, m.blocks, self.config.lanes) for m, _ in self.jobs]) - 1
         assert self.taken_cycles == [self.beat_cycles[n] for n in ends]

@@ -3,6 +3,7 @@ from amaranth.hdl import Module, Signal, signed
 
 from tailrace.hdl.gemv.float16 import POSITION_MAX, SIGNIFICAND_BITS, position, significand
 
+from ..simulate import simulate
 from . import bench
 
 
@@ -23,4 +24,4 @@ def test_parts(rng: np.random.Generator) -> None:
                 if upper & 31 < 31:
                     assert np.uint16(x).view(np.float16) == ctx.get(part) * 2.0 ** (ctx.get(place) - 24)
 
-    bench.simulate(m, drive)
+    simulate(m, drive)

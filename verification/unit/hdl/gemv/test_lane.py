@@ -8,6 +8,7 @@ from tailrace.hdl.gemv.traits import OFFSETS, SIGNED_OFFSET
 from tailrace.spec.config import Config
 from tailrace.spec.formats import FORMATS, BeatKind, Format
 
+from ..simulate import simulate
 from . import bench
 from .bench import Matrix, Vector
 
@@ -68,7 +69,7 @@ def run(config: Config, matrix: Matrix, vectors: list[Vector], rng: np.random.Ge
                 sums.append([ctx.get(dut.sums[slot]) for slot in range(config.right_hand_sides)])
             await ctx.tick()
 
-    bench.simulate(dut, drive)
+    simulate(dut, drive)
     return sums
 
 

@@ -4,6 +4,7 @@ import pytest
 from tailrace.hdl.gemv.rounding import RoundToFloat32
 from tailrace.spec.numerics import SCALE_EXPONENT, round_to_float32
 
+from ..simulate import simulate
 from . import bench
 from .bench import Stalls
 
@@ -70,7 +71,7 @@ def run(sums: list[Sum], rng: np.random.Generator, i: float = 0, o: float = 0) -
         ctx.set(dut.i.valid, 0)
         assert not ctx.get(dut.busy)
 
-    bench.simulate(dut, drive)
+    simulate(dut, drive)
     return results, entered, left
 
 
@@ -121,4 +122,4 @@ def test_receiver_may_wait_for_a_result() -> None:
         await ctx.tick()
         assert not ctx.get(dut.o.valid)
 
-    bench.simulate(dut, drive)
+    simulate(dut, drive)

@@ -5,6 +5,7 @@ import numpy as np
 from tailrace.hdl.gemv.scaler import Scaler
 from tailrace.hdl.gemv.traits import CODE_BITS, NIBBLE_BITS, OFFSETS, SIGNED_OFFSET
 
+from ..simulate import simulate
 from . import bench
 
 EXTREME_SCALES = [0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0xFBFF, 0x7C00, 0xFFFF]
@@ -73,4 +74,4 @@ def test_terms(rng: np.random.Generator) -> None:
                 ctx.set(getattr(dut, name), value)
             await ctx.tick()
 
-    bench.simulate(dut, drive)
+    simulate(dut, drive)

@@ -8,6 +8,7 @@ from tailrace.hdl.gemv.traits import OFFSETS, SIGNED_OFFSET
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BY_NAME, FORMATS, BeatKind, Format
 
+from ..simulate import simulate
 from . import bench
 
 Job = tuple[Format, int, int, int]
@@ -113,7 +114,7 @@ def run(config: Config, jobs: list[Job], rng: np.random.Generator, stall: float)
             assert first is not None
             assert cycle == first + len(expected)
 
-    bench.simulate(dut, drive)
+    simulate(dut, drive)
 
 
 @pytest.mark.parametrize("bus_width", [128, 256, 512])
@@ -163,4 +164,4 @@ def test_largest_shape_is_counted() -> None:
         assert rows == 2
         assert ctx.get(dut.busy)
 
-    bench.simulate(dut, drive)
+    simulate(dut, drive)

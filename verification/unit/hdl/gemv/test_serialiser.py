@@ -6,6 +6,7 @@ import pytest
 from tailrace.hdl.gemv.serialiser import Serialiser
 from tailrace.spec.config import Config
 
+from ..simulate import simulate
 from . import bench
 from .bench import Stalls
 
@@ -66,5 +67,5 @@ def test_order(config: Config, i: float, o: float, rng: np.random.Generator) -> 
             # One sum a cycle, without a gap between groups.
             assert cycle == dut.latency + len(expected)
 
-    bench.simulate(dut, drive)
+    simulate(dut, drive)
     assert received == expected

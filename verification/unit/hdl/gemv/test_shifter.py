@@ -3,6 +3,7 @@ import pytest
 
 from tailrace.hdl.gemv.shifter import SHIFT_MAX, WIDTH_MAX, Shifter
 
+from ..simulate import simulate
 from . import bench
 
 
@@ -27,7 +28,7 @@ def test_every_shift(width: int, rng: np.random.Generator) -> None:
             ctx.set(dut.valid, valid)
             await ctx.tick()
 
-    bench.simulate(dut, drive)
+    simulate(dut, drive)
 
 
 @pytest.mark.parametrize("width", [0, WIDTH_MAX + 1])

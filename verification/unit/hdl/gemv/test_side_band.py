@@ -3,6 +3,7 @@ import pytest
 
 from tailrace.hdl.gemv.side_band import SideBand
 
+from ..simulate import simulate
 from . import bench
 
 
@@ -40,4 +41,4 @@ def test_blocks_pass_by(has_minimum: int, rng: np.random.Generator) -> None:
         await ctx.tick()
         ctx.set(which, 0)
 
-    bench.simulate(dut, drive)
+    simulate(dut, drive)

@@ -7,6 +7,7 @@ from tailrace.hdl.gemv import traits
 from tailrace.hdl.gemv.traits import OFFSETS, decode_traits, traits_layout
 from tailrace.spec.formats import BY_NUMBER, FORMATS
 
+from ..simulate import simulate
 from . import bench
 
 
@@ -30,7 +31,7 @@ def test_every_number() -> None:
             assert ctx.get(found.scale_blocks) == f.blocks_per_scale_beat - 1
             assert not f.high_bits or ctx.get(found.high_blocks) == f.blocks_per_high_beat - 1
 
-    bench.simulate(m, drive)
+    simulate(m, drive)
 
 
 @pytest.mark.parametrize("change", [{"high_bits": 2}, {"nibble_beats": 3}])

@@ -1,12 +1,10 @@
 """What the tests of the vector part share: streams driven with and without stalls, and models of what surrounds a block."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from amaranth.hdl import ClockDomain, Module
-from amaranth.sim import Simulator
 
 from tailrace.spec.config import Config
 from tailrace.spec.vector import pack_vector
@@ -17,31 +15,6 @@ STALLS = (None, 1, 2)
 
 def config(bus_width: int = 128, right_hand_sides: int = 1, result_entries: int = 2048) -> Config:
     return Config("test", bus_width, right_hand_sides, vector_blocks=64, result_entries=result_entries)
-
-
-def simulate(
-    design: Any, *testbenches: Callable[..., Any], background: Sequence[Callable[..., Any]] = (), limit: int = 50_000
-) -> None:
-    """Run until all testbenches have returned; fail if they have not after `limit` cycles."""
-
-    async def deadline(ctx: Any) -> None:
-        now = 0
-        async for _ in ctx.tick():
-            now += 1
-            assert now < limit, f"no end after {limit} cycles"
-
-    m = Module()
-    # A combinational block has no clock, but the limit needs one.
-    m.domains.sync = ClockDomain()
-    m.submodules.design = design
-    simulator = Simulator(m)
-    simulator.add_clock(1e-6)
-    for one in background:
-        simulator.add_testbench(one, background=True)
-    simulator.add_testbench(deadline, background=True)
-    for one in testbenches:
-        simulator.add_testbench(one)
-    simulator.run()
 
 
 async def _stall(ctx: Any, stalls: random.Random | None) -> None:

@@ -10,7 +10,8 @@ from tailrace.hdl.vector.loader import VectorLoader
 from tailrace.hdl.vector.memory import VectorMemory
 from tailrace.spec.config import Config
 
-from .bench import STALLS, Cycles, Slots, config, image, send, simulate
+from ..simulate import simulate
+from .bench import STALLS, Cycles, Slots, config, image, send
 
 Vector = tuple[int, np.ndarray, np.ndarray]
 

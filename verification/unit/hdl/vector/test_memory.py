@@ -5,7 +5,8 @@ import pytest
 
 from tailrace.hdl.vector.memory import VectorMemory
 
-from .bench import config, simulate
+from ..simulate import simulate
+from .bench import config
 
 
 @pytest.mark.parametrize("right_hand_sides", [1, 2, 4])

@@ -12,7 +12,8 @@ from tailrace.hdl.vector.result_buffer import ResultBuffer
 from tailrace.spec.config import Config
 from tailrace.spec.numerics import BASE_BIAS, MANTISSA_MAX, quantise
 
-from .bench import Cycles, Slots, config, send, simulate
+from ..simulate import simulate
+from .bench import Cycles, Slots, config, send
 
 SIGN, INFINITY = 0x8000_0000, 0x7F80_0000
 

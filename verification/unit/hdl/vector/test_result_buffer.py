@@ -5,7 +5,8 @@ import pytest
 
 from tailrace.hdl.vector.result_buffer import ResultBuffer
 
-from .bench import config, simulate
+from ..simulate import simulate
+from .bench import config
 
 
 @pytest.mark.parametrize("entries", [64, 2048])

@@ -5,7 +5,8 @@ import pytest
 
 from tailrace.hdl.vector.results import ResultRouter
 
-from .bench import STALLS, Cycles, config, receive, send, simulate
+from ..simulate import simulate
+from .bench import STALLS, Cycles, config, receive, send
 
 
 @pytest.mark.parametrize("seed", STALLS)

@@ -8,7 +8,8 @@ from amaranth.lib import wiring
 from tailrace.hdl.vector.result_buffer import ResultBuffer
 from tailrace.hdl.vector.store import Store
 
-from .bench import STALLS, Cycles, config, receive, send, simulate
+from ..simulate import simulate
+from .bench import STALLS, Cycles, config, receive, send
 
 
 @pytest.mark.parametrize("seed", STALLS)

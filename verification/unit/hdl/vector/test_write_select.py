@@ -4,7 +4,8 @@ import pytest
 
 from tailrace.hdl.vector.write_select import VectorWriteSelect
 
-from .bench import config, simulate
+from ..simulate import simulate
+from .bench import config
 
 MEMBERS = {
     "beat": ("slot", "block", "part", "data"),
