@@ -23,9 +23,11 @@ class Config:
     right_hand_sides : int
         Vectors that share one pass over the weights: 1, 2 or 4.
     vector_blocks : int
-        Blocks of 32 elements that a vector slot holds; the longest matrix row. A power of two, 64 to 4096.
-    result_entries : int
-        Float32 results that can be kept on the device for the next command. A power of two, 64 to 65536.
+        Blocks of 32 elements that a vector slot holds; the longest matrix row, and a sixteenth of the longest context. A power of
+        two, 64 to 4096.
+    buffer_entries : int
+        Entries of the activation buffer, float32 each: activations, attention scores and results on the device. A power of two,
+        1024 to 65536.
     read_fifo_beats : int
         Beats that may be on their way from memory. A power of two, at least twice `burst_beats`. Latencies below
         ``read_fifo_beats - burst_beats`` cycles are covered.
@@ -39,7 +41,7 @@ class Config:
     bus_width: int
     right_hand_sides: int = 1
     vector_blocks: int = 512
-    result_entries: int = 8192
+    buffer_entries: int = 16384
     read_fifo_beats: int = 512
     burst_beats: int = 64
     address_width: int = 40
@@ -50,7 +52,7 @@ class Config:
         if self.right_hand_sides not in RIGHT_HAND_SIDES:
             raise ConfigError(f"right_hand_sides must be one of {RIGHT_HAND_SIDES}, not {self.right_hand_sides}")
         _check_power(self, "vector_blocks", 64, ACCUMULATOR_BLOCKS)
-        _check_power(self, "result_entries", 64, 65536)
+        _check_power(self, "buffer_entries", 1024, 65536)
         _check_power(self, "burst_beats", 16, 64)
         _check_power(self, "read_fifo_beats", 2 * self.burst_beats, 4096)
         if not 32 <= self.address_width <= 64:
@@ -76,9 +78,9 @@ def _check_power(config: Config, field: str, low: int, high: int) -> None:
 CONFIGS: dict[str, Config] = {
     c.name: c
     for c in (
-        Config("tiny", 128, vector_blocks=128, result_entries=2048),
+        Config("tiny", 128, vector_blocks=128, buffer_entries=4096),
         Config("base", 128),
-        Config("wide", 512, right_hand_sides=4, vector_blocks=1024, result_entries=16384),
+        Config("wide", 512, right_hand_sides=4, vector_blocks=1024, buffer_entries=65536),
     )
 }
 

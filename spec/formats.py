@@ -1,25 +1,41 @@
-"""Weight formats and the layout of a weight stream.
+"""Formats of weights and of the KV cache, and the layout of the streams that the device reads.
 
-A weight stream is the order in which the device reads one matrix. It holds the integer codes, scales, minima and
-upper code bits of the GGUF file, rearranged and never changed. Per 128 bits of bus there is one *lane*, and each lane
-has a stream of its own: bus beat ``t`` carries beat ``t`` of every lane, lane ``i`` in bytes ``16*i`` to ``16*i + 15``.
-Lane ``i`` of ``lanes`` holds the rows ``i``, ``i + lanes``, ``i + 2*lanes``, ... one after the other, without a gap
-between rows. Rows that are missing in the last group of rows are blocks of zero bytes.
+A stream is the order in which the device reads one matrix. It holds the integer codes, scales, minima and upper code bits of
+the GGUF file, rearranged and never changed. Per 128 bits of bus there is one *lane*, and each lane has a stream of its own:
+bus beat ``t`` carries beat ``t`` of every lane, lane ``i`` in bytes ``16*i`` to ``16*i + 15``. Lane ``i`` of ``lanes`` holds
+the rows ``i``, ``i + lanes``, ``i + 2*lanes``, ... one after the other, without a gap between rows. Rows that are missing in
+the last group of rows are blocks of zero bytes.
 
-A lane's stream is a sequence of blocks of 32 elements. Before block ``n`` (counted from the start of the stream,
-through all rows) come, if they are due:
+A weight is ``scale * subscale * (code - code_offset) + minimum * subminimum``; formats without subscales have 1 there. A
+lane's stream is a sequence of blocks of 32 elements. Before block ``n`` (counted from the start of the stream, through all
+rows) come, if they are due:
 
-1. when ``n % blocks_per_scale_beat == 0``, a *scale beat*: for each of the next ``blocks_per_scale_beat`` blocks the
-   float16 scale, or for formats with a minimum the float16 scale followed by the float16 minimum;
-2. when the format has upper bits and ``n % blocks_per_high_beat == 0``, a *high beat*: for each of the next
-   ``blocks_per_high_beat`` blocks the bytes that hold bit 4 of the codes; bit ``j`` (little endian) belongs to element
-   ``j``;
+1. when ``n % scale_blocks == 0``, a *scale beat* with the scales of the next ``scale_blocks`` blocks:
 
-and then one *nibble beat* (4- and 5-bit codes), or two (8-bit codes: first the upper nibbles, which are signed, then the
-lower ones, which are not). Byte ``j`` of a nibble beat holds the nibble of element ``j`` in its lower half and of element
-``j + 16`` in its upper half, as GGUF's 4-bit formats do. Side beats at the end of the stream are padded with zeros.
+   - ``FLOAT16``: for each block the float16 scale, followed by the float16 minimum if the format has minima;
+   - ``EXPONENT``: for each block one byte ``e`` from 0 to 30; the scale is ``2**(e - 24)``, times ``2**exponent`` of the GEMV
+     command, as an exponent of MXFP4 may lie anywhere, but those of one matrix within 31 powers of two;
+   - ``SUPERBLOCK``: the first 16 bytes of ggml's ``block_q4_K`` as they are: float16 ``d`` and ``dmin``, and twelve bytes of 6-bit
+     subscales and subminima of 8 blocks. The minimum is ``-dmin``;
+   - ``FLOAT16_SUPERBLOCK``: for each 8 blocks one float16 scale;
+   - ``UNIT``: none, the scale is 1;
 
-Sources: the block formats are those of ggml (``ggml-common.h``, ``block_q4_0`` and following).
+2. when the format has subscales in beats of their own and ``n % subscale_blocks == 0``, a *subscale beat*: 16 signed bytes, two
+   for each of the next 8 blocks, one for elements 0 to 15 and one for elements 16 to 31;
+3. when the format has upper bits and ``n % high_blocks == 0``, a *high beat*: for each of the next ``high_blocks`` blocks
+   ``4 * high_bits`` bytes. With one upper bit, bit ``j`` (little endian) is bit 4 of element ``j``'s code. With two, bits ``2*j``
+   and ``2*j + 1`` are bits 4 and 5 of element ``j``'s code;
+
+and then one *nibble beat*, or two for 8-bit codes (first the upper nibbles, which are signed, then the lower ones, which are
+not). Byte ``j`` of a nibble beat holds the nibble of element ``j`` in its lower half and of element ``j + 16`` in its upper half,
+as GGUF's 4-bit formats do. Side beats at the end of the stream are padded with zeros.
+
+``I8`` is the format of cached values (`tailrace.spec.kv_cache`): its block is one beat of 16 signed bytes. Byte ``j`` is multiplied
+with elements ``j`` and ``j + 16`` of the vector's block, which must be equal: its lower nibble (unsigned) with the first, its upper
+nibble (signed, 4 places up) with the second.
+
+Sources: the block formats are those of ggml (``ggml-common.h``, ``block_q4_0`` and following); MXFP4 is that of the OCP
+Microscaling Formats specification 1.0.
 """
 
 from collections.abc import Iterator
@@ -36,13 +52,30 @@ class BeatKind(Enum):
     """What one beat of a lane's stream carries."""
 
     SCALE = "scale"
+    SUBSCALE = "subscale"
     HIGH = "high"
     NIBBLE = "nibble"
 
 
+class ScaleKind(Enum):
+    """What a scale beat holds."""
+
+    FLOAT16 = "float16"
+    EXPONENT = "exponent"
+    SUPERBLOCK = "superblock"
+    FLOAT16_SUPERBLOCK = "float16 superblock"
+    UNIT = "unit"
+
+
+#: Blocks of 32 elements in a superblock of the K-quants.
+SUPERBLOCK = 8
+#: Value of each code of a format with a codebook: FP4 (E2M1), doubled so that it is whole. The scale is halved for it.
+CODEBOOK = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+
+
 @dataclass(frozen=True)
 class Format:
-    """A weight format that the device reads as it is.
+    """A format that the device reads as it is.
 
     Attributes
     ----------
@@ -51,42 +84,72 @@ class Format:
     number : int
         Value of a command's ``format`` field; bit of the ``FORMATS`` register.
     ggml_type : int
-        Tensor type number in a GGUF file.
-    block_bytes : int
-        Bytes of a block of 32 elements, in the file and (alignment apart) in the stream.
+        Tensor type number in a GGUF file; -1 if it is no weight format.
+    file_elements, file_bytes : int
+        Elements and bytes of a block in the file: 32, or 256 for the K-quants.
+    scale_kind : ScaleKind
+    scale_blocks : int
+        Blocks of 32 elements served by one scale beat; 0 if there are none.
     nibble_beats : int
         Nibble beats of a block: 1, or 2 for 8-bit codes.
     high_bits : int
-        Bits of a code that travel in high beats: 0 or 1.
+        Bits of a code that travel in high beats: 0, 1 or 2.
     code_offset : int
-        What is subtracted from the stored code: ``w = scale * (code - code_offset) + minimum``.
+        What is subtracted from the stored code.
     has_minimum : bool
-        Whether a minimum follows each scale.
+        Whether there are minima.
+    subscale_blocks : int
+        Blocks served by one subscale beat; 0 if there are none.
+    codebook : bool
+        Whether codes stand for the values in `CODEBOOK`.
     """
 
     name: str
     number: int
     ggml_type: int
-    block_bytes: int
-    nibble_beats: int
-    high_bits: int
-    code_offset: int
-    has_minimum: bool
+    file_elements: int
+    file_bytes: int
+    scale_kind: ScaleKind
+    scale_blocks: int
+    nibble_beats: int = 1
+    high_bits: int = 0
+    code_offset: int = 0
+    has_minimum: bool = False
+    subscale_blocks: int = 0
+    codebook: bool = False
 
     @property
-    def blocks_per_scale_beat(self) -> int:
-        """Blocks served by one scale beat: 8, or 4 with minima."""
-        return LANE_BYTES // (4 if self.has_minimum else 2)
+    def block_elements(self) -> int:
+        """Elements of a row that one block of the stream holds: 32, or 16 for `I8`."""
+        return BLOCK // 2 if self.scale_kind is ScaleKind.UNIT else BLOCK
 
     @property
-    def blocks_per_high_beat(self) -> int:
+    def high_blocks(self) -> int:
         """Blocks served by one high beat; 0 if the format has no high beats."""
         return LANE_BYTES * 8 // (BLOCK * self.high_bits) if self.high_bits else 0
 
     @property
+    def row_blocks(self) -> int:
+        """Blocks of 32 elements that a row must be a multiple of: 1, or 8 for the K-quants."""
+        return max(self.file_elements // BLOCK, 1)
+
+    @property
     def bits_per_weight(self) -> float:
-        """Bits that one weight takes in file and stream, scale and minimum included."""
-        return self.block_bytes * 8 / BLOCK
+        """Bits that one weight takes in file and stream, scales and minima included."""
+        return self.file_bytes * 8 / self.file_elements
+
+    def row_bytes(self, columns: int) -> int:
+        """Bytes of a row of `columns` elements in the file."""
+        return columns // self.file_elements * self.file_bytes
+
+    def side_beats(self) -> tuple[tuple[BeatKind, int], ...]:
+        """The side beats before a block, in order: kind, and the blocks that one of them serves."""
+        beats = (
+            (BeatKind.SCALE, self.scale_blocks),
+            (BeatKind.SUBSCALE, self.subscale_blocks),
+            (BeatKind.HIGH, self.high_blocks),
+        )
+        return tuple((kind, blocks) for kind, blocks in beats if blocks)
 
     def schedule(self, blocks: int) -> Iterator[tuple[BeatKind, int]]:
         """Yield the beats of one lane's stream in order.
@@ -102,19 +165,15 @@ class Format:
             The kind of the beat, and the index of the (first) block that it belongs to.
         """
         for block in range(blocks):
-            if block % self.blocks_per_scale_beat == 0:
-                yield BeatKind.SCALE, block
-            if self.high_bits and block % self.blocks_per_high_beat == 0:
-                yield BeatKind.HIGH, block
+            for kind, period in self.side_beats():
+                if block % period == 0:
+                    yield kind, block
             for _ in range(self.nibble_beats):
                 yield BeatKind.NIBBLE, block
 
     def stream_beats(self, blocks: int) -> int:
         """Beats of one lane's stream that holds `blocks` blocks."""
-        beats = blocks * self.nibble_beats + -(-blocks // self.blocks_per_scale_beat)
-        if self.high_bits:
-            beats += -(-blocks // self.blocks_per_high_beat)
-        return beats
+        return blocks * self.nibble_beats + sum(-(-blocks // period) for _, period in self.side_beats())
 
     def matrix_beats(self, rows: int, blocks: int, lanes: int) -> int:
         """Bus beats of a matrix of `rows` rows of `blocks` blocks on a bus of `lanes` lanes."""
@@ -125,15 +184,39 @@ class Format:
         return self.matrix_beats(rows, blocks, lanes) * lanes * LANE_BYTES
 
 
-FORMATS: tuple[Format, ...] = (
-    Format("Q8_0", 0, 8, 34, nibble_beats=2, high_bits=0, code_offset=0, has_minimum=False),
-    Format("Q4_0", 1, 2, 18, nibble_beats=1, high_bits=0, code_offset=8, has_minimum=False),
-    Format("Q4_1", 2, 3, 20, nibble_beats=1, high_bits=0, code_offset=0, has_minimum=True),
-    Format("Q5_0", 3, 6, 22, nibble_beats=1, high_bits=1, code_offset=16, has_minimum=False),
+_F16, _K = ScaleKind.FLOAT16, ScaleKind.SUPERBLOCK
+#: Cached keys are of this format.
+Q8_0 = Format("Q8_0", 0, 8, 32, 34, _F16, 8, nibble_beats=2)
+#: Cached values are of this one.
+I8 = Format("I8", 15, -1, 16, 16, ScaleKind.UNIT, 0)
+
+#: What a matrix of a model can be.
+WEIGHT_FORMATS: tuple[Format, ...] = (
+    Q8_0,
+    Format("Q4_0", 1, 2, 32, 18, _F16, 8, code_offset=8),
+    Format("Q4_1", 2, 3, 32, 20, _F16, 4, has_minimum=True),
+    Format("Q5_0", 3, 6, 32, 22, _F16, 8, high_bits=1, code_offset=16),
+    Format("Q5_1", 4, 7, 32, 24, _F16, 4, high_bits=1, has_minimum=True),
+    Format("MXFP4", 5, 39, 32, 17, ScaleKind.EXPONENT, 16, codebook=True),
+    Format("Q4_K", 6, 12, 256, 144, _K, SUPERBLOCK, has_minimum=True),
+    Format("Q5_K", 7, 13, 256, 176, _K, SUPERBLOCK, high_bits=1, has_minimum=True),
+    Format(
+        "Q6_K",
+        8,
+        14,
+        256,
+        210,
+        ScaleKind.FLOAT16_SUPERBLOCK,
+        8 * SUPERBLOCK,
+        high_bits=2,
+        code_offset=32,
+        subscale_blocks=SUPERBLOCK,
+    ),
 )
+FORMATS: tuple[Format, ...] = (*WEIGHT_FORMATS, I8)
 
 BY_NAME: dict[str, Format] = {f.name: f for f in FORMATS}
 BY_NUMBER: dict[int, Format] = {f.number: f for f in FORMATS}
-BY_GGML_TYPE: dict[int, Format] = {f.ggml_type: f for f in FORMATS}
+BY_GGML_TYPE: dict[int, Format] = {f.ggml_type: f for f in WEIGHT_FORMATS}
 #: Value of the ``FORMATS`` register.
 FORMAT_MASK: int = sum(1 << f.number for f in FORMATS)

@@ -3,15 +3,15 @@
 Activations are block floating point. Element ``j`` of block ``b`` is ``mantissa[b, j] * 2**(base + exponent[b])`` with a
 signed 16-bit mantissa, a block exponent from 0 to 31 and one base exponent for the vector.
 
-A weight is ``scale * (code - offset) + minimum`` with float16 scale and minimum. A float16 with exponent field ``E`` and
-fraction ``F`` is ``significand * 2**(position - 24)`` where ``position = max(E, 1) - 1`` (0 to 30) and
-``significand = F + 1024 * (E > 0)``, with its sign. (Infinities and NaNs have no meaning here: the importer refuses them,
-and the device reads them by the same formula.)
+A weight is ``scale * subscale * (code - offset) + minimum * subminimum`` (`tailrace.spec.formats`) with float16 scale and minimum.
+A float16 with exponent field ``E`` and fraction ``F`` is ``significand * 2**(position - 24)`` where
+``position = max(E, 1) - 1`` (0 to 30) and ``significand = F + 1024 * (E > 0)``, with its sign. (Infinities and NaNs have no
+meaning here: the importer refuses them, and the device reads them by the same formula.)
 
 The dot product of a row is then an integer times a power of two::
 
-    sum over blocks of (  sum(code - offset) * mantissa) * significand(scale)   << (position(scale)   + exponent)
-                        + sum(mantissa)                  * significand(minimum) << (position(minimum) + exponent))
+    sum over blocks of (  sum(subscale * (code - offset) * mantissa) * significand(scale) << (position(scale)   + exponent)
+                        + sum(mantissa) * subminimum * significand(minimum)               << (position(minimum) + exponent))
     * 2**(base - 24)
 
 The device adds these integers exactly in an accumulator of `ACCUMULATOR_BITS` bits and rounds once, to the nearest float32,
@@ -27,26 +27,29 @@ from .formats import BLOCK
 #: Bits of a mantissa, sign included.
 MANTISSA_BITS = 16
 MANTISSA_MAX = (1 << (MANTISSA_BITS - 1)) - 1
-#: Largest block exponent; smaller blocks share the exponent 0 and lose low bits, 2**-46 below the vector's largest.
+#: Largest block exponent. A block whose largest element is more than 31 powers of two below the vector's counts as zero.
 EXPONENT_MAX = 31
-#: Width of the exact accumulator. 2**27 (sum of codes times mantissas) * 2**11 (significand) * 2**61 (shift) leaves 2**12
-#: blocks.
-ACCUMULATOR_BITS = 112
+#: Width of the exact accumulator. 2**27 (sum of codes times mantissas) * 2**7 (subscale) * 2**11 (significand) * 2**61 (shift)
+#: leaves 2**13 blocks.
+ACCUMULATOR_BITS = 120
 #: Blocks in a row for which the accumulator can not overflow.
 ACCUMULATOR_BLOCKS = 1 << 12
 #: Exponent of a float16 significand's last bit at position 0.
 SCALE_EXPONENT = -24
 
-#: ``base = largest biased float32 exponent in the vector - BASE_BIAS``: the largest block then has exponent `EXPONENT_MAX`,
-#: and its largest mantissa has its top bit set.
-BASE_BIAS = 141 + EXPONENT_MAX
+#: A block whose largest biased float32 exponent is ``E`` has the exponent ``E - BLOCK_BIAS`` before the base is taken off: its
+#: largest mantissa then has its top bit set.
+BLOCK_BIAS = 141
+#: ``base = largest biased float32 exponent in the vector - BASE_BIAS``: the largest block then has exponent `EXPONENT_MAX`.
+BASE_BIAS = BLOCK_BIAS + EXPONENT_MAX
 
 
 def quantise(x: NDArray[np.float32]) -> tuple[int, NDArray[np.uint8], NDArray[np.int16]]:
     """Quantise a vector to block floating point.
 
-    Each mantissa is the nearest integer (ties to even) to ``x / 2**(base + exponent)``, limited to +-32767. Subnormal
-    inputs count as zero.
+    The exponent of a block follows from its largest element, the base from the largest block. Each mantissa is the nearest
+    integer (ties to even) to ``x / 2**(base + exponent)``, limited to +-32767. Subnormal inputs count as zero, and so does a
+    block whose exponent would be negative: so a block can be quantised before the vector's largest element is known.
 
     Parameters
     ----------
@@ -73,12 +76,13 @@ def quantise(x: NDArray[np.float32]) -> tuple[int, NDArray[np.uint8], NDArray[np
         raise ValueError("a vector must be finite: it holds infinities or NaNs")
     biased = ((x.view(np.uint32) >> 23) & 0xFF).astype(np.int64).reshape(-1, BLOCK)
     values = np.where(biased == 0, 0.0, x.astype(np.float64).reshape(-1, BLOCK))
-    base = int(biased.max()) - BASE_BIAS
-    # A block exponent of 0 is the floor: the window of 32 exponents is what keeps the accumulator finite.
-    exponents = np.maximum(biased.max(axis=1) - 141 - base, 0)
-    scaled = np.ldexp(values, -(base + exponents)[:, None].astype(np.int32))
-    mantissas = np.clip(np.rint(scaled), -MANTISSA_MAX, MANTISSA_MAX).astype(np.int16)
-    return base, exponents.astype(np.uint8), mantissas
+    largest = biased.max(axis=1)
+    base = int(largest.max()) - BASE_BIAS
+    # The window of 32 exponents is what keeps the accumulator finite.
+    exponents = largest - BLOCK_BIAS - base
+    scaled = np.ldexp(values, (BLOCK_BIAS - largest)[:, None].astype(np.int32))
+    mantissas = np.where(exponents[:, None] < 0, 0, np.clip(np.rint(scaled), -MANTISSA_MAX, MANTISSA_MAX))
+    return base, np.maximum(exponents, 0).astype(np.uint8), mantissas.astype(np.int16)
 
 
 def dequantise(base: int, exponents: NDArray[np.uint8], mantissas: NDArray[np.int16]) -> NDArray[np.float64]:

@@ -6,6 +6,8 @@ requirements for XRT-managed kernels").
 
 from dataclasses import dataclass
 
+from .isa import ARGUMENTS, FIRST_ARGUMENT
+
 #: Value of the ``MAGIC`` register: "TLRC" in ASCII, little endian.
 MAGIC = int.from_bytes(b"TLRC", "little")
 #: Bits of a byte offset that ``s_axi_control`` decodes.
@@ -52,9 +54,13 @@ CONTROL: tuple[Register, ...] = (
         "WATCHDOG_CYCLES",
         0x24,
         "rw",
-        "cycles without a transfer on the memory bus after which a run is stopped; 0: never. QUANTISE works for up to"
-        " 2 * RESULT_ENTRIES cycles without one.",
+        "cycles without a transfer on the memory bus after which a run is stopped; 0: never. The vector unit works for up to"
+        " 4095 * BUFFER_ENTRIES cycles without one, if a command has that many segments.",
         reset=1 << 20,
+    ),
+    *(
+        Register(f"ARGUMENT_{i}", 0x1A0 + 4 * i, "rw", f"register r{FIRST_ARGUMENT + i} of the program when a run starts")
+        for i in range(ARGUMENTS)
     ),
 )
 
@@ -67,8 +73,7 @@ IDENTIFICATION: tuple[Register, ...] = (
     Register("CHANNELS", 0x54, "ro", "AXI masters"),
     Register("FORMATS", 0x58, "ro", "bit n: weight format number n"),
     Register("MAX_BLOCKS", 0x5C, "ro", "blocks of 32 elements in a vector slot: the longest row"),
-    Register("RESULT_ENTRIES", 0x60, "ro", "float32 entries of the result buffer"),
-    Register("MAX_ROWS", 0x64, "ro", "rows of a matrix"),
+    Register("BUFFER_ENTRIES", 0x60, "ro", "float32 entries of the activation buffer; the rows of a matrix"),
     Register("MAX_COMMANDS", 0x68, "ro", "commands in a queue"),
     Register("ADDRESS_WIDTH", 0x6C, "ro", "bits of an address"),
     Register("READ_FIFO_BEATS", 0x70, "ro", "beats that may be on their way from memory"),
@@ -92,11 +97,16 @@ COUNTERS: tuple[tuple[str, str], ...] = (
     ("WEIGHT_BEATS", "read beats that carried weights"),
     ("STALL_MEMORY", "cycles without a read beat: reads were asked for and the memory had not answered yet"),
     ("STALL_BUFFER", "cycles without a read beat: nothing asked for, because the datapath had not made room for a burst"),
-    ("STALL_FENCE", "cycles without a read beat: a fence, or a command that failed, waited for what came before it"),
+    (
+        "STALL_FENCE",
+        "cycles without a read beat: a FENCE, a READ, or a command that failed, waited for what came before it",
+    ),
     ("STALL_COMMAND", "cycles without a read beat: the next read was not known yet"),
     ("STALL_DRAIN", "cycles without a read beat: all was read, and results were on their way to memory"),
     ("COMMANDS", "commands started"),
     ("WRITE_BEATS", "beats written to memory"),
+    ("MATRIX_BUSY", "cycles in which the matrix unit had a command at work"),
+    ("VECTOR_BUSY", "cycles in which the vector unit had a command at work"),
 )
 COUNTER_BASE = 0x100
 
