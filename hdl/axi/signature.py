@@ -82,6 +82,6 @@ def read_beat_layout(data_width: int) -> data.StructLayout:
     return data.StructLayout({"data": data_width, "kind": ReadKind, "last": 1})
 
 
-def write_request_layout(address_width: int) -> data.StructLayout:
-    """A write of `entries` float32 values (at least 1) to an address that is a multiple of 64, for command number `command`."""
-    return data.StructLayout({"address": address_width, "entries": 27, "command": 16})
+def beat_write_layout(address_width: int, data_width: int) -> data.StructLayout:
+    """A write of the bytes of a bus beat whose `strobe` bit is set; the address is that of the whole beat."""
+    return data.StructLayout({"address": address_width, "data": data_width, "strobe": data_width // 8, "command": 16})
