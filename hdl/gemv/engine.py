@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from tailrace.spec.config import Config
 from tailrace.spec.formats import LANE_BYTES
 
-from ..vector.layout import vector_block_layout
+from ..slots.layout import vector_block_layout
 from .command import gemv_command_layout
 from .lane import Lane
 from .rounding import RoundToFloat32

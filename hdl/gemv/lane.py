@@ -8,7 +8,7 @@ from tailrace.spec.config import Config
 from tailrace.spec.formats import BLOCK, LANE_BYTES
 from tailrace.spec.numerics import ACCUMULATOR_BITS
 
-from ..vector.layout import vector_block_layout
+from ..slots.layout import vector_block_layout
 from .accumulator import Accumulator
 from .delay import delayed
 from .dot_product import DotProduct

@@ -1,0 +1,1 @@
+"""Pipelined float32 arithmetic, with the bits of `tailrace.spec.floats`."""
