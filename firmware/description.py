@@ -1,0 +1,145 @@
+"""What a decoder model is made of: enough to build its decode program, and nothing about where its weights come from.
+
+Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embedding``, ``final_norm``, ``final_norm_bias``, ``head``. Those of layer
+``n`` are ``layers.n.`` followed by ``attention_norm``, ``q``, ``k``, ``v``, ``o``, ``q_norm``, ``k_norm``, ``attention_post_norm``, ``feed_forward_norm``,
+``gate``, ``up``, ``down``, ``feed_forward_post_norm``, ``router``, ``experts_gate``, ``experts_up``, ``experts_down``; a bias is its tensor's role followed
+by ``_bias``. Which of them exist follows from the description; a bias exists if it has been placed.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class NormKind(Enum):
+    """How activations are normalised."""
+
+    RMS = "rms"
+    LAYER = "layer"
+
+
+class Activation(Enum):
+    """The activation function of a feed-forward layer; GELU is its tanh form."""
+
+    SILU = "silu"
+    GELU = "gelu"
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A norm: its kind, and what is added to the mean square."""
+
+    kind: NormKind
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Self-attention with a KV cache.
+
+    Attributes
+    ----------
+    heads, kv_heads, head_size : int
+        `heads` is a multiple of `kv_heads`; `head_size` is a multiple of 8.
+    scale : float
+        What scores are multiplied with.
+    rotary_size : int
+        Elements of a head that are rotated (RoPE), from its first one on: element ``i`` with element ``i + rotary_size / 2``. 0: none.
+        Models that pair neighbours are imported with the rows of q and k in this order. A multiple of 8.
+    rope : str
+        Name of the table of angles.
+    window : int or None
+        Tokens that a token sees, itself included, in a sliding window; None: all.
+    head_norm : bool
+        Whether each head of q and k is normalised (RMS) before it is rotated.
+    """
+
+    heads: int
+    kv_heads: int
+    head_size: int
+    scale: float
+    rotary_size: int = 0
+    rope: str = "rope"
+    window: int | None = None
+    head_norm: bool = False
+
+    @property
+    def group(self) -> int:
+        """Heads that share a KV head."""
+        return self.heads // self.kv_heads
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """``down(activation(gate(x)) * up(x))``, or ``down(activation(up(x)))`` if it is not gated."""
+
+    size: int
+    activation: Activation
+    gated: bool = True
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Mixture of experts: the `used` best of `count`, weighted by the softmax of the router's logits.
+
+    Attributes
+    ----------
+    expert : FeedForward
+        What each expert is.
+    normalise : bool
+        Whether the softmax runs over the chosen experts only, so that their weights add up to 1.
+    """
+
+    count: int
+    used: int
+    expert: FeedForward
+    normalise: bool = True
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A decoder layer: ``x += attention(norm(x)); x += feed_forward(norm(x))``.
+
+    `post_norms`: what is added to x is normalised, too.
+    """
+
+    attention: Attention
+    feed_forward: FeedForward | Experts
+    post_norms: bool = False
+
+
+@dataclass(frozen=True)
+class Description:
+    """A decoder model.
+
+    Attributes
+    ----------
+    architecture : str
+        Name as GGUF files have it.
+    hidden : int
+        Length of the activations between layers, a multiple of 32.
+    vocabulary : int
+        Rows of the head.
+    layers : tuple of Layer
+    norm : Norm
+        Of all norms.
+    embedding_scale : float
+        What embeddings are multiplied with.
+    learned_positions : bool
+        Whether an embedding of the position is added to that of the token.
+    logit_cap : float or None
+        Logits become ``cap * tanh(logits / cap)``.
+    """
+
+    architecture: str
+    hidden: int
+    vocabulary: int
+    layers: tuple[Layer, ...]
+    norm: Norm
+    embedding_scale: float = 1.0
+    learned_positions: bool = False
+    logit_cap: float | None = None
+
+
+def layer_role(layer: int, tensor: str) -> str:
+    """The role of a layer's tensor."""
+    return f"layers.{layer}.{tensor}"
