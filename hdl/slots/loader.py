@@ -6,16 +6,13 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
+from tailrace.spec.isa import COMMAND_BYTES, Opcode
 from tailrace.spec.numerics import MANTISSA_BITS
 from tailrace.spec.vector import ALIGNMENT
 
+from ..control.layout import command_layout
 from .layout import vector_block_layout
 from .memory import BASE_BITS, VectorWrite, parts_per_block, slot_shape
-
-
-def load_command_layout(config: Config) -> data.StructLayout:
-    """Load a vector of `blocks` blocks, 1 to `vector_blocks`, into `slot`."""
-    return data.StructLayout({"slot": slot_shape(config), "blocks": range(config.vector_blocks + 1)})
 
 
 class _Phase(enum.Enum, shape=2):
@@ -30,16 +27,19 @@ def _tree_levels(elements: int) -> int:
 
 
 class VectorLoader(wiring.Component):
-    """Take vector images apart (`tailrace.spec.vector`), and write them to the vector memory.
+    """Carry out `LOAD_VECTOR`: take vector images apart (`tailrace.spec.vector`), and write them to the vector memory.
 
-    A beat is taken whenever a command is there, one per cycle, without a gap between the parts of an image or between commands.
-    A command stays at `command` until the last beat of its image is taken. The sums of the blocks' mantissas, which the image
+    The blocks of the image go to the slot from `first_block` on, modulo `vector_blocks`. Each gets its exponent plus the image's
+    base as its absolute exponent (modulo 1024, as the vector memory computes); the base goes to the command's set.
+
+    A beat is taken in every cycle in which there is one, without a gap between the parts of an image. A command stays at
+    `command` until everything has been written: what is read from the vector memory in the next cycle is the new vector. The sums of the blocks' mantissas, which the image
     does not hold, are computed on the way. The exponents come before the mantissas; they wait in a small memory
     and are written with their block's sum, because a memory that could take a whole beat of exponents would be
     as wide as the bus.
 
     Latency: 1 cycle from a beat of mantissas to its write; `commit_latency` cycles from the last beat of a block to the write
-    of its exponent and sum.
+    of its exponent and sum, in which the command is taken if the block is the last one.
 
     Parameters
     ----------
@@ -47,12 +47,13 @@ class VectorLoader(wiring.Component):
 
     Attributes
     ----------
-    command : In(stream.Signature(load_command_layout(config)))
+    command : In(stream.Signature(512))
+        The command, without modifiers and checked.
     i : In(stream.Signature(bus_width))
         Bus beats of the images, in the order of the commands.
     write : Out(VectorWrite)
     idle : Out(1)
-        No command is offered and everything has been written: what is read from the vector memory is the new vector.
+        No command is offered.
     commit_latency : int
         3 cycles, or 4 on a 512-bit bus.
     """
@@ -63,7 +64,7 @@ class VectorLoader(wiring.Component):
         self.commit_latency = self._levels + 1
         super().__init__(
             {
-                "command": In(stream.Signature(load_command_layout(config))),
+                "command": In(stream.Signature(8 * COMMAND_BYTES)),
                 "i": In(stream.Signature(config.bus_width)),
                 "write": Out(VectorWrite(config)),
                 "idle": Out(1),
@@ -75,7 +76,8 @@ class VectorLoader(wiring.Component):
         config = self._config
         parts = parts_per_block(config)
         part_bits = parts.bit_length() - 1
-        command, i = self.command, self.i
+        i = self.i
+        command = data.View(command_layout(Opcode.LOAD_VECTOR), self.command.payload)
 
         # Counts the beats of a phase: the part in its lowest bits, and above it the block, or the group of 64 exponents.
         beat = Signal(range(parts * config.vector_blocks))
@@ -84,13 +86,15 @@ class VectorLoader(wiring.Component):
         last_block = Signal(range(config.vector_blocks))
         last_group = Signal(range(config.vector_blocks))
         last_part = Const(parts - 1, part_bits)
-        m.d.comb += [
-            last_block.eq(command.payload.blocks - 1),
-            i.ready.eq(command.valid),
-        ]
+        # All beats are taken; the last writes are under way.
+        taken = Signal()
         accept = Signal()
         last = Signal()
-        m.d.comb += accept.eq(command.valid & i.valid)
+        m.d.comb += [
+            last_block.eq(command.blocks - 1),
+            i.ready.eq(self.command.valid & ~taken),
+            accept.eq(i.ready & i.valid),
+        ]
         with m.Switch(phase):
             with m.Case(_Phase.HEADER):
                 m.d.comb += last_group.eq(0)
@@ -100,7 +104,6 @@ class VectorLoader(wiring.Component):
                 m.d.comb += last_group.eq(last_block)
         m.d.comb += [
             last.eq(beat == Cat(last_part, last_group)),
-            command.ready.eq(accept & last & (phase == _Phase.MANTISSAS)),
         ]
         with m.If(accept):
             m.d.sync += beat.eq(beat + 1)
@@ -112,26 +115,25 @@ class VectorLoader(wiring.Component):
                     with m.Case(_Phase.EXPONENTS):
                         m.d.sync += phase.eq(_Phase.MANTISSAS)
                     with m.Case(_Phase.MANTISSAS):
-                        m.d.sync += phase.eq(_Phase.HEADER)
+                        m.d.sync += [phase.eq(_Phase.HEADER), taken.eq(1)]
 
         base = self.write.base
-        m.d.sync += base.enable.eq(accept & (phase == _Phase.HEADER) & (beat == 0))
-        with m.If(accept):
-            m.d.sync += [
-                base.slot.eq(command.payload.slot),
-                base.base.eq(i.payload[:BASE_BITS]),
-            ]
+        base_beat = accept & (phase == _Phase.HEADER) & (beat == 0)
+        m.d.sync += base.enable.eq(base_beat)
+        with m.If(base_beat):
+            m.d.sync += base.base.eq(i.payload[:BASE_BITS])
+        m.d.comb += [base.slot.eq(command.slot), base.set.eq(command.set)]
 
         place_layout = data.StructLayout(
-            {"valid": 1, "slot": slot_shape(config), "block": range(config.vector_blocks), "part": max(part_bits, 1)}
+            {"valid": 1, "block": range(config.vector_blocks), "part": max(part_bits, 1), "last": 1}
         )
         # places[n] says what the values n cycles after the beat was taken belong to.
         places = [Signal(place_layout, name=f"place_{n}") for n in range(self._levels + 1)]
         m.d.comb += [
             places[0].valid.eq(accept & (phase == _Phase.MANTISSAS)),
-            places[0].slot.eq(command.payload.slot),
             places[0].block.eq(block),
             places[0].part.eq(beat[:part_bits] if part_bits else 0),
+            places[0].last.eq(last),
         ]
         for before, after in zip(places, places[1:], strict=False):
             m.d.sync += after.eq(before)
@@ -140,13 +142,13 @@ class VectorLoader(wiring.Component):
         m.d.sync += write.enable.eq(places[0].valid)
         with m.If(places[0].valid):
             m.d.sync += [
-                write.slot.eq(places[0].slot),
-                write.block.eq(places[0].block),
+                write.block.eq(places[0].block + command.first_block),
                 write.part.eq(places[0].part),
                 write.data.eq(i.payload),
             ]
 
-        commit = self.write.commit
+        commit, committed = self.write.commit, Signal()
+        m.d.comb += [write.slot.eq(command.slot), commit.slot.eq(command.slot)]
         place = places[self._levels]
         total = Signal(vector_block_layout["total"].shape)
         beat_sum = self._sum(m, i.payload, places)
@@ -155,17 +157,21 @@ class VectorLoader(wiring.Component):
         with m.If(place.valid):
             m.d.sync += [
                 total.eq(Value.cast(beat_sum) if parts == 1 else beat_sum + total),
-                commit.slot.eq(place.slot),
-                commit.block.eq(place.block),
-                commit.exponent.eq(exponent),
+                commit.block.eq(place.block + command.first_block),
+                commit.exponent.eq(base.base + exponent),
+                committed.eq(place.last),
             ]
             if parts > 1:
                 with m.If(place.part == 0):
                     m.d.sync += total.eq(beat_sum)
         m.d.comb += commit.total.eq(total)
 
-        pending = Cat(*(p.valid for p in places[1:])).any() | write.enable | commit.enable | base.enable
-        m.d.comb += self.idle.eq(~(command.valid | pending))
+        m.d.comb += [
+            self.idle.eq(~self.command.valid),
+            self.command.ready.eq(commit.enable & committed),
+        ]
+        with m.If(self.command.ready):
+            m.d.sync += taken.eq(0)
         return m
 
     def _sum(self, m: Module, payload: Value, places: list) -> Value:

@@ -9,7 +9,7 @@ from tailrace.spec.config import Config
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.numerics import MANTISSA_BITS
 
-from .layout import vector_block_layout
+from .layout import ABSOLUTE_BITS, SETS, vector_block_layout
 
 #: Bits of a vector's base exponent, as in its header in memory.
 BASE_BITS = 16
@@ -25,6 +25,11 @@ def parts_per_block(config: Config) -> int:
     return BLOCK * MANTISSA_BITS // config.bus_width
 
 
+def bases_layout(config: Config) -> data.ArrayLayout:
+    """Base exponents, ``[slot][set]``."""
+    return data.ArrayLayout(data.ArrayLayout(signed(BASE_BITS), SETS), config.right_hand_sides)
+
+
 class VectorWrite(wiring.Signature):
     """What fills a slot, seen from the writer. Its three groups are independent of each other; each may be used in every cycle.
 
@@ -34,53 +39,52 @@ class VectorWrite(wiring.Signature):
         Write bus beat `part` of a block's mantissas: elements ``part * bus_width / 16`` and following, the first one in the
         lowest bits.
     commit : enable, slot, block, exponent, total
-        Write a block's exponent and the sum of its mantissas.
-    base : enable, slot, base
-        Set the base exponent of a vector.
+        Write a block's absolute exponent (base and exponent added), and the sum of its mantissas.
+    base : enable, slot, set, base
+        Set one of a slot's base exponents.
     """
 
     def __init__(self, config: Config) -> None:
         slot, block = slot_shape(config), range(config.vector_blocks)
-        super().__init__(
-            {
-                "beat": Out(
-                    wiring.Signature(
-                        {
-                            "enable": Out(1),
-                            "slot": Out(slot),
-                            "block": Out(block),
-                            "part": Out(range(max(parts_per_block(config), 2))),
-                            "data": Out(config.bus_width),
-                        }
-                    )
-                ),
-                "commit": Out(
-                    wiring.Signature(
-                        {
-                            "enable": Out(1),
-                            "slot": Out(slot),
-                            "block": Out(block),
-                            "exponent": Out(vector_block_layout["exponent"].shape),
-                            "total": Out(vector_block_layout["total"].shape),
-                        }
-                    )
-                ),
-                "base": Out(wiring.Signature({"enable": Out(1), "slot": Out(slot), "base": Out(signed(BASE_BITS))})),
-            }
-        )
+        beat = {
+            "enable": Out(1),
+            "slot": Out(slot),
+            "block": Out(block),
+            "part": Out(range(max(parts_per_block(config), 2))),
+            "data": Out(config.bus_width),
+        }
+        commit = {
+            "enable": Out(1),
+            "slot": Out(slot),
+            "block": Out(block),
+            "exponent": Out(signed(ABSOLUTE_BITS)),
+            "total": Out(vector_block_layout["total"].shape),
+        }
+        base = {"enable": Out(1), "slot": Out(slot), "set": Out(range(SETS)), "base": Out(signed(BASE_BITS))}
+        groups = {"beat": beat, "commit": commit, "base": base}
+        super().__init__({name: Out(wiring.Signature(members)) for name, members in groups.items()})
 
 
 class VectorMemory(wiring.Component):
     """One slot for each right-hand side, each of `Config.vector_blocks` blocks; all slots are read at the same block.
 
+    A slot has four base exponents, one for each *set*, so that vectors which lie in different blocks of a slot can have bases
+    of their own. A block has an absolute exponent; what a reader gets is its distance to the base of the set that it
+    names. A block that is more than 31 powers of two below the largest one has a negative distance, and counts as zero: that is
+    found here, so a vector can be written before its largest element is known.
+
+    Distances are computed modulo 1024, so the bits of a base beyond those of a float32's exponent do not matter. A distance
+    above 31 (a block that is not part of the set's vector) loses its upper bits.
+
     What is written in a cycle can be read from the next cycle on. A memory that is written at the block that it is asked for
-    does not read: its part of `vector` stays as it is. (Whoever loads a vector must wait until nobody reads it, so that
+    does not read: its part of `vector` stays as it is. (Whoever writes a vector must wait until nobody reads it, so that
     never matters, and it spares an FPGA without such a mode in its block RAM the logic that would keep the old value.)
 
     Each bus beat of a block has a memory of its own, so that every memory is written as a whole: that maps to block RAM
     everywhere, and to as many of them as the read port is wide.
 
-    Latency: 1 cycle from `vector_block` to `vector`; 1 cycle from ``write.base`` to `bases`.
+    Latency: 1 cycle from `vector_block` and `set` to `vector`; 1 cycle from ``write.base`` to `bases`. `vector` has a
+    subtraction of 10 bits behind the block RAM: register it.
 
     Parameters
     ----------
@@ -91,10 +95,12 @@ class VectorMemory(wiring.Component):
     write : In(VectorWrite)
     vector_block : In(range(vector_blocks))
         Block to read.
+    set : In(range(4))
+        Whose base exponents count.
     vector : Out(ArrayLayout(vector_block_layout, right_hand_sides))
         That block of every slot, one cycle later.
-    bases : Out(ArrayLayout(signed(16), right_hand_sides))
-        Base exponents of the slots.
+    bases : Out(ArrayLayout(ArrayLayout(signed(16), 4), right_hand_sides))
+        Base exponents, ``[slot][set]``.
     """
 
     def __init__(self, config: Config) -> None:
@@ -103,15 +109,16 @@ class VectorMemory(wiring.Component):
             {
                 "write": In(VectorWrite(config)),
                 "vector_block": In(range(config.vector_blocks)),
+                "set": In(range(SETS)),
                 "vector": Out(data.ArrayLayout(vector_block_layout, config.right_hand_sides)),
-                "bases": Out(data.ArrayLayout(signed(BASE_BITS), config.right_hand_sides)),
+                "bases": Out(bases_layout(config)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         depth = self._config.vector_blocks
-        summary_layout = data.StructLayout({name: vector_block_layout[name].shape for name in ("exponent", "total")})
+        summary_layout = data.StructLayout({"exponent": signed(ABSOLUTE_BITS), "total": vector_block_layout["total"].shape})
         beat, commit, base = self.write.beat, self.write.commit, self.write.base
 
         for slot in range(self._config.right_hand_sides):
@@ -132,6 +139,12 @@ class VectorMemory(wiring.Component):
 
             m.submodules[f"summaries_{slot}"] = memory = Memory(shape=summary_layout, depth=depth, init=[])
             write, read = memory.write_port(), memory.read_port()
+            held = Signal(data.ArrayLayout(signed(BASE_BITS), SETS), name=f"bases_{slot}", reset_less=True)
+            shown = Signal(ABSOLUTE_BITS, name=f"base_{slot}", reset_less=True)
+            distance = Signal(ABSOLUTE_BITS, name=f"distance_{slot}")
+            with m.If(base.enable & (base.slot == slot)):
+                m.d.sync += held[base.set].eq(base.base)
+            m.d.sync += shown.eq(held[self.set])
             m.d.comb += [
                 write.en.eq(commit.enable & (commit.slot == slot)),
                 write.addr.eq(commit.block),
@@ -139,13 +152,11 @@ class VectorMemory(wiring.Component):
                 write.data.total.eq(commit.total),
                 read.addr.eq(self.vector_block),
                 read.en.eq(~(write.en & (write.addr == read.addr))),
+                distance.eq(read.data.exponent - shown),
                 self.vector[slot].mantissas.as_value().eq(Cat(*parts)),
-                self.vector[slot].exponent.eq(read.data.exponent),
+                self.vector[slot].exponent.eq(distance),
                 self.vector[slot].total.eq(read.data.total),
+                self.vector[slot].zero.eq(distance[-1]),
+                self.bases[slot].eq(held),
             ]
-
-            held = Signal(signed(BASE_BITS), name=f"base_{slot}")
-            with m.If(base.enable & (base.slot == slot)):
-                m.d.sync += held.eq(base.base)
-            m.d.comb += self.bases[slot].eq(held)
         return m
