@@ -15,23 +15,18 @@ from .axi.signature import AxiRead, AxiWrite, ReadKind, read_request_layout
 from .axi.write_master import WriteMaster
 from .control.command_fetch import CommandFetch
 from .control.counters import Counters
-from .control.layout import operation_layout
 from .control.registers import ControlRegisters
 from .control.sequencer import Sequencer
 from .control.watchdog import Watchdog
 from .datapath import Datapath
-from .fifo import StreamFifo
 from .merge import StreamMerge
-
-#: Operations between sequencer and executor: how far, in commands, fetch runs ahead of execute.
-OPERATIONS_AHEAD = 4
 
 
 class Core(wiring.Component):
     """Registers, sequencer, masters and datapath.
 
-    Commands, vectors and weights are read in one stream, in the order in which they are used, and each beat carries what it is
-    for. The sequencer asks for reads ahead of their use; the datapath takes them when it can.
+    Commands, vectors, parameters and weights are read in one stream, in the order in which they are used, and each beat carries
+    what it is for. The sequencer asks for reads ahead of their use; the datapath takes them when it can.
 
     Parameters
     ----------
@@ -68,10 +63,9 @@ class Core(wiring.Component):
         m.submodules.writer = writer = WriteMaster(config)
         # What lies between the masters starts every run from reset: after an error nothing of it is left.
         clear = ResetInserter(sequencer.flush)
-        fetch, operations = CommandFetch(config), StreamFifo(operation_layout(config), OPERATIONS_AHEAD)
+        fetch = CommandFetch(config)
         merge = StreamMerge(read_request_layout(config.address_width))
         m.submodules.fetch = clear(fetch)
-        m.submodules.operations = clear(operations)
         m.submodules.merge = clear(merge)
         m.submodules.datapath = datapath = Datapath(config)
 
@@ -79,26 +73,29 @@ class Core(wiring.Component):
         connect(m, reader.axi, flipped(self.read))
         connect(m, writer.axi, flipped(self.write))
         connect(m, fetch.o, sequencer.i)
-        connect(m, sequencer.o, operations.i)
-        connect(m, operations.o, datapath.operation)
-        connect(m, datapath.write_request, writer.request)
-        connect(m, datapath.o, writer.i)
+        connect(m, sequencer.o, datapath.operation)
+        connect(m, datapath.value, sequencer.value)
+        connect(m, datapath.store, writer.i)
         m.d.comb += [
             self.interrupt.eq(registers.interrupt),
             sequencer.start.eq(registers.start),
             sequencer.address.eq(registers.queue_address),
             sequencer.length.eq(registers.queue_length),
+            sequencer.arguments.eq(registers.arguments),
             registers.done.eq(sequencer.done),
             registers.error.eq(sequencer.error),
             registers.counters.eq(counters.values),
             fetch.start.eq(sequencer.fetch_start),
+            fetch.index.eq(sequencer.fetch_index),
             fetch.address.eq(registers.queue_address),
             fetch.length.eq(registers.queue_length),
             reader.flush.eq(sequencer.flush),
             writer.flush.eq(sequencer.flush),
             datapath.flush.eq(sequencer.flush),
             sequencer.quiet.eq(reader.idle & writer.idle),
-            sequencer.drained.eq((operations.level == 0) & datapath.idle & writer.idle),
+            sequencer.vector_unfinished.eq(datapath.vector_unfinished),
+            sequencer.writes_done.eq(writer.idle),
+            sequencer.drained.eq(datapath.idle & writer.idle),
             sequencer.expired.eq(watchdog.expired),
             sequencer.expired_command.eq(datapath.command),
         ]
@@ -144,5 +141,7 @@ class Core(wiring.Component):
             counters.drain.eq(sequencer.drain),
             counters.command.eq(sequencer.command),
             counters.write_beat.eq(writer.beat),
+            counters.matrix_busy.eq(datapath.matrix_busy),
+            counters.vector_busy.eq(datapath.vector_busy),
         ]
         return m

@@ -1,28 +1,29 @@
-"""The execute side: the units that vectors, weights and results pass through, and what stays on the device."""
+"""The execute side: the two units, and what stays on the device."""
 
 from typing import Any
 
-from amaranth.hdl import Module, ResetInserter
+from amaranth.hdl import Array, Module, ResetInserter
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from tailrace.spec.config import Config
+from tailrace.spec.isa import Opcode
 
-from .axi.signature import write_request_layout
-from .control.executor import Executor
-from .control.layout import operation_layout
+from .axi.signature import beat_write_layout
+from .control.dispatcher import Dispatcher
+from .control.layout import command_layout, operation_layout
+from .fifo import StreamFifo
 from .gemv.engine import GemvEngine
-from .vector.loader import VectorLoader
-from .vector.memory import VectorMemory
-from .vector.quantiser import Quantiser
-from .vector.result_buffer import ResultBuffer
-from .vector.results import ResultRouter
-from .vector.store import Store
-from .vector.write_select import VectorWriteSelect
+from .slots.memory import VectorMemory
+from .vector.activation_buffer import FLOAT_BITS, ActivationBuffer
+from .vector.vector_unit import VectorUnit
+
+#: Beats of vectors and parameters that may wait for the vector unit while the weights behind them go on to the matrix unit.
+PARAMETER_BEATS = 128
 
 
 class Datapath(wiring.Component):
-    """Executor, matrix-vector engine, vector slots and result buffer.
+    """Dispatcher, matrix unit, vector unit, vector slots and activation buffer.
 
     Parameters
     ----------
@@ -31,14 +32,20 @@ class Datapath(wiring.Component):
     Attributes
     ----------
     flush : in
-        While 1 the units are held in reset. Vector slots and the result buffer keep what they hold.
+        While 1 the units are held in reset. Vector slots and the activation buffer keep what they hold.
     operation : stream of operations, in
     vector, weights : streams of bus beats, in
         The data of the operations, in their order.
-    write_request, o : streams, out
-        Where results go in memory, and the results (float32), for the write master.
+    store : stream of beat writes, out
+        To memory.
+    value : stream of 32 bits, out
+        What a `READ` has read.
+    vector_unfinished : out
+        Operations of the vector unit that were taken and are not finished.
     idle : out
         Nothing is left to do.
+    matrix_busy, vector_busy : out
+        A unit has an operation that has started.
     command : out
         Index of the command that was started last.
     """
@@ -48,12 +55,15 @@ class Datapath(wiring.Component):
         super().__init__(
             {
                 "flush": In(1),
-                "operation": In(stream.Signature(operation_layout(config))),
+                "operation": In(stream.Signature(operation_layout())),
                 "vector": In(stream.Signature(config.bus_width)),
                 "weights": In(stream.Signature(config.bus_width)),
-                "write_request": Out(stream.Signature(write_request_layout(config.address_width))),
-                "o": Out(stream.Signature(32)),
+                "store": Out(stream.Signature(beat_write_layout(config.address_width, config.bus_width))),
+                "value": Out(stream.Signature(FLOAT_BITS)),
+                "vector_unfinished": Out(8),
                 "idle": Out(1),
+                "matrix_busy": Out(1),
+                "vector_busy": Out(1),
                 "command": Out(16),
             }
         )
@@ -61,60 +71,49 @@ class Datapath(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self._config
-        executor, gemv, loader = Executor(config), GemvEngine(config), VectorLoader(config)
-        quantiser, router, store = Quantiser(config), ResultRouter(config), Store(config)
-        for name, unit in (
-            ("executor", executor),
-            ("gemv", gemv),
-            ("loader", loader),
-            ("quantiser", quantiser),
-            ("router", router),
-            ("store", store),
-        ):
-            m.submodules[name] = ResetInserter(self.flush)(unit)
+        clear = ResetInserter(self.flush)
+        dispatcher, gemv, vector = Dispatcher(), GemvEngine(config), VectorUnit(config)
+        parameters = StreamFifo(config.bus_width, PARAMETER_BEATS)
+        for name, unit in (("dispatcher", dispatcher), ("gemv", gemv), ("vector", vector), ("parameters", parameters)):
+            m.submodules[name] = clear(unit)
         m.submodules.slots = slots = VectorMemory(config)
-        m.submodules.writes = writes = VectorWriteSelect(config)
-        m.submodules.results = results = ResultBuffer(config)
+        m.submodules.buffer = buffer = ActivationBuffer(config)
 
-        connect(m, flipped(self.operation), executor.i)
-        connect(m, executor.write, flipped(self.write_request))
-        connect(m, executor.load, loader.command)
-        connect(m, executor.gemv, gemv.command)
-        connect(m, executor.route, router.command)
-        connect(m, executor.quantise, quantiser.command)
-        connect(m, executor.store, store.command)
-        connect(m, flipped(self.vector), loader.i)
+        connect(m, flipped(self.operation), dispatcher.i)
+        connect(m, dispatcher.vector, vector.operation)
+        connect(m, flipped(self.vector), parameters.i)
+        connect(m, parameters.o, vector.parameters)
         connect(m, flipped(self.weights), gemv.i)
-        connect(m, gemv.o, router.i)
-        connect(m, loader.write, writes.loader)
-        connect(m, quantiser.write, writes.quantiser)
-        connect(m, writes.write, slots.write)
-        connect(m, router.write, results.write)
+        connect(m, vector.slots, slots.write)
+        connect(m, vector.a, buffer.a)
+        connect(m, vector.b, buffer.b)
+        connect(m, vector.write, buffer.vector)
+        connect(m, gemv.write, buffer.matrix)
+        connect(m, vector.store, flipped(self.store))
+        connect(m, vector.value, flipped(self.value))
         m.d.comb += [
+            vector.write_ready.eq(buffer.vector_ready),
+            vector.bases.eq(slots.bases),
             slots.vector_block.eq(gemv.vector_block),
+            slots.set.eq(gemv.set),
             gemv.vector.eq(slots.vector),
-            executor.bases.eq(slots.bases),
-            executor.load_idle.eq(loader.idle),
-            executor.gemv_idle.eq(gemv.idle),
-            executor.route_idle.eq(router.idle),
-            executor.quantise_idle.eq(quantiser.idle),
-            executor.store_idle.eq(store.idle),
-            self.idle.eq(executor.idle),
-            self.command.eq(executor.command),
+            dispatcher.matrix_finished.eq(gemv.finished),
+            dispatcher.vector_finished.eq(vector.finished),
+            self.vector_unfinished.eq(dispatcher.vector_unfinished),
+            self.idle.eq(dispatcher.idle),
+            self.matrix_busy.eq(dispatcher.matrix_busy),
+            self.vector_busy.eq(dispatcher.vector_busy),
+            self.command.eq(dispatcher.command),
         ]
 
-        # The executor never runs two of these at once: whoever is at work has the buffer's read port, and the way to memory.
+        product = command_layout(Opcode.GEMV)(dispatcher.matrix.payload.command)
+        m.d.comb += [gemv.command.valid.eq(dispatcher.matrix.valid), dispatcher.matrix.ready.eq(gemv.command.ready)]
         m.d.comb += [
-            results.read.address.eq(store.read.address),
-            store.read.data.eq(results.read.data),
-            quantiser.read.data.eq(results.read.data),
-            self.o.valid.eq(router.o.valid | store.o.valid),
-            self.o.payload.eq(router.o.payload),
-            router.o.ready.eq(self.o.ready),
-            store.o.ready.eq(self.o.ready),
+            getattr(gemv.command.payload, name).eq(getattr(product, name))
+            for name in ("format", "rows", "blocks", "slots", "first_block", "set", "exponent", "offset", "slot_stride")
         ]
-        with m.If(~quantiser.idle):
-            m.d.comb += results.read.address.eq(quantiser.read.address)
-        with m.If(store.o.valid):
-            m.d.comb += self.o.payload.eq(store.o.payload)
+        m.d.comb += [
+            gemv.command.payload.bases[slot].eq(Array(slots.bases[slot][n] for n in range(4))[product.set])
+            for slot in range(config.right_hand_sides)
+        ]
         return m

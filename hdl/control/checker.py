@@ -1,23 +1,28 @@
-"""Decides whether this build can execute a command."""
+"""Decides whether this build can execute a command, and counts what the command reads."""
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from tailrace.spec.commands import limits, reserved_mask
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ErrorCode
-from tailrace.spec.formats import BLOCK, FORMATS
-from tailrace.spec.isa import COMMAND_BYTES, MAX_ROWS, MAX_STREAM_BLOCKS, MAX_STRIDE, Opcode, reserved_mask
-from tailrace.spec.vector import ALIGNMENT
+from tailrace.spec.formats import BY_NUMBER, FORMATS, I8
+from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES, FIELDS, STREAM_UNIT, Field, Opcode
 
 from .layout import command_layout
 
+#: Bits of a number of blocks or groups that take part in the count of beats; what is larger fails the check.
+COUNT_BITS = 17
+
 
 class CommandChecker(wiring.Component):
-    """Check a command as `spec.isa.check` does, and count the bus beats that it reads.
+    """Check a command as `spec.commands.check` does, and count the bus beats that it reads.
+
+    What is compared follows from the bounds of the fields in `spec.isa`.
 
     Parameters
     ----------
@@ -26,129 +31,127 @@ class CommandChecker(wiring.Component):
     Attributes
     ----------
     enable : in
-        1 while a command is to be checked; at 0 `code` and `beats` stay as they are. A command is looked at for a few cycles
-        and then waits, for thousands if the datapath is busy: there is no need to check it again in each of them.
+        1 while a command is to be checked; at 0 the results stay as they are. A command is looked at for a few cycles and then
+        waits, for thousands if the datapath is busy: there is no need to check it again in each of them.
     command : in
-        512 bits, to be held steady for `LATENCY` cycles.
+        512 bits, modifiers applied, to be held steady for `LATENCY` cycles.
     code : out
         An `ErrorCode`, `LATENCY` cycles later.
     beats : out
-        Bus beats of the command's vector or weights, `LATENCY` cycles later; meaningless for other commands.
+        Bus beats of each of the command's reads, `LATENCY` cycles later; 0 for commands that read nothing.
+    reads : out
+        Reads of so many beats, `LATENCY` cycles later: 1, or the groups of rows of a product with a stride.
     """
 
-    #: Cycles from `command` to `code` and `beats`.
+    #: Cycles from `command` to `code`, `beats` and `reads`.
     LATENCY = 3
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        super().__init__({"enable": In(1, init=1), "command": In(8 * COMMAND_BYTES), "code": Out(8), "beats": Out(32)})
+        super().__init__(
+            {
+                "enable": In(1, init=1),
+                "command": In(8 * COMMAND_BYTES),
+                "code": Out(8),
+                "beats": Out(32),
+                "reads": Out(COUNT_BITS),
+            }
+        )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        config = self._config
-
-        def view(opcode: Opcode) -> Any:
-            return command_layout(opcode)(self.command)
-
-        fence, load = view(Opcode.FENCE), view(Opcode.LOAD_VECTOR)
-        gemv, quantise, store = view(Opcode.GEMV), view(Opcode.QUANTISE), view(Opcode.STORE)
-
-        def reserved(opcode: Opcode) -> Value:
-            return (self.command & Const(reserved_mask(opcode), 8 * COMMAND_BYTES)).any()
-
-        def outside(value: Value, low: int, high: int) -> Value:
-            return (value < low) | (value > high)
-
-        def high_address(address: Value) -> Value:
-            return address[config.address_width :].any() if config.address_width < 64 else Const(0, 1)
-
-        def misaligned(address: Value) -> Value:
-            return address[: exact_log2(ALIGNMENT)].any()
-
+        opcode = Signal(8)
+        m.d.comb += opcode.eq(self.command[:8])
         with m.If(self.enable):
-            # Cycle 1: what a few comparators can tell.
-            opcode_bad, field_bad, range_bad, alignment_bad = Signal(), Signal(), Signal(), Signal()
-            entries = Signal(44)
-            groups, blocks = Signal(24), Signal(13)
-            m.d.sync += [opcode_bad.eq(0), field_bad.eq(0), range_bad.eq(0), alignment_bad.eq(0), entries.eq(0)]
-            with m.Switch(fence.opcode):
-                with m.Case(Opcode.FENCE):
-                    m.d.sync += field_bad.eq(reserved(Opcode.FENCE))
-                with m.Case(Opcode.LOAD_VECTOR):
-                    m.d.sync += [
-                        field_bad.eq(reserved(Opcode.LOAD_VECTOR) | (load.slot >= config.right_hand_sides)),
-                        range_bad.eq(high_address(load.source) | outside(load.blocks, 1, config.vector_blocks)),
-                        alignment_bad.eq(misaligned(load.source)),
-                    ]
-                with m.Case(Opcode.GEMV):
-                    known = Signal()
-                    with m.Switch(gemv.format):
-                        with m.Case(*(f.number for f in FORMATS)):
-                            m.d.comb += known.eq(1)
-                    m.d.sync += [
-                        field_bad.eq(reserved(Opcode.GEMV) | ~known | outside(gemv.slots, 1, config.right_hand_sides)),
-                        range_bad.eq(
-                            high_address(gemv.source)
-                            | high_address(gemv.destination)
-                            | outside(gemv.blocks, 1, config.vector_blocks)
-                            | outside(gemv.rows, 1, MAX_ROWS)
-                        ),
-                        alignment_bad.eq(misaligned(gemv.source) | misaligned(gemv.destination)),
-                        entries.eq(Mux(gemv.keep, gemv.offset + gemv.rows * gemv.slots[:3], 0)),
-                    ]
-                with m.Case(Opcode.QUANTISE):
-                    m.d.sync += [
-                        field_bad.eq(reserved(Opcode.QUANTISE) | (quantise.slot >= config.right_hand_sides)),
-                        range_bad.eq(
-                            outside(quantise.blocks, 1, config.vector_blocks) | outside(quantise.stride, 1, MAX_STRIDE)
-                        ),
-                        entries.eq(quantise.offset + quantise.blocks[:13] * quantise.stride[:3] * BLOCK),
-                    ]
-                with m.Case(Opcode.STORE):
-                    m.d.sync += [
-                        field_bad.eq(reserved(Opcode.STORE)),
-                        range_bad.eq(high_address(store.destination) | outside(store.rows, 1, MAX_ROWS)),
-                        alignment_bad.eq(misaligned(store.destination)),
-                        entries.eq(store.offset + store.rows),
-                    ]
-                with m.Default():
-                    m.d.sync += opcode_bad.eq(1)
-            m.d.sync += [
-                groups.eq((gemv.rows[:24] + Const(config.lanes - 1, 24)) >> exact_log2(config.lanes)),
-                blocks.eq(gemv.blocks),
-            ]
-
-            # Cycle 2: the blocks in a lane's stream.
-            stream_blocks, code = Signal(37), Signal(8)
-            m.d.sync += stream_blocks.eq(groups * blocks)
-            with m.If(opcode_bad):
-                m.d.sync += code.eq(ErrorCode.BAD_OPCODE)
-            with m.Elif(field_bad):
-                m.d.sync += code.eq(ErrorCode.BAD_FIELD)
-            with m.Elif(range_bad | (entries > config.result_entries)):
-                m.d.sync += code.eq(ErrorCode.OUT_OF_RANGE)
-            with m.Elif(alignment_bad):
-                m.d.sync += code.eq(ErrorCode.MISALIGNED)
-            with m.Else():
-                m.d.sync += code.eq(ErrorCode.NONE)
-
-            # Cycle 3: beats, by the format's periods.
-            too_long = (fence.opcode == Opcode.GEMV) & (stream_blocks > MAX_STREAM_BLOCKS)
-            m.d.sync += self.code.eq(
-                Mux(too_long & ((code == ErrorCode.NONE) | (code == ErrorCode.MISALIGNED)), ErrorCode.OUT_OF_RANGE, code)
-            )
-            with m.If(fence.opcode == Opcode.LOAD_VECTOR):
-                parts = 1 + ((load.blocks[:13] + ALIGNMENT - 1) >> exact_log2(ALIGNMENT)) + load.blocks[:13]
-                m.d.sync += self.beats.eq(parts << exact_log2(ALIGNMENT // config.bus_bytes))
-            with m.Else():
-                with m.Switch(gemv.format):
-                    for f in FORMATS:
-                        with m.Case(f.number):
-                            beats = (stream_blocks * f.nibble_beats) + _ceiling_divide(stream_blocks, f.blocks_per_scale_beat)
-                            if f.high_bits:
-                                beats += _ceiling_divide(stream_blocks, f.blocks_per_high_beat)
-                            m.d.sync += self.beats.eq(beats)
+            self._check(m, opcode)
+            self._count(m, opcode)
         return m
+
+    def _check(self, m: Module, opcode: Value) -> None:
+        """Cycle 1: every command's comparisons. Cycle 2: those of this one. Cycle 3: in step with the count."""
+        bounds = limits(self._config)
+        code, wrong = Signal(8), {}
+        for op in Opcode:
+            bad, outside = [self._reserved(op)], []
+            for field in FIELDS[op]:
+                if field.name != "opcode" and not field.name.startswith("modifier_"):
+                    (bad if field.error is ErrorCode.BAD_FIELD else outside).extend(self._violations(field, bounds))
+            if op is Opcode.GEMV:
+                bad += self._product_violations()
+            wrong[op] = Signal(2, name=f"wrong_{op.name.lower()}")
+            m.d.sync += wrong[op].eq(Cat(_any(bad), _any(outside)))
+        m.d.sync += code.eq(ErrorCode.BAD_OPCODE)
+        with m.Switch(opcode):
+            for op in Opcode:
+                with m.Case(op):
+                    m.d.sync += code.eq(
+                        Mux(wrong[op][0], ErrorCode.BAD_FIELD, Mux(wrong[op][1], ErrorCode.OUT_OF_RANGE, ErrorCode.NONE))
+                    )
+        m.d.sync += self.code.eq(code)
+
+    def _reserved(self, opcode: Opcode) -> Value:
+        return (self.command & Const(reserved_mask(opcode), 8 * COMMAND_BYTES)).any()
+
+    def _violations(self, field: Field, bounds: dict[str, int]) -> list[Value]:
+        """The comparisons of a field that can fail at all."""
+        value = self.command[field.position : field.position + field.width]
+        maximum = bounds[field.maximum] if isinstance(field.maximum, str) else field.maximum
+        found = []
+        if field.minimum:
+            found.append(value < field.minimum)
+        if maximum is not None and maximum < (1 << field.width) - 1:
+            found.append(value > maximum)
+        if field.multiple > 1:
+            found.append(value[: exact_log2(field.multiple)].any())
+        return found
+
+    def _product_violations(self) -> list[Value]:
+        gemv = command_layout(Opcode.GEMV)(self.command)
+        known = _any([gemv.format == number for number in BY_NUMBER])
+        return [~known, (gemv.stride != 0) & (gemv.format != I8.number)]
+
+    def _count(self, m: Module, opcode: Value) -> None:
+        """Cycle 1: factors. Cycle 2: their product, blocks or units of a stream. Cycle 3: beats."""
+        config = self._config
+        gemv = command_layout(Opcode.GEMV)(self.command)
+        load = command_layout(Opcode.LOAD_VECTOR)(self.command)
+        elementwise = command_layout(Opcode.ELEMENTWISE)(self.command)
+        unit_beats = exact_log2(ADDRESS_UNIT // config.bus_bytes)
+        multiplies, streams, strided = opcode == Opcode.GEMV, Signal(), Signal()
+        m.d.comb += [
+            streams.eq(
+                (opcode == Opcode.ELEMENTWISE) & (elementwise.a_stream | (elementwise.multiplier == 1) | elementwise.n_stream)
+            ),
+            strided.eq(multiplies & (gemv.stride != 0)),
+        ]
+
+        groups, first, second = Signal(COUNT_BITS), Signal(COUNT_BITS), Signal(COUNT_BITS)
+        m.d.comb += groups.eq((gemv.rows[:COUNT_BITS] + Const(config.lanes - 1)) >> exact_log2(config.lanes))
+        m.d.sync += [
+            first.eq(Mux(multiplies, Mux(strided, 1, groups), elementwise.segments)),
+            second.eq(
+                Mux(multiplies, gemv.blocks, (elementwise.count[:COUNT_BITS] + STREAM_UNIT - 1) >> exact_log2(STREAM_UNIT))
+            ),
+        ]
+        product = Signal(32)
+        m.d.sync += product.eq(first * second)
+
+        m.d.sync += [self.beats.eq(0), self.reads.eq(Mux(strided, groups, 1))]
+        with m.If(multiplies):
+            with m.Switch(gemv.format):
+                for f in FORMATS:
+                    with m.Case(f.number):
+                        side = [_ceiling_divide(product, period) for _, period in f.side_beats()]
+                        m.d.sync += self.beats.eq(sum(side, product * f.nibble_beats))
+        with m.Elif(opcode == Opcode.LOAD_VECTOR):
+            units = 1 + _ceiling_divide(load.blocks[:COUNT_BITS], ADDRESS_UNIT) + load.blocks[:COUNT_BITS]
+            m.d.sync += self.beats.eq(units << unit_beats)
+        with m.Elif(streams):
+            m.d.sync += self.beats.eq(product << unit_beats)
+
+
+def _any(conditions: list[Value]) -> Value:
+    return Cat(*conditions).any() if conditions else Const(0, 1)
 
 
 def _ceiling_divide(value: Value, divisor: int) -> Value:

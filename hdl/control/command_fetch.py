@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from tailrace.spec.config import Config
 from tailrace.spec.isa import COMMAND_BYTES
@@ -13,7 +14,7 @@ from ..axi.signature import ReadKind, read_request_layout
 from ..fifo import StreamFifo
 
 #: Commands asked for ahead of their use. Each is a read of its own, so that a bus error names its command.
-AHEAD = 4
+AHEAD = 8
 
 
 class CommandFetch(wiring.Component):
@@ -29,8 +30,9 @@ class CommandFetch(wiring.Component):
     Attributes
     ----------
     start : in
-        1 for one cycle: begin with the command at `address`; `length` commands in all.
-    address, length : in
+        1 for one cycle: go on with command `index` of the queue at `address`, which has `length` commands. What was fetched before is
+        dropped, and so are the beats that are still on their way.
+    address, length, index : in
     request : stream of read requests, out
     i : stream of bus beats, in
         The beats of the requests, in order.
@@ -45,6 +47,7 @@ class CommandFetch(wiring.Component):
                 "start": In(1),
                 "address": In(config.address_width),
                 "length": In(16),
+                "index": In(16),
                 "request": Out(stream.Signature(read_request_layout(config.address_width))),
                 "i": In(stream.Signature(config.bus_width)),
                 "o": Out(stream.Signature(fetched_layout())),
@@ -69,13 +72,38 @@ class CommandFetch(wiring.Component):
         ]
         issued = self.request.valid & self.request.ready
         with m.If(self.start):
-            m.d.sync += [address.eq(self.address), remaining.eq(self.length), asked.eq(0)]
+            m.d.sync += [
+                address.eq(self.address + (self.index << exact_log2(COMMAND_BYTES))),
+                remaining.eq(self.length - self.index),
+                asked.eq(self.index),
+            ]
         with m.Elif(issued):
             m.d.sync += [address.eq(address + COMMAND_BYTES), remaining.eq(remaining - 1), asked.eq(asked + 1)]
-        m.d.sync += room.eq(room - issued + taken)
+        m.d.sync += room.eq(Mux(self.start, AHEAD, room - issued + taken))
 
-        m.submodules.fifo = fifo = StreamFifo(config.bus_width, AHEAD * beats)
-        wiring.connect(m, wiring.flipped(self.i), fifo.i)
+        # Beats that were asked for and have not come, and those of them that a new start has made useless.
+        outstanding = Signal(range(2 * AHEAD * beats + 1))
+        useless = Signal.like(outstanding)
+        arrived = Signal()
+        drop = Signal()
+        after = Signal.like(outstanding)
+        m.d.comb += [
+            arrived.eq(self.i.valid & self.i.ready),
+            drop.eq(useless != 0),
+            after.eq(outstanding + Mux(issued, beats, 0) - arrived),
+        ]
+        m.d.sync += outstanding.eq(after)
+        with m.If(self.start):
+            m.d.sync += useless.eq(after)
+        with m.Elif(arrived & drop):
+            m.d.sync += useless.eq(useless - 1)
+
+        m.submodules.fifo = fifo = ResetInserter(self.start)(StreamFifo(config.bus_width, AHEAD * beats))
+        m.d.comb += [
+            fifo.i.payload.eq(self.i.payload),
+            fifo.i.valid.eq(self.i.valid & ~drop),
+            self.i.ready.eq(fifo.i.ready | drop),
+        ]
 
         command, full, index = Signal(8 * COMMAND_BYTES), Signal(), Signal(16)
         position = Signal(range(max(beats, 2)))
@@ -95,7 +123,7 @@ class CommandFetch(wiring.Component):
                 position.eq(Mux(position == beats - 1, 0, position + 1)),
             ]
         with m.If(self.start):
-            m.d.sync += index.eq(0)
+            m.d.sync += [index.eq(self.index), full.eq(0), position.eq(0)]
         return m
 
 

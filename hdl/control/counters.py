@@ -24,7 +24,7 @@ class Counters(wiring.Component):
     ----------
     clear : in
         Set all counters to zero.
-    running, beat, beat_kind, waiting, blocked, fence, drain, command, write_beat : in
+    running, beat, beat_kind, waiting, blocked, fence, drain, command, write_beat, matrix_busy, vector_busy : in
         Facts of this cycle.
     values : ArrayLayout(64, len(COUNTERS)), out
         In the order of `spec.registers.COUNTERS`.
@@ -40,6 +40,8 @@ class Counters(wiring.Component):
     drain: In(1)
     command: In(1)
     write_beat: In(1)
+    matrix_busy: In(1)
+    vector_busy: In(1)
     values: Out(data.ArrayLayout(COUNTER_BITS, len(COUNTERS)))
 
     def elaborate(self, platform: Any) -> Module:
@@ -57,6 +59,8 @@ class Counters(wiring.Component):
             "STALL_COMMAND": idle & ~self.waiting & ~self.blocked & ~self.fence & ~self.drain,
             "COMMANDS": self.command,
             "WRITE_BEATS": self.write_beat,
+            "MATRIX_BUSY": self.matrix_busy,
+            "VECTOR_BUSY": self.vector_busy,
         }
         for i, (name, _) in enumerate(COUNTERS):
             step = Signal(name=f"step_{name.lower()}")

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from tailrace.spec.config import Config
 from tailrace.spec.formats import FORMAT_MASK
-from tailrace.spec.isa import ISA_VERSION, MAX_COMMANDS, MAX_ROWS
+from tailrace.spec.isa import ARGUMENTS, ISA_VERSION, MAX_COMMANDS
 from tailrace.spec.registers import ADDRESS_BITS, COUNTERS, MAGIC, REGISTERS, offset
 
 from ..axi.lite import AxiLite, LiteSlave
@@ -33,7 +33,7 @@ class ControlRegisters(wiring.Component):
         1 while an enabled interrupt is pending and ``GIE`` is set.
     start : out
         1 for one cycle when the doorbell is rung while nothing runs.
-    queue_address, queue_length, watchdog_cycles : out
+    queue_address, queue_length, arguments, watchdog_cycles : out
         Arguments of the run, steady while it lasts if the host keeps them so.
     done : in
         1 for one cycle at the end of a run; `error` must be valid then and stay so.
@@ -50,6 +50,7 @@ class ControlRegisters(wiring.Component):
                 "start": Out(1),
                 "queue_address": Out(64),
                 "queue_length": Out(32),
+                "arguments": Out(data.ArrayLayout(32, ARGUMENTS)),
                 "watchdog_cycles": Out(32),
                 "done": In(1),
                 "error": In(error_layout(config)),
@@ -103,6 +104,7 @@ class ControlRegisters(wiring.Component):
             self.queue_address.eq(Cat(storage["QUEUE_ADDRESS_LO"], storage["QUEUE_ADDRESS_HI"])),
             self.queue_length.eq(storage["QUEUE_LENGTH"]),
             self.watchdog_cycles.eq(storage["WATCHDOG_CYCLES"]),
+            *(self.arguments[i].eq(storage[f"ARGUMENT_{i}"]) for i in range(ARGUMENTS)),
         ]
 
         error_address = Signal(64)
@@ -121,8 +123,7 @@ class ControlRegisters(wiring.Component):
             "CHANNELS": Const(CHANNELS, 32),
             "FORMATS": Const(FORMAT_MASK, 32),
             "MAX_BLOCKS": Const(config.vector_blocks, 32),
-            "RESULT_ENTRIES": Const(config.result_entries, 32),
-            "MAX_ROWS": Const(MAX_ROWS, 32),
+            "BUFFER_ENTRIES": Const(config.buffer_entries, 32),
             "MAX_COMMANDS": Const(MAX_COMMANDS, 32),
             "ADDRESS_WIDTH": Const(config.address_width, 32),
             "READ_FIFO_BEATS": Const(config.read_fifo_beats, 32),

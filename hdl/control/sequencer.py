@@ -1,32 +1,48 @@
-"""Runs a queue: checks each command, asks for what it reads, and passes it on."""
+"""Runs a program: works out each command, checks it, asks for what it reads, and passes it on."""
 
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ErrorCode
-from tailrace.spec.isa import MAX_COMMANDS, Opcode
-from tailrace.spec.vector import ALIGNMENT
+from tailrace.spec.isa import (
+    ADDRESS_UNIT,
+    ANY_PENDING,
+    ARGUMENTS,
+    COMMAND_BYTES,
+    MAX_COMMANDS,
+    MODIFIABLE,
+    MODIFIERS,
+    Opcode,
+    SetMode,
+)
 
 from ..axi.signature import ReadKind, read_request_layout
 from .checker import CommandChecker
 from .command_fetch import fetched_layout
 from .layout import command_layout, error_layout, operation_layout
+from .register_file import REGISTER_BITS, RegisterFile
+
+#: Bits of a modifier: the word that it changes and the register that it adds.
+WORD_BITS, MODIFIER_BITS = 4, 9
 
 
 class Sequencer(wiring.Component):
-    """The fetch side of the device: it runs ahead of the executor, as far as the queues between them reach.
+    """The fetch side of the device: it runs ahead of the units that execute, as far as their queues reach.
 
-    A run goes: reset everything, check the queue, then for each command check, request the reads, hand to the executor; at
-    the end wait until all is done. A command that fails its check stops the run after all commands before it have
-    completed. An error on the bus, or the watchdog, stops it at once: the masters finish what the bus rules oblige
-    them to, everything else is reset, and the run ends when the bus is quiet. If it never becomes quiet (the watchdog expires
-    again), the run ends all the same, with `WATCHDOG` at the command that had failed, and the next one waits for the bus first.
+    A run goes: reset everything, check the queue, then for each command apply modifiers, check, request the reads, hand to the
+    dispatcher; at the end wait until all is done. `SET`, `LOOP`, `FENCE` and `READ` are carried out here. A command that fails its
+    check stops the run after all commands before it have completed. An error on the bus, or the watchdog, stops it at once: the
+    masters finish what the bus rules oblige them to, everything else is reset, and the run ends when the bus is quiet. If
+    it never becomes quiet (the watchdog expires again), the run ends all the same, with `WATCHDOG` at the command that had failed,
+    and the next one waits for the bus first.
 
-    A command takes `CommandChecker.LATENCY` + 3 cycles here.
+    A command takes `CommandChecker.LATENCY` + 3 cycles here, and 2 more for each modifier; `SET` takes 5 more. After a `LOOP`
+    that is taken the next command comes when the memory has delivered it.
 
     Parameters
     ----------
@@ -35,16 +51,22 @@ class Sequencer(wiring.Component):
     Attributes
     ----------
     start : in
-        1 for one cycle: run the queue given by `address` and `length`.
+        1 for one cycle: run the queue given by `address`, `length` and `arguments`.
     running : out
         1 from the cycle after `start` until the cycle of `done`.
     done, error : out
         `done` is 1 for one cycle at the end of a run; `error` says how it ended and stays valid.
-    fetch_start : out
-        1 for one cycle: start fetching commands.
+    fetch_start, fetch_index : out
+        1 for one cycle: start fetching commands from that one on.
     i : stream of fetched commands, in
     request : stream of read requests, out
     o : stream of operations, out
+    value : stream of 32 bits, in
+        What a `READ` has read.
+    vector_unfinished : in
+        Operations of the vector unit that were passed on and are not finished.
+    writes_done : in
+        All writes of finished operations have been acknowledged.
     drained : in
         1 when all operations passed on have completed and their writes were acknowledged.
     quiet : in
@@ -68,13 +90,18 @@ class Sequencer(wiring.Component):
                 "start": In(1),
                 "address": In(64),
                 "length": In(32),
+                "arguments": In(data.ArrayLayout(REGISTER_BITS, ARGUMENTS)),
                 "running": Out(1),
                 "done": Out(1),
                 "error": Out(error_layout(config)),
                 "fetch_start": Out(1),
+                "fetch_index": Out(16),
                 "i": In(stream.Signature(fetched_layout())),
                 "request": Out(stream.Signature(read_request_layout(config.address_width))),
-                "o": Out(stream.Signature(operation_layout(config))),
+                "o": Out(stream.Signature(operation_layout())),
+                "value": In(stream.Signature(REGISTER_BITS)),
+                "vector_unfinished": In(8),
+                "writes_done": In(1),
                 "drained": In(1),
                 "quiet": In(1),
                 "flush": Out(1),
@@ -96,36 +123,35 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self._config
-        command, index = self.i.payload.command, self.i.payload.index
+        m.submodules.registers = registers = RegisterFile()
         m.submodules.checker = checker = CommandChecker(config)
-        m.d.comb += checker.command.eq(command)
-        opcode = command_layout(Opcode.FENCE)(command).opcode
-        load, gemv = command_layout(Opcode.LOAD_VECTOR)(command), command_layout(Opcode.GEMV)(command)
-        quantise = command_layout(Opcode.QUANTISE)(command)
-        reads = (opcode == Opcode.LOAD_VECTOR) | (opcode == Opcode.GEMV)
-
+        # The command at work; its modifiers are taken off as they are applied.
+        command, index = Signal(8 * COMMAND_BYTES), Signal(16)
+        opcode = Signal(8)
+        view = {op: command_layout(op)(command) for op in Opcode}
+        gemv, set_ = view[Opcode.GEMV], view[Opcode.SET]
         m.d.comb += [
-            self.request.payload.address.eq(Mux(opcode == Opcode.GEMV, gemv.source, load.source)),
+            opcode.eq(command[:8]),
+            checker.command.eq(command),
+            registers.start.eq(self.start),
+            registers.arguments.eq(self.arguments),
+        ]
+
+        # A product with a stride asks for one group of rows after the other.
+        offset, reads_left = Signal(config.address_width), Signal.like(checker.reads)
+        unit = exact_log2(ADDRESS_UNIT)
+        m.d.comb += [
+            self.request.payload.address.eq((gemv.source << unit) + offset),
             self.request.payload.beats.eq(checker.beats),
             self.request.payload.kind.eq(Mux(opcode == Opcode.GEMV, ReadKind.WEIGHT, ReadKind.VECTOR)),
             self.request.payload.command.eq(index),
-            self.o.payload.opcode.eq(opcode),
-            self.o.payload.command.eq(index),
-            self.o.payload.keep.eq(gemv.keep),
-            self.o.payload.format.eq(gemv.format),
-            self.o.payload.slot.eq(load.slot),
-            self.o.payload.slots.eq(gemv.slots),
-            self.o.payload.stride.eq(quantise.stride),
-            self.o.payload.offset.eq(gemv.offset),
-            self.o.payload.rows.eq(gemv.rows),
-            self.o.payload.blocks.eq(gemv.blocks),
-            self.o.payload.destination.eq(gemv.destination),
+            self.o.payload.command.eq(command),
+            self.o.payload.index.eq(index),
         ]
 
         def fail(code: ErrorCode, at: Any = 0, address: Any = 0) -> list[Any]:
             return [self.error.code.eq(code), self.error.command.eq(at), self.error.address.eq(address)]
 
-        remaining = Signal(16)
         wait = Signal(range(checker.LATENCY))
 
         def stop_on_error() -> None:
@@ -140,71 +166,173 @@ class Sequencer(wiring.Component):
                 m.d.comb += self.aborting.eq(1)
                 m.next = "ABORT"
 
-        with m.FSM():
+        def next_command(condition: Any = 1) -> None:
+            with m.If(condition):
+                m.d.comb += self.command.eq(1)
+                m.next = "DECODE"
+
+        modifiers = command[32 * 15 : 32 * 15 + MODIFIER_BITS * MODIFIERS]
+        word = modifiers[:WORD_BITS]
+        modifiable = Signal()
+        with m.Switch(opcode):
+            with m.Case(*MODIFIABLE):
+                m.d.comb += modifiable.eq(1)
+        operand, addend = Signal(REGISTER_BITS), Signal(REGISTER_BITS)
+        product, shifted, limited = Signal(REGISTER_BITS), Signal(REGISTER_BITS), Signal(REGISTER_BITS)
+        write_address = Signal(5)
+        m.d.comb += [registers.write_address.eq(write_address), registers.write_data.eq(limited)]
+        finished = Signal()
+        m.d.comb += finished.eq((index + 1)[:16] == self.length[:16])
+        pending_met = (self.vector_unfinished <= gemv.pending) | (gemv.pending == ANY_PENDING)
+
+        with m.FSM(init="IDLE") as fsm:
             with m.State("IDLE"):
                 m.d.comb += self.flush.eq(1)
                 with m.If(self.start):
-                    m.d.sync += [self.running.eq(1), *fail(ErrorCode.NONE)]
-                    m.next = "RECOVER"
-            with m.State("RECOVER"):
+                    m.d.sync += [*fail(ErrorCode.NONE), self.running.eq(1)]
+                    m.next = "RESET"
+            with m.State("RESET"):
+                # A memory that did not answer to the last run may still do so.
                 m.d.comb += self.flush.eq(1)
-                m.d.sync += remaining.eq(self.length)
                 with m.If(self.expired):
                     m.d.sync += fail(ErrorCode.WATCHDOG)
                     m.next = "FINISH"
-                with m.Elif(self.quiet):
+                with m.Elif(self.quiet & registers.ready):
                     m.next = "FETCH"
                     high = self.address[config.address_width :].any() if config.address_width < 64 else 0
                     with m.If((self.length > MAX_COMMANDS) | high):
                         m.d.sync += fail(ErrorCode.OUT_OF_RANGE)
                         m.next = "FINISH"
-                    with m.Elif(self.address % ALIGNMENT != 0):
+                    with m.Elif(self.address % ADDRESS_UNIT != 0):
                         m.d.sync += fail(ErrorCode.MISALIGNED)
                         m.next = "FINISH"
                     with m.Elif(self.length == 0):
                         m.next = "FINISH"
             with m.State("FETCH"):
                 m.d.comb += self.fetch_start.eq(1)
+                # Whatever command comes first: it is not behind the last one.
+                m.d.sync += index.eq(-1)
                 m.next = "DECODE"
             with m.State("DECODE"):
-                m.d.sync += wait.eq(checker.LATENCY - 1)
-                with m.If(remaining == 0):
+                m.d.sync += [wait.eq(checker.LATENCY - 1), offset.eq(0)]
+                with m.If(finished):
                     m.next = "DRAIN"
-                with m.Elif(self.i.valid):
+                with m.Else():
+                    m.d.comb += self.i.ready.eq(1)
+                    with m.If(self.i.valid):
+                        m.d.sync += [command.eq(self.i.payload.command), index.eq(self.i.payload.index)]
+                        m.next = "MODIFY"
+                stop_on_error()
+            with m.State("MODIFY"):
+                m.d.comb += registers.address.eq(modifiers[WORD_BITS:MODIFIER_BITS])
+                with m.If(modifiable & modifiers.any()):
+                    with m.Switch(word):
+                        for n in range(1, 15):
+                            with m.Case(n):
+                                m.d.sync += operand.eq(command.word_select(n, 32))
+                    m.d.sync += addend.eq(registers.data)
+                    m.next = "ADD"
+                with m.Else():
                     m.next = "CHECK"
                 stop_on_error()
+            with m.State("ADD"):
+                with m.Switch(word):
+                    for n in range(1, 15):
+                        with m.Case(n):
+                            m.d.sync += command.word_select(n, 32).eq(operand + addend)
+                m.d.sync += modifiers.eq(modifiers >> MODIFIER_BITS)
+                m.next = "MODIFY"
+                stop_on_error()
             with m.State("CHECK"):
-                m.d.comb += checker.enable.eq(1)
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
                     m.next = "ISSUE"
                 stop_on_error()
             with m.State("ISSUE"):
+                m.d.sync += reads_left.eq(checker.reads)
                 with m.If(checker.code != ErrorCode.NONE):
                     m.d.sync += fail(checker.code, index)
                     m.next = "FAIL"
-                with m.Elif(opcode == Opcode.FENCE):
-                    m.next = "FENCE"
-                with m.Elif(reads):
-                    m.d.comb += self.request.valid.eq(1)
-                    with m.If(self.request.ready):
-                        m.next = "EXECUTE"
                 with m.Else():
                     m.next = "EXECUTE"
+                    with m.Switch(opcode):
+                        with m.Case(Opcode.FENCE):
+                            m.next = "FENCE"
+                        with m.Case(Opcode.SET):
+                            m.next = "SET FACTORS"
+                        with m.Case(Opcode.LOOP):
+                            m.next = "LOOP"
+                        with m.Default():
+                            with m.If(checker.beats != 0):
+                                m.next = "REQUEST"
+                stop_on_error()
+            with m.State("REQUEST"):
+                m.d.comb += self.request.valid.eq(1)
+                with m.If(self.request.ready):
+                    m.d.sync += [offset.eq(offset + (gemv.stride << unit)), reads_left.eq(reads_left - 1)]
+                    with m.If(reads_left == 1):
+                        m.next = "EXECUTE"
                 stop_on_error()
             with m.State("EXECUTE"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
-                    m.d.comb += [self.i.ready.eq(1), self.command.eq(1)]
-                    m.d.sync += remaining.eq(remaining - 1)
-                    m.next = "DECODE"
+                    with m.If(opcode == Opcode.READ):
+                        m.next = "READ"
+                    with m.Else():
+                        next_command()
+                stop_on_error()
+            with m.State("READ"):
+                m.d.comb += [self.fence.eq(1), self.value.ready.eq(1)]
+                m.d.sync += [limited.eq(self.value.payload), write_address.eq(view[Opcode.READ].register)]
+                with m.If(self.value.valid):
+                    m.next = "WRITE"
                 stop_on_error()
             with m.State("FENCE"):
                 m.d.comb += self.fence.eq(1)
-                with m.If(self.drained):
-                    m.d.comb += [self.i.ready.eq(1), self.command.eq(1)]
-                    m.d.sync += remaining.eq(remaining - 1)
-                    m.next = "DECODE"
+                next_command(pending_met & self.writes_done)
+                stop_on_error()
+            with m.State("SET FACTORS"):
+                m.d.comb += registers.address.eq(set_.x)
+                m.d.sync += [operand.eq(registers.data), write_address.eq(set_.register)]
+                m.next = "SET MULTIPLY"
+                stop_on_error()
+            with m.State("SET MULTIPLY"):
+                m.d.comb += registers.address.eq(set_.y)
+                m.d.sync += [product.eq(operand * set_.factor), addend.eq(registers.data + set_.addend)]
+                m.next = "SET SHIFT"
+                stop_on_error()
+            with m.State("SET SHIFT"):
+                m.d.sync += shifted.eq((product + addend)[:REGISTER_BITS] >> set_.shift)
+                m.next = "SET LIMIT"
+                stop_on_error()
+            with m.State("SET LIMIT"):
+                m.d.sync += limited.eq(shifted)
+                with m.If((set_.mode == SetMode.MINIMUM) & (shifted > set_.limit)):
+                    m.d.sync += limited.eq(set_.limit)
+                with m.If((set_.mode == SetMode.WRAP) & (shifted >= set_.limit)):
+                    m.d.sync += limited.eq(0)
+                m.next = "WRITE"
+                stop_on_error()
+            with m.State("WRITE"):
+                m.d.comb += registers.write.eq(1)
+                next_command()
+                stop_on_error()
+            with m.State("LOOP"):
+                loop = view[Opcode.LOOP]
+                m.d.comb += registers.address.eq(loop.register)
+                m.d.sync += [limited.eq(registers.data - 1), write_address.eq(loop.register)]
+                with m.If(loop.target > index):
+                    m.d.sync += fail(ErrorCode.BAD_FIELD, index)
+                    m.next = "FAIL"
+                with m.Else():
+                    m.next = "JUMP"
+                stop_on_error()
+            with m.State("JUMP"):
+                m.d.comb += registers.write.eq(1)
+                with m.If((limited != 0) & (write_address != 0)):
+                    m.d.comb += [self.fetch_start.eq(1), self.fetch_index.eq(view[Opcode.LOOP].target)]
+                    m.d.sync += index.eq(view[Opcode.LOOP].target - 1)
+                next_command()
                 stop_on_error()
             with m.State("FAIL"):
                 m.d.comb += self.fence.eq(1)
@@ -221,7 +349,7 @@ class Sequencer(wiring.Component):
                 with m.If(self.quiet):
                     m.next = "FINISH"
                 with m.Elif(self.expired):
-                    # The command stays the one that failed first: the executor, in reset, does not know it any more.
+                    # The command stays the one that failed first: the units, in reset, do not know it any more.
                     m.d.sync += [self.error.code.eq(ErrorCode.WATCHDOG), self.error.address.eq(0)]
                     m.next = "FINISH"
             with m.State("FINISH"):
@@ -229,4 +357,5 @@ class Sequencer(wiring.Component):
                 m.d.comb += [self.flush.eq(1), self.done.eq(1)]
                 m.d.sync += self.running.eq(0)
                 m.next = "IDLE"
+        m.d.comb += checker.enable.eq(fsm.ongoing("CHECK"))
         return m

@@ -1,0 +1,104 @@
+"""Hands each operation to its unit, and lets it start when what it depends on is done."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from tailrace.spec.isa import ANY_PENDING, Opcode
+
+from ..fifo import StreamFifo
+from .layout import command_layout, operation_layout
+
+#: Operations that may wait for a unit: how far fetch runs ahead of execute. What one column of distributed memory holds.
+QUEUE_DEPTH = 16
+#: Bits of the counts of operations; far more than can be unfinished.
+COUNT_BITS = 8
+
+
+class Dispatcher(wiring.Component):
+    """Two queues, one for the matrix unit and one for the vector unit, each in program order.
+
+    An operation notes how many operations of the other unit came before it. It starts when at most ``pending`` of these are
+    unfinished: that depends on two counters only, whatever the operations are.
+
+    Latency: 1 cycle from `i` to the unit. Throughput: one operation a cycle.
+
+    Attributes
+    ----------
+    i : stream of operations, in
+    matrix, vector : streams of operations, out
+    matrix_finished, vector_finished : in
+        1 for one cycle for each operation that is finished: its effects are seen by what starts in the next cycle.
+    vector_unfinished : out
+        Operations of the vector unit that have been taken and are not finished.
+    idle : out
+        Nothing waits or is unfinished.
+    matrix_busy, vector_busy : out
+        The unit has an operation that has started.
+    command : out
+        Index of the operation that started last.
+    """
+
+    i: In(stream.Signature(operation_layout()))
+    matrix: Out(stream.Signature(operation_layout()))
+    vector: Out(stream.Signature(operation_layout()))
+    matrix_finished: In(1)
+    vector_finished: In(1)
+    vector_unfinished: Out(COUNT_BITS)
+    idle: Out(1)
+    matrix_busy: Out(1)
+    vector_busy: Out(1)
+    command: Out(16)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        operation = command_layout(Opcode.GEMV)(self.i.payload.command)
+        is_matrix = operation.opcode == Opcode.GEMV
+        queued = data.StructLayout({"operation": operation_layout(), "before": COUNT_BITS})
+
+        issued = {name: Signal(COUNT_BITS, name=f"{name}_issued") for name in ("matrix", "vector")}
+        finished = {name: Signal(COUNT_BITS, name=f"{name}_finished_count") for name in ("matrix", "vector")}
+        idle = []
+        for name, other, mine in (("matrix", "vector", is_matrix), ("vector", "matrix", ~is_matrix)):
+            m.submodules[name] = queue = StreamFifo(queued, QUEUE_DEPTH)
+            out, done = getattr(self, name), getattr(self, f"{name}_finished")
+            m.d.comb += [
+                queue.i.valid.eq(self.i.valid & mine),
+                queue.i.payload.operation.eq(self.i.payload),
+                queue.i.payload.before.eq(issued[other]),
+            ]
+            with m.If(mine):
+                m.d.comb += self.i.ready.eq(queue.i.ready)
+            with m.If(queue.i.valid & queue.i.ready):
+                m.d.sync += issued[name].eq(issued[name] + 1)
+            with m.If(done):
+                m.d.sync += finished[name].eq(finished[name] + 1)
+
+            # Negative if the other unit is ahead.
+            unfinished = Signal(signed(COUNT_BITS), name=f"{other}_unfinished_before")
+            pending = command_layout(Opcode.GEMV)(queue.o.payload.operation.command).pending
+            allowed = Signal(name=f"{name}_allowed")
+            started = Signal(COUNT_BITS, name=f"{name}_started")
+            m.d.comb += [
+                unfinished.eq(queue.o.payload.before - finished[other]),
+                allowed.eq((unfinished <= pending) | (pending == ANY_PENDING)),
+                out.valid.eq(queue.o.valid & allowed),
+                out.payload.eq(queue.o.payload.operation),
+                queue.o.ready.eq(out.ready & allowed),
+                getattr(self, f"{name}_busy").eq(Mux(out.valid, 1, started != finished[name])),
+            ]
+            # An operation stays at the vector unit until it is finished; the matrix unit takes the next one while it works.
+            offered = Signal(name=f"{name}_offered")
+            m.d.sync += offered.eq(out.valid & ~out.ready)
+            with m.If(out.valid & out.ready):
+                m.d.sync += started.eq(started + 1)
+            with m.If(out.valid & (out.ready if name == "matrix" else ~offered)):
+                m.d.sync += self.command.eq(out.payload.index)
+            idle.append((issued[name] == finished[name]))
+        m.d.comb += [
+            self.vector_unfinished.eq(issued["vector"] - finished["vector"]),
+            self.idle.eq(idle[0] & idle[1]),
+        ]
+        return m

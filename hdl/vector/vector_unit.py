@@ -1,0 +1,136 @@
+"""The vector unit: everything that is not a matrix-vector product."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from tailrace.spec.config import Config
+from tailrace.spec.isa import Opcode
+
+from ..axi.signature import beat_write_layout
+from ..control.layout import command_layout, operation_layout
+from ..slots.block_quantiser import BlockQuantiser
+from ..slots.loader import VectorLoader
+from ..slots.memory import VectorWrite, bases_layout
+from ..slots.write_select import VectorWriteSelect
+from .activation_buffer import FLOAT_BITS, BufferRead, BufferWrite
+from .append import Append
+from .elementwise import Elementwise
+from .entry_reader import EntryReader
+from .store import Store
+
+
+class VectorUnit(wiring.Component):
+    """Carry out one operation after the other, each on the sub-unit that its opcode names.
+
+    Only the sub-unit at work uses the buffer's ports, the parameters and the way to memory, so these are switched by the opcode.
+    An operation stays at `operation` until it is finished: what it has written is there for whoever reads in the next cycle,
+    and what goes to memory has been handed on.
+
+    Parameters
+    ----------
+    config : Config
+
+    Attributes
+    ----------
+    operation : stream of operations, in
+    parameters : stream of bus beats, in
+        Vector images and streamed operands, in the order of the operations.
+    a, b : BufferRead, out
+    write : BufferWrite, out
+    write_ready : in
+    slots : VectorWrite, out
+    bases : in
+        The base exponents of the vector slots.
+    store : stream of beat writes, out
+        To memory.
+    value : stream of 32 bits, out
+        What a `READ` has read.
+    finished : out
+        1 for one cycle at the end of each operation.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "operation": In(stream.Signature(operation_layout())),
+                "parameters": In(stream.Signature(config.bus_width)),
+                "a": Out(BufferRead(config)),
+                "b": Out(BufferRead(config)),
+                "write": Out(BufferWrite(config)),
+                "write_ready": In(1),
+                "slots": Out(VectorWrite(config)),
+                "bases": In(bases_layout(config)),
+                "store": Out(stream.Signature(beat_write_layout(config.address_width, config.bus_width))),
+                "value": Out(stream.Signature(FLOAT_BITS)),
+                "finished": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.loader = loader = VectorLoader(config)
+        m.submodules.elementwise = elementwise = Elementwise(config)
+        m.submodules.store = store = Store(config)
+        m.submodules.append = append = Append(config)
+        m.submodules.reader = reader = EntryReader(config)
+        m.submodules.quantiser = quantiser = BlockQuantiser(config)
+        m.submodules.select = select = VectorWriteSelect(config)
+
+        connect(m, elementwise.quantise, quantiser.i)
+        connect(m, loader.write, select.loader)
+        connect(m, quantiser.write, select.quantiser)
+        connect(m, select.write, flipped(self.slots))
+        connect(m, elementwise.write, flipped(self.write))
+        connect(m, reader.value, flipped(self.value))
+        m.d.comb += [
+            elementwise.write_ready.eq(self.write_ready),
+            elementwise.quantise_idle.eq(quantiser.idle),
+            quantiser.bases.eq(self.bases),
+            store.index.eq(self.operation.payload.index),
+            append.index.eq(self.operation.payload.index),
+            self.finished.eq(self.operation.valid & self.operation.ready),
+        ]
+
+        opcode = Signal(8)
+        m.d.comb += opcode.eq(command_layout(Opcode.FENCE)(self.operation.payload.command).opcode)
+        units: tuple[tuple[Any, tuple[Opcode, ...]], ...] = (
+            (loader, (Opcode.LOAD_VECTOR,)),
+            (elementwise, (Opcode.ELEMENTWISE, Opcode.ROTATE)),
+            (store, (Opcode.STORE,)),
+            (append, (Opcode.APPEND,)),
+            (reader, (Opcode.READ,)),
+        )
+        for unit, _ in units:
+            m.d.comb += unit.command.payload.eq(self.operation.payload.command)
+        with m.Switch(opcode):
+            for unit, opcodes in units:
+                with m.Case(*opcodes):
+                    m.d.comb += [unit.command.valid.eq(self.operation.valid), self.operation.ready.eq(unit.command.ready)]
+                    for name in ("a", "b"):
+                        if hasattr(unit, name):
+                            inner, outer = getattr(unit, name), getattr(self, name)
+                            m.d.comb += [outer.enable.eq(inner.enable), outer.address.eq(inner.address)]
+                    if hasattr(unit, "write") and unit in (store, append):
+                        m.d.comb += [
+                            self.store.valid.eq(unit.write.valid),
+                            self.store.payload.eq(unit.write.payload),
+                            unit.write.ready.eq(self.store.ready),
+                        ]
+        for unit, _ in units:
+            for name in ("a", "b"):
+                if hasattr(unit, name):
+                    m.d.comb += getattr(unit, name).data.eq(getattr(self, name).data)
+        m.d.comb += [loader.i.payload.eq(self.parameters.payload), elementwise.parameters.payload.eq(self.parameters.payload)]
+        with m.If(opcode == Opcode.LOAD_VECTOR):
+            m.d.comb += [loader.i.valid.eq(self.parameters.valid), self.parameters.ready.eq(loader.i.ready)]
+        with m.Else():
+            m.d.comb += [
+                elementwise.parameters.valid.eq(self.parameters.valid & self.operation.valid),
+                self.parameters.ready.eq(elementwise.parameters.ready & self.operation.valid),
+            ]
+        return m
