@@ -1,93 +1,111 @@
 """Weight streams: from the blocks of a GGUF file to the order in which the device reads them, and back.
 
-`tailrace.spec.formats` defines the stream. Both directions move bytes and nibbles; no number is computed.
+`tailrace.spec.formats` defines the stream. Both directions move bytes and nibbles. The one number that changes is the
+exponent of MXFP4, which the stream holds relative to that of the matrix.
 """
 
-from dataclasses import dataclass
-from math import lcm
-
 import numpy as np
-from numpy.typing import NDArray
 
-from tailrace.spec.formats import BLOCK, LANE_BYTES, BeatKind, Format
+from tailrace.spec.errors import ModelError
+from tailrace.spec.formats import BLOCK, LANE_BYTES, BeatKind, Format, ScaleKind
 
-Bytes = NDArray[np.uint8]
+from .planes import Bytes, Planes, join_planes, split_blocks
 
-
-@dataclass(frozen=True)
-class BlockFields:
-    """Where the parts of a GGUF block lie: scale (and minimum) first, then upper bits, then codes."""
-
-    scale: slice
-    high: slice
-    codes: slice
-
-    @classmethod
-    def of(cls, fmt: Format) -> "BlockFields":
-        """The parts of a block of `fmt`."""
-        high = 4 if fmt.has_minimum else 2
-        codes = high + BLOCK * fmt.high_bits // 8
-        return cls(slice(0, high), slice(high, codes), slice(codes, fmt.block_bytes))
+#: Largest exponent byte in a stream of MXFP4.
+_EXPONENT_MAX = 30
+#: A weight of MXFP4 in the file is ``code * 2**(byte - 128)``, and in the stream ``code * 2**(byte - 24)``.
+_EXPONENT_BIAS = 128 - 24
+#: The lowest exponent of a command.
+_COMMAND_EXPONENT_MIN = -128
+#: Codes of MXFP4 but for their signs.
+_MAGNITUDES = np.uint8(0x77)
+#: Bytes of a matrix that are laid out at a time, so that they stay in the processor's cache.
+_PART_BYTES = 1 << 20
 
 
-def stream_of_blocks(fmt: Format, blocks: Bytes, lanes: int) -> Bytes:
+def matrix_exponent(fmt: Format, blocks: Bytes) -> int:
+    """The exponent that commands need for a matrix; 0 for all formats but MXFP4.
+
+    Matrices that are laid out in parts, or share commands, need the one of all of them together.
+
+    Parameters
+    ----------
+    fmt : Format
+    blocks : ndarray of uint8, shape (rows, bytes of a row)
+
+    Raises
+    ------
+    ModelError
+        If the exponents are further apart than a stream can hold. Blocks of zeros do not count.
+    """
+    _check(fmt, blocks.shape)
+    if fmt.scale_kind is not ScaleKind.EXPONENT:
+        return 0
+    table = blocks.reshape(-1, fmt.file_bytes)
+    used = table[_is_used(table[:, 1:]), 0]
+    if not used.size:
+        return 0
+    low, high = int(used.min()), int(used.max())
+    if high - low > _EXPONENT_MAX:
+        raise ModelError(
+            f"the exponents of its {fmt.name} blocks run from {low - 128} to {high - 128}, and the device takes"
+            f" {_EXPONENT_MAX + 1} different ones in a matrix: get the model in another format"
+        )
+    return max(high - _EXPONENT_BIAS - _EXPONENT_MAX, _COMMAND_EXPONENT_MIN)
+
+
+def matrix_stream(fmt: Format, blocks: Bytes, lanes: int) -> tuple[Bytes, int]:
+    """A matrix's stream, and the exponent that goes into its commands; see `stream_of_blocks` and `matrix_exponent`."""
+    exponent = matrix_exponent(fmt, blocks)
+    return stream_of_blocks(fmt, blocks, lanes, exponent), exponent
+
+
+def stream_of_blocks(fmt: Format, blocks: Bytes, lanes: int, exponent: int = 0) -> Bytes:
     """Lay a matrix out for the device.
 
     Parameters
     ----------
     fmt : Format
-    blocks : ndarray of uint8, shape (rows, blocks_per_row * fmt.block_bytes)
+        A weight format.
+    blocks : ndarray of uint8, shape (rows, bytes of a row)
         The tensor's bytes as the GGUF file has them.
     lanes : int
         Lanes of the device.
+    exponent : int
+        `matrix_exponent`.
 
     Returns
     -------
-    ndarray of uint8, shape (fmt.matrix_bytes(rows, blocks_per_row, lanes),)
+    ndarray of uint8, shape (fmt.matrix_bytes(rows, blocks in a row, lanes),)
 
     Raises
     ------
     ValueError
-        If a row is not a whole number of blocks, or the matrix is empty.
+        If a row is not a whole number of the file's blocks, or the matrix is empty.
     """
     rows, per_row = _check(fmt, blocks.shape)
     groups = -(-rows // lanes)
-    count = groups * per_row
-    period, order = _period(fmt)
-    periods = -(-count // period)
-
-    # by_lane[lane, block] is the block that the lane reads as its block number `block`.
-    by_lane: Bytes = np.zeros((lanes, periods * period, fmt.block_bytes), dtype=np.uint8)
-    if lanes == 1:
-        by_lane[0, :count] = blocks.reshape(count, fmt.block_bytes)
-    else:
-        for lane in range(min(lanes, rows)):
-            part = blocks[lane::lanes].reshape(-1, fmt.block_bytes)
-            by_lane[lane, : len(part)] = part
-    table = by_lane.reshape(lanes, periods, period, fmt.block_bytes)
-
-    fields = BlockFields.of(fmt)
-    stream = np.empty((periods, len(order), lanes, LANE_BYTES), dtype=np.uint8)
-    codes = table[..., fields.codes]
-    planes = _nibble_planes(codes) if fmt.nibble_beats == 2 else (codes,)
-    for beat, (kind, block, plane) in enumerate(order):
-        if kind is BeatKind.SCALE:
-            part = table[:, :, block : block + fmt.blocks_per_scale_beat, fields.scale]
-        elif kind is BeatKind.HIGH:
-            part = table[:, :, block : block + fmt.blocks_per_high_beat, fields.high]
-        else:
-            part = planes[plane][:, :, block]
-        stream[:, beat] = part.reshape(lanes, periods, LANE_BYTES).swapaxes(0, 1)
+    beats = _beats_of_period(fmt)
+    period = _period(fmt)
+    periods = -(-groups * per_row // period)
+    stream = np.empty((periods, sum(map(len, beats.values())), lanes, LANE_BYTES), dtype=np.uint8)
+    # A part starts and, but for the last one, ends between two periods.
+    step = max(_PART_BYTES // max(fmt.row_bytes(per_row * BLOCK) * lanes * period, 1), 1) * period
+    for first in range(0, groups, step):
+        part = blocks[first * lanes : (first + step) * lanes]
+        start = first * per_row // period
+        _fill(fmt, part, lanes, exponent, stream[start : start + -(-(min(groups - first, step) * per_row) // period)], beats)
     return stream.reshape(-1)[: fmt.matrix_bytes(rows, per_row, lanes)]
 
 
-def blocks_of_stream(fmt: Format, stream: Bytes, rows: int, blocks_per_row: int, lanes: int) -> Bytes:
+def blocks_of_stream(fmt: Format, stream: Bytes, rows: int, blocks_per_row: int, lanes: int, exponent: int = 0) -> Bytes:
     """Read a matrix back from its stream; the inverse of `stream_of_blocks`.
 
     Returns
     -------
-    ndarray of uint8, shape (rows, blocks_per_row * fmt.block_bytes)
-        Exactly the bytes of the GGUF file.
+    ndarray of uint8, shape (rows, bytes of a row)
+        Exactly the bytes of the GGUF file, but for the exponents of MXFP4 blocks of zeros: one that the stream can not hold
+        becomes 0, as ggml writes it.
 
     Raises
     ------
@@ -100,55 +118,93 @@ def blocks_of_stream(fmt: Format, stream: Bytes, rows: int, blocks_per_row: int,
             f"the stream of a {rows} x {blocks_per_row * BLOCK} {fmt.name} matrix has {expected} bytes, not {stream.size}"
         )
     groups = -(-rows // lanes)
-    count = groups * blocks_per_row
-    period, order = _period(fmt)
-    periods = -(-count // period)
-    whole = np.zeros(periods * len(order) * lanes * LANE_BYTES, dtype=np.uint8)
-    whole[: stream.size] = stream
-    beats = whole.reshape(periods, len(order), lanes, LANE_BYTES)
+    beats = _beats_of_period(fmt)
+    period = _period(fmt)
+    periods = -(-groups * blocks_per_row // period)
+    whole = np.zeros((periods, sum(map(len, beats.values())), lanes, LANE_BYTES), dtype=np.uint8)
+    whole.reshape(-1)[: stream.size] = stream
 
-    fields = BlockFields.of(fmt)
-    by_lane = np.zeros((lanes, periods, period, fmt.block_bytes), dtype=np.uint8)
-    codes = by_lane[..., fields.codes]
-    for beat, (kind, block, plane) in enumerate(order):
-        part = beats[:, beat].swapaxes(0, 1)
-        if kind is BeatKind.SCALE:
-            served = fmt.blocks_per_scale_beat
-            by_lane[:, :, block : block + served, fields.scale] = part.reshape(lanes, periods, served, -1)
-        elif kind is BeatKind.HIGH:
-            served = fmt.blocks_per_high_beat
-            by_lane[:, :, block : block + served, fields.high] = part.reshape(lanes, periods, served, -1)
-        elif fmt.nibble_beats == 1:
-            codes[:, :, block] = part
-        else:
-            shift = 4 if plane == 0 else 0
-            codes[:, :, block, : BLOCK // 2] |= (part & 0xF) << shift
-            codes[:, :, block, BLOCK // 2 :] |= (part >> 4) << shift
-    ordered = by_lane.reshape(lanes, -1, fmt.block_bytes)[:, :count].reshape(lanes, groups, -1)
-    return ordered.swapaxes(0, 1).reshape(groups * lanes, -1)[:rows]
+    def plane(kind: tuple[BeatKind, int], items_per_row: int) -> Bytes:
+        if kind not in beats:
+            return np.empty((rows, items_per_row, 0), dtype=np.uint8)
+        by_lane = np.ascontiguousarray(whole[:, beats[kind]].transpose(2, 0, 1, 3)).reshape(lanes, -1)
+        size = _item_bytes(fmt, kind[0])
+        items = by_lane[:, : groups * items_per_row * size].reshape(lanes, groups, items_per_row, size)
+        return items.swapaxes(0, 1).reshape(groups * lanes, items_per_row, size)[:rows]
+
+    per_file = blocks_per_row // fmt.row_blocks
+    nibbles = tuple(plane((BeatKind.NIBBLE, i), blocks_per_row) for i in range(fmt.nibble_beats))
+    scale = plane((BeatKind.SCALE, 0), per_file)
+    if fmt.scale_kind is ScaleKind.EXPONENT:
+        restored = (scale.astype(np.int16) + (exponent + _EXPONENT_BIAS)).astype(np.uint8)
+        scale = np.where(_is_used(nibbles[0])[..., None] | (scale > 0), restored, np.uint8(0))
+    return join_planes(
+        fmt, Planes(scale, plane((BeatKind.SUBSCALE, 0), per_file), plane((BeatKind.HIGH, 0), blocks_per_row), nibbles)
+    )
 
 
-def _nibble_planes(codes: Bytes) -> tuple[Bytes, Bytes]:
-    """Upper and lower nibbles of bytes (..., 32), each packed as a nibble beat (..., 16)."""
-    first, second = codes[..., : BLOCK // 2], codes[..., BLOCK // 2 :]
-    lower, four = np.uint8(0x0F), np.uint8(4)
-    return first >> four | (second & ~lower), first & lower | (second << four)
+def _fill(
+    fmt: Format, blocks: Bytes, lanes: int, exponent: int, stream: Bytes, beats: dict[tuple[BeatKind, int], list[int]]
+) -> None:
+    """Lay some rows out into `stream`, shape (periods, beats of a period, lanes, 16)."""
+    planes = split_blocks(fmt, blocks)
+    scale = _relative(planes, exponent) if fmt.scale_kind is ScaleKind.EXPONENT else planes.scale
+    parts = {
+        (BeatKind.SCALE, 0): scale,
+        (BeatKind.SUBSCALE, 0): planes.subscale,
+        (BeatKind.HIGH, 0): planes.high,
+        **{(BeatKind.NIBBLE, i): plane for i, plane in enumerate(planes.nibbles)},
+    }
+    for kind, places in beats.items():
+        items = parts[kind].reshape(len(blocks), -1)
+        by_lane = np.zeros((lanes, len(stream) * len(places) * LANE_BYTES), dtype=np.uint8)
+        for lane in range(min(lanes, len(blocks))):
+            rows = items[lane::lanes]
+            by_lane[lane, : rows.size].reshape(rows.shape)[...] = rows
+        shaped = by_lane.reshape(lanes, len(stream), len(places), LANE_BYTES)
+        for i, place in enumerate(places):
+            stream[:, place] = shaped[:, :, i].swapaxes(0, 1)
 
 
-def _period(fmt: Format) -> tuple[int, list[tuple[BeatKind, int, int]]]:
-    """Blocks after which the order of beats repeats, and that order: kind, first block, number of the nibble beat.
+def _relative(planes: Planes, exponent: int) -> Bytes:
+    """Exponent bytes as the stream holds them; those of zeros that it can not hold become 0."""
+    relative = planes.scale.astype(np.int16) - (exponent + _EXPONENT_BIAS)
+    held = (relative >= 0) & (relative <= _EXPONENT_MAX)
+    if not (held[..., 0] | ~_is_used(planes.nibbles[0])).all():
+        raise ValueError(f"exponent {exponent} does not suit the matrix: use that of matrix_exponent")
+    return np.where(held, relative, 0).astype(np.uint8)
 
-    A stream that ends inside a period is a prefix of whole periods, so it is laid out whole and cut.
-    """
-    period = lcm(fmt.blocks_per_scale_beat, max(fmt.blocks_per_high_beat, 1))
-    order: list[tuple[BeatKind, int, int]] = []
-    for kind, block in fmt.schedule(period):
-        again = bool(order) and kind is BeatKind.NIBBLE and order[-1][:2] == (kind, block)
-        order.append((kind, block, 1 if again else 0))
-    return period, order
+
+def _is_used(codes: Bytes) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+    """Which blocks of MXFP4 codes (..., 16) are not all zeros."""
+    return (codes & _MAGNITUDES).any(axis=-1)
+
+
+def _item_bytes(fmt: Format, kind: BeatKind) -> int:
+    """Bytes of a beat of a lane that belong to one block of the file, or to one of 32 elements for upper bits and nibbles."""
+    if kind is BeatKind.SCALE:
+        return LANE_BYTES * fmt.row_blocks // fmt.scale_blocks
+    return 4 * fmt.high_bits if kind is BeatKind.HIGH else LANE_BYTES
+
+
+def _period(fmt: Format) -> int:
+    """Blocks after which the order of beats repeats. A stream that ends inside a period is a prefix of whole periods."""
+    return max(blocks for _, blocks in fmt.side_beats())
+
+
+def _beats_of_period(fmt: Format) -> dict[tuple[BeatKind, int], list[int]]:
+    """For each kind of beat, and each number of a nibble beat in its block, its places in a period."""
+    places: dict[tuple[BeatKind, int], list[int]] = {}
+    previous = None
+    for place, beat in enumerate(fmt.schedule(_period(fmt))):
+        again = beat[0] is BeatKind.NIBBLE and beat == previous
+        places.setdefault((beat[0], int(again)), []).append(place)
+        previous = beat
+    return places
 
 
 def _check(fmt: Format, shape: tuple[int, ...]) -> tuple[int, int]:
-    if len(shape) != 2 or 0 in shape or shape[1] % fmt.block_bytes:
-        raise ValueError(f"a {fmt.name} matrix must have rows of whole {fmt.block_bytes}-byte blocks, not shape {shape}")
-    return shape[0], shape[1] // fmt.block_bytes
+    """Rows, and blocks of 32 elements in a row."""
+    if len(shape) != 2 or 0 in shape or shape[1] % fmt.file_bytes:
+        raise ValueError(f"a {fmt.name} matrix must have rows of whole {fmt.file_bytes}-byte blocks, not shape {shape}")
+    return shape[0], shape[1] // fmt.file_bytes * fmt.row_blocks
