@@ -1,8 +1,16 @@
 """Sum of two float32."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from .pipeline import Pipeline
+from .rounding import INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, normalise_and_round, significand
+
+#: Places below the significand that decide the rounding: two, and one that says whether anything is below them.
+_GUARD_BITS = 3
+#: Bits of the distance by which the smaller operand is shifted: a longer one leaves nothing of it but that bit.
+_DISTANCE_BITS = 5
 
 
 class FloatAdd(wiring.Component):
@@ -36,4 +44,56 @@ class FloatAdd(wiring.Component):
     o_valid: Out(1)
 
     def elaborate(self, platform: object) -> Module:
-        raise NotImplementedError
+        m = Module()
+        pipeline = Pipeline(m, self.enable, self.valid)
+        a, b = self.a, Cat(self.b[:SIGN], self.b[SIGN] ^ self.subtract)
+        a_exponent, b_exponent = exponent_field(a), exponent_field(b)
+        swap, a_infinite, b_infinite = Signal(), Signal(), Signal()
+        distance = Signal(8)
+        m.d.comb += [
+            swap.eq(b[:SIGN] > a[:SIGN]),
+            distance.eq(Mux(swap, b_exponent - a_exponent, a_exponent - b_exponent)),
+            a_infinite.eq(a_exponent == INFINITY),
+            b_infinite.eq(b_exponent == INFINITY),
+        ]
+        far = distance[_DISTANCE_BITS:].any()
+        ordered = pipeline.stage(
+            sign=Mux(a_infinite, a[SIGN], Mux(swap | b_infinite, b[SIGN], a[SIGN])),
+            exponent=Mux(swap, b_exponent, a_exponent),
+            larger=Mux(swap, significand(b), significand(a)),
+            smaller=Mux(swap, significand(a), significand(b)),
+            distance=Mux(far, C((1 << _DISTANCE_BITS) - 1, _DISTANCE_BITS), distance[:_DISTANCE_BITS]),
+            opposite=a[SIGN] ^ b[SIGN],
+            infinite=a_infinite | b_infinite,
+        )
+
+        # What is shifted beyond the lower half has its leading one there.
+        wide = Signal(2 * SIGNIFICAND_BITS + _GUARD_BITS - 1)
+        m.d.comb += wide.eq(Cat(C(0, SIGNIFICAND_BITS + _GUARD_BITS - 1), ordered.smaller) >> ordered.distance)
+        aligned = pipeline.stage(
+            sign=ordered.sign,
+            exponent=ordered.exponent,
+            larger=ordered.larger,
+            smaller=Cat(wide[:SIGNIFICAND_BITS].any(), wide[SIGNIFICAND_BITS:]),
+            opposite=ordered.opposite,
+            infinite=ordered.infinite,
+        )
+
+        # One adder: the lowest bit of each operand makes the carry of a two's complement.
+        width = 1 + SIGNIFICAND_BITS + _GUARD_BITS
+        larger = Cat(C(1, 1), C(0, _GUARD_BITS), aligned.larger, C(0, 1))
+        smaller = Cat(aligned.smaller, C(0, 1)) ^ aligned.opposite.replicate(width)
+        total = Signal(1 + width)
+        m.d.comb += total.eq(larger + Cat(aligned.opposite, smaller))
+        exact = pipeline.stage(
+            sign=aligned.sign,
+            magnitude=total[1:],
+            # Of the place of the carry.
+            exponent=aligned.exponent + C(1, 1),
+            infinite=aligned.infinite,
+        )
+
+        result = normalise_and_round(m, pipeline, exact.sign, exact.magnitude, exact.exponent, exact.infinite)
+        m.d.comb += [self.o.eq(result), self.o_valid.eq(pipeline.valid)]
+        assert pipeline.latency == self.latency
+        return m

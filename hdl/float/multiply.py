@@ -1,8 +1,14 @@
 """Product of two float32."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from .pipeline import Pipeline
+from .rounding import BIAS, EXPONENT_BITS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, pack, significand
+
+#: Bits of a significand that one multiplier takes besides a whole one: two of 24 by 17 bits fill the multipliers of large FPGAs.
+_LOW_BITS = 17
 
 
 class FloatMultiply(wiring.Component):
@@ -33,4 +39,48 @@ class FloatMultiply(wiring.Component):
     o_valid: Out(1)
 
     def elaborate(self, platform: object) -> Module:
-        raise NotImplementedError
+        m = Module()
+        pipeline = Pipeline(m, self.enable, self.valid)
+        exponents = [exponent_field(x) for x in (self.a, self.b)]
+        # A zero is positive, which shows in its product with infinity.
+        signs = [x[SIGN] & e.any() for x, e in zip((self.a, self.b), exponents, strict=True)]
+        a, b = significand(self.a), significand(self.b)
+        partial = pipeline.stage(
+            sign=signs[0] ^ signs[1],
+            low=a * b[:_LOW_BITS],
+            high=a * b[_LOW_BITS:],
+            # Of a product whose top bit is not set: one more if it is.
+            exponent=(exponents[0] + exponents[1] - BIAS)[:EXPONENT_BITS].as_signed(),
+            zero=(exponents[0] == 0) | (exponents[1] == 0),
+            infinite=(exponents[0] == INFINITY) | (exponents[1] == INFINITY),
+        )
+
+        upper = Signal(2 * SIGNIFICAND_BITS - _LOW_BITS)
+        m.d.comb += upper.eq(partial.low[_LOW_BITS:] + partial.high)
+        exact = pipeline.stage(
+            sign=partial.sign,
+            product=Cat(partial.low[:_LOW_BITS], upper),
+            exponent=partial.exponent,
+            zero=partial.zero,
+            infinite=partial.infinite,
+        )
+
+        top = exact.product[-1]
+        product = Signal.like(exact.product)
+        exponent = Signal(signed(EXPONENT_BITS))
+        m.d.comb += [product.eq(Mux(top, exact.product, exact.product << 1)), exponent.eq(exact.exponent + top)]
+        kept, rest = product[SIGNIFICAND_BITS:], product[:SIGNIFICAND_BITS]
+        rounded = pipeline.stage(
+            sign=exact.sign,
+            fraction=kept[:-1],
+            round_up=rest[-1] & (rest[:-1].any() | kept[0]),
+            exponent=exponent,
+            # Before rounding: what rounds up to the smallest normal number is zero too.
+            zero=exact.zero | (exponent < 1),
+            infinite=exact.infinite | (~exact.zero & (exponent >= INFINITY)),
+        )
+
+        result = pack(rounded.sign, rounded.fraction, rounded.round_up, rounded.exponent, rounded.zero, rounded.infinite)
+        m.d.comb += [self.o.eq(pipeline.stage(o=result).o), self.o_valid.eq(pipeline.valid)]
+        assert pipeline.latency == self.latency
+        return m

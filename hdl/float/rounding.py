@@ -1,0 +1,91 @@
+"""The fields of a float32, and the one rounding at the end of every unit."""
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
+
+from .pipeline import Pipeline
+
+FRACTION_BITS, SIGNIFICAND_BITS = 23, 24
+BIAS = 127
+#: Exponent field of infinity.
+INFINITY = 0xFF
+SIGN = 31
+#: Bits of a biased exponent that may lie on either side of those that a float32 has.
+EXPONENT_BITS = 10
+#: Places by which a magnitude is shifted to the left if that many of its top bits are zero, in each of two stages.
+COARSE, FINE = (16, 8, 4), (2, 1)
+#: Bits of a magnitude that this covers.
+MAGNITUDE_MAX = 1 + sum(COARSE) + sum(FINE)
+
+
+def exponent_field(x: Value) -> Value:
+    """Biased exponent of a float32."""
+    return x[FRACTION_BITS:SIGN]
+
+
+def significand(x: Value) -> Value:
+    """Significand with the leading one, 24 bits; 0 for zero and subnormals."""
+    normal = exponent_field(x).any()
+    return Mux(normal, Cat(x[:FRACTION_BITS], C(1, 1)), 0)
+
+
+def pack(sign: Value, fraction: Value, round_up: Value, exponent: Value, zero: Value, infinite: Value) -> Value:
+    """A float32 out of a rounded significand.
+
+    Parameters
+    ----------
+    sign, round_up : Value
+    fraction : Value
+        The significand without its leading one.
+    exponent : Value
+        Its biased exponent before rounding. Rounding up may carry into it, and so reach infinity.
+    zero, infinite : Value
+        The result is +0 or infinite whatever the other operands say; infinite comes first.
+    """
+    magnitude = (Cat(fraction, exponent[:8]) + round_up)[:SIGN]
+    infinity = C(INFINITY << FRACTION_BITS, SIGN)
+    return Mux(infinite, Cat(infinity, sign), Mux(zero, 0, Cat(magnitude, sign)))
+
+
+def normalise_and_round(
+    m: Module, pipeline: Pipeline, sign: Value, magnitude: Value, exponent: Value, infinite: Value
+) -> Value:
+    """Two stages: normalise a magnitude of 25 to 32 bits, and round it to nearest, ties to even.
+
+    Parameters
+    ----------
+    m : Module
+    pipeline : Pipeline
+    sign : Value
+    magnitude : Value
+    exponent : Value
+        Biased exponent of the result, should the top bit of the magnitude be set. Results below 2**-126 become +0.
+    infinite : Value
+        The result is infinite.
+    """
+    width = len(magnitude)
+    assert SIGNIFICAND_BITS < width <= MAGNITUDE_MAX
+    shifted, lowered = _normalised(m, magnitude, COARSE)
+    coarse = pipeline.stage(
+        sign=sign, magnitude=shifted, exponent=(exponent - lowered).as_signed()[:EXPONENT_BITS].as_signed(), infinite=infinite
+    )
+    shifted, lowered = _normalised(m, coarse.magnitude, FINE)
+    biased = Signal(signed(EXPONENT_BITS))
+    m.d.comb += biased.eq(coarse.exponent - lowered)
+    kept, rest = shifted[-SIGNIFICAND_BITS:], shifted[:-SIGNIFICAND_BITS]
+    round_up = rest[-1] & (rest[:-1].any() | kept[0])
+    zero = ~shifted[-1] | (biased < 1)
+    result = pack(coarse.sign, kept[:-1], round_up, biased, zero, coarse.infinite | (~zero & (biased >= INFINITY)))
+    return pipeline.stage(o=result).o  # type: ignore[no-any-return]
+
+
+def _normalised(m: Module, magnitude: Value, places: tuple[int, ...]) -> tuple[Value, Value]:
+    """The magnitude shifted to the left, and by how many places."""
+    counts = []
+    for n in places:
+        clear = Signal(name=f"clear_{n}")
+        left = Signal(len(magnitude), name=f"left_{n}")
+        m.d.comb += [clear.eq(magnitude[-n:] == 0), left.eq(Mux(clear, magnitude << n, magnitude))]
+        magnitude = left
+        counts.append(clear)
+    least = places[-1].bit_length() - 1
+    return magnitude, Cat(C(0, least), *reversed(counts)) if least else Cat(*reversed(counts))
