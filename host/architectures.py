@@ -1,8 +1,8 @@
-"""Model architectures: which tensors of a GGUF file are matrices of the decode step, and how they relate to Hugging Face's."""
+"""Model architectures: what a GGUF file of each leaves unsaid. Adding one that `Architecture` can express is one entry here."""
 
 from dataclasses import dataclass
 
-from tailrace.spec.errors import ModelError
+from tailrace.firmware.description import Activation, NormKind
 
 HEAD = "output.weight"
 EMBEDDING = "token_embd.weight"
@@ -10,54 +10,107 @@ EMBEDDING = "token_embd.weight"
 
 @dataclass(frozen=True)
 class Architecture:
-    """A transformer decoder.
+    """A transformer decoder: how it differs from a plain one with RMS norms, gated SiLU and RoPE.
+
+    Sizes, head counts and constants are in the file's header; whether there are biases or experts is seen from its tensors.
 
     Attributes
     ----------
     name : str
         ``general.architecture`` of the GGUF file.
-    groups : tuple of tuple of str
-        The matrices of one layer, by the middle part of their names. Those in one group multiply the same vector.
-    permuted : tuple of str
-        Those whose rows llama.cpp's converter reorders within each head, from halves to pairs, for its own RoPE.
+    known : bool
+        Whether a decode program can be built. Of other architectures only the linear layers run on the device.
+    norm : NormKind
+    activation : Activation
+    gated : bool
+    paired_rope : bool
+        Whether RoPE rotates neighbours, as the rows of q and k then lie in the file, and not halves of a head.
+    fused_qkv, fused_gate_up : bool
+        Whether the rows of q, k and v, or those of gate and up, follow each other in one matrix.
+    head_norm, post_norms : bool
+        See `tailrace.firmware.description`.
+    scaled_embedding : bool
+        Whether embeddings are multiplied with the square root of their length.
+    learned_positions : bool
+    windowed : bool
+        Whether layers have a sliding window if the header names one.
+    global_every : int
+        Every n-th layer has no window; 0: all have one.
+    local_rope_base : float or None
+        Base of RoPE's angles in windowed layers, if it differs from that of the others.
+    normalised_experts : bool
+        Whether the weights of the chosen experts add up to 1.
     """
 
     name: str
-    groups: tuple[tuple[str, ...], ...] = (
-        ("attn_q", "attn_k", "attn_v"),
-        ("attn_output",),
-        ("ffn_gate", "ffn_up"),
-        ("ffn_down",),
-    )
-    permuted: tuple[str, ...] = ()
+    known: bool = True
+    norm: NormKind = NormKind.RMS
+    activation: Activation = Activation.SILU
+    gated: bool = True
+    paired_rope: bool = False
+    fused_qkv: bool = False
+    fused_gate_up: bool = False
+    head_norm: bool = False
+    post_norms: bool = False
+    scaled_embedding: bool = False
+    learned_positions: bool = False
+    windowed: bool = False
+    global_every: int = 0
+    local_rope_base: float | None = None
+    normalised_experts: bool = True
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The matrices of a layer without experts, by the middle part of their names. Those in one group multiply the same vector."""
+        attention = ("attn_qkv",) if self.fused_qkv else ("attn_q", "attn_k", "attn_v")
+        inner = ("ffn_gate", "ffn_up") if self.gated and not self.fused_gate_up else ("ffn_up",)
+        return attention, ("attn_output",), inner, ("ffn_down",)
+
+    @property
+    def permuted(self) -> tuple[str, ...]:
+        """Matrices whose rows llama.cpp's converter reorders within each head, from halves to pairs."""
+        return ("attn_q", "attn_k") if self.paired_rope else ()
 
     @property
     def matrices(self) -> tuple[str, ...]:
-        """All matrices of a layer."""
+        """All matrices of a layer without experts."""
         return tuple(name for group in self.groups for name in group)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
     a.name: a
     for a in (
-        Architecture("llama", permuted=("attn_q", "attn_k")),  # Llama, Mistral, SmolLM
+        # Llama, Mistral, SmolLM and, with experts, Mixtral.
+        Architecture("llama", paired_rope=True),
         Architecture("qwen2"),
-        Architecture("qwen3"),
+        Architecture("qwen3", head_norm=True),
+        Architecture("qwen3moe", head_norm=True),
+        Architecture(
+            "gemma3",
+            activation=Activation.GELU,
+            head_norm=True,
+            post_norms=True,
+            scaled_embedding=True,
+            windowed=True,
+            global_every=6,
+            local_rope_base=10_000.0,
+        ),
+        Architecture("phi3", fused_qkv=True, fused_gate_up=True, windowed=True),
+        Architecture(
+            "gpt2",
+            norm=NormKind.LAYER,
+            activation=Activation.GELU,
+            gated=False,
+            fused_qkv=True,
+            learned_positions=True,
+        ),
     )
 }
 
 
 def architecture_of(name: str) -> Architecture:
-    """The architecture of this name.
-
-    Raises
-    ------
-    ModelError
-        If it is not known, with those that are.
-    """
-    if name not in ARCHITECTURES:
-        raise ModelError(f"the architecture {name!r} is not supported: choose a model of one of {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name]
+    """The architecture of this name; one that is not `known` for any other name."""
+    return ARCHITECTURES.get(name) or Architecture(name, known=False)
 
 
 def tensor_name(layer: int, matrix: str) -> str:

@@ -8,10 +8,11 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.firmware.linear import MatrixOperand, products
+from tailrace.firmware.linear import products, products_length, result_bytes, rows_of_parts
+from tailrace.firmware.placement import MatrixPart, MatrixPlace
 from tailrace.spec.errors import DeviceError, ErrorCode, LimitError, ModelError, TailraceError
 from tailrace.spec.formats import BLOCK, Format
-from tailrace.spec.isa import COMMAND_BYTES, MAX_STREAM_BLOCKS
+from tailrace.spec.isa import COMMAND_BYTES
 from tailrace.spec.numerics import quantise
 from tailrace.spec.registers import AP_IDLE, AP_START, offset
 from tailrace.spec.transport import Transport
@@ -19,8 +20,9 @@ from tailrace.spec.vector import pack_vector, vector_bytes
 
 from .counters import Counters, read_counters
 from .geometry import Geometry
-from .layout import Bytes, blocks_of_stream, stream_of_blocks
+from .layout import blocks_of_stream, matrix_exponent, stream_of_blocks
 from .memory import Allocator, align
+from .planes import Bytes
 
 Floats = NDArray[np.float32]
 
@@ -42,17 +44,17 @@ class Matrix:
     name : str
     format : Format
     rows, columns : int
-    address : int
-        Where its stream starts.
+    place : MatrixPlace
+        The matrix as commands name it, with the parts that it was split into.
     stream_bytes : int
-        Bytes of its stream, padding included.
+        Bytes of its streams, padding included.
     """
 
     name: str
     format: Format
     rows: int
     columns: int
-    address: int
+    place: MatrixPlace
     stream_bytes: int
 
     @property
@@ -63,12 +65,7 @@ class Matrix:
     @property
     def weight_bytes(self) -> int:
         """Bytes that the matrix has in the GGUF file."""
-        return self.rows * self.blocks * self.format.block_bytes
-
-    @property
-    def operand(self) -> MatrixOperand:
-        """The matrix as commands name it."""
-        return MatrixOperand(self.address, self.format.number, self.rows, self.blocks)
+        return self.rows * self.format.row_bytes(self.columns)
 
 
 class Device:
@@ -132,34 +129,50 @@ class Device:
         name : str
             For messages.
         fmt : Format
-        blocks : ndarray of uint8, shape (rows, blocks_per_row * fmt.block_bytes)
+        blocks : ndarray of uint8, shape (rows, bytes of a row)
             The matrix as a GGUF file holds it.
 
         Raises
         ------
         ModelError
-            If the device does not read this format.
+            If the device does not read this format, or not these exponents of MXFP4.
         LimitError
-            If a row is too long, there are too many rows, or the memory is full.
+            If a row is too long, or the memory is full.
         """
-        rows, columns = blocks.shape[0], blocks.shape[1] // fmt.block_bytes * BLOCK
-        if reason := refusal(self.geometry, fmt, rows, columns):
-            raise (ModelError if not self.geometry.reads(fmt.number) else LimitError)(f"{name}: {reason}")
-        stream = stream_of_blocks(fmt, blocks, self.geometry.lanes)
-        address = self._memory.allocate(stream.size, name)
-        self.transport.write(address, stream.data)
-        return Matrix(name, fmt, rows, columns, address, stream.size)
+        geometry = self.geometry
+        rows, columns = blocks.shape[0], blocks.shape[1] // fmt.file_bytes * fmt.file_elements
+        if reason := refusal(geometry, fmt, rows, columns):
+            raise (ModelError if not geometry.reads(fmt.number) else LimitError)(f"{name}: {reason}")
+        try:
+            exponent = matrix_exponent(fmt, blocks)
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from None
+        per_row = columns // BLOCK
+        self._memory.check(stream_bytes(geometry, fmt, rows, columns), name)
+        parts = []
+        for part in rows_of_parts(rows, geometry.right_hand_sides, geometry.buffer_entries):
+            stream = stream_of_blocks(fmt, blocks[part.start : part.stop], geometry.lanes, exponent)
+            address = self._memory.allocate(stream.size, name)
+            self.transport.write(address, stream.data)
+            parts.append(MatrixPart(address, part.start, len(part)))
+        place = MatrixPlace(fmt.number, exponent, rows, per_row, tuple(parts))
+        return Matrix(name, fmt, rows, columns, place, stream_bytes(geometry, fmt, rows, columns))
 
     def download(self, matrix: Matrix) -> Bytes:
         """Read a matrix back.
 
         Returns
         -------
-        ndarray of uint8, shape (rows, blocks_per_row * block_bytes)
-            The bytes that were uploaded.
+        ndarray of uint8, shape (rows, bytes of a row)
+            The bytes that were uploaded (but see `layout.blocks_of_stream` on zeros in MXFP4).
         """
-        stream = np.frombuffer(self.transport.read(matrix.address, matrix.stream_bytes), dtype=np.uint8)
-        return blocks_of_stream(matrix.format, stream, matrix.rows, matrix.blocks, self.geometry.lanes)
+        lanes = self.geometry.lanes
+        parts = []
+        for part in matrix.place.parts:
+            size = matrix.format.matrix_bytes(part.rows, matrix.blocks, lanes)
+            stream = np.frombuffer(self.transport.read(part.address, size), dtype=np.uint8)
+            parts.append(blocks_of_stream(matrix.format, stream, part.rows, matrix.blocks, lanes, matrix.place.exponent))
+        return np.concatenate(parts)
 
     def multiply(self, matrix: Matrix, x: Floats) -> Floats:
         """Multiply a matrix with vectors: ``x @ matrix.T``.
@@ -227,15 +240,41 @@ class Device:
         ------
         DeviceError, DeviceTimeout
         """
+        self._finish_earlier()
+        self.transport.write(queue, b"".join(commands))
+        return self.start(queue, len(commands), weight_bytes=weight_bytes)
+
+    def start(self, queue: int, length: int, *, arguments: Sequence[int] = (), weight_bytes: int = 0) -> Counters:
+        """Run commands that are in the device's memory, and wait until they are done.
+
+        Parameters
+        ----------
+        queue : int
+            Address of the first command, a multiple of 64.
+        length : int
+            Commands to run.
+        arguments : sequence of int
+            What the first of the program's arguments are set to (``ARGUMENT_0`` and following); the others stay as they are.
+        weight_bytes : int
+            Bytes of the model that the commands use, for the counters.
+
+        Returns
+        -------
+        Counters
+            Those of this run, also added to `counters`.
+
+        Raises
+        ------
+        DeviceError, DeviceTimeout
+        """
         transport = self.transport
-        if not transport.read_register(offset("AP_CTRL")) & AP_IDLE:
-            # An earlier run was given up or interrupted; its end must not be taken for the end of this one.
-            transport.wait(self.timeout)
+        self._finish_earlier()
         self._acknowledge()
-        transport.write(queue, b"".join(commands))
+        for index, value in enumerate(arguments):
+            transport.write_register(offset(f"ARGUMENT_{index}"), value)
         transport.write_register(offset("QUEUE_ADDRESS_LO"), queue & 0xFFFF_FFFF)
         transport.write_register(offset("QUEUE_ADDRESS_HI"), queue >> 32)
-        transport.write_register(offset("QUEUE_LENGTH"), len(commands))
+        transport.write_register(offset("QUEUE_LENGTH"), length)
         transport.write_register(offset("AP_CTRL"), AP_START)
         transport.wait(self.timeout)
         self._acknowledge()
@@ -249,6 +288,11 @@ class Device:
             raise DeviceError(ErrorCode(code), command, high << 32 | low)
         return counters
 
+    def _finish_earlier(self) -> None:
+        """Wait for a run that was given up or interrupted: its end must not be taken for the end of the next one."""
+        if not self.transport.read_register(offset("AP_CTRL")) & AP_IDLE:
+            self.transport.wait(self.timeout)
+
     def _acknowledge(self) -> None:
         """Clear done, and the interrupt if it is pending (writing toggles it)."""
         self.transport.read_register(offset("AP_CTRL"))
@@ -259,12 +303,16 @@ class Device:
     def _vectors_that_fit(self, matrices: Sequence[Matrix], wanted: int) -> int:
         """How many of `wanted` vectors one run can take: all, or a multiple of the right-hand sides."""
         slots = self.geometry.right_hand_sides
-        group = workspace_bytes(matrices, slots)
-        groups = min(self.free_memory // group, self.geometry.max_commands // (slots + len(matrices)))
-        if groups == 0 and workspace_bytes(matrices, min(wanted, slots)) > self.free_memory:
-            needed = workspace_bytes(matrices, min(wanted, slots))
+
+        def needed(vectors: int) -> int:
+            return workspace_bytes(self.geometry, [m.rows for m in matrices], matrices[0].columns, vectors)
+
+        commands = products_length(slots, [m.place for m in matrices])
+        groups = min(self.free_memory // needed(slots), self.geometry.max_commands // commands)
+        least = needed(min(wanted, slots))
+        if groups == 0 and least > self.free_memory:
             raise LimitError(
-                f"{matrices[0].name}: commands, vectors and results need {needed} bytes of device memory, but only"
+                f"{matrices[0].name}: commands, vectors and results need {least} bytes of device memory, but only"
                 f" {self.free_memory} of {self._memory.end} are free: use a device with more memory or a smaller model"
             )
         return min(wanted, max(groups, 1) * slots)
@@ -272,33 +320,54 @@ class Device:
     def _run_products(self, matrices: Sequence[Matrix], x: Floats) -> list[Floats]:
         slots, blocks = self.geometry.right_hand_sides, matrices[0].blocks
         groups = [range(first, min(first + slots, len(x))) for first in range(0, len(x), slots)]
+        places = [m.place for m in matrices]
         scratch = Allocator(self.free_memory, self._memory.top)
-        queue = scratch.allocate((len(x) + len(groups) * len(matrices)) * COMMAND_BYTES, "the command queue")
+        length = sum(products_length(len(g), places) for g in groups)
+        queue = scratch.allocate(length * COMMAND_BYTES, "the command queue")
         size = vector_bytes(blocks)
         vectors = scratch.allocate(size * len(x), "the vectors")
-        places = [[scratch.allocate(4 * m.rows * len(g), f"the result of {m.name}") for m in matrices] for g in groups]
+        destinations = [scratch.allocate(result_bytes(m.rows) * len(x), f"the result of {m.name}") for m in matrices]
 
         commands: list[bytes] = []
-        for group, destinations in zip(groups, places, strict=True):
-            commands += products([vectors + size * v for v in group], [m.operand for m in matrices], destinations)
+        for group in groups:
+            targets = [d + result_bytes(m.rows) * group.start for d, m in zip(destinations, matrices, strict=True)]
+            commands += products([vectors + size * v for v in group], places, targets, self.geometry.buffer_entries)
         self.transport.write(vectors, b"".join(pack_vector(*quantise(row)) for row in x))
         self.run(commands, queue, len(groups) * sum(m.weight_bytes for m in matrices))
 
-        results = [np.empty((len(x), m.rows), dtype=np.float32) for m in matrices]
-        for group, destinations in zip(groups, places, strict=True):
-            for matrix, result, address in zip(matrices, results, destinations, strict=True):
-                raw = self.transport.read(address, 4 * matrix.rows * len(group))
-                if self.results_digest is not None:
-                    self.results_digest.update(raw)
-                result[group.start : group.stop] = np.frombuffer(raw, dtype="<f4").reshape(matrix.rows, len(group)).T
+        results = []
+        for matrix, address in zip(matrices, destinations, strict=True):
+            raw = self.transport.read(address, result_bytes(matrix.rows) * len(x))
+            results.append(np.frombuffer(raw, dtype="<f4").reshape(len(x), -1)[:, : matrix.rows])
+        if self.results_digest is not None:
+            # Vector by vector, so that the digest does not depend on how many share a pass.
+            for vector in range(len(x)):
+                for result in results:
+                    self.results_digest.update(result[vector].tobytes())
         return results
 
 
-def workspace_bytes(matrices: Sequence[Matrix], vectors: int) -> int:
-    """Device memory for commands, vectors and results of one pass over `matrices` with `vectors` vectors."""
-    commands = align((vectors + len(matrices)) * COMMAND_BYTES)
-    inputs = align(vectors * vector_bytes(matrices[0].blocks))
-    return commands + inputs + sum(align(4 * m.rows * vectors) for m in matrices)
+def stream_bytes(geometry: Geometry, fmt: Format, rows: int, columns: int) -> int:
+    """Device memory that a matrix takes: the streams of its parts."""
+    parts = rows_of_parts(rows, geometry.right_hand_sides, geometry.buffer_entries)
+    return sum(align(fmt.matrix_bytes(len(part), columns // BLOCK, geometry.lanes)) for part in parts)
+
+
+def workspace_bytes(geometry: Geometry, rows: Sequence[int], columns: int, vectors: int) -> int:
+    """Device memory for commands, vectors and results of one pass with `vectors` vectors.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    rows : sequence of int
+        Those of each matrix.
+    columns : int
+        Elements of each vector.
+    vectors : int
+    """
+    parts = sum(len(rows_of_parts(n, geometry.right_hand_sides, geometry.buffer_entries)) for n in rows)
+    commands = (vectors + parts * (1 + vectors)) * COMMAND_BYTES
+    return commands + vectors * (vector_bytes(-(-columns // BLOCK)) + sum(result_bytes(n) for n in rows))
 
 
 def refusal(geometry: Geometry, fmt: Format, rows: int, columns: int) -> str | None:
@@ -310,7 +379,4 @@ def refusal(geometry: Geometry, fmt: Format, rows: int, columns: int) -> str | N
             f"its rows have {columns} elements, and this device takes at most {geometry.max_blocks * BLOCK}:"
             f" use a configuration with vector_blocks of at least {1 << (columns // BLOCK - 1).bit_length()}"
         )
-    limit = min(geometry.max_rows, MAX_STREAM_BLOCKS // (columns // BLOCK) * geometry.lanes)
-    if rows > limit:
-        return f"it has {rows} rows of {columns} elements, and this device takes at most {limit} of them: split it"
     return None

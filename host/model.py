@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.spec.errors import ModelError
-from tailrace.spec.formats import BLOCK, BY_GGML_TYPE, Format
+from tailrace.spec.formats import BY_GGML_TYPE, Format, ScaleKind
 
 from .architectures import EMBEDDING, HEAD, Architecture, architecture_of, tensor_name
 from .gguf_header import check_header
-from .layout import BlockFields
+from .planes import BlockFields
 
 #: Types that are stored as plain numbers; they can be quantised when the user asks for it.
 FLOATS = ("F32", "F16", "BF16")
@@ -83,9 +83,10 @@ class Tensor:
         """
         import gguf
 
-        if self.columns % BLOCK:
+        if self.columns % fmt.file_elements:
             raise ModelError(
-                f"{self.name} can't become {fmt.name}: its rows of {self.columns} elements are not whole blocks of {BLOCK}"
+                f"{self.name} can't become {fmt.name}: its rows of {self.columns} elements are not whole blocks of"
+                f" {fmt.file_elements}"
             )
         kind = gguf.GGMLQuantizationType(fmt.ggml_type)
         return Tensor(self.name, fmt.name, fmt.ggml_type, self.shape, gguf.quantize(self.dequantised(), kind))
@@ -99,10 +100,15 @@ class Tensor:
             If one is not: the file is damaged, or was quantised from damaged weights.
         """
         if self.format is not None:
-            fields = BlockFields.of(self.format)
-            blocks = self.data.reshape(self.rows, -1, self.format.block_bytes)
-            numbers = np.ascontiguousarray(blocks[..., fields.scale]).view("<f2")
+            blocks = self.data.reshape(self.rows, -1, self.format.file_bytes)
+            scales = np.ascontiguousarray(blocks[..., BlockFields.of(self.format).scale])
             what = "a scale or minimum"
+            if self.format.scale_kind is ScaleKind.EXPONENT:
+                # 255 is not a number (E8M0).
+                numbers = np.where(scales == 255, np.float32(np.nan), np.float32(0))
+            else:
+                # The 6-bit subscales of a superblock, behind its two float16, are always finite.
+                numbers = scales.view("<f2")[..., : 1 + self.format.has_minimum]
         elif self.data.dtype.kind == "f":
             numbers, what = self.data.reshape(self.rows, -1), "a value"
         elif self.type_name == "BF16":
@@ -171,11 +177,23 @@ class Model:
         """The matrix of the output head: the embedding where the file has no other."""
         return self.tensors.get(HEAD) or self.tensors[EMBEDDING]
 
+    @cached_property
+    def experts(self) -> int:
+        """Experts of a layer; 0 if the model has none."""
+        return int(self.metadata.get(f"{self.architecture.name}.expert_count", 0))
+
+    @cached_property
+    def matrix_names(self) -> list[str]:
+        """Names of the matrices of a decode step, in the order of their use, without those of experts."""
+        if not self.architecture.known:
+            return [name for name, t in self.tensors.items() if name.startswith("blk.") and len(t.shape) > 1]
+        kinds = [m for m in self.architecture.matrices if not (self.experts and m.startswith("ffn_"))]
+        return [tensor_name(layer, kind) for layer in range(self.layers) for kind in kinds]
+
     @property
     def matrices(self) -> list[Tensor]:
-        """The matrices of a decode step, in the order of their use."""
-        names = [tensor_name(layer, m) for layer in range(self.layers) for m in self.architecture.matrices]
-        return [self.tensors[n] for n in names] + [self.head]
+        """The matrices of a decode step, in the order of their use, without those of experts."""
+        return [self.tensors[n] for n in self.matrix_names] + [self.head]
 
 
 def open_model(path: Path | str) -> Model:
@@ -184,7 +202,7 @@ def open_model(path: Path | str) -> Model:
     Raises
     ------
     ModelError
-        If the file is missing, damaged, cut off, in parts, incomplete, or of an unknown architecture.
+        If the file is missing, damaged, cut off, in parts, or incomplete.
     """
     path = Path(path)
     check_header(path)
@@ -252,15 +270,12 @@ def _check_complete(model: Model) -> None:
     parts = model.metadata.get("split.count", 0)
     if parts and parts > 1:
         raise ModelError(f"{path} is one of {parts} parts: join them with llama.cpp's `llama-gguf-split --merge`")
-    if model.metadata.get(f"{arch}.expert_count", 0):
-        raise ModelError(f"{path} is a mixture of experts, which is not supported yet: choose a dense model")
     if not 0 < model.layers <= len(model.tensors):
         raise ModelError(
             f"{path} is corrupt: its header speaks of {model.layers} layers, but it has {len(model.tensors)} tensors."
             " Download it again."
         )
-    wanted = [tensor_name(layer, m) for layer in range(model.layers) for m in model.architecture.matrices] + [EMBEDDING]
-    missing = [name for name in wanted if name not in model.tensors]
+    missing = [name for name in [*model.matrix_names, EMBEDDING] if name not in model.tensors]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ModelError(f"{path} is not a complete {arch} model: it lacks {missing[0]}{more}. Convert it again.")
