@@ -1,11 +1,12 @@
 """The golden model as a device that a driver can open."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError, DeviceTimeout, TailraceError
 from tailrace.spec.formats import FORMAT_MASK
-from tailrace.spec.isa import ISA_VERSION, MAX_COMMANDS, MAX_ROWS
+from tailrace.spec.isa import ARGUMENTS, ISA_VERSION, MAX_COMMANDS
 from tailrace.spec.registers import (
     ADDRESS_BITS,
     AP_DONE,
@@ -19,11 +20,12 @@ from tailrace.spec.registers import (
 )
 from tailrace.spec.vector import ALIGNMENT
 
-from .machine import CACHE_BYTES, Machine, Outcome, ResultHook
+from .machine import CACHE_BYTES, Machine, Outcome, Trace
 
 _WORD = (1 << 32) - 1
 _NAMES = {r.offset: r.name for r in REGISTERS}
 _DONE_INTERRUPT, _READY_INTERRUPT = 1, 2
+_ARGUMENTS = tuple(f"ARGUMENT_{i}" for i in range(ARGUMENTS))
 #: Registers that hold what was written, and which of their bits exist.
 _PLAIN = {
     "GIE": 1,
@@ -32,6 +34,7 @@ _PLAIN = {
     "QUEUE_ADDRESS_HI": _WORD,
     "QUEUE_LENGTH": _WORD,
     "WATCHDOG_CYCLES": _WORD,
+    **dict.fromkeys(_ARGUMENTS, _WORD),
 }
 
 
@@ -83,13 +86,18 @@ class GoldenDevice:
         return False
 
     @property
-    def on_result(self) -> ResultHook | None:
-        """Called with (command index, opcode, float32 results of shape (rows, slots)) for every GEMV."""
-        return self._machine.on_result
+    def trace(self) -> Trace | None:
+        """Called with (command index, opcode, command with its modifiers applied) after every command."""
+        return self._machine.trace
 
-    @on_result.setter
-    def on_result(self, hook: ResultHook | None) -> None:
-        self._machine.on_result = hook
+    @trace.setter
+    def trace(self, hook: Trace | None) -> None:
+        self._machine.trace = hook
+
+    @property
+    def activations(self) -> NDArray[np.float32]:
+        """The activation buffer as it is now, shape (buffer_entries,); a copy."""
+        return self._machine.buffer.bits.view(np.float32).copy()
 
     @property
     def interrupt(self) -> bool:
@@ -160,7 +168,7 @@ class GoldenDevice:
         self._done = 0
         self._outcome = Outcome()
         address = self._plain["QUEUE_ADDRESS_HI"] << 32 | self._plain["QUEUE_ADDRESS_LO"]
-        self._outcome = self._machine.run(address, self._plain["QUEUE_LENGTH"])
+        self._outcome = self._machine.run(address, self._plain["QUEUE_LENGTH"], [self._plain[name] for name in _ARGUMENTS])
         self._done = AP_DONE | AP_READY
         self._pending |= self._plain["IER"]
 
@@ -175,8 +183,7 @@ class GoldenDevice:
             "CHANNELS": 1,
             "FORMATS": FORMAT_MASK,
             "MAX_BLOCKS": config.vector_blocks,
-            "RESULT_ENTRIES": config.result_entries,
-            "MAX_ROWS": MAX_ROWS,
+            "BUFFER_ENTRIES": config.buffer_entries,
             "MAX_COMMANDS": MAX_COMMANDS,
             "ADDRESS_WIDTH": config.address_width,
             "READ_FIFO_BEATS": config.read_fifo_beats,

@@ -1,27 +1,35 @@
 """The instruction-set simulator: runs a queue of commands on a memory image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tailrace.spec.commands import check, check_queue, decode, resolve
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ErrorCode
-from tailrace.spec.formats import BLOCK, BY_NUMBER
-from tailrace.spec.isa import COMMAND_BYTES, Opcode, check, check_queue, decode
+from tailrace.spec.formats import BY_NUMBER, LANE_BYTES, Format, ScaleKind
+from tailrace.spec.isa import ADDRESS_UNIT, ARGUMENTS, COMMAND_BYTES, Opcode, Target
 from tailrace.spec.registers import COUNTERS
 from tailrace.spec.vector import unpack_vector, vector_bytes
 
+from .append import appended
+from .buffer import ActivationBuffer
 from .cache import MatrixCache
 from .dot import Vector, multiply
-from .quantiser import quantise_bits
+from .elementwise import elementwise, rotate, stream_elements, stream_units
+from .quantiser import Blocks
+from .registers import ProgramRegisters
+from .slots import Slots
 from .stream import Matrix, unpack
 
-#: Called with the index of a GEMV, its opcode, and its float32 results, shape (rows, slots).
-ResultHook = Callable[[int, Opcode, NDArray[np.float32]], None]
+#: Called with the index of a command, its opcode, and the command as it was carried out, modifiers applied.
+Trace = Callable[[int, Opcode, bytes], None]
 #: Default bound on unpacked matrices, in bytes.
 CACHE_BYTES = 1 << 31
+#: Bound on decoded commands that are kept.
+_DECODED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -54,8 +62,8 @@ class _Stop(Exception):
 class Machine:
     """The device's state, and what commands do to it.
 
-    Commands take effect one after the other, and memory at once. So a program that needs a `FENCE` and lacks it runs here as
-    if it had one. A command that fails changes nothing, except that it ends the run.
+    Commands take effect one after the other, and memory at once. So ``pending`` has no effect, and a program that needs a
+    `FENCE` and lacks it runs here as if it had one. A command that fails changes nothing, except that it ends the run.
 
     Parameters
     ----------
@@ -67,103 +75,153 @@ class Machine:
 
     Attributes
     ----------
+    buffer : ActivationBuffer
+    slots : Slots
+        What stays from run to run.
     counters : dict of str to int
         The performance counters of the last run, as hardware counts them in a run without errors; the machine has no clock,
-        so ``CYCLES`` and the stalls are 0.
-    on_result : callable or None
-        Sees the results of every GEMV.
+        so what counts cycles is 0.
+    trace : callable or None
+        Told of every command after it was carried out.
     """
 
     config: Config
     memory: NDArray[np.uint8]
     cache_bytes: int = CACHE_BYTES
-    on_result: ResultHook | None = None
+    trace: Trace | None = None
     counters: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._cache = MatrixCache(self.cache_bytes)
+        self._cache = MatrixCache(self.cache_bytes, self.memory.size)
+        self._decoded: dict[bytes, tuple[ErrorCode, Opcode, dict[str, int]]] = {}
         self.reset()
 
     def reset(self) -> None:
-        """Clear vector slots, result buffer and counters; memory stays."""
-        shape = self.config.vector_blocks
-        self._slots = [
-            Vector(0, np.zeros(shape, dtype=np.uint8), np.zeros((shape, BLOCK), dtype=np.int16))
-            for _ in range(self.config.right_hand_sides)
-        ]
-        self._results = np.zeros(self.config.result_entries, dtype=np.uint32)
+        """Clear vector slots, activation buffer and counters; memory stays."""
+        self.slots = Slots(self.config)
+        self.buffer = ActivationBuffer(self.config.buffer_entries)
         self.counters = {name: 0 for name, _ in COUNTERS}
 
     def write(self, address: int, data: NDArray[np.uint8]) -> None:
-        """Write memory that exists."""
+        """Write memory that exists, as the host does."""
         self.memory[address : address + data.size] = data
-        self._cache.invalidate(address, address + data.size)
+        self._cache.written_by_host(address, address + data.size)
 
-    def run(self, address: int, length: int) -> Outcome:
-        """Run the queue of `length` commands at `address`."""
+    def run(self, address: int, length: int, arguments: Sequence[int] = (0,) * ARGUMENTS) -> Outcome:
+        """Run the queue of `length` commands at `address`.
+
+        Parameters
+        ----------
+        address, length : int
+        arguments : sequence of int
+            Values of the control registers ``ARGUMENT_n``, all of them.
+        """
         self.counters = {name: 0 for name, _ in COUNTERS}
         code = check_queue(address, length, self.config)
         if code:
             return Outcome(code)
-        for index in range(length):
-            try:
-                command = self._read("COMMAND_BEATS", address + index * COMMAND_BYTES, COMMAND_BYTES).tobytes()
-                self._execute(index, command)
-            except _Stop as stop:
-                return Outcome(stop.code, index, stop.address)
+        registers = ProgramRegisters(arguments)
+        index = 0
+        # Infinities are results like others.
+        with np.errstate(all="ignore"):
+            while index < length:
+                try:
+                    command = self._read("COMMAND_BEATS", address + index * COMMAND_BYTES, COMMAND_BYTES).tobytes()
+                    index = self._step(index, command, registers)
+                except _Stop as stop:
+                    return Outcome(stop.code, index, stop.address)
         return Outcome()
 
-    def _execute(self, index: int, command: bytes) -> None:
-        code = check(command, self.config)
-        decoded = decode(command)
-        if code or decoded is None:
+    def _step(self, index: int, command: bytes, registers: ProgramRegisters) -> int:
+        """Carry out a command; returns the index of the next one."""
+        if any(command[-4:]):
+            command = resolve(command, registers.values)
+        code, opcode, fields = self._decode(command)
+        if not code and opcode is Opcode.LOOP and fields["target"] > index:
+            code = ErrorCode.BAD_FIELD
+        if code:
             raise _Stop(code)
-        self.counters["COMMANDS"] += 1
-        opcode, fields = decoded
+        following = index + 1
         match opcode:
-            case Opcode.FENCE:
-                pass
+            case Opcode.SET:
+                registers.set(fields)
+            case Opcode.LOOP:
+                following = fields["target"] if registers.count_down(fields["register"]) else following
+            case Opcode.READ:
+                registers.assign(fields["register"], int(self.buffer.bits[fields["a"]]))
+            case _:
+                self._execute(opcode, fields)
+        self.counters["COMMANDS"] += 1
+        if self.trace is not None:
+            self.trace(index, opcode, command)
+        return following
+
+    def _decode(self, command: bytes) -> tuple[ErrorCode, Opcode, dict[str, int]]:
+        known = self._decoded.get(command)
+        if known is None:
+            opcode, fields = decode(command) or (Opcode.FENCE, {})
+            known = check(command, self.config), opcode, fields
+            if len(self._decoded) >= _DECODED:
+                self._decoded.clear()
+            self._decoded[command] = known
+        return known
+
+    def _execute(self, opcode: Opcode, fields: dict[str, int]) -> None:
+        match opcode:
             case Opcode.LOAD_VECTOR:
-                image = self._read("VECTOR_BEATS", fields["source"], vector_bytes(fields["blocks"]))
-                self._fill_slot(fields["slot"], Vector(*unpack_vector(image.tobytes(), fields["blocks"])))
+                image = self._read("VECTOR_BEATS", fields["source"] * ADDRESS_UNIT, vector_bytes(fields["blocks"]))
+                base, exponents, mantissas = unpack_vector(image.tobytes(), fields["blocks"])
+                blocks = Blocks(base, exponents.astype(np.int32) + base, mantissas)
+                self.slots.write(fields["slot"], fields["set"], fields["first_block"], blocks)
             case Opcode.GEMV:
-                self._gemv(index, fields)
-            case Opcode.QUANTISE:
-                span = slice(fields["offset"], fields["offset"] + fields["blocks"] * BLOCK * fields["stride"], fields["stride"])
-                self._fill_slot(fields["slot"], quantise_bits(self._results[span]))
+                self._gemv(fields)
+            case Opcode.ELEMENTWISE:
+                self._elementwise(fields)
+            case Opcode.ROTATE:
+                rotate(self.buffer, fields)
             case Opcode.STORE:
-                entries = self._results[fields["offset"] : fields["offset"] + fields["rows"]]
-                self._write_results(fields["destination"], entries)
+                self._store(fields)
+            case Opcode.APPEND:
+                self._append(fields)
 
-    def _fill_slot(self, slot: int, vector: Vector) -> None:
-        # Blocks beyond the vector keep what they held.
-        old, blocks = self._slots[slot], len(vector.exponents)
-        old.exponents[:blocks] = vector.exponents
-        old.mantissas[:blocks] = vector.mantissas
-        self._slots[slot] = Vector(vector.base, old.exponents, old.mantissas)
+    def _gemv(self, fields: dict[str, int]) -> None:
+        matrix = self._matrix(fields)
+        vectors = self.slots.read(fields["slots"], fields["set"], fields["first_block"], fields["blocks"])
+        exponent = fields["exponent"]
+        results = multiply(matrix, [Vector(v.base + exponent, v.exponents, v.mantissas) for v in vectors])
+        self.buffer.write(fields["offset"], fields["slot_stride"], results.T)
 
-    def _gemv(self, index: int, fields: dict[str, int]) -> None:
-        blocks = fields["blocks"]
-        matrix = self._matrix(fields["source"], fields["rows"], blocks, fields["format"])
-        vectors = [Vector(v.base, v.exponents[:blocks], v.mantissas[:blocks]) for v in self._slots[: fields["slots"]]]
-        results = multiply(matrix, vectors)
-        flat = results.reshape(-1)
-        if fields["keep"]:
-            self._results[fields["offset"] : fields["offset"] + flat.size] = flat
-        else:
-            self._write_results(fields["destination"], flat)
-        if self.on_result is not None:
-            self.on_result(index, Opcode.GEMV, results.view(np.float32))
+    def _elementwise(self, fields: dict[str, int]) -> None:
+        units = stream_units(fields)
+        stream = None
+        if units:
+            stream = stream_elements(self._read("VECTOR_BEATS", fields["source"] * ADDRESS_UNIT, units * ADDRESS_UNIT), fields)
+        v = elementwise(self.buffer, fields, stream)
+        if fields["target"] == Target.SLOT:
+            self.slots.quantise(v, fields)
 
-    def _matrix(self, source: int, rows: int, blocks: int, number: int) -> Matrix:
-        weights, lanes = BY_NUMBER[number], self.config.lanes
+    def _matrix(self, fields: dict[str, int]) -> Matrix:
+        rows, blocks, weights = fields["rows"], fields["blocks"], BY_NUMBER[fields["format"]]
+        source, lanes = fields["source"] * ADDRESS_UNIT, self.config.lanes
+        if weights.scale_kind is ScaleKind.UNIT:
+            # Cached values change with every token: there is nothing to keep.
+            return unpack(self._value_stream(source, weights, fields), weights, rows, blocks, lanes)
         stream = self._read("WEIGHT_BEATS", source, weights.matrix_bytes(rows, blocks, lanes))
-        key = source, rows, blocks, number
+        key = source, rows, blocks, weights.number
         matrix = self._cache.get(key)
         if matrix is None:
             matrix = unpack(stream, weights, rows, blocks, lanes)
             self._cache.put(key, source + stream.size, matrix)
         return matrix
+
+    def _value_stream(self, source: int, weights: Format, fields: dict[str, int]) -> NDArray[np.uint8]:
+        lanes = self.config.lanes
+        groups = -(-fields["rows"] // lanes)
+        size = weights.stream_beats(fields["blocks"]) * lanes * LANE_BYTES
+        stride = fields["stride"] * ADDRESS_UNIT
+        if not stride:
+            return self._read("WEIGHT_BEATS", source, groups * size)
+        return np.concatenate([self._read("WEIGHT_BEATS", source + group * stride, size) for group in range(groups)])
 
     def _read(self, counter: str, address: int, size: int) -> NDArray[np.uint8]:
         if address + size > self.memory.size:
@@ -171,12 +229,25 @@ class Machine:
         self.counters[counter] += size // self.config.bus_bytes
         return self.memory[address : address + size]
 
-    def _write_results(self, address: int, bits: NDArray[np.uint32]) -> None:
-        data = np.ascontiguousarray(bits, dtype="<u4").view(np.uint8)
+    def _store(self, fields: dict[str, int]) -> None:
+        address = fields["destination"] * ADDRESS_UNIT
+        bits = self.buffer.read_bits(fields["a"], 0, 1, fields["count"])
+        data = np.ascontiguousarray(bits[0], dtype="<u4").view(np.uint8)
         if address + data.size > self.memory.size:
             raise _Stop(ErrorCode.WRITE_ERROR, self._first_missing_beat(address))
         self.counters["WRITE_BEATS"] += -(-data.size // self.config.bus_bytes)
-        self.write(address, data)
+        self.memory[address : address + data.size] = data
+        self._cache.written_by_device(address, address + data.size)
+
+    def _append(self, fields: dict[str, int]) -> None:
+        beats = list(appended(self.buffer, fields, self.config.lanes))
+        for addresses, _ in beats:
+            if addresses[-1] >= self.memory.size:
+                raise _Stop(ErrorCode.WRITE_ERROR, int(addresses[0]) // self.config.bus_bytes * self.config.bus_bytes)
+        for addresses, data in beats:
+            self.memory[addresses] = data
+            self._cache.written_by_device(int(addresses[0]), int(addresses[-1]) + 1)
+        self.counters["WRITE_BEATS"] += len(beats)
 
     def _first_missing_beat(self, address: int) -> int:
         bus_bytes = self.config.bus_bytes
