@@ -30,14 +30,14 @@ class CommandFetch(wiring.Component):
     Attributes
     ----------
     start : in
-        1 for one cycle: go on with command `index` of the queue at `address`, which has `length` commands. What was fetched before is
-        dropped, and so are the beats that are still on their way.
+        1 for one cycle: go on with command `index` of the queue at `address`, which has `length` commands. What was fetched
+        before is dropped, and so are the beats that are still on their way.
     address, length, index : in
     request : stream of read requests, out
     i : stream of bus beats, in
         The beats of the requests, in order.
     o : stream of {command: 512 bits, index: 16 bits}, out
-        Whole commands, each 2 cycles after its last beat at the earliest.
+        Whole commands, each 2 cycles after its last beat at the earliest; 3 on a 128-bit bus, where the buffer is block RAM.
     """
 
     def __init__(self, config: Config) -> None:
@@ -63,14 +63,17 @@ class CommandFetch(wiring.Component):
         remaining = Signal(16)
         room = Signal(range(AHEAD + 1), init=AHEAD)
         taken = Signal()
+        # What is offered stays offered, even if a new start has made it useless.
+        m.submodules.requests = requests = StreamFifo(read_request_layout(config.address_width), 2)
+        wiring.connect(m, requests.o, wiring.flipped(self.request))
         m.d.comb += [
-            self.request.valid.eq((remaining != 0) & (room != 0)),
-            self.request.payload.address.eq(address),
-            self.request.payload.beats.eq(beats),
-            self.request.payload.kind.eq(ReadKind.COMMAND),
-            self.request.payload.command.eq(asked),
+            requests.i.valid.eq((remaining != 0) & (room != 0) & ~self.start),
+            requests.i.payload.address.eq(address),
+            requests.i.payload.beats.eq(beats),
+            requests.i.payload.kind.eq(ReadKind.COMMAND),
+            requests.i.payload.command.eq(asked),
         ]
-        issued = self.request.valid & self.request.ready
+        issued = requests.i.valid & requests.i.ready
         with m.If(self.start):
             m.d.sync += [
                 address.eq(self.address + (self.index << exact_log2(COMMAND_BYTES))),

@@ -96,7 +96,7 @@ class Dispatcher(wiring.Component):
                 m.d.sync += started.eq(started + 1)
             with m.If(out.valid & (out.ready if name == "matrix" else ~offered)):
                 m.d.sync += self.command.eq(out.payload.index)
-            idle.append((issued[name] == finished[name]))
+            idle.append(issued[name] == finished[name])
         m.d.comb += [
             self.vector_unfinished.eq(issued["vector"] - finished["vector"]),
             self.idle.eq(idle[0] & idle[1]),

@@ -35,11 +35,11 @@ class Sequencer(wiring.Component):
     """The fetch side of the device: it runs ahead of the units that execute, as far as their queues reach.
 
     A run goes: reset everything, check the queue, then for each command apply modifiers, check, request the reads, hand to the
-    dispatcher; at the end wait until all is done. `SET`, `LOOP`, `FENCE` and `READ` are carried out here. A command that fails its
-    check stops the run after all commands before it have completed. An error on the bus, or the watchdog, stops it at once: the
-    masters finish what the bus rules oblige them to, everything else is reset, and the run ends when the bus is quiet. If
-    it never becomes quiet (the watchdog expires again), the run ends all the same, with `WATCHDOG` at the command that had failed,
-    and the next one waits for the bus first.
+    dispatcher; at the end wait until all is done. `SET`, `LOOP`, `FENCE` and `READ` are carried out here. A command that fails
+    its check stops the run after all commands before it have completed. An error on the bus, or the watchdog, stops it at
+    once: the masters finish what the bus rules oblige them to, everything else is reset, and the run ends when the bus is
+    quiet. If it never becomes quiet (the watchdog expires again), the run ends all the same, with `WATCHDOG` at the command
+    that had failed, and the next one waits for the bus first.
 
     A command takes `CommandChecker.LATENCY` + 3 cycles here, and 2 more for each modifier; `SET` takes 5 more. After a `LOOP`
     that is taken the next command comes when the memory has delivered it.

