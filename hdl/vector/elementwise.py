@@ -2,15 +2,26 @@
 
 from typing import Any
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from tailrace.spec.config import Config
-from tailrace.spec.isa import COMMAND_BYTES
+from tailrace.spec.isa import COMMAND_BYTES, Opcode, Reduce, Target
 
+from ..control.layout import command_layout
+from ..float.reduction import Reduction
 from ..slots.block_quantiser import quantise_word_layout
 from .activation_buffer import BufferRead, BufferWrite
+from .elementwise_sequencer import ElementwiseSequencer
+from .elementwise_settings import scalars_of, settings_layout, settings_of
+from .operand_stream import OperandStream
+from .operands import OperandFetch
+from .pipeline import ElementwisePipeline
+from .result_writer import ResultWriter
+
+#: More results than can be on their way: one for each word in the pipeline, and what the reduction holds.
+_MAX_OUTSTANDING = 64
 
 
 class Elementwise(wiring.Component):
@@ -57,4 +68,125 @@ class Elementwise(wiring.Component):
         )
 
     def elaborate(self, platform: Any) -> Module:
-        raise NotImplementedError
+        m = Module()
+        config = self._config
+        command = command_layout(Opcode.ELEMENTWISE)(self.command.payload)
+        m.submodules.sequencer = sequencer = ElementwiseSequencer(config)
+        m.submodules.stream = operand_stream = OperandStream(config)
+        m.submodules.operands = operands = OperandFetch(config)
+        m.submodules.pipeline = pipeline = ElementwisePipeline(config)
+        m.submodules.reduction = reduction = Reduction(config.lanes)
+        m.submodules.results = results = ResultWriter(config)
+
+        settings = Signal(settings_layout)
+        with m.If(sequencer.start):
+            m.d.sync += settings.eq(settings_of(m, self.command.payload))
+        reduces = settings.reduce != Reduce.NONE
+
+        advance = Signal()
+        outstanding = Signal(range(_MAX_OUTSTANDING))
+        last_step = sequencer.fetch.word & sequencer.place.last & reduces
+        m.d.sync += outstanding.eq(outstanding + last_step - (results.i.valid & results.i.ready))
+        m.d.comb += [
+            self.command.ready.eq(sequencer.done),
+            self.idle.eq(~self.command.valid),
+            sequencer.command.eq(self.command.payload),
+            sequencer.valid.eq(self.command.valid),
+            sequencer.advance.eq(advance),
+            sequencer.streamed.eq(settings.streamed),
+            sequencer.stream_valid.eq(operand_stream.o.valid),
+            sequencer.drained.eq(~(operands.busy | pipeline.busy) & (outstanding == 0) & operand_stream.idle),
+            sequencer.slots_idle.eq(self.quantise_idle),
+            sequencer.result_entry.eq(results.entry),
+        ]
+        connect(m, flipped(self.parameters), operand_stream.i)
+        m.d.comb += [
+            operand_stream.o.ready.eq(sequencer.fetch.word & settings.streamed),
+            operand_stream.last.eq(sequencer.place.last),
+        ]
+        for name in ("a", "b"):
+            port = getattr(self, name)
+            m.d.comb += [
+                port.enable.eq(sequencer.read),
+                port.address.eq(getattr(sequencer, f"{name}_address")),
+                getattr(operands, name).eq(port.data),
+            ]
+        m.d.comb += [
+            operands.enable.eq(advance),
+            operands.start.eq(sequencer.start),
+            operands.scalars.eq(scalars_of(m, self.command.payload)),
+            operands.settings.eq(settings),
+            operands.fetch.eq(sequencer.fetch),
+            operands.place.eq(sequencer.place),
+            operands.streamed.eq(operand_stream.o.payload),
+            pipeline.enable.eq(advance),
+            pipeline.function.eq(settings.function),
+            pipeline.valid.eq(operands.valid),
+            pipeline.operands.eq(operands.operands),
+            pipeline.place.eq(operands.operands_place),
+        ]
+
+        # Up to three blocks take words, and all must be able to before the pipeline advances.
+        reduced, written, quantised = Signal(), Signal(), Signal()
+        reduced_stall, written_stall, quantised_stall = Signal(), Signal(), Signal()
+        m.d.comb += [
+            reduced.eq(Mux(settings.reduce_u, pipeline.u_valid, pipeline.v_valid) & reduces),
+            written.eq(pipeline.v_valid & (settings.target == Target.BUFFER)),
+            quantised.eq(pipeline.v_valid & (settings.target == Target.SLOT)),
+            reduced_stall.eq(reduced & ~reduction.i.ready),
+            written_stall.eq(written & (results.write.enable | ~self.write_ready)),
+            quantised_stall.eq(quantised & ~self.quantise.ready),
+            advance.eq(~(reduced_stall | written_stall | quantised_stall)),
+        ]
+
+        m.d.comb += [
+            reduction.i.valid.eq(reduced & ~(written_stall | quantised_stall)),
+            reduction.kind.eq(settings.reduce),
+            reduction.negate.eq(command.negate),
+            reduction.resume.eq(command.resume),
+            reduction.start.eq(operands.start_value),
+            reduction.start_index.eq(operands.start_index),
+            reduction.index.eq(command.index),
+        ]
+        for chosen, word, place in ((0, pipeline.v, pipeline.v_place), (1, pipeline.u, pipeline.u_place)):
+            with m.If(settings.reduce_u == chosen):
+                m.d.comb += reduction.i.payload.data.eq(word)
+                m.d.comb += [getattr(reduction.i.payload, n).eq(getattr(place, n)) for n in ("mask", "first", "last")]
+        connect(m, reduction.o, results.i)
+        m.d.comb += [
+            results.command.eq(self.command.payload),
+            results.start.eq(sequencer.start),
+            results.ready.eq(self.write_ready),
+        ]
+
+        place = pipeline.v_place
+        with m.If(results.write.enable):
+            m.d.comb += [
+                self.write.enable.eq(1),
+                self.write.address.eq(results.write.address),
+                self.write.data.eq(results.write.data),
+                self.write.mask.eq(results.write.mask),
+            ]
+        with m.Else():
+            m.d.comb += [
+                self.write.enable.eq(written & ~reduced_stall),
+                self.write.address.eq(place.address),
+                self.write.data.eq(pipeline.v),
+                self.write.mask.eq(place.mask),
+            ]
+
+        word = self.quantise.payload
+        m.d.comb += [
+            self.quantise.valid.eq(quantised & ~reduced_stall),
+            word.data.eq(pipeline.v),
+            word.mask.eq(place.mask),
+            word.slot.eq(place.slot),
+            word.set.eq(command.set),
+            word.block.eq(command.first_block),
+            word.first.eq(place.vector_first),
+            word.last.eq(place.last),
+            word.final.eq(place.final),
+            word.duplicate.eq(command.duplicate),
+            word.join.eq(command.join),
+        ]
+        return m

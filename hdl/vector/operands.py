@@ -1,0 +1,203 @@
+"""From what has been read to the factors and addends of the elementwise pipeline."""
+
+from typing import Any
+
+from amaranth.hdl import Array, Cat, Const, Module, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from tailrace.spec.commands import float_bits
+from tailrace.spec.config import Config
+from tailrace.spec.isa import Combine, Multiplier
+
+from .activation_buffer import FLOAT_BITS, word_layout
+from .elementwise_sequencer import Scalars, fetch_layout, place_layout
+from .elementwise_settings import ROTATE_PAIRS, SCALARS, scalars_layout, settings_layout
+
+_SIGN = 1 << FLOAT_BITS - 1
+
+
+def operand_layout(config: Config) -> data.StructLayout:
+    """What a word of results is computed from: ``t = x[0] * y[0] + x[1] * y[1]``, ``v = function(t) * factor + addend``."""
+    word = word_layout(config)
+    pair = data.ArrayLayout(word, 2)
+    return data.StructLayout({"x": pair, "y": pair, "factor": word, "addend": word})
+
+
+class OperandFetch(wiring.Component):
+    """Collect the words and scalars that a word of results needs.
+
+    So that all ways to combine operands are the sum of two products, an addend ``q`` becomes ``q * 1``, and where there is no second
+    product it is ``0 * 0``: neither changes a bit (`tailrace.spec.floats`). The factor and the addend of the later stages are chosen
+    here too, scalars included, and travel along; so a segment's scalars can be read while words of the segment before are still in
+    the pipeline.
+
+    Latency: 2 enabled cycles from a step to its operands: the buffer's read, and a register.
+
+    Parameters
+    ----------
+    config : Config
+
+    Attributes
+    ----------
+    enable : In(1)
+        The pipeline advances.
+    start : In(1)
+        Take `scalars`, some of which are then replaced by what is read.
+    scalars : In(scalars_layout)
+    settings : In(settings_layout)
+    fetch : In(fetch_layout(config))
+        What is read in this cycle.
+    place : In(place_layout(config))
+    streamed : In(word_layout(config))
+        The word of the streamed operand that belongs to this cycle's step.
+    a, b : In(word_layout(config))
+        What was read in the last step.
+    valid : Out(1)
+    operands : Out(operand_layout(config))
+    operands_place : Out(place_layout(config))
+    start_value, start_index : Out(32)
+        What a reduction resumes from.
+    busy : Out(1)
+        A word of results is on its way through this unit.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        word = word_layout(config)
+        super().__init__(
+            {
+                "enable": In(1),
+                "start": In(1),
+                "scalars": In(scalars_layout),
+                "settings": In(settings_layout),
+                "fetch": In(fetch_layout(config)),
+                "place": In(place_layout(config)),
+                "streamed": In(word),
+                "a": In(word),
+                "b": In(word),
+                "valid": Out(1),
+                "operands": Out(operand_layout(config)),
+                "operands_place": Out(place_layout(config)),
+                "start_value": Out(FLOAT_BITS),
+                "start_index": Out(FLOAT_BITS),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config, lanes = self._config, self._config.lanes
+        settings = self.settings
+
+        # What is at the ports' data now.
+        fetch = Signal(fetch_layout(config))
+        place = Signal(place_layout(config), reset_less=True)
+        streamed = Signal(word_layout(config), reset_less=True)
+        with m.If(self.enable):
+            m.d.sync += fetch.eq(self.fetch)
+            with m.If(self.fetch.word):
+                m.d.sync += [place.eq(self.place), streamed.eq(self.streamed)]
+
+        a_scalar = Array(self.a[lane] for lane in range(lanes))[fetch.a_element]
+        b_scalar = Array(self.b[lane] for lane in range(lanes))[fetch.b_element]
+        scalars = {name: Signal(FLOAT_BITS, name=name, reset_less=True) for name in SCALARS}
+        start_value, start_index = (Signal(FLOAT_BITS, name=n, reset_less=True) for n in ("start_value", "start_index"))
+        with m.If(self.start):
+            m.d.sync += [scalars[name].eq(self.scalars[n]) for n, name in enumerate(SCALARS)]
+        with m.If(self.enable):
+            with m.Switch(fetch.scalars):
+                for case, first in ((Scalars.P_Q, 0), (Scalars.M_N, 2)):
+                    with m.Case(case):
+                        for n, value in ((first, a_scalar), (first + 1, b_scalar)):
+                            with m.If(settings.load[n]):
+                                m.d.sync += scalars[SCALARS[n]].eq(value)
+                with m.Case(Scalars.START):
+                    m.d.sync += [start_value.eq(a_scalar), start_index.eq(b_scalar)]
+        m.d.comb += [self.start_value.eq(start_value), self.start_index.eq(start_index)]
+
+        # Operand a, wherever it comes from.
+        a = Signal(word_layout(config))
+        m.d.comb += a.eq(self.a)
+        with m.If(settings.a_stream):
+            m.d.comb += a.eq(streamed)
+        operands = Signal(operand_layout(config), reset_less=True)
+        operands_place = Signal(place_layout(config), reset_less=True)
+        valid = Signal()
+        m.d.comb += [
+            self.valid.eq(valid),
+            self.operands.eq(operands),
+            self.operands_place.eq(operands_place),
+            self.busy.eq(fetch.word | valid),
+        ]
+        with m.If(self.enable):
+            m.d.sync += valid.eq(fetch.word)
+            with m.If(fetch.word):
+                m.d.sync += operands_place.eq(place)
+                self._choose(m, operands, a, streamed, scalars)
+        pair = Signal(data.ArrayLayout(word_layout(config), 2), reset_less=True)
+        self._rotate(m, operands, fetch, pair)
+        return m
+
+    def _choose(self, m: Module, operands: Any, a: Any, streamed: Any, scalars: dict[str, Signal]) -> None:
+        settings, lanes = self.settings, self._config.lanes
+
+        def everywhere(value: Value | int) -> Value:
+            one = Const(value, FLOAT_BITS) if isinstance(value, int) else value
+            return one.replicate(lanes)
+
+        def put(target: Any, value: Any) -> None:
+            m.d.sync += Value.cast(target).eq(Value.cast(value))
+
+        p, q = everywhere(scalars["p"]), everywhere(scalars["q"])
+        zero, one = everywhere(0), everywhere(float_bits(1.0))
+        ways = {
+            Combine.SCALE: ((a, p), (q, one)),
+            Combine.SUM: ((a, p), (self.b, q)),
+            Combine.PRODUCT: ((a, self.b), (zero, zero)),
+        }
+        with m.Switch(settings.combine):
+            for way, products in ways.items():
+                with m.Case(way):
+                    for n, (x, y) in enumerate(products):
+                        put(operands.x[n], x)
+                        put(operands.y[n], y)
+        factors = {
+            Multiplier.SCALAR: everywhere(scalars["m"]),
+            Multiplier.STREAM: streamed,
+            Multiplier.B: self.b,
+            Multiplier.A: a,
+        }
+        with m.Switch(settings.multiplier):
+            for choice, value in factors.items():
+                with m.Case(choice):
+                    put(operands.factor, value)
+        put(operands.addend, everywhere(scalars["n"]))
+        with m.If(settings.n_stream):
+            put(operands.addend, streamed)
+
+    def _rotate(self, m: Module, operands: Any, fetch: Any, pair: Any) -> None:
+        """`ROTATE`: ``x * c + y * -s`` when cosines and sines are read, ``y * c + x * s`` when the next pair is.
+
+        The second one follows from the first one, which the operands still hold.
+        """
+        with m.If(self.enable & (self.settings.combine == ROTATE_PAIRS)):
+            with m.If(fetch.table):
+                m.d.sync += [
+                    operands.x.eq(pair),
+                    operands.y[0].eq(self.a),
+                    operands.y[1].eq(_negated(self.b)),
+                ]
+            with m.Else():
+                m.d.sync += [pair[0].eq(self.a), pair[1].eq(self.b)]
+                with m.If(fetch.word):
+                    m.d.sync += [
+                        operands.x[0].eq(operands.x[1]),
+                        operands.x[1].eq(operands.x[0]),
+                        operands.y[1].eq(_negated(operands.y[1])),
+                    ]
+
+
+def _negated(word: Any) -> Value:
+    """The word with all its signs changed; of a zero too, which the multiplier does not mind."""
+    return Cat(element ^ _SIGN for element in word)
