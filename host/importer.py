@@ -243,7 +243,9 @@ class _Importer:
         key = "attention.layer_norm_rms_epsilon" if kind is NormKind.RMS else "attention.layer_norm_epsilon"
         epsilon = self._value(key, None)
         if epsilon is None:
-            raise ModelError(f"{self.model.path} is not a complete model: its header lacks {self.arch.name}.{key}. Convert it again.")
+            raise ModelError(
+                f"{self.model.path} is not a complete model: its header lacks {self.arch.name}.{key}. Convert it again."
+            )
         return Norm(kind, float(epsilon))
 
     @cached_property
@@ -286,7 +288,9 @@ class _Importer:
         if "rope_freqs.weight" in self.model.tensors:
             return Rope(size, base, self._factors("rope_freqs.weight"))
         if kind == "yarn":
-            betas = (float(self._value(f"rope.scaling.yarn_{n}", default)) for n, default in (("beta_fast", 32), ("beta_slow", 1)))
+            betas = (
+                float(self._value(f"rope.scaling.yarn_{n}", default)) for n, default in (("beta_fast", 32), ("beta_slow", 1))
+            )
             magnitude *= float(self._value("rope.scaling.yarn_attn_factor", 1.0)) * (0.1 * log(factor) + 1.0)
             return Rope(size, base, magnitude=magnitude, yarn=Yarn(factor, original, *betas))
         if kind not in ("none", "linear"):
@@ -327,12 +331,18 @@ class _Importer:
             order = self._row_order(heads) if self.arch.paired_rope and heads else None
             fused = self.arch.fused_qkv
             place = {"first": first, "of": total} if fused else {}
-            self._matrix(layer_role(n, name), f"blk.{n}.attn_{'qkv' if fused else name}", size, self.hidden, order=order, **place)
+            self._matrix(
+                layer_role(n, name), f"blk.{n}.attn_{'qkv' if fused else name}", size, self.hidden, order=order, **place
+            )
             first += size
             if a.head_norm and heads:
                 norm_order = self._row_order(1) if self.arch.paired_rope else None
                 self._vector(
-                    layer_role(n, f"{name}_norm"), f"blk.{n}.attn_{name}_norm.weight", a.head_size, repeats=heads, order=norm_order
+                    layer_role(n, f"{name}_norm"),
+                    f"blk.{n}.attn_{name}_norm.weight",
+                    a.head_size,
+                    repeats=heads,
+                    order=norm_order,
                 )
         self._matrix(layer_role(n, "o"), f"blk.{n}.attn_output", self.hidden, query)
 
@@ -346,7 +356,9 @@ class _Importer:
         arch, size = self.arch, self.model.number("feed_forward_length")
         if arch.gated:
             place = {"first": 0, "of": 2 * size} if arch.fused_gate_up else {}
-            self._matrix(layer_role(n, "gate"), f"blk.{n}.ffn_{'up' if arch.fused_gate_up else 'gate'}", size, self.hidden, **place)
+            self._matrix(
+                layer_role(n, "gate"), f"blk.{n}.ffn_{'up' if arch.fused_gate_up else 'gate'}", size, self.hidden, **place
+            )
         place = {"first": size, "of": 2 * size} if arch.fused_gate_up else {}
         self._matrix(layer_role(n, "up"), f"blk.{n}.ffn_up", size, self.hidden, **place)
         self._matrix(layer_role(n, "down"), f"blk.{n}.ffn_down", self.hidden, size)
@@ -414,5 +426,3 @@ class _Importer:
             f"{self.model.path} is not a complete {self.arch.name} model: {name} is {found}, and its header speaks of"
             f" {' x '.join(map(str, shape))}. Convert it again."
         )
-
-

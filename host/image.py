@@ -1,0 +1,425 @@
+"""The memory image of a model: where everything that a decode program uses lies, planned before anything is written."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+
+from tailrace.firmware.decode import feed_forward_part_rows, max_context
+from tailrace.firmware.description import Attention
+from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
+from tailrace.spec.errors import ConfigError, LimitError, ModelError
+from tailrace.spec.formats import BLOCK, BY_NAME, Format
+from tailrace.spec.isa import ADDRESS_UNIT
+from tailrace.spec.kv_cache import CAPACITY_UNIT, key_bytes, value_bytes, value_row_bytes
+from tailrace.spec.transport import Transport
+
+from .geometry import Geometry
+from .importer import ImportedModel, Source
+from .layout import matrix_exponent, stream_of_blocks
+from .memory import align
+from .model import FLOATS
+
+#: Called with what is being written, and how much of all of it is done (0 to 1).
+Progress = Callable[[str, float], None]
+#: Rows of a table that are written at a time.
+_TABLE_ROWS = 1024
+#: Part boundaries of the head: results of every part are stored at addresses that are multiples of 64.
+_PART_UNIT = ADDRESS_UNIT // 4
+#: Share of the activation buffer that the results of one part of the head may take, so that two parts and more fit.
+_HEAD_SHARE = 4
+
+Address = int
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MatrixPiece:
+    """A stream to be written: rows of one matrix, or of one expert's."""
+
+    role: str
+    address: int
+    size: int
+    source: Source
+    format: Format
+    exponent: int
+    start: int
+    stop: int
+    expert: int = 0
+
+
+@dataclass(frozen=True)
+class TablePiece:
+    """Rows of float32 to be written; `role` is that of a tensor, or the name of a table of angles."""
+
+    role: str
+    address: int
+    size: int
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an image is to be made for.
+
+    Attributes
+    ----------
+    context : int
+        Positions for which there is room; rounded up to a multiple of 64.
+    batch : int
+        Sequences.
+    whole_embedding : bool
+        Whether all embeddings lie in the device's memory, so that it can go on from a token that it chose. Else the driver writes
+        one before each token.
+    quantise : str or None
+        Format that matrices of plain numbers become; None refuses them.
+    """
+
+    context: int
+    batch: int = 1
+    whole_embedding: bool = True
+    quantise: str | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    """A model laid out for a device.
+
+    Attributes
+    ----------
+    imported : ImportedModel
+    build : Build
+    request : Request
+        Its context is a multiple of 64.
+    placement : Placement
+    pieces : tuple of MatrixPiece or TablePiece
+        All that is written, in the order of addresses.
+    end : int
+        First free address; caches, logits and tokens lie below it.
+    """
+
+    imported: ImportedModel
+    build: Build
+    request: Request
+    placement: Placement
+    pieces: tuple[MatrixPiece | TablePiece, ...] = field(repr=False)
+    end: int
+
+    @property
+    def stream_bytes(self) -> int:
+        """Bytes of all weight streams."""
+        return sum(p.size for p in self.pieces if isinstance(p, MatrixPiece))
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of all tables."""
+        return sum(p.size for p in self.pieces if isinstance(p, TablePiece))
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the KV caches of all sequences."""
+        layers = self.imported.description.layers
+        per_layer = (
+            layer.attention.kv_heads * (place.key_stride + place.value_stride + place.scale_stride)
+            for caches in self.placement.caches
+            for layer, place in zip(layers, caches, strict=True)
+        )
+        return sum(per_layer)
+
+
+def plan_image(imported: ImportedModel, geometry: Geometry, request: Request) -> Image:
+    """Decide where everything lies. Reads no weights, but for the exponents of MXFP4.
+
+    Layers that are made alike follow each other at one distance, and so do their caches.
+
+    Raises
+    ------
+    ModelError
+        If the device can't read a matrix.
+    LimitError
+        If a row, a matrix or the context is too long for the device.
+    """
+    return _Planner(imported, geometry, request).run()
+
+
+class _Planner:
+    def __init__(self, imported: ImportedModel, geometry: Geometry, request: Request) -> None:
+        self.imported, self.geometry = imported, geometry
+        self.build = Build(geometry.lanes, geometry.right_hand_sides, geometry.buffer_entries, geometry.max_blocks)
+        self.request = replace(request, context=-(-request.context // CAPACITY_UNIT) * CAPACITY_UNIT)
+        self.description = imported.description
+        self.layers = self.description.layers
+        self.formats: dict[str, tuple[Format, int]] = {}
+
+    def run(self) -> Image:
+        self._check()
+        roles = [*self.imported.matrices]
+        for role in roles:
+            self.formats[role] = self._format(role)
+        start = _Region(0)
+        self._tables_of_model(start)
+        layers = self._alike(start, self._layer_region)
+        end = _Region(start.top)
+        self._vector(end, "final_norm")
+        self._vector(end, "final_norm_bias")
+        self._matrix(end, "head", self._head_part_rows())
+        self._vector(end, "head_bias")
+        caches = self._alike(end, self._cache_region)
+        logits = tuple(end.take(4 * self.description.vocabulary) for _ in range(self.request.batch))
+        tokens = tuple(end.take(ADDRESS_UNIT * self.request.context) for _ in range(self.request.batch))
+        regions = [start, *layers, end]
+        placement = Placement(
+            matrices={role: place for region in regions for role, place in region.matrices.items()},
+            tables={role: place for region in regions for role, place in region.tables.items()},
+            caches=tuple(tuple(region.caches[sequence] for region in caches) for sequence in range(self.request.batch)),
+            logits=logits,
+            tokens=tokens,
+        )
+        pieces = sorted((p for region in regions for p in region.pieces), key=lambda p: p.address)
+        return Image(self.imported, self.build, self.request, placement, tuple(pieces), end.top)
+
+    def _alike(self, where: "_Region", make: "Callable[[int, int], _Region]") -> "list[_Region]":
+        """A region for each layer; those with the same content follow each other, in the order of the first of each kind."""
+        kinds: dict[object, list[int]] = {}
+        for n in range(len(self.layers)):
+            kinds.setdefault((self.layers[n], make(n, 0).content(n)), []).append(n)
+        regions: dict[int, _Region] = {}
+        for members in kinds.values():
+            for n in members:
+                regions[n] = make(n, where.top)
+                where.top = regions[n].top
+        return [regions[n] for n in range(len(self.layers))]
+
+    def _check(self) -> None:
+        request, model = self.request, self.imported.model
+        path = model.path
+        if not 1 <= request.batch <= self.geometry.right_hand_sides:
+            raise LimitError(
+                f"a batch of {request.batch} needs a device with as many right-hand sides, and this one has"
+                f" {self.geometry.right_hand_sides}: use another configuration"
+            )
+        positions = self.imported.tables.get("position_embedding")
+        trained = positions.rows if positions is not None else model.context_length
+        if request.context >= trained + CAPACITY_UNIT:
+            raise LimitError(f"{path} was made for a context of {trained} tokens: ask for at most that many")
+        if (limit := max_context(self.description, self.build, request.batch)) < request.context:
+            raise LimitError(
+                f"this device takes contexts of up to {limit} tokens for {path}, and {request.context} are needed: use a configuration"
+                " with larger vector_blocks or buffer_entries"
+            )
+
+    def _format(self, role: str) -> tuple[Format, int]:
+        """The format that a matrix has on the device, and its exponent."""
+        source = self.imported.matrices[role]
+        tensor, readable = source.tensor, ", ".join(f.name for f in self.geometry.readable)
+        fmt = tensor.format
+        if fmt is None and tensor.type_name in FLOATS:
+            if self.request.quantise is None:
+                raise ModelError(
+                    f"{tensor.name} is {tensor.type_name}, and this device reads {readable}: ask for a format with --quantise Q8_0"
+                )
+            fmt = BY_NAME.get(self.request.quantise)
+            if fmt is None:
+                raise ConfigError(f"can't quantise to {self.request.quantise!r}: choose one of {readable}")
+        if fmt is None or not self.geometry.reads(fmt.number):
+            raise ModelError(
+                f"{tensor.name}: this device does not read {tensor.type_name}: it reads {readable}. Get the model in one of these"
+            )
+        if source.columns % fmt.file_elements:
+            raise ModelError(
+                f"{tensor.name}: its rows have {source.columns} elements, which is not a multiple of {fmt.file_elements}, as {fmt.name} needs"
+            )
+        if source.columns > self.geometry.max_blocks * BLOCK:
+            raise LimitError(
+                f"{tensor.name}: its rows have {source.columns} elements, and this device takes at most"
+                f" {self.geometry.max_blocks * BLOCK}: use a configuration with vector_blocks of at least"
+                f" {1 << (source.columns // BLOCK - 1).bit_length()}"
+            )
+        exponent = matrix_exponent(fmt, tensor.data) if tensor.format is fmt else 0
+        return fmt, exponent
+
+    def _head_part_rows(self) -> int:
+        rows = self.geometry.buffer_entries // _HEAD_SHARE // self.request.batch
+        return rows // _PART_UNIT * _PART_UNIT
+
+    # What a region holds.
+
+    def _tables_of_model(self, region: "_Region") -> None:
+        whole = self.request.whole_embedding
+        self._table(region, "embedding", self.description.vocabulary if whole else 1, self.description.hidden, whole)
+        if self.description.learned_positions:
+            self._table(region, "position_embedding", self._positions(), self.description.hidden, True)
+        for name, rope in self.imported.ropes.items():
+            self._table(region, name, self._positions(), rope.size, True)
+
+    def _positions(self) -> int:
+        source = self.imported.tables.get("position_embedding")
+        return self.request.context if source is None else min(self.request.context, source.rows)
+
+    def _layer_region(self, n: int, address: int) -> "_Region":
+        region, layer = _Region(address), f"layers.{n}."
+        for tensor in ("attention_norm", "attention_norm_bias"):
+            self._vector(region, layer + tensor)
+        for tensor in ("q", "k", "v"):
+            self._with_bias(region, layer + tensor)
+        for tensor in ("q_norm", "k_norm"):
+            self._vector(region, layer + tensor)
+        self._with_bias(region, layer + "o")
+        for tensor in ("attention_post_norm", "feed_forward_norm", "feed_forward_norm_bias"):
+            self._vector(region, layer + tensor)
+        self._feed_forward(region, n)
+        self._vector(region, layer + "feed_forward_post_norm")
+        return region
+
+    def _feed_forward(self, region: "_Region", n: int) -> None:
+        layer, place = f"layers.{n}.", self.layers[n].feed_forward
+        rows = feed_forward_part_rows(self.description, self.layers[n], self.build, self.request.batch)
+        if f"{layer}router" in self.imported.matrices:
+            self._with_bias(region, layer + "router")
+            self._experts(region, layer, rows)
+            return
+        assert not hasattr(place, "count")
+        names = [layer + t for t in ("gate", "up") if layer + t in self.imported.matrices]
+        self._interleaved(region, names, rows)
+        for name in names:
+            self._vector(region, f"{name}_bias")
+        self._with_bias(region, layer + "down")
+
+    def _experts(self, region: "_Region", layer: str, rows: int) -> None:
+        """All of an expert's matrices together, expert after expert."""
+        outer, down = [f"{layer}experts_{t}" for t in ("gate", "up")], f"{layer}experts_down"
+        count = self.imported.matrices[down].experts
+        first = region.top
+        stride = 0
+        for expert in range(count):
+            self._interleaved(region, outer, rows, expert)
+            self._matrix(region, down, self.imported.matrices[down].rows, expert)
+            stride = stride or region.top - first
+        for role in (*outer, down):
+            region.matrices[role] = replace(region.matrices[role], expert_stride=stride)
+
+    def _interleaved(self, region: "_Region", roles: list[str], part_rows: int, expert: int = 0) -> None:
+        """Matrices that are used part by part: the first part of each, then the second part of each."""
+        parts: dict[str, list[MatrixPart]] = {role: [] for role in roles}
+        for start in range(0, self.imported.matrices[roles[0]].rows, part_rows):
+            for role in roles:
+                parts[role].append(self._part(region, role, start, part_rows, expert))
+        if expert == 0:
+            for role in roles:
+                self._note(region, role, parts[role])
+
+    def _matrix(self, region: "_Region", role: str, part_rows: int, expert: int = 0) -> None:
+        self._interleaved(region, [role], part_rows, expert)
+
+    def _with_bias(self, region: "_Region", role: str) -> None:
+        self._matrix(region, role, self.imported.matrices[role].rows)
+        self._vector(region, f"{role}_bias")
+
+    def _part(self, region: "_Region", role: str, start: int, part_rows: int, expert: int) -> MatrixPart:
+        source, (fmt, exponent) = self.imported.matrices[role], self.formats[role]
+        stop = min(start + part_rows, source.rows)
+        if stop - start > self.geometry.buffer_entries:
+            raise LimitError(
+                f"{source.tensor.name}: it has {source.rows} rows, and this device takes at most {self.geometry.buffer_entries}: use a"
+                " configuration with more buffer_entries"
+            )
+        size = fmt.matrix_bytes(stop - start, source.columns // BLOCK, self.build.lanes)
+        address = region.take(size)
+        region.pieces.append(MatrixPiece(role, address, size, source, fmt, exponent, start, stop, expert))
+        return MatrixPart(address, start, stop - start)
+
+    def _note(self, region: "_Region", role: str, parts: list[MatrixPart]) -> None:
+        source, (fmt, exponent) = self.imported.matrices[role], self.formats[role]
+        region.matrices[role] = MatrixPlace(fmt.number, exponent, source.rows, source.columns // BLOCK, tuple(parts))
+
+    def _vector(self, region: "_Region", role: str) -> None:
+        source = self.imported.tables.get(role)
+        if source is not None:
+            self._table(region, role, source.repeats, source.rows, False)
+
+    def _table(self, region: "_Region", role: str, rows: int, columns: int, by_row: bool) -> None:
+        pitch = align(4 * columns)
+        address = region.take(rows * pitch)
+        region.pieces.append(TablePiece(role, address, rows * pitch, rows, columns))
+        region.tables[role] = TablePlace(address, columns, pitch if by_row else 0)
+
+    def _cache_region(self, n: int, address: int) -> "_Region":
+        region = _Region(address)
+        for _ in range(self.request.batch):
+            region.caches.append(self._cache(region, self.layers[n].attention))
+        return region
+
+    def _cache(self, region: "_Region", attention: Attention) -> CachePlace:
+        capacity = self.request.context
+        if attention.window is not None:
+            capacity = min(capacity, -(-attention.window // CAPACITY_UNIT) * CAPACITY_UNIT)
+        size, lanes, heads = attention.head_size, self.build.lanes, attention.kv_heads
+        strides = key_bytes(size, capacity, lanes), align(value_bytes(size, capacity, lanes)), 4 * capacity
+        keys, values, scales = (region.take(heads * stride) for stride in strides)
+        return CachePlace(keys, values, scales, *strides, row_stride=value_row_bytes(capacity, lanes), capacity=capacity)
+
+
+class _Region:
+    """Consecutive addresses that are being given out, and what lies there."""
+
+    def __init__(self, address: int) -> None:
+        self.top = address
+        self.matrices: dict[str, MatrixPlace] = {}
+        self.tables: dict[str, TablePlace] = {}
+        self.caches: list[CachePlace] = []
+        self.pieces: list[MatrixPiece | TablePiece] = []
+
+    def take(self, size: int) -> Address:
+        address, self.top = self.top, self.top + align(size)
+        return address
+
+    def content(self, n: int) -> tuple[object, ...]:
+        """All that lies here, without the number of the layer."""
+        prefix = f"layers.{n}."
+        places = [*self.matrices.items(), *self.tables.items()]
+        return (*((role.removeprefix(prefix), place) for role, place in places), *self.caches, self.top)
+
+
+def write_image(image: Image, transport: Transport, on_progress: Progress | None = None) -> None:
+    """Write all weights and tables to a device, piece by piece, so that no second copy of the model is made.
+
+    Raises
+    ------
+    ModelError
+        If a tensor is damaged.
+    """
+    report = on_progress or (lambda what, done: None)
+    checked: set[str] = set()
+    total, done = sum(p.size for p in image.pieces), 0
+    for piece in image.pieces:
+        for address, data in _content(image, piece, checked):
+            transport.write(address, data)
+        done += piece.size
+        report(piece.role, done / total)
+
+
+def _content(image: Image, piece: MatrixPiece | TablePiece, checked: set[str]) -> Iterator[tuple[int, memoryview]]:
+    """A piece's data, with addresses."""
+    if isinstance(piece, MatrixPiece):
+        tensor = piece.source.tensor
+        if tensor.name not in checked:
+            tensor.check_finite()
+            checked.add(tensor.name)
+        blocks = piece.source.blocks(piece.start, piece.stop, piece.format, piece.expert)
+        yield piece.address, stream_of_blocks(piece.format, blocks, image.build.lanes, piece.exponent).data
+        return
+    source, rope = image.imported.tables.get(piece.role), image.imported.ropes.get(piece.role)
+    if piece.role == "embedding" and not image.request.whole_embedding:
+        return
+    pitch = align(4 * piece.columns)
+    for first in range(0, piece.rows, _TABLE_ROWS):
+        count = min(_TABLE_ROWS, piece.rows - first)
+        rows = np.zeros((count, pitch // 4), dtype="<f4")
+        if rope is not None:
+            rows[:, : piece.columns] = rope.table(first, count)
+        else:
+            assert source is not None
+            rows[:, : piece.columns] = source.numbers(first, first + count) if source.columns > 1 else source.numbers()
+        yield piece.address + first * pitch, rows.reshape(-1).view(np.uint8).data
