@@ -1,47 +1,53 @@
-"""Command lists for linear layers: matrix-vector products for as many vectors as the device holds."""
+"""Command lists for linear layers: matrix-vector products for as many vectors as the device has slots."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from tailrace.spec.formats import BLOCK
-from tailrace.spec.isa import Opcode, encode
+from tailrace.spec.commands import encode
+from tailrace.spec.isa import ADDRESS_UNIT, BUFFER_UNIT, Opcode
 
+from .placement import MatrixPlace
 
-@dataclass(frozen=True)
-class MatrixOperand:
-    """A matrix in device memory.
-
-    Attributes
-    ----------
-    address : int
-        Where its weight stream starts, a multiple of 64.
-    format : int
-        Number of the weight format.
-    rows : int
-    blocks : int
-        Blocks of 32 elements in a row.
-    """
-
-    address: int
-    format: int
-    rows: int
-    blocks: int
+#: Bytes of a float32.
+_FLOAT = 4
+#: Rows of a part are a multiple of this many, so that every part's results start at an address that a command can name.
+ROW_UNIT = ADDRESS_UNIT // _FLOAT
 
 
-def load_vectors(addresses: Sequence[int], blocks: int) -> list[bytes]:
-    """Commands that load the vectors at `addresses` into slots 0, 1, ...
+def rows_of_parts(rows: int, right_hand_sides: int, buffer_entries: int) -> list[range]:
+    """Split a matrix so that the results of any part take at most half of the activation buffer.
+
+    One half is then written to memory while the next part's results fill the other.
 
     Parameters
     ----------
-    addresses : sequence of int
-        At most as many as the device has right-hand sides.
-    blocks : int
-        Blocks of each vector.
+    rows : int
+    right_hand_sides, buffer_entries : int
+        Those of the build.
+
+    Returns
+    -------
+    list of range
+        Rows of each part, as many in each as possible but for what alignment and the rest cost.
     """
-    return [encode(Opcode.LOAD_VECTOR, slot=slot, source=address, blocks=blocks) for slot, address in enumerate(addresses)]
+    limit = buffer_entries // 2 // right_hand_sides // ROW_UNIT * ROW_UNIT
+    parts = -(-rows // limit)
+    step = -(-rows // parts // ROW_UNIT) * ROW_UNIT
+    return [range(first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
-def products(vectors: Sequence[int], matrices: Sequence[MatrixOperand], destinations: Sequence[int]) -> list[bytes]:
+def result_bytes(rows: int) -> int:
+    """Bytes from the results of one vector to those of the next, a multiple of 64."""
+    return -(-rows * _FLOAT // ADDRESS_UNIT) * ADDRESS_UNIT
+
+
+def products_length(vectors: int, matrices: Sequence[MatrixPlace]) -> int:
+    """How many commands `products` makes."""
+    return vectors + sum(len(m.parts) for m in matrices) * (1 + vectors)
+
+
+def products(
+    vectors: Sequence[int], matrices: Sequence[MatrixPlace], destinations: Sequence[int], buffer_entries: int
+) -> list[bytes]:
     """Commands that multiply several matrices with the same vectors, each in one pass over its weights.
 
     No fence is needed: nothing here reads what it wrote, and a run ends only when all its writes have been acknowledged.
@@ -50,16 +56,12 @@ def products(vectors: Sequence[int], matrices: Sequence[MatrixOperand], destinat
     ----------
     vectors : sequence of int
         Addresses of the vectors, at most as many as the device has right-hand sides.
-    matrices : sequence of MatrixOperand
-        All with rows of the same length.
+    matrices : sequence of MatrixPlace
+        All with rows of the same length, and in parts as `rows_of_parts` makes them.
     destinations : sequence of int
-        For each matrix where its results go: ``rows * len(vectors)`` float32, of row ``r`` and vector ``v`` number
-        ``r * len(vectors) + v``.
-
-    Returns
-    -------
-    list of bytes
-        ``len(vectors) + len(matrices)`` commands.
+        For each matrix where its results go: those of vector ``v``, ``rows`` float32, from ``v * result_bytes(rows)`` on.
+    buffer_entries : int
+        Entries of the activation buffer.
 
     Raises
     ------
@@ -73,70 +75,36 @@ def products(vectors: Sequence[int], matrices: Sequence[MatrixOperand], destinat
         raise ValueError(
             f"matrices that share a vector must have rows of one length, not {sorted({m.blocks for m in matrices})} blocks"
         )
-    commands = load_vectors(vectors, blocks)
-    for matrix, destination in zip(matrices, destinations, strict=True):
-        commands.append(
-            encode(
-                Opcode.GEMV,
-                format=matrix.format,
-                slots=len(vectors),
-                source=matrix.address,
-                destination=destination,
-                rows=matrix.rows,
-                blocks=blocks,
-            )
-        )
-    return commands
-
-
-def chain(vectors: Sequence[int], matrices: Sequence[MatrixOperand], destination: int, offset: int = 0) -> list[bytes]:
-    """Commands that multiply by one matrix after the other, ``M[-1] @ ... @ M[0] @ x``, keeping all between on the device.
-
-    What a product leaves in the result buffer is quantised there and becomes the vector of the next one.
-
-    Parameters
-    ----------
-    vectors : sequence of int
-        Addresses of the vectors for the first matrix.
-    matrices : sequence of MatrixOperand
-        Each matrix's rows are as many as the next one's columns.
-    destination : int
-        Where the last matrix's results go, laid out as by `products`.
-    offset : int
-        First entry of the result buffer to use; ``rows * len(vectors)`` entries of the largest kept result must fit.
-
-    Raises
-    ------
-    ValueError
-        If there is no vector or no matrix, or a matrix does not fit the one before it.
-    """
-    if not vectors or not matrices:
-        raise ValueError("a product needs at least one vector and one matrix")
     slots = len(vectors)
-    commands = load_vectors(vectors, matrices[0].blocks)
-    for index, matrix in enumerate(matrices):
-        last = index == len(matrices) - 1
-        place = {"destination": destination} if last else {"keep": 1, "offset": offset}
-        commands.append(
-            encode(
-                Opcode.GEMV,
-                format=matrix.format,
-                slots=slots,
-                source=matrix.address,
-                rows=matrix.rows,
-                blocks=matrix.blocks,
-                **place,
+    commands = [
+        encode(Opcode.LOAD_VECTOR, slot=slot, source=address // ADDRESS_UNIT, blocks=blocks)
+        for slot, address in enumerate(vectors)
+    ]
+    stores = 0
+    half = 0
+    for matrix, destination in zip(matrices, destinations, strict=True):
+        for part in matrix.parts:
+            offset = half * (buffer_entries // 2)
+            stride = -(-part.rows // BUFFER_UNIT) * BUFFER_UNIT
+            commands.append(
+                encode(
+                    Opcode.GEMV,
+                    # The vectors are loaded, and this half is free, when no more than the stores of the other half are left.
+                    pending=stores,
+                    slots=slots,
+                    format=matrix.format,
+                    offset=offset,
+                    slot_stride=stride if slots > 1 else 0,
+                    source=part.address // ADDRESS_UNIT,
+                    rows=part.rows,
+                    blocks=blocks,
+                    exponent=matrix.exponent,
+                )
             )
-        )
-        if last:
-            break
-        following = matrices[index + 1]
-        if matrix.rows != following.blocks * BLOCK:
-            raise ValueError(
-                f"matrix {index} has {matrix.rows} rows, but matrix {index + 1} has {following.blocks * BLOCK} columns"
-            )
-        commands += [
-            encode(Opcode.QUANTISE, slot=slot, offset=offset + slot, blocks=following.blocks, stride=slots)
-            for slot in range(slots)
-        ]
+            for slot in range(slots):
+                place = destination + slot * result_bytes(matrix.rows) + part.first_row * _FLOAT
+                commands.append(
+                    encode(Opcode.STORE, a=offset + slot * stride, destination=place // ADDRESS_UNIT, count=part.rows)
+                )
+            stores, half = slots, 1 - half
     return commands

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from tailrace.spec.config import Config
 from tailrace.spec.errors import TailraceError
-from tailrace.spec.formats import BY_NUMBER, FORMAT_MASK, Format
-from tailrace.spec.isa import ISA_MAJOR, ISA_VERSION, MAX_COMMANDS, MAX_ROWS
+from tailrace.spec.formats import FORMAT_MASK, WEIGHT_FORMATS, Format
+from tailrace.spec.isa import ISA_MAJOR, ISA_VERSION, MAX_COMMANDS
 from tailrace.spec.registers import MAGIC, offset
 from tailrace.spec.transport import Transport
 
@@ -24,8 +24,7 @@ class Geometry:
     channels: int
     formats: int
     max_blocks: int
-    result_entries: int
-    max_rows: int
+    buffer_entries: int
     max_commands: int
     address_width: int
 
@@ -41,7 +40,7 @@ class Geometry:
     @property
     def readable(self) -> tuple[Format, ...]:
         """The weight formats that the build reads and this package knows."""
-        return tuple(f for n, f in BY_NUMBER.items() if self.reads(n))
+        return tuple(f for f in WEIGHT_FORMATS if self.reads(f.number))
 
     @classmethod
     def of_config(cls, config: Config) -> "Geometry":
@@ -54,8 +53,7 @@ class Geometry:
             channels=1,
             formats=FORMAT_MASK,
             max_blocks=config.vector_blocks,
-            result_entries=config.result_entries,
-            max_rows=MAX_ROWS,
+            buffer_entries=config.buffer_entries,
             max_commands=MAX_COMMANDS,
             address_width=config.address_width,
         )
@@ -81,6 +79,6 @@ class Geometry:
                 f"{transport.name} has instruction set {version >> 16}.{version & 0xFFFF}, and this driver speaks"
                 f" {ISA_MAJOR}.x: rebuild the device, or install the release of tailrace that matches it."
             )
-        names = ("bus_width", "lanes", "right_hand_sides", "channels", "formats", "max_blocks", "result_entries",
-                 "max_rows", "max_commands", "address_width")  # fmt: skip
+        names = ("bus_width", "lanes", "right_hand_sides", "channels", "formats", "max_blocks", "buffer_entries",
+                 "max_commands", "address_width")  # fmt: skip
         return cls(version=version, **{n: transport.read_register(offset(n.upper())) for n in names})

@@ -37,10 +37,20 @@ class Allocator:
         LimitError
             If they do not fit.
         """
+        self.check(size, purpose)
+        address, self.top = self.top, self.top + align(size)
+        return address
+
+    def check(self, size: int, purpose: str) -> None:
+        """Check that `size` bytes are left.
+
+        Raises
+        ------
+        LimitError
+            If they are not.
+        """
         if align(size) > self.free:
             raise LimitError(
                 f"{purpose} needs {size} bytes of device memory, but only {self.free} of {self.end} are free:"
                 " use a device with more memory or a smaller model"
             )
-        address, self.top = self.top, self.top + align(size)
-        return address

@@ -1,19 +1,18 @@
 """What would run where: decided, with reasons, before anything is loaded."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from tailrace.spec.errors import LimitError, ModelError
-from tailrace.spec.formats import BLOCK, BY_NAME, Format
-from tailrace.spec.isa import COMMAND_BYTES
-from tailrace.spec.vector import vector_bytes
+from tailrace.spec.formats import BY_NAME, Format
 
 from .architectures import EMBEDDING
-from .driver import refusal
+from .driver import refusal, stream_bytes, workspace_bytes
 from .geometry import Geometry
-from .memory import align
 from .model import FLOATS, Model, Tensor
+
+#: Formats that the `gguf` package can quantise to.
+QUANTISERS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4")
 
 
 class Place(Enum):
@@ -72,18 +71,16 @@ class Plan:
     @property
     def workspace_bytes(self) -> int:
         """Device memory for commands, vectors and results of the largest group of products of one pass."""
-        slots = self.geometry.right_hand_sides
-        largest = 0
-        for group in self.model.architecture.groups:
-            tensors = [self.model.tensors[f"blk.0.{name}.weight"] for name in group]
-            largest = max(largest, _group_bytes(tensors, slots))
-        return max(largest, _group_bytes([self.model.head], slots))
+        groups = [[self.model.tensors[f"blk.0.{name}.weight"] for name in group] for group in self.model.architecture.groups]
+        return max(
+            workspace_bytes(self.geometry, [t.rows for t in tensors], tensors[0].columns, self.geometry.right_hand_sides)
+            for tensors in [*groups, [self.model.head]]
+        )
 
     @property
     def memory_bytes(self) -> int:
         """Device memory that the model needs."""
-        streams = sum(align(p.stream_bytes) for p in self.placements)
-        return streams + self.workspace_bytes
+        return self.stream_bytes + self.workspace_bytes
 
     def check(self, memory_size: int, *, allow_host: bool = False) -> None:
         """Refuse what can't run.
@@ -128,8 +125,8 @@ def make_plan(model: Model, geometry: Geometry, quantise: str | None = None) -> 
     quantise : str or None
         Format to quantise F32, F16 and BF16 matrices to; None refuses them.
     """
-    if quantise is not None and quantise not in BY_NAME:
-        raise ModelError(f"can't quantise to {quantise!r}: choose one of {', '.join(BY_NAME)}")
+    if quantise is not None and quantise not in QUANTISERS:
+        raise ModelError(f"can't quantise to {quantise!r}: choose one of {', '.join(QUANTISERS)}")
     wanted = {t.name for t in model.matrices}
     placements = []
     for tensor in model.tensors.values():
@@ -158,17 +155,11 @@ def _place_matrix(tensor: Tensor, geometry: Geometry, quantise: str | None) -> P
             " with `llama-quantize --pure` from its 16-bit file"
         )
         return Placement(tensor, Place.REFUSED, reason=reason)
-    if tensor.columns % BLOCK:
-        reason = f"its rows have {tensor.columns} elements, which is not a multiple of {BLOCK}"
+    if tensor.columns % fmt.file_elements:
+        reason = f"its rows have {tensor.columns} elements, which is not a multiple of {fmt.file_elements}"
         return Placement(tensor, Place.REFUSED, reason=reason)
     limit = refusal(geometry, fmt, tensor.rows, tensor.columns)
     if limit is not None:
         return Placement(tensor, Place.REFUSED, reason=limit)
-    size = fmt.matrix_bytes(tensor.rows, tensor.columns // BLOCK, geometry.lanes)
+    size = stream_bytes(geometry, fmt, tensor.rows, tensor.columns)
     return Placement(tensor, Place.DEVICE, fmt, size, note)
-
-
-def _group_bytes(tensors: Sequence[Tensor], slots: int) -> int:
-    commands = align((slots + len(tensors)) * COMMAND_BYTES)
-    inputs = slots * vector_bytes(-(-tensors[0].columns // BLOCK))
-    return commands + inputs + sum(align(4 * t.rows * slots) for t in tensors)

@@ -4,16 +4,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import gguf
 import numpy as np
 
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import BUS_WIDTHS, parse_config
-from tailrace.spec.formats import FORMATS, Format
+from tailrace.spec.formats import WEIGHT_FORMATS, Format, ScaleKind
 
 from ..counters import Counters
 from ..driver import Device
-from ..layout import Bytes
+from ..planes import BlockFields, Bytes
 
 #: Distinct rows of the random matrix; the matrix repeats them. Cycles do not depend on values.
 _DISTINCT_ROWS = 64
@@ -53,15 +52,19 @@ class Product:
 
 
 def random_blocks(rng: np.random.Generator, fmt: Format, rows: int, columns: int) -> Bytes:
-    """Make a random matrix as a GGUF file would hold it.
+    """Make a random matrix as a GGUF file would hold it: any codes and subscales, scales between 1/128 and 1/64.
 
     Returns
     -------
-    ndarray of uint8, shape (rows, columns // 32 * fmt.block_bytes)
+    ndarray of uint8, shape (rows, fmt.row_bytes(columns))
     """
-    values = rng.standard_normal((min(rows, _DISTINCT_ROWS), columns), dtype=np.float32)
-    blocks = gguf.quants.quantize(values, gguf.GGMLQuantizationType(fmt.ggml_type))
-    return np.resize(blocks, (rows, blocks.shape[1]))
+    blocks = rng.integers(0, 256, (min(rows, _DISTINCT_ROWS), columns // fmt.file_elements, fmt.file_bytes), dtype=np.uint8)
+    scales = blocks[..., BlockFields.of(fmt).scale]
+    if fmt.scale_kind is ScaleKind.EXPONENT:
+        scales[...] = 120
+    else:
+        scales[..., 1 : 2 + 2 * fmt.has_minimum : 2] = 0x20
+    return np.resize(blocks.reshape(len(blocks), -1), (rows, fmt.row_bytes(columns)))
 
 
 def measure_products(
@@ -92,12 +95,12 @@ def measure_products(
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((1, columns), dtype=np.float32)
     for width in bus_widths:
-        memory = 8 << 20 | 2 * rows * columns * len(FORMATS)
+        memory = 8 << 20 | 2 * rows * columns * len(WEIGHT_FORMATS)
         transport = open_device(
             "verilator", parse_config(f"{config},bus_width={width}"), -(-memory // 4096) * 4096, latency=latency
         )
         with Device(transport) as device:
-            for fmt in FORMATS:
+            for fmt in WEIGHT_FORMATS:
                 matrix = device.upload(fmt.name, fmt, random_blocks(rng, fmt, rows, columns))
                 before, start = device.counters, time.perf_counter()
                 device.multiply(matrix, x)
