@@ -18,17 +18,17 @@ WRITES_IN_FLIGHT = 64
 class WriteMaster(wiring.Component):
     """Writes beats to memory, each as a burst of its own.
 
-    What the device writes is either short and scattered (keys and values, which take a few bytes of a beat here and there) or small
-    beside what it reads (scores, logits). So no bursts are made of neighbouring beats, and the bus never waits for one to be
-    completed: a beat goes to `axi.aw` and `axi.w` as soon as the ones before it are gone. The two channels do not wait for each other,
-    but for this: data is not offered before its address is.
+    What the device writes is either short and scattered (keys and values, which take a few bytes of a beat here and there)
+    or small beside what it reads (scores, logits). So no bursts are made of neighbouring beats, and the bus never waits for
+    one to be completed: a beat goes to `axi.aw` and `axi.w` as soon as the ones before it are gone. The two channels do
+    not wait for each other, but for this: data is not offered before its address is.
 
-    Latency: 1 cycle from `i` to `axi.aw` and `axi.w`. Throughput: one beat a cycle, while at most 64 beats wait for their answers.
+    Latency: 1 cycle from `i` to `axi.aw` and `axi.w`. Throughput: one beat a cycle, while at most 64 beats wait for answers.
 
     Errors: an error response sets `error`, with the first address and its command. Writing goes on until `flush`.
 
-    Flush: while `flush` is 1, beats are taken from `i` and dropped, those that were taken before are written, and `error` is 0. Hold it
-    until `idle` is 1.
+    Flush: while `flush` is 1, beats are taken from `i` and dropped, those that were taken before are written, and `error` is
+    0. Hold it until `idle` is 1.
 
     Parameters
     ----------

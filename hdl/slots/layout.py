@@ -11,8 +11,8 @@ ABSOLUTE_BITS = 10
 #: Base exponents that a slot has.
 SETS = 4
 
-#: 32 mantissas, the block's exponent over the base, the sum of the mantissas, which a format with minima multiplies by the minimum,
-#: and whether the block counts as zero (all of its terms do then, whatever its mantissas).
+#: 32 mantissas, the block's exponent over the base, the sum of the mantissas, which a format with minima multiplies by the
+#: minimum, and whether the block counts as zero (all of its terms do then, whatever its mantissas).
 vector_block_layout = data.StructLayout(
     {
         "mantissas": data.ArrayLayout(signed(MANTISSA_BITS), BLOCK),

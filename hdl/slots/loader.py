@@ -12,7 +12,7 @@ from tailrace.spec.vector import ALIGNMENT
 
 from ..control.layout import command_layout
 from .layout import vector_block_layout
-from .memory import BASE_BITS, VectorWrite, parts_per_block, slot_shape
+from .memory import BASE_BITS, VectorWrite, parts_per_block
 
 
 class _Phase(enum.Enum, shape=2):
@@ -29,14 +29,15 @@ def _tree_levels(elements: int) -> int:
 class VectorLoader(wiring.Component):
     """Carry out `LOAD_VECTOR`: take vector images apart (`tailrace.spec.vector`), and write them to the vector memory.
 
-    The blocks of the image go to the slot from `first_block` on, modulo `vector_blocks`. Each gets its exponent plus the image's
-    base as its absolute exponent (modulo 1024, as the vector memory computes); the base goes to the command's set.
+    The blocks of the image go to the slot from `first_block` on, modulo `vector_blocks`. Each gets its exponent plus the
+    image's base as its absolute exponent (modulo 1024, as the vector memory computes); the base goes to the command's set.
 
     A beat is taken in every cycle in which there is one, without a gap between the parts of an image. A command stays at
-    `command` until everything has been written: what is read from the vector memory in the next cycle is the new vector. The sums of the blocks' mantissas, which the image
-    does not hold, are computed on the way. The exponents come before the mantissas; they wait in a small memory
-    and are written with their block's sum, because a memory that could take a whole beat of exponents would be
-    as wide as the bus.
+    `command` until everything has been written: what is read from the vector memory in the next cycle is the new vector.
+
+    The sums of the blocks' mantissas, which the image does not hold, are computed on the way. The exponents come before the
+    mantissas; they wait in a small memory and are written with their block's sum, because a memory that could take a
+    whole beat of exponents would be as wide as the bus.
 
     Latency: 1 cycle from a beat of mantissas to its write; `commit_latency` cycles from the last beat of a block to the write
     of its exponent and sum, in which the command is taken if the block is the last one.
