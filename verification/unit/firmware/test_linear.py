@@ -1,82 +1,118 @@
-"""Command lists: what they say, and that a device which executes them computes products."""
+"""Command lists for products: what they say, that a build accepts them, and what may overlap."""
 
-import numpy as np
 import pytest
 
-from tailrace.driver import Device
-from tailrace.firmware.linear import MatrixOperand, chain, load_vectors, products
-from tailrace.golden.device import GoldenDevice
-from tailrace.spec.config import CONFIGS, parse_config
+from tailrace.firmware.linear import products, products_length, result_bytes, rows_of_parts
+from tailrace.firmware.placement import MatrixPart, MatrixPlace
+from tailrace.spec.commands import check, decode
+from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.errors import ErrorCode
-from tailrace.spec.formats import BLOCK, BY_NAME
-from tailrace.spec.isa import Opcode, check, decode
-from tailrace.spec.numerics import quantise
-from tailrace.spec.vector import pack_vector, vector_bytes
+from tailrace.spec.isa import VECTOR_OPCODES, Opcode
 
-SEED = 31
-A = MatrixOperand(address=0x1000, format=0, rows=96, blocks=2)
-B = MatrixOperand(address=0x8000, format=2, rows=10, blocks=3)
+ENTRIES = 4096
 
 
-def test_products_load_once_and_multiply_each() -> None:
-    other = MatrixOperand(address=0x4000, format=1, rows=7, blocks=2)
-    commands = [decode(c) for c in products([0, 0x100], [A, other], [0x10000, 0x20000])]
-    assert commands == [
-        (Opcode.LOAD_VECTOR, {"slot": 0, "source": 0, "blocks": 2}),
-        (Opcode.LOAD_VECTOR, {"slot": 1, "source": 0x100, "blocks": 2}),
-        (Opcode.GEMV, dict(keep=0, format=0, slots=2, offset=0, source=0x1000, destination=0x10000, rows=96, blocks=2)),
-        (Opcode.GEMV, dict(keep=0, format=1, slots=2, offset=0, source=0x4000, destination=0x20000, rows=7, blocks=2)),
+def place(address: int, fmt: int, rows: int, blocks: int, *, parts: int = 1, exponent: int = 0) -> MatrixPlace:
+    step = -(-rows // parts // 16) * 16
+    return MatrixPlace(
+        fmt,
+        exponent,
+        rows,
+        blocks,
+        tuple(MatrixPart(address + 0x1000 * i, i * step, min(step, rows - i * step)) for i in range(parts)),
+    )
+
+
+A = place(0x10000, 0, 100, 2, parts=3)
+B = place(0x20000, 5, 10, 2, exponent=-14)
+
+
+def shown(commands: list[bytes]) -> list[tuple[Opcode, dict[str, int]]]:
+    """Commands with the fields that are not 0."""
+    decoded = [decode(c) for c in commands]
+    return [(d[0], {n: v for n, v in d[1].items() if v}) for d in decoded if d]
+
+
+def test_products_of_one_vector() -> None:
+    assert shown(products([0x400], [A, B], [0x30000, 0x40000], ENTRIES)) == [
+        (Opcode.LOAD_VECTOR, {"source": 0x10, "blocks": 2}),
+        (Opcode.GEMV, {"slots": 1, "source": 0x400, "rows": 48, "blocks": 2}),
+        (Opcode.STORE, {"destination": 0xC00, "count": 48}),
+        (Opcode.GEMV, {"pending": 1, "slots": 1, "offset": 2048, "source": 0x440, "rows": 48, "blocks": 2}),
+        (Opcode.STORE, {"a": 2048, "destination": 0xC03, "count": 48}),
+        (Opcode.GEMV, {"pending": 1, "slots": 1, "source": 0x480, "rows": 4, "blocks": 2}),
+        (Opcode.STORE, {"destination": 0xC06, "count": 4}),
+        (
+            Opcode.GEMV,
+            {"pending": 1, "slots": 1, "format": 5, "offset": 2048, "source": 0x800, "rows": 10, "blocks": 2, "exponent": -14},
+        ),
+        (Opcode.STORE, {"a": 2048, "destination": 0x1000, "count": 10}),
     ]
 
 
-def test_chain_keeps_results_on_the_device() -> None:
-    commands = [decode(c) for c in chain([0, 0x100], [A, B], 0x20000, offset=64)]
-    assert commands[2:] == [
-        (Opcode.GEMV, dict(keep=1, format=0, slots=2, offset=64, source=0x1000, destination=0, rows=96, blocks=2)),
-        (Opcode.QUANTISE, {"slot": 0, "offset": 64, "blocks": 3, "stride": 2}),
-        (Opcode.QUANTISE, {"slot": 1, "offset": 65, "blocks": 3, "stride": 2}),
-        (Opcode.GEMV, dict(keep=0, format=2, slots=2, offset=0, source=0x8000, destination=0x20000, rows=10, blocks=3)),
+def test_products_of_two_vectors() -> None:
+    assert shown(products([0x400, 0x1000], [B], [0x40000], ENTRIES)) == [
+        (Opcode.LOAD_VECTOR, {"source": 0x10, "blocks": 2}),
+        (Opcode.LOAD_VECTOR, {"slot": 1, "source": 0x40, "blocks": 2}),
+        (
+            Opcode.GEMV,
+            {"slots": 2, "format": 5, "slot_stride": 12, "source": 0x800, "rows": 10, "blocks": 2, "exponent": -14},
+        ),
+        (Opcode.STORE, {"destination": 0x1000, "count": 10}),
+        (Opcode.STORE, {"a": 12, "destination": 0x1001, "count": 10}),
     ]
 
 
-def test_every_command_is_accepted_by_a_build() -> None:
-    config = CONFIGS["wide"]
-    for command in load_vectors([0, 64], 2) + products([0], [A], [0]) + chain([0], [A, B], 64):
-        assert check(command, config) is ErrorCode.NONE
+@pytest.mark.parametrize("vectors", [1, 2, 4])
+def test_what_overlaps_uses_different_entries(vectors: int) -> None:
+    """With the order that the instruction set promises, no product overwrites results that are still being stored."""
+    commands = shown(products([0x400 * v for v in range(vectors)], [A, B, A], [0, 0x10000, 0x20000], ENTRIES))
+    vector_commands: list[set[int]] = []
+    written: dict[int, int] = {}
+    for opcode, fields in commands:
+        first = fields.get("a", fields.get("offset", 0))
+        if opcode in VECTOR_OPCODES:
+            # The vector unit's own order and `pending` 0: every product before it is finished.
+            assert fields.get("pending", 0) == 0
+            used = set(range(first, first + fields["count"])) if opcode is Opcode.STORE else set()
+            assert used <= written.keys()
+            vector_commands.append(used)
+            continue
+        unfinished = vector_commands[len(vector_commands) - fields.get("pending", 0) :]
+        entries = {first + s * fields.get("slot_stride", 0) + r for s in range(vectors) for r in range(fields["rows"])}
+        assert not any(entries & used for used in unfinished)
+        assert max(entries) < ENTRIES
+        written.update(dict.fromkeys(entries, 1))
+        # Vectors are loaded before anything is multiplied.
+        assert all(used for used in unfinished)
+
+
+@pytest.mark.parametrize("config", [*CONFIGS.values(), Config("c", 256, 4, buffer_entries=1024)], ids=lambda c: c.name)
+@pytest.mark.parametrize("rows", [1, 15, 100, 2048, 2049, 49152, 262144])
+def test_every_command_is_accepted_by_the_build(config: Config, rows: int) -> None:
+    parts = rows_of_parts(rows, config.right_hand_sides, config.buffer_entries)
+    matrix = MatrixPlace(0, 0, rows, 1, tuple(MatrixPart(64 * i, p.start, len(p)) for i, p in enumerate(parts)))
+    commands = products([64] * config.right_hand_sides, [matrix], [128], config.buffer_entries)
+    assert len(commands) == products_length(config.right_hand_sides, [matrix])
+    assert {check(c, config) for c in commands} == {ErrorCode.NONE}
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+@pytest.mark.parametrize("rows", [1, 16, 17, 511, 513, 5000])
+def test_parts(slots: int, rows: int) -> None:
+    parts = rows_of_parts(rows, slots, 1024)
+    assert [r for part in parts for r in part] == list(range(rows))
+    assert all(part.start % 16 == 0 and 0 < len(part) * slots <= 512 for part in parts)
+
+
+def test_results_are_aligned() -> None:
+    assert [result_bytes(n) for n in (1, 16, 17)] == [64, 64, 128]
 
 
 def test_errors() -> None:
     with pytest.raises(ValueError, match="^a product needs at least one vector and one matrix$"):
-        products([], [A], [0])
+        products([], [A], [0], ENTRIES)
     with pytest.raises(ValueError, match="^a product needs at least one vector and one matrix$"):
-        chain([0], [], 0)
+        products([0], [], [], ENTRIES)
     with pytest.raises(ValueError, match=r"^matrices that share a vector must have rows of one length, not \[2, 3\] blocks$"):
-        products([0], [A, B], [0, 0])
-    with pytest.raises(ValueError, match="^matrix 0 has 10 rows, but matrix 1 has 64 columns$"):
-        chain([0], [B, A], 0)
-
-
-@pytest.mark.parametrize("vectors", [1, 2])
-def test_chain_equals_two_products_with_the_same_rounding(vectors: int) -> None:
-    """Kept results are quantised as the host would have quantised them, so both ways give the same bits."""
-    random = np.random.default_rng(SEED)
-    fmt = BY_NAME["Q5_0"]
-    with Device(GoldenDevice(parse_config("tiny,right_hand_sides=2"), 1 << 20)) as device:
-        blocks = []
-        for rows, per_row in ((96, 2), (10, 3)):
-            raw = random.integers(0, 256, (rows, per_row, fmt.block_bytes), dtype=np.uint8)
-            raw[..., 1] = 0x2C  # finite scales of a sensible size
-            blocks.append(raw.reshape(rows, -1))
-        first, second = (device.upload(n, fmt, b) for n, b in zip("ab", blocks, strict=True))
-        x = random.standard_normal((vectors, 64)).astype(np.float32)
-        expected = device.multiply(second, device.multiply(first, x))
-
-        place, size = 1 << 19, vector_bytes(64 // BLOCK)
-        for v, row in enumerate(x):
-            device.transport.write(place + v * size, pack_vector(*quantise(row)))
-        destination = place + (1 << 16)
-        device.run(
-            chain([place + v * size for v in range(vectors)], [first.operand, second.operand], destination), place + (1 << 17)
-        )
-        got = np.frombuffer(device.transport.read(destination, 4 * 10 * vectors), dtype="<f4").reshape(10, vectors).T
-    assert np.array_equal(got, expected), f"seed {SEED}"
+        products([0], [A, place(0, 0, 4, 3)], [0, 0], ENTRIES)

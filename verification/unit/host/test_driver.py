@@ -9,17 +9,19 @@ import pytest
 
 from tailrace.driver import Device, Matrix, workspace_bytes
 from tailrace.golden.device import GoldenDevice
-from tailrace.memory import align
 from tailrace.model import Tensor
+from tailrace.planes import BlockFields
+from tailrace.spec.commands import encode
 from tailrace.spec.config import CONFIGS, Config, parse_config
 from tailrace.spec.errors import DeviceError, DeviceTimeout, ErrorCode, LimitError, ModelError, TailraceError
-from tailrace.spec.formats import BLOCK, BY_NAME, FORMATS, Format
-from tailrace.spec.isa import Opcode, encode
+from tailrace.spec.formats import BY_NAME, WEIGHT_FORMATS, Format, ScaleKind
+from tailrace.spec.isa import ADDRESS_UNIT, Opcode
 from tailrace.spec.numerics import dequantise, quantise
 from tailrace.spec.registers import offset
 
 SEED = 40
 MIB = 1 << 20
+Q8_0 = BY_NAME["Q8_0"]
 
 
 class Faulty(GoldenDevice):
@@ -41,33 +43,37 @@ class Faulty(GoldenDevice):
 
 
 def tensor(fmt: Format, rows: int, per_row: int) -> Tensor:
+    """A matrix with `per_row` blocks of the file in a row: any codes, scales of a sensible size."""
     random = np.random.default_rng((SEED, fmt.number, rows, per_row))
-    raw = random.integers(0, 256, (rows, per_row, fmt.block_bytes), dtype=np.uint8)
-    raw[..., 1] = random.integers(0x20, 0x30, (rows, per_row))
-    if fmt.has_minimum:
-        raw[..., 3] = random.integers(0x20, 0x30, (rows, per_row))
-    return Tensor("m", fmt.name, fmt.ggml_type, (rows, per_row * BLOCK), raw.reshape(rows, -1))
+    raw = random.integers(0, 256, (rows, per_row, fmt.file_bytes), dtype=np.uint8)
+    scales = raw[..., BlockFields.of(fmt).scale]
+    if fmt.scale_kind is ScaleKind.EXPONENT:
+        scales[...] = random.integers(100, 120, scales.shape)
+    else:
+        for byte in range(1, 2 + 2 * fmt.has_minimum, 2):
+            scales[..., byte] = random.integers(0x20, 0x30, (rows, per_row))
+    return Tensor("m", fmt.name, fmt.ggml_type, (rows, per_row * fmt.file_elements), raw.reshape(rows, -1))
 
 
 def open_golden(config: str = "tiny", memory: int = MIB, **options: Any) -> Device:
     return Device(GoldenDevice(parse_config(config), memory), **options)
 
 
-def upload(device: Device, fmt: Format = FORMATS[0], rows: int = 9, per_row: int = 3) -> Matrix:
+def upload(device: Device, fmt: Format = Q8_0, rows: int = 9, per_row: int = 3) -> Matrix:
     return device.upload("m", fmt, tensor(fmt, rows, per_row).data)
 
 
-@pytest.mark.parametrize("fmt", FORMATS, ids=[f.name for f in FORMATS])
+@pytest.mark.parametrize("fmt", WEIGHT_FORMATS, ids=[f.name for f in WEIGHT_FORMATS])
 @pytest.mark.parametrize("config", ["tiny", "base,bus_width=256,right_hand_sides=2", "wide"])
 def test_products_and_read_back(fmt: Format, config: str) -> None:
     source = tensor(fmt, 37, 5)
-    x = np.random.default_rng(SEED).standard_normal((7, 160)).astype(np.float32)
+    x = np.random.default_rng(SEED).standard_normal((7, source.columns)).astype(np.float32)
     with open_golden(config) as device:
         matrix = device.upload("m", fmt, source.data)
         assert np.array_equal(device.download(matrix), source.data)
         y = device.multiply(matrix, x)
     exact = np.stack([dequantise(*quantise(row)) for row in x]) @ source.dequantised().astype(np.float64).T
-    # Q4_1's dequantised weights are rounded to float32, the device's are not.
+    # Dequantised weights are rounded to float32, the device's are not.
     np.testing.assert_allclose(y, exact, rtol=1e-6, atol=1e-6 * np.abs(exact).max(), err_msg=f"seed {SEED}")
 
 
@@ -83,10 +89,10 @@ def test_every_build_gives_the_same_bits() -> None:
 def test_several_products_share_a_doorbell() -> None:
     x = np.ones((1, 96), dtype=np.float32)
     with open_golden() as device:
-        matrices = [upload(device, fmt, rows) for fmt, rows in zip(FORMATS, (3, 70, 1, 20), strict=True)]
+        matrices = [upload(device, fmt, rows) for fmt, rows in zip(WEIGHT_FORMATS[:4], (3, 70, 1, 20), strict=True)]
         together = device.multiply_all(matrices, x)
         assert device.counters.runs == 1
-        assert device.counters["COMMANDS"] == 1 + len(matrices)
+        assert device.counters["COMMANDS"] == 1 + 2 * len(matrices)
         assert device.counters.weight_bytes == sum(m.weight_bytes for m in matrices)
         for matrix, result in zip(matrices, together, strict=True):
             assert np.array_equal(result, device.multiply(matrix, x))
@@ -106,14 +112,14 @@ def test_small_memory_takes_more_runs_and_gives_the_same() -> None:
         expected = device.multiply(upload(device, rows=300), x)
     with open_golden() as probe:
         matrix = upload(probe, rows=300)
-        size = align(matrix.stream_bytes) + 3 * workspace_bytes([matrix], 1)
+        size = matrix.stream_bytes + 3 * workspace_bytes(probe.geometry, [300], 96, 1)
     with open_golden(memory=size) as device:
         assert np.array_equal(device.multiply(upload(device, rows=300), x), expected)
         assert device.counters.runs == 7
 
 
 def test_memory_that_is_full() -> None:
-    fmt = FORMATS[0]
+    fmt = Q8_0
     with open_golden(memory=4096) as device:
         text = (
             "m needs 5440 bytes of device memory, but only 4096 of 4096 are free:"
@@ -123,7 +129,7 @@ def test_memory_that_is_full() -> None:
             upload(device, fmt, rows=160, per_row=1)
         matrix = upload(device, fmt, rows=120, per_row=1)
         with pytest.raises(
-            LimitError, match="^m: commands, vectors and results need 832 bytes of device memory, but only 0 of 4096"
+            LimitError, match="^m: commands, vectors and results need 896 bytes of device memory, but only 0 of 4096"
         ):
             device._memory.allocate(device.free_memory, "the rest")
             device.multiply(matrix, np.ones((1, 32), dtype=np.float32))
@@ -141,11 +147,36 @@ def test_limits_of_the_build() -> None:
     transport.replaced[offset("FORMATS")] = 0b0010
     with pytest.raises(ModelError, match="^m: this device does not read Q8_0: it reads Q4_0$"):
         upload(Device(transport))
-    transport.replaced = {offset("MAX_ROWS"): 8}
-    with pytest.raises(
-        LimitError, match="^m: it has 9 rows of 96 elements, and this device takes at most 8 of them: split it$"
-    ):
-        upload(Device(transport))
+
+
+@pytest.mark.parametrize("config", ["tiny,buffer_entries=1024", "tiny,buffer_entries=1024,right_hand_sides=4"])
+def test_a_matrix_in_parts(config: str) -> None:
+    """More rows than the activation buffer has entries: parts with streams of their own, and the same bits."""
+    source = tensor(Q8_0, 1500, 2)
+    x = np.random.default_rng(SEED).standard_normal((6, 64)).astype(np.float32)
+    with open_golden("wide") as device:
+        whole = device.upload("m", Q8_0, source.data)
+        assert len(whole.place.parts) == 1
+        expected = device.multiply(whole, x)
+    with open_golden(config) as device:
+        matrix = device.upload("m", Q8_0, source.data)
+        assert len(matrix.place.parts) == 3 * device.geometry.right_hand_sides
+        assert np.array_equal(device.download(matrix), source.data)
+        assert np.array_equal(device.multiply(matrix, x), expected)
+        one, other = device.multiply_all([matrix, upload(device, rows=5, per_row=2)], x)
+        assert np.array_equal(one, expected)
+        assert other.shape == (6, 5)
+
+
+def test_exponents_that_no_stream_holds() -> None:
+    fmt = BY_NAME["MXFP4"]
+    raw = np.full((2, 17), 0x11, dtype=np.uint8)
+    raw[:, 0] = 60, 120
+    with open_golden() as device:
+        with pytest.raises(
+            ModelError, match="^m: the exponents of its MXFP4 blocks run from -68 to -8, and the device takes 31 "
+        ):
+            device.upload("m", fmt, raw)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -174,11 +205,11 @@ def test_error_and_the_call_after_it() -> None:
     with open_golden() as device:
         matrix = upload(device)
         expected = device.multiply(matrix, x)
-        bad = [encode(Opcode.FENCE), encode(Opcode.LOAD_VECTOR, source=0, blocks=1 << 20)]
+        bad = [encode(Opcode.FENCE), encode(Opcode.LOAD_VECTOR, blocks=1 << 20)]
         with pytest.raises(DeviceError, match="^the device stopped at command 1 with OUT_OF_RANGE: ") as caught:
             device.run(bad, MIB // 2)
         assert (caught.value.code, caught.value.command) == (ErrorCode.OUT_OF_RANGE, 1)
-        outside = [encode(Opcode.LOAD_VECTOR, source=1 << 30, blocks=1)]
+        outside = [encode(Opcode.LOAD_VECTOR, source=(1 << 30) // ADDRESS_UNIT, blocks=1)]
         with pytest.raises(DeviceError, match="^the device stopped at command 0 with READ_ERROR at address 0x40000000: "):
             device.run(outside, MIB // 2)
         assert np.array_equal(device.multiply(matrix, x), expected)
@@ -214,9 +245,9 @@ def test_what_is_not_our_device() -> None:
     )
     with pytest.raises(TailraceError, match=f"^{re.escape(text)}$"):
         Device(transport)
-    transport.replaced = {offset("ISA_VERSION"): 2 << 16 | 5}
+    transport.replaced = {offset("ISA_VERSION"): 1 << 16 | 5}
     text = (
-        "golden has instruction set 2.5, and this driver speaks 1.x:"
+        "golden has instruction set 1.5, and this driver speaks 2.x:"
         " rebuild the device, or install the release of tailrace that matches it."
     )
     with pytest.raises(TailraceError, match=f"^{re.escape(text)}$"):
@@ -230,6 +261,18 @@ def test_digest_of_results() -> None:
         device.results_digest = hashlib.sha256()
         results = device.multiply(matrix, x)
         assert device.results_digest.digest() == hashlib.sha256(results.tobytes()).digest()
+
+
+def test_the_digest_does_not_depend_on_the_build() -> None:
+    x = np.random.default_rng(SEED).standard_normal((5, 96)).astype(np.float32)
+    digests = set()
+    for config in ("tiny", "tiny,right_hand_sides=2", "wide"):
+        with open_golden(config) as device:
+            matrices = [upload(device), upload(device, rows=3)]
+            device.results_digest = hashlib.sha256()
+            device.multiply_all(matrices, x)
+            digests.add(device.results_digest.hexdigest())
+    assert len(digests) == 1
 
 
 def test_watchdog_is_set_when_asked() -> None:

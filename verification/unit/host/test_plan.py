@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tailrace.driver import Device
 from tailrace.geometry import Geometry
+from tailrace.golden.device import GoldenDevice
 from tailrace.model import open_model
 from tailrace.plan import Place, Plan, make_plan
 from tailrace.spec.config import CONFIGS, parse_config
@@ -42,11 +44,11 @@ def test_tied_head_is_on_the_device_and_a_plain_embedding_is_not(tmp_path: Path)
 
 
 def test_unsupported_type(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "MXFP4"})
+    path = write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "TQ2_0"}, hidden=256)
     text = (
         f"{path} can't run on this device: 1 of its matrices are refused.\n"
-        "  blk.0.ffn_up.weight (MXFP4): this device does not read MXFP4: it reads Q8_0, Q4_0, Q4_1, Q5_0. Get the model in one of"
-        " these, for example with `llama-quantize --pure` from its 16-bit file\n"
+        "  blk.0.ffn_up.weight (TQ2_0): this device does not read TQ2_0: it reads Q8_0, Q4_0, Q4_1, Q5_0, Q5_1,"
+        " MXFP4, Q4_K, Q5_K, Q6_K. Get the model in one of these, for example with `llama-quantize --pure` from its 16-bit file\n"
         "--allow-host runs these, and only these, on the host instead."
     )
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
@@ -59,14 +61,14 @@ def test_floats_only_when_asked(tmp_path: Path, kind: str) -> None:
     path = write_model(tmp_path / "m.gguf", types={"blk.1.attn_output.weight": kind})
     (refused,) = plan_of(path).placed(Place.REFUSED)
     assert refused.reason == (
-        f"{kind} is not quantised, and this device reads Q8_0, Q4_0, Q4_1, Q5_0: ask for a format with --quantise Q8_0"
+        f"{kind} is not quantised, and this device reads Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, MXFP4, Q4_K, Q5_K, Q6_K: ask for a format with --quantise Q8_0"
     )
     plan = plan_of(path, quantise="Q8_0")
     assert not plan.placed(Place.REFUSED)
     (quantised,) = (p for p in plan.placements if p.quantise)
     assert quantised.tensor.name == "blk.1.attn_output.weight"
     assert quantised.reason == f"quantised from {kind} as asked"
-    with pytest.raises(ModelError, match="^can't quantise to 'Q2_K': choose one of Q8_0, Q4_0, Q4_1, Q5_0$"):
+    with pytest.raises(ModelError, match="^can't quantise to 'Q2_K': choose one of Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, MXFP4$"):
         plan_of(path, quantise="Q2_K")
 
 
@@ -93,3 +95,20 @@ def test_a_long_list_of_refusals_is_cut(tmp_path: Path) -> None:
         plan_of(path).check(1 << 30)
     assert "15 of its matrices are refused" in str(caught.value)
     assert "\n  and 10 more; `tailrace inspect` lists them all\n" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["Q5_1", "MXFP4"])
+def test_formats_for_a_model_of_floats(tmp_path: Path, kind: str) -> None:
+    plan = plan_of(write_model(tmp_path / "m.gguf", default_type="F16"), quantise=kind)
+    assert {p.format.name for p in plan.placed(Place.DEVICE) if p.format} == {kind}
+
+
+def test_the_plan_knows_what_uploading_takes(tmp_path: Path) -> None:
+    """Parts and padding included."""
+    plan = plan_of(write_model(tmp_path / "m.gguf", feed_forward=2528))
+    with Device(GoldenDevice(CONFIGS["tiny"], plan.memory_bytes)) as device:
+        for placement in plan.placed(Place.DEVICE):
+            assert placement.format is not None
+            matrix = device.upload(placement.tensor.name, placement.format, placement.tensor.data)
+            assert matrix.stream_bytes == placement.stream_bytes
+        assert device.free_memory == plan.workspace_bytes
