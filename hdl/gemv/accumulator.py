@@ -8,14 +8,14 @@ from tailrace.spec.numerics import ACCUMULATOR_BITS
 
 
 class Accumulator(wiring.Component):
-    """Adds terms to a sum of 112 bits, which can not overflow, so that the order of the terms does not matter.
+    """Adds terms to a sum of 120 bits, which can not overflow, so that the order of the terms does not matter.
 
     Latency: 1 cycle. Throughput: one term a cycle.
 
     Parameters
     ----------
     width : int
-        Bits of a term, sign included; 1 to 112.
+        Bits of a term, sign included; 1 to 120.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Accumulator(wiring.Component):
         There is a term.
     first : In(1)
         It is a row's first one: the sum restarts with it.
-    sum : Out(signed(112))
+    sum : Out(signed(120))
     """
 
     #: Cycles from a term to the sum that contains it.

@@ -4,18 +4,27 @@ from amaranth.hdl import signed
 from amaranth.lib import data
 
 from tailrace.spec.config import Config
+from tailrace.spec.isa import FIELDS, Opcode
 
-#: Bits of a vector's base exponent.
+_WIDTHS = {field.name: field.width for field in FIELDS[Opcode.GEMV]}
+#: Bits of a vector's base exponent, as in its header in memory.
 BASE_BITS = 16
-#: Bits of a number of rows, which is at most `tailrace.spec.isa.MAX_ROWS`.
-ROWS_BITS = 24
+#: Bits of what a command adds to the base exponents.
+EXPONENT_BITS = _WIDTHS["exponent"]
+#: Bits of a number of rows, which is at most the largest `Config.buffer_entries`.
+ROWS_BITS = 17
+#: Bits of a place in the activation buffer, and of a distance there, in entries.
+PLACE_BITS = _WIDTHS["offset"]
 
 
 def gemv_command_layout(config: Config) -> data.StructLayout:
     """A matrix-vector product.
 
-    ``format`` is a format's number, ``rows`` and ``blocks`` (of 32 elements, in a row) are at least 1, ``slots`` is 1 to
-    R, and ``bases`` are the base exponents of the slots' vectors. The engine trusts these ranges.
+    ``format`` is a format's number, ``rows`` and ``blocks`` (in a row) are at least 1, ``slots`` is 1 to R. The vectors start at
+    block ``first_block`` of their slots; ``set`` says which of a slot's base exponents they have, and ``bases`` are those, one
+    for each slot. ``exponent`` is added to all of them. The result of row ``r`` and slot ``s`` goes to entry ``offset + s *
+    slot_stride + r`` of the activation buffer; ``offset`` and ``slot_stride`` are multiples of `tailrace.spec.isa.BUFFER_UNIT`.
+    The engine trusts these ranges.
     """
     return data.StructLayout(
         {
@@ -23,6 +32,11 @@ def gemv_command_layout(config: Config) -> data.StructLayout:
             "rows": ROWS_BITS,
             "blocks": 13,
             "slots": 3,
+            "first_block": range(config.vector_blocks),
+            "set": 2,
+            "exponent": signed(EXPONENT_BITS),
+            "offset": PLACE_BITS,
+            "slot_stride": PLACE_BITS,
             "bases": data.ArrayLayout(signed(BASE_BITS), config.right_hand_sides),
         }
     )

@@ -2,22 +2,19 @@
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
 from tailrace.spec.formats import LANE_BYTES
 
+from ..fifo import SMALL_DEPTH, StreamFifo
 from ..slots.layout import vector_block_layout
+from ..vector.activation_buffer import BufferWrite
 from .command import gemv_command_layout
 from .lane import Lane
 from .rounding import RoundToFloat32
 from .sequencer import BeatSequencer, beat_control_layout, group_layout
-from .serialiser import Serialiser
-
-#: Groups of rows between the last beat of a group and its results. Covers the lanes' latency for the shortest rows, and is
-#: what one column of an FPGA's distributed memory holds.
-GROUPS = 16
+from .serialiser import Serialiser, place_layout
 
 
 class GemvEngine(wiring.Component):
@@ -25,9 +22,9 @@ class GemvEngine(wiring.Component):
 
     Results equal `tailrace.spec.numerics` in every bit, whatever the configuration.
 
-    Latency: `latency` cycles from the last beat of a group of rows to its first result. Throughput: one beat a cycle,
-    across rows and commands, and one result a cycle. The stream of beats is held back, at the last beat of a row,
-    only when `GROUPS` groups of rows wait for their results to be taken.
+    Latency: `latency` cycles from the last beat of a group of rows to the write of its results for slot 0; those of the other slots
+    follow, one a cycle. Throughput: one beat a cycle, across rows, commands and formats, as long as a row has as many beats
+    as its command has slots; beats of shorter rows come as fast as their results leave.
 
     Parameters
     ----------
@@ -40,20 +37,23 @@ class GemvEngine(wiring.Component):
     i : In(stream.Signature(config.bus_width))
         The beats of the matrices' streams, one after the other.
     vector_block : Out(range(config.vector_blocks))
-        Block of all vectors to read.
+        Block of all slots to read.
+    set : Out(2)
+        Set of base exponents that this block's exponents are to be relative to.
     vector : In(data.ArrayLayout(vector_block_layout, R))
         That block, one cycle later.
-    o : Out(stream.Signature(32))
-        Results: row ``r``, slot ``s`` is number ``r * slots + s``.
+    write : Out(BufferWrite(config))
+        Results, in the order of rows and in a group of rows in that of the slots. Can not be refused.
+    finished : Out(1)
+        The last results of a command are written in this cycle.
     taken : Out(1)
         The last beat of a command is taken in this cycle. The vectors may be overwritten from the next cycle on.
     idle : Out(1)
         No command, beat or result is inside.
     """
 
-    #: Cycles from the last beat of a group of rows to its first result, if nothing waits: input register, lane, group
-    #: FIFO, serialiser, rounding.
-    latency = 1 + Lane.latency + 1 + Serialiser.latency + RoundToFloat32.latency
+    #: Cycles from the last beat of a group of rows to the write of its first results: input register, lane, serialiser, rounding.
+    latency = 1 + Lane.latency + Serialiser.latency + RoundToFloat32.latency
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -62,8 +62,10 @@ class GemvEngine(wiring.Component):
                 "command": In(stream.Signature(gemv_command_layout(config))),
                 "i": In(stream.Signature(config.bus_width)),
                 "vector_block": Out(range(config.vector_blocks)),
+                "set": Out(2),
                 "vector": In(data.ArrayLayout(vector_block_layout, config.right_hand_sides)),
-                "o": Out(stream.Signature(32)),
+                "write": Out(BufferWrite(config)),
+                "finished": Out(1),
                 "taken": Out(1),
                 "idle": Out(1),
             }
@@ -79,6 +81,7 @@ class GemvEngine(wiring.Component):
             sequencer.valid.eq(self.i.valid),
             self.i.ready.eq(sequencer.ready),
             self.vector_block.eq(sequencer.block),
+            self.set.eq(sequencer.set),
             self.taken.eq(sequencer.taken),
         ]
 
@@ -102,27 +105,44 @@ class GemvEngine(wiring.Component):
             ]
             lanes.append(lane)
 
-        # How to read a group is noted when its last beat is taken; its sums follow when they are ready.
+        # What becomes of a group is noted when its last beat is taken; its sums follow when they are ready. There is room for as many
+        # notes as groups can be on their way, so the lanes need not wait.
+        assert 1 + Lane.latency <= SMALL_DEPTH
+        m.submodules.notes = notes = StreamFifo(group_layout(config), SMALL_DEPTH)
         m.submodules.serialiser = serialiser = Serialiser(config)
-        layout = serialiser.i.payload.shape()
-        sums_layout, notes_layout = layout["sums"].shape, group_layout(config)
-        m.submodules.sums = sums = SyncFIFO(width=sums_layout.size, depth=GROUPS)
-        m.submodules.notes = notes = SyncFIFO(width=notes_layout.size, depth=GROUPS)
+        done = lanes[0].done
         m.d.comb += [
-            notes.w_en.eq(sequencer.row_taken),
-            notes.w_data.eq(sequencer.group),
-            sequencer.room.eq(notes.w_rdy),
-            sums.w_en.eq(lanes[0].done),
-            *(sums_layout(sums.w_data)[n].eq(lane.sums) for n, lane in enumerate(lanes)),
-            serialiser.i.valid.eq(sums.r_rdy),
-            serialiser.i.payload.sums.eq(sums.r_data),
-            serialiser.i.payload.group.eq(notes.r_data),
-            sums.r_en.eq(serialiser.i.ready),
-            notes.r_en.eq(serialiser.i.ready & sums.r_rdy),
+            notes.i.valid.eq(sequencer.row_taken),
+            notes.i.payload.eq(sequencer.group),
+            notes.o.ready.eq(done),
+            serialiser.valid.eq(done),
+            serialiser.group.eq(notes.o.payload),
+            *(serialiser.sums[n].eq(lane.sums) for n, lane in enumerate(lanes)),
         ]
 
-        m.submodules.rounding = rounding = RoundToFloat32()
-        wiring.connect(m, serialiser.o, rounding.i)
-        wiring.connect(m, rounding.o, wiring.flipped(self.o))
-        m.d.comb += self.idle.eq(~(sequencer.busy | notes.r_rdy | serialiser.busy | rounding.busy))
+        for n in range(config.lanes):
+            m.submodules[f"rounding_{n}"] = rounding = RoundToFloat32()
+            m.d.comb += [
+                rounding.valid.eq(serialiser.word_valid),
+                rounding.sum.eq(serialiser.word[n]),
+                rounding.base.eq(serialiser.base),
+                self.write.data[n].eq(rounding.result),
+            ]
+        valid, place = serialiser.word_valid, serialiser.place
+        busy = sequencer.busy | notes.o.valid | valid
+        for n in range(RoundToFloat32.latency):
+            place_after = Signal(place_layout(config), name=f"place_{n}", reset_less=True)
+            valid_after = Signal(name=f"valid_{n}")
+            m.d.sync += valid_after.eq(valid)
+            with m.If(valid):
+                m.d.sync += place_after.eq(place)
+            valid, place = valid_after, place_after
+            busy |= valid
+        m.d.comb += [
+            self.write.enable.eq(valid),
+            self.write.address.eq(place.address),
+            self.write.mask.eq(place.mask),
+            self.finished.eq(valid & place.final),
+            self.idle.eq(~busy),
+        ]
         return m

@@ -1,12 +1,12 @@
 """The one rounding of a dot product: from the exact sum to a float32."""
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.numerics import ACCUMULATOR_BITS, SCALE_EXPONENT
 
-from .command import BASE_BITS
+from .sequencer import EXPONENT_SUM_BITS
 
 #: Bits of a float32's significand and fraction, and its exponent's bias.
 SIGNIFICAND_BITS, FRACTION_BITS, BIAS = 24, 23, 127
@@ -14,56 +14,49 @@ INFINITY = 0xFF
 #: Places by which the sum is shifted to the left if that many of its top bits are zero, by stage.
 NORMALISE = ((64, 32), (16, 8), (4, 2, 1))
 
-sum_layout = data.StructLayout({"sum": signed(ACCUMULATOR_BITS), "base": signed(BASE_BITS)})
-
 
 class RoundToFloat32(wiring.Component):
     """Rounds ``sum * 2**(base - 24)`` to the nearest float32, ties to even.
 
     Results below the smallest normal float32 become +0, those above the largest become infinite.
 
-    Latency: 6 cycles (magnitude, three of normalisation, rounding, packing). Throughput: one sum a cycle. When the output is
-    blocked the whole pipeline stops.
+    Latency: 6 cycles (magnitude, three of normalisation, rounding, packing). Throughput: one sum a cycle. Stages without a sum
+    keep their values.
 
     Attributes
     ----------
-    i : In(stream.Signature(sum_layout))
-    o : Out(stream.Signature(32))
-    busy : Out(1)
-        A sum or a result is inside.
+    valid : In(1)
+        There is a sum.
+    sum : In(signed(120))
+    base : In(signed(EXPONENT_SUM_BITS))
+    result : Out(32)
+        Bits of the float32, so many cycles later.
     """
 
     #: Cycles from a sum to its result.
     latency = 3 + len(NORMALISE)
 
-    i: In(stream.Signature(sum_layout))
-    o: Out(stream.Signature(32))
-    busy: Out(1)
+    valid: In(1)
+    sum: In(signed(ACCUMULATOR_BITS))
+    base: In(signed(EXPONENT_SUM_BITS))
+    result: Out(32)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        advance = Signal()
-        valid = Signal(self.latency)
-        m.d.comb += [
-            advance.eq(self.o.ready | ~self.o.valid),
-            self.i.ready.eq(advance),
-            self.o.valid.eq(valid[-1]),
-            self.busy.eq(valid.any()),
-        ]
-        with m.If(advance):
-            m.d.sync += valid.eq(Cat(self.i.valid, valid))
+        valid = Signal(self.latency - 1)
+        m.d.sync += valid.eq(Cat(self.valid, valid))
 
         stage = 0
         sign = Signal(reset_less=True, name="sign_0")
         magnitude = Signal(ACCUMULATOR_BITS, reset_less=True, name="magnitude_0")
         # Biased exponent of the result, should the top bit of the magnitude be set.
-        exponent = Signal(signed(BASE_BITS + 1), reset_less=True, name="exponent_0")
-        with m.If(advance & self.i.valid):
-            total = self.i.payload.sum
+        exponent = Signal(signed(EXPONENT_SUM_BITS + 1), reset_less=True, name="exponent_0")
+        with m.If(self.valid):
+            total = self.sum
             m.d.sync += [
                 sign.eq(total < 0),
                 magnitude.eq(Mux(total < 0, -total, total)),
-                exponent.eq(self.i.payload.base + (SCALE_EXPONENT + BIAS + ACCUMULATOR_BITS - 1)),
+                exponent.eq(self.base + (SCALE_EXPONENT + BIAS + ACCUMULATOR_BITS - 1)),
             ]
 
         for places in NORMALISE:
@@ -73,7 +66,7 @@ class RoundToFloat32(wiring.Component):
                 left = Signal(ACCUMULATOR_BITS, name=f"left_{n}")
                 m.d.comb += [clear.eq(shifted[-n:] == 0), left.eq(Mux(clear, shifted << n, shifted))]
                 shifted, lowered = left, lowered - Mux(clear, n, 0)
-            enable = advance & valid[stage]
+            enable = valid[stage]
             stage += 1
             next_sign = Signal(reset_less=True, name=f"sign_{stage}")
             next_magnitude = Signal.like(magnitude, name=f"magnitude_{stage}")
@@ -89,7 +82,7 @@ class RoundToFloat32(wiring.Component):
         rounded_sign = Signal(reset_less=True)
         rounded_exponent = Signal.like(exponent)
         zero = Signal(reset_less=True)
-        with m.If(advance & valid[stage]):
+        with m.If(valid[stage]):
             m.d.sync += [
                 rounded.eq(significand + round_up),
                 rounded_sign.eq(sign),
@@ -100,16 +93,16 @@ class RoundToFloat32(wiring.Component):
         stage += 1
 
         carry = rounded[-1]
-        biased = Signal(signed(BASE_BITS + 2))
+        biased = Signal(signed(EXPONENT_SUM_BITS + 2))
         # After a carry the lower bits are zero, and so is the fraction wherever it is cut.
         m.d.comb += biased.eq(rounded_exponent + carry)
         result = Signal(32, reset_less=True)
-        with m.If(advance & valid[stage]):
+        with m.If(valid[stage]):
             with m.If(zero | (biased < 1)):
                 m.d.sync += result.eq(0)
             with m.Elif(biased >= INFINITY):
                 m.d.sync += result.eq(Cat(C(INFINITY << FRACTION_BITS, 31), rounded_sign))
             with m.Else():
                 m.d.sync += result.eq(Cat(rounded[:FRACTION_BITS], biased[:8], rounded_sign))
-        m.d.comb += self.o.payload.eq(result)
+        m.d.comb += self.result.eq(result)
         return m

@@ -1,50 +1,66 @@
 """The beat sequencer: tells what each beat of a weight stream is, by counting."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
+from tailrace.spec.isa import BUFFER_UNIT
 
-from .command import BASE_BITS, ROWS_BITS, gemv_command_layout
-from .traits import OFFSETS, SIGNED_OFFSET, decode_traits, traits_layout
+from .command import BASE_BITS, PLACE_BITS, ROWS_BITS, gemv_command_layout
+from .traits import SIDE_KINDS, decode_traits, lane_traits_layout, traits_layout
+
+#: Bits of a base exponent and a command's exponent together.
+EXPONENT_SUM_BITS = BASE_BITS + 1
 
 
 def beat_control_layout(config: Config) -> data.StructLayout:
     """What the lanes do with a beat.
 
-    ``scale``, ``high`` and ``nibble`` say what the beat is, at most one of them. Of a nibble beat: ``upper`` is the first
-    of two, with signed nibbles; ``lower`` is the second; ``term`` completes a block; ``first`` and ``last`` belong to the
-    first block of a row and to its last. ``slots`` has a bit for each vector that takes part.
+    ``scale``, ``subscale``, ``high`` and ``nibble`` say what the beat is, at most one of them. Of a nibble beat: ``upper`` is the
+    first of two, with signed nibbles; ``lower`` is the second; ``term`` completes a block; ``superblock`` belongs to the last
+    block that a subscale beat serves; ``first`` and ``last`` to the first block of a row and to its last. ``slots`` has a bit
+    for each vector that takes part.
     """
     return data.StructLayout(
         {
             "scale": 1,
+            "subscale": 1,
             "high": 1,
             "nibble": 1,
             "upper": 1,
             "lower": 1,
             "term": 1,
+            "superblock": 1,
             "first": 1,
             "last": 1,
-            "has_high": 1,
-            "has_minimum": 1,
-            "offset": range(len(OFFSETS)),
+            "traits": lane_traits_layout,
             "slots": config.right_hand_sides,
         }
     )
 
 
-def group_layout(config: Config) -> data.StructLayout:
-    """How the results of a group of rows, one row in each lane, are to be read.
+def word_address_bits(config: Config) -> int:
+    """Bits of the address of a word of the activation buffer."""
+    return (config.buffer_entries // config.lanes - 1).bit_length()
 
-    ``rows`` is the number of rows in the group less one, ``slots`` the number of slots less one.
+
+def group_layout(config: Config) -> data.StructLayout:
+    """What becomes of the sums of a group of rows, one row in each lane.
+
+    The results of slot 0 go to word ``address`` of the activation buffer, those of each next slot ``stride`` words further.
+    ``mask`` has a bit for each lane that has a row, ``slots`` is the number of slots less one, ``bases`` are the slots' base
+    exponents with the command's exponent. ``final`` is the last group of a command.
     """
+    address = word_address_bits(config)
     return data.StructLayout(
         {
-            "rows": range(config.lanes),
+            "address": address,
+            "stride": address,
+            "mask": config.lanes,
             "slots": range(config.right_hand_sides),
-            "bases": data.ArrayLayout(BASE_BITS, config.right_hand_sides),
+            "bases": data.ArrayLayout(signed(EXPONENT_SUM_BITS), config.right_hand_sides),
+            "final": 1,
         }
     )
 
@@ -52,9 +68,12 @@ def group_layout(config: Config) -> data.StructLayout:
 class BeatSequencer(wiring.Component):
     """Walks through the beats of one command after the other.
 
-    While ``ready`` is high, ``control`` and ``block`` describe the next beat; the beat is taken in a cycle in which
+    While ``ready`` is high, ``control``, ``block`` and ``set`` describe the next beat; the beat is taken in a cycle in which
     ``valid`` is high too. Then ``row_taken`` says that it was the last beat of a group of rows, described by ``group``, and
-    ``taken`` that it was the last beat of its command. The last beat of a group waits for ``room``.
+    ``taken`` that it was the last beat of its command.
+
+    The results of a group leave the engine slot by slot, one a cycle. So the last beat of a group waits, if need be, until as many
+    cycles after the last beat of the group before as that one has slots.
 
     A command is accepted while the one before it runs, so the beats of two commands follow each other without a gap.
 
@@ -67,12 +86,12 @@ class BeatSequencer(wiring.Component):
     command : In(stream.Signature(gemv_command_layout(config)))
     valid, ready : In(1), Out(1)
         Handshake of the beat stream. ``ready`` does not depend on ``valid``.
-    room : In(1)
-        A group of rows may be completed.
     control : Out(beat_control_layout(config))
-        Zero kinds (``scale``, ``high``, ``nibble``) in cycles in which no beat is taken.
+        Zero kinds (``scale``, ``subscale``, ``high``, ``nibble``) in cycles in which no beat is taken.
     block : Out(range(config.vector_blocks))
-        Block of the vectors that the beat is multiplied with. Does not depend on ``valid``.
+        Block of the slots that the beat is multiplied with. Does not depend on ``valid``.
+    set : Out(2)
+        The vectors' set of base exponents.
     row_taken, group, taken : Out
     busy : Out(1)
         A command has beats to come.
@@ -85,9 +104,9 @@ class BeatSequencer(wiring.Component):
                 "command": In(stream.Signature(gemv_command_layout(config))),
                 "valid": In(1),
                 "ready": Out(1),
-                "room": In(1),
                 "control": Out(beat_control_layout(config)),
                 "block": Out(range(config.vector_blocks)),
+                "set": Out(2),
                 "row_taken": Out(1),
                 "group": Out(group_layout(config)),
                 "taken": Out(1),
@@ -98,6 +117,10 @@ class BeatSequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
+        lanes = config.lanes
+        if BUFFER_UNIT % lanes:
+            raise ValueError(f"a group of {lanes} rows is no part of {BUFFER_UNIT} entries of the activation buffer")
+        lane_bits = lanes.bit_length() - 1
 
         waiting = Signal()
         following = Signal(gemv_command_layout(config), reset_less=True)
@@ -107,102 +130,111 @@ class BeatSequencer(wiring.Component):
 
         active = Signal()
         groups = Signal(ROWS_BITS, reset_less=True)
-        last_rows = Signal(range(config.lanes), reset_less=True)
+        last_mask = Signal(lanes, reset_less=True)
         last_block = Signal(range(config.vector_blocks), reset_less=True)
+        first_place = Signal(range(config.vector_blocks), reset_less=True)
         slots = Signal(range(config.right_hand_sides), reset_less=True)
         active_slots = Signal(config.right_hand_sides, reset_less=True)
-        bases = Signal.like(following.bases, reset_less=True)
+        set_ = Signal(2, reset_less=True, name="set")
+        address = Signal(word_address_bits(config), reset_less=True)
+        stride = Signal(PLACE_BITS - lane_bits, reset_less=True)
+        bases = Signal(self.group.bases.shape(), reset_less=True)
         traits = Signal(traits_layout, reset_less=True)
         following_traits = Signal(traits_layout)
         decode_traits(m, following.format, following_traits)
 
-        # What the next beat is, known a cycle ahead: the last of its block, of its row, of its command.
-        scale = Signal(reset_less=True)
-        high = Signal(reset_less=True)
+        # The side beats that are due before the next nibble beat, and the blocks that the last ones serve after the next.
+        due = Signal(len(SIDE_KINDS), reset_less=True)
+        counts = [Signal.like(last, name=f"count_{n}", reset_less=True) for n, last in enumerate(traits.last)]
         lower = Signal(reset_less=True)
         block = Signal(range(config.vector_blocks), reset_less=True)
-        scale_blocks = Signal.like(traits.scale_blocks, reset_less=True)
-        high_blocks = Signal.like(traits.high_blocks, reset_less=True)
-        high_waits = Signal(reset_less=True)
-        nibble = ~scale & ~high
+        place = Signal(range(config.vector_blocks), reset_less=True)
+        pace = Signal(range(config.right_hand_sides))
+        nibble = Signal()
         term = Signal()
         row_end = Signal()
         final = Signal()
         at_last_block = Signal()
         last_group = Signal()
+        superblock = Signal()
+        take = Signal()
         m.d.comb += [
+            nibble.eq(due == 0),
             at_last_block.eq(block == last_block),
             last_group.eq(groups == 1),
             term.eq(nibble & (lower | ~traits.two_beats)),
             row_end.eq(term & at_last_block),
             final.eq(row_end & last_group),
-            self.ready.eq(active & (self.room | ~row_end)),
+            superblock.eq(counts[1] == 0),
+            self.ready.eq(active & ((pace == 0) | ~row_end)),
+            take.eq(self.valid & self.ready),
         ]
-        take = Signal()
-        m.d.comb += take.eq(self.valid & self.ready)
 
         with m.If(take):
-            m.d.sync += [scale.eq(0), high.eq(0)]
-            with m.If(scale):
-                m.d.sync += [scale_blocks.eq(traits.scale_blocks), high.eq(high_waits)]
-            with m.Elif(high):
-                m.d.sync += [high_blocks.eq(traits.high_blocks), high_waits.eq(0)]
+            with m.If(~nibble):
+                # The lowest bit is the beat that was taken.
+                m.d.sync += due.eq(due & (due - 1))
             with m.Elif(~term):
                 m.d.sync += lower.eq(1)
             with m.Else():
-                # A count of 0 means that the block was the last one that the side beat served.
-                scale_due = scale_blocks == 0
-                high_due = traits.has_high & (high_blocks == 0)
-                m.d.sync += [
-                    lower.eq(0),
-                    scale.eq(scale_due),
-                    high.eq(high_due & ~scale_due),
-                    scale_blocks.eq(scale_blocks - 1),
-                    high_blocks.eq(high_blocks - 1),
-                    high_waits.eq(high_due),
-                    block.eq(block + 1),
-                ]
+                m.d.sync += [lower.eq(0), block.eq(block + 1), place.eq(place + 1)]
+                for n, count in enumerate(counts):
+                    m.d.sync += count.eq(count - 1)
+                    with m.If(count == 0):
+                        m.d.sync += [due[n].eq(traits.sides[n]), count.eq(traits.last[n])]
                 with m.If(at_last_block):
-                    m.d.sync += [block.eq(0), groups.eq(groups - 1)]
+                    m.d.sync += [block.eq(0), place.eq(first_place), groups.eq(groups - 1), address.eq(address + 1)]
+
+        with m.If(take & row_end):
+            m.d.sync += pace.eq(slots)
+        with m.Elif(pace != 0):
+            m.d.sync += pace.eq(pace - 1)
 
         with m.If((~active | (take & final)) & waiting):
+            last_row = (following.rows - 1)[:lane_bits] if lane_bits else 0
             m.d.sync += [
                 waiting.eq(0),
                 active.eq(1),
-                groups.eq((following.rows + (config.lanes - 1)) >> (config.lanes.bit_length() - 1)),
-                last_rows.eq(following.rows - 1),
+                groups.eq((following.rows + (lanes - 1)) >> lane_bits),
+                last_mask.eq((2 << last_row) - 1),
                 last_block.eq(following.blocks - 1),
+                first_place.eq(following.first_block),
                 slots.eq(following.slots - 1),
                 active_slots.eq((1 << following.slots) - 1),
-                bases.eq(following.bases),
+                set_.eq(following.set),
+                address.eq(following.offset >> lane_bits),
+                stride.eq(following.slot_stride >> lane_bits),
+                *(base.eq(given + following.exponent) for base, given in zip(bases, following.bases, strict=True)),
                 traits.eq(following_traits),
-                scale.eq(1),
-                high.eq(0),
+                due.eq(following_traits.sides),
+                *(count.eq(last) for count, last in zip(counts, following_traits.last, strict=True)),
                 lower.eq(0),
                 block.eq(0),
-                high_waits.eq(following_traits.has_high),
+                place.eq(following.first_block),
             ]
         with m.Elif(take & final):
             m.d.sync += active.eq(0)
 
         m.d.comb += [
-            self.block.eq(block),
-            self.control.scale.eq(take & scale),
-            self.control.high.eq(take & high),
+            self.block.eq(place),
+            self.set.eq(set_),
+            *(getattr(self.control, kind.value).eq(take & due[n] & ~due[:n].any()) for n, kind in enumerate(SIDE_KINDS)),
             self.control.nibble.eq(take & nibble),
             self.control.upper.eq(traits.two_beats & ~lower),
             self.control.lower.eq(lower),
             self.control.term.eq(term),
+            self.control.superblock.eq(superblock),
             self.control.first.eq(block == 0),
             self.control.last.eq(at_last_block),
-            self.control.has_high.eq(traits.has_high),
-            self.control.has_minimum.eq(traits.has_minimum),
-            self.control.offset.eq(Mux(traits.two_beats & ~lower, OFFSETS.index(SIGNED_OFFSET), traits.offset)),
+            self.control.traits.eq(traits.lane),
             self.control.slots.eq(active_slots),
             self.row_taken.eq(take & row_end),
-            self.group.rows.eq(Mux(last_group, last_rows, config.lanes - 1)),
+            self.group.address.eq(address),
+            self.group.stride.eq(stride),
+            self.group.mask.eq(Mux(last_group, last_mask, (1 << lanes) - 1)),
             self.group.slots.eq(slots),
             self.group.bases.eq(bases),
+            self.group.final.eq(last_group),
             self.taken.eq(take & final),
             self.busy.eq(active | waiting),
         ]

@@ -1,28 +1,35 @@
-"""Groups of sums to a stream of sums, in the order of the results in memory."""
+"""Groups of sums to words of sums, slot by slot."""
 
 from amaranth.hdl import Module, Signal, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
 from tailrace.spec.numerics import ACCUMULATOR_BITS
 
-from .rounding import sum_layout
-from .sequencer import group_layout
+from .sequencer import EXPONENT_SUM_BITS, group_layout, word_address_bits
 
 
-def group_sums_layout(config: Config) -> data.StructLayout:
-    """The sums of a group of rows, lane by lane and in a lane slot by slot, and how many of them count."""
-    sums = data.ArrayLayout(signed(ACCUMULATOR_BITS), config.right_hand_sides)
-    return data.StructLayout({"sums": data.ArrayLayout(sums, config.lanes), "group": group_layout(config)})
+def lane_sums_layout(config: Config) -> data.ArrayLayout:
+    """The sums of a group of rows, lane by lane and in a lane slot by slot."""
+    return data.ArrayLayout(data.ArrayLayout(signed(ACCUMULATOR_BITS), config.right_hand_sides), config.lanes)
+
+
+def place_layout(config: Config) -> data.StructLayout:
+    """Where the results of a group of rows for one slot go: a word of the activation buffer, and the lanes that count.
+
+    ``final`` are the last results of a command.
+    """
+    return data.StructLayout({"address": word_address_bits(config), "mask": config.lanes, "final": 1})
 
 
 class Serialiser(wiring.Component):
-    """Emits the sums of a group row by row, and in a row slot by slot; sums of missing rows and slots are dropped.
+    """Emits the sums of a group slot by slot: those of all lanes at once, which are a word of the activation buffer.
 
-    A shift register, not a multiplexer of wide sums.
+    A shift register, not a multiplexer of wide sums. A group of n slots takes n cycles; the next group may come when they are over,
+    not earlier. That is the sender's duty.
 
-    Latency: 1 cycle to the first sum. Throughput: one sum a cycle, without a gap between groups.
+    Latency: 1 cycle to the sums of slot 0. Throughput: the sums of one slot a cycle, without a gap between groups.
 
     Parameters
     ----------
@@ -30,22 +37,33 @@ class Serialiser(wiring.Component):
 
     Attributes
     ----------
-    i : In(stream.Signature(group_sums_layout(config)))
-    o : Out(stream.Signature(sum_layout))
-    busy : Out(1)
-        A sum is inside.
+    valid : In(1)
+        There is a group.
+    sums : In(lane_sums_layout(config))
+    group : In(group_layout(config))
+    word_valid : Out(1)
+    word : Out(data.ArrayLayout(signed(120), lanes))
+        Sums of one slot.
+    base : Out(signed(EXPONENT_SUM_BITS))
+        Base exponent of that slot.
+    place : Out(place_layout(config))
+        Where their results go.
     """
 
-    #: Cycles from a group to its first sum.
+    #: Cycles from a group to its first sums.
     latency = 1
 
     def __init__(self, config: Config) -> None:
         self.config = config
         super().__init__(
             {
-                "i": In(stream.Signature(group_sums_layout(config))),
-                "o": Out(stream.Signature(sum_layout)),
-                "busy": Out(1),
+                "valid": In(1),
+                "sums": In(lane_sums_layout(config)),
+                "group": In(group_layout(config)),
+                "word_valid": Out(1),
+                "word": Out(data.ArrayLayout(signed(ACCUMULATOR_BITS), config.lanes)),
+                "base": Out(signed(EXPONENT_SUM_BITS)),
+                "place": Out(place_layout(config)),
             }
         )
 
@@ -58,28 +76,23 @@ class Serialiser(wiring.Component):
             for lane in range(lanes)
         ]
         group = Signal(group_layout(self.config), reset_less=True)
-        slot = Signal(range(slots), reset_less=True)
 
-        final_slot = Signal()
-        final = Signal()
+        with m.If(self.valid):
+            m.d.sync += [valid.eq(1), group.eq(self.group)]
+            m.d.sync += [sums[lane][n].eq(self.sums[lane][n]) for lane in range(lanes) for n in range(slots)]
+        with m.Elif(group.slots == 0):
+            m.d.sync += valid.eq(0)
+        with m.Elif(valid):
+            m.d.sync += [group.slots.eq(group.slots - 1), group.address.eq(group.address + group.stride)]
+            for n in range(slots - 1):
+                m.d.sync += [group.bases[n].eq(group.bases[n + 1]), *(sums[lane][n].eq(sums[lane][n + 1]) for lane in range(lanes))]
+
         m.d.comb += [
-            self.o.valid.eq(valid),
-            self.busy.eq(valid),
-            self.o.payload.sum.eq(sums[0][0]),
-            self.o.payload.base.eq(group.bases[slot]),
-            final_slot.eq(slot == group.slots),
-            final.eq(final_slot & (group.rows == 0)),
-            self.i.ready.eq(~valid | (self.o.ready & final)),
+            self.word_valid.eq(valid),
+            *(self.word[lane].eq(sums[lane][0]) for lane in range(lanes)),
+            self.base.eq(group.bases[0]),
+            self.place.address.eq(group.address),
+            self.place.mask.eq(group.mask),
+            self.place.final.eq(group.final & (group.slots == 0)),
         ]
-        with m.If(self.i.ready):
-            m.d.sync += valid.eq(self.i.valid)
-            with m.If(self.i.valid):
-                m.d.sync += [group.eq(self.i.payload.group), slot.eq(0)]
-                m.d.sync += [sums[lane][n].eq(self.i.payload.sums[lane][n]) for lane in range(lanes) for n in range(slots)]
-        with m.Elif(self.o.ready & final_slot):
-            m.d.sync += [slot.eq(0), group.rows.eq(group.rows - 1)]
-            m.d.sync += [sums[lane][n].eq(sums[lane + 1][n]) for lane in range(lanes - 1) for n in range(slots)]
-        with m.Elif(self.o.ready):
-            m.d.sync += slot.eq(slot + 1)
-            m.d.sync += [sums[0][n].eq(sums[0][n + 1]) for n in range(slots - 1)]
         return m

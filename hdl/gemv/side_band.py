@@ -1,60 +1,143 @@
-"""The side band of a lane: scales, minima and upper bits of codes that travel ahead of the nibbles they belong to."""
+"""The side band of a lane: scales, subscales and upper bits of codes that travel ahead of the nibbles they belong to."""
 
-from amaranth.hdl import Module, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from tailrace.spec.formats import BLOCK, LANE_BYTES
+from tailrace.spec.formats import BLOCK, LANE_BYTES, SUPERBLOCK, ScaleKind
 
 from .float16 import FLOAT16_BITS
+from .traits import NIBBLE_BITS, SCALE_KINDS, lane_traits_layout
+
+LANE_BITS = 8 * LANE_BYTES
+#: Bits of a subscale in a beat of its own, and of one in a superblock's scale beat.
+SUBSCALE_BITS, PACKED_BITS = 8, 6
+#: Upper bits of the codes of a block, at most.
+HIGH_BITS = 2 * BLOCK
+#: The scale 1.0 as a float16.
+ONE = 0x3C00
+
+#: What the sums of a block are multiplied with. ``scale`` is a float16, or a power of two if ``exponent_only``: then its lowest byte
+#: is the exponent. The sums of elements 0 to 15 and of 16 to 31 have a subscale each. ``minimum`` is a float16.
+block_scales_layout = data.StructLayout(
+    {
+        "scale": FLOAT16_BITS,
+        "exponent_only": 1,
+        "subscales": data.ArrayLayout(signed(SUBSCALE_BITS), 2),
+        "minimum": FLOAT16_BITS,
+        "subminimum": PACKED_BITS,
+    }
+)
+
+
+def unpacked(beat: Signal) -> list[Signal]:
+    """The 6-bit subscale and subminimum of each block of ggml's ``block_q4_K``, one after the other, as in its ``get_scale_min_k4``."""
+    parts = [beat.word_select(4 + n, 8) for n in range(12)]
+    found = []
+    for n in range(SUPERBLOCK):
+        if n < 4:
+            found += [parts[n][:6], parts[n + 4][:6]]
+        else:
+            found += [Cat(parts[n + 4][:4], parts[n - 4][6:]), Cat(parts[n + 4][4:], parts[n][6:])]
+    return found
 
 
 class SideBand(wiring.Component):
-    """Holds the last scale beat and the last high beat of a lane and moves on by one block at a time.
+    """Holds the last side beat of each kind of a lane and moves on by one block at a time.
 
-    Shift registers, not multiplexers: the current block's part is always at the bottom.
+    Shift registers, not multiplexers: the current block's part is always at the bottom. The packed subscales of a superblock
+    are put in their order when they are loaded.
 
     Attributes
     ----------
     data : In(128)
         The lane's share of a beat.
-    load_scale, load_high : In(1)
-        The beat is a scale beat, a high beat.
-    advance, has_minimum : In(1)
-        The beat completes a block; its format has minima.
-    scale, minimum : Out(16)
-        Float16 scale and minimum of the current block, for the beats after the scale beat.
-    high : Out(32)
-        Bit 4 of the current block's codes, for the beats after the high beat.
+    traits : In(lane_traits_layout)
+    load_scale, load_subscale, load_high : In(1)
+        The beat is a side beat of that kind.
+    advance, superblock : In(1)
+        The beat completes a block, and that block a superblock.
+    upper : In(1)
+        The beat has the upper nibbles of 8-bit codes, which weigh 16 times as much.
+    scales : Out(block_scales_layout)
+        Of the current block, for the beats after the scale beat.
+    high : Out(64)
+        Upper bits of the current block's codes in the lowest bits, for the beats after the high beat.
     """
 
-    data: In(8 * LANE_BYTES)
+    data: In(LANE_BITS)
+    traits: In(lane_traits_layout)
     load_scale: In(1)
+    load_subscale: In(1)
     load_high: In(1)
     advance: In(1)
-    has_minimum: In(1)
-    scale: Out(FLOAT16_BITS)
-    minimum: Out(FLOAT16_BITS)
-    high: Out(BLOCK)
+    superblock: In(1)
+    upper: In(1)
+    scales: Out(block_scales_layout)
+    high: Out(HIGH_BITS)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        scales = Signal(8 * LANE_BYTES, reset_less=True)
-        highs = Signal(8 * LANE_BYTES, reset_less=True)
+        kind, has_minimum = self.traits.scale_kind, self.traits.has_minimum
+        packed = Signal()
+        m.d.comb += packed.eq(kind == SCALE_KINDS.index(ScaleKind.SUPERBLOCK))
+
+        scales = Signal(LANE_BITS, reset_less=True)
+        subscales = Signal(LANE_BITS, reset_less=True)
+        highs = Signal(LANE_BITS, reset_less=True)
+        floats, shares = scales[: 2 * FLOAT16_BITS], scales[2 * FLOAT16_BITS :]
         with m.If(self.load_scale):
             m.d.sync += scales.eq(self.data)
+            with m.If(packed):
+                m.d.sync += shares.eq(Cat(unpacked(self.data)))
+        with m.Elif(self.advance), m.Switch(kind):
+            with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT16)):
+                with m.If(has_minimum):
+                    m.d.sync += scales.eq(scales >> 2 * FLOAT16_BITS)
+                with m.Else():
+                    m.d.sync += scales.eq(scales >> FLOAT16_BITS)
+            with m.Case(SCALE_KINDS.index(ScaleKind.EXPONENT)):
+                m.d.sync += scales.eq(scales >> 8)
+            with m.Case(SCALE_KINDS.index(ScaleKind.SUPERBLOCK)):
+                m.d.sync += shares.eq(shares >> 2 * PACKED_BITS)
+            with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT16_SUPERBLOCK)):
+                with m.If(self.superblock):
+                    m.d.sync += scales.eq(scales >> FLOAT16_BITS)
+        with m.If(self.load_subscale):
+            m.d.sync += subscales.eq(self.data)
         with m.Elif(self.advance):
-            with m.If(self.has_minimum):
-                m.d.sync += scales.eq(scales >> 2 * FLOAT16_BITS)
-            with m.Else():
-                m.d.sync += scales.eq(scales >> FLOAT16_BITS)
+            m.d.sync += subscales.eq(subscales >> 2 * SUBSCALE_BITS)
         with m.If(self.load_high):
             m.d.sync += highs.eq(self.data)
-        with m.Elif(self.advance):
+        with m.Elif(self.advance & (self.traits.high_bits == 1)):
             m.d.sync += highs.eq(highs >> BLOCK)
+        with m.Elif(self.advance & (self.traits.high_bits == 2)):
+            m.d.sync += highs.eq(highs >> HIGH_BITS)
+
+        found = self.scales
+        weight = 1 << NIBBLE_BITS
         m.d.comb += [
-            self.scale.eq(scales[:FLOAT16_BITS]),
-            self.minimum.eq(scales[FLOAT16_BITS : 2 * FLOAT16_BITS]),
-            self.high.eq(highs[:BLOCK]),
+            found.scale.eq(floats[:FLOAT16_BITS]),
+            found.exponent_only.eq(kind == SCALE_KINDS.index(ScaleKind.EXPONENT)),
+            found.minimum.eq(floats[FLOAT16_BITS:]),
+            found.subminimum.eq(1),
+            found.subscales[0].eq(1),
+            found.subscales[1].eq(1),
+            self.high.eq(highs[:HIGH_BITS]),
         ]
+        with m.If(self.upper):
+            m.d.comb += [found.subscales[0].eq(weight), found.subscales[1].eq(weight)]
+        with m.Switch(kind):
+            with m.Case(SCALE_KINDS.index(ScaleKind.SUPERBLOCK)):
+                m.d.comb += [
+                    found.subscales[0].eq(shares[:PACKED_BITS]),
+                    found.subscales[1].eq(shares[:PACKED_BITS]),
+                    found.subminimum.eq(shares[PACKED_BITS : 2 * PACKED_BITS]),
+                    # The minimum is -dmin.
+                    found.minimum.eq(floats[FLOAT16_BITS:] ^ 1 << (FLOAT16_BITS - 1)),
+                ]
+            with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT16_SUPERBLOCK)):
+                m.d.comb += found.subscales.as_value().eq(subscales)
+            with m.Case(SCALE_KINDS.index(ScaleKind.UNIT)):
+                m.d.comb += [found.scale.eq(ONE), found.subscales[1].eq(weight)]
         return m

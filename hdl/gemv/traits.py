@@ -1,28 +1,37 @@
-"""The attributes of a weight format, decoded once for each command from the table of formats in the contract."""
+"""The attributes of a format, decoded once for each command from the table of formats in the contract."""
 
 from amaranth.hdl import Module, ValueLike
 from amaranth.lib import data
 
-from tailrace.spec.formats import FORMATS
+from tailrace.spec.formats import FORMATS, BeatKind, ScaleKind
 
 #: Bits of a nibble.
 NIBBLE_BITS = 4
-#: Bits of a code on its way to a multiplier: nibble and upper bits.
-CODE_BITS = NIBBLE_BITS + max(f.high_bits for f in FORMATS)
-#: Offset of a nibble that is signed: its top bit is inverted, and it counts from here.
-SIGNED_OFFSET = 1 << (NIBBLE_BITS - 1)
-#: All offsets of codes. A beat says which by its index here.
-OFFSETS: tuple[int, ...] = tuple(sorted({0, SIGNED_OFFSET} | {f.code_offset for f in FORMATS}))
+#: Bits of a code on its way to a multiplier: signed, of up to 6 bits; or a nibble that is not signed, with up to one upper bit.
+CODE_BITS = 6
+#: The kinds of side beats, in the order in which they come.
+SIDE_KINDS = (BeatKind.SCALE, BeatKind.SUBSCALE, BeatKind.HIGH)
+#: A scale's kind is told by its index here.
+SCALE_KINDS: tuple[ScaleKind, ...] = tuple(ScaleKind)
 
-#: ``scale_blocks`` and ``high_blocks`` are the blocks of a scale beat and of a high beat, less one.
+#: What the lanes need to know about a format. ``centred`` codes are signed, their offset is half their range.
+lane_traits_layout = data.StructLayout(
+    {
+        "scale_kind": range(len(SCALE_KINDS)),
+        "has_minimum": 1,
+        "centred": 1,
+        "codebook": 1,
+        "high_bits": range(3),
+    }
+)
+
+#: ``sides`` has a bit for each of `SIDE_KINDS` that the format has; ``last`` are the blocks that such a beat serves, less one.
 traits_layout = data.StructLayout(
     {
         "two_beats": 1,
-        "has_high": 1,
-        "has_minimum": 1,
-        "offset": range(len(OFFSETS)),
-        "scale_blocks": range(max(f.blocks_per_scale_beat for f in FORMATS)),
-        "high_blocks": range(max(f.blocks_per_high_beat for f in FORMATS)),
+        "sides": len(SIDE_KINDS),
+        "last": data.ArrayLayout(range(max(blocks for f in FORMATS for _, blocks in f.side_beats())), len(SIDE_KINDS)),
+        "lane": lane_traits_layout,
     }
 )
 
@@ -31,14 +40,22 @@ def decode_traits(m: Module, number: ValueLike, traits: data.View) -> None:
     """Drive `traits` (combinational) with the attributes of the format with that number; zeros for an unknown one."""
     with m.Switch(number):
         for f in FORMATS:
-            if f.high_bits not in (0, 1) or f.nibble_beats not in (1, 2):
-                raise ValueError(f"the engine reads one or two nibbles and at most one upper bit of a code, not {f}")
+            # Codes of 6 bits and those of two nibbles fit their multipliers only as signed numbers.
+            offsets = {0: (0, 8), 1: (0, 16), 2: (32,)}.get(f.high_bits, ()) if f.nibble_beats == 1 else (0,)
+            if f.code_offset not in offsets or f.nibble_beats not in (1, 2) or (f.nibble_beats == 2 and f.high_bits):
+                raise ValueError(
+                    "the engine reads codes of two nibbles, or of one nibble and at most two upper bits, and an offset of half"
+                    f" their range or, below 6 bits, none; not {f}"
+                )
+            sides = dict(f.side_beats())
             with m.Case(f.number):
                 m.d.comb += [
                     traits.two_beats.eq(f.nibble_beats == 2),
-                    traits.has_high.eq(f.high_bits != 0),
-                    traits.has_minimum.eq(f.has_minimum),
-                    traits.offset.eq(OFFSETS.index(f.code_offset)),
-                    traits.scale_blocks.eq(f.blocks_per_scale_beat - 1),
-                    traits.high_blocks.eq(max(f.blocks_per_high_beat - 1, 0)),
+                    traits.sides.eq(sum((kind in sides) << n for n, kind in enumerate(SIDE_KINDS))),
+                    *(traits.last[n].eq(sides.get(kind, 1) - 1) for n, kind in enumerate(SIDE_KINDS)),
+                    traits.lane.scale_kind.eq(SCALE_KINDS.index(f.scale_kind)),
+                    traits.lane.has_minimum.eq(f.has_minimum),
+                    traits.lane.centred.eq(f.code_offset != 0),
+                    traits.lane.codebook.eq(f.codebook),
+                    traits.lane.high_bits.eq(f.high_bits),
                 ]

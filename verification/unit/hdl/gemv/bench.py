@@ -1,26 +1,34 @@
 """What the tests of the GEMV engine share: matrices, an independent packer of streams, exact results, and stalls."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tailrace.spec.config import Config
-from tailrace.spec.formats import BeatKind, Format
+from tailrace.spec.formats import CODEBOOK, SUPERBLOCK, BeatKind, Format, ScaleKind
 from tailrace.spec.numerics import SCALE_EXPONENT, round_to_float32
 
 Context = Any
+#: Scale kinds with one scale and minimum for a superblock.
+SHARED = (ScaleKind.SUPERBLOCK, ScaleKind.FLOAT16_SUPERBLOCK)
 
 
 @dataclass
 class Matrix:
-    """Codes as stored (unsigned, or signed for 8 bits), and bits of scales and minima, by row and block."""
+    """Codes as stored (unsigned, or signed for 8 bits), and what they are multiplied with, all by row and block.
+
+    Scales and minima are bits of float16, or exponents; those of a superblock are all the same. ``subscales`` has one for each
+    half of the block.
+    """
 
     format: Format
     codes: np.ndarray
     scales: np.ndarray
     minima: np.ndarray
+    subscales: np.ndarray
+    subminima: np.ndarray
 
     @property
     def rows(self) -> int:
@@ -33,32 +41,60 @@ class Matrix:
 
 @dataclass
 class Vector:
+    """``zero`` says which blocks count as zero, whatever else is said of them."""
+
     base: int
     exponents: np.ndarray
     mantissas: np.ndarray
+    zero: np.ndarray = field(default_factory=lambda: np.zeros(1 << 12, dtype=bool))
 
     def block(self, n: int) -> dict[str, Any]:
         return {
             "mantissas": [int(x) for x in self.mantissas[n]],
             "exponent": int(self.exponents[n]),
             "total": int(self.mantissas[n].sum(dtype=np.int64)),
+            "zero": int(self.zero[n]),
         }
 
 
+def bytes_in_row(format: Format) -> bool:
+    """Whether a block's codes are whole bytes side by side, as those of I8."""
+    return format.scale_kind is ScaleKind.UNIT
+
+
 def code_range(format: Format) -> tuple[int, int]:
-    return (-128, 128) if format.nibble_beats == 2 else (0, 16 << format.high_bits)
+    return (-128, 128) if format.nibble_beats == 2 or bytes_in_row(format) else (0, 16 << format.high_bits)
+
+
+def random_scales(rng: np.random.Generator, format: Format, shape: tuple[int, int]) -> np.ndarray:
+    if format.scale_kind in SHARED:
+        return np.repeat(rng.integers(0, 1 << 16, (shape[0], shape[1] // SUPERBLOCK)), SUPERBLOCK, axis=1)
+    return rng.integers(0, 31 if format.scale_kind is ScaleKind.EXPONENT else 1 << 16, shape)
 
 
 def random_matrix(rng: np.random.Generator, format: Format, rows: int, blocks: int) -> Matrix:
-    codes = rng.integers(*code_range(format), (rows, blocks, 32))
-    scales, minima = (rng.integers(0, 1 << 16, (rows, blocks)) for _ in range(2))
-    return Matrix(format, codes, scales, minima)
+    assert blocks % format.row_blocks == 0
+    shape = rows, blocks
+    subscales, subminima = np.ones((*shape, 2), dtype=int), np.ones(shape, dtype=int)
+    if format.scale_kind is ScaleKind.SUPERBLOCK:
+        subscales[:] = rng.integers(0, 64, shape)[..., None]
+        subminima[:] = rng.integers(0, 64, shape)
+    elif format.subscale_blocks:
+        subscales[:] = rng.integers(-128, 128, (*shape, 2))
+    return Matrix(
+        format,
+        rng.integers(*code_range(format), (*shape, format.block_elements)),
+        random_scales(rng, format, shape),
+        random_scales(rng, format, shape),
+        subscales,
+        subminima,
+    )
 
 
 def random_vector(rng: np.random.Generator, blocks: int) -> Vector:
     spread = rng.integers(0, 17, (blocks, 1))
     mantissas = rng.integers(-32768, 32768, (blocks, 32)) >> spread
-    return Vector(int(rng.integers(-172, 84)), rng.integers(0, 32, blocks), mantissas)
+    return Vector(int(rng.integers(-172, 84)), rng.integers(0, 32, blocks), mantissas, rng.random(blocks) < 0.1)
 
 
 def float16_parts(bits: int) -> tuple[int, int]:
@@ -68,26 +104,56 @@ def float16_parts(bits: int) -> tuple[int, int]:
     return (-significand if bits >> 15 else significand), max(exponent, 1) - 1
 
 
+def scale_parts(format: Format, bits: int) -> tuple[int, int]:
+    if format.scale_kind is ScaleKind.UNIT:
+        return 1, -SCALE_EXPONENT
+    return (1, bits) if format.scale_kind is ScaleKind.EXPONENT else float16_parts(bits)
+
+
+def code_values(format: Format, codes: np.ndarray) -> list[int]:
+    """The 32 integers that the elements of a vector's block are multiplied with."""
+    stored = [int(c) for c in codes]
+    if bytes_in_row(format):
+        return [c & 15 for c in stored] + [16 * (c >> 4) for c in stored]
+    return [CODEBOOK[c] if format.codebook else c - format.code_offset for c in stored]
+
+
 def exact_sum(matrix: Matrix, row: int, vector: Vector) -> int:
-    total = 0
+    format, total = matrix.format, 0
     for block in range(matrix.blocks):
+        if vector.zero[block]:
+            continue
         exponent = int(vector.exponents[block])
         mantissas = [int(x) for x in vector.mantissas[block]]
-        codes = [int(c) - matrix.format.code_offset for c in matrix.codes[row, block]]
-        significand, position = float16_parts(int(matrix.scales[row, block]))
-        total += sum(c * x for c, x in zip(codes, mantissas, strict=True)) * significand << (position + exponent)
-        if matrix.format.has_minimum:
+        values = code_values(format, matrix.codes[row, block])
+        subscales = [int(matrix.subscales[row, block, j // 16]) for j in range(32)]
+        significand, position = scale_parts(format, int(matrix.scales[row, block]))
+        dot = sum(s * v * x for s, v, x in zip(subscales, values, mantissas, strict=True))
+        total += dot * significand << (position + exponent)
+        if format.has_minimum:
             significand, position = float16_parts(int(matrix.minima[row, block]))
-            total += sum(mantissas) * significand << (position + exponent)
+            if format.scale_kind is ScaleKind.SUPERBLOCK:
+                significand = -significand
+            total += sum(mantissas) * int(matrix.subminima[row, block]) * significand << (position + exponent)
     return total
 
 
-def results(matrix: Matrix, vectors: list[Vector]) -> list[int]:
-    return [
-        round_to_float32(exact_sum(matrix, row, vector), vector.base + SCALE_EXPONENT)
-        for row in range(matrix.rows)
-        for vector in vectors
-    ]
+def result(matrix: Matrix, row: int, vector: Vector, exponent: int = 0) -> int:
+    return round_to_float32(exact_sum(matrix, row, vector), vector.base + exponent + SCALE_EXPONENT)
+
+
+def packed_6_bits(subscales: list[int], subminima: list[int]) -> bytes:
+    """The twelve bytes in ggml's ``block_q4_K``: the first four of each lie in the lowest 6 bits of a byte, the others in what is left."""
+    packed = [0] * 12
+    for n, (scale, minimum) in enumerate(zip(subscales, subminima, strict=True)):
+        if n < 4:
+            packed[n] |= scale
+            packed[n + 4] |= minimum
+        else:
+            packed[n + 4] |= scale & 15 | (minimum & 15) << 4
+            packed[n - 4] |= scale >> 4 << 6
+            packed[n] |= minimum >> 4 << 6
+    return bytes(packed)
 
 
 def lane_stream(matrix: Matrix, lane: int, lanes: int, padding: np.random.Generator | None = None) -> Iterator[bytes]:
@@ -102,23 +168,46 @@ def lane_stream(matrix: Matrix, lane: int, lanes: int, padding: np.random.Genera
     def pad(size: int) -> bytes:
         return bytes(size) if padding is None else padding.bytes(size)
 
+    def scale_beat(n: int) -> Iterator[bytes]:
+        kind = format.scale_kind
+        if kind is ScaleKind.SUPERBLOCK:
+            at = place(n)
+            if not at:
+                yield pad(16)
+                return
+            row, block = at
+            yield int(matrix.scales[at]).to_bytes(2, "little") + int(matrix.minima[at]).to_bytes(2, "little")
+            served = slice(block, block + SUPERBLOCK)
+            yield packed_6_bits(matrix.subscales[row, served, 0].tolist(), matrix.subminima[row, served].tolist())
+            return
+        size = 1 if kind is ScaleKind.EXPONENT else 2
+        for at in map(place, range(n, n + format.scale_blocks, SUPERBLOCK if kind is ScaleKind.FLOAT16_SUPERBLOCK else 1)):
+            yield int(matrix.scales[at]).to_bytes(size, "little") if at else pad(size)
+            if format.has_minimum:
+                yield int(matrix.minima[at]).to_bytes(2, "little") if at else pad(2)
+
+    def high_part(codes: np.ndarray) -> bytes:
+        bits = format.high_bits
+        return sum((int(c) >> 4) << bits * j for j, c in enumerate(codes)).to_bytes(4 * bits, "little")
+
     first = True
     for kind, n in format.schedule(groups * blocks):
         beat = b""
         if kind is BeatKind.SCALE:
-            for at in map(place, range(n, n + format.blocks_per_scale_beat)):
-                beat += int(matrix.scales[at]).to_bytes(2, "little") if at else pad(2)
-                if format.has_minimum:
-                    beat += int(matrix.minima[at]).to_bytes(2, "little") if at else pad(2)
+            beat = b"".join(scale_beat(n))
+        elif kind is BeatKind.SUBSCALE:
+            for at in map(place, range(n, n + format.subscale_blocks)):
+                beat += matrix.subscales[at].astype(np.int8).tobytes() if at else pad(2)
         elif kind is BeatKind.HIGH:
-            for at in map(place, range(n, n + format.blocks_per_high_beat)):
-                beat += (
-                    sum((int(c) >> 4 & 1) << j for j, c in enumerate(matrix.codes[at])).to_bytes(4, "little") if at else pad(4)
-                )
+            for at in map(place, range(n, n + format.high_blocks)):
+                beat += high_part(matrix.codes[at]) if at else pad(4 * format.high_bits)
         elif at := place(n):
             codes = [int(c) for c in matrix.codes[at]]
-            nibbles = [(c >> 4 if format.nibble_beats == 2 and first else c) & 15 for c in codes]
-            beat = bytes(nibbles[j] | nibbles[j + 16] << 4 for j in range(16))
+            if bytes_in_row(format):
+                beat = bytes(c & 255 for c in codes)
+            else:
+                nibbles = [(c >> 4 if format.nibble_beats == 2 and first else c) & 15 for c in codes]
+                beat = bytes(nibbles[j] | nibbles[j + 16] << 4 for j in range(16))
             first = not first
         else:
             beat = pad(16)
@@ -134,17 +223,6 @@ def stream(matrix: Matrix, lanes: int, padding: np.random.Generator | None = Non
     ]
     assert len(beats) == matrix.format.matrix_beats(matrix.rows, matrix.blocks, lanes)
     return beats
-
-
-def command(matrix: Matrix, vectors: list[Vector], config: Config) -> dict[str, Any]:
-    bases = [v.base for v in vectors] + [0] * (config.right_hand_sides - len(vectors))
-    return {
-        "format": matrix.format.number,
-        "rows": matrix.rows,
-        "blocks": matrix.blocks,
-        "slots": len(vectors),
-        "bases": bases,
-    }
 
 
 class Stalls:

@@ -1,0 +1,80 @@
+"""A block's scales as the integers that its sums are multiplied with."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .delay import delayed
+from .dot_product import DotProduct
+from .codes import CodeDecoder
+from .float16 import POSITION_MAX, SIGNIFICAND_BITS, position, significand
+from .side_band import PACKED_BITS, SUBSCALE_BITS, block_scales_layout
+
+#: Bits of a minimum's significand times a subminimum: less than 2**17 in magnitude.
+MINIMUM_BITS = SIGNIFICAND_BITS + PACKED_BITS
+
+#: What a block's sums are multiplied with: its half sums with ``subscales``, then both with ``scale``, the total of its mantissas with
+#: ``minimum``. ``scale_position`` and ``minimum_position`` are the binary places of the products.
+factors_layout = data.StructLayout(
+    {
+        "subscales": data.ArrayLayout(signed(SUBSCALE_BITS), 2),
+        "scale": signed(SIGNIFICAND_BITS),
+        "scale_position": range(POSITION_MAX + 1),
+        "minimum": signed(MINIMUM_BITS),
+        "minimum_position": range(POSITION_MAX + 1),
+    }
+)
+
+
+class Factors(wiring.Component):
+    """Takes a block's float16 scale and minimum apart, once for all vectors.
+
+    Latency: 4 cycles (as long as codes and dot product take): input register, significands, minimum, output register.
+    Throughput: one block a cycle.
+
+    Attributes
+    ----------
+    scales : In(block_scales_layout)
+    valid : In(1)
+        There is a nibble beat. Stages without one keep their values.
+    factors : Out(factors_layout)
+    """
+
+    #: Cycles from scales to factors.
+    latency = CodeDecoder.latency + DotProduct.latency
+
+    scales: In(block_scales_layout)
+    valid: In(1)
+    factors: Out(factors_layout)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        valid = [self.valid]
+        for n in range(self.latency - 1):
+            valid.append(delayed(m, valid[-1], 1, name=f"valid_{n}", reset=True))
+
+        raw = Signal(block_scales_layout, reset_less=True)
+        with m.If(valid[0]):
+            m.d.sync += raw.eq(self.scales)
+
+        apart = Signal(factors_layout, reset_less=True)
+        minimum = Signal(signed(SIGNIFICAND_BITS), reset_less=True)
+        subminimum = Signal(PACKED_BITS, reset_less=True)
+        with m.If(valid[1]):
+            m.d.sync += [
+                apart.subscales.eq(raw.subscales),
+                apart.scale.eq(Mux(raw.exponent_only, 1, significand(raw.scale))),
+                apart.scale_position.eq(Mux(raw.exponent_only, raw.scale, position(raw.scale))),
+                apart.minimum_position.eq(position(raw.minimum)),
+                minimum.eq(significand(raw.minimum)),
+                subminimum.eq(raw.subminimum),
+            ]
+
+        whole = Signal(factors_layout, reset_less=True)
+        with m.If(valid[2]):
+            m.d.sync += [whole.eq(apart), whole.minimum.eq(minimum * subminimum)]
+        held = Signal(factors_layout, reset_less=True)
+        with m.If(valid[3]):
+            m.d.sync += held.eq(whole)
+        m.d.comb += self.factors.eq(held)
+        return m
