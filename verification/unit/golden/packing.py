@@ -5,38 +5,88 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.spec.formats import BLOCK, LANE_BYTES, BeatKind, Format
+from tailrace.spec.formats import BLOCK, LANE_BYTES, SUPERBLOCK, BeatKind, Format, ScaleKind
+
+#: For each kind of scale beat: blocks that a unit of it serves, and bytes of the unit (without minima).
+UNITS = {
+    ScaleKind.FLOAT16: (1, 2),
+    ScaleKind.EXPONENT: (1, 1),
+    ScaleKind.SUPERBLOCK: (SUPERBLOCK, 16),
+    ScaleKind.FLOAT16_SUPERBLOCK: (SUPERBLOCK, 2),
+    ScaleKind.UNIT: (1, 0),
+}
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Stored codes, shape (rows, blocks, 32), and float16 bits of scales and minima, shape (rows, blocks)."""
+    """A matrix as its stream holds it.
+
+    Attributes
+    ----------
+    format : Format
+    codes : ndarray of int64, shape (rows, blocks, 32)
+        Stored codes; for `I8` of shape (rows, blocks, 16).
+    scales : ndarray of uint8, shape (rows, units, bytes)
+        What scale beats hold, in the units in which they hold it (`UNITS`).
+    subscales : ndarray of int8, shape (rows, blocks, 2)
+        What subscale beats hold.
+    """
 
     format: Format
     codes: NDArray[np.int64]
-    scales: NDArray[np.uint16]
-    minima: NDArray[np.uint16]
+    scales: NDArray[np.uint8]
+    subscales: NDArray[np.int8]
+
+    @property
+    def rows(self) -> int:
+        return self.codes.shape[0]
+
+    @property
+    def blocks(self) -> int:
+        return self.codes.shape[1]
+
+
+def unit_bytes(weights: Format) -> int:
+    """Bytes of a unit of a format's scale beat."""
+    size = UNITS[weights.scale_kind][1]
+    return 2 * size if weights.has_minimum and weights.scale_kind is ScaleKind.FLOAT16 else size
 
 
 def random_weights(rng: np.random.Generator, weights: Format, rows: int, blocks: int, exponents: tuple[int, int]) -> Weights:
-    """Random codes over their whole range, and scales and minima of either sign with exponent fields in a range."""
+    """Random codes and subscales over their whole ranges; scales and minima of either sign with exponent fields in a range.
+
+    K-quants want a multiple of 8 blocks.
+    """
     bits = 4 * weights.nibble_beats + weights.high_bits
-    low, high = (-128, 128) if bits == 8 else (0, 1 << bits)
+    signed = bits == 8 or weights.scale_kind is ScaleKind.UNIT
+    shape = (rows, blocks, weights.block_elements)
+    codes = rng.integers(-128, 128, shape) if signed else rng.integers(0, 1 << bits, shape)
+    size = rows, blocks // UNITS[weights.scale_kind][0]
 
-    def float16() -> NDArray[np.uint16]:
-        sign, fraction = rng.integers(0, 2, (rows, blocks)), rng.integers(0, 1024, (rows, blocks))
-        return (sign << 15 | rng.integers(exponents[0], exponents[1] + 1, (rows, blocks)) << 10 | fraction).astype(np.uint16)
+    def float16() -> NDArray[np.uint8]:
+        sign, fraction = rng.integers(0, 2, size), rng.integers(0, 1024, size)
+        field = sign << 15 | rng.integers(exponents[0], exponents[1] + 1, size) << 10 | fraction
+        return field.astype("<u2").view(np.uint8).reshape(*size, 2)
 
-    return Weights(weights, rng.integers(low, high, (rows, blocks, BLOCK)), float16(), float16())
+    match weights.scale_kind:
+        case ScaleKind.UNIT:
+            scales = np.zeros((*size, 0), dtype=np.uint8)
+        case ScaleKind.EXPONENT:
+            scales = rng.integers(exponents[0], min(exponents[1], 30) + 1, (*size, 1)).astype(np.uint8)
+        case ScaleKind.SUPERBLOCK:
+            packed = rng.integers(0, 256, (*size, 12), dtype=np.uint8)
+            scales = np.concatenate((float16(), float16(), packed), axis=2)
+        case _:
+            scales = np.concatenate((float16(), float16()), axis=2) if weights.has_minimum else float16()
+    return Weights(weights, codes, scales, rng.integers(-128, 128, (rows, blocks, 2)).astype(np.int8))
 
 
 def pack(weights: Weights, lanes: int) -> bytes:
     """Lay a matrix out as device memory holds it."""
-    rows, blocks, _ = weights.codes.shape
     streams = []
     for lane in range(lanes):
-        groups = -(-rows // lanes)
-        chain = [(lane + group * lanes, block) for group in range(groups) for block in range(blocks)]
+        groups = -(-weights.rows // lanes)
+        chain = [(lane + group * lanes, block) for group in range(groups) for block in range(weights.blocks)]
         streams.append([_beat(weights, chain, kind, first) for kind, first in _with_halves(weights.format, len(chain))])
     return b"".join(beat for beats in zip(*streams, strict=True) for beat in beats)
 
@@ -46,6 +96,8 @@ def _with_halves(format: Format, blocks: int) -> list[tuple[str, int]]:
     for kind, block in format.schedule(blocks):
         if kind is not BeatKind.NIBBLE:
             beats.append((kind.value, block))
+        elif format.scale_kind is ScaleKind.UNIT:
+            beats.append(("bytes", block))
         elif format.nibble_beats == 1:
             beats.append(("nibble", block))
         else:
@@ -57,18 +109,25 @@ def _with_halves(format: Format, blocks: int) -> list[tuple[str, int]]:
 def _beat(weights: Weights, chain: list[tuple[int, int]], kind: str, first: int) -> bytes:
     def present(count: int) -> list[tuple[int, int] | None]:
         places = (chain[first : first + count] + [None] * count)[:count]
-        return [place if place is not None and place[0] < weights.codes.shape[0] else None for place in places]
+        return [place if place is not None and place[0] < weights.rows else None for place in places]
 
+    format = weights.format
+    beat = b""
     if kind == "scale":
-        beat = b""
-        for place in present(weights.format.blocks_per_scale_beat):
-            for plane in (weights.scales, weights.minima) if weights.format.has_minimum else (weights.scales,):
-                beat += (0 if place is None else int(plane[place])).to_bytes(2, "little")
+        serves, _ = UNITS[format.scale_kind]
+        for place in present(format.scale_blocks)[::serves]:
+            beat += bytes(unit_bytes(format)) if place is None else weights.scales[place[0], place[1] // serves].tobytes()
+    elif kind == "subscale":
+        for place in present(format.subscale_blocks):
+            beat += bytes(2) if place is None else weights.subscales[place].tobytes()
     elif kind == "high":
-        beat = b""
-        for place in present(weights.format.blocks_per_high_beat):
-            bits = 0 if place is None else sum((int(code) >> 4 & 1) << j for j, code in enumerate(weights.codes[place]))
-            beat += bits.to_bytes(4, "little")
+        n = format.high_bits
+        for place in present(format.high_blocks):
+            upper = [] if place is None else [int(code) >> 4 & (1 << n) - 1 for code in weights.codes[place]]
+            beat += sum(bits << n * j for j, bits in enumerate(upper)).to_bytes(4 * n, "little")
+    elif kind == "bytes":
+        place = present(1)[0]
+        beat = bytes(LANE_BYTES) if place is None else bytes(int(code) & 255 for code in weights.codes[place])
     else:
         place = present(1)[0]
         codes = [0] * BLOCK if place is None else [int(c) for c in weights.codes[place]]

@@ -1,8 +1,9 @@
-"""What `tailrace.spec.numerics` says, in Python's integers, with nothing vectorised."""
+"""What `tailrace.spec.numerics` and `tailrace.spec.formats` say, in Python's integers, with nothing vectorised."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tailrace.spec.formats import CODEBOOK, ScaleKind
 from tailrace.spec.numerics import SCALE_EXPONENT, round_to_float32
 from verification.unit.golden.packing import Weights
 
@@ -14,15 +15,61 @@ def significand(float16: int) -> int:
     return -magnitude if float16 & 0x8000 else magnitude
 
 
-def dot(weights: Weights, base: int, exponents: NDArray[np.uint8], mantissas: NDArray[np.int16]) -> list[int]:
+def _float16(data: bytes, at: int) -> int:
+    return significand(int.from_bytes(data[at : at + 2], "little"))
+
+
+def scale_and_minimum(weights: Weights, row: int, block: int) -> tuple[list[int], int]:
+    """Scale of each of the block's 32 elements, and their minimum, in units of 2**-24."""
+    match weights.format.scale_kind:
+        case ScaleKind.UNIT:
+            return [1 << 24] * 32, 0
+        case ScaleKind.EXPONENT:
+            return [1 << int(weights.scales[row, block, 0])] * 32, 0
+        case ScaleKind.FLOAT16:
+            data = weights.scales[row, block].tobytes()
+            return [_float16(data, 0)] * 32, _float16(data, 2) if weights.format.has_minimum else 0
+        case ScaleKind.FLOAT16_SUPERBLOCK:
+            scale = _float16(weights.scales[row, block // 8].tobytes(), 0)
+            low, high = (int(s) for s in weights.subscales[row, block])
+            return [scale * low] * 16 + [scale * high] * 16, 0
+    data = weights.scales[row, block // 8].tobytes()
+    q, j = data[4:], block % 8
+    if j < 4:
+        subscale, subminimum = q[j] & 63, q[j + 4] & 63
+    else:
+        subscale, subminimum = q[j + 4] & 15 | q[j - 4] >> 6 << 4, q[j + 4] >> 4 | q[j] >> 6 << 4
+    return [_float16(data, 0) * subscale] * 32, -_float16(data, 2) * subminimum
+
+
+def block_codes(weights: Weights, row: int, block: int) -> list[int]:
+    """What the scales are multiplied with, for each of 32 elements of the vector."""
+    stored = [int(code) for code in weights.codes[row, block]]
+    if weights.format.scale_kind is ScaleKind.UNIT:
+        return [code & 15 for code in stored] + [(code >> 4) * 16 for code in stored]
+    return [CODEBOOK[code] if weights.format.codebook else code - weights.format.code_offset for code in stored]
+
+
+def integer_weights(weights: Weights) -> list[list[list[int]]]:
+    """Weights in units of 2**-24, for each row and block 32 integers."""
+    result = []
+    for row in range(weights.rows):
+        blocks = []
+        for block in range(weights.blocks):
+            scales, minimum = scale_and_minimum(weights, row, block)
+            codes = block_codes(weights, row, block)
+            blocks.append([code * scale + minimum for code, scale in zip(codes, scales, strict=True)])
+        result.append(blocks)
+    return result
+
+
+def dot(weights: Weights, base: int, exponents: NDArray[np.integer], mantissas: NDArray[np.int16]) -> list[int]:
     """Bits of the float32 result of each row."""
     results = []
-    for codes, scales, minima in zip(weights.codes.tolist(), weights.scales.tolist(), weights.minima.tolist(), strict=True):
-        total = 0
-        for b, (block, x) in enumerate(zip(codes, mantissas.tolist(), strict=True)):
-            inner = sum((code - weights.format.code_offset) * m for code, m in zip(block, x, strict=True))
-            total += inner * significand(scales[b]) << int(exponents[b])
-            if weights.format.has_minimum:
-                total += sum(x) * significand(minima[b]) << int(exponents[b])
+    for row in integer_weights(weights):
+        total = sum(
+            sum(w * m for w, m in zip(block, x, strict=True)) << int(exponent)
+            for block, x, exponent in zip(row, mantissas.tolist(), exponents, strict=True)
+        )
         results.append(round_to_float32(total, base + SCALE_EXPONENT))
     return results

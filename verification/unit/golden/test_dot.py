@@ -8,10 +8,10 @@ import pytest
 from tailrace.golden import dot as golden_dot
 from tailrace.golden.dot import Vector, multiply
 from tailrace.golden.stream import Matrix, unpack
-from tailrace.spec.formats import BY_NAME, FORMATS, Format
+from tailrace.spec.formats import BY_NAME, FORMATS, Format, ScaleKind
 from tailrace.spec.numerics import round_to_float32
-from verification.unit.golden.packing import Weights, pack, random_weights
-from verification.unit.golden.reference import dot, significand
+from verification.unit.golden.packing import UNITS, Weights, pack, random_weights, unit_bytes
+from verification.unit.golden.reference import dot, integer_weights
 
 #: Exponent fields of scales: usual, subnormal, beside them, all there are, those that mean infinity elsewhere.
 SCALES = {"usual": (5, 9), "subnormal": (0, 0), "near subnormal": (0, 2), "all": (0, 30), "largest": (29, 31)}
@@ -28,8 +28,7 @@ def random_vector(rng: np.random.Generator, blocks: int, shifts: tuple[int, int]
 
 
 def unpacked(weights: Weights, lanes: int = 1) -> Matrix:
-    rows, blocks, _ = weights.codes.shape
-    return unpack(np.frombuffer(pack(weights, lanes), dtype=np.uint8), weights.format, rows, blocks, lanes)
+    return unpack(np.frombuffer(pack(weights, lanes), dtype=np.uint8), weights.format, weights.rows, weights.blocks, lanes)
 
 
 def expected(weights: Weights, vectors: list[Vector]) -> np.ndarray:
@@ -41,6 +40,7 @@ def expected(weights: Weights, vectors: list[Vector]) -> np.ndarray:
 @pytest.mark.parametrize("shifts", SHIFTS)
 def test_equals_python_integers(rng: np.random.Generator, weight_format: Format, scales: str, shifts: str) -> None:
     for rows, blocks, lanes, slots in ((1, 1, 1, 1), (5, 3, 4, 2), (11, 17, 2, 4), (7, 8, 1, 1)):
+        blocks *= weight_format.row_blocks
         weights = random_weights(rng, weight_format, rows, blocks, SCALES[scales])
         vectors = [random_vector(rng, blocks, SHIFTS[shifts]) for _ in range(slots)]
         assert np.array_equal(multiply(unpacked(weights, lanes), vectors), expected(weights, vectors)), (rows, blocks, lanes)
@@ -64,11 +64,20 @@ def test_limbs_are_as_many_as_the_sum_needs() -> None:
 @pytest.mark.parametrize("tile", [1, 3, 64])
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda f: f.name)
 def test_tiles_do_not_show(rng: np.random.Generator, weight_format: Format, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = random_weights(rng, weight_format, 10, 13, SCALES["all"])
-    vectors = [random_vector(rng, 13, SHIFTS["all"]) for _ in range(2)]
+    weights = random_weights(rng, weight_format, 10, 16, SCALES["all"])
+    vectors = [random_vector(rng, 16, SHIFTS["all"]) for _ in range(2)]
     whole = multiply(unpacked(weights), vectors)
     monkeypatch.setattr(golden_dot, "TILE", tile)
     assert np.array_equal(multiply(unpacked(weights), vectors), whole)
+
+
+def uniform(weight_format: Format, blocks: int, code: int, scale: bytes, subscale: int = -128) -> Weights:
+    """One row of equal codes and scales."""
+    shape = (1, blocks)
+    served, _ = UNITS[weight_format.scale_kind]
+    scales = np.tile(np.frombuffer(scale, dtype=np.uint8), (1, blocks // served, 1))
+    codes = np.full((*shape, weight_format.block_elements), code)
+    return Weights(weight_format, codes, scales, np.full((*shape, 2), subscale, dtype=np.int8))
 
 
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda f: f.name)
@@ -78,39 +87,45 @@ def test_largest_operands(weight_format: Format, exponent: int, shift: int, mant
     """All operands at their limits, in the longest row: nothing overflows and no integer is rounded on the way."""
     blocks = 4096
     bits = 4 * weight_format.nibble_beats + weight_format.high_bits
-    code = -128 if bits == 8 else (1 << bits) - 1 if weight_format.has_minimum else 0
-    shape = (1, blocks)
-    field = np.uint16(exponent << 10 | 1023)
-    weights = Weights(weight_format, np.full((*shape, 32), code), np.full(shape, field), np.full(shape, field))
+    signed = bits == 8 or weight_format.scale_kind is ScaleKind.UNIT
+    code = 7 if weight_format.codebook else -128 if signed else (1 << bits) - 1 if weight_format.has_minimum else 0
+    scale = (exponent << 10 | 1023).to_bytes(2, "little") * 2 + b"\xff" * 12
+    if weight_format.scale_kind is ScaleKind.EXPONENT:
+        scale = bytes([min(exponent, 30)])
+    weights = uniform(weight_format, blocks, code, scale[: unit_bytes(weight_format)])
     vector = Vector(-100, np.full(blocks, shift, dtype=np.uint8), np.full((blocks, 32), mantissa, dtype=np.int16))
-    weight = (code - weight_format.code_offset + weight_format.has_minimum) * significand(int(field))
-    assert multiply(unpacked(weights), [vector]).item() == round_to_float32(blocks * 32 * weight * mantissa << shift, -100 - 24)
+    block = sum(integer_weights(weights)[0][0])
+    assert multiply(unpacked(weights), [vector]).item() == round_to_float32(blocks * block * mantissa << shift, -100 - 24)
 
 
-@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda f: f.name)
-def test_one_small_term_survives_cancellation(rng: np.random.Generator, weight_format: Format) -> None:
+Q8_0 = BY_NAME["Q8_0"]
+
+
+def q8_0(scales: list[int], first: int) -> Weights:
+    """A row of blocks with one code that is not zero."""
+    codes = np.zeros((1, len(scales), 32), dtype=np.int64)
+    codes[..., 0] = first
+    data = np.array([scales], dtype="<u2").view(np.uint8).reshape(1, -1, 2)
+    return Weights(Q8_0, codes, data, np.zeros((1, len(scales), 2), dtype=np.int8))
+
+
+def test_one_small_term_survives_cancellation() -> None:
     """Two huge terms cancel, and what is left is the smallest term that there is: 2**61 below them, and more."""
-    codes = np.full((1, 3, 32), weight_format.code_offset)
-    codes[..., 0] += 1
-    scales = np.array([[30 << 10, 0x0001, 30 << 10 | 0x8000]], dtype=np.uint16)
-    weights = Weights(weight_format, codes, scales, np.zeros_like(scales))
     mantissas = np.zeros((3, 32), dtype=np.int16)
     mantissas[:, 0] = 32767, 1, 32767
     vector = Vector(20, np.array([31, 0, 31], dtype=np.uint8), mantissas)
+    weights = q8_0([30 << 10, 0x0001, 30 << 10 | 0x8000], 1)
     assert multiply(unpacked(weights), [vector]).view(np.float32).item() == 2.0 ** (20 - 24)
 
 
 @pytest.mark.parametrize(("last", "result"), [(-1, 1 << 24), (0, 1 << 24), (1, (1 << 24) + 2)])
 def test_ties_are_decided_by_the_last_bit(last: int, result: int) -> None:
     """A tie, and beside it the smallest term there is: more than 53 bits apart, so that rounding twice would be wrong."""
-    codes = np.zeros((1, 3, 32), dtype=np.int64)
-    codes[..., 0] = 1
-    scales = np.array([[1 << 10, 1 << 10, 0x0001]], dtype=np.uint16)
     mantissas = np.zeros((3, 32), dtype=np.int16)
     mantissas[:, 0] = 1 << 14, 1, last
     # In units of 2**31: 2**24, then 1 (half of the result's last bit), then 2**-31.
     vector = Vector(24 - 31, np.array([31, 21, 0], dtype=np.uint8), mantissas)
-    weights = Weights(BY_NAME["Q8_0"], codes, scales, np.zeros_like(scales))
+    weights = q8_0([1 << 10, 1 << 10, 0x0001], 1)
     assert multiply(unpacked(weights), [vector]).view(np.float32).item() == result
 
 
@@ -118,7 +133,7 @@ def test_zeros() -> None:
     weights = random_weights(np.random.default_rng(0), BY_NAME["Q4_1"], 3, 2, (0, 30))
     zero = Vector(-172, np.zeros(2, dtype=np.uint8), np.zeros((2, 32), dtype=np.int16))
     assert not multiply(unpacked(weights), [zero]).any()
-    empty = Weights(weights.format, weights.codes, np.zeros_like(weights.scales), np.zeros_like(weights.minima))
+    empty = Weights(weights.format, weights.codes, np.zeros_like(weights.scales), weights.subscales)
     assert not multiply(unpacked(empty), [random_vector(np.random.default_rng(0), 2, (0, 31))]).any()
 
 
@@ -143,6 +158,6 @@ def test_order_of_blocks_does_not_matter(rng: np.random.Generator) -> None:
     whole = multiply(unpacked(weights), [vector])
     for order in itertools.islice(itertools.permutations(range(6)), 0, 720, 90):
         at = list(order)
-        shuffled = Weights(weights.format, weights.codes[:, at], weights.scales[:, at], weights.minima[:, at])
+        shuffled = Weights(weights.format, weights.codes[:, at], weights.scales[:, at], weights.subscales[:, at])
         turned = Vector(vector.base, vector.exponents[at], vector.mantissas[at])
         assert np.array_equal(multiply(unpacked(shuffled), [turned]), whole)
