@@ -2,27 +2,34 @@
 
 from amaranth.hdl import Cat, Mux, Value
 
-SIGN = 31
+from .rounding import FRACTION_BITS, INFINITY, SIGN, exponent_field
 
 
 def order(x: Value) -> Value:
     """A float32 as an unsigned integer of 32 bits that is ordered as the numbers are, and is never 0.
 
-    Not 0, because that would be a NaN with all its bits set: so 0 can stand for no number at all.
+    Only a NaN with all its bits set would be 0: so 0 can stand for no number at all, which is below every number.
     """
-    return Mux(x[SIGN], ~x, x ^ 1 << SIGN)[: SIGN + 1]
+    return Cat(x[:SIGN] ^ x[SIGN].replicate(SIGN), ~x[SIGN])
 
 
 def from_order(key: Value) -> Value:
     """The float32 whose `order` it is."""
-    return Mux(key[SIGN], key ^ 1 << SIGN, ~key)[: SIGN + 1]
+    return Cat(key[:SIGN] ^ (~key[SIGN]).replicate(SIGN), ~key[SIGN])
 
 
 def greater(a: Value, b: Value) -> Value:
-    """1 if ``a > b``. Combinational; for the results of this package's units, which have one zero and one infinity of each sign."""
+    """1 if ``a > b``. Combinational; operands must be flushed, as the results of this package's units are."""
     return order(a) > order(b)
 
 
 def negated(x: Value) -> Value:
     """``-x``; zero stays +0."""
     return Cat(x[:SIGN], ~x[SIGN] & x[:SIGN].any())
+
+
+def flushed(x: Value) -> Value:
+    """`tailrace.spec.floats.flush`: no subnormals, no -0, no NaNs."""
+    exponent = exponent_field(x)
+    fraction = Mux(exponent == INFINITY, 0, x[:FRACTION_BITS])[:FRACTION_BITS]
+    return Mux(exponent.any(), Cat(fraction, x[FRACTION_BITS:]), 0)

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from .pipeline import Pipeline
 from .rounding import BIAS, EXPONENT_BITS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, pack, significand
 
-#: Bits of a significand that one multiplier takes besides a whole one: two of 24 by 17 bits fill the multipliers of large FPGAs.
+#: Bits of a significand that one multiplier takes beside a whole one: 24 by 17 bits fit those of large FPGAs.
 _LOW_BITS = 17
 
 

@@ -1,30 +1,33 @@
 """Reductions of segments of float32: sums and maxima."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.isa import Reduce
 
-LANES = (1, 2, 4)
+from .compare import flushed, negated
+from .maximum import Maximum
+from .total import Total
+from .word import check_lanes, reduction_word_layout
 
-result_layout = data.StructLayout({"value": 32, "index": 32})
+#: `resumed`: the value is that of `start`, which no element was greater than. For argmax.
+result_layout = data.StructLayout({"value": 32, "index": 32, "resumed": 1})
 
-
-def reduction_word_layout(lanes: int) -> data.StructLayout:
-    """Elements of a segment, the lowest first; `mask` says which of them there are."""
-    return data.StructLayout({"data": data.ArrayLayout(32, lanes), "mask": lanes, "first": 1, "last": 1})
+_ARGMAX = (Reduce.ARGMAX, Reduce.ARGMAX_REMOVE)
 
 
 class Reduction(wiring.Component):
     """Reduces segments of float32 to one number each, as `ELEMENTWISE` of `tailrace.spec.isa` says.
 
-    Sums have the order of `tailrace.spec.floats.total`. Elements must be results of this package's units (flushed).
+    Sums have the order of `tailrace.spec.floats.total`. Elements must be results of this package's units (flushed); `start` may
+    be anything.
 
-    `kind`, `negate`, `resume`, `start`, `start_index` and `index` are those of the segment whose first word is transferred, and are
-    taken in that cycle. For kind NONE the words are taken and nothing is offered.
+    `kind`, `negate`, `resume`, `start`, `start_index` and `index` are those of the segment whose first word is transferred, and
+    are taken in that cycle. For kind NONE the words are taken and nothing is offered.
 
-    The next segment is accepted when the result was taken.
+    The next segment is accepted when the result was taken. Throughput: one word a cycle, and for each segment that is not NONE
+    the cycles from its last word to its result: `Maximum.latency` or `Total.latency`.
 
     Parameters
     ----------
@@ -39,8 +42,8 @@ class Reduction(wiring.Component):
     negate : In(1)
         The result's sign is changed (zero stays +0). Not for argmax.
     resume : In(1)
-        Start from `start`: ``add(start, total)``; the greater of it and the maximum; for an argmax `start` with `start_index` wins
-        against an equal element.
+        Start from `start`: ``add(start, total)``; the greater of it and the maximum; for an argmax `start` with `start_index`
+        wins against an equal element.
     start : In(32)
     start_index : In(32)
     index : In(32)
@@ -50,8 +53,7 @@ class Reduction(wiring.Component):
     """
 
     def __init__(self, lanes: int) -> None:
-        if lanes not in LANES:
-            raise ValueError(f"lanes must be one of {LANES}, not {lanes}")
+        check_lanes(lanes)
         self.lanes = lanes
         super().__init__(
             {
@@ -67,4 +69,59 @@ class Reduction(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        raise NotImplementedError
+        m = Module()
+        m.submodules.maximum = maximum = Maximum(self.lanes)
+        m.submodules.total = total = Total(self.lanes)
+        transfer, first = self.i.valid & self.i.ready, self.i.payload.first
+
+        given = {
+            "kind": self.kind,
+            "negate": self.negate,
+            "resume": self.resume,
+            "start": self.start,
+            "start_index": self.start_index,
+            "index": self.index,
+        }
+        held = {name: Signal.like(value, name=f"held_{name}", reset_less=True) for name, value in given.items()}
+        with m.If(transfer & first):
+            m.d.sync += [held[name].eq(value) for name, value in given.items()]
+        # The first word sees what is given, the others what was.
+        kind = Signal.like(self.kind)
+        m.d.comb += kind.eq(Mux(first, self.kind, held["kind"]))
+        sums = (kind == Reduce.SUM) | (kind == Reduce.SUM_OF_SQUARES)
+        is_sum = (held["kind"] == Reduce.SUM) | (held["kind"] == Reduce.SUM_OF_SQUARES)
+        is_argmax = (held["kind"] == _ARGMAX[0]) | (held["kind"] == _ARGMAX[1])
+
+        busy = Signal()
+        m.d.comb += [
+            self.i.ready.eq(~busy),
+            total.i.valid.eq(transfer & sums),
+            total.i.payload.eq(self.i.payload),
+            total.square.eq(kind == Reduce.SUM_OF_SQUARES),
+            total.resume.eq(held["resume"]),
+            total.start.eq(held["start"]),
+            maximum.i.valid.eq(transfer & ~sums & (kind != Reduce.NONE)),
+            maximum.i.payload.eq(self.i.payload),
+            maximum.absolute.eq(kind == Reduce.ABSOLUTE_MAXIMUM),
+            maximum.resume.eq(held["resume"]),
+            maximum.start.eq(flushed(held["start"])),
+        ]
+        with m.If(transfer & self.i.payload.last & (kind != Reduce.NONE)):
+            m.d.sync += busy.eq(1)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += busy.eq(0)
+
+        value, number = Signal(32), Signal(32)
+        kept = is_argmax & maximum.o.payload.resumed
+        m.d.comb += [
+            number.eq(Mux(is_sum, total.o.payload, maximum.o.payload.value)),
+            value.eq(Mux(held["negate"] & ~is_argmax, negated(number), number)),
+            self.o.valid.eq(total.o.valid | maximum.o.valid),
+            # What an argmax resumed from stays as it was, bit for bit.
+            self.o.payload.value.eq(Mux(kept, held["start"], value)),
+            self.o.payload.index.eq(Mux(kept, held["start_index"], maximum.o.payload.position + held["index"])),
+            self.o.payload.resumed.eq(kept),
+            total.o.ready.eq(self.o.ready),
+            maximum.o.ready.eq(self.o.ready),
+        ]
+        return m

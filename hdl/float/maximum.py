@@ -1,0 +1,113 @@
+"""The largest element of a segment, and where it is."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .compare import from_order, order
+from .pipeline import Pipeline
+from .rounding import SIGN
+from .word import check_lanes, reduction_word_layout
+
+#: Bits of a position: a segment has at most 65536 elements.
+POSITION_BITS = 16
+
+#: A key (`order`), and the element's place among those that were compared with it.
+_Best = tuple[Value, Value | None]
+
+maximum_layout = data.StructLayout({"value": 32, "position": POSITION_BITS, "resumed": 1})
+
+
+class Maximum(wiring.Component):
+    """Finds the first of a segment's largest elements.
+
+    The elements of a word are compared in pairs, then with the largest so far, as integers of the same order.
+
+    Latency: `latency` cycles from the last word to the result. Throughput: one word a cycle.
+
+    Parameters
+    ----------
+    lanes : int
+        Elements in a word: 1, 2 or 4.
+
+    Attributes
+    ----------
+    i : In(stream.Signature(reduction_word_layout(lanes)))
+        Words; always ready. After the last word of a segment none must come until the result was taken.
+    absolute : In(1)
+        The largest magnitude; with each word.
+    resume : In(1)
+        Start from `start`; it wins against an equal element. From the cycle after the first word on.
+    start : In(32)
+        Flushed.
+    o : Out(stream.Signature(maximum_layout))
+        The value, the position of the element in the segment, and whether it is `start` instead (which has no position).
+    """
+
+    def __init__(self, lanes: int) -> None:
+        check_lanes(lanes)
+        self.lanes = lanes
+        #: Cycles from the last word to the result.
+        self.latency = max(lanes.bit_length() - 1, 1) + 1
+        super().__init__(
+            {
+                "i": In(stream.Signature(reduction_word_layout(lanes))),
+                "absolute": In(1),
+                "resume": In(1),
+                "start": In(32),
+                "o": Out(stream.Signature(maximum_layout)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        word = self.i.payload
+        pipeline = Pipeline(m, Signal(init=1), self.i.valid)
+        m.d.comb += self.i.ready.eq(1)
+
+        # What is masked out is below every number.
+        numbers = [Cat(x[:SIGN], x[SIGN] & ~self.absolute) for x in word.data]
+        best: list[_Best] = [(Mux(word.mask[n], order(x), 0), None) for n, x in enumerate(numbers)]
+        first, last = word.first, word.last
+        for _ in range(self.latency - 1):
+            best = [_larger(*best[n : n + 2]) if len(best) > 1 else best[n] for n in range(0, len(best), 2)]
+            keys = {f"key_{n}": key for n, (key, _) in enumerate(best)}
+            places = {f"place_{n}": place for n, (_, place) in enumerate(best) if place is not None}
+            stage = pipeline.stage(first=first, last=last, **keys, **places)
+            best = [(getattr(stage, name), getattr(stage, f"place_{n}") if places else None) for n, name in enumerate(keys)]
+            first, last = stage.first, stage.last
+        [(key, place)] = best
+
+        largest = Signal(32, reset_less=True)
+        position = Signal(POSITION_BITS, reset_less=True)
+        resumed = Signal(reset_less=True)
+        words = Signal(POSITION_BITS, reset_less=True)
+        before, here = Signal(32), Signal(POSITION_BITS)
+        m.d.comb += [
+            before.eq(Mux(first, Mux(self.resume, order(self.start), 0), largest)),
+            here.eq(Mux(first, 0, words)),
+        ]
+        with m.If(pipeline.valid):
+            m.d.sync += words.eq(here + 1)
+            with m.If(first):
+                m.d.sync += [largest.eq(before), resumed.eq(self.resume)]
+            with m.If(key > before):
+                m.d.sync += [largest.eq(key), position.eq(here if place is None else Cat(place, here)), resumed.eq(0)]
+            with m.If(last):
+                m.d.sync += self.o.valid.eq(1)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        m.d.comb += [
+            self.o.payload.value.eq(from_order(largest)),
+            self.o.payload.position.eq(position),
+            self.o.payload.resumed.eq(resumed),
+        ]
+        return m
+
+
+def _larger(a: _Best, b: _Best) -> _Best:
+    """The larger one, or the first of equal ones."""
+    second = b[0] > a[0]
+    if a[1] is None or b[1] is None:
+        return Mux(second, b[0], a[0]), second
+    return Mux(second, b[0], a[0]), Cat(Mux(second, b[1], a[1]), second)
