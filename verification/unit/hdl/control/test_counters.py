@@ -8,6 +8,8 @@ from tailrace.spec.registers import COUNTERS
 
 NAMES = [name for name, _ in COUNTERS]
 FACTS = ("clear", "running", "beat", "beat_kind", "waiting", "blocked", "fence", "drain", "command", "write_beat")
+EVENTS = {"command": "COMMANDS", "write_beat": "WRITE_BEATS", "matrix_busy": "MATRIX_BUSY", "vector_busy": "VECTOR_BUSY"}
+FACTS += ("matrix_busy", "vector_busy")
 #: What a cycle of a run is counted as, first to last, as the registers' texts say.
 STALLS = (
     ("waiting", "STALL_MEMORY"),
@@ -25,8 +27,7 @@ def counted(facts: dict[str, int]) -> list[str]:
         use = f"{ReadKind(facts['beat_kind']).name}_BEATS"
     else:
         use = next((name for fact, name in STALLS if facts[fact]), "STALL_COMMAND")
-    events = {"COMMANDS": facts["command"], "WRITE_BEATS": facts["write_beat"]}
-    return ["CYCLES", use, *(name for name, happened in events.items() if happened)]
+    return ["CYCLES", use, *(name for fact, name in EVENTS.items() if facts[fact])]
 
 
 def run(cycles: list[dict[str, int]]) -> list[list[int]]:

@@ -5,7 +5,7 @@ import pytest
 from tailrace.hdl.control.registers import ControlRegisters
 from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.formats import FORMATS
-from tailrace.spec.isa import ISA_MAJOR, ISA_MINOR, MAX_COMMANDS, MAX_ROWS
+from tailrace.spec.isa import ISA_MAJOR, ISA_MINOR, MAX_COMMANDS
 from tailrace.spec.registers import (
     ADDRESS_BITS,
     AP_DONE,
@@ -23,7 +23,8 @@ from ..simulate import simulate
 from .bench import STALLS, Clock
 from .lite_master import LiteMaster
 
-ARGUMENTS = ("QUEUE_ADDRESS_LO", "QUEUE_ADDRESS_HI", "QUEUE_LENGTH", "WATCHDOG_CYCLES")
+PROGRAM_ARGUMENTS = tuple(f"ARGUMENT_{i}" for i in range(8))
+ARGUMENTS = ("QUEUE_ADDRESS_LO", "QUEUE_ADDRESS_HI", "QUEUE_LENGTH", "WATCHDOG_CYCLES", *PROGRAM_ARGUMENTS)
 FINISHED = AP_DONE | AP_READY | AP_IDLE
 
 
@@ -72,8 +73,7 @@ def test_after_reset(config: Config):
         "CHANNELS": 1,
         "FORMATS": sum(1 << f.number for f in FORMATS),
         "MAX_BLOCKS": config.vector_blocks,
-        "RESULT_ENTRIES": config.result_entries,
-        "MAX_ROWS": MAX_ROWS,
+        "BUFFER_ENTRIES": config.buffer_entries,
         "MAX_COMMANDS": MAX_COMMANDS,
         "ADDRESS_WIDTH": config.address_width,
         "READ_FIFO_BEATS": config.read_fifo_beats,

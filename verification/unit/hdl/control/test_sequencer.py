@@ -9,18 +9,73 @@ from tailrace.hdl.axi.signature import ReadKind
 from tailrace.hdl.control.checker import CommandChecker
 from tailrace.hdl.control.sequencer import Sequencer
 from tailrace.hdl.control.watchdog import Watchdog
+from tailrace.spec.commands import check, check_queue, decode, encode, resolve
 from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.errors import ErrorCode
-from tailrace.spec.isa import MAX_COMMANDS, Opcode, check, check_queue, decode, encode
+from tailrace.spec.isa import (
+    ANY_PENDING,
+    ARGUMENTS,
+    FIRST_ARGUMENT,
+    MAX_COMMANDS,
+    MODIFIABLE,
+    REGISTERS,
+    VECTOR_OPCODES,
+    Opcode,
+    SetMode,
+)
 
 from ..simulate import simulate
 from .bench import STALLS, Clock, Sink
-from .commands import expected_beats, valid_command
+from .commands import bounds, expected_reads, valid_command
 
 QUEUE = 0x4000
 FENCE = encode(Opcode.FENCE)
-LOAD = encode(Opcode.LOAD_VECTOR, source=0x1000, blocks=3)
-GEMV = encode(Opcode.GEMV, source=0x2000, destination=0x3000, format=1, slots=1, rows=5, blocks=3)
+LOAD = encode(Opcode.LOAD_VECTOR, source=0x40, blocks=3)
+GEMV = encode(Opcode.GEMV, source=0x80, format=1, slots=1, rows=5, blocks=3)
+STORE = encode(Opcode.STORE, count=1)
+READ = encode(Opcode.READ, register=3)
+#: Of a command, beside its check: taken, modified, issued, executed.
+COMMAND_CYCLES = 4
+ARGUMENT_VALUES = [0x1234_5678, 3, 0, 0xFFFF_FFFF, 17, 1, 2, 0x8000_0000]
+
+#: What a run does: ("request", index, kind, address, beats), ("operation", index, command) and ("fence", index).
+Event = tuple[Any, ...]
+
+
+def interpret(commands: Sequence[bytes], config: Config, values: Sequence[int], count: int | None = None) -> list[Event]:
+    """The events of a run, or of its first `count` commands; `values` is what each `READ` finds."""
+    registers = [0] * REGISTERS
+    registers[FIRST_ARGUMENT : FIRST_ARGUMENT + ARGUMENTS] = ARGUMENT_VALUES
+    events: list[Event] = []
+    found, index, done = iter(values), 0, 0
+    while index < len(commands) and (count is None or done < count):
+        command = resolve(commands[index], registers)
+        opcode, fields = decode(command)
+        value, following = None, index + 1
+        for address, beats in expected_reads(command, config):
+            kind = ReadKind.WEIGHT if opcode is Opcode.GEMV else ReadKind.VECTOR
+            events.append(("request", index, kind, address, beats))
+        if opcode is Opcode.FENCE:
+            events.append(("fence", index))
+        elif opcode is Opcode.SET:
+            value = registers[fields["x"]] * fields["factor"] + registers[fields["y"]] + fields["addend"] & 0xFFFF_FFFF
+            value >>= fields["shift"]
+            if fields["mode"] == SetMode.MINIMUM:
+                value = min(value, fields["limit"])
+            elif fields["mode"] == SetMode.WRAP and value >= fields["limit"]:
+                value = 0
+        elif opcode is Opcode.LOOP:
+            value = registers[fields["register"]] - 1 & 0xFFFF_FFFF
+            if value and fields["register"]:
+                following = fields["target"]
+        else:
+            events.append(("operation", index, command))
+            if opcode is Opcode.READ:
+                value = next(found)
+        if value is not None and fields["register"]:
+            registers[fields["register"]] = value
+        index, done = following, done + 1
+    return events
 
 
 class Bench:
@@ -38,11 +93,14 @@ class Bench:
         self.clock = Clock()
         self.commands: Sequence[bytes] = ()
         self.settle: int | None = 0
-        self.running: list[int] = []
+        #: Cycles left of each operation, and whether the vector unit has it.
+        self.running: list[tuple[int, bool]] = []
+        #: What the commands `READ` found, and those of them that have not been sent.
+        self.values: list[int] = []
+        self.unsent: list[int] = []
         self.holding = False
         self.busy = False
-        #: What happened: ("request" or "operation", payload), ("fence", index), "fetch", "done".
-        self.events: list[tuple[str, Any]] = []
+        self.events: list[Event] = []
         self.cycles: list[int] = []
         self.facts: list[dict[str, int]] = []
 
@@ -60,17 +118,22 @@ class Bench:
         ]
         return m
 
-    def _note(self, kind: str, what: Any = None) -> None:
-        self.events.append((kind, what))
+    def _note(self, *event: Any) -> None:
+        self.events.append(event)
         self.cycles.append(self.clock.now - 1)
 
     def _asked(self, request) -> None:
         self.busy = True
-        self._note("request", request)
+        self._note("request", request.command, request.kind, request.address, request.beats)
 
     def _started(self, operation) -> None:
-        self.running.append(self.chance.randint(1, self.work))
-        self._note("operation", operation)
+        command = operation.command.to_bytes(64, "little")
+        opcode = decode(command)[0]
+        self.running.append((self.chance.randint(1, self.work), opcode in VECTOR_OPCODES))
+        self._note("operation", operation.index, command)
+        if opcode is Opcode.READ:
+            self.values.append(self.chance.getrandbits(32))
+            self.unsent.append(self.values[-1])
 
     async def fetch(self, ctx):
         """Offers commands, and forgets them when a run is flushed."""
@@ -82,34 +145,51 @@ class Bench:
             else:
                 offered = False
             ctx.set(i.valid, offered)
-            _, _, start, flush, ready = await ctx.tick().sample(self.dut.fetch_start, self.dut.flush, i.ready)
+            watched = (self.dut.fetch_start, self.dut.fetch_index, self.dut.flush, i.ready)
+            _, _, start, index, flush, ready = await ctx.tick().sample(*watched)
             if offered and ready:
-                if self.commands[position][0] == Opcode.FENCE:
-                    self._note("fence", position)
                 position, offered = position + 1, False
             if flush:
                 position = None
             elif start:
-                self.busy, position = True, 0
+                self.busy, position, offered = True, index, False
                 self._note("fetch")
 
+    async def value(self, ctx):
+        """Sends what is read."""
+        stream = self.dut.value
+        while True:
+            ctx.set(stream.valid, bool(self.unsent))
+            if self.unsent:
+                ctx.set(stream.payload, self.unsent[0])
+            _, _, ready, flush = await ctx.tick().sample(stream.ready, self.dut.flush)
+            if flush:
+                self.unsent.clear()
+            elif self.unsent and ready and ctx.get(stream.valid):
+                self.unsent.pop(0)
+
     async def surroundings(self, ctx):
-        """The executor and the masters."""
+        """The units and the masters."""
         dut, flushed = self.dut, 0
         while True:
             ctx.set(dut.drained, not self.running and not self.holding)
+            ctx.set(dut.writes_done, not self.holding and self.chance.random() >= self.stall)
+            ctx.set(dut.vector_unfinished, sum(vector for _, vector in self.running))
             ctx.set(dut.quiet, not self.busy)
             facts = ("flush", "done", "running", "fence", "drain", "command", "aborting", "drained", "quiet", "fetch_start")
+            facts += ("writes_done", "vector_unfinished")
             _, _, *values = await ctx.tick().sample(*(getattr(dut, name) for name in facts))
             now = dict(zip(facts, values, strict=True))
             self.facts.append(now)
-            self.running = [] if now["flush"] else [left - 1 for left in self.running if left > 1]
+            self.running = [] if now["flush"] else [(left - 1, vector) for left, vector in self.running if left > 1]
             flushed = flushed + 1 if now["flush"] else 0
             if self.settle is not None and flushed > self.settle:
                 self.busy = False
             if now["flush"]:
                 for signal in (dut.read_error, dut.write_error, dut.expired_command):
                     ctx.set(signal, 0)
+            if now["fence"] and now["command"]:
+                self._note("fence", now["vector_unfinished"], now["writes_done"])
             if now["done"]:
                 self._note("done")
 
@@ -118,6 +198,9 @@ class Bench:
         self.commands = commands
         self.events.clear()
         self.cycles.clear()
+        self.values.clear()
+        for i, value in enumerate(ARGUMENT_VALUES):
+            ctx.set(self.dut.arguments[i], value)
         ctx.set(self.dut.address, address)
         ctx.set(self.dut.length, len(commands) if length is None else length)
         ctx.set(self.dut.start, 1)
@@ -136,39 +219,59 @@ class Bench:
 
     def check(self, commands: Sequence[bytes], count: int | None = None) -> None:
         """What happened is what the first `count` commands do, in their order."""
-        expected: list[tuple[str, int]] = []
-        for index, command in enumerate(commands[:count]):
-            if decode(command)[0] is Opcode.FENCE:
-                expected.append(("fence", index))
-                continue
-            if expected_beats(command, self.config) is not None:
-                expected.append(("request", index))
-            expected.append(("operation", index))
-        found = [(kind, what) for kind, what in self.events if kind in ("request", "operation", "fence")]
-        assert [(kind, what if kind == "fence" else what.command) for kind, what in found] == expected
-        for kind, what in found:
-            if kind != "fence":
-                opcode, fields = decode(commands[what.command])
-                (self._check_request if kind == "request" else self._check_operation)(what, opcode, fields, commands)
-
-    def _check_request(self, request, opcode: Opcode, fields: dict[str, int], commands: Sequence[bytes]) -> None:
-        kind = ReadKind.WEIGHT if opcode is Opcode.GEMV else ReadKind.VECTOR
-        beats = expected_beats(commands[request.command], self.config)
-        assert (request.kind, request.address, request.beats) == (kind, fields["source"], beats)
-
-    def _check_operation(self, operation, opcode: Opcode, fields: dict[str, int], commands: Sequence[bytes]) -> None:
-        assert operation.opcode == opcode
-        for name in fields.keys() - {"source"}:
-            if (name, fields.get("keep")) not in (("offset", 0), ("destination", 1)):
-                assert getattr(operation, name) == fields[name], name
+        expected = interpret(commands, self.config, self.values, count)
+        found = [event for event in self.events if event[0] in ("request", "operation", "fence")]
+        assert [e[0] for e in found] == [e[0] for e in expected]
+        for event, wanted in zip(found, expected, strict=True):
+            if event[0] == "fence":
+                _, unfinished, written = event
+                pending = decode(commands[wanted[1]])[1]["pending"]
+                assert written
+                assert pending == ANY_PENDING or unfinished <= pending
+            else:
+                assert event == wanted
 
     def run(self, *testbenches: Callable[..., Any]) -> None:
-        background = (self.clock.run, self.request.run, self.operation.run, self.fetch, self.surroundings)
-        simulate(self.design(), *testbenches, background=background)
+        background = (self.clock.run, self.request.run, self.operation.run, self.fetch, self.value, self.surroundings)
+        simulate(self.design(), *testbenches, background=background, limit=150_000)
 
 
-def program(config: Config, chance: random.Random, length: int) -> list[bytes]:
-    return [valid_command(chance.choice(list(Opcode)), config, chance) for _ in range(length)]
+def program(config: Config, chance: random.Random, length: int, jumps: bool = True) -> list[bytes]:
+    """Valid commands; products with a stride have few groups of rows; loops, if any, end."""
+    opcodes = [o for o in Opcode if o is not Opcode.LOOP]
+    commands = []
+    for _ in range(length):
+        command = valid_command(chance.choice(opcodes), config, chance)
+        opcode, fields = decode(command)
+        if opcode is Opcode.GEMV and fields["stride"]:
+            command = encode(opcode, **fields | {"rows": chance.randint(1, 9)})
+        if opcode in (Opcode.SET, Opcode.READ):
+            # Arguments stay what they are: modifiers rely on them.
+            command = encode(opcode, **fields | {"register": chance.randrange(FIRST_ARGUMENT)})
+        commands.append(_modified(command, config, chance))
+    if jumps and length > 4:
+        # r1 is counted down by nothing else, and set before the loop.
+        first, last = sorted(chance.sample(range(1, length), 2))
+        for n, command in enumerate(commands):
+            opcode, fields = decode(command)
+            if opcode in (Opcode.SET, Opcode.READ) and fields["register"] == 1:
+                commands[n] = encode(opcode, **fields | {"register": 2})
+        commands[first - 1] = encode(Opcode.SET, register=1, addend=chance.randint(1, 3))
+        commands[last] = encode(Opcode.LOOP, register=1, target=first)
+    return commands
+
+
+def _modified(command: bytes, config: Config, chance: random.Random) -> bytes:
+    """Add up to three arguments to words of a command, which stays valid: it is less by as much before."""
+    opcode, fields = decode(command)
+    if opcode not in MODIFIABLE or chance.random() < 0.4:
+        return command
+    words = [int.from_bytes(command[4 * n : 4 * n + 4], "little") for n in range(16)]
+    for i in range(chance.randint(1, 3)):
+        word, argument = chance.randrange(1, 15), chance.randrange(ARGUMENTS)
+        words[word] = words[word] - ARGUMENT_VALUES[argument] & 0xFFFF_FFFF
+        words[15] |= (word | (FIRST_ARGUMENT + argument) << 4) << 9 * i
+    return b"".join(word.to_bytes(4, "little") for word in words)
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -184,15 +287,14 @@ def test_programs(config: Config, stall: float, work: int, seed: int):
             assert await bench.finish(ctx) == (ErrorCode.NONE, 0, 0)
             bench.check(commands)
             facts = bench.facts[start:]
-            assert sum(f["command"] for f in facts) == length
-            assert sum(f["done"] for f in facts) == sum(f["fetch_start"] for f in facts) == 1
+            assert sum(f["command"] for f in facts) >= length
+            assert sum(f["done"] for f in facts) == 1
             # Running from the cycle after the start to the end, and flushed before the fetch and at the end.
             assert all(f["running"] for f in facts[1:])
             flush = [f["flush"] for f in facts[:-1]]
             assert flush == sorted(flush, reverse=True)
             assert not any(f["aborting"] for f in facts)
-            # Nothing goes by a fence or the end while something is under way; and nothing else waits for it.
-            assert all(f["drained"] for f in facts if f["fence"] and f["command"])
+            # The end waits for what is under way; and little else does.
             assert facts[-2]["drained"]
             assert facts[-2]["drain"]
             if work > 1 and length > 2:
@@ -201,17 +303,71 @@ def test_programs(config: Config, stall: float, work: int, seed: int):
     bench.run(testbench)
 
 
-def test_cycles_of_a_command():
-    """LATENCY + 3 cycles for each."""
+def test_loops():
+    """Nested, with registers that change from turn to turn; a loop over r0 is left at once."""
+    bench = Bench()
+    commands = [
+        encode(Opcode.SET, register=1, addend=3),
+        encode(Opcode.SET, register=2, addend=2),
+        encode(Opcode.LOAD_VECTOR, blocks=1, source=100, modifier_word_0=2, modifier_register_0=4),
+        encode(Opcode.SET, register=4, y=4, addend=7),
+        encode(Opcode.LOOP, register=2, target=2),
+        encode(Opcode.LOOP, register=1, target=1),
+        encode(Opcode.LOOP, register=0, target=0),
+    ]
+
+    async def testbench(ctx):
+        await bench.ring(ctx, commands)
+        assert await bench.finish(ctx) == (ErrorCode.NONE, 0, 0)
+        bench.check(commands)
+        addresses = [event[3] for event in bench.events if event[0] == "request"]
+        assert addresses == [64 * (100 + 7 * n) for n in range(6)]
+
+    bench.run(testbench)
+
+
+def test_loop_forward():
+    """The target of a loop must not lie behind it."""
     bench = Bench()
 
     async def testbench(ctx):
-        await bench.ring(ctx, [LOAD, GEMV, FENCE, encode(Opcode.STORE, rows=1), LOAD, FENCE])
+        await bench.ring(ctx, [LOAD, encode(Opcode.LOOP, register=16, target=2), LOAD])
+        assert await bench.finish(ctx) == (ErrorCode.BAD_FIELD, 1, 0)
+
+    bench.run(testbench)
+
+
+def test_read(seed: int):
+    """What is read decides on what is fetched next."""
+    bench = Bench(seed=seed)
+    commands = [READ, encode(Opcode.SET, register=5, x=3, factor=1, shift=20), encode(Opcode.SET, register=6, y=5, addend=9)]
+    commands.append(encode(Opcode.LOAD_VECTOR, blocks=1, modifier_word_0=2, modifier_register_0=6))
+
+    async def testbench(ctx):
+        await bench.ring(ctx, commands)
+        assert await bench.finish(ctx) == (ErrorCode.NONE, 0, 0)
+        bench.check(commands)
+        assert [e[3] for e in bench.events if e[0] == "request"] == [64 * ((bench.values[0] >> 20) + 9)]
+
+    bench.run(testbench)
+
+
+def test_cycles_of_a_command():
+    """LATENCY + 3 cycles for each, one more for a read, two for each modifier, and three to five for `SET`."""
+    bench = Bench()
+
+    modified = {"modifier_word_0": 3, "modifier_word_1": 4, "modifier_register_1": 2}
+    commands = [STORE, LOAD, GEMV, FENCE, STORE, encode(Opcode.SET), STORE, encode(Opcode.STORE, count=1, **modified), STORE]
+
+    async def testbench(ctx):
+        await bench.ring(ctx, commands)
         await bench.finish(ctx)
 
     bench.run(testbench)
-    ends = [cycle for cycle, (kind, _) in zip(bench.cycles, bench.events, strict=True) if kind in ("operation", "fence")]
-    assert [after - before for before, after in zip(ends, ends[1:], strict=False)] == [CommandChecker.LATENCY + 3] * 5
+    ends = [cycle for cycle, event in zip(bench.cycles, bench.events, strict=True) if event[0] in ("operation", "fence")]
+    usual = CommandChecker.LATENCY + COMMAND_CYCLES
+    expected = [usual + 1, usual + 1, usual, usual, usual + (usual + 4), usual + 4, usual]
+    assert [after - before for before, after in zip(ends, ends[1:], strict=False)] == expected
 
 
 @pytest.mark.parametrize("config", [*CONFIGS.values(), Config("all addresses", 128, address_width=64)], ids=lambda c: c.name)
@@ -228,15 +384,15 @@ def test_queues(config: Config):
             for length in lengths:
                 code = check_queue(address, length, config)
                 seen.add(code)
-                ctx.set(bench.watchdog.limit, 40)
+                ctx.set(bench.watchdog.limit, 100)
                 await bench.ring(ctx, [FENCE], address, length)
                 if code is ErrorCode.NONE and length > 1:
                     # There are not as many commands as the queue is said to have: that is for the watchdog.
                     assert await bench.finish(ctx) == (ErrorCode.WATCHDOG, 0, 0)
-                    assert ("fetch", None) in bench.events
+                    assert ("fetch",) in bench.events
                 else:
                     assert await bench.finish(ctx) == (code, 0, 0), f"{address:#x} {length}"
-                    assert (("fetch", None) in bench.events) == (code is ErrorCode.NONE and length == 1)
+                    assert (("fetch",) in bench.events) == (code is ErrorCode.NONE and length == 1)
 
     bench.run(testbench)
     assert seen == {ErrorCode.NONE, ErrorCode.OUT_OF_RANGE, ErrorCode.MISALIGNED}
@@ -248,7 +404,7 @@ def test_empty_queue():
     async def testbench(ctx):
         await bench.ring(ctx, [])
         assert await bench.finish(ctx) == (ErrorCode.NONE, 0, 0)
-        assert bench.events == [("done", None)]
+        assert bench.events == [("done",)]
         await bench.ring(ctx, [LOAD])
         await bench.finish(ctx)
         bench.check([LOAD])
@@ -258,9 +414,8 @@ def test_empty_queue():
 
 BAD = {
     ErrorCode.BAD_OPCODE: bytes(64),
-    ErrorCode.BAD_FIELD: FENCE[:-1] + b"\x01",
+    ErrorCode.BAD_FIELD: FENCE[:-1] + b"\x80",
     ErrorCode.OUT_OF_RANGE: encode(Opcode.LOAD_VECTOR, source=64),
-    ErrorCode.MISALIGNED: encode(Opcode.LOAD_VECTOR, source=65, blocks=1),
 }
 
 
@@ -273,7 +428,7 @@ def test_bad_command(code: ErrorCode, stall: float, seed: int):
 
     async def testbench(ctx):
         for place in (0, 1, 6):
-            good = program(bench.config, chance, place) + [BAD[code], GEMV, FENCE]
+            good = [*program(bench.config, chance, place, jumps=False), BAD[code], GEMV, FENCE]
             bench.settle = chance.choice((0, 1, 30))
             start = len(bench.facts)
             await bench.ring(ctx, good)
@@ -298,7 +453,7 @@ def test_bad_command(code: ErrorCode, stall: float, seed: int):
 PLACES: dict[str, tuple[list[bytes], str]] = {
     "before a command": ([LOAD], "fetch"),
     "at a request": ([LOAD, GEMV], "request"),
-    "at an operation": ([LOAD, encode(Opcode.STORE, rows=1)], "operation"),
+    "at an operation": ([LOAD, STORE], "operation"),
     "at a fence": ([LOAD, FENCE], "work"),
     "at a bad command": ([LOAD, bytes(64)], "work"),
     "at the end": ([LOAD], "work"),
@@ -312,7 +467,7 @@ async def hold(ctx, bench: Bench, place: str) -> None:
     for name, sink in (("request", bench.request), ("operation", bench.operation)):
         sink.limit = len(sink.payloads) + (len(commands) - 1 if what == name else len(commands))
     await bench.ring(ctx, commands, length=len(commands) + (what == "fetch"))
-    await ctx.tick().repeat(40)
+    await ctx.tick().repeat(80)
     assert ctx.get(bench.dut.running)
 
 
@@ -367,8 +522,8 @@ def test_bus_error_at_any_time(kind: str, seed: int):
     code = ErrorCode.READ_ERROR if kind == "read" else ErrorCode.WRITE_ERROR
 
     async def testbench(ctx):
-        for delay in range(3, 75, 3):
-            commands = program(bench.config, chance, 12)
+        for delay in range(40, 112, 3):
+            commands = program(bench.config, chance, 12, jumps=False)
             bench.settle = chance.randrange(5)
             ctx.set(getattr(bench.dut, f"{kind}_error_command"), delay)
             ctx.set(getattr(bench.dut, f"{kind}_error_address"), 64 * delay)
@@ -377,10 +532,10 @@ def test_bus_error_at_any_time(kind: str, seed: int):
             assert ctx.get(bench.dut.running)
             ctx.set(getattr(bench.dut, f"{kind}_error"), 1)
             assert await bench.finish(ctx) == (code, delay, 64 * delay)
-            count = sum(event in ("operation", "fence") for event, _ in bench.events)
-            # A request may be out whose operation is not.
-            bench.events = [e for e in bench.events if e[0] != "request" or e[1].command < count]
-            bench.check(commands, count)
+            # A command may have been begun and not passed on.
+            begun = interpret(commands, bench.config, [*bench.values, *[0] * len(commands)])
+            found = [e[0] for e in bench.events if e[0] in ("request", "operation", "fence")]
+            assert found == [e[0] for e in begun][: len(found)]
             await works(ctx, bench)
 
     bench.run(testbench)
@@ -390,7 +545,7 @@ def test_bus_error_at_any_time(kind: str, seed: int):
 def test_watchdog(place: str):
     """It ends a run that is stuck, wherever it is."""
     bench = Bench()
-    limit = 30
+    limit = 100
 
     async def testbench(ctx):
         bench.settle = 7
@@ -431,7 +586,7 @@ def test_watchdog_off(place: str):
 def test_bus_never_quiet(cause: str):
     """The run ends when the watchdog has expired again, and keeps the index of the command that failed first."""
     bench = Bench()
-    limit = 30
+    limit = 100
 
     async def testbench(ctx):
         dut = bench.dut
@@ -458,7 +613,7 @@ def test_bus_never_quiet(cause: str):
         for _ in range(2):
             await bench.ring(ctx, [LOAD])
             assert await bench.finish(ctx) == (ErrorCode.WATCHDOG, 0, 0)
-            assert bench.events == [("done", None)]
+            assert bench.events == [("done",)]
         # One that waits when the bus falls quiet goes on.
         release(bench)
         await bench.ring(ctx, [LOAD])
