@@ -57,7 +57,7 @@ class OperandFetch(wiring.Component):
     operands : Out(operand_layout(config))
     operands_place : Out(place_layout(config))
     start_value, start_index : Out(32)
-        What a reduction resumes from.
+        What a reduction resumes from: a number, and for an argmax its index.
     busy : Out(1)
         A word of results is on its way through this unit.
     """
@@ -201,3 +201,4 @@ class OperandFetch(wiring.Component):
 def _negated(word: Any) -> Value:
     """The word with all its signs changed; of a zero too, which the multiplier does not mind."""
     return Cat(element ^ _SIGN for element in word)
+

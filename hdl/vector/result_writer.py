@@ -25,8 +25,8 @@ class _Write(enum.Enum, shape=2):
 class ResultWriter(wiring.Component):
     """Write each result to its entries: a value; for an argmax the index too; and minus infinity in place of what is removed.
 
-    Takes one cycle for each of these writes, as far as `ready` allows. Nothing is removed when the result is not in the segment, which
-    happens when the reduction resumes from a larger value.
+    Takes one cycle for each of these writes, as far as `ready` allows. Nothing is removed when the result is what the reduction resumed
+    from, nor from a streamed operand.
 
     Parameters
     ----------
@@ -71,11 +71,7 @@ class ResultWriter(wiring.Component):
         entry, segment = Signal(entry_bits), Signal(entry_bits)
         what = Signal(_Write)
         argmax = (command.reduce == Reduce.ARGMAX) | (command.reduce == Reduce.ARGMAX_REMOVE)
-        position = Signal(FLOAT_BITS)
-        m.d.comb += [
-            position.eq(result.index - command.index),
-            self.entry.eq(entry),
-        ]
+        m.d.comb += self.entry.eq(entry)
 
         place, value = Signal(entry_bits), Signal(FLOAT_BITS)
         last = Signal()
@@ -86,8 +82,8 @@ class ResultWriter(wiring.Component):
             with m.Case(_Write.INDEX):
                 m.d.comb += [place.eq(entry + 1), value.eq(result.index), last.eq(command.reduce == Reduce.ARGMAX)]
             with m.Default():
-                m.d.comb += [place.eq(segment + position), value.eq(MINUS_INFINITY), last.eq(1)]
-                with m.If(position >= command.count):
+                m.d.comb += [place.eq(segment + result.index - command.index), value.eq(MINUS_INFINITY), last.eq(1)]
+                with m.If(result.resumed | command.a_stream):
                     m.d.comb += self.write.enable.eq(0)
         m.d.comb += [
             self.write.address.eq(place[lane_bits:]),
