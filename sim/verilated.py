@@ -16,6 +16,7 @@ from tailrace.spec.errors import ConfigError, DeviceTimeout, TailraceError, Tool
 from tailrace.spec.vector import ALIGNMENT
 
 from .build import build_device
+from .memory_models import Dram, dram_of
 
 #: The channels of the memory port that can be stalled, in the order of the C++ side.
 CHANNELS = ("AR", "R", "AW", "W", "B")
@@ -38,6 +39,10 @@ class Traffic:
     write_beats: int
 
 
+#: Words of ``DramParameters`` in ``cpp/dram.h``.
+_DRAM_PARAMETERS = 25
+
+
 class _Options(ctypes.Structure):
     _fields_ = [
         ("latency", ctypes.c_uint64),
@@ -47,6 +52,7 @@ class _Options(ctypes.Structure):
         ("stall_thresholds", ctypes.c_uint64 * len(CHANNELS)),
         ("control_threshold", ctypes.c_uint64),
         ("threads", ctypes.c_uint64),
+        ("dram", ctypes.c_uint64 * _DRAM_PARAMETERS),
     ]
 
 
@@ -62,6 +68,8 @@ class VerilatedDevice:
         The build.
     memory_size : int
         Bytes of device memory; a page that is never touched takes no memory of the host.
+    memory : str
+        ``ideal``: `latency` and `bandwidth` are fixed; or a DRAM of `tailrace.sim.memory_models`, which ignores them.
     latency : int
         Cycles from the acceptance of a read to its first beat, and from the last beat of a write to its response; at least 1.
     bandwidth : float or Fraction
@@ -95,6 +103,7 @@ class VerilatedDevice:
         config: Config,
         memory_size: int,
         *,
+        memory: str = "ideal",
         latency: int = 100,
         bandwidth: float | Fraction = 1.0,
         stall_seed: int | None = None,
@@ -109,7 +118,7 @@ class VerilatedDevice:
             raise ConfigError(f"memory_size must be a positive multiple of {ALIGNMENT}, not {memory_size}")
         if memory_size > 1 << config.address_width:
             raise ConfigError(f"{memory_size} bytes of memory need more than this build's {config.address_width} address bits")
-        options = _options(latency, bandwidth, stall_seed, stall_probability, threads)
+        options = _options(latency, bandwidth, stall_seed, stall_probability, threads, dram_of(memory))
         first, last = _check_window(trace, trace_window)
         self.config, self._size = config, memory_size
         self._library = _load(library or build_device(config, trace=trace is not None, threads=threads))
@@ -274,7 +283,12 @@ class VerilatedDevice:
 
 
 def _options(
-    latency: int, bandwidth: float | Fraction, seed: int | None, probability: float | Mapping[str, float], threads: int
+    latency: int,
+    bandwidth: float | Fraction,
+    seed: int | None,
+    probability: float | Mapping[str, float],
+    threads: int,
+    dram: Dram | None,
 ) -> _Options:
     if not 1 <= latency <= 1_000_000:
         raise ConfigError(f"latency must be between 1 and 1000000 cycles, not {latency}")
@@ -298,6 +312,7 @@ def _options(
         stall_thresholds=(ctypes.c_uint64 * len(CHANNELS))(*stalled),
         control_threshold=max(stalled),
         threads=threads,
+        dram=(ctypes.c_uint64 * _DRAM_PARAMETERS)(*(dram.parameters() if dram else ())),
     )
 
 

@@ -13,6 +13,7 @@
 
 #include "axi_memory.h"
 #include "control_port.h"
+#include "dram.h"
 #include "timing.h"
 
 namespace {
@@ -48,6 +49,7 @@ struct Options {
     uint64_t stall_thresholds[CHANNELS];
     uint64_t control_threshold;
     uint64_t threads;
+    DramParameters dram;
 };
 
 // Verilator holds `interrupt` for a word that C++ compilers may reserve, and renames it; other versions may not.
@@ -154,6 +156,7 @@ private:
     }
 
     std::unique_ptr<MemoryTiming> timing() const {
+        if (options_.dram.enabled) return std::make_unique<DramTiming>(options_.dram, sizeof(core_.m00_axi_rdata));
         return std::make_unique<FixedTiming>(options_.latency, options_.bandwidth_numerator, options_.bandwidth_denominator);
     }
 
