@@ -1,6 +1,6 @@
 """A delay line for a pipeline that can be stopped."""
 
-from amaranth.hdl import Cat, Module, Shape, ShapeLike, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Shape, ShapeLike, Signal, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -17,24 +17,31 @@ class DelayMemory(wiring.Component):
     shape : ShapeLike
     cycles : int
         Enabled cycles from `i` to `o`, at least 2.
+    short_cycles : int, optional
+        The same while `short` is 1: at least 2, at most `cycles`.
 
     Attributes
     ----------
     enable : In(1)
+    short : In(1)
+        To be changed only while nothing is on its way.
     i : In(shape)
     o : Out(shape)
 
     Raises
     ------
     ValueError
-        If `cycles` is not a whole number of at least 2.
+        If `cycles` is not a whole number of at least 2, or `short_cycles` is not one from 2 to `cycles`.
     """
 
-    def __init__(self, shape: ShapeLike, cycles: int) -> None:
+    def __init__(self, shape: ShapeLike, cycles: int, short_cycles: int | None = None) -> None:
         if not isinstance(cycles, int) or cycles < 2:
             raise ValueError(f"cycles must be a whole number of at least 2, not {cycles!r}")
-        self.shape, self.cycles = shape, cycles
-        super().__init__({"enable": In(1), "i": In(shape), "o": Out(shape)})
+        short_cycles = cycles if short_cycles is None else short_cycles
+        if not isinstance(short_cycles, int) or not 2 <= short_cycles <= cycles:
+            raise ValueError(f"short_cycles must be a whole number from 2 to {cycles}, not {short_cycles!r}")
+        self.shape, self.cycles, self.short_cycles = shape, cycles, short_cycles
+        super().__init__({"enable": In(1), "short": In(1), "i": In(shape), "o": Out(shape)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -54,6 +61,7 @@ class DelayMemory(wiring.Component):
         ]
         with m.If(self.enable):
             m.d.sync += [held.eq(read.data), place.eq(place + 1)]
-            with m.If(place == depth - 1):
+            # Not `==`: the place may lie behind the end when the line becomes shorter.
+            with m.If(place >= Mux(self.short, self.short_cycles - 2, depth - 1)):
                 m.d.sync += place.eq(0)
         return m

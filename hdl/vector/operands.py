@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal, Value
+from amaranth.hdl import Array, Const, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,14 +14,16 @@ from .activation_buffer import FLOAT_BITS, word_layout
 from .elementwise_sequencer import Scalars, fetch_layout, place_layout
 from .elementwise_settings import ROTATE_PAIRS, SCALARS, scalars_layout, settings_layout
 
-_SIGN = 1 << FLOAT_BITS - 1
 
 
 def operand_layout(config: Config) -> data.StructLayout:
-    """What a word of results is computed from: ``t = x[0] * y[0] + x[1] * y[1]``, ``v = function(t) * factor + addend``."""
+    """What a word of results is computed from.
+
+    ``t = x[0] * y[0] + x[1] * y[1]``, or the difference with `subtract`; ``v = function(t) * factor + addend``.
+    """
     word = word_layout(config)
     pair = data.ArrayLayout(word, 2)
-    return data.StructLayout({"x": pair, "y": pair, "factor": word, "addend": word})
+    return data.StructLayout({"x": pair, "y": pair, "subtract": 1, "factor": word, "addend": word})
 
 
 class OperandFetch(wiring.Component):
@@ -156,6 +158,7 @@ class OperandFetch(wiring.Component):
             Combine.SUM: ((a, p), (self.b, q)),
             Combine.PRODUCT: ((a, self.b), (zero, zero)),
         }
+        m.d.sync += operands.subtract.eq(0)
         with m.Switch(settings.combine):
             for way, products in ways.items():
                 with m.Case(way):
@@ -177,7 +180,7 @@ class OperandFetch(wiring.Component):
             put(operands.addend, streamed)
 
     def _rotate(self, m: Module, operands: Any, fetch: Any, pair: Any) -> None:
-        """`ROTATE`: ``x * c + y * -s`` when cosines and sines are read, ``y * c + x * s`` when the next pair is.
+        """`ROTATE`: ``x * c - y * s`` when cosines and sines are read, ``y * c + x * s`` when the next pair is.
 
         The second one follows from the first one, which the operands still hold.
         """
@@ -186,7 +189,8 @@ class OperandFetch(wiring.Component):
                 m.d.sync += [
                     operands.x.eq(pair),
                     operands.y[0].eq(self.a),
-                    operands.y[1].eq(_negated(self.b)),
+                    operands.y[1].eq(self.b),
+                    operands.subtract.eq(1),
                 ]
             with m.Else():
                 m.d.sync += [pair[0].eq(self.a), pair[1].eq(self.b)]
@@ -194,11 +198,5 @@ class OperandFetch(wiring.Component):
                     m.d.sync += [
                         operands.x[0].eq(operands.x[1]),
                         operands.x[1].eq(operands.x[0]),
-                        operands.y[1].eq(_negated(operands.y[1])),
+                        operands.subtract.eq(0),
                     ]
-
-
-def _negated(word: Any) -> Value:
-    """The word with all its signs changed; of a zero too, which the multiplier does not mind."""
-    return Cat(element ^ _SIGN for element in word)
-

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,11 +19,12 @@ from .operands import operand_layout
 
 
 class ElementwisePipeline(wiring.Component):
-    """``t = x[0] * y[0] + x[1] * y[1]``, ``u = function(t)``, ``v = u * factor + addend``, in each lane.
+    """``t = x[0] * y[0] + x[1] * y[1]`` (or the difference), ``u = function(t)``, ``v = u * factor + addend``, in each lane.
 
     Every product, every function and every sum is rounded, as `tailrace.spec.floats` says.
 
-    Latency: `function_latency` enabled cycles from operands to u, `latency` to v. Throughput: one word a cycle.
+    Latency, in enabled cycles: `latency` from operands to v, and `function_latency` less for the identity, which has nothing to
+    compute: it goes past the function units. `tail_latency` of that is from u to v. Throughput: one word a cycle.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ class ElementwisePipeline(wiring.Component):
     enable : In(1)
         The pipeline advances.
     function : In(Function)
-        The same for all words in the pipeline.
+        To be changed only while the pipeline is empty.
     valid : In(1)
     operands : In(operand_layout(config))
     place : In(place_layout(config))
@@ -45,9 +46,11 @@ class ElementwisePipeline(wiring.Component):
         There are words in the pipeline, `v` included.
     """
 
-    #: Enabled cycles from operands to u, and to v.
-    function_latency = FloatMultiply.latency + FloatAdd.latency + FunctionUnit.latency
-    latency = function_latency + FloatMultiply.latency + FloatAdd.latency
+    #: Enabled cycles from operands to t, from there to u, and from there to v.
+    head_latency = FloatMultiply.latency + FloatAdd.latency
+    function_latency = FunctionUnit.latency
+    tail_latency = FloatMultiply.latency + FloatAdd.latency
+    latency = head_latency + function_latency + tail_latency
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -74,30 +77,41 @@ class ElementwisePipeline(wiring.Component):
         config = self._config
         word, place = word_layout(config), place_layout(config)
 
-        stages = Signal(self.latency)
+        identity = Signal()
+        m.d.comb += identity.eq(self.function == Function.IDENTITY)
+
+        head, functions, tail = Signal(self.head_latency), Signal(self.function_latency), Signal(self.tail_latency)
         with m.If(self.enable):
-            m.d.sync += stages.eq(stages << 1 | self.valid)
+            m.d.sync += [
+                head.eq(head << 1 | self.valid),
+                functions.eq(functions << 1 | (head[-1] & ~identity)),
+                tail.eq(tail << 1 | self.u_valid),
+            ]
         m.d.comb += [
-            self.busy.eq(stages.any()),
-            self.u_valid.eq(stages[self.function_latency - 1]),
-            self.v_valid.eq(stages[-1]),
+            self.u_valid.eq(Mux(identity, head[-1], functions[-1])),
+            self.v_valid.eq(tail[-1]),
+            self.busy.eq(head.any() | functions.any() | tail.any()),
         ]
         # Delay lines count the cycles in which there is something to delay.
         moves = Signal()
         m.d.comb += moves.eq(self.enable & (self.valid | self.busy))
 
-        def delay(name: str, shape: Any, value: Any, cycles: int) -> Any:
-            m.submodules[name] = line = DelayMemory(shape, cycles)
-            m.d.comb += [line.enable.eq(moves), line.i.eq(value)]
+        def delay(name: str, shape: Any, value: Any, cycles: int, short_cycles: int) -> Any:
+            m.submodules[name] = line = DelayMemory(shape, cycles, short_cycles)
+            m.d.comb += [line.enable.eq(moves), line.short.eq(identity), line.i.eq(value)]
             return line.o
 
-        factor = delay("factor", word, self.operands.factor, self.function_latency)
-        addend = delay("addend", word, self.operands.addend, self.function_latency + FloatMultiply.latency)
-        u_place = delay("u_place", place, self.place, self.function_latency)
-        m.d.comb += [
-            self.u_place.eq(u_place),
-            self.v_place.eq(delay("v_place", place, u_place, self.latency - self.function_latency)),
-        ]
+        to_u = (self.head_latency + self.function_latency, self.head_latency)
+        to_addend = (to_u[0] + FloatMultiply.latency, to_u[1] + FloatMultiply.latency)
+        factor = delay("factor", word, self.operands.factor, *to_u)
+        addend = delay("addend", word, self.operands.addend, *to_addend)
+        u_place = delay("u_place", place, self.place, *to_u)
+        v_place = delay("v_place", place, u_place, self.tail_latency, self.tail_latency)
+        m.d.comb += [self.u_place.eq(u_place), self.v_place.eq(v_place)]
+
+        subtract = Signal(FloatMultiply.latency)
+        with m.If(moves):
+            m.d.sync += subtract.eq(subtract << 1 | self.operands.subtract)
 
         for lane in range(config.lanes):
 
@@ -110,9 +124,10 @@ class ElementwisePipeline(wiring.Component):
             operands = self.operands
             first = unit(FloatMultiply, "first_product", self.valid, a=operands.x[0][lane], b=operands.y[0][lane])
             second = unit(FloatMultiply, "second_product", self.valid, a=operands.x[1][lane], b=operands.y[1][lane])
-            t = unit(FloatAdd, "t", first.o_valid, a=first.o, b=second.o)
-            u = unit(FunctionUnit, "u", t.o_valid, function=self.function, x=t.o)
-            product = unit(FloatMultiply, "product", u.o_valid, a=u.o, b=factor[lane])
+            t = unit(FloatAdd, "t", first.o_valid, a=first.o, b=second.o, subtract=subtract[-1])
+            function = unit(FunctionUnit, "function", t.o_valid & ~identity, function=self.function, x=t.o)
+            u = Mux(identity, t.o, function.o)
+            product = unit(FloatMultiply, "product", self.u_valid, a=u, b=factor[lane])
             v = unit(FloatAdd, "v", product.o_valid, a=product.o, b=addend[lane])
-            m.d.comb += [self.u[lane].eq(u.o), self.v[lane].eq(v.o)]
+            m.d.comb += [self.u[lane].eq(u), self.v[lane].eq(v.o)]
         return m
