@@ -6,6 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.numerics import MANTISSA_BITS, MANTISSA_MAX
 
+from ..sticky_shift import shift_sticky
+
 #: Bits of a float32's fraction, and of its biased exponent.
 FRACTION_BITS, BIASED_BITS = 23, 8
 _SIGNIFICAND_BITS = FRACTION_BITS + 1
@@ -95,7 +97,7 @@ class MantissaRounding(wiring.Component):
         significand = Mux(zero, 0, Cat(Const(0, 1), fraction, Const(1, 1)))
         with m.If(enables[1]):
             m.d.sync += [
-                fine.eq(shift_sticky(significand, distance[:2], 1)),
+                fine.eq(shift_sticky(significand, distance[:2])),
                 coarse_distance.eq(distance[2:]),
                 sign[1].eq(sign[0]),
             ]
@@ -115,13 +117,3 @@ class MantissaRounding(wiring.Component):
         m.d.comb += [limited.eq(Mux(magnitude[-1], MANTISSA_MAX, magnitude)), self.mantissas[lane].eq(mantissa)]
         with m.If(enables[4]):
             m.d.sync += mantissa.eq(Mux(sign[3], -limited, limited))
-
-
-def shift_sticky(value: Value, places: Value, unit: int) -> Value:
-    """`value` shifted right by ``places * unit``, with all bits that fall out gathered in the lowest bit."""
-    result: Value = value
-    for n in range(1, 1 << len(places)):
-        lost = n * unit
-        shifted = Cat(value[: lost + 1].any(), value[lost + 1 :])
-        result = Mux(places == n, shifted, result)
-    return result

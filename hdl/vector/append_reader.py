@@ -1,0 +1,118 @@
+"""The words of the activation buffer that an `APPEND` needs, in order."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from tailrace.spec.config import Config
+from tailrace.spec.formats import BLOCK
+from tailrace.spec.isa import COMMAND_BYTES, FIELDS, MAX_SEGMENTS, Cache, Opcode
+
+from ..control.layout import command_layout
+from .activation_buffer import buffer_words
+from .append_operation import Step, append_operation_layout
+
+_COUNT_MAX = next(field.maximum for field in FIELDS[Opcode.APPEND] if field.name == "count")
+
+
+class AppendReader(wiring.Component):
+    """Says which word of the buffer to read in each cycle, and what it is for.
+
+    Keys: for each block of each head the words of the block (32 elements, those that the head lacks masked), and the word with
+    its scale; the block's nibbles are written before that. Values: for each head its words, then the word with its scale.
+
+    One step a cycle, as long as `advance` is 1.
+
+    Parameters
+    ----------
+    config : Config
+
+    Attributes
+    ----------
+    command : In(512)
+    start : In(1)
+        Begin; not before the command before it is done.
+    advance : In(1)
+        The step is taken.
+    valid : Out(1)
+        There is a step.
+    operation : Out(append_operation_layout(config))
+    address : Out(range(buffer_words(config)))
+        The word that the step needs.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "command": In(8 * COMMAND_BYTES),
+                "start": In(1),
+                "advance": In(1),
+                "valid": Out(1),
+                "operation": Out(append_operation_layout(config)),
+                "address": Out(range(buffer_words(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, lanes = self._config, self._config.lanes
+        command = data.View(command_layout(Opcode.APPEND), self.command)
+        lane_bits = (lanes - 1).bit_length()
+        values = command.cache == Cache.VALUES.value
+
+        step = Signal(Step)
+        head, word = Signal.like(self.address, reset_less=True), Signal.like(self.address, reset_less=True)
+        scale = Signal(range(config.buffer_entries), reset_less=True)
+        # Elements of the head from this word on, and words of the block.
+        left = Signal(range(_COUNT_MAX + 1), reset_less=True)
+        block_word = Signal(range(BLOCK // lanes), reset_less=True)
+        heads_left = Signal(range(MAX_SEGMENTS + 1), reset_less=True)
+
+        reads_scale = (step == Step.KEY_SCALE) | (step == Step.VALUE_SCALE)
+        next_head = Signal.like(head)
+        first_step = Mux(values, Step.VALUES, Step.GATHER)
+        operation = self.operation
+        m.d.comb += [
+            next_head.eq(head + command.a_stride // lanes),
+            self.address.eq(Mux(reads_scale, scale >> lane_bits, word)),
+            operation.step.eq(step),
+            operation.mask.eq(Cat(left > lane for lane in range(lanes))),
+            operation.element.eq(scale[:lane_bits]),
+            operation.head_ends.eq((step == Step.VALUE_SCALE) | ((step == Step.KEY_SCALE) & (left == 0))),
+            operation.final.eq(operation.head_ends & (heads_left == 1)),
+        ]
+        with m.If(self.start):
+            m.d.sync += [
+                self.valid.eq(1),
+                step.eq(first_step),
+                head.eq(command.a // lanes),
+                word.eq(command.a // lanes),
+                scale.eq(command.b),
+                left.eq(command.count),
+                heads_left.eq(command.segments),
+                block_word.eq(0),
+            ]
+        with m.Elif(self.valid & self.advance):
+            with m.Switch(step):
+                with m.Case(Step.GATHER, Step.VALUES):
+                    m.d.sync += [word.eq(word + 1), block_word.eq(block_word + 1), left.eq(Mux(left > lanes, left - lanes, 0))]
+                    with m.If((step == Step.GATHER) & (block_word == BLOCK // lanes - 1)):
+                        m.d.sync += step.eq(Step.UPPER)
+                    with m.If((step == Step.VALUES) & (left <= lanes)):
+                        m.d.sync += step.eq(Step.VALUE_SCALE)
+                with m.Case(Step.UPPER):
+                    m.d.sync += step.eq(Step.LOWER)
+                with m.Case(Step.LOWER):
+                    m.d.sync += step.eq(Step.KEY_SCALE)
+                with m.Default():
+                    m.d.sync += [scale.eq(scale + 1), step.eq(first_step)]
+            with m.If(operation.head_ends):
+                m.d.sync += [
+                    head.eq(next_head),
+                    word.eq(next_head),
+                    left.eq(command.count),
+                    heads_left.eq(heads_left - 1),
+                    self.valid.eq(~operation.final),
+                ]
+        return m
