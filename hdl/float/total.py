@@ -12,8 +12,8 @@ from .word import check_lanes, reduction_word_layout
 #: Partial sums, as `tailrace.spec.floats.total` has them.
 PARTIAL_SUMS = 32
 _ONE = 0x3F80_0000
-#: Cycles from a sum's operands being read to the sum being read.
-_ROUND = FloatAdd.latency + 1
+#: Cycles from a sum's operands being read to the sum being read: a register before the adder, and the memory after it.
+_ROUND = 1 + FloatAdd.latency + 1
 
 
 class _State(enum.Enum, shape=2):
@@ -28,7 +28,7 @@ class Total(wiring.Component):
     Lane ``e`` keeps the partial sums ``e``, ``e + lanes``, ... Each gets an element every ``32 / lanes`` words, and by then the
     sum with the element before is there. After the last word the same adders fold the 32 partial sums to one.
 
-    Latency: `latency` cycles from the last word to the result, `FloatAdd.latency` + 1 more if it resumes. Throughput: one word
+    Latency: `latency` cycles from the last word to the result, `FloatAdd.latency` + 2 more if it resumes. Throughput: one word
     a cycle.
 
     Parameters
@@ -74,7 +74,11 @@ class Total(wiring.Component):
         word = self.i.payload
         m.d.comb += self.i.ready.eq(1)
 
-        adders = []
+        # Operands for the adders, one cycle before these get them.
+        begin = [Signal(name=f"begin_{n}") for n in lanes]
+        begun = [Signal(name=f"begun_{n}") for n in lanes]
+        augend = [Signal(32, name=f"augend_{n}") for n in lanes]
+        addend = [Signal(32, name=f"addend_{n}") for n in lanes]
         sums: list[Value] = []
         others: list[Value] = []
         place, other, written = Signal(range(depth)), Signal(range(depth)), Signal(range(depth))
@@ -90,14 +94,18 @@ class Total(wiring.Component):
                 here.addr.eq(place),
                 there.addr.eq(other),
             ]
-            adders.append(adder)
+            a, b = (Signal(32, reset_less=True, name=f"operand_{n}_{name}") for name in "ab")
+            m.d.sync += begun[n].eq(begin[n])
+            with m.If(begin[n]):
+                m.d.sync += [a.eq(augend[n]), b.eq(addend[n])]
+            m.d.comb += [adder.valid.eq(begun[n]), adder.a.eq(a), adder.b.eq(b)]
             # A partial sum that has got nothing yet is +0.
             sums.append(Mux(used[n].bit_select(place, 1), here.data, 0))
             others.append(Mux(used[n].bit_select(other, 1), there.data, 0))
 
         # Where the sums inside the adders go.
         address: Value = place
-        for n in range(FloatAdd.latency):
+        for n in range(1 + FloatAdd.latency):
             step = Signal.like(place, name=f"address_{n}", reset_less=True)
             m.d.sync += step.eq(address)
             address = step
@@ -123,14 +131,14 @@ class Total(wiring.Component):
         levels = len(self._within) + len(self._across)
         level = Signal(range(levels + 2))
         m.d.comb += place.eq(count)
-        for n, adder in enumerate(adders):
-            m.d.comb += [adder.valid.eq(0), adder.a.eq(sums[n]), adder.b.eq(terms[n].o)]
-            with m.If(adder.valid):
+        for n in lanes:
+            m.d.comb += [augend[n].eq(sums[n]), addend[n].eq(terms[n].o)]
+            with m.If(begin[n]):
                 m.d.sync += used[n].eq(used[n] | C(1, depth) << place)
 
         with m.Switch(state):
             with m.Case(_State.ADD):
-                m.d.comb += [adder.valid.eq(term.o_valid) for adder, term in zip(adders, terms, strict=True)]
+                m.d.comb += [begin[n].eq(terms[n].o_valid) for n in lanes]
                 with m.If(arriving[-1]):
                     m.d.sync += count.eq(count + 1)
                 with m.If(self.i.valid & word.last):
@@ -146,19 +154,19 @@ class Total(wiring.Component):
                     for n, distance in enumerate(self._within):
                         with m.Case(n):
                             m.d.comb += other.eq(place | distance)
-                            for adder, there in zip(adders, others, strict=True):
-                                m.d.comb += [adder.valid.eq(1), adder.b.eq(there)]
+                            for k in lanes:
+                                m.d.comb += [begin[k].eq(1), addend[k].eq(others[k])]
                             m.d.sync += count.eq(count + 1)
                             with m.If(count == distance - 1):
                                 m.d.sync += [count.eq(0), level.eq(level + 1), wait.eq(_wait(distance))]
                     for n, distance in enumerate(self._across, start=len(self._within)):
                         with m.Case(n):
                             for k in range(distance):
-                                m.d.comb += [adders[k].valid.eq(1), adders[k].b.eq(sums[k + distance])]
+                                m.d.comb += [begin[k].eq(1), addend[k].eq(sums[k + distance])]
                             m.d.sync += [level.eq(level + 1), wait.eq(_wait(1))]
                     with m.Case(levels):
                         with m.If(self.resume):
-                            m.d.comb += [adders[0].valid.eq(1), adders[0].a.eq(self.start), adders[0].b.eq(sums[0])]
+                            m.d.comb += [begin[0].eq(1), augend[0].eq(self.start), addend[0].eq(sums[0])]
                             m.d.sync += [level.eq(level + 1), wait.eq(_wait(1))]
                         with m.Else():
                             m.d.sync += state.eq(_State.RESULT)
