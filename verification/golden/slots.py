@@ -67,19 +67,21 @@ class Slots:
         for segment, piece in enumerate(pieces):
             self.write((slot + segment) % len(self._bases), number, first, quantise(piece), join=join)
 
+    def differences(self, slot: int, number: int, first: int, blocks: int) -> NDArray[np.int32]:
+        """How far the exponents of blocks lie above the base of set `number`."""
+        return self._exponents[slot, self._places(first, blocks)] - self._bases[slot][number]
+
     def read(self, slots: int, number: int, first: int, blocks: int) -> list[Vector]:
         """Vectors of slots 0 to `slots` - 1 as a product with set `number` sees them.
 
         A block whose exponent lies below the base counts as zero. (One that lies more than 31 above it belongs to another
         vector; of its difference the lowest five bits count.)
         """
-        places = self._places(first, blocks)
         vectors = []
         for slot in range(slots):
-            base = self._bases[slot][number]
-            differences = self._exponents[slot, places] - base
-            mantissas = self._mantissas[slot, places]
+            differences = self.differences(slot, number, first, blocks)
+            mantissas = self._mantissas[slot, self._places(first, blocks)]
             if differences.min() < 0:
                 mantissas = np.where(differences[:, None] < 0, np.int16(0), mantissas)
-            vectors.append(Vector(base, differences & EXPONENT_MAX, mantissas))
+            vectors.append(Vector(self._bases[slot][number], differences & EXPONENT_MAX, mantissas))
         return vectors
