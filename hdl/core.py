@@ -15,6 +15,7 @@ from .axi.signature import AxiRead, AxiWrite, ReadKind, read_request_layout
 from .axi.write_master import WriteMaster
 from .control.command_fetch import CommandFetch
 from .control.counters import Counters
+from .control.probe import ProbeSignature
 from .control.registers import ControlRegisters
 from .control.sequencer import Sequencer
 from .control.watchdog import Watchdog
@@ -39,6 +40,8 @@ class Core(wiring.Component):
     read : AxiRead, out
     write : AxiWrite, out
     interrupt : out
+    probe : ProbeSignature, out
+        For timelines of simulations.
     """
 
     def __init__(self, config: Config) -> None:
@@ -49,6 +52,7 @@ class Core(wiring.Component):
                 "read": Out(AxiRead(config.address_width, config.bus_width)),
                 "write": Out(AxiWrite(config.address_width, config.bus_width)),
                 "interrupt": Out(1),
+                "probe": Out(ProbeSignature()),
             }
         )
 
@@ -143,5 +147,14 @@ class Core(wiring.Component):
             counters.write_beat.eq(writer.beat),
             counters.matrix_busy.eq(datapath.matrix_busy),
             counters.vector_busy.eq(datapath.vector_busy),
+        ]
+
+        m.d.comb += [
+            self.probe.running.eq(sequencer.running),
+            self.probe.fetch.eq(sequencer.command),
+            self.probe.fetch_index.eq(sequencer.o.payload.index),
+            self.probe.use.eq(counters.use),
+            self.probe.level.eq(reader.level),
+            *(getattr(self.probe, name).eq(datapath.probe[name]) for name in datapath.probe.shape().members),
         ]
         return m

@@ -12,6 +12,7 @@ from tailrace.spec.isa import Opcode
 from .axi.signature import beat_write_layout
 from .control.dispatcher import Dispatcher
 from .control.layout import command_layout, operation_layout
+from .control.probe import unit_probe_layout
 from .fifo import StreamFifo
 from .gemv.engine import GemvEngine
 from .slots.memory import VectorMemory
@@ -48,6 +49,8 @@ class Datapath(wiring.Component):
         A unit has an operation that has started.
     command : out
         Index of the command that was started last.
+    probe : out
+        For timelines.
     """
 
     def __init__(self, config: Config) -> None:
@@ -65,6 +68,7 @@ class Datapath(wiring.Component):
                 "matrix_busy": Out(1),
                 "vector_busy": Out(1),
                 "command": Out(16),
+                "probe": Out(unit_probe_layout()),
             }
         )
 
@@ -104,6 +108,7 @@ class Datapath(wiring.Component):
             self.matrix_busy.eq(dispatcher.matrix_busy),
             self.vector_busy.eq(dispatcher.vector_busy),
             self.command.eq(dispatcher.command),
+            self.probe.eq(dispatcher.probe),
         ]
 
         product = command_layout(Opcode.GEMV)(dispatcher.matrix.payload.command)

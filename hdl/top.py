@@ -10,6 +10,7 @@ from amaranth.utils import exact_log2
 from tailrace.spec.config import Config
 from tailrace.spec.registers import ADDRESS_BITS
 
+from .control.probe import probe_ports
 from .core import Core
 
 _BURST_INCR = 1
@@ -26,11 +27,14 @@ class Top(wiring.Component):
     Parameters
     ----------
     config : Config
+    probe : bool
+        Whether there are ports ``probe_*`` (`tailrace.hdl.control.probe`), for simulations.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        super().__init__({"ap_clk": In(1), "ap_rst_n": In(1), "interrupt": Out(1), **_control_ports(), **_memory_ports(config)})
+    def __init__(self, config: Config, probe: bool = False) -> None:
+        self.config, self.probe = config, probe
+        ports = {"ap_clk": In(1), "ap_rst_n": In(1), "interrupt": Out(1), **_control_ports(), **_memory_ports(config)}
+        super().__init__({**ports, **(probe_ports() if probe else {})})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -54,6 +58,9 @@ class Top(wiring.Component):
             )
 
         control, read, write = core.control, core.read, core.write
+        if self.probe:
+            m.d.comb += [port(name).eq(getattr(core.probe, name.removeprefix("probe_"))) for name in probe_ports()]
+
         channel("s_axi_control_aw", control.aw, out=False, address="addr")
         channel("s_axi_control_w", control.w, out=False, data="data", strobe="strb")
         channel("s_axi_control_b", control.b, out=True, response="resp")

@@ -55,6 +55,8 @@ class ReadMaster(wiring.Component):
         Address of the first such beat.
     error_command : Signal(16), out
         Command of its request.
+    level : Signal(16), out
+        Beats that wait at `o`.
     beat : Signal(), out
         A beat arrives in this cycle.
     beat_kind : Signal(ReadKind), out
@@ -86,6 +88,7 @@ class ReadMaster(wiring.Component):
                 "error": Out(1),
                 "error_address": Out(address_width),
                 "error_command": Out(16),
+                "level": Out(16),
                 "beat": Out(1),
                 "beat_kind": Out(ReadKind),
                 "waiting": Out(1),
@@ -231,6 +234,7 @@ class ReadMaster(wiring.Component):
         m.submodules.beats = ResetInserter(self.flush)(self.beats)
         m.d.comb += [
             quiet.eq(~self.held & (self.outstanding == 0)),
+            self.level.eq(self.beats.level),
             self.idle.eq(quiet & ~self.arriving_valid & ~self.requests.o.valid & (self.beats.level == 0)),
         ]
         with m.If(self.flush):

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from tailrace.spec.registers import COUNTERS
 
 from ..axi.signature import ReadKind
+from .probe import CycleUse
 
 COUNTER_BITS = 64
 
@@ -26,6 +27,8 @@ class Counters(wiring.Component):
         Set all counters to zero.
     running, beat, beat_kind, waiting, blocked, fence, drain, command, write_beat, matrix_busy, vector_busy : in
         Facts of this cycle.
+    use : out
+        What this cycle is counted as.
     values : ArrayLayout(64, len(COUNTERS)), out
         In the order of `spec.registers.COUNTERS`.
     """
@@ -42,21 +45,30 @@ class Counters(wiring.Component):
     write_beat: In(1)
     matrix_busy: In(1)
     vector_busy: In(1)
+    use: Out(CycleUse)
     values: Out(data.ArrayLayout(COUNTER_BITS, len(COUNTERS)))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        idle = ~self.beat
+        with m.If(self.beat):
+            with m.Switch(self.beat_kind):
+                for kind in ReadKind:
+                    with m.Case(kind):
+                        m.d.comb += self.use.eq(CycleUse[f"{kind.name}_BEAT"])
+        with m.Elif(self.waiting):
+            m.d.comb += self.use.eq(CycleUse.MEMORY)
+        with m.Elif(self.blocked):
+            m.d.comb += self.use.eq(CycleUse.BUFFER)
+        with m.Elif(self.fence):
+            m.d.comb += self.use.eq(CycleUse.FENCE)
+        with m.Elif(self.drain):
+            m.d.comb += self.use.eq(CycleUse.DRAIN)
+        with m.Else():
+            m.d.comb += self.use.eq(CycleUse.COMMAND)
         count = {
             "CYCLES": Const(1),
-            "COMMAND_BEATS": self.beat & (self.beat_kind == ReadKind.COMMAND),
-            "VECTOR_BEATS": self.beat & (self.beat_kind == ReadKind.VECTOR),
-            "WEIGHT_BEATS": self.beat & (self.beat_kind == ReadKind.WEIGHT),
-            "STALL_MEMORY": idle & self.waiting,
-            "STALL_BUFFER": idle & ~self.waiting & self.blocked,
-            "STALL_FENCE": idle & ~self.waiting & ~self.blocked & self.fence,
-            "STALL_DRAIN": idle & ~self.waiting & ~self.blocked & ~self.fence & self.drain,
-            "STALL_COMMAND": idle & ~self.waiting & ~self.blocked & ~self.fence & ~self.drain,
+            **{f"{kind.name}_BEATS": self.use == CycleUse[f"{kind.name}_BEAT"] for kind in ReadKind},
+            **{f"STALL_{name}": self.use == CycleUse[name] for name in ("MEMORY", "BUFFER", "FENCE", "DRAIN", "COMMAND")},
             "COMMANDS": self.command,
             "WRITE_BEATS": self.write_beat,
             "MATRIX_BUSY": self.matrix_busy,

@@ -10,6 +10,7 @@ from tailrace.spec.isa import ANY_PENDING, Opcode
 
 from ..fifo import StreamFifo
 from .layout import command_layout, operation_layout
+from .probe import unit_probe_layout
 
 #: Operations that may wait for a unit: how far fetch runs ahead of execute. What one column of distributed memory holds.
 QUEUE_DEPTH = 16
@@ -39,6 +40,8 @@ class Dispatcher(wiring.Component):
         The unit has an operation that has started.
     command : out
         Index of the operation that started last.
+    probe : out
+        For timelines.
     """
 
     i: In(stream.Signature(operation_layout()))
@@ -51,6 +54,7 @@ class Dispatcher(wiring.Component):
     matrix_busy: Out(1)
     vector_busy: Out(1)
     command: Out(16)
+    probe: Out(unit_probe_layout())
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -94,7 +98,14 @@ class Dispatcher(wiring.Component):
             m.d.sync += offered.eq(out.valid & ~out.ready)
             with m.If(out.valid & out.ready):
                 m.d.sync += started.eq(started + 1)
-            with m.If(out.valid & (out.ready if name == "matrix" else ~offered)):
+            begins = Signal(name=f"{name}_begins")
+            m.d.comb += [
+                begins.eq(out.valid & (out.ready if name == "matrix" else ~offered)),
+                self.probe[f"{name}_start"].eq(begins),
+                self.probe[f"{name}_finish"].eq(done),
+                self.probe[f"{name}_index"].eq(out.payload.index),
+            ]
+            with m.If(begins):
                 m.d.sync += self.command.eq(out.payload.index)
             idle.append(issued[name] == finished[name])
         m.d.comb += [
