@@ -142,7 +142,7 @@ def add(a: Floats, b: Floats) -> Floats:
 
 def _polynomial(function: Function, position: Integers) -> Integers:
     first, count = SEGMENTS[function]
-    c0, c1, c2 = TABLE[first + (position >> SEGMENT_BITS & count - 1)].T
+    c0, c1, c2 = np.moveaxis(TABLE[first + (position >> SEGMENT_BITS & count - 1)], -1, 0)
     d = position & (1 << SEGMENT_BITS) - 1
     return c0 + (c1 * d >> SEGMENT_BITS) + (c2 * (d * d >> SEGMENT_BITS) >> SEGMENT_BITS)
 

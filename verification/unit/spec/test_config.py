@@ -35,8 +35,8 @@ def test_is_frozen() -> None:
         ({"vector_blocks": 100}, "vector_blocks must be a power of two from 64 to 4096, not 100"),
         ({"vector_blocks": 32}, "vector_blocks must be a power of two from 64 to 4096, not 32"),
         ({"vector_blocks": 8192}, "vector_blocks must be a power of two from 64 to 4096, not 8192"),
-        ({"result_entries": 0}, "result_entries must be a power of two from 64 to 65536, not 0"),
-        ({"result_entries": 131072}, "result_entries must be a power of two from 64 to 65536, not 131072"),
+        ({"buffer_entries": 0}, "buffer_entries must be a power of two from 1024 to 65536, not 0"),
+        ({"buffer_entries": 131072}, "buffer_entries must be a power of two from 1024 to 65536, not 131072"),
         ({"burst_beats": 8}, "burst_beats must be a power of two from 16 to 64, not 8"),
         ({"burst_beats": 128}, "burst_beats must be a power of two from 16 to 64, not 128"),
         ({"read_fifo_beats": 64}, "read_fifo_beats must be a power of two from 128 to 4096, not 64"),
@@ -68,8 +68,8 @@ def test_parse() -> None:
         ("", "unknown configuration '': choose one of tiny, base, wide"),
         (
             "base,lanes=2",
-            "unknown field 'lanes' in configuration 'base,lanes=2': choose from address_width, burst_beats, bus_width,"
-            " read_fifo_beats, result_entries, right_hand_sides, vector_blocks",
+            "unknown field 'lanes' in configuration 'base,lanes=2': choose from address_width,"
+            " buffer_entries, burst_beats, bus_width, read_fifo_beats, right_hand_sides, vector_blocks",
         ),
         ("base,bus_width=wide", "bus_width must be a whole number, not 'wide'"),
         ("base,bus_width", "bus_width must be a whole number, not ''"),

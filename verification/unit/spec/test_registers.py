@@ -1,6 +1,8 @@
 import pytest
 
 from tailrace.spec.errors import ErrorCode
+from tailrace.spec.isa import ARGUMENTS, FIRST_ARGUMENT
+from tailrace.spec.isa import REGISTERS as REGISTER_COUNT
 from tailrace.spec.registers import ADDRESS_BITS, BY_NAME, COUNTER_BASE, COUNTERS, MAGIC, REGISTERS, Register, offset
 
 
@@ -36,6 +38,21 @@ def test_pairs_lie_side_by_side() -> None:
 
 def test_counters_lie_in_order() -> None:
     assert [offset(f"{name}_LO") for name, _ in COUNTERS] == [COUNTER_BASE + 8 * i for i in range(len(COUNTERS))]
+
+
+def test_arguments_are_registers_of_the_program() -> None:
+    assert [offset(f"ARGUMENT_{i}") for i in range(ARGUMENTS)] == [offset("ARGUMENT_0") + 4 * i for i in range(ARGUMENTS)]
+    assert all(BY_NAME[f"ARGUMENT_{i}"].access == "rw" for i in range(ARGUMENTS))
+    assert FIRST_ARGUMENT + ARGUMENTS <= REGISTER_COUNT
+    assert f"ARGUMENT_{ARGUMENTS}" not in BY_NAME
+
+
+def test_every_cycle_has_a_counter() -> None:
+    names = [name for name, _ in COUNTERS]
+    assert names[0] == "CYCLES"
+    last = names.index("STALL_DRAIN")
+    assert all(name.endswith("_BEATS") or name.startswith("STALL_") for name in names[1 : last + 1])
+    assert not any(name.startswith("STALL_") for name in names[last + 1 :])
 
 
 def test_magic_is_text() -> None:
