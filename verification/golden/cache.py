@@ -47,24 +47,24 @@ class MatrixCache:
         self._entries[key] = end, matrix
         self._used += matrix.nbytes
 
-    def invalidate(self, start: int, end: int) -> None:
+    def written_by_device(self, start: int, end: int) -> None:
+        """Keep nothing from these pages, from now on until the host overwrites them."""
+        pages = _pages(start, end)
+        if not self._written[pages].all():
+            self._written[pages] = True
+            self._forget(pages.start * _PAGE, pages.stop * _PAGE)
+
+    def written_by_host(self, start: int, end: int) -> None:
+        """Forget what overlaps; pages that are overwritten as a whole are the host's again."""
+        self._forget(start, end)
+        self._written[-(-start // _PAGE) : end // _PAGE] = False
+
+    def _forget(self, start: int, end: int) -> None:
         """Forget matrices whose stream overlaps the bytes from `start` up to `end`."""
         if not self._kept[_pages(start, end)].any():
             return
         for key in [k for k, (stop, _) in self._entries.items() if k[0] < end and start < stop]:
             self._used -= self._entries.pop(key)[1].nbytes
-
-    def written_by_device(self, start: int, end: int) -> None:
-        """Forget what overlaps, and keep nothing from these pages until the host overwrites them."""
-        pages = _pages(start, end)
-        if not self._written[pages].all():
-            self.invalidate(start, end)
-            self._written[pages] = True
-
-    def written_by_host(self, start: int, end: int) -> None:
-        """Forget what overlaps; pages that are overwritten as a whole are the host's again."""
-        self.invalidate(start, end)
-        self._written[-(-start // _PAGE) : end // _PAGE] = False
 
 
 def _pages(start: int, end: int) -> slice:
