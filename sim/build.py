@@ -21,7 +21,7 @@ TOP = "tailrace"
 _HARNESS = Path(__file__).parent / "cpp"
 
 
-def build_device(config: Config, *, trace: bool = False, threads: int = 1) -> Path:
+def build_device(config: Config, *, trace: bool = False, probe: bool = False, threads: int = 1) -> Path:
     """Build the simulation of a configuration, or find it in the cache.
 
     Parameters
@@ -29,6 +29,8 @@ def build_device(config: Config, *, trace: bool = False, threads: int = 1) -> Pa
     config : Config
     trace : bool
         Whether it can write waveforms; such a build is slower.
+    probe : bool
+        Whether it can record timelines; such a build is a little slower.
     threads : int
         Threads that evaluate the core.
 
@@ -42,15 +44,16 @@ def build_device(config: Config, *, trace: bool = False, threads: int = 1) -> Pa
     ToolError
         If a tool is missing or fails.
     """
-    return build_library(core_verilog(config), f"configuration {config.name}", trace=trace, threads=threads)
+    verilog = core_verilog(config, probe)
+    return build_library(verilog, f"configuration {config.name}", trace=trace, probe=probe, threads=threads)
 
 
-def core_verilog(config: Config) -> str:
+def core_verilog(config: Config, probe: bool = False) -> str:
     """Verilog of the co-processor's top level, as Verilator likes it, from the cache if its sources have not changed."""
     sources = source_parts((Path(str(files("tailrace.hdl"))), Path(str(files("tailrace.spec")))), "*.py")
     versions = [_installed(package) for package in ("amaranth", "pyosys")]
     # The name is not part of the hardware.
-    key = content_key([Path(__file__).read_bytes(), *sources, *versions, repr(astuple(replace(config, name="")))])
+    key = content_key([Path(__file__).read_bytes(), *sources, *versions, repr(astuple(replace(config, name=""))), str(probe)])
 
     def make(folder: Path) -> None:
         from tailrace.hdl.verilog import require_tools, to_verilog
@@ -59,13 +62,13 @@ def core_verilog(config: Config) -> str:
         from tailrace.hdl.top import Top
 
         with announced(f"elaborating the gateware of configuration {config.name}"):
-            verilog = to_verilog(Top(config), name=TOP, flatten=False, processes=True)
+            verilog = to_verilog(Top(config, probe), name=TOP, flatten=False, processes=True)
         (folder / "core.v").write_text(verilog, encoding="utf-8")
 
     return (cached("verilog", key, make) / "core.v").read_text(encoding="utf-8")
 
 
-def build_library(verilog: str, what: str, *, trace: bool = False, threads: int = 1) -> Path:
+def build_library(verilog: str, what: str, *, trace: bool = False, probe: bool = False, threads: int = 1) -> Path:
     """Build the simulation of a module named `TOP` with the co-processor's ports, or find it in the cache.
 
     Parameters
@@ -73,7 +76,7 @@ def build_library(verilog: str, what: str, *, trace: bool = False, threads: int 
     verilog : str
     what : str
         What is built, for the line on standard error.
-    trace, threads
+    trace, probe, threads
         See `build_device`.
 
     Returns
@@ -88,6 +91,7 @@ def build_library(verilog: str, what: str, *, trace: bool = False, threads: int 
         lambda _: [_HARNESS / "device.cpp"],
         what=what,
         identity=source_parts((_HARNESS,), "*"),
+        definitions=("TAILRACE_PROBE=1",) if probe else (),
         trace=trace,
         threads=threads,
     )

@@ -1,8 +1,8 @@
 """Timing of the memory behind a simulated core.
 
-A DRAM channel is as wide as the core's bus needs for both to have the same peak: one access (burst) of the channel is one beat of the
-bus, and takes one cycle of the core's clock. A 512-bit bus at 300 MHz meets a DDR4-2400 channel of 64 data pins (19.2 GB/s), a
-128-bit bus one of 16 pins. So "beats over cycles" is the part of the DRAM's peak that is used.
+A DRAM channel is as wide as the core's bus needs for both to have the same peak: one access (burst) of the channel is one beat
+of the bus, and takes one cycle of the core's clock. A 512-bit bus at 300 MHz meets a DDR4-2400 channel of 64 data pins
+(19.2 GB/s), a 128-bit bus one of 16 pins. So "beats over cycles" is the part of the DRAM's peak that is used.
 """
 
 from dataclasses import astuple, dataclass
@@ -99,7 +99,7 @@ DDR4_2400 = Dram(
     rfc=420,
 )
 
-#: A pseudo-channel of HBM2 at 2 Gb/s and pin (JESD235B): 64 data pins, bursts of 4, 8 Gb per channel; tRFC 260 ns, tREFI 3.9 us.
+#: A pseudo-channel of HBM2 at 2 Gb/s and pin (JESD235B): 64 data pins, bursts of 4, 8 Gb a channel; tRFC 260 ns, tREFI 3.9 us.
 HBM2 = Dram(
     "hbm2",
     clock=1000.0,

@@ -17,6 +17,7 @@ from tailrace.spec.vector import ALIGNMENT
 
 from .build import build_device
 from .memory_models import Dram, dram_of
+from .timeline import USES, Timeline
 
 #: The channels of the memory port that can be stalled, in the order of the C++ side.
 CHANNELS = ("AR", "R", "AW", "W", "B")
@@ -41,6 +42,11 @@ class Traffic:
 
 #: Words of ``DramParameters`` in ``cpp/dram.h``.
 _DRAM_PARAMETERS = 25
+
+
+#: `Event` and `Bucket` of ``cpp/recorder.h``.
+_EVENT = np.dtype([("cycle", "<u8"), ("kind", "<u4"), ("index", "<u4")])
+_BUCKET = np.dtype([("uses", "<u4", (len(USES),)), ("cycles", "<u4"), ("padding", "<u4"), ("level", "<u8")])
 
 
 class _Options(ctypes.Structure):
@@ -82,6 +88,10 @@ class VerilatedDevice:
         Waveform file (VCD) to write; needs a build of its own.
     trace_window : tuple of int, optional
         First cycle to write, and the cycle before which to stop; None for all.
+    timeline : int
+        Cycles in a bucket of the timeline that is recorded; 0 for none. Needs a build of its own.
+    timeline_window : tuple of int, optional
+        First cycle to record, and the cycle before which to stop; None for all.
     threads : int
         Threads that evaluate the core.
     library : Path, optional
@@ -110,6 +120,8 @@ class VerilatedDevice:
         stall_probability: float | Mapping[str, float] = 0.2,
         trace: Path | str | None = None,
         trace_window: tuple[int, int] | None = None,
+        timeline: int = 0,
+        timeline_window: tuple[int, int] | None = None,
         threads: int = 1,
         library: Path | None = None,
     ) -> None:
@@ -121,11 +133,18 @@ class VerilatedDevice:
         options = _options(latency, bandwidth, stall_seed, stall_probability, threads, dram_of(memory))
         first, last = _check_window(trace, trace_window)
         self.config, self._size = config, memory_size
-        self._library = _load(library or build_device(config, trace=trace is not None, threads=threads))
+        if timeline < 0:
+            raise ConfigError(f"timeline must be a number of cycles, or 0 for none, not {timeline}")
+        self._library = _load(library or build_device(config, trace=trace is not None, probe=timeline > 0, threads=threads))
         # Private and anonymous: zero, and backed by memory only where it is touched.
         self._memory = mmap.mmap(-1, memory_size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.memory: NDArray[np.uint8] = np.frombuffer(self._memory, dtype=np.uint8)
         self._handle = self._library.device_open(self.memory.ctypes.data, memory_size, ctypes.byref(options))
+        self._timeline = timeline
+        self._timeline_start = timeline_window[0] if timeline_window else 0
+        if timeline:
+            window = timeline_window or (0, 2**64 - 1)
+            self._library.device_record(self._handle, *window, timeline)
         self._seconds = 0.0
         self._run_cycles = 0
         self._chunk = 2000
@@ -214,6 +233,30 @@ class VerilatedDevice:
     def reset(self, cycles: int = 16) -> None:
         """Hold the core in reset for `cycles` cycles. Transfers on their way are lost; the memory keeps what it holds."""
         self._library.device_reset(self._open(), cycles)
+
+    def timeline(self) -> Timeline:
+        """What has been recorded so far.
+
+        Raises
+        ------
+        ConfigError
+            If the device was opened without ``timeline``.
+        """
+        if not self._timeline:
+            raise ConfigError("nothing was recorded: open the device with timeline=N, cycles in a bucket")
+        place = ctypes.c_void_p()
+        count = self._library.device_events(self._open(), ctypes.byref(place))
+        events = _copy(place, count, _EVENT)
+        count = self._library.device_buckets(self._open(), ctypes.byref(place))
+        buckets = _copy(place, count, _BUCKET)
+        cycles = np.maximum(buckets["cycles"], 1)
+        return Timeline(
+            self._timeline_start,
+            self._timeline,
+            events,
+            buckets["uses"].astype(np.int64),
+            buckets["level"] / cycles,
+        )
 
     def inject_fault(self, address: int, size: int, *, reads: bool = False, writes: bool = False) -> None:
         """Let every beat that touches a range of memory fail with SLVERR, for reads, writes or both, until `clear_faults`."""
@@ -330,6 +373,15 @@ def _check_window(trace: Path | str | None, window: tuple[int, int] | None) -> t
     return first, last
 
 
+def _copy(place: ctypes.c_void_p, count: int, dtype: np.dtype[np.void]) -> NDArray[np.void]:
+    """A copy of an array that the simulation holds."""
+    if not count:
+        return np.empty(0, dtype=dtype)
+    assert place.value is not None
+    raw = (ctypes.c_char * (count * dtype.itemsize)).from_address(place.value)
+    return np.frombuffer(raw, dtype=dtype).copy()
+
+
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path.absolute()))
     word, handle = ctypes.c_uint64, ctypes.c_void_p
@@ -347,6 +399,9 @@ def _load(path: Path) -> ctypes.CDLL:
         "device_add_fault": (None, [handle, ctypes.c_int, word, word]),
         "device_clear_faults": (None, [handle]),
         "device_freeze": (None, [handle, ctypes.c_int]),
+        "device_record": (None, [handle, word, word, word]),
+        "device_events": (word, [handle, ctypes.POINTER(handle)]),
+        "device_buckets": (word, [handle, ctypes.POINTER(handle)]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)

@@ -14,6 +14,7 @@
 #include "axi_memory.h"
 #include "control_port.h"
 #include "dram.h"
+#include "recorder.h"
 #include "timing.h"
 
 namespace {
@@ -132,6 +133,7 @@ public:
     }
 
     uint64_t cycles() const { return cycles_; }
+    Recorder recorder;
     AxiMemory<Vcore>& memory() { return memory_; }
 
 private:
@@ -179,6 +181,9 @@ private:
         drive();
         memory_.sample(core_);
         control_.sample(core_);
+#ifdef TAILRACE_PROBE
+        if (recorder.on) recorder.sample(core_, cycles_);
+#endif
         edge();
     }
 
@@ -240,3 +245,12 @@ EXPORT void device_clear_faults(Device* device) {
     device->memory().faulty_writes.clear();
 }
 EXPORT void device_freeze(Device* device, int frozen) { device->memory().frozen = frozen != 0; }
+EXPORT void device_record(Device* device, uint64_t first, uint64_t last, uint64_t width) { device->recorder.start(first, last, width); }
+EXPORT uint64_t device_events(Device* device, const Event** events) {
+    *events = device->recorder.events.data();
+    return device->recorder.events.size();
+}
+EXPORT uint64_t device_buckets(Device* device, const Bucket** buckets) {
+    *buckets = device->recorder.buckets.data();
+    return device->recorder.buckets.size();
+}
