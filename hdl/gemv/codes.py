@@ -10,9 +10,13 @@ from .side_band import HIGH_BITS, LANE_BITS
 from .traits import CODE_BITS, NIBBLE_BITS, SCALE_KINDS, lane_traits_layout
 
 
+#: Bytes that are handled together: as many as a simulator's machine words have.
+WORD_BYTES = 8
+
+
 def every(byte: int) -> Const:
-    """A byte repeated over a lane's share of a beat."""
-    return C(int.from_bytes(bytes([byte]) * LANE_BYTES, "little"), LANE_BITS)
+    """A byte repeated over a word."""
+    return C(int.from_bytes(bytes([byte]) * WORD_BYTES, "little"), 8 * WORD_BYTES)
 
 
 def monomials(bit: int) -> list[int]:
@@ -28,22 +32,22 @@ def monomials(bit: int) -> list[int]:
 
 
 def looked_up(nibbles: Value) -> Value:
-    """The codebook's value of the nibble in each byte, in 6 bits of that byte."""
+    """The codebook's value of the nibble in each byte of a word, in 6 bits of that byte."""
     result: Value = every(0)
     for bit in range(CODE_BITS):
         for mask in monomials(bit):
             product: Value = every(1)
             for n in range(NIBBLE_BITS):
                 if mask >> n & 1:
-                    product = product & (nibbles >> n)
-            result = result ^ (product << bit)[:LANE_BITS]
+                    product = product & nibbles.shift_right(n)
+            result = result ^ product.shift_left(bit)[: 8 * WORD_BYTES]
     return result
 
 
 def extended(nibbles: Value) -> Value:
-    """The nibble in each byte as a signed one, in 6 bits of that byte."""
+    """The nibble in each byte of a word as a signed one, in 6 bits of that byte."""
     signs = nibbles & every(1 << (NIBBLE_BITS - 1))
-    return nibbles | (signs << 1)[:LANE_BITS] | (signs << 2)[:LANE_BITS]
+    return nibbles | signs.shift_left(1)[: 8 * WORD_BYTES] | signs.shift_left(2)[: 8 * WORD_BYTES]
 
 
 class CodeDecoder(wiring.Component):
@@ -83,16 +87,16 @@ class CodeDecoder(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         traits = self.traits
-        halves = [
-            self.data & every((1 << NIBBLE_BITS) - 1),
-            (self.data >> NIBBLE_BITS) & every((1 << NIBBLE_BITS) - 1),
-        ]
         unit = Signal()
         m.d.comb += unit.eq(traits.scale_kind == SCALE_KINDS.index(ScaleKind.UNIT))
 
-        for h, nibbles in enumerate(halves):
-            codes = Signal(LANE_BITS, name=f"codes_{h}", reset_less=True)
-            elements = range(h * LANE_BYTES, (h + 1) * LANE_BYTES)
+        for start in range(0, BLOCK, WORD_BYTES):
+            # Byte j holds the nibbles of elements j and j + 16.
+            half, byte = divmod(start, LANE_BYTES)
+            elements = range(start, start + WORD_BYTES)
+            pair = self.data[8 * byte :][: 8 * WORD_BYTES]
+            nibbles = pair.shift_right(NIBBLE_BITS * half) & every((1 << NIBBLE_BITS) - 1)
+            codes = Signal(8 * WORD_BYTES, name=f"codes_{start}", reset_less=True)
             with m.If(self.valid):
                 with m.If(traits.codebook):
                     m.d.sync += codes.eq(looked_up(nibbles))
@@ -108,7 +112,7 @@ class CodeDecoder(wiring.Component):
                 with m.Elif(traits.centred):
                     m.d.sync += codes.eq(extended(nibbles ^ every(1 << (NIBBLE_BITS - 1))))
                 # The upper nibbles of format I8 lie beside the lower ones.
-                with m.Elif(self.upper | (unit & h)):
+                with m.Elif(self.upper | (unit & half)):
                     m.d.sync += codes.eq(extended(nibbles))
                 with m.Else():
                     m.d.sync += codes.eq(nibbles)

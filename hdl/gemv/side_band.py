@@ -93,26 +93,26 @@ class SideBand(wiring.Component):
         with m.Elif(self.advance), m.Switch(kind):
             with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT16)):
                 with m.If(has_minimum):
-                    m.d.sync += scales.eq(scales >> 2 * FLOAT16_BITS)
+                    m.d.sync += scales.eq(scales.shift_right(2 * FLOAT16_BITS))
                 with m.Else():
-                    m.d.sync += scales.eq(scales >> FLOAT16_BITS)
+                    m.d.sync += scales.eq(scales.shift_right(FLOAT16_BITS))
             with m.Case(SCALE_KINDS.index(ScaleKind.EXPONENT)):
-                m.d.sync += scales.eq(scales >> 8)
+                m.d.sync += scales.eq(scales.shift_right(8))
             with m.Case(SCALE_KINDS.index(ScaleKind.SUPERBLOCK)):
-                m.d.sync += shares.eq(shares >> 2 * PACKED_BITS)
+                m.d.sync += shares.eq(shares.shift_right(2 * PACKED_BITS))
             with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT16_SUPERBLOCK)):
                 with m.If(self.superblock):
-                    m.d.sync += scales.eq(scales >> FLOAT16_BITS)
+                    m.d.sync += scales.eq(scales.shift_right(FLOAT16_BITS))
         with m.If(self.load_subscale):
             m.d.sync += subscales.eq(self.data)
         with m.Elif(self.advance):
-            m.d.sync += subscales.eq(subscales >> 2 * SUBSCALE_BITS)
+            m.d.sync += subscales.eq(subscales.shift_right(2 * SUBSCALE_BITS))
         with m.If(self.load_high):
             m.d.sync += highs.eq(self.data)
         with m.Elif(self.advance & (self.traits.high_bits == 1)):
-            m.d.sync += highs.eq(highs >> BLOCK)
+            m.d.sync += highs.eq(highs.shift_right(BLOCK))
         with m.Elif(self.advance & (self.traits.high_bits == 2)):
-            m.d.sync += highs.eq(highs >> HIGH_BITS)
+            m.d.sync += highs.eq(highs.shift_right(HIGH_BITS))
 
         found = self.scales
         weight = 1 << NIBBLE_BITS
