@@ -98,36 +98,81 @@ def _error_codes() -> str:
     )
 
 
+def _bits(field: isa.Field) -> str:
+    """Where a field lies in its word."""
+    if field.width == 32:
+        return "all"
+    return f"{field.low + field.width - 1}:{field.low}" if field.width > 1 else str(field.low)
+
+
+#: Limits of fields that depend on the build, as `tailrace.spec.commands.limits` computes them.
+_BUILD_LIMITS = {
+    "slot": "`RIGHT_HAND_SIDES` - 1",
+    "slots": "`RIGHT_HAND_SIDES`",
+    "block": "`MAX_BLOCKS` - 1",
+    "blocks": "`MAX_BLOCKS`",
+    "entry": "`BUFFER_ENTRIES` - 1",
+    "entries": "`BUFFER_ENTRIES`",
+    "address": "2^(`ADDRESS_WIDTH` - 6) - 1",
+    "format": "a format of the build",
+}
+
+
+def _range(field: isa.Field) -> str:
+    """Values of a field that are accepted; what the device answers to others is in the column beside it."""
+    if field.name == "opcode":
+        return ""
+    if field.maximum == "format":
+        return _BUILD_LIMITS["format"]
+    low = -(1 << field.width - 1) if field.signed else field.minimum
+    high = (1 << field.width - field.signed) - 1 if field.maximum is None else field.maximum
+    top = _BUILD_LIMITS[high] if isinstance(high, str) else "2^32 - 1" if high == (1 << 32) - 1 else str(high)
+    step = f", multiples of {field.multiple}" if field.multiple > 1 else ""
+    return f"{low} to {top}{step}" if field.width > 1 else "0, 1"
+
+
+def _answer(field: isa.Field) -> str:
+    """What the device answers to a value out of range; nothing if there is none."""
+    return f"`{field.error.name}`" if field.minimum or field.maximum is not None or field.multiple > 1 else ""
+
+
+def _is_modifier(field: isa.Field) -> bool:
+    return field.name.startswith("modifier_")
+
+
 def _command(opcode: isa.Opcode) -> str:
     """The section on one command."""
-
-    def bits(field: isa.Field) -> str:
-        if field.low + field.width > 32:
-            return "all"
-        return f"{field.low + field.width - 1}:{field.low}" if field.width > 1 else str(field.low)
-
-    def words(field: isa.Field) -> str:
-        last = field.word + (field.low + field.width - 1) // 32
-        return str(field.word) if last == field.word else f"{field.word} and {last}"
-
     rows = (
         (
-            words(f),
-            bits(f) if f.low + f.width <= 32 else "all",
+            f.word,
+            _bits(f),
             f"`{f.name}`",
-            f"{int(opcode)}" if f.name == "opcode" else f.doc,
+            int(opcode) if f.name == "opcode" else _prose(f.doc),
+            _range(f),
+            _answer(f),
         )
         for f in sorted(isa.FIELDS[opcode], key=lambda field: field.position)
+        if not _is_modifier(f)
     )
-    return f"## {opcode.name}\n\n{_prose(isa.DOCS[opcode])}\n\n{_table(('Word', 'Bits', 'Field', 'Meaning'), rows)}"
+    modifiers = "\n\nIt may have [modifiers](#modifiers)." if opcode in isa.MODIFIABLE else ""
+    table = _table(("Word", "Bits", "Field", "Meaning", "Range", "Otherwise"), rows)
+    return f"## {opcode.name}\n\n{_prose(isa.DOCS[opcode])}{modifiers}\n\n{table}"
 
 
 def isa_page() -> str:
     """The page on the instruction set."""
     commands = "\n\n".join(_command(opcode) for opcode in isa.Opcode)
+    modifiers = _table(
+        ("Word", "Bits", "Field", "Meaning", "Range"),
+        ((f.word, _bits(f), f"`{f.name}`", _prose(f.doc), _range(f)) for f in isa.FIELDS[isa.Opcode.FENCE] if _is_modifier(f)),
+    )
+    overview = _table(
+        ("Opcode", "Command", "Unit"),
+        ((int(o), f"[{o.name}](#{o.name.lower()})", _unit(o)) for o in isa.Opcode),
+    )
     weights = _table(
         ("Number", "Name", "GGUF type", "Bits per weight"),
-        ((f.number, f.name, f.ggml_type, f"{f.bits_per_weight:g}") for f in formats.FORMATS),
+        ((f.number, f.name, f.ggml_type if f.ggml_type >= 0 else "", f"{f.bits_per_weight:g}") for f in formats.FORMATS),
     )
     return f"""# Instruction set
 
@@ -136,35 +181,47 @@ def isa_page() -> str:
 This page describes version {isa.ISA_MAJOR}.{isa.ISA_MINOR}. A queue holds up to {isa.MAX_COMMANDS} commands.
 Where it is and how many commands it holds is written to [registers](registers.md) before a run is started.
 
+{overview}
+
+## Modifiers
+
+{modifiers}
+
+Modifiers are applied one after the other. They change whole words: what a sum carries over goes into the next field of the
+word. The command is then checked as if these values had been written in it.
+
 {commands}
 
-## Weight formats
+## Formats
 
 {weights}
 
-The layout of a weight stream is stated in `spec/formats.py`, that of a vector in `spec/vector.py`.
-
-## Limits
-
-* The rows of a matrix and the floats of a `STORE`: at most {isa.MAX_ROWS}.
-* The stride of a `QUANTISE`: at most {isa.MAX_STRIDE}.
-* Every other limit is a [register](registers.md#identification) of the build.
+`I8` is the format of cached values. The layout of streams is stated in `spec/formats.py`, that of a vector in `spec/vector.py`,
+that of the KV cache in `spec/kv_cache.py`; [Numerics](numerics.md) says what the numbers are.
 
 ## What is checked
 
-A command is checked before it does anything. The first of these that applies is reported, with the index of the command:
+A command is checked before it does anything, with its modifiers applied. The first of these that applies is reported, with the
+index of the command:
 
 1. `BAD_OPCODE`: the opcode is none of the above;
-2. `BAD_FIELD`: a bit outside the command's fields is set, a slot does not exist, or the format is not one of the build;
-3. `OUT_OF_RANGE`: a count is zero or above its limit, an address has more bits than the build drives, or the command would
-   go beyond the end of the result buffer;
-4. `MISALIGNED`: an address is not a multiple of {isa.ALIGNMENT}.
+2. `BAD_FIELD`: a bit outside the command's fields is set, a field whose table says so is out of its range, the format is
+   not one of the build, or `stride` is not 0 for a format other than I8;
+3. `OUT_OF_RANGE`: a field whose table says so is out of its range.
 
-A queue whose length or address is out of range, or whose address is misaligned, is reported in the same way with index 0.
-Commands before the failing one have done their work; those after it have not.
+A queue whose length or address is out of range is reported as `OUT_OF_RANGE`, one whose address is not a multiple of
+{isa.ADDRESS_UNIT} as `MISALIGNED`, both with index 0. Commands before the failing one have done their work; those after it
+have not.
 
 {_error_codes()}
 """
+
+
+def _unit(opcode: isa.Opcode) -> str:
+    """Which part of the device carries a command out."""
+    if opcode is isa.Opcode.GEMV:
+        return "matrix"
+    return "vector" if opcode in isa.VECTOR_OPCODES else "sequencer"
 
 
 PAGES = {"registers.md": registers_page, "isa.md": isa_page}
