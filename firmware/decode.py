@@ -1,0 +1,186 @@
+"""The decode program of a model: everything from a token to the next one."""
+
+from contextlib import nullcontext
+
+from tailrace.spec.errors import LimitError, ModelError
+from tailrace.spec.isa import ADDRESS_UNIT
+from tailrace.spec.kv_cache import CAPACITY_UNIT
+
+from .attention import attend, effective_window
+from .buffer_map import buffer_map
+from .command_list import CommandList
+from .description import Description, Experts, layer_role
+from .embedding import WINDOW_POSITIONS, embed, next_position, start_rows, tables_of_angles
+from .experts import KNOWN, mixture
+from .feed_forward import feed_forward
+from .head import head, next_token
+from .imagined import imagined
+from .layers import Run, runs
+from .parts import feed_forward_part_rows, head_part_rows
+from .placement import Build, Placement
+from .program import Program
+from .workspace import POSITION, Workspace
+
+__all__ = ["MAX_BATCH", "build_program", "feed_forward_part_rows", "head_part_rows", "max_context"]
+
+#: Arguments that hold tokens, and those that hold positions: the largest batch.
+MAX_BATCH = 4
+
+
+def build_program(
+    description: Description, placement: Placement, build: Build, *, batch: int = 1, logits: bool = True, choose: bool = True,
+    overlap: bool = True, loops: bool = True,
+) -> Program:  # fmt: skip
+    """Build the program that decodes a token for each of `batch` sequences, or a run of tokens.
+
+    For sequence ``s`` the register ``r16 + s`` starts as its token and ``r20 + s`` as that token's position, counted from 0: the token's keys and
+    values are appended there, and it sees all positions up to its own.
+
+    Parameters
+    ----------
+    description : Description
+    placement : Placement
+    build : Build
+    batch : int
+        Sequences, at most as many as the device has right-hand sides.
+    logits : bool
+        Whether logits are written to memory; in a run of several tokens those of the last one stay.
+    choose : bool
+        Whether the device looks for the best token itself. It writes it to memory, 64 bytes further for each token of the run, and goes on with it.
+        Else a run is one token.
+    overlap : bool
+        Whether the units may overlap; without, the program gives the same bits and takes longer.
+    loops : bool
+        Whether equal layers become a loop.
+
+    Raises
+    ------
+    LimitError
+        If the model, its context or the batch does not fit the device, with what would help.
+    ModelError
+        If something has not been placed, or does not have the form that the description says.
+    """
+    _check(description, placement, build, batch, logits, choose)
+    commands = CommandList(build, overlap)
+    w = Workspace(description, placement, build, batch, commands, buffer_map(build.buffer_entries))
+    w.address_register = commands.register("addresses")
+    w.length_registers = tuple(
+        (commands.register("the length of a cache"), commands.register("the blocks of a cache")) for _ in range(min(batch, 2))
+    )
+    layer_registers = [commands.register(f"{what} of layers") for what in ("the number", "the weights", "the caches")]
+    if any(isinstance(layer.feed_forward, Experts) for layer in description.layers):
+        w.expert_registers = tuple(commands.register("the number of an expert") for _ in range(KNOWN))
+    _allocate(w)
+    _assign_rows(w)
+    # The token must lie at a multiple of 4, behind the logit.
+    token_place = w.buffer.allocate("the next tokens", 4 * (batch + 1)) + 3
+
+    def token() -> None:
+        commands.section("embedding")
+        embed(w)
+        for run in runs(description, placement, batch) if loops else _unrolled(description):
+            _layers(w, run, layer_registers)
+        commands.section("head")
+        head(w, logits=logits, choose=choose, token_place=token_place)
+
+    commands.section("start")
+    start_rows(w)
+    if not choose:
+        token()
+        return commands.finish()
+    steps, step = commands.register("the number of tokens"), commands.register("the tokens so far")
+    with commands.loop(steps, 1, {}, steps=True):
+        token()
+        commands.section("next token")
+        next_token(w, token_place, step)
+        next_position(w)
+    return commands.finish()
+
+
+def max_context(description: Description, build: Build, batch: int = 1) -> int:
+    """Tokens in each sequence's KV cache with which a program can be built.
+
+    Returns
+    -------
+    int
+        A multiple of 64; 0 if the model does not fit at all: `build_program` says why.
+    """
+    low, high = 0, WINDOW_POSITIONS // CAPACITY_UNIT
+    while low < high:
+        middle = (low + high + 1) // 2
+        model, placement = imagined(description, build, batch, middle * CAPACITY_UNIT)
+        try:
+            build_program(model, placement, build, batch=batch)
+        except LimitError:
+            high = middle - 1
+        else:
+            low = middle
+    return low * CAPACITY_UNIT
+
+
+def _unrolled(description: Description) -> list[Run]:
+    return [Run(layer, 1, 1) for layer in range(len(description.layers))]
+
+
+def _check(description: Description, placement: Placement, build: Build, batch: int, logits: bool, choose: bool) -> None:
+    limit = min(build.right_hand_sides, MAX_BATCH)
+    if not 1 <= batch <= limit:
+        raise LimitError(f"the device decodes 1 to {limit} sequences at a time, not {batch}: use a build with more right_hand_sides")
+    if description.hidden % 32:
+        raise LimitError(f"the hidden size must be a multiple of 32, not {description.hidden}")
+    if len(placement.caches) < batch:
+        raise ModelError(f"caches have been placed for {len(placement.caches)} sequences, not for {batch}")
+    for wanted, places, what in ((logits, placement.logits, "logits"), (choose, placement.tokens, "tokens")):
+        if wanted and len(places) < batch:
+            raise ModelError(f"{what} have been placed for {len(places)} sequences, not for {batch}")
+
+
+def _allocate(w: Workspace) -> None:
+    """Reserve what lives through a whole token."""
+    w.x = w.buffer.allocate("the activations", w.batch * w.hidden)
+    w.statistic = w.buffer.allocate("the statistic of a norm", w.batch)
+    w.inverse = w.buffer.allocate("the factor of a norm", w.batch)
+    for name, columns in tables_of_angles(w.description).items():
+        if w.table(name).columns != columns:
+            raise ModelError(f"the table of angles {name} must have {columns} columns, not {w.table(name).columns}")
+        for s in w.sequences:
+            w.angles[name, s] = w.buffer.allocate(f"the angles of {name}", columns)
+
+
+def _assign_rows(w: Workspace) -> None:
+    """Choose the registers that hold rows of the caches: positions, or registers of their own for sliding windows."""
+    for layer, description in enumerate(w.description.layers):
+        capacity = min(w.placement.caches[s][layer].capacity for s in w.sequences)
+        window = effective_window(description.attention, capacity)
+        for s in w.sequences:
+            if (window, s) not in w.rows:
+                own = window is not None
+                w.rows[window, s] = w.commands.register("the row of a sliding window") if own else POSITION + s
+
+
+def _layers(w: Workspace, run: Run, registers: list[int]) -> None:
+    """Emit a run of layers, as a loop if it has several rounds."""
+    counter, weights, caches = registers
+    if run.rounds == 1:
+        context = nullcontext()
+    else:
+        w.weights_register, w.caches_register = weights, caches
+        distances = {weights: run.weight_distance // ADDRESS_UNIT, caches: run.cache_distance // ADDRESS_UNIT}
+        context = w.commands.loop(counter, run.rounds, distances)
+    with context:
+        for layer in range(run.first, run.first + run.period):
+            _layer(w, layer, run)
+    w.weights_register = w.caches_register = None
+
+
+def _layer(w: Workspace, layer: int, run: Run) -> None:
+    description = w.description.layers[layer]
+    name = f"layer {layer}" if run.rounds == 1 else f"layers {layer}, {layer + run.period}, ... ({run.rounds} rounds)"
+    post_norms = [layer_role(layer, f"{block}_post_norm") if description.post_norms else None for block in ("attention", "feed_forward")]
+    w.commands.section(f"{name}: attention")
+    attend(w, layer, description.attention, post_norms[0])
+    w.commands.section(f"{name}: feed-forward")
+    if isinstance(description.feed_forward, Experts):
+        mixture(w, layer, description.feed_forward, post_norms[1])
+    else:
+        feed_forward(w, layer, description.feed_forward, post_norms[1])

@@ -1,0 +1,65 @@
+"""The start of a token: its embedding, its position, and the angles of that position."""
+
+from tailrace.spec.isa import Combine, SetMode
+
+from .description import Description
+from .norms import statistic
+from .workspace import POSITION, TOKEN, Workspace
+
+#: Positions that programs with a sliding window can reach.
+WINDOW_POSITIONS = 1 << 17
+
+
+def tables_of_angles(description: Description) -> dict[str, int]:
+    """Name and row length of every table of angles."""
+    return {layer.attention.rope: layer.attention.rotary_size for layer in description.layers if layer.attention.rotary_size}
+
+
+def start_rows(workspace: Workspace) -> None:
+    """Work out the row of the cache that each sequence's first position has in each window: the remainder of a division."""
+    commands = workspace.commands
+    for (window, s), row in workspace.rows.items():
+        if window is None:
+            continue
+        position, scratch = POSITION + s, workspace.address_register
+        if window & window - 1 == 0:
+            commands.set(scratch, y=position, shift=window.bit_length() - 1)
+            commands.set(row, x=scratch, factor=-window, y=position)
+            continue
+        # The quotient with an error of at most 1: 2**shift / window fits beside every position in 32 bits.
+        shift = ((1 << 32) * window // WINDOW_POSITIONS).bit_length() - 1
+        other = workspace.length_registers[0][0]
+        commands.set(scratch, x=position, factor=(1 << shift) // window, shift=shift)
+        commands.set(row, x=scratch, factor=-window, y=position)
+        # 1 if the row still reaches the window, else 0: what limiting it to window - 1 takes off what limiting it to window leaves.
+        commands.set(scratch, x=row, factor=1, mode=SetMode.MINIMUM, limit=window)
+        commands.set(other, x=row, factor=1, mode=SetMode.MINIMUM, limit=window - 1)
+        commands.set(scratch, x=other, factor=-1, y=scratch)
+        commands.set(row, x=scratch, factor=-window, y=row)
+
+
+def embed(workspace: Workspace) -> None:
+    """Write the embeddings to x, with their statistic, and load the angles of the positions."""
+    w, commands, hidden = workspace, workspace.commands, workspace.hidden
+    tokens, learned = w.table("embedding"), w.description.learned_positions
+    for s in w.sequences:
+        x, scale = w.x + s * hidden, w.description.embedding_scale
+        source = w.row(tokens, TOKEN + s)
+        if not learned:
+            commands.elementwise(source, hidden, p=scale, to=x, reduce=statistic(w), r=w.statistic + s)
+            continue
+        commands.elementwise(source, hidden, p=scale, to=x)
+        source = w.row(w.table("position_embedding"), POSITION + s)
+        commands.elementwise(source, hidden, b=x, combine=Combine.SUM, to=x, reduce=statistic(w), r=w.statistic + s)
+    for (name, s), entry in w.angles.items():
+        table = w.table(name)
+        commands.elementwise(w.row(table, POSITION + s), table.columns, to=entry)
+
+
+def next_position(workspace: Workspace) -> None:
+    """Go on to the next position and its rows of the caches."""
+    for (window, _), row in workspace.rows.items():
+        if window is not None:
+            workspace.commands.set(row, y=row, addend=1, mode=SetMode.WRAP, limit=window)
+    for s in workspace.sequences:
+        workspace.commands.set(POSITION + s, y=POSITION + s, addend=1)

@@ -1,0 +1,162 @@
+"""Feed-forward layers: the activation runs in the shadow of the stream of gate and up."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from tailrace.spec.errors import LimitError, ModelError
+from tailrace.spec.floats import Function
+from tailrace.spec.formats import BLOCK
+from tailrace.spec.isa import Combine, Multiplier
+
+from .buffer_map import slot_map
+from .command_list import Address, Slot, interleaved
+from .description import Activation, FeedForward, layer_role
+from .norms import add_residual, normalise
+from .placement import MatrixPart
+from .workspace import Workspace
+
+#: ``gelu(x) = x * sigmoid(x * (LINEAR + CUBIC * x * x))``, the tanh form.
+LINEAR = 1.5957691216
+CUBIC = LINEAR * 0.044715
+#: The set of the slots that the activations between up and down belong to.
+MIDDLE_SET = 1
+
+Stage = tuple[Callable[[], None], Callable[[], None]]
+
+
+def feed_forward(workspace: Workspace, layer: int, block: FeedForward, post_norm: str | None) -> None:
+    """Norm, feed-forward, residual of a layer."""
+    w, down_role = workspace, layer_role(layer, "down")
+    with w.buffer.phase():
+        normalise(w, layer_role(layer, "feed_forward_norm"))
+        result = w.buffer.allocate("the results of down", w.batch * w.hidden)
+        middle = Middle(w, block, layer, first_block(w, block))
+        interleaved(middle.stages())
+        middle.quantise_held()
+        down = w.matrix(down_role, w.hidden, block.size)
+        w.products(down, result, vector_set=MIDDLE_SET, first_block=middle.first_block)
+        add_residual(w, result, w.bias(down_role), post_norm)
+
+
+def first_block(workspace: Workspace, block: FeedForward) -> int | None:
+    """Block of the slots at which the activations of a feed-forward layer start.
+
+    None: there is room for them only where their input is, when that is no longer needed.
+    """
+    blocks, size = slot_map(workspace.build.vector_blocks), block.size // BLOCK
+    with blocks.phase():
+        blocks.allocate("the activations of a feed-forward layer", size)
+    blocks.allocate("the input of a feed-forward layer", workspace.hidden // BLOCK)
+    return None if size > blocks.free else blocks.mark()
+
+
+class Middle:
+    """What lies between up and down: ``activation(gate) * up``, computed part by part.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    block : FeedForward
+    layer : int
+    first_block : int or None
+        Where in the slots; None: in the buffer first, and at block 0 when all is computed.
+    vector_set : int
+    prefix : str
+        What the names of the matrices start with.
+    """
+
+    def __init__(
+        self, workspace: Workspace, block: FeedForward, layer: int, first_block: int | None, vector_set: int = MIDDLE_SET,
+        prefix: str = "",
+    ) -> None:  # fmt: skip
+        w = self._workspace = workspace
+        self._block, self._set = block, vector_set
+        if block.size % BLOCK:
+            raise LimitError(f"the size of a feed-forward layer must be a multiple of {BLOCK}, not {block.size}")
+        self._up_role, self._gate_role = layer_role(layer, f"{prefix}up"), layer_role(layer, f"{prefix}gate")
+        self._up = w.matrix(self._up_role, block.size, w.hidden)
+        self._gate = w.matrix(self._gate_role, block.size, w.hidden) if block.gated else self._up
+        self._check_parts()
+        self.first_block = first_block or 0
+        self._held = None
+        if first_block is None:
+            self._held = w.buffer.allocate("the activations of a feed-forward layer", w.batch * block.size)
+        # What the results of a part take for each slot.
+        self._stride = max(-(-p.rows // 4) * 4 for p in self._up.parts)
+        copies, size = min(len(self._up.parts), 2), w.batch * self._stride
+        self._ups = [w.buffer.allocate("the results of up", size) for _ in range(copies)]
+        self._gates = [w.buffer.allocate("the results of gate", size) for _ in range(copies)] if block.gated else self._ups
+        self._argument = w.buffer.allocate("the argument of GELU", size) if block.activation is Activation.GELU else 0
+
+    def _check_parts(self) -> None:
+        if [(p.first_row, p.rows) for p in self._gate.parts] != [(p.first_row, p.rows) for p in self._up.parts]:
+            raise ModelError(f"{self._gate_role} and {self._up_role} must have the same parts")
+        if any(p.first_row % BLOCK for p in self._up.parts):
+            raise ModelError(f"parts of {self._up_role} must start at multiples of {BLOCK} rows")
+
+    def stages(self, slots: range | None = None, expert: int | None = None) -> list[Stage]:
+        """Products and the vector work on their results, to be interleaved.
+
+        Parameters
+        ----------
+        slots : range or None
+            Slots whose results are used (those below are multiplied, too, and not used); None: those of all sequences.
+        expert : int or None
+            Register with the number of the expert whose matrices they are.
+        """
+        stages: list[Stage] = []
+        slots = slots or range(self._workspace.batch)
+        product = partial(self._workspace.product, slot_stride=self._stride, slots=slots.stop, expert=expert)
+        for i, (gate_part, up_part) in enumerate(zip(self._gate.parts, self._up.parts)):
+            gate, up = self._gates[i % len(self._gates)], self._ups[i % len(self._ups)]
+            if self._block.gated:
+                stages.append((partial(product, self._gate, gate_part, gate), partial(self._finish_gate, slots, gate_part, gate)))
+            stages.append((partial(product, self._up, up_part, up), partial(self._finish_up, slots, up_part, up, gate)))
+        return stages
+
+    def _finish_gate(self, slots: range, part: MatrixPart, gate: int) -> None:
+        self._add_bias(slots, part, gate, self._workspace.bias(self._gate_role))
+        start = gate + slots.start * self._stride
+        self._activate(slots, part, start, {"to": start, "d_stride": self._stride})
+
+    def _finish_up(self, slots: range, part: MatrixPart, up: int, gate: int) -> None:
+        self._add_bias(slots, part, up, self._workspace.bias(self._up_role))
+        start, target = slots.start * self._stride, self._target(slots, part)
+        if not self._block.gated:
+            self._activate(slots, part, up + start, target)
+            return
+        self._workspace.commands.elementwise(
+            gate + start, part.rows, len(slots), a_stride=self._stride, b=up + start, b_stride=self._stride,
+            combine=Combine.PRODUCT, **target,
+        )  # fmt: skip
+
+    def _add_bias(self, slots: range, part: MatrixPart, entry: int, bias: Address | None) -> None:
+        if bias is None:
+            return
+        for s in slots:
+            place = entry + s * self._stride
+            self._workspace.commands.elementwise(place, part.rows, stream=bias + 4 * part.first_row, stream_n=True, to=place)
+
+    def _activate(self, slots: range, part: MatrixPart, x: int, target: dict[str, Any]) -> None:
+        """Apply the activation function to what is at `x`."""
+        apply = partial(self._workspace.commands.elementwise, x, part.rows, len(slots), a_stride=self._stride)
+        if self._block.activation is Activation.SILU:
+            apply(function=Function.SIGMOID, multiplier=Multiplier.A, **target)
+            return
+        second = {"b_stride": self._stride, "combine": Combine.PRODUCT}
+        apply(b=x, m=CUBIC, n=LINEAR, to=self._argument, d_stride=self._stride, **second)
+        apply(b=self._argument, function=Function.SIGMOID, multiplier=Multiplier.A, **second, **target)
+
+    def _target(self, slots: range, part: MatrixPart) -> dict[str, Any]:
+        """Where the activations of a part go."""
+        if self._held is not None:
+            return {"to": self._held + slots.start * self._block.size + part.first_row, "d_stride": self._block.size}
+        first = self.first_block + part.first_row // BLOCK
+        return {"to": Slot(slots.start, self._set, first, next_slot=True, join=part.first_row > 0)}
+
+    def quantise_held(self) -> None:
+        """Quantise what was held back in the buffer."""
+        if self._held is not None:
+            size, target = self._block.size, Slot(0, self._set, 0, next_slot=True)
+            self._workspace.commands.elementwise(self._held, size, self._workspace.batch, a_stride=size, to=target)

@@ -1,0 +1,70 @@
+"""The end of a token: logits, the best of them, and the next token."""
+
+from functools import partial
+
+from tailrace.spec.errors import ModelError
+from tailrace.spec.floats import Function
+from tailrace.spec.isa import ADDRESS_UNIT, STREAM_UNIT, Reduce
+
+from .command_list import Address, interleaved
+from .norms import normalise
+from .placement import MatrixPart
+from .workspace import TOKEN, Workspace
+
+
+def head(workspace: Workspace, *, logits: bool, choose: bool, token_place: int) -> None:
+    """Norm, head, and for each part of the logits: cap, store, look for the best.
+
+    Parameters
+    ----------
+    logits : bool
+        Whether logits go to memory.
+    choose : bool
+        Whether the best token is looked for. It goes to the next entry after `token_place` of each sequence.
+    token_place : int
+        Entry of the first sequence's best logit, three entries before a multiple of four; those of the others follow, 4 apart each.
+    """
+    w = workspace
+    with w.buffer.phase():
+        normalise(w, "final_norm")
+        place = w.matrix("head", w.description.vocabulary, w.hidden)
+        stride = max(-(-p.rows // 4) * 4 for p in place.parts)
+        copies = [w.buffer.allocate("logits", w.batch * stride) for _ in range(min(len(place.parts), 2))]
+        stages = []
+        for i, part in enumerate(place.parts):
+            if part.first_row % STREAM_UNIT:
+                raise ModelError(f"parts of the head must start at multiples of {STREAM_UNIT} rows")
+            at = copies[i % len(copies)]
+            work = partial(_finish, w, part, at, stride, logits, choose, token_place)
+            stages.append((partial(w.product, place, part, at, stride), work))
+        interleaved(stages)
+
+
+def _finish(w: Workspace, part: MatrixPart, entry: int, stride: int, logits: bool, choose: bool, token_place: int) -> None:
+    cap, bias = w.description.logit_cap, w.bias("head")
+    for s in w.sequences:
+        place = entry + s * stride
+        if bias:
+            w.commands.elementwise(place, part.rows, stream=bias + 4 * part.first_row, stream_n=True, to=place)
+        capped = {} if cap is None else {"p": 2 / cap, "function": Function.SIGMOID, "m": 2 * cap, "n": -cap, "to": place}
+        if choose:
+            best = {"reduce": Reduce.ARGMAX, "r": token_place + 4 * s, "index": part.first_row, "resume": part.first_row > 0}
+            w.commands.elementwise(place, part.rows, **capped, **best)
+        elif capped:
+            w.commands.elementwise(place, part.rows, **capped)
+        if logits:
+            w.commands.store(place, Address(w.placement.logits[s] + 4 * part.first_row), part.rows)
+
+
+def next_token(workspace: Workspace, token_place: int, step: int) -> None:
+    """Hand out the tokens that were found, and make them the next ones; register `step` counts them."""
+    w = workspace
+    for s in w.sequences:
+        token = token_place + 1 + 4 * s
+        w.commands.store(token, Address(w.placement.tokens[s], (step,)), 1)
+        w.commands.read(TOKEN + s, token)
+    w.commands.set(step, y=step, addend=TOKEN_BYTES // ADDRESS_UNIT)
+
+
+#: From one token that the device has chosen to the next.
+TOKEN_BYTES = 64

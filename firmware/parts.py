@@ -1,0 +1,34 @@
+"""Into how many parts matrices are cut, so that the vector unit works on one part's results while the next part is streamed."""
+
+from .description import Activation, Description, Experts, Layer
+from .placement import Build
+
+#: Parts of gate and up.
+FEED_FORWARD_PARTS = 4
+#: Parts have a multiple of so many rows, so that they fill blocks of the slots, and 64 bytes of logits.
+PART_UNIT = 64
+#: Rows of the head's parts: enough to hide all that is done with their logits.
+HEAD_PART = 2048
+
+
+def feed_forward_part_rows(description: Description, layer: Layer, build: Build, batch: int = 1) -> int:
+    """Rows of the parts of gate and up, a multiple of 64; the last part may have fewer.
+
+    Experts follow each other, so one part each is enough for them.
+    """
+    block = layer.feed_forward
+    experts = isinstance(block, Experts)
+    expert = block.expert if isinstance(block, Experts) else block
+    wanted = expert.size if experts else -(-expert.size // FEED_FORWARD_PARTS)
+    # Two parts at a time, of gate and up, and what GELU needs; for experts one part of two experts.
+    places = 2 * (1 + expert.gated) + (expert.activation is Activation.GELU) * (1 + experts)
+    # Beside them: x, the results of down, and for experts their sum and the results of another one.
+    beside = (4 if experts else 2) * batch * description.hidden
+    room = (build.buffer_entries - beside) * 3 // 4 // (places * batch)
+    return max(min(-(-wanted // PART_UNIT), room // PART_UNIT), 1) * PART_UNIT
+
+
+def head_part_rows(description: Description, build: Build, batch: int = 1) -> int:
+    """Rows of the parts of the head, a multiple of 64; the last part may have fewer."""
+    room = (build.buffer_entries - 2 * batch * description.hidden) * 3 // 4 // (2 * batch)
+    return max(min(HEAD_PART, room), PART_UNIT) // PART_UNIT * PART_UNIT

@@ -1,0 +1,136 @@
+"""What all parts of a decode program share."""
+
+from dataclasses import dataclass, field
+
+from tailrace.spec.errors import ModelError
+from tailrace.spec.isa import ADDRESS_UNIT
+
+from .buffer_map import RegionMap
+from .command_list import Address, CommandList
+from .description import Description
+from .placement import Build, MatrixPart, MatrixPlace, Placement, TablePlace
+
+#: Register that holds the token of sequence 0, and its position; those of the other sequences follow.
+TOKEN, POSITION = 16, 20
+
+
+@dataclass
+class Workspace:
+    """A program under construction and the places in the activation buffer that live through a whole token.
+
+    Attributes
+    ----------
+    x : int
+        The activations between layers, one sequence after the other.
+    statistic, inverse : int
+        For each sequence what the next norm needs of x (sum, or sum of squares), and what that norm multiplies with.
+    angles : dict
+        Rows of the tables of angles, by name and sequence.
+    rows : dict
+        Registers that hold the row of the KV cache for a window and a sequence.
+    weights_register, caches_register : int or None
+        In a loop over layers: what is added to the addresses of weights and tables, and of caches.
+    address_register : int
+        For what the next command needs.
+    length_registers : tuple
+        For even and odd sequences the registers that hold the tokens in the cache, and their blocks of 16.
+    expert_registers : tuple of int
+        Registers that hold the numbers of chosen experts.
+    """
+
+    description: Description
+    placement: Placement
+    build: Build
+    batch: int
+    commands: CommandList
+    buffer: RegionMap
+    x: int = 0
+    statistic: int = 0
+    inverse: int = 0
+    address_register: int = 0
+    length_registers: tuple[tuple[int, int], ...] = ()
+    angles: dict[tuple[str, int], int] = field(default_factory=dict)
+    rows: dict[tuple[int | None, int], int] = field(default_factory=dict)
+    expert_registers: tuple[int, ...] = ()
+    weights_register: int | None = None
+    caches_register: int | None = None
+
+    @property
+    def hidden(self) -> int:
+        """Length of the activations."""
+        return self.description.hidden
+
+    @property
+    def sequences(self) -> range:
+        """Numbers of the sequences."""
+        return range(self.batch)
+
+    def address(self, byte: int) -> Address:
+        """Where a weight or a table lies, in this round of the loop over layers."""
+        return Address(byte, () if self.weights_register is None else (self.weights_register,))
+
+    def cache_address(self, byte: int) -> Address:
+        """Where something in the KV cache lies, in this round of the loop over layers."""
+        return Address(byte, () if self.caches_register is None else (self.caches_register,))
+
+    def matrix(self, role: str, rows: int, columns: int) -> MatrixPlace:
+        """A matrix, with the rows and columns that it must have.
+
+        Raises
+        ------
+        ModelError
+            If it has others, or has not been placed.
+        """
+        place = self.placement.matrices.get(role)
+        if place is None:
+            raise ModelError(f"the model needs a matrix {role}, which has not been placed")
+        if (place.rows, place.blocks * 32) != (rows, columns):
+            raise ModelError(f"{role} must have {rows} rows of {columns} elements, not {place.rows} of {place.blocks * 32}")
+        return place
+
+    def table(self, role: str) -> TablePlace:
+        """A table; `ModelError` if it has not been placed."""
+        place = self.placement.tables.get(role)
+        if place is None:
+            raise ModelError(f"the model needs a table {role}, which has not been placed")
+        return place
+
+    def bias(self, role: str) -> Address | None:
+        """Where a matrix's bias lies, if it has one."""
+        place = self.placement.tables.get(f"{role}_bias")
+        return None if place is None else self.address(place.address)
+
+    def row(self, table: TablePlace, register: int) -> Address:
+        """Row of a table whose number a register holds; by way of the address register, so valid for the next command only."""
+        if not table.stride:
+            return Address(table.address)
+        self.commands.set(self.address_register, x=register, factor=table.stride // ADDRESS_UNIT)
+        return Address(table.address, (self.address_register,))
+
+    def product(
+        self, place: MatrixPlace, part: MatrixPart, offset: int, slot_stride: int, *, vector_set: int = 0, first_block: int = 0,
+        slots: int | None = None, expert: int | None = None,
+    ) -> None:  # fmt: skip
+        """Multiply a part of a matrix with the vectors of all sequences, or of `slots`; `expert`: register with the number of an expert."""
+        source = self.address(part.address)
+        if expert is not None:
+            self.commands.set(self.address_register, x=expert, factor=place.expert_stride // ADDRESS_UNIT)
+            source = Address(source.byte, (*source.registers, self.address_register))
+        self.commands.gemv(
+            source,
+            number=place.format,
+            exponent=place.exponent,
+            rows=part.rows,
+            blocks=place.blocks,
+            slots=self.batch if slots is None else slots,
+            vector_set=vector_set,
+            first_block=first_block,
+            offset=offset,
+            slot_stride=slot_stride,
+        )
+
+    def products(self, place: MatrixPlace, offset: int, *, vector_set: int = 0, first_block: int = 0) -> None:
+        """Multiply a whole matrix; the results of a sequence lie together."""
+        for part in place.parts:
+            start = offset + part.first_row
+            self.product(place, part, start, place.rows, vector_set=vector_set, first_block=first_block)

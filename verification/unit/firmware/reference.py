@@ -1,0 +1,115 @@
+"""A decoder in float64, written from the description: what the device's programs are compared with."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailrace.firmware.description import Activation, Attention, Description, Experts, FeedForward, NormKind, layer_role
+from tailrace.spec.kv_cache import quantise_keys, quantise_values
+
+Array = NDArray[np.float64]
+
+
+class Reference:
+    """Decodes one sequence, token by token.
+
+    Parameters
+    ----------
+    description : Description
+    tensors : mapping from role to ndarray
+        Matrices of shape (rows, columns), those of experts (experts, rows, columns), norm weights and biases (columns,), tables of
+        angles (positions, columns) with cosines, then sines.
+    """
+
+    def __init__(self, description: Description, tensors: Mapping[str, Array]) -> None:
+        self.description, self.tensors = description, tensors
+        self.keys: list[list[Array]] = [[] for _ in description.layers]
+        self.values: list[list[Array]] = [[] for _ in description.layers]
+
+    def step(self, token: int, position: int) -> Array:
+        """Logits after `token` at `position`."""
+        d, t = self.description, self.tensors
+        x = t["embedding"][token] * d.embedding_scale
+        if d.learned_positions:
+            x = x + t["position_embedding"][position]
+        for n, layer in enumerate(d.layers):
+            for block, post in (("attention", "attention_post_norm"), ("feed_forward", "feed_forward_post_norm")):
+                y = self.norm(x, layer_role(n, f"{block}_norm"))
+                y = self.attention(y, n, layer.attention, position) if block == "attention" else self.feed_forward(y, n)
+                x = x + (self.norm(y, layer_role(n, post)) if layer.post_norms else y)
+        logits = t["head"] @ self.norm(x, "final_norm")
+        return logits if d.logit_cap is None else d.logit_cap * np.tanh(logits / d.logit_cap)
+
+    def norm(self, x: Array, role: str) -> Array:
+        norm, weight = self.description.norm, self.tensors[role]
+        if norm.kind is NormKind.LAYER:
+            x = x - x.mean()
+        return x / np.sqrt((x * x).mean() + norm.epsilon) * weight + self.tensors.get(f"{role}_bias", 0.0)
+
+    def linear(self, x: Array, role: str) -> Array:
+        return self.tensors[role] @ x + self.tensors.get(f"{role}_bias", 0.0)
+
+    def rotate(self, heads: Array, attention: Attention, position: int) -> Array:
+        half = attention.rotary_size // 2
+        if not half:
+            return heads
+        cosine, sine = np.split(self.tensors[attention.rope][position], 2)
+        x, y, rest = heads[:, :half], heads[:, half : 2 * half], heads[:, 2 * half :]
+        return np.concatenate([x * cosine - y * sine, y * cosine + x * sine, rest], axis=1)
+
+    def attention(self, x: Array, n: int, attention: Attention, position: int) -> Array:
+        size = attention.head_size
+        q, k, v = (self.linear(x, layer_role(n, role)).reshape(-1, size) for role in "qkv")
+        if attention.head_norm:
+            q, k = (
+                h / np.sqrt((h * h).mean(axis=1, keepdims=True) + self.description.norm.epsilon) * self.tensors[layer_role(n, f"{r}_norm")]
+                for h, r in ((q, "q"), (k, "k"))
+            )
+        q, k = self.rotate(q, attention, position), self.rotate(k, attention, position)
+        scales, codes = quantise_keys(k.astype(np.float32))
+        self.keys[n].append((scales.astype(np.float64)[..., None] * codes).reshape(attention.kv_heads, -1)[:, :size])
+        scales, codes = quantise_values(v.astype(np.float32))
+        self.values[n].append(scales.astype(np.float64)[..., None] * codes)
+        first = 0 if attention.window is None else max(position + 1 - attention.window, 0)
+        keys, values = np.stack(self.keys[n][first:]), np.stack(self.values[n][first:])
+        outputs = []
+        for head in range(attention.heads):
+            kv_head = head // attention.group
+            scores = keys[:, kv_head] @ q[head] * attention.scale
+            weights = np.exp(scores - scores.max())
+            outputs.append(weights / weights.sum() @ values[:, kv_head])
+        return self.linear(np.concatenate(outputs), layer_role(n, "o"))
+
+    def feed_forward(self, x: Array, n: int) -> Array:
+        block = self.description.layers[n].feed_forward
+        if isinstance(block, FeedForward):
+            return self.gated(x, block, *(self.matrix(n, role) for role in ("gate", "up", "down")))
+        return self.mixture(x, n, block)
+
+    def matrix(self, n: int, role: str) -> tuple[Array | None, Array | float]:
+        full = layer_role(n, role)
+        return self.tensors.get(full), self.tensors.get(f"{full}_bias", 0.0)
+
+    def gated(self, x: Array, block: FeedForward, gate: tuple, up: tuple, down: tuple) -> Array:  # type: ignore[type-arg]
+        y = up[0] @ x + up[1]
+        y = activation(gate[0] @ x + gate[1], block.activation) * y if block.gated else activation(y, block.activation)
+        return down[0] @ y + down[1]
+
+    def mixture(self, x: Array, n: int, experts: Experts) -> Array:
+        logits = self.linear(x, layer_role(n, "router"))
+        chosen = np.argsort(-logits, kind="stable")[: experts.used]
+        weights = np.exp(logits - logits.max())
+        weights /= weights[chosen].sum() if experts.normalise else weights.sum()
+        total = np.zeros(self.description.hidden)
+        for expert in chosen:
+            matrices = [self.tensors.get(layer_role(n, f"experts_{role}")) for role in ("gate", "up", "down")]
+            parts = [(None if m is None else m[expert], 0.0) for m in matrices]
+            total += weights[expert] * self.gated(x, experts.expert, *parts)
+        return total
+
+
+def activation(x: Array, kind: Activation) -> Array:
+    if kind is Activation.SILU:
+        return x / (1 + np.exp(-x))
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
