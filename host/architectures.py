@@ -61,7 +61,7 @@ class Architecture:
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """The matrices of a layer without experts, by the middle part of their names. Those in one group multiply the same vector."""
+        """The matrices of a layer without experts, by the middle part of their names; a group multiplies the same vector."""
         attention = ("attn_qkv",) if self.fused_qkv else ("attn_q", "attn_k", "attn_v")
         inner = ("ffn_gate", "ffn_up") if self.gated and not self.fused_gate_up else ("ffn_up",)
         return attention, ("attn_output",), inner, ("ffn_down",)

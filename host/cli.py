@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tailrace.spec.config import CONFIGS, parse_config
+from tailrace.spec.config import CONFIGS
 from tailrace.spec.errors import TailraceError
 
 #: The build that `run` and `inspect` take when none is asked for.
@@ -101,8 +101,42 @@ def main() -> None:
 )
 @_config
 @_memory
+@click.option(
+    "--path",
+    type=click.Choice(["auto", "decoder", "operations"]),
+    default="auto",
+    show_default=True,
+    help="decoder: whole decode steps on the device; operations: linear layers one by one, the rest in PyTorch; auto: decoder"
+    " where a description fits the model.",
+)
+@click.option(
+    "--prefill",
+    type=click.Choice(["device", "torch"]),
+    default="device",
+    show_default=True,
+    help="What computes the prompt: the device, token by token, or PyTorch, which hands its KV cache over.",
+)
+@click.option(
+    "--context",
+    type=click.IntRange(min=1),
+    help="Tokens that the KV cache has room for; without it as many as prompt and answer need.",
+)
+@click.option(
+    "--tokens-per-doorbell",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Tokens that the device chooses on its own before the host looks.",
+)
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the model's chat template.")
 @click.option("--temperature", type=click.FloatRange(min=0), help="Sample; without it the best token is taken.")
+@click.option(
+    "--top-p",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Sample from the likeliest tokens that reach this probability together.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed for sampling.")
 @click.option("--latency", type=click.IntRange(min=1), default=100, show_default=True, help="Cycles of the simulated memory.")
 @click.option(
@@ -123,9 +157,12 @@ def main() -> None:
 def run(**options: Any) -> None:
     """Answer a prompt, decoding on the device.
 
-    The generated text alone goes to standard output. PyTorch computes the prompt; from its last token on, every linear
-    layer of every step runs on the device.
+    The generated text alone goes to standard output.
     """
+    if options["temperature"] and options["tokens_per_doorbell"] > 1:
+        raise click.UsageError(
+            "--tokens-per-doorbell is for the best token, which the device chooses itself: leave --temperature out"
+        )
     from .session import Request, answer
 
     answer(Request(**options))
@@ -136,29 +173,21 @@ def run(**options: Any) -> None:
 @_config
 @_memory
 @_quantise
-def inspect(model: str, config: str, memory: str, quantise: str | None) -> None:
-    """Tell, tensor by tensor, what would run where, and what a token costs.
+@click.option(
+    "--context",
+    type=click.IntRange(min=1),
+    help="Tokens that the KV cache is to have room for; without it 4096, or what the model was trained for.",
+)
+@click.option("--tensors", is_flag=True, help="List every tensor, its role, and what a token reads of it.")
+@click.option("--program", is_flag=True, help="Print the decode program, disassembled, with the bytes that each command reads.")
+def inspect(**options: Any) -> None:
+    """Tell what would run, where it would lie, and what a token costs.
 
     Exits with 1 if the model can't run, with the reasons.
     """
-    from rich.console import Console
+    from .inspection import inspect_model
 
-    from .fetch import resolve_model
-    from .geometry import Geometry
-    from .model import open_model
-    from .plan import Place, make_plan
-    from .report import plan_summary, plan_table
-    from .units import parse_size
-
-    size = parse_size(memory)
-    plan = make_plan(open_model(resolve_model(model)), Geometry.of_config(parse_config(config)), quantise)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 250
-    console.print(plan_table(plan))
-    for line in plan_summary(plan, size):
-        console.print(line, soft_wrap=True)
-    if plan.placed(Place.REFUSED) or plan.memory_bytes > size:
+    if not inspect_model(**options):
         raise click.exceptions.Exit(1)
 
 

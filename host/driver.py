@@ -118,8 +118,23 @@ class Device:
 
     @property
     def free_memory(self) -> int:
-        """Bytes of device memory that no matrix uses."""
+        """Bytes of device memory that nothing uses."""
         return self._memory.free
+
+    @property
+    def free_address(self) -> int:
+        """Address from which on device memory is free."""
+        return self._memory.top
+
+    def reserve(self, size: int, purpose: str) -> int:
+        """Address of `size` bytes of device memory for good, a multiple of 64.
+
+        Raises
+        ------
+        LimitError
+            If they do not fit; the message begins with `purpose`.
+        """
+        return self._memory.allocate(size, purpose)
 
     def upload(self, name: str, fmt: Format, blocks: Bytes) -> Matrix:
         """Lay a matrix out for this device and write it to its memory.

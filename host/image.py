@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 
-from tailrace.firmware.decode import feed_forward_part_rows, max_context
-from tailrace.firmware.description import Attention
+from tailrace.firmware.decode import max_context
+from tailrace.firmware.description import Attention, Experts
+from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.spec.errors import ConfigError, LimitError, ModelError
-from tailrace.spec.formats import BLOCK, BY_NAME, Format
+from tailrace.spec.formats import BLOCK, BY_NAME, BY_NUMBER, Format
 from tailrace.spec.isa import ADDRESS_UNIT
 from tailrace.spec.kv_cache import CAPACITY_UNIT, key_bytes, value_bytes, value_row_bytes
 from tailrace.spec.transport import Transport
@@ -20,18 +20,12 @@ from .importer import ImportedModel, Source
 from .layout import matrix_exponent, stream_of_blocks
 from .memory import align
 from .model import FLOATS
+from .plan import QUANTISERS
 
 #: Called with what is being written, and how much of all of it is done (0 to 1).
 Progress = Callable[[str, float], None]
 #: Rows of a table that are written at a time.
 _TABLE_ROWS = 1024
-#: Part boundaries of the head: results of every part are stored at addresses that are multiples of 64.
-_PART_UNIT = ADDRESS_UNIT // 4
-#: Share of the activation buffer that the results of one part of the head may take, so that two parts and more fit.
-_HEAD_SHARE = 4
-
-Address = int
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,8 +65,8 @@ class Request:
     batch : int
         Sequences.
     whole_embedding : bool
-        Whether all embeddings lie in the device's memory, so that it can go on from a token that it chose. Else the driver writes
-        one before each token.
+        Whether all embeddings lie in the device's memory, so that it can go on from a token that it chose. Else there is one
+        row for each sequence, which the driver writes before each token.
     quantise : str or None
         Format that matrices of plain numbers become; None refuses them.
     """
@@ -96,8 +90,8 @@ class Image:
     placement : Placement
     pieces : tuple of MatrixPiece or TablePiece
         All that is written, in the order of addresses.
-    end : int
-        First free address; caches, logits and tokens lie below it.
+    base, end : int
+        First address, and the first one after it; caches, logits and tokens lie below it.
     """
 
     imported: ImportedModel
@@ -105,6 +99,7 @@ class Image:
     request: Request
     placement: Placement
     pieces: tuple[MatrixPiece | TablePiece, ...] = field(repr=False)
+    base: int
     end: int
 
     @property
@@ -116,6 +111,27 @@ class Image:
     def table_bytes(self) -> int:
         """Bytes of all tables."""
         return sum(p.size for p in self.pieces if isinstance(p, TablePiece))
+
+    def format_of(self, role: str) -> Format:
+        """The format that a matrix has on the device."""
+        return BY_NUMBER[self.placement.matrices[role].format]
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that the file has of the weights that a token uses: of experts, those that are chosen."""
+        matrices = self.imported.matrices
+        return sum(
+            self.experts_used(role) * source.rows * self.format_of(role).row_bytes(source.columns)
+            for role, source in matrices.items()
+        )
+
+    def experts_used(self, role: str) -> int:
+        """How many of a matrix a token uses: 1, or for those of experts as many as are chosen."""
+        if not self.imported.matrices[role].experts:
+            return 1
+        experts = self.imported.description.layers[int(role.split(".")[1])].feed_forward
+        assert isinstance(experts, Experts)
+        return experts.used
 
     @property
     def cache_bytes(self) -> int:
@@ -129,10 +145,18 @@ class Image:
         return sum(per_layer)
 
 
-def plan_image(imported: ImportedModel, geometry: Geometry, request: Request) -> Image:
+def plan_image(imported: ImportedModel, geometry: Geometry, request: Request, base: int = 0) -> Image:
     """Decide where everything lies. Reads no weights, but for the exponents of MXFP4.
 
     Layers that are made alike follow each other at one distance, and so do their caches.
+
+    Parameters
+    ----------
+    imported : ImportedModel
+    geometry : Geometry
+    request : Request
+    base : int
+        First address, a multiple of 64.
 
     Raises
     ------
@@ -141,7 +165,7 @@ def plan_image(imported: ImportedModel, geometry: Geometry, request: Request) ->
     LimitError
         If a row, a matrix or the context is too long for the device.
     """
-    return _Planner(imported, geometry, request).run()
+    return _Planner(imported, geometry, request).run(base)
 
 
 class _Planner:
@@ -153,18 +177,18 @@ class _Planner:
         self.layers = self.description.layers
         self.formats: dict[str, tuple[Format, int]] = {}
 
-    def run(self) -> Image:
+    def run(self, base: int) -> Image:
         self._check()
         roles = [*self.imported.matrices]
         for role in roles:
             self.formats[role] = self._format(role)
-        start = _Region(0)
+        start = _Region(base)
         self._tables_of_model(start)
         layers = self._alike(start, self._layer_region)
         end = _Region(start.top)
         self._vector(end, "final_norm")
         self._vector(end, "final_norm_bias")
-        self._matrix(end, "head", self._head_part_rows())
+        self._matrix(end, "head", head_part_rows(self.description, self.build, self.request.batch))
         self._vector(end, "head_bias")
         caches = self._alike(end, self._cache_region)
         logits = tuple(end.take(4 * self.description.vocabulary) for _ in range(self.request.batch))
@@ -178,7 +202,7 @@ class _Planner:
             tokens=tokens,
         )
         pieces = sorted((p for region in regions for p in region.pieces), key=lambda p: p.address)
-        return Image(self.imported, self.build, self.request, placement, tuple(pieces), end.top)
+        return Image(self.imported, self.build, self.request, placement, tuple(pieces), base, end.top)
 
     def _alike(self, where: "_Region", make: "Callable[[int, int], _Region]") -> "list[_Region]":
         """A region for each layer; those with the same content follow each other, in the order of the first of each kind."""
@@ -206,8 +230,8 @@ class _Planner:
             raise LimitError(f"{path} was made for a context of {trained} tokens: ask for at most that many")
         if (limit := max_context(self.description, self.build, request.batch)) < request.context:
             raise LimitError(
-                f"this device takes contexts of up to {limit} tokens for {path}, and {request.context} are needed: use a configuration"
-                " with larger vector_blocks or buffer_entries"
+                f"this device takes contexts of up to {limit} tokens for {path}, and {request.context} are needed: use a"
+                " configuration with larger vector_blocks or buffer_entries"
             )
 
     def _format(self, role: str) -> tuple[Format, int]:
@@ -218,18 +242,21 @@ class _Planner:
         if fmt is None and tensor.type_name in FLOATS:
             if self.request.quantise is None:
                 raise ModelError(
-                    f"{tensor.name} is {tensor.type_name}, and this device reads {readable}: ask for a format with --quantise Q8_0"
+                    f"{tensor.name} is {tensor.type_name}, and this device reads {readable}: ask for a format with"
+                    " --quantise Q8_0"
                 )
-            fmt = BY_NAME.get(self.request.quantise)
-            if fmt is None:
-                raise ConfigError(f"can't quantise to {self.request.quantise!r}: choose one of {readable}")
+            if self.request.quantise not in QUANTISERS:
+                raise ConfigError(f"can't quantise to {self.request.quantise!r}: choose one of {', '.join(QUANTISERS)}")
+            fmt = BY_NAME[self.request.quantise]
         if fmt is None or not self.geometry.reads(fmt.number):
             raise ModelError(
-                f"{tensor.name}: this device does not read {tensor.type_name}: it reads {readable}. Get the model in one of these"
+                f"{tensor.name}: this device does not read {tensor.type_name}: it reads {readable}. Get the model in one of"
+                " these"
             )
         if source.columns % fmt.file_elements:
             raise ModelError(
-                f"{tensor.name}: its rows have {source.columns} elements, which is not a multiple of {fmt.file_elements}, as {fmt.name} needs"
+                f"{tensor.name}: its rows have {source.columns} elements, which is not a multiple of {fmt.file_elements}, as"
+                f" {fmt.name} needs"
             )
         if source.columns > self.geometry.max_blocks * BLOCK:
             raise LimitError(
@@ -240,15 +267,12 @@ class _Planner:
         exponent = matrix_exponent(fmt, tensor.data) if tensor.format is fmt else 0
         return fmt, exponent
 
-    def _head_part_rows(self) -> int:
-        rows = self.geometry.buffer_entries // _HEAD_SHARE // self.request.batch
-        return rows // _PART_UNIT * _PART_UNIT
-
     # What a region holds.
 
     def _tables_of_model(self, region: "_Region") -> None:
         whole = self.request.whole_embedding
-        self._table(region, "embedding", self.description.vocabulary if whole else 1, self.description.hidden, whole)
+        rows = self.description.vocabulary if whole else self.request.batch
+        self._table(region, "embedding", rows, self.description.hidden, True)
         if self.description.learned_positions:
             self._table(region, "position_embedding", self._positions(), self.description.hidden, True)
         for name, rope in self.imported.ropes.items():
@@ -322,8 +346,8 @@ class _Planner:
         stop = min(start + part_rows, source.rows)
         if stop - start > self.geometry.buffer_entries:
             raise LimitError(
-                f"{source.tensor.name}: it has {source.rows} rows, and this device takes at most {self.geometry.buffer_entries}: use a"
-                " configuration with more buffer_entries"
+                f"{source.tensor.name}: it has {source.rows} rows, and this device takes at most"
+                f" {self.geometry.buffer_entries}: use a configuration with more buffer_entries"
             )
         size = fmt.matrix_bytes(stop - start, source.columns // BLOCK, self.build.lanes)
         address = region.take(size)
@@ -371,7 +395,7 @@ class _Region:
         self.caches: list[CachePlace] = []
         self.pieces: list[MatrixPiece | TablePiece] = []
 
-    def take(self, size: int) -> Address:
+    def take(self, size: int) -> int:
         address, self.top = self.top, self.top + align(size)
         return address
 

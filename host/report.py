@@ -1,6 +1,6 @@
 """The tables that the command line closes with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.table import Table
 
@@ -14,8 +14,8 @@ _CAUSES = {name: doc.removeprefix("cycles without a read beat: ") for name, doc 
 
 
 @dataclass(frozen=True)
-class Run:
-    """What is known about a run after it.
+class Setting:
+    """Where a run took place.
 
     Attributes
     ----------
@@ -26,6 +26,21 @@ class Run:
         What the cycles depend on besides the build, such as the memory's latency.
     clock : float
         Clock frequency in MHz to state the speed for.
+    """
+
+    device_name: str
+    config_name: str
+    simulated: bool
+    conditions: str
+    clock: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known about a run after it.
+
+    Attributes
+    ----------
     prompt_tokens, new_tokens : int
     steps : int
         Decode steps on the device.
@@ -34,66 +49,85 @@ class Run:
     seconds : float
         Wall-clock time of the decode.
     digest : str
-        SHA-256 over all result vectors.
+        SHA-256 over all results that the host has read.
     on_host : list of str
         Matrices that ran on the host because the user allowed it.
+    doorbells : int
+        Runs of the device for these steps.
+    whole_steps : bool
+        Whether all of a step runs on the device.
+    prompt_steps : int
+        Tokens of the prompt that the device computed before.
+    prompt_counters : Counters
+    prompt_seconds : float
+        The time that the prompt took, wherever it was computed.
     """
 
-    device_name: str
-    config_name: str
-    simulated: bool
-    conditions: str
-    clock: float
     prompt_tokens: int
     new_tokens: int
     steps: int
     counters: Counters
     seconds: float
     digest: str
-    on_host: list[str]
+    on_host: list[str] = field(default_factory=list)
+    doorbells: int = 0
+    whole_steps: bool = False
+    prompt_steps: int = 0
+    prompt_counters: Counters = field(default_factory=Counters)
+    prompt_seconds: float = 0.0
 
 
-def run_table(run: Run, geometry: Geometry) -> Table:
+def run_table(run: Run, setting: Setting, geometry: Geometry) -> Table:
     """The closing table of a run."""
-    table = Table(title=f"{run.device_name}, configuration {run.config_name} ({geometry.bus_width}-bit bus)", show_header=False)
+    title = f"{setting.device_name}, configuration {setting.config_name} ({geometry.bus_width}-bit bus)"
+    table = Table(title=title, show_header=False)
     table.add_column(style="bold")
     table.add_column()
+    what = f"{run.doorbells} doorbells" if run.whole_steps else "linear layers only, the rest on the host"
     table.add_row(
-        "tokens", f"{run.new_tokens} new after a prompt of {run.prompt_tokens}; {run.steps} decode steps on the device"
+        "tokens", f"{run.new_tokens} new after a prompt of {run.prompt_tokens}; {run.steps} decode steps on the device, {what}"
     )
+    if run.whole_steps:
+        _add_prompt(table, run)
     if run.on_host:
         table.add_row("on the host, as allowed", f"{len(run.on_host)} matrices: {', '.join(run.on_host)}")
     steps, total = run.steps, run.counters
     if steps:
         weights, read = total.weight_bytes / steps, total.read_beats * geometry.bus_bytes / steps
-        table.add_row(
-            "bytes per token",
-            f"{_count(weights)} of the model; {_count(read)} read over the bus, with commands, vectors and padding",
-        )
+        others = "commands, KV cache, tables and padding" if run.whole_steps else "commands, vectors and padding"
+        table.add_row("bytes per token", f"{_count(weights)} of the model; {_count(read)} read over the bus, with {others}")
         if total.cycles:
-            _add_cycles(table, run, geometry)
+            _add_cycles(table, run, setting, geometry)
         else:
-            table.add_row("cycles", f"not counted: {run.device_name} has no clock")
+            table.add_row("cycles", f"not counted: {setting.device_name} has no clock")
         table.add_row("time on this machine", f"{run.seconds:.1f} s, {run.seconds / steps:.2f} s per token")
-        table.add_row("results", f"SHA-256 {run.digest[:16]}… over every result vector")
+        table.add_row("results", f"SHA-256 {run.digest[:16]}… over every result that was read")
     return table
 
 
-def _add_cycles(table: Table, run: Run, geometry: Geometry) -> None:
+def _add_prompt(table: Table, run: Run) -> None:
+    where = f"{run.prompt_steps} tokens before the last on the device, one by one" if run.prompt_steps else "on the host"
+    cycles = f", {_count(run.prompt_counters.cycles / run.prompt_steps)} cycles each" if run.prompt_counters.cycles else ""
+    if run.prompt_tokens > 1:
+        table.add_row("prompt", f"{where}{cycles}; {run.prompt_seconds:.1f} s")
+
+
+def _add_cycles(table: Table, run: Run, setting: Setting, geometry: Geometry) -> None:
     steps, total = run.steps, run.counters
     cycles = total.cycles / steps
-    label = "simulated" if run.simulated else "measured"
-    table.add_row("cycles per token", f"{_count(cycles)} ({label}{', ' + run.conditions if run.conditions else ''})")
+    label = "simulated" if setting.simulated else "measured"
+    conditions = f", {setting.conditions}" if setting.conditions else ""
+    table.add_row("cycles per token", f"{_count(cycles)} ({label}{conditions})")
     table.add_row("bus utilisation", f"{total.beat_utilisation:.2%} beats carried over cycles;"
                   f" {total.model_utilisation(geometry.bus_bytes):.2%} model bytes over cycles x width")  # fmt: skip
     for name in STALLS:
         if total[name]:
             what = f"{_count(total[name] / steps)} cycles per token, {total[name] / total.cycles:.2%}: {_CAUSES[name]}"
             table.add_row(name.lower().replace("_", " "), what)
-    source = (
-        "estimate from simulated cycles; attention, norms and the host's time are not in it" if run.simulated else "device only"
-    )
-    table.add_row(f"speed at {run.clock:g} MHz", f"{run.clock * 1e6 / cycles:.2f} tokens/s ({source})")
+    source = "estimate from simulated cycles" if setting.simulated else "device only"
+    if setting.simulated and not run.whole_steps:
+        source += "; attention, norms and the host's time are not in it"
+    table.add_row(f"speed at {setting.clock:g} MHz", f"{setting.clock * 1e6 / cycles:.2f} tokens/s ({source})")
 
 
 def plan_table(plan: Plan) -> Table:

@@ -1,6 +1,7 @@
 """Tables of angles for RoPE: whatever the variant, the device gets cosines and sines.
 
-Sources: RoFormer (Su et al., 2021); YaRN (Peng et al., 2023); factors on frequencies as in Llama 3.1 and LongRoPE, which GGUF files hold as tensors.
+Sources: RoFormer (Su et al., 2021); YaRN (Peng et al., 2023); factors on frequencies as in Llama 3.1 and LongRoPE, which GGUF
+files hold as tensors.
 """
 
 from dataclasses import dataclass

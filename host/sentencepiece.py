@@ -1,7 +1,7 @@
-"""Tokens of SentencePiece vocabularies with scores, as Llama 2, Mistral and Gemma have: the best-scoring neighbours are merged first.
+"""Tokens of SentencePiece vocabularies with scores, as Llama 2, Mistral and Gemma have: the best neighbours are merged first.
 
-The vocabulary alone decides: two neighbours merge if their texts together are a token. Source: Kudo and Richardson, 2018; the order of
-merges is that of llama.cpp.
+The vocabulary alone decides: two neighbours merge if their texts together are a token. Source: Kudo and Richardson, 2018; the
+order of merges is that of llama.cpp.
 """
 
 import re

@@ -4,24 +4,28 @@ import hashlib
 import importlib.util
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import Config, parse_config
-from tailrace.spec.errors import ConfigError, LimitError, ModelError, TailraceError, ToolError
+from tailrace.spec.errors import ConfigError, LimitError, TailraceError, ToolError
+from tailrace.spec.transport import Transport
 
 from .counters import Counters
+from .decoder import Decoder
 from .driver import Device
 from .fetch import resolve_model
+from .generation import Sampler, generate
 from .geometry import Geometry
+from .image import Request as ImageRequest
+from .image import plan_image
+from .importer import ImportedModel, NoDescriptionError, import_model
 from .model import Model, open_model
-from .plan import Plan, make_plan
-from .report import Run, run_table
+from .plan import make_plan
+from .report import Run, Setting, run_table
 from .terminal import Terminal
+from .tokenizer import Tokenizer
 from .units import parse_size, parse_wave
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class Request:
     device: str
     config: str
     memory: str
+    path: str
+    prefill: str
+    context: int | None
+    tokens_per_doorbell: int
     raw: bool
     latency: int
     bandwidth: float
@@ -41,6 +49,7 @@ class Request:
     wave: str | None
     threads: int
     temperature: float | None
+    top_p: float
     seed: int
     quantise: str | None
     allow_host: bool
@@ -58,28 +67,195 @@ def answer(request: Request) -> None:
     terminal = Terminal(request.quiet)
     if not request.prompt.strip():
         raise TailraceError("the prompt is empty: give some text with -p")
-    config, memory_size = parse_config(request.config), parse_size(request.memory)
-    options = _device_options(request)
+    parse_config(request.config), parse_size(request.memory), _device_options(request)
     with terminal.phase("looking for the model"):
         path = resolve_model(request.model, terminal.progress)
     with terminal.phase(f"importing {path.name}"):
         model = open_model(path)
-        make_plan(model, Geometry.of_config(config), request.quantise).check(memory_size, allow_host=request.allow_host)
-    require_torch()
-    with terminal.phase("loading the tokenizer"):
-        from .offload.loader import load_tokenizer
+        imported = _import(request, terminal, model)
+    if imported is None:
+        _answer_by_operations(request, terminal, model)
+    else:
+        _answer_by_steps(request, terminal, imported)
 
+
+def _import(request: Request, terminal: Terminal, model: Model) -> ImportedModel | None:
+    """The model for whole decode steps; None if its operations are to run one by one."""
+    if request.path == "operations":
+        return None
+    try:
+        imported = import_model(model, request.context)
+        if request.allow_host:
+            raise NoDescriptionError("--allow-host was given")
+        return imported
+    except NoDescriptionError as error:
+        if request.path == "decoder":
+            raise
+        terminal.console.print(
+            f"{error}. So only its linear layers run on the device, one doorbell for each group of them, and the rest runs"
+            " on the host, with PyTorch.",
+            soft_wrap=True,
+        )
+        return None
+
+
+def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedModel) -> None:
+    model = imported.model
+    tokenizer = Tokenizer(model)
+    tokens = tokenizer.encode(request.prompt) if request.raw else tokenizer.encode_chat(request.prompt)
+    context = check_length(request, model, len(tokens))
+    config, memory_size = parse_config(request.config), parse_size(request.memory)
+    wanted = ImageRequest(context, whole_embedding=request.tokens_per_doorbell > 1, quantise=request.quantise)
+    # Refuses before a device is built what can't run on it.
+    plan_image(imported, Geometry.of_config(config), wanted)
+    if request.prefill == "torch":
+        require_torch()
+    with _opened(request, terminal, config, memory_size) as device:
+        device.results_digest = digest = hashlib.sha256()
+        steps: list[Counters] = []
+
+        def note(counters: Counters) -> None:
+            steps.append(counters)
+            done, total = len(steps) * request.tokens_per_doorbell, request.new_tokens
+            if prompt_done:
+                elapsed = time.monotonic() - start
+                terminal.note_step(done, total, counters.cycles // request.tokens_per_doorbell, request.clock, elapsed)
+            else:
+                terminal.progress("computing the prompt", len(steps) / len(tokens))
+
+        with terminal.phase("uploading to the device"):
+            decoder = Decoder(
+                device,
+                imported,
+                context=context,
+                tokens_per_doorbell=request.tokens_per_doorbell,
+                quantise=request.quantise,
+                on_progress=terminal.progress,
+                on_step=note,
+            )
+        prompt_done = False
+        with terminal.phase("computing the prompt"):
+            prompt_start = time.monotonic()
+            _prefill(request, decoder, tokens[:-1])
+            prompt_seconds = time.monotonic() - prompt_start
+        prompt_steps, steps = steps, []
+        prompt_done = True
+        text = tokenizer.stream(terminal.write)
+        sampler = Sampler(request.temperature, request.top_p, request.seed) if request.temperature else None
+        start, new_tokens = time.monotonic(), 0
+        with terminal.generation():
+            for token in generate(
+                decoder,
+                tokens[-1],
+                request.new_tokens,
+                tokenizer.ends,
+                sampler=sampler,
+                tokens_per_doorbell=request.tokens_per_doorbell,
+            ):
+                new_tokens += 1
+                text.put(token)
+            text.end()
+        run = Run(
+            prompt_tokens=len(tokens),
+            new_tokens=new_tokens,
+            steps=decoder.positions[0] - len(tokens) + 1,
+            doorbells=len(steps),
+            counters=sum(steps, Counters()),
+            seconds=time.monotonic() - start,
+            digest=digest.hexdigest(),
+            whole_steps=True,
+            prompt_steps=len(prompt_steps),
+            prompt_counters=sum(prompt_steps, Counters()),
+            prompt_seconds=prompt_seconds,
+        )
+        _close(request, terminal, run, device, config)
+
+
+def _prefill(request: Request, decoder: Decoder, tokens: list[int]) -> None:
+    if not tokens:
+        return
+    if request.prefill == "device":
+        decoder.prefill(tokens)
+        return
+    import torch
+
+    from .offload.handover import hand_over
+    from .offload.loader import load_model
+
+    host = load_model(make_plan(decoder.imported.model, decoder.device.geometry, request.quantise))
+    with torch.no_grad():
+        hand_over(decoder, host.model(torch.tensor([tokens], device=host.model.device), use_cache=True).past_key_values)
+
+
+def _answer_by_operations(request: Request, terminal: Terminal, model: Model) -> None:
+    config, memory_size = parse_config(request.config), parse_size(request.memory)
+    make_plan(model, Geometry.of_config(config), request.quantise).check(memory_size, allow_host=request.allow_host)
+    require_torch()
+    from .offload.loader import load_tokenizer
+    from .offload.session import answer_by_operations, tokenise
+
+    with terminal.phase("loading the tokenizer"):
         tokenizer = load_tokenizer(model)
-        inputs = _tokenise(tokenizer, model, request)
-    with terminal.phase(f"opening the device ({request.device}, {request.config}; the first time it is compiled)"):
-        transport = open_device(request.device, config, memory_size, **options)
-    with Device(transport) as device:
+        inputs = tokenise(tokenizer, model, request)
+        check_length(request, model, inputs["input_ids"].shape[1])
+    with _opened(request, terminal, config, memory_size) as device:
         plan = make_plan(model, device.geometry, request.quantise)
         plan.check(memory_size, allow_host=request.allow_host)
-        run = _decode(request, terminal, plan, device, tokenizer, inputs, config)
-        terminal.console.print(run_table(run, device.geometry))
-        if request.wave is not None:
-            terminal.console.print(_wave_note(request.wave, transport))
+        run = answer_by_operations(request, terminal, plan, device, tokenizer, inputs)
+        _close(request, terminal, run, device, config)
+
+
+def check_length(request: Request, model: Model, length: int) -> int:
+    """Check that prompt and answer fit the context.
+
+    Returns
+    -------
+    int
+        Positions that are to be provided for.
+
+    Raises
+    ------
+    TailraceError
+        If the prompt is empty.
+    LimitError
+        If they do not fit.
+    """
+    if length == 0:
+        raise TailraceError("the prompt is empty: it has no tokens")
+    context = model.context_length
+    if request.context is not None:
+        if request.context > context:
+            raise LimitError(
+                f"{model.path} was made for a context of {context} tokens: ask for at most that many with --context"
+            )
+        context = request.context
+    room = context - length
+    if request.new_tokens > room:
+        advice = f"ask for at most {room} with -n" if room > 0 else "shorten it"
+        whose = "the model's context" if request.context is None else "the context"
+        raise LimitError(
+            f"the prompt has {length} tokens and {request.new_tokens} more were asked for, but {whose} is {context}: {advice}"
+        )
+    return length + request.new_tokens if request.context is None else context
+
+
+def _opened(request: Request, terminal: Terminal, config: Config, memory_size: int) -> Device:
+    with terminal.phase(f"opening the device ({request.device}, {request.config}; the first time it is compiled)"):
+        return Device(open_device(request.device, config, memory_size, **_device_options(request)))
+
+
+def _close(request: Request, terminal: Terminal, run: Run, device: Device, config: Config) -> None:
+    conditions = f"memory: latency {request.latency} cycles, {request.bandwidth:g} beats per cycle"
+    setting = Setting(
+        device_name=device.transport.name,
+        config_name=config.name,
+        simulated=device.transport.simulated,
+        conditions=conditions if device.transport.simulated else "",
+        clock=request.clock,
+    )
+    terminal.console.print(run_table(run, setting, device.geometry))
+    if request.wave is not None:
+        terminal.console.print(_wave_note(request.wave, device.transport))
 
 
 def _device_options(request: Request) -> dict[str, Any]:
@@ -93,16 +269,16 @@ def _device_options(request: Request) -> dict[str, Any]:
     return options
 
 
-def _wave_note(wave: str, transport: Any) -> str:
+def _wave_note(wave: str, transport: Transport) -> str:
     path, (first, end) = parse_wave(wave)
-    cycles = transport.cycles
+    cycles = transport.cycles  # type: ignore[attr-defined]
     if first >= cycles:
         return f"{path} is empty: the simulation had {cycles:,} cycles, and the waveform was to begin at {first:,}"
     return f"{path}: cycles {first:,} to {min(end, cycles) - 1:,} of {cycles:,}"
 
 
 def require_torch() -> None:
-    """Check that what the prefill needs is installed.
+    """Check that what runs models on the host is installed.
 
     Raises
     ------
@@ -111,88 +287,7 @@ def require_torch() -> None:
     """
     missing = [name for name in ("torch", "transformers", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ToolError(f"this needs {', '.join(missing)} for the prefill: pip install 'tailrace[torch]'")
+        raise ToolError(f"this needs {', '.join(missing)}: pip install 'tailrace[torch]'")
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-
-
-def _tokenise(tokenizer: "PreTrainedTokenizerBase", model: Model, request: Request) -> Any:
-    if request.raw:
-        inputs = tokenizer(request.prompt, return_tensors="pt")
-    else:
-        if not tokenizer.chat_template:
-            raise ModelError(f"{model.path} has no chat template: give --raw to continue the prompt as it is")
-        chat = [{"role": "user", "content": request.prompt}]
-        inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    length = inputs["input_ids"].shape[1]
-    if length == 0:
-        raise TailraceError("the prompt is empty: it has no tokens")
-    room = model.context_length - length
-    if request.new_tokens > room:
-        advice = f"ask for at most {room} with -n" if room > 0 else "shorten it"
-        raise LimitError(
-            f"the prompt has {length} tokens and {request.new_tokens} more were asked for, but the model's context is"
-            f" {model.context_length}: {advice}"
-        )
-    return inputs
-
-
-def _decode(
-    request: Request,
-    terminal: Terminal,
-    plan: Plan,
-    device: Device,
-    tokenizer: "PreTrainedTokenizerBase",
-    inputs: Any,
-    config: Config,
-) -> Run:
-    import torch
-
-    from .offload.loader import load_model
-    from .offload.offload import Offload
-    from .offload.streamer import TextOutput
-
-    device.results_digest = digest = hashlib.sha256()
-    with terminal.phase("loading the model for the prefill, and checking its weights"):
-        host = load_model(plan)
-
-    def note(step: Counters) -> None:
-        count = len(offload.steps)
-        speed = (
-            f"{step.cycles:,} cycles, {request.clock * 1e6 / step.cycles:.2f} tokens/s at {request.clock:g} MHz"
-            if step.cycles
-            else ""
-        )
-        elapsed = time.monotonic() - start
-        terminal.note(f"token {count} of {request.new_tokens}: {speed}{', ' if speed else ''}{elapsed / count:.1f} s each here")
-
-    with terminal.phase("uploading to the device"):
-        offload = Offload(host, plan, device, on_progress=terminal.progress, on_step=note)
-    sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    if request.temperature:
-        sampling = {"do_sample": True, "temperature": request.temperature}
-        torch.manual_seed(request.seed)
-    start = time.monotonic()
-    with terminal.generation():
-        output = offload.generate(
-            **inputs.to(host.model.device),
-            max_new_tokens=request.new_tokens,
-            streamer=TextOutput(tokenizer, terminal.write),
-            **sampling,
-        )
-    conditions = f"memory: latency {request.latency} cycles, {request.bandwidth:g} beats per cycle"
-    return Run(
-        device_name=device.transport.name,
-        config_name=config.name,
-        simulated=device.transport.simulated,
-        conditions=conditions if device.transport.simulated else "",
-        clock=request.clock,
-        prompt_tokens=inputs["input_ids"].shape[1],
-        new_tokens=output.shape[1] - inputs["input_ids"].shape[1],
-        steps=len(offload.steps),
-        counters=sum(offload.steps, Counters()),
-        seconds=time.monotonic() - start,
-        digest=digest.hexdigest(),
-        on_host=offload.on_host,
-    )

@@ -1,7 +1,7 @@
 """The tokenizer of a GGUF file, without PyTorch and transformers.
 
-Two kinds of vocabulary are known: byte-level BPE (`gpt2`), for which the `tokenizers` package does the work, and SentencePiece with scores
-(`llama`).
+Two kinds of vocabulary are known: byte-level BPE (`gpt2`), for which the `tokenizers` package does the work, and SentencePiece
+with scores (`llama`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -31,8 +31,8 @@ _GPT4O = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"
     rf"|\p{{N}}{{1,3}}|{_REST_WITH_SLASH}"
 )
-#: How text is cut before merging, by ``tokenizer.ggml.pre``. Text is cut by these expressions; `None`: GPT-2's way; "digits": GPT-2's way
-#: after every digit has been set apart.
+#: How text is cut before merging, by ``tokenizer.ggml.pre``: by an expression, or (`None`) as GPT-2 does it, or ("digits") as
+#: GPT-2 does it after every digit has been set apart.
 _CUTS: dict[str, str | None] = {
     **dict.fromkeys(("default", "gpt-2", "gpt2", "olmo", "mpt", "jais", "trillion", "granite-docling", "phi-2")),
     **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), "digits"),
@@ -192,7 +192,8 @@ def _byte_level(model: Model, tokens: list[str], types: Sequence[int], merges: l
 
     if pre not in _CUTS:
         raise ModelError(
-            f"{model.path} cuts text by the rules of {pre!r}, which are not known here: --path operations uses those of transformers"
+            f"{model.path} cuts text by the rules of {pre!r}, which are not known here: --path operations uses those of"
+            " transformers"
         )
     cut = _CUTS[pre]
     vocabulary = {text: index for index, text in enumerate(tokens)}
