@@ -110,7 +110,7 @@ def max_context(description: Description, build: Build, batch: int = 1) -> int:
         middle = (low + high + 1) // 2
         model, placement = imagined(description, build, batch, middle * CAPACITY_UNIT)
         try:
-            build_program(model, placement, build, batch=batch)
+            build_program(model, placement, build, batch=batch, overlap=False)
         except LimitError:
             high = middle - 1
         else:

@@ -97,7 +97,9 @@ class _Mixture:
             stages += own
             if i:
                 stages.append(self._down_stage(i - 1))
-        interleaved([*stages, self._down_stage(len(self._chosen) - 1)])
+        # Down of the last expert waits for all before it, and has nothing to run beside.
+        interleaved(stages)
+        interleaved([self._down_stage(len(self._chosen) - 1)])
 
     def _first_product(self, product: partial[None]) -> None:
         product()

@@ -84,7 +84,9 @@ class Middle:
             self._held = w.buffer.allocate("the activations of a feed-forward layer", w.batch * block.size)
         # What the results of a part take for each slot.
         self._stride = max(-(-p.rows // 4) * 4 for p in self._up.parts)
-        copies, size = min(len(self._up.parts), 2), w.batch * self._stride
+        size = w.batch * self._stride
+        wanted = 2 * size * (1 + block.gated) + size * (block.activation is Activation.GELU)
+        copies = 2 if len(self._up.parts) > 1 and wanted <= w.buffer.free else 1
         self._ups = [w.buffer.allocate("the results of up", size) for _ in range(copies)]
         self._gates = [w.buffer.allocate("the results of gate", size) for _ in range(copies)] if block.gated else self._ups
         self._argument = w.buffer.allocate("the argument of GELU", size) if block.activation is Activation.GELU else 0

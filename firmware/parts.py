@@ -1,5 +1,7 @@
 """Into how many parts matrices are cut, so that the vector unit works on one part's results while the next part is streamed."""
 
+from tailrace.spec.formats import BLOCK
+
 from .description import Activation, Description, Experts, Layer
 from .placement import Build
 
@@ -22,8 +24,10 @@ def feed_forward_part_rows(description: Description, layer: Layer, build: Build,
     wanted = expert.size if experts else -(-expert.size // FEED_FORWARD_PARTS)
     # Two parts at a time, of gate and up, and what GELU needs; for experts one part of two experts.
     places = 2 * (1 + expert.gated) + (expert.activation is Activation.GELU) * (1 + experts)
-    # Beside them: x, the results of down, and for experts their sum and the results of another one.
+    # Beside them: x, the results of down, for experts their sum and the results of another one, and what the slots can't hold.
     beside = (4 if experts else 2) * batch * description.hidden
+    if not experts and description.hidden + expert.size > build.vector_blocks * BLOCK:
+        beside += batch * expert.size
     room = (build.buffer_entries - beside) * 3 // 4 // (places * batch)
     return max(min(-(-wanted // PART_UNIT), room // PART_UNIT), 1) * PART_UNIT
 

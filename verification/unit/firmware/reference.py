@@ -38,7 +38,7 @@ class Reference:
                 y = self.norm(x, layer_role(n, f"{block}_norm"))
                 y = self.attention(y, n, layer.attention, position) if block == "attention" else self.feed_forward(y, n)
                 x = x + (self.norm(y, layer_role(n, post)) if layer.post_norms else y)
-        logits = t["head"] @ self.norm(x, "final_norm")
+        logits = self.linear(self.norm(x, "final_norm"), "head")
         return logits if d.logit_cap is None else d.logit_cap * np.tanh(logits / d.logit_cap)
 
     def norm(self, x: Array, role: str) -> Array:

@@ -1,6 +1,7 @@
 """Decode programs on the golden model against a decoder in float64."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +16,17 @@ TINY = Config("test", 128, vector_blocks=64, buffer_entries=4096)
 FOUR = Config("test", 256, right_hand_sides=4, vector_blocks=64, buffer_entries=8192)
 
 
-def llama(layers: int = 2, **changes: object) -> Description:
-    attention = Attention(heads=4, kv_heads=2, head_size=32, scale=32**-0.5, rotary_size=32)
-    layer = Layer(attention, FeedForward(192, Activation.SILU))
-    return replace(Description("llama", 64, 150, (layer,) * layers, Norm(NormKind.RMS, 1e-5)), **changes)
+RMS, LAYER = Norm(NormKind.RMS, 1e-5), Norm(NormKind.LAYER, 1e-5)
+SILU = FeedForward(192, Activation.SILU)
+HEADS = Attention(heads=4, kv_heads=2, head_size=32, scale=32**-0.5, rotary_size=32)
 
 
-def compare(model: Model, tokens: int = 6, **options: bool) -> None:
+def model_of(attention: Attention = HEADS, block: FeedForward | Experts = SILU, post_norms: bool = False, **changes: Any) -> Description:
+    layers = (Layer(attention, block, post_norms),) * changes.pop("count", 2)
+    return replace(Description("test", 64, 150, layers, RMS), **changes)
+
+
+def compare(model: Model, tokens: int = 5, first: int = 0, **options: bool) -> None:
     program = model.program(**options)
     references = [Reference(model.description, model.tensors) for _ in range(model.batch)]
     rng = np.random.default_rng(model.seed)
@@ -30,10 +35,62 @@ def compare(model: Model, tokens: int = 6, **options: bool) -> None:
         logits, best = model.run(program, chosen.tolist(), [position] * model.batch)
         for s, reference in enumerate(references):
             expected = reference.step(int(chosen[s]), position)
-            error = np.abs(logits[s] - expected).max() / np.abs(expected).max()
-            assert error < 5e-3, f"seed {model.seed}, position {position}, sequence {s}: error {error:.2e}"
-            assert best[s, 0] == logits[s].argmax()
+            # What is left is the rounding of activations to 16 bits, and where that changes a code of a key or value.
+            error = np.abs(logits[s] - expected) / np.abs(expected).max()
+            where = f"seed {model.seed}, position {position}, sequence {s}"
+            assert error.max() < 1e-2, f"{where}: error {error.max():.2e}"
+            assert error.mean() < 2e-3, f"{where}: mean error {error.mean():.2e}"
+            if options.get("choose", True):
+                assert best[s, 0] == logits[s].argmax(), where
 
 
-def test_llama():
-    compare(Model(llama(), TINY))
+FEATURES: dict[str, tuple[Description, dict[str, Any]]] = {
+    "llama": (model_of(), {}),
+    "one head": (model_of(replace(HEADS, heads=1, kv_heads=1, head_size=64, scale=0.125, rotary_size=64)), {}),
+    "heads of 40": (model_of(replace(HEADS, head_size=40, rotary_size=40)), {}),
+    "heads of 8": (model_of(replace(HEADS, heads=8, head_size=8, rotary_size=8)), {}),
+    "heads of 96": (model_of(replace(HEADS, heads=3, kv_heads=3, head_size=96, rotary_size=96)), {}),
+    "part of a head is rotated": (model_of(replace(HEADS, rotary_size=16)), {}),
+    "nothing is rotated": (model_of(replace(HEADS, rotary_size=0)), {}),
+    "large groups": (model_of(replace(HEADS, heads=6, kv_heads=1)), {}),
+    "head norms": (model_of(replace(HEADS, head_norm=True)), {}),
+    "biases of q, k and v": (model_of(), {"biases": ("q", "k", "v")}),
+    "window": (model_of(replace(HEADS, window=3)), {}),
+    "windows and tables alternate": (
+        model_of(
+            layers=tuple(
+                Layer(replace(HEADS, window=w, rope=r), SILU) for w, r in ((3, "local"), (3, "local"), (None, "global"), (3, "local"))
+            )
+        ),
+        {},
+    ),
+    "layer norms, learned positions, biases": (
+        model_of(replace(HEADS, rotary_size=0), FeedForward(192, Activation.GELU, gated=False), norm=LAYER, learned_positions=True),
+        {"biases": ("norm", "q", "k", "v", "o", "gate", "up", "down", "head")},
+    ),
+    "GELU, gated, all biases": (
+        model_of(HEADS, FeedForward(192, Activation.GELU)), {"biases": ("q", "k", "v", "o", "gate", "up", "down", "head")},
+    ),
+    "SILU, not gated": (model_of(HEADS, FeedForward(192, Activation.SILU, gated=False)), {}),
+    "post norms, capped logits, scaled embeddings": (
+        model_of(HEADS, FeedForward(192, Activation.GELU), True, logit_cap=2.0, embedding_scale=8.0), {"biases": ("o", "down")},
+    ),
+    "post layer norms": (model_of(HEADS, SILU, True, norm=LAYER), {"biases": ("norm",)}),
+    "experts": (model_of(HEADS, Experts(5, 2, FeedForward(96, Activation.SILU))), {"biases": ("router",)}),
+    "one expert of many": (model_of(HEADS, Experts(9, 1, FeedForward(96, Activation.SILU))), {}),
+    "many experts, softmax over all": (model_of(HEADS, Experts(8, 5, FeedForward(96, Activation.SILU), normalise=False)), {}),
+    "experts with post norms": (model_of(HEADS, Experts(4, 3, FeedForward(64, Activation.GELU)), True), {}),
+    "a feed-forward layer as large as the slots": (model_of(HEADS, FeedForward(2048, Activation.SILU), count=1), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_feature(feature: str) -> None:
+    description, options = FEATURES[feature]
+    compare(Model(description, TINY, **options))
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_feature_with_several_sequences(feature: str) -> None:
+    description, options = FEATURES[feature]
+    compare(Model(description, FOUR, batch=3, seed=1, **options), tokens=4)
