@@ -5,20 +5,22 @@ from numpy.typing import NDArray
 
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec import registers
+from tailrace.spec.commands import encode
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ErrorCode
-from tailrace.spec.isa import Opcode, encode
+from tailrace.spec.isa import ADDRESS_UNIT, Opcode
 from tailrace.spec.numerics import quantise
 from tailrace.spec.registers import AP_START, offset
-from tailrace.spec.vector import ALIGNMENT, pack_vector
+from tailrace.spec.vector import pack_vector
 from verification.unit.golden.packing import Weights, pack
 
 QUEUE = 0
+#: Address of the first operand, in bytes.
 FIRST_OPERAND = 1 << 14
 
 
 class Image:
-    """A golden device, a queue at address 0, and operands from `FIRST_OPERAND` on."""
+    """A golden device, a queue at address 0, and operands from `FIRST_OPERAND` on. Addresses are in bytes."""
 
     def __init__(self, config: Config, memory_size: int = 1 << 18) -> None:
         self.config = config
@@ -33,19 +35,19 @@ class Image:
 
     def reserve(self, size: int) -> int:
         """Keep bytes free, and 64 more behind them."""
-        address, self._next = self._next, self._next + -(-size // ALIGNMENT) * ALIGNMENT + ALIGNMENT
+        address, self._next = self._next, self._next + -(-size // ADDRESS_UNIT) * ADDRESS_UNIT + ADDRESS_UNIT
         return address
 
-    def load(self, slot: int, x: NDArray[np.float32]) -> bytes:
+    def load(self, slot: int, x: NDArray[np.float32], **fields: int) -> bytes:
         """A command that loads values into a slot."""
-        address = self.place(pack_vector(*quantise(x)))
-        return encode(Opcode.LOAD_VECTOR, slot=slot, source=address, blocks=x.size // 32)
+        source = self.place(pack_vector(*quantise(x))) // ADDRESS_UNIT
+        return encode(Opcode.LOAD_VECTOR, slot=slot, source=source, blocks=x.size // 32, **fields)
 
-    def gemv(self, weights: Weights, slots: int, **where: int) -> bytes:
+    def gemv(self, weights: Weights, slots: int = 1, **fields: int) -> bytes:
         """A command that multiplies a matrix."""
-        rows, blocks, _ = weights.codes.shape
-        source = self.place(pack(weights, self.config.lanes))
-        return encode(Opcode.GEMV, format=weights.format.number, slots=slots, rows=rows, blocks=blocks, source=source, **where)
+        source = self.place(pack(weights, self.config.lanes)) // ADDRESS_UNIT
+        shape = {"slots": slots, "rows": weights.rows, "blocks": weights.blocks}
+        return encode(Opcode.GEMV, format=weights.format.number, source=source, **shape, **fields)
 
     def run(self, *commands: bytes, length: int | None = None, queue: int = QUEUE) -> tuple[ErrorCode, int, int]:
         """Run commands; returns the error's code, command and address."""
@@ -61,6 +63,10 @@ class Image:
     def floats(self, address: int, count: int) -> NDArray[np.uint32]:
         """Bits of float32 values in memory."""
         return np.frombuffer(self.device.read(address, 4 * count), dtype="<u4")
+
+    def entries(self, first: int, count: int) -> list[int]:
+        """Bits of entries of the activation buffer."""
+        return self.device.activations[first : first + count].view(np.uint32).tolist()
 
     def register(self, name: str) -> int:
         """Value of a register."""

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from tailrace.golden.device import GoldenDevice
+from tailrace.spec.commands import encode
 from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.errors import ConfigError, DeviceTimeout, ErrorCode, TailraceError
-from tailrace.spec.isa import ISA_VERSION, Opcode, encode
+from tailrace.spec.isa import ISA_VERSION, Opcode
 from tailrace.spec.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, REGISTERS, offset
 from tailrace.spec.transport import Transport
 from verification.unit.golden.image import Image
@@ -67,10 +68,9 @@ def test_identification() -> None:
         "LANES": 4,
         "RIGHT_HAND_SIDES": 4,
         "CHANNELS": 1,
-        "FORMATS": 0b1111,
+        "FORMATS": 0x81FF,
         "MAX_BLOCKS": 1024,
-        "RESULT_ENTRIES": 16384,
-        "MAX_ROWS": (1 << 24) - 1,
+        "BUFFER_ENTRIES": 65536,
         "MAX_COMMANDS": 65535,
         "ADDRESS_WIDTH": 40,
         "READ_FIFO_BEATS": 512,
@@ -157,44 +157,44 @@ def test_wait(device: GoldenDevice) -> None:
     device.wait(0)
 
 
-def test_on_result_sees_every_product(rng: np.random.Generator) -> None:
-    image = Image(config(128, 2))
-    destination = image.reserve(4 * 6)
-    loads = [image.load(slot, floats(rng, 32)) for slot in range(2)]
-    weights = random_weights(rng, FORMATS[0], 3, 1, (4, 9))
-    seen: list[tuple[int, Opcode, np.ndarray]] = []
-    image.device.on_result = lambda *result: seen.append(result)
-    image.run(*loads, image.gemv(weights, 2, destination=destination), image.gemv(weights, 1, keep=1))
-    assert [(index, opcode, results.shape) for index, opcode, results in seen] == [
-        (2, Opcode.GEMV, (3, 2)),
-        (3, Opcode.GEMV, (3, 1)),
-    ]
-    assert np.array_equal(seen[0][2].view(np.uint32).reshape(-1), image.floats(destination, 6))
-    assert np.array_equal(seen[1][2][:, 0], seen[0][2][:, 0])
-    image.device.on_result = None
+def test_trace_sees_every_command_after_it_was_carried_out(rng: np.random.Generator) -> None:
+    image = Image(config())
+    x, weights = floats(rng, 32), random_weights(rng, FORMATS[0], 3, 1, (4, 9))
+    commands = [image.load(0, x), image.gemv(weights), FENCE]
+    seen: list[tuple[int, Opcode, bytes, bool]] = []
+    image.device.trace = lambda *step: seen.append((*step, bool(image.device.activations[:3].any())))
+    image.run(*commands)
+    opcodes = (Opcode.LOAD_VECTOR, Opcode.GEMV, Opcode.FENCE)
+    assert seen == [(i, opcodes[i], commands[i], i > 0) for i in range(3)]
+    image.device.trace = None
     image.run(FENCE)
-    assert len(seen) == 2
+    assert len(seen) == 3
+
+
+def test_activations_are_a_copy(rng: np.random.Generator) -> None:
+    image = Image(config())
+    image.run(image.load(0, floats(rng, 32)), image.gemv(random_weights(rng, FORMATS[0], 3, 1, (4, 9))))
+    before = image.device.activations
+    assert before.shape == (1024,)
+    image.device.activations[:] = 1
+    assert np.array_equal(image.device.activations, before)
 
 
 def test_an_interrupted_run_leaves_the_device_usable(rng: np.random.Generator) -> None:
     """Ctrl-C in the middle: nothing is done, nothing pends, and the next run works."""
     image = Image(config())
-    destination = image.reserve(4 * 3)
-    queue = [
-        image.load(0, floats(rng, 32)),
-        image.gemv(random_weights(rng, FORMATS[0], 3, 1, (4, 9)), 1, destination=destination),
-    ]
+    queue = [image.load(0, floats(rng, 32)), image.gemv(random_weights(rng, FORMATS[0], 3, 1, (4, 9)))]
 
-    def interrupt(*result: object) -> None:
+    def interrupt(*step: object) -> None:
         raise KeyboardInterrupt
 
     assert image.run(bytes(64)) == (ErrorCode.BAD_OPCODE, 0, 0)
     assert image.register("AP_CTRL") == AP_IDLE | AP_DONE | AP_READY
-    image.device.on_result = interrupt
+    image.device.trace = interrupt
     with pytest.raises(KeyboardInterrupt):
         image.run(*queue)
     assert image.register("AP_CTRL") == AP_IDLE
     assert image.register("ERROR_CODE") == 0
-    image.device.on_result = None
+    image.device.trace = None
     assert image.run(*queue) == (0, 0, 0)
     assert image.register("AP_CTRL") == AP_IDLE | AP_DONE | AP_READY

@@ -1,127 +1,231 @@
 """Commands do what `tailrace.spec.isa` says, through the registers, on memory."""
 
+import struct
+
 import numpy as np
 import pytest
 
 from tailrace.golden.machine import Machine
+from tailrace.spec.commands import encode, float_bits
 from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.errors import ErrorCode
-from tailrace.spec.formats import FORMATS, Format
-from tailrace.spec.isa import MAX_COMMANDS, Opcode, encode
+from tailrace.spec.formats import BY_NAME, FORMATS, I8, Format
+from tailrace.spec.isa import ADDRESS_UNIT, MAX_COMMANDS, Cache, Opcode, Reduce, SetMode, Target
 from tailrace.spec.numerics import quantise
+from tailrace.spec.registers import offset
 from tailrace.spec.vector import pack_vector, vector_bytes
 from verification.programs import random_program
 from verification.unit.golden.image import FIRST_OPERAND, Image
-from verification.unit.golden.packing import random_weights
+from verification.unit.golden.packing import pack, random_weights
 from verification.unit.golden.reference import dot
 
 BUS_WIDTHS = (128, 256, 512)
 FENCE = encode(Opcode.FENCE)
 BAD = bytes(64)
+Q8_0, Q4_0 = BY_NAME["Q8_0"], BY_NAME["Q4_0"]
+ONE = float_bits(1)
+NEUTRAL = {"p": ONE, "m": ONE, "segments": 1}
+ENTRIES = 1024
 
 
 def config(bus_width: int = 128, right_hand_sides: int = 1) -> Config:
-    return Config("test", bus_width, right_hand_sides, vector_blocks=64, result_entries=1024)
+    return Config("test", bus_width, right_hand_sides, vector_blocks=64, buffer_entries=ENTRIES)
 
 
 def floats(rng: np.random.Generator, count: int) -> np.ndarray:
     return (rng.standard_normal(count) * 2.0 ** rng.integers(-4, 5, count)).astype(np.float32)
 
 
+def fill(image: Image, d: int, values: np.ndarray) -> bytes:
+    """A command that puts values in the buffer."""
+    padded = np.zeros(-(-values.size // 16) * 16, dtype=np.float32)
+    padded[: values.size] = values
+    source = image.place(padded.tobytes()) // ADDRESS_UNIT
+    fields = {"a_stream": 1, "source": source, "target": Target.BUFFER, "d": d, "count": values.size}
+    return encode(Opcode.ELEMENTWISE, **NEUTRAL, **fields)
+
+
+def store(a: int, count: int, address: int, **fields: int) -> bytes:
+    return encode(Opcode.STORE, a=a, count=count, destination=address // ADDRESS_UNIT, **fields)
+
+
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda f: f.name)
 @pytest.mark.parametrize(("rows", "blocks"), [(1, 1), (1, 9), (3, 5), (17, 2)])
 def test_gemv_is_the_same_for_every_build(rng: np.random.Generator, weight_format: Format, rows: int, blocks: int) -> None:
     """Whatever the width of the bus, whichever slots take part."""
+    blocks = -(-blocks // weight_format.row_blocks) * weight_format.row_blocks
     weights = random_weights(rng, weight_format, rows, blocks, (4, 12))
     x = [floats(rng, 32 * blocks) for _ in range(4)]
-    expected = np.array([dot(weights, *quantise(one)) for one in x], dtype=np.uint32).T
+    expected = [dot(weights, *quantise(one)) for one in x]
     for bus_width in BUS_WIDTHS:
         for right_hand_sides in (1, 2, 4):
             for slots in range(1, right_hand_sides + 1):
                 image = Image(config(bus_width, right_hand_sides))
-                destination = image.reserve(4 * rows * slots)
                 loads = [image.load(slot, x[slot]) for slot in range(slots)]
-                assert image.run(*loads, image.gemv(weights, slots, destination=destination))[0] == ErrorCode.NONE
-                results = image.floats(destination, rows * slots).reshape(rows, slots)
-                assert np.array_equal(results, expected[:, :slots]), (bus_width, right_hand_sides, slots)
+                gemv = image.gemv(weights, slots, offset=100, slot_stride=20)
+                assert image.run(*loads, gemv)[0] == ErrorCode.NONE
+                for slot in range(slots):
+                    assert image.entries(100 + 20 * slot, rows) == expected[slot], (bus_width, right_hand_sides, slots)
 
 
-@pytest.mark.parametrize("rows", [1, 7, 16, 33])
-def test_exactly_the_bytes_of_the_results_are_written(rng: np.random.Generator, rows: int) -> None:
-    image = Image(config(256, 2))
+def test_gemv_fields(rng: np.random.Generator) -> None:
+    """The exponent, the set, the first block, and places that wrap around."""
+    image = Image(config(128, 2))
+    weights = random_weights(rng, Q4_0, 6, 2, (4, 9))
+    x = [floats(rng, 64) for _ in range(2)]
+    loads = [image.load(slot, x[slot], set=2, first_block=63) for slot in range(2)]
+    gemv = image.gemv(weights, 2, offset=1020, slot_stride=8, set=2, first_block=63, exponent=-3)
+    assert image.run(*loads, gemv)[0] == ErrorCode.NONE
+    buffer = image.entries(0, ENTRIES) * 2
+    for slot in range(2):
+        base, exponents, mantissas = quantise(x[slot])
+        assert buffer[1020 + 8 * slot :][:6] == dot(weights, base - 3, exponents, mantissas)
+
+
+@pytest.mark.parametrize("bus_width", BUS_WIDTHS)
+def test_strided_groups_of_values(rng: np.random.Generator, bus_width: int) -> None:
+    image, lanes = Image(config(bus_width)), bus_width // 128
+    weights = random_weights(rng, I8, 7, 3, (0, 0))
+    stream = np.frombuffer(pack(weights, lanes), dtype=np.uint8).reshape(-(-7 // lanes), -1)
+    spread = np.full((len(stream), 320), 0xAA, dtype=np.uint8)
+    spread[:, : stream.shape[1]] = stream
+    source = image.place(spread.tobytes()) // ADDRESS_UNIT
+    x = floats(rng, 96)
+    gemv = encode(Opcode.GEMV, format=I8.number, slots=1, rows=7, blocks=3, source=source, stride=5)
+    assert image.run(image.load(0, x), gemv)[0] == ErrorCode.NONE
+    assert image.entries(0, 7) == dot(weights, *quantise(x))
+    assert image.counters()["WEIGHT_BEATS"] == I8.matrix_beats(7, 3, lanes)
+
+
+@pytest.mark.parametrize("count", [1, 7, 16, 33])
+def test_exactly_the_bytes_of_the_entries_are_written(rng: np.random.Generator, count: int) -> None:
+    image = Image(config(256))
     size = image.device.memory_size
     image.device.write(0, rng.integers(0, 256, size, dtype=np.uint8).tobytes())
-    destination = image.reserve(4 * rows * 2)
-    queue = [
-        *(image.load(slot, floats(rng, 64)) for slot in range(2)),
-        image.gemv(random_weights(rng, FORMATS[0], rows, 2, (5, 9)), 2, destination=destination),
-    ]
-    image.device.write(0, b"".join(queue))
+    values = floats(rng, 60)
+    destination = image.reserve(4 * count)
+    image.run(fill(image, 1000, values))
+    image.device.write(0, store(1004, count, destination))
     before = image.device.read(0, size)
-    image.run(*queue)
+    image.run(length=1)
     after = image.device.read(0, size)
     assert after[:destination] == before[:destination]
-    assert after[destination : destination + 8 * rows] != before[destination : destination + 8 * rows]
-    assert after[destination + 8 * rows :] == before[destination + 8 * rows :]
+    assert image.floats(destination, count).view(np.float32).tolist() == values[4 : 4 + count].tolist()
+    assert after[destination + 4 * count :] == before[destination + 4 * count :]
 
 
-def test_kept_results_are_stored_and_quantised(rng: np.random.Generator) -> None:
-    """GEMV keep, STORE of a part, QUANTISE with every stride, and a product with what was quantised."""
-    image = Image(config(128, 2))
-    rows, at = 100, 300
-    weights = random_weights(rng, FORMATS[2], rows, 3, (4, 9))
-    x = [floats(rng, 96) for _ in range(2)]
-    stored, product = image.reserve(4 * 64), image.reserve(4 * 5)
-    loads = [image.load(slot, x[slot]) for slot in range(2)]
-    kept = np.array([dot(weights, *quantise(one)) for one in x], dtype=np.uint32).T.reshape(-1)
-    assert image.run(
-        *loads,
-        image.gemv(weights, 2, keep=1, offset=at),
-        encode(Opcode.STORE, offset=at + 10, rows=64, destination=stored),
-    ) == (ErrorCode.NONE, 0, 0)
-    assert np.array_equal(image.floats(stored, 64), kept[10:74])
-    for stride in (1, 2, 3, 4):
-        second = random_weights(rng, FORMATS[3], 5, 1, (4, 9))
-        # Vector slots and the result buffer keep what they hold from run to run.
-        queue = [
-            encode(Opcode.QUANTISE, slot=0, offset=at + 1, blocks=1, stride=stride),
-            image.gemv(second, 1, destination=product),
+def test_a_chain_stays_on_the_device(rng: np.random.Generator) -> None:
+    """A product, quantised to a slot, multiplied again; slots and buffer keep what they hold from run to run."""
+    image = Image(config())
+    first, second = random_weights(rng, Q8_0, 64, 3, (4, 9)), random_weights(rng, Q4_0, 5, 2, (4, 9))
+    x = floats(rng, 96)
+    assert image.run(image.load(0, x), image.gemv(first, offset=8))[0] == 0
+    assert image.run(encode(Opcode.ELEMENTWISE, **NEUTRAL, a=8, count=64, target=Target.SLOT, set=1))[0] == 0
+    assert image.run(image.gemv(second, offset=200, set=1))[0] == 0
+    middle = np.array(dot(first, *quantise(x)), dtype=np.uint32).view(np.float32)
+    assert image.entries(200, 5) == dot(second, *quantise(middle))
+
+
+def test_appended_keys_are_multiplied(rng: np.random.Generator) -> None:
+    """Token after token: a product sees what was appended last, whatever was kept of it."""
+    image = Image(config())
+    keys = rng.integers(-127, 128, (5, 32))
+    destination = image.reserve(4096)
+    image.device.write(destination, bytes(4096))
+    image.run(image.load(0, np.ones(32, dtype=np.float32)))
+    for token in range(5):
+        fields = {"a": 0, "b": 64, "count": 32, "segments": 1, "token": token, "destination": destination // ADDRESS_UNIT}
+        append = encode(Opcode.APPEND, cache=Cache.KEYS, **fields)
+        gemv = encode(Opcode.GEMV, slots=1, rows=5, blocks=1, source=destination // ADDRESS_UNIT, offset=128)
+        assert (
+            image.run(fill(image, 0, keys[token].astype(np.float32)), fill(image, 64, np.ones(1)), append, FENCE, gemv)[0] == 0
+        )
+        scores = image.device.activations[128:133].tolist()
+        assert scores == [*keys[: token + 1].sum(axis=1).tolist(), *[0] * (4 - token)]
+
+
+class TestRegisters:
+    """Loops, modifiers, arguments, and what is read from the buffer."""
+
+    def test_a_loop_with_modifiers(self, rng: np.random.Generator) -> None:
+        image = Image(config())
+        values = floats(rng, 64)
+        destination = image.reserve(4 * 64)
+        program = [
+            fill(image, 0, values),
+            encode(Opcode.SET, register=1, addend=4),
+            encode(Opcode.SET, register=2),
+            encode(Opcode.SET, register=3),
+            store(0, 16, destination, modifier_word_0=2, modifier_register_0=2, modifier_word_2=1, modifier_register_2=3),
+            encode(Opcode.SET, register=2, x=2, factor=1, addend=1),
+            encode(Opcode.SET, register=3, x=3, factor=1, addend=16),
+            encode(Opcode.LOOP, register=1, target=4),
         ]
-        assert image.run(*queue)[0] == ErrorCode.NONE
-        values = kept[1 : 1 + 32 * stride : stride].view(np.float32)
-        assert image.floats(product, 5).tolist() == dot(second, *quantise(values)), stride
+        seen: list[int] = []
+        image.device.trace = lambda index, opcode, command: seen.append(index)
+        assert image.run(*program) == (ErrorCode.NONE, 0, 0)
+        assert np.array_equal(image.floats(destination, 64), values.view(np.uint32))
+        assert seen == [0, 1, 2, 3, *[4, 5, 6, 7] * 4]
+        assert image.counters()["COMMANDS"] == 20
 
+    def test_arguments_and_limits(self, rng: np.random.Generator) -> None:
+        image = Image(config())
+        values = floats(rng, 64)
+        destination = image.reserve(64)
+        program = [
+            fill(image, 0, values),
+            encode(Opcode.SET, register=5, x=17, factor=4, mode=SetMode.MINIMUM, limit=20),
+            store(0, 1, destination, modifier_word_1=1, modifier_register_1=5),
+        ]
+        for argument, entry in ((3, 12), (9, 20), (0, 0)):
+            image.device.write_register(offset("ARGUMENT_1"), argument)
+            assert image.run(*program)[0] == ErrorCode.NONE
+            assert image.floats(destination, 1)[0] == values[entry : entry + 1].view(np.uint32)[0]
 
-def test_a_shorter_vector_leaves_later_blocks_as_they_were(rng: np.random.Generator) -> None:
-    image = Image(config())
-    long, short = floats(rng, 96), floats(rng, 32)
-    weights = random_weights(rng, FORMATS[0], 4, 3, (4, 9))
-    destination = image.reserve(16)
-    assert image.run(image.load(0, long), image.load(0, short), image.gemv(weights, 1, destination=destination))[0] == 0
-    _, exponents, mantissas = quantise(long)
-    base, exponents[:1], mantissas[:1] = quantise(short)
-    assert image.floats(destination, 4).tolist() == dot(weights, base, exponents, mantissas)
+    def test_read(self) -> None:
+        """The position of the largest value chooses what is stored."""
+        image = Image(config())
+        destination = image.reserve(4 * 64)
+        program = [
+            fill(image, 0, np.array([1, 5, 3, 2], dtype=np.float32)),
+            encode(Opcode.ELEMENTWISE, **NEUTRAL, a=0, count=4, reduce=Reduce.ARGMAX, r=10),
+            encode(Opcode.READ, register=30, a=11),
+            store(0, 4, destination, modifier_word_0=2, modifier_register_0=30),
+        ]
+        image.device.write(destination, bytes(256))
+        assert image.run(*program)[0] == ErrorCode.NONE
+        assert image.floats(destination + 64, 4).view(np.float32).tolist() == [1, 5, 3, 2]
+        assert not image.floats(destination, 16).any()
 
+    def test_registers_start_anew(self) -> None:
+        image = Image(config())
+        image.run(encode(Opcode.SET, register=4, addend=1))
+        destination = image.reserve(64)
+        command = store(0, 16, destination, modifier_word_0=2, modifier_register_0=4)
+        seen = []
+        image.device.trace = lambda index, opcode, resolved: seen.append(resolved)
+        image.run(command)
+        assert seen == [store(0, 16, destination)]
 
-def test_results_are_read_back_after_a_fence(rng: np.random.Generator) -> None:
-    """A product writes the bytes of a vector, which then is loaded: memory is seen as the program left it."""
-    image = Image(config())
-    weights = random_weights(rng, FORMATS[1], vector_bytes(2) // 4, 1, (4, 9))
-    written, destination = image.reserve(vector_bytes(2)), image.reserve(12)
-    second = random_weights(rng, FORMATS[2], 3, 2, (4, 9))
-    x = floats(rng, 32)
-    load = encode(Opcode.LOAD_VECTOR, source=written, blocks=2)
-    queue = [
-        image.load(0, x),
-        image.gemv(weights, 1, destination=written),
-        FENCE,
-        load,
-        image.gemv(second, 1, destination=destination),
-    ]
-    assert image.run(*queue)[0] == ErrorCode.NONE
-    raw = np.array(dot(weights, *quantise(x)), dtype="<u4").view(np.uint8)
-    base, exponents, mantissas = int(raw[:2].view("<i2")[0]), raw[64:66] & 31, raw[128:].view("<i2").reshape(2, 32)
-    assert image.floats(destination, 3).tolist() == dot(second, base, exponents, mantissas)
+    def test_a_modified_command_is_checked_as_it_is_then(self) -> None:
+        image = Image(config())
+        modified = encode(Opcode.STORE, a=1020, count=4, modifier_word_0=4, modifier_register_0=16)
+        for argument, code in (
+            (1020, 0),
+            (1021, ErrorCode.OUT_OF_RANGE),
+            (0xFFFF_FFFF, 0),
+            (0xFFFF_FFFC, ErrorCode.OUT_OF_RANGE),
+        ):
+            image.device.write_register(offset("ARGUMENT_0"), argument)
+            assert image.run(FENCE, modified) == (code, bool(code), 0), argument
+        image.device.write_register(offset("ARGUMENT_0"), 2)
+        wrong = encode(Opcode.STORE, a=0, count=4, modifier_word_0=1, modifier_register_0=16)
+        assert image.run(wrong) == (ErrorCode.OUT_OF_RANGE, 0, 0)
+
+    @pytest.mark.parametrize(("target", "code"), [(0, 0), (1, 0), (2, ErrorCode.BAD_FIELD), (65535, ErrorCode.BAD_FIELD)])
+    def test_loops_go_back(self, target: int, code: ErrorCode) -> None:
+        image = Image(config())
+        assert image.run(FENCE, encode(Opcode.LOOP, target=target)) == (code, bool(code), 0)
 
 
 def test_a_matrix_that_changed_is_read_anew(rng: np.random.Generator) -> None:
@@ -129,58 +233,51 @@ def test_a_matrix_that_changed_is_read_anew(rng: np.random.Generator) -> None:
     image = Image(config())
     x = floats(rng, 32)
     load = image.load(0, x)
-    destination = image.reserve(4 * 8)
-    old, new = (random_weights(rng, FORMATS[0], 8, 1, (4, 9)) for _ in range(2))
-    command = image.gemv(old, 1, destination=destination)
-    fresh = image.gemv(new, 1, destination=destination)
-    old_at, new_at = (int.from_bytes(c[8:16], "little") for c in (command, fresh))
-    size = FORMATS[0].matrix_bytes(8, 1, 1)
+    old, new = (random_weights(rng, Q8_0, 8, 1, (4, 9)) for _ in range(2))
+    command, fresh = image.gemv(old), image.gemv(new)
+    old_at, new_at = (struct.unpack_from("<I", c, 8)[0] * ADDRESS_UNIT for c in (command, fresh))
+    size = Q8_0.matrix_bytes(8, 1, 1)
     image.run(load, command)
-    assert image.floats(destination, 8).tolist() == dot(old, *quantise(x))
+    assert image.entries(0, 8) == dot(old, *quantise(x))
     image.device.write(old_at + size - 16, image.device.read(new_at + size - 16, 16))
     image.run(load, command)
-    assert image.floats(destination, 8).tolist() != dot(old, *quantise(x))
+    assert image.entries(0, 8) != dot(old, *quantise(x))
     image.device.write(old_at, image.device.read(new_at, size))
     image.run(load, command)
-    assert image.floats(destination, 8).tolist() == dot(new, *quantise(x))
-    overwrite = encode(Opcode.STORE, offset=1000, rows=16, destination=old_at)
-    image.run(load, command, overwrite, FENCE, command)
-    assert image.floats(destination, 8).tolist() != dot(new, *quantise(x))
+    assert image.entries(0, 8) == dot(new, *quantise(x))
+    image.run(load, command, store(500, 16, old_at), FENCE, command)
+    assert image.entries(0, 8) != dot(new, *quantise(x))
 
 
 def test_same_shape_other_format(rng: np.random.Generator) -> None:
     """The same bytes, read as another format."""
     image = Image(config())
-    weights = random_weights(rng, FORMATS[0], 8, 2, (4, 9))
-    destination = image.reserve(32)
-    first = image.gemv(weights, 1, destination=destination)
-    second = encode(
-        Opcode.GEMV, format=1, slots=1, rows=8, blocks=2, source=int.from_bytes(first[8:16], "little"), destination=destination
-    )
-    load = image.load(0, floats(rng, 64))
-    image.run(load, second)
-    alone = image.floats(destination, 8).tolist()
-    image.run(load, first)
-    assert image.floats(destination, 8).tolist() != alone
-    image.run(load, first, second)
-    assert image.floats(destination, 8).tolist() == alone
+    first = image.gemv(random_weights(rng, Q8_0, 8, 2, (4, 9)))
+    fields = {"slots": 1, "rows": 8, "blocks": 2, "source": struct.unpack_from("<I", first, 8)[0]}
+    second = encode(Opcode.GEMV, format=Q4_0.number, **fields)
+    image.run(image.load(0, floats(rng, 64)), second)
+    alone = image.entries(0, 8)
+    image.run(first)
+    assert image.entries(0, 8) != alone
+    image.run(first, second)
+    assert image.entries(0, 8) == alone
 
 
 @pytest.mark.parametrize("bus_width", BUS_WIDTHS)
 def test_counters_count_beats(rng: np.random.Generator, bus_width: int) -> None:
     image = Image(config(bus_width, 2))
-    weights = random_weights(rng, FORMATS[3], 9, 7, (4, 9))
-    destination = image.reserve(4 * 18)
+    weights = random_weights(rng, BY_NAME["Q5_0"], 9, 7, (4, 9))
     loads = [image.load(slot, floats(rng, 32 * 7)) for slot in range(2)]
-    image.run(*loads, image.gemv(weights, 2, destination=destination), FENCE)
+    stream = fill(image, 0, floats(rng, 40))
+    append = encode(Opcode.APPEND, cache=Cache.KEYS, count=64, segments=2, destination=1 << 9)
+    image.run(*loads, image.gemv(weights, 2), stream, store(0, 18, FIRST_OPERAND), append, FENCE)
     bus_bytes = bus_width // 8
-    lanes = bus_width // 128
     assert image.counters() == {
-        "COMMAND_BEATS": 4 * 64 // bus_bytes,
-        "VECTOR_BEATS": 2 * (64 + 64 + 7 * 64) // bus_bytes,
-        "WEIGHT_BEATS": FORMATS[3].matrix_beats(9, 7, lanes),
-        "COMMANDS": 4,
-        "WRITE_BEATS": -(-4 * 18 // bus_bytes),
+        "COMMAND_BEATS": 7 * 64 // bus_bytes,
+        "VECTOR_BEATS": (2 * (64 + 64 + 7 * 64) + 3 * 64) // bus_bytes,
+        "WEIGHT_BEATS": weights.format.matrix_beats(9, 7, bus_width // 128),
+        "COMMANDS": 7,
+        "WRITE_BEATS": -(-4 * 18 // bus_bytes) + 2 * 2 * 3,
     }
     image.run()
     assert image.counters() == {}
@@ -193,36 +290,32 @@ class TestErrors:
     def image(self) -> Image:
         return Image(config(), memory_size=1 << 16)
 
-    @pytest.fixture
-    def good(self, image: Image, rng: np.random.Generator) -> list[bytes]:
-        """A vector, and a product that is to be found at `FIRST_OPERAND`."""
-        destination = image.reserve(4 * 4)
-        weights = random_weights(rng, FORMATS[0], 4, 1, (4, 9))
-        return [image.load(0, floats(rng, 32)), image.gemv(weights, 1, destination=destination)]
-
     @pytest.mark.parametrize(
         ("command", "code"),
         [
             (BAD, ErrorCode.BAD_OPCODE),
-            (encode(Opcode.FENCE)[:63] + b"\x80", ErrorCode.BAD_FIELD),
+            (FENCE[:63] + b"\x80", ErrorCode.BAD_FIELD),
             (encode(Opcode.LOAD_VECTOR, slot=1, blocks=1), ErrorCode.BAD_FIELD),
-            (encode(Opcode.GEMV, format=4, slots=1, rows=1, blocks=1), ErrorCode.BAD_FIELD),
+            (encode(Opcode.GEMV, format=9, slots=1, rows=1, blocks=1), ErrorCode.BAD_FIELD),
             (encode(Opcode.GEMV, slots=2, rows=1, blocks=1), ErrorCode.BAD_FIELD),
+            (encode(Opcode.GEMV, slots=1, rows=1, blocks=1, stride=1), ErrorCode.BAD_FIELD),
+            (encode(Opcode.SET, mode=3), ErrorCode.BAD_FIELD),
             (encode(Opcode.LOAD_VECTOR, blocks=65), ErrorCode.OUT_OF_RANGE),
-            (encode(Opcode.QUANTISE, offset=993, blocks=1, stride=1), ErrorCode.OUT_OF_RANGE),
-            (encode(Opcode.STORE, rows=1025), ErrorCode.OUT_OF_RANGE),
-            (encode(Opcode.LOAD_VECTOR, source=32, blocks=1), ErrorCode.MISALIGNED),
+            (encode(Opcode.ELEMENTWISE, count=0, segments=1), ErrorCode.OUT_OF_RANGE),
+            (encode(Opcode.STORE, count=1025), ErrorCode.OUT_OF_RANGE),
+            (encode(Opcode.READ, a=1024), ErrorCode.OUT_OF_RANGE),
         ],
         ids=lambda v: v.name if isinstance(v, ErrorCode) else "",
     )
-    def test_bad_commands(self, image: Image, good: list[bytes], command: bytes, code: ErrorCode) -> None:
-        overwrite = encode(Opcode.STORE, offset=1000, rows=4, destination=FIRST_OPERAND)
-        assert image.run(*good, command, overwrite) == (code, 2, 0)
-        results = image.floats(FIRST_OPERAND, 4)
-        assert results.any()
+    def test_bad_commands(self, image: Image, command: bytes, code: ErrorCode) -> None:
+        before = fill(image, 0, np.ones(4, dtype=np.float32))
+        destination = image.reserve(64)
+        after = store(0, 4, destination)
+        assert image.run(before, FENCE, command, after) == (code, 2, 0)
         assert image.counters()["COMMANDS"] == 2
-        assert image.run(overwrite) == (ErrorCode.NONE, 0, 0)
-        assert not image.floats(FIRST_OPERAND, 4).any()
+        assert not image.floats(destination, 4).any()
+        assert image.run(after) == (ErrorCode.NONE, 0, 0)
+        assert image.floats(destination, 4).view(np.float32).tolist() == [1, 1, 1, 1]
 
     @pytest.mark.parametrize("bus_width", BUS_WIDTHS)
     @pytest.mark.parametrize("short", [64, 128, 4096])
@@ -230,32 +323,39 @@ class TestErrors:
         """The address is that of the first beat that is not there, or of the first one if none is."""
         image = Image(config(bus_width), memory_size=1 << 16)
         end = image.device.memory_size
+        source = (end - short) // ADDRESS_UNIT
         for command in (
-            encode(Opcode.LOAD_VECTOR, source=end - short, blocks=63),
-            encode(Opcode.GEMV, slots=1, rows=64, blocks=4, source=end - short, destination=0),
+            encode(Opcode.LOAD_VECTOR, source=source, blocks=63),
+            encode(Opcode.GEMV, slots=1, rows=64, blocks=4, source=source),
+            encode(Opcode.GEMV, slots=1, rows=128, blocks=4, source=source, format=I8.number, stride=bus_width // 128),
+            encode(Opcode.ELEMENTWISE, n_stream=1, count=1024, segments=2, source=source),
         ):
             assert image.run(FENCE, command) == (ErrorCode.READ_ERROR, 1, end)
-        command = encode(Opcode.LOAD_VECTOR, source=end + short, blocks=1)
+        command = encode(Opcode.LOAD_VECTOR, source=(end + short) // ADDRESS_UNIT, blocks=1)
         assert image.run(FENCE, FENCE, command) == (ErrorCode.READ_ERROR, 2, end + short)
-        command = encode(Opcode.LOAD_VECTOR, source=end - vector_bytes(1), blocks=1)
+        command = encode(Opcode.LOAD_VECTOR, source=(end - vector_bytes(1)) // ADDRESS_UNIT, blocks=1)
         assert image.run(command) == (ErrorCode.NONE, 0, 0)
 
-    def test_writes_beyond_memory(self, image: Image, good: list[bytes], rng: np.random.Generator) -> None:
+    def test_writes_beyond_memory(self, image: Image) -> None:
         end = image.device.memory_size
+        ones = fill(image, 0, np.ones(64, dtype=np.float32))
         last = image.device.read(end - 64, 64)
-        store = encode(Opcode.STORE, rows=17, destination=end - 64)
-        assert image.run(*good, store) == (ErrorCode.WRITE_ERROR, 2, end)
-        product = image.gemv(random_weights(rng, FORMATS[0], 20, 1, (4, 9)), 1, destination=end + 128)
-        assert image.run(good[0], product) == (ErrorCode.WRITE_ERROR, 1, end + 128)
+        assert image.run(ones, store(0, 17, end - 64)) == (ErrorCode.WRITE_ERROR, 1, end)
+        append = {"count": 32, "segments": 2, "destination": end // ADDRESS_UNIT - 1, "token": 0}
+        # The scale and half of the codes' upper nibbles find room for the first key, and nothing of the second head's.
+        keys = encode(Opcode.APPEND, cache=Cache.KEYS, head_stride=1, **append)
+        assert image.run(FENCE, ones, keys) == (ErrorCode.WRITE_ERROR, 2, end)
+        values = encode(Opcode.APPEND, cache=Cache.VALUES, row_stride=2, **append)
+        assert image.run(values) == (ErrorCode.WRITE_ERROR, 0, end + 64)
         assert image.device.read(end - 64, 64) == last
-        assert image.run(encode(Opcode.STORE, rows=16, destination=end - 64)) == (ErrorCode.NONE, 0, 0)
+        assert image.run(store(0, 16, end - 64)) == (ErrorCode.NONE, 0, 0)
 
     def test_a_queue_that_leaves_memory(self, image: Image) -> None:
         """The commands that are there are executed first."""
         end = image.device.memory_size
-        store = encode(Opcode.STORE, rows=1, destination=FIRST_OPERAND)
         image.device.write(FIRST_OPERAND, b"\xff" * 64)
-        assert image.run(FENCE, store, queue=end - 128, length=5) == (ErrorCode.READ_ERROR, 2, end)
+        command = store(0, 1, FIRST_OPERAND)
+        assert image.run(FENCE, command, queue=end - 128, length=5) == (ErrorCode.READ_ERROR, 2, end)
         assert image.device.read(FIRST_OPERAND, 5) == b"\0\0\0\0\xff"
         assert image.run(queue=end + 64, length=1) == (ErrorCode.READ_ERROR, 0, end + 64)
 
@@ -274,7 +374,7 @@ def test_random_programs_do_not_depend_on_what_is_kept(rng: np.random.Generator,
     for cache_bytes in (0, 1 << 30):
         machine = Machine(CONFIGS[name], program.memory.copy(), cache_bytes)
         for _ in range(2):
-            outcome = machine.run(program.queue, len(program.commands))
+            outcome = machine.run(program.queue, len(program.commands), program.arguments)
             assert outcome.code == ErrorCode.NONE, f"{outcome}\n{program}"
             images.append(machine.memory.copy())
     assert np.array_equal(images[0], images[2]), str(program)
@@ -286,11 +386,11 @@ def test_a_vector_of_any_bytes(rng: np.random.Generator) -> None:
     """The device reads five bits of an exponent byte, and mantissas down to -32768."""
     image = Image(config())
     raw = rng.integers(0, 256, vector_bytes(2), dtype=np.uint8)
+    raw[:2] = 20, 0
     raw[128:130] = 0, 0x80
-    weights = random_weights(rng, FORMATS[0], 3, 2, (0, 31))
-    destination = image.reserve(12)
-    load = encode(Opcode.LOAD_VECTOR, source=image.place(raw.tobytes()), blocks=2)
-    assert image.run(load, image.gemv(weights, 1, destination=destination))[0] == ErrorCode.NONE
+    weights = random_weights(rng, Q8_0, 3, 2, (0, 31))
+    load = encode(Opcode.LOAD_VECTOR, source=image.place(raw.tobytes()) // ADDRESS_UNIT, blocks=2)
+    assert image.run(load, image.gemv(weights))[0] == ErrorCode.NONE
     base, exponents, mantissas = int(raw[:2].view("<i2")[0]), raw[64:66] & 31, raw[128:].view("<i2").reshape(2, 32)
-    assert image.floats(destination, 3).tolist() == dot(weights, base, exponents, mantissas)
+    assert image.entries(0, 3) == dot(weights, base, exponents, mantissas)
     assert raw.tobytes() != pack_vector(base, exponents, mantissas)
