@@ -9,8 +9,8 @@ from amaranth.lib.wiring import In, Out
 class DelayMemory(wiring.Component):
     """`o` is `i`, as it was so many enabled cycles ago.
 
-    A small memory instead of a chain of registers: what waits does not move, which spares look-up tables on an FPGA and time in a
-    simulator. What `o` shows before the first value has come through is undefined.
+    A small memory instead of a chain of registers: what waits does not move, which spares look-up tables on an FPGA and
+    time in a simulator. What `o` shows before the first value has come through is undefined.
 
     Parameters
     ----------
@@ -50,9 +50,13 @@ class DelayMemory(wiring.Component):
         depth = self.cycles - 1
         m.submodules.memory = memory = Memory(shape=unsigned(width), depth=depth, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
+        last, next_place = Signal(range(depth)), Signal(range(depth))
         place = Signal(range(depth))
         held = Signal(width, reset_less=True)
         m.d.comb += [
+            last.eq(Mux(self.short, self.short_cycles - 2, depth - 1)),
+            # The place may lie behind the end when the line has become shorter.
+            place.eq(Mux(next_place > last, 0, next_place)),
             write.en.eq(self.enable),
             write.addr.eq(place),
             write.data.eq(Cat(self.i)),
@@ -60,8 +64,5 @@ class DelayMemory(wiring.Component):
             Cat(self.o).eq(held),
         ]
         with m.If(self.enable):
-            m.d.sync += [held.eq(read.data), place.eq(place + 1)]
-            # Not `==`: the place may lie behind the end when the line becomes shorter.
-            with m.If(place >= Mux(self.short, self.short_cycles - 2, depth - 1)):
-                m.d.sync += place.eq(0)
+            m.d.sync += [held.eq(read.data), next_place.eq(Mux(place == last, 0, place + 1))]
         return m

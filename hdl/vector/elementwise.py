@@ -27,6 +27,12 @@ _MAX_OUTSTANDING = 64
 class Elementwise(wiring.Component):
     """Carry out `ELEMENTWISE` and `ROTATE` commands: a word of the activation buffer per cycle.
 
+    The pipeline never starts a command before the one before it is finished, but takes segment after segment without a gap
+    (`ElementwiseSequencer` says what costs cycles between them).
+
+    Latency: a command without reductions and slots takes a cycle for each step of its sequence, and `overhead` more;
+    `ElementwisePipeline.function_latency` less if it has no function. Throughput: one word a cycle.
+
     Parameters
     ----------
     config : Config
@@ -34,8 +40,8 @@ class Elementwise(wiring.Component):
     Attributes
     ----------
     command : In(stream.Signature(512))
-        Commands whose modifiers have been applied and which have been checked. A command stays until everything that it writes has
-        been written; it is taken in its last cycle.
+        Commands whose modifiers have been applied and which have been checked. A command stays until everything that it
+        writes has been written; it is taken in its last cycle.
     parameters : In(stream.Signature(bus_width))
         The streamed operands of the commands, in their order. Beats that belong to other commands must not be offered.
     a, b : Out(BufferRead)
@@ -50,6 +56,9 @@ class Elementwise(wiring.Component):
     idle : Out(1)
         No command is offered.
     """
+
+    #: Setting up, fetching operands, the pipeline, and seeing that all is done.
+    overhead = 4 + ElementwisePipeline.latency
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -83,7 +92,7 @@ class Elementwise(wiring.Component):
             m.d.sync += settings.eq(settings_of(m, self.command.payload))
         reduces = settings.reduce != Reduce.NONE
 
-        advance = Signal()
+        advance, empty = Signal(), Signal()
         outstanding = Signal(range(_MAX_OUTSTANDING))
         last_step = sequencer.fetch.word & sequencer.place.last & reduces
         m.d.sync += outstanding.eq(outstanding + last_step - (results.i.valid & results.i.ready))
@@ -95,7 +104,8 @@ class Elementwise(wiring.Component):
             sequencer.advance.eq(advance),
             sequencer.streamed.eq(settings.streamed),
             sequencer.stream_valid.eq(operand_stream.o.valid),
-            sequencer.drained.eq(~(operands.busy | pipeline.busy) & (outstanding == 0) & operand_stream.idle),
+            empty.eq(~(operands.busy | pipeline.busy)),
+            sequencer.drained.eq(empty & (outstanding == 0) & operand_stream.idle),
             sequencer.slots_idle.eq(self.quantise_idle),
             sequencer.result_entry.eq(results.entry),
         ]
@@ -156,6 +166,7 @@ class Elementwise(wiring.Component):
         m.d.comb += [
             results.command.eq(self.command.payload),
             results.start.eq(sequencer.start),
+            results.settled.eq(empty),
             results.ready.eq(self.write_ready),
         ]
 

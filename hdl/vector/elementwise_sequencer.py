@@ -7,7 +7,7 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
-from tailrace.spec.isa import COMMAND_BYTES, MAX_SEGMENTS, Opcode, Reduce, Target
+from tailrace.spec.isa import COMMAND_BYTES, MAX_SEGMENTS, Opcode, Reduce
 
 from ..control.layout import OPCODE_BITS, command_layout
 from ..slots.memory import slot_shape
@@ -26,8 +26,8 @@ class Scalars(enum.Enum, shape=2):
 def fetch_layout(config: Config) -> data.StructLayout:
     """What the words that a step reads are for.
 
-    `a_element` and `b_element` say which floats of the words are the `scalars`. A step with `word` gives a word of results. `ROTATE`
-    alternates steps that read a pair of words and steps that read the `table`.
+    `a_element` and `b_element` say which floats of the words are the `scalars`. A step with `word` gives a word of results.
+    `ROTATE` alternates steps that read a pair of words and steps that read the `table`.
     """
     element = range(max(config.lanes, 2))
     return data.StructLayout({"scalars": Scalars, "a_element": element, "b_element": element, "table": 1, "word": 1})
@@ -36,8 +36,8 @@ def fetch_layout(config: Config) -> data.StructLayout:
 def place_layout(config: Config) -> data.StructLayout:
     """Where a word of results belongs.
 
-    `address` in the buffer, `mask` of the elements that there are; `first` and `last` in its segment; `vector_first`: first of a
-    vector in `slot`; `final`: last of the command.
+    `address` in the buffer, `mask` of the elements that there are; `first` and `last` in its segment; `vector_first`: first
+    of a vector in `slot`; `final`: last of the command.
     """
     return data.StructLayout(
         {
@@ -65,9 +65,9 @@ class ElementwiseSequencer(wiring.Component):
     """Walk through the segments of an `ELEMENTWISE` or `ROTATE` command.
 
     A *step* is a cycle in which the unit advances and something is read: first the segment's scalars that lie in the buffer,
-    then its words. A segment takes ``ceil(count / lanes)`` steps (`ROTATE`: two for each word of pairs, and one), one for p and q if one
-    of them has to be read, one for m and n, one for what a reduction resumes from. The next segment follows without a gap, unless the
-    reduction resumes or removes: then it waits until everything has been written.
+    then its words. A segment takes ``ceil(count / lanes)`` steps (`ROTATE`: two for each word of pairs, and one), one more if
+    p or q has to be read, one if m or n has to be, and one if a reduction resumes. The next segment follows without a gap,
+    unless the reduction resumes or removes: then it waits until everything has been written.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class ElementwiseSequencer(wiring.Component):
 
         rotate = Signal()
         drain_segments = Signal()
-        # Bit 0, 1, 2: scalars p or q, m or n, the start of the reduction are to be read; for this segment, and for each but the first.
+        # Bit 0, 1, 2: p or q, m or n, the start of the reduction are to be read; for this segment, and for later ones.
         needs, later_needs = Signal(3), Signal(3)
         last_index = Signal(word_bits)
         last_mask = Signal(config.lanes)
@@ -181,7 +181,7 @@ class ElementwiseSequencer(wiring.Component):
             with m.Else():
                 m.d.sync += [b.eq(words(elementwise.b)), d.eq(words(elementwise.d))]
 
-        # `ROTATE`: the step reads the table; a word of results of the pair before is still to come; and it is the segment's last.
+        # `ROTATE`: the step reads the table; a word of results of the pair before is still to come; it is the segment's last.
         second, pending, tail = Signal(), Signal(), Signal()
         with m.If(self.start):
             m.d.sync += [second.eq(0), pending.eq(0), tail.eq(0)]
@@ -305,4 +305,3 @@ class ElementwiseSequencer(wiring.Component):
             place.slot.eq(slot),
         ]
         return m
-

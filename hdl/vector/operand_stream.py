@@ -13,11 +13,11 @@ from .activation_buffer import FLOAT_BITS, word_layout
 class OperandStream(wiring.Component):
     """Take bus beats of float32 apart into words of the activation buffer's width.
 
-    A beat holds four words. Each part of a stream is padded to units of 64 bytes: after the word that is taken with `last`, what is
-    left of its unit is thrown away, a beat in each cycle.
+    A beat holds four words. Each part of a stream is padded to units of 64 bytes: after the word that is taken with `last`,
+    what is left of its unit is thrown away, a beat in each cycle.
 
-    Latency: none; a beat stays at `i` until its last word is taken. Throughput: one word a cycle; after the last word of a part up to
-    three cycles are lost on a 128-bit bus, one on a 256-bit bus.
+    Latency: none; a beat stays at `i` until its last word is taken. Throughput: one word a cycle; after the last word of a
+    part up to three cycles are lost on a 128-bit bus, one on a 256-bit bus.
 
     Parameters
     ----------

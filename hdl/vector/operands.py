@@ -15,7 +15,6 @@ from .elementwise_sequencer import Scalars, fetch_layout, place_layout
 from .elementwise_settings import ROTATE_PAIRS, SCALARS, scalars_layout, settings_layout
 
 
-
 def operand_layout(config: Config) -> data.StructLayout:
     """What a word of results is computed from.
 
@@ -29,10 +28,10 @@ def operand_layout(config: Config) -> data.StructLayout:
 class OperandFetch(wiring.Component):
     """Collect the words and scalars that a word of results needs.
 
-    So that all ways to combine operands are the sum of two products, an addend ``q`` becomes ``q * 1``, and where there is no second
-    product it is ``0 * 0``: neither changes a bit (`tailrace.spec.floats`). The factor and the addend of the later stages are chosen
-    here too, scalars included, and travel along; so a segment's scalars can be read while words of the segment before are still in
-    the pipeline.
+    So that all ways to combine operands are the sum of two products, an addend ``q`` becomes ``q * 1``, and where there is no
+    second product it is ``0 * 0``: neither changes a bit (`tailrace.spec.floats`). The factor and the addend of the later
+    stages are chosen here too, scalars included, and travel along; so a segment's scalars can be read while words of the
+    segment before are still in the pipeline.
 
     Latency: 2 enabled cycles from a step to its operands: the buffer's read, and a register.
 

@@ -25,8 +25,8 @@ class _Write(enum.Enum, shape=2):
 class ResultWriter(wiring.Component):
     """Write each result to its entries: a value; for an argmax the index too; and minus infinity in place of what is removed.
 
-    Takes one cycle for each of these writes, as far as `ready` allows. Nothing is removed when the result is what the reduction resumed
-    from, nor from a streamed operand.
+    Takes one cycle for each of these writes, as far as `ready` allows. Nothing is removed when the result is what the
+    reduction resumed from, nor from a streamed operand.
 
     Parameters
     ----------
@@ -38,6 +38,8 @@ class ResultWriter(wiring.Component):
         The `ELEMENTWISE` command whose results these are.
     start : In(1)
         First cycle of a command.
+    settled : In(1)
+        All words of the segment have been written. Only then an element is removed, as it may be one of them.
     i : In(stream.Signature(result_layout))
         Results, segment after segment. Taken with their last write.
     entry : Out(range(buffer_entries))
@@ -53,6 +55,7 @@ class ResultWriter(wiring.Component):
             {
                 "command": In(8 * COMMAND_BYTES),
                 "start": In(1),
+                "settled": In(1),
                 "i": In(stream.Signature(result_layout)),
                 "entry": Out(range(config.buffer_entries)),
                 "write": Out(BufferWrite(config)),
@@ -74,8 +77,8 @@ class ResultWriter(wiring.Component):
         m.d.comb += self.entry.eq(entry)
 
         place, value = Signal(entry_bits), Signal(FLOAT_BITS)
-        last = Signal()
-        m.d.comb += self.write.enable.eq(self.i.valid)
+        last, writes, done = Signal(), Signal(), Signal()
+        m.d.comb += writes.eq(1)
         with m.Switch(what):
             with m.Case(_Write.VALUE):
                 m.d.comb += [place.eq(entry), value.eq(result.value), last.eq(~argmax)]
@@ -83,15 +86,16 @@ class ResultWriter(wiring.Component):
                 m.d.comb += [place.eq(entry + 1), value.eq(result.index), last.eq(command.reduce == Reduce.ARGMAX)]
             with m.Default():
                 m.d.comb += [place.eq(segment + result.index - command.index), value.eq(MINUS_INFINITY), last.eq(1)]
-                with m.If(result.resumed | command.a_stream):
-                    m.d.comb += self.write.enable.eq(0)
+                m.d.comb += writes.eq(self.settled & ~(result.resumed | command.a_stream))
         m.d.comb += [
             self.write.address.eq(place[lane_bits:]),
             self.write.mask.eq(Const(1) << place[:lane_bits] if lane_bits else 1),
             Value.cast(self.write.data).eq(value.replicate(config.lanes)),
-            self.i.ready.eq(self.ready & last),
+            self.write.enable.eq(self.i.valid & writes),
+            done.eq(self.ready & ((what != _Write.REMOVE) | self.settled)),
+            self.i.ready.eq(done & last),
         ]
-        with m.If(self.i.valid & self.ready):
+        with m.If(self.i.valid & done):
             m.d.sync += what.eq(Mux(what == _Write.VALUE, _Write.INDEX, _Write.REMOVE))
             with m.If(last):
                 m.d.sync += [

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from amaranth.hdl import ResetInserter, Signal
 
 from tailrace.hdl.vector.elementwise import Elementwise
 from tailrace.spec.commands import decode
@@ -36,12 +37,30 @@ class Bench:
         self.segments: list[list[Word]] = []
         self.writes = 0
 
-    def run(self, cases: Sequence[Case], model: Model) -> None:
-        """Carry out commands, and compare the buffer and what goes to the slots with the model after each."""
+    def run(self, cases: Sequence[Case], model: Model, *, flushed: Case | None = None, after: int = 0) -> None:
+        """Carry out commands, and compare the buffer and what goes to the slots with the model after each.
+
+        Before them `flushed` is started, and the unit is reset `after` so many cycles.
+        """
         self.bits[:] = model.bits
         self._beats = [beat for case in cases for beat in beats_of(case, self.config)]
 
+        flush = Signal()
+        self._flush = flush
+
         async def drive(ctx: Any) -> None:
+            if flushed is not None:
+                self.segments.append([])
+                ctx.set(self.unit.command.payload, flushed.command)
+                ctx.set(self.unit.command.valid, 1)
+                for _ in range(after):
+                    _, _, ready = await ctx.tick().sample(self.unit.command.ready)
+                    assert not ready
+                ctx.set(self.unit.command.valid, 0)
+                ctx.set(flush, 1)
+                await ctx.tick()
+                ctx.set(flush, 0)
+                model.bits[:] = self.bits
             for number, case in enumerate(cases):
                 expected = model.run(case)
                 self.segments.append([])
@@ -59,7 +78,7 @@ class Bench:
             assert not self._beats, f"{len(self._beats)} beats were not taken"
 
         background = (self._buffer, self._slots, self._send)
-        simulate(self.unit, drive, background=background, limit=20_000 * len(cases))
+        simulate(ResetInserter(flush)(self.unit), drive, background=background, limit=20_000 * len(cases))
 
     def _compare(self, number: int, case: Case, model: Model, expected: list[Word]) -> None:
         where = f"command {number} (seed {self.seed}): {case.opcode.name} {case.fields}"
@@ -115,16 +134,20 @@ class Bench:
         ready, busy, elements = 1, 0, []
         ctx.set(unit.quantise.ready, 1)
         ctx.set(unit.quantise_idle, 1)
-        async for _, _, valid, payload, command in ctx.tick().sample(unit.quantise.valid, word, unit.command.payload):
+        sampled = (self._flush, unit.quantise.valid, word, unit.command.payload)
+        async for _, _, flush, valid, payload, command in ctx.tick().sample(*sampled):
             busy -= busy > 0
-            if valid and ready:
+            if flush:
+                elements = []
+            elif valid and ready:
                 fields = _fields(command)
                 assert (payload["set"], payload.duplicate, payload.join) == (fields["set"], fields["duplicate"], fields["join"])
                 if not elements:
                     slot, first = payload.slot, bool(payload.first)
                     assert not first or payload.block == fields["first_block"]
                 else:
-                    assert payload.slot == slot and not payload.first
+                    assert payload.slot == slot
+                    assert not payload.first
                 elements += [payload.data[lane] for lane in range(self.config.lanes) if payload.mask >> lane & 1]
                 if payload.last:
                     self.segments[-1].append(Word(elements, slot, first, bool(payload.final)))
