@@ -1,6 +1,7 @@
 """From a matrix's stream in device memory to its codes, scales and minima."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def unpack(stream: NDArray[np.uint8], weights: Format, rows: int, blocks: int, l
     groups = -(-rows // lanes)
     index = np.arange(groups * blocks)
 
-    def matrix_order(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    def matrix_order(values: NDArray[Any]) -> NDArray[Any]:
         # (blocks of a lane, lanes, ...) to (blocks of a row, rows, ...): row group * lanes + lane.
         values = values.reshape(groups, blocks, lanes, *values.shape[2:])
         return values.swapaxes(0, 1).reshape(blocks, groups * lanes, *values.shape[3:])[:, :rows]
