@@ -5,6 +5,7 @@ exponent of MXFP4, which the stream holds relative to that of the matrix.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BLOCK, LANE_BYTES, BeatKind, Format, ScaleKind
@@ -175,9 +176,9 @@ def _relative(planes: Planes, exponent: int) -> Bytes:
     return np.where(held, relative, 0).astype(np.uint8)
 
 
-def _is_used(codes: Bytes) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+def _is_used(codes: Bytes) -> NDArray[np.bool_]:
     """Which blocks of MXFP4 codes (..., 16) are not all zeros."""
-    return (codes & _MAGNITUDES).any(axis=-1)
+    return np.asarray((codes & _MAGNITUDES).any(axis=-1))
 
 
 def _item_bytes(fmt: Format, kind: BeatKind) -> int:

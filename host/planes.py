@@ -70,6 +70,7 @@ def split_blocks(fmt: Format, blocks: Bytes) -> Planes:
     fields = BlockFields.of(fmt)
     table = blocks.reshape(rows, -1, fmt.file_bytes)
     codes, high = table[..., fields.codes], table[..., fields.high]
+    nibbles: tuple[Bytes, ...]
     if fmt.nibble_beats == 2:
         nibbles = _nibble_planes(codes)
     elif fmt.file_elements == BLOCK:
