@@ -107,7 +107,7 @@ class Model:
         if kind in (Reduce.ARGMAX, Reduce.ARGMAX_REMOVE):
             self._argmax(f, x, segment)
             return
-        there = self.read(f["r"] + segment, 1)[0]
+        there = flush(self.read(f["r"] + segment, 1))[0]
         if kind in (Reduce.SUM, Reduce.SUM_OF_SQUARES):
             result = total(multiply(x, x) if kind is Reduce.SUM_OF_SQUARES else x)
             result = add(there, result) if f["resume"] else result
