@@ -20,21 +20,21 @@ def test_bus(config):
 @pytest.mark.parametrize(
     ("old", "new", "depth", "broken"),
     [
-        ("self.aw.length.eq(bursts.o.payload.length)", "self.aw.length.eq(BURST_BEATS - 1)", 8, "a burst crosses 4 KiB"),
-        ("with m.Elif(aw.ready):", "with m.Else():", 8, "a channel changed while stalled"),
+        ("aw.payload.length.eq(0)", "aw.payload.length.eq(1)", 4, "a burst of more than one beat"),
+        ("w.payload.last.eq(1)", "w.payload.last.eq(i.valid)", 6, "a beat that is not its burst's last"),
+        ("addresses.o.ready.eq(aw.ready)", "addresses.o.ready.eq(1)", 6, "a channel changed while stalled"),
+        ("beats.o.valid & ~leads", "beats.o.valid & ~leads & i.valid", 6, "a channel changed while stalled"),
+        ("beats.level < addresses.level", "0 < 0 * addresses.level", 6, "a beat before its address"),
+        ("others[0] & others[1] & ~self.flush", "~self.flush", 8, "levels"),
+        ("| self.flush)", "| self.beat)", 12, "an address lost, invented or out of order"),
+        ("unanswered.o.ready.eq(b.valid)", "unanswered.o.ready.eq(b.valid & ~self.flush)", 10, "an answer is not recognised"),
         (
-            "ResetInserter(self.flush & (self.promised == 0))(beats)",
-            "ResetInserter(self.flush)(beats)",
-            10,
-            "a channel changed while stalled",
+            "unanswered.level == 0",
+            "addresses.level == 0",
+            8,
+            "idle though something is on its way, or not idle though nothing is",
         ),
-        (
-            "w.valid.eq(self.beats.o.valid & (self.promised != 0))",
-            "w.valid.eq(self.beats.o.valid)",
-            12,
-            "a beat of a burst that is not on aw",
-        ),
-        ("self.bursts.o.valid | burst.valid)", "self.bursts.o.valid)", 10, "idle though something is on its way"),
+        ("error_address.eq(unanswered.o", "error_address.eq(i", 10, "the error has a wrong address"),
     ],
 )
 def test_bus_notices(old, new, depth, broken):

@@ -1,17 +1,17 @@
-"""What the write master owes to the bus."""
+"""What the write master owes to the bus, and to whoever gave it a beat."""
 
-from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Module, Signal
-from amaranth.hdl._ast import AnySeq
-from amaranth.utils import exact_log2
+from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Module, Signal, Value
+from amaranth.hdl._ast import AnyConst, AnySeq
 
-from tailrace.hdl.axi.write_master import BURST_BEATS
-from verification.formal.visible_fifo import CountingFifo, VisibleFifo
+from tailrace.hdl.axi.write_master import WriteMaster
+from verification.formal.visible_fifo import NUMBER_BITS, VisibleFifo
 
 
 class WriteMasterRules(Elaboratable):
-    """A write master between free sources of requests and values and a free memory, and AXI's rules for it.
+    """A write master between a free source of beats and a free memory, and the rules for it.
 
-    That each burst has the beats that it announces is shown by simulation, not here.
+    Beats are numbered as they are taken. Each queue notes the number of what it holds; so the beat that is on `aw`, the one that is
+    on `w` and the one that is answered are known by their number.
 
     Parameters
     ----------
@@ -20,15 +20,17 @@ class WriteMasterRules(Elaboratable):
         Also claim what the registers always satisfy, which induction needs.
     """
 
-    def __init__(self, dut, inductive: bool = True) -> None:
+    #: Entries of the buffers that stand for the real ones. Fewer would do for the proof, more for nothing.
+    queued, in_flight = 2, 4
+
+    def __init__(self, dut: WriteMaster, inductive: bool = True) -> None:
         self.dut, self.inductive = dut, inductive
         # Buffers keep their contract (proved on its own), so ones that can be looked into may stand for them.
-        dut.requests = VisibleFifo(dut.requests.shape, 2)
-        dut.bursts = VisibleFifo(dut.bursts.shape, 2)
-        dut.beats = CountingFifo(dut.beats.shape, dut.beats.depth)
-        dut.unanswered = VisibleFifo(dut.unanswered.shape, 4)
+        dut.addresses = VisibleFifo(dut.addresses.shape, self.queued)
+        dut.beats = VisibleFifo(dut.beats.shape, self.queued)
+        dut.unanswered = VisibleFifo(dut.unanswered.shape, self.in_flight)
 
-    def state(self, claim, text: str):
+    def state(self, claim: Value, text: str) -> object:
         """Claim about the registers."""
         return Assert(claim, text, src_loc_at=1) if self.inductive else []
 
@@ -36,18 +38,13 @@ class WriteMasterRules(Elaboratable):
         m = Module()
         m.submodules.dut = dut = self.dut
         axi = dut.axi
-        for free in (dut.request.valid, dut.i.valid, dut.flush, axi.aw.ready, axi.w.ready, axi.b.valid):
+        for free in (dut.i.valid, dut.flush, axi.aw.ready, axi.w.ready, axi.b.valid):
             m.d.comb += free.eq(AnySeq(1))
-        for payload in (dut.request.payload, dut.i.payload, axi.b.payload):
+        for payload in (dut.i.payload, axi.b.payload):
             m.d.comb += Cat(payload).eq(AnySeq(len(Cat(payload))))
-        m.d.comb += Assume((dut.request.payload.entries != 0) & (dut.request.payload.address[:6] == 0))
-
-        flushing = Signal()
-        m.d.sync += flushing.eq(dut.flush & ~dut.idle)
-        m.d.comb += Assume(~flushing | dut.flush)
         self._steady(m)
         self._bursts(m)
-        self._answers(m)
+        self._numbers(m)
         return m
 
     def _steady(self, m: Module) -> None:
@@ -60,51 +57,78 @@ class WriteMasterRules(Elaboratable):
         m.d.comb += Assert(self.dut.axi.b.ready, "b is not always ready")
 
     def _bursts(self, m: Module) -> None:
-        """AXI A3.4.1: no burst crosses 4 KiB."""
-        dut, burst = self.dut, self.dut.axi.aw.payload
-        size = dut.config.bus_bytes
-        size_bits, unit_bits = exact_log2(size), exact_log2(size * BURST_BEATS)
-        with m.If(dut.axi.aw.valid):
-            m.d.comb += [
-                Assert(burst.length < BURST_BEATS, "a burst is too long"),
-                Assert(burst.address[:size_bits] == 0, "a burst does not start at a beat"),
-                Assert(burst.address[size_bits:12] + burst.length < 4096 // size, "a burst crosses 4 KiB"),
-            ]
-
-        def within(one):
-            """Whether a burst is aligned and lies in one unit."""
-            return (one.address[:size_bits] == 0) & (one.address[size_bits:unit_bits] + one.length < BURST_BEATS)
-
+        """AXI A3.4.1: a burst has as many beats as it announces, and the last one is marked: one. So none crosses 4 KiB."""
+        aw, w = self.dut.axi.aw, self.dut.axi.w
         m.d.comb += [
-            *(self.state(~dut.bursts.holds(n) | within(one), "bursts queued") for n, one in enumerate(dut.bursts.entries)),
-            self.state(~dut.aw_valid | within(dut.aw), "the burst on aw"),
-            self.state(~dut.packed_valid | within(dut.burst), "the burst that is packed"),
+            Assert(~aw.valid | (aw.payload.length == 0), "a burst of more than one beat"),
+            Assert(~w.valid | w.payload.last, "a beat that is not its burst's last"),
         ]
-        for n, request in enumerate(dut.requests.entries):
-            m.d.comb += self.state(~dut.requests.holds(n) | (request.address[:size_bits] == 0), "requests")
-        with m.If(dut.current_valid):
-            m.d.comb += self.state(dut.current.address[:size_bits] == 0, "the request at hand")
-        with m.If(~dut.packed.last):
-            following = dut.burst.address[size_bits:unit_bits] + dut.burst.length + 1
-            continues = dut.current_valid & within(dut.burst) & (dut.current.address[size_bits:unit_bits] == following)
-            m.d.comb += self.state(continues, "a burst that is begun goes on")
 
-    def _answers(self, m: Module) -> None:
-        """Only bursts on `aw` send beats, every answer is recognised, and none is owed when all is idle."""
+    def _numbers(self, m: Module) -> None:
+        """Each beat that is taken is written once, where it belongs, and its answer is recognised."""
         dut, aw, w, b = self.dut, self.dut.axi.aw, self.dut.axi.w, self.dut.axi.b
-        # Bursts without an answer: those that were on `aw`, that were accepted there, and whose last beat was sent.
-        shown, accepted, sent = Signal(9), Signal(8), Signal(8)
+        # Beats taken, put on either channel, and answered.
+        taken, asked, sent, answered = (Signal(NUMBER_BITS, name=name) for name in ("taken", "asked", "sent", "answered"))
+        takes = dut.i.valid & dut.i.ready & ~dut.flush
         m.d.sync += [
-            accepted.eq(accepted + (aw.valid & aw.ready) - b.valid),
-            sent.eq(sent + (w.valid & w.ready & w.payload.last) - b.valid),
+            taken.eq(taken + takes),
+            asked.eq(asked + (aw.valid & aw.ready)),
+            sent.eq(sent + (w.valid & w.ready)),
+            answered.eq(answered + b.valid),
         ]
+        queues = ((dut.addresses, asked), (dut.beats, sent), (dut.unanswered, answered))
+        for queue, _ in queues:
+            m.d.comb += queue.note.eq(taken)
+
+        def unanswered(number: Value) -> Value:
+            return (number - answered)[:NUMBER_BITS]
+
         m.d.comb += [
-            shown.eq(accepted + aw.valid),
             # The memory answers bursts that it has in full.
-            Assume(~b.valid | ((accepted != 0) & (sent != 0))),
-            Assert(~w.valid | (sent < shown), "a beat of a burst that is not on aw"),
-            Assert(~b.valid | dut.unanswered.o.valid, "an answer is not recognised"),
-            Assert(~dut.idle | ((accepted == 0) & ~aw.valid & ~w.valid), "idle though something is on its way"),
-            self.state(sent + dut.promised == shown, "promised"),
-            self.state(shown == dut.unanswered.level, "unanswered"),
+            Assume(~b.valid | ((unanswered(asked) != 0) & (unanswered(sent) != 0))),
+            Assert(~aw.valid | (dut.addresses.notes[0] == asked), "an address lost, invented or out of order"),
+            Assert(~w.valid | (dut.beats.notes[0] == sent), "a beat lost, invented or out of order"),
+            Assert(~w.valid | (unanswered(sent) <= unanswered(asked)), "a beat before its address"),
+            Assert(~b.valid | (dut.unanswered.o.valid & (dut.unanswered.notes[0] == answered)), "an answer is not recognised"),
+            Assert(dut.idle == (unanswered(taken) == 0), "idle though something is on its way, or not idle though nothing is"),
         ]
+        for queue, given in queues:
+            m.d.comb += self.state((given + queue.level)[:NUMBER_BITS] == taken, "levels")
+            for n, note in enumerate(queue.notes):
+                m.d.comb += self.state(~queue.holds(n) | (note == (given + n)[:NUMBER_BITS]), "numbers")
+        m.d.comb += [
+            self.state(unanswered(asked) <= unanswered(taken), "no more asked for than taken"),
+            self.state(unanswered(sent) <= unanswered(taken), "no more sent than taken"),
+        ]
+        self._contents(m, taken, takes, asked, sent, answered)
+
+    def _contents(self, m: Module, taken: Signal, takes: Value, asked: Signal, sent: Signal, answered: Signal) -> None:
+        """What goes out under a number is what came in under it. The prover chooses the number."""
+        dut, aw, w, b = self.dut, self.dut.axi.aw, self.dut.axi.w, self.dut.axi.b
+        chosen, came = AnyConst(NUMBER_BITS), Signal(dut.i.payload.shape())
+        with m.If(takes & (taken == chosen)):
+            m.d.sync += came.eq(dut.i.payload)
+        m.d.comb += [
+            Assert(~aw.valid | (asked != chosen) | (aw.payload.address == came.address), "a wrong address"),
+            Assert(~w.valid | (sent != chosen) | (w.payload.data == came.data), "wrong data"),
+            Assert(~w.valid | (sent != chosen) | (w.payload.strobe == came.strobe), "wrong strobes"),
+        ]
+        failing, flushed = Signal(), Signal()
+        failed = b.valid & b.payload.response[1] & ~dut.error & ~dut.flush
+        m.d.sync += [failing.eq(failed & (answered == chosen)), flushed.eq(dut.flush)]
+        failed_address, failed_command = Signal.like(came.address), Signal.like(came.command)
+        m.d.sync += [failed_address.eq(came.address), failed_command.eq(came.command)]
+        with m.If(failing):
+            m.d.comb += [
+                Assert(dut.error, "an error is not reported"),
+                Assert(dut.error_address == failed_address, "the error has a wrong address"),
+                Assert(dut.error_command == failed_command, "the error has a wrong command"),
+            ]
+        m.d.comb += Assert(~flushed | ~dut.error, "an error outlives a flush")
+        for queue, same in (
+            (dut.addresses, lambda entry: entry == came.address),
+            (dut.beats, lambda entry: (entry.data == came.data) & (entry.strobe == came.strobe)),
+            (dut.unanswered, lambda entry: (entry.address == came.address) & (entry.command == came.command)),
+        ):
+            for n, (entry, note) in enumerate(zip(queue.entries, queue.notes, strict=True)):
+                m.d.comb += self.state(~queue.holds(n) | (note != chosen) | same(entry), "contents")

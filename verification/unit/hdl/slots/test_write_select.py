@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from tailrace.hdl.vector.write_select import VectorWriteSelect
+from tailrace.hdl.slots.write_select import VectorWriteSelect
 
 from ..simulate import simulate
 from .bench import config
@@ -10,7 +10,7 @@ from .bench import config
 MEMBERS = {
     "beat": ("slot", "block", "part", "data"),
     "commit": ("slot", "block", "exponent", "total"),
-    "base": ("slot", "base"),
+    "base": ("slot", "set", "base"),
 }
 
 
