@@ -67,7 +67,7 @@ class _Heads:
                 " use a build with more buffer_entries or a shorter context"
             )
         self._width = min(w.build.right_hand_sides, attention.group)
-        self.result = w.buffer.allocate("the results of o", w.batch * w.hidden)
+        start = w.buffer.mark()
         columns = attention.heads * size
         # Heads that do not fill their blocks are gathered in the buffer.
         self._gathered = w.buffer.allocate("the outputs of all heads", w.batch * columns) if size % BLOCK else None
@@ -84,6 +84,9 @@ class _Heads:
             self._scales = w.buffer.allocate("the scales of values", self._stride)
             copies = 2 if len(self._groups) > 1 and 2 * size <= w.buffer.free else 1
             self._scores = [w.buffer.allocate("the scores of attention", size) for _ in range(copies)]
+        with w.buffer.over(start):
+            #: The results of o, which take the place of what went before.
+            self.result = w.buffer.allocate("the results of o", w.batch * w.hidden)
 
     def _slot_plan(self, columns: int) -> tuple[QuerySlots, list[int]]:
         """Where queries and probabilities lie in the slots."""

@@ -267,7 +267,7 @@ class CommandList:
             fields = dict(entry.fields)
             if entry.opcode in VECTOR_OPCODES or entry.opcode in (Opcode.GEMV, Opcode.FENCE):
                 fields["pending"] = value
-            for i, (word, register) in enumerate(entry.modifiers):
+            for i, (word, register) in enumerate(sorted(entry.modifiers)):
                 fields |= {f"modifier_word_{i}": word, f"modifier_register_{i}": register}
             commands.append(encode(entry.opcode, **fields))
         return Program(

@@ -97,8 +97,16 @@ def build_program(
     return commands.finish()
 
 
-def max_context(description: Description, build: Build, batch: int = 1) -> int:
+def max_context(description: Description, build: Build, batch: int = 1, biases: bool = False) -> int:
     """Tokens in each sequence's KV cache with which a program can be built.
+
+    Parameters
+    ----------
+    description : Description
+    build : Build
+    batch : int
+    biases : bool
+        Whether the model's q, k and v have biases, which take some room.
 
     Returns
     -------
@@ -108,7 +116,7 @@ def max_context(description: Description, build: Build, batch: int = 1) -> int:
     low, high = 0, WINDOW_POSITIONS // CAPACITY_UNIT
     while low < high:
         middle = (low + high + 1) // 2
-        model, placement = imagined(description, build, batch, middle * CAPACITY_UNIT)
+        model, placement = imagined(description, build, batch, middle * CAPACITY_UNIT, biases)
         try:
             build_program(model, placement, build, batch=batch, overlap=False)
         except LimitError:
