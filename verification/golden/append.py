@@ -1,6 +1,7 @@
 """`APPEND`: keys and values of one token, as codes, to their places in the cache."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,25 +16,37 @@ from .buffer import ActivationBuffer
 Bytes = NDArray[np.uint8]
 
 
-def appended(buffer: ActivationBuffer, fields: Mapping[str, int], lanes: int) -> Iterator[tuple[NDArray[np.int64], Bytes]]:
+@dataclass(frozen=True)
+class Appended:
     """What an `APPEND` writes.
 
-    Yields
-    ------
-    addresses : ndarray of int64
-        Of each byte; those of one item lie in one bus beat.
-    data : ndarray of uint8
-        The bytes.
+    Attributes
+    ----------
+    addresses : ndarray of int64, shape (bytes,)
+        Of each byte, in the order of the writes.
+    data : ndarray of uint8, shape (bytes,)
+    beats : int
+        Bus beats that the writes take.
     """
+
+    addresses: NDArray[np.int64]
+    data: Bytes
+    beats: int
+
+
+def appended(buffer: ActivationBuffer, fields: Mapping[str, int], lanes: int) -> Appended:
+    """What an `APPEND` writes."""
     heads, count = fields["segments"], fields["count"]
-    codes = codes_of(buffer.read(fields["a"], fields["a_stride"], heads, count))
-    places = _keys if fields["cache"] == Cache.KEYS else _values
-    return places(buffer, fields, codes.view(np.uint8), lanes)
+    codes = codes_of(buffer.read(fields["a"], fields["a_stride"], heads, count)).view(np.uint8)
+    return (_keys if fields["cache"] == Cache.KEYS else _values)(buffer, fields, codes, lanes)
 
 
-def _keys(
-    buffer: ActivationBuffer, fields: Mapping[str, int], codes: Bytes, lanes: int
-) -> Iterator[tuple[NDArray[np.int64], Bytes]]:
+def _starts(fields: Mapping[str, int], start: str, stride: str) -> NDArray[np.int64]:
+    """Byte addresses of something of each head, shape (heads,)."""
+    return (fields[start] + np.arange(fields["segments"]) * fields[stride]) * ADDRESS_UNIT
+
+
+def _keys(buffer: ActivationBuffer, fields: Mapping[str, int], codes: Bytes, lanes: int) -> Appended:
     heads, count = codes.shape
     blocks = -(-count // BLOCK)
     padded = np.zeros((heads, blocks * BLOCK), dtype=np.uint8)
@@ -42,25 +55,25 @@ def _keys(
     upper = padded[:, :, 0] >> 4 | padded[:, :, 1] & 0xF0
     lower = padded[:, :, 0] & 0x0F | (padded[:, :, 1] & 0x0F) << 4
     scales = half(buffer.read(fields["b"], blocks, heads, blocks)).astype("<f2").reshape(heads, blocks, 1).view(np.uint8)
-    for head in range(heads):
-        start = (fields["destination"] + head * fields["head_stride"]) * ADDRESS_UNIT
-        for block in range(blocks):
-            places = key_block_place(fields["token"], block, blocks, lanes)
-            for place, data in zip(places, (scales, upper, lower), strict=True):
-                yield start + place + np.arange(data.shape[2]), data[head, block]
+    sizes = [scales.shape[2], LANE_BYTES, LANE_BYTES]
+    places = np.array([key_block_place(fields["token"], block, blocks, lanes) for block in range(blocks)])
+    # Bytes of a block: of its scale, of its upper and of its lower nibbles.
+    of_block = np.repeat(places, sizes, axis=1) + np.concatenate([np.arange(size) for size in sizes])
+    addresses = _starts(fields, "destination", "head_stride")[:, None, None] + of_block
+    return Appended(
+        addresses.reshape(-1), np.concatenate((scales, upper, lower), axis=2).reshape(-1), heads * blocks * len(sizes)
+    )
 
 
-def _values(
-    buffer: ActivationBuffer, fields: Mapping[str, int], codes: Bytes, lanes: int
-) -> Iterator[tuple[NDArray[np.int64], Bytes]]:
+def _values(buffer: ActivationBuffer, fields: Mapping[str, int], codes: Bytes, lanes: int) -> Appended:
     heads, count = codes.shape
     beat, byte = divmod(fields["token"], LANE_BYTES)
+    group, lane = np.divmod(np.arange(count), lanes)
+    of_element = group * fields["row_stride"] * ADDRESS_UNIT + (beat * lanes + lane) * LANE_BYTES + byte
     scales = np.ascontiguousarray(buffer.read_bits(fields["b"], 1, heads, 1)).view(np.uint8)
-    for head in range(heads):
-        start = (fields["destination"] + head * fields["head_stride"]) * ADDRESS_UNIT
-        for group, first in enumerate(range(0, count, lanes)):
-            data = codes[head, first : first + lanes]
-            row = start + group * fields["row_stride"] * ADDRESS_UNIT
-            yield row + (beat * lanes + np.arange(len(data))) * LANE_BYTES + byte, data
-        scale = (fields["scales"] + head * fields["scale_stride"]) * ADDRESS_UNIT + 4 * fields["token"]
-        yield scale + np.arange(4), scales[head]
+    addresses = (
+        _starts(fields, "destination", "head_stride")[:, None] + of_element,
+        _starts(fields, "scales", "scale_stride")[:, None] + 4 * fields["token"] + np.arange(4),
+    )
+    data = np.concatenate((codes, scales), axis=1).reshape(-1)
+    return Appended(np.concatenate(addresses, axis=1).reshape(-1), data, heads * (-(-count // lanes) + 1))

@@ -1,6 +1,7 @@
 """Unpacked matrices, kept as long as the memory that they came from does not change."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .stream import Matrix
 
@@ -47,12 +48,12 @@ class MatrixCache:
         self._entries[key] = end, matrix
         self._used += matrix.nbytes
 
-    def written_by_device(self, start: int, end: int) -> None:
-        """Keep nothing from these pages, from now on until the host overwrites them."""
-        pages = _pages(start, end)
-        if not self._written[pages].all():
-            self._written[pages] = True
-            self._forget(pages.start * _PAGE, pages.stop * _PAGE)
+    def written_by_device(self, addresses: NDArray[np.int64]) -> None:
+        """Keep nothing from the pages of these bytes, from now on until the host overwrites them."""
+        pages = addresses // _PAGE
+        for page in np.unique(pages[~self._written[pages]]).tolist():
+            self._written[page] = True
+            self._forget(page * _PAGE, (page + 1) * _PAGE)
 
     def written_by_host(self, start: int, end: int) -> None:
         """Forget what overlaps; pages that are overwritten as a whole are the host's again."""

@@ -1,6 +1,7 @@
 """`ELEMENTWISE` and `ROTATE`: what the vector unit computes on the activation buffer."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,12 @@ def _scalar(buffer: ActivationBuffer, fields: Fields, name: str, neutral: float)
     bit = _SCALARS.index(name)
     if fields["load"] >> bit & 1:
         return buffer.read(fields[name] & 0xFFFF, fields["advance"] >> bit & 1, fields["segments"], 1)
-    value = canonical(np.array([[fields[name]]], dtype=np.uint32).view(np.float32))
+    return _constant(fields[name], neutral)
+
+
+@lru_cache(maxsize=1 << 12)
+def _constant(bits: int, neutral: float) -> Floats | None:
+    value = canonical(np.array([[bits]], dtype=np.uint32).view(np.float32))
     return None if value[0, 0] == neutral else value
 
 

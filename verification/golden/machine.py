@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from tailrace.spec.commands import check, check_queue, decode, resolve
@@ -221,6 +222,9 @@ class Machine:
         stride = fields["stride"] * ADDRESS_UNIT
         if not stride:
             return self._read("WEIGHT_BEATS", source, groups * size)
+        if source + (groups - 1) * stride + size <= self.memory.size:
+            self.counters["WEIGHT_BEATS"] += groups * size // self.config.bus_bytes
+            return as_strided(self.memory[source:], (groups, size), (stride, 1)).reshape(-1)
         return np.concatenate([self._read("WEIGHT_BEATS", source + group * stride, size) for group in range(groups)])
 
     def _read(self, counter: str, address: int, size: int) -> NDArray[np.uint8]:
@@ -237,17 +241,17 @@ class Machine:
             raise _Stop(ErrorCode.WRITE_ERROR, self._first_missing_beat(address))
         self.counters["WRITE_BEATS"] += -(-data.size // self.config.bus_bytes)
         self.memory[address : address + data.size] = data
-        self._cache.written_by_device(address, address + data.size)
+        self._cache.written_by_device(np.arange(address, address + data.size, ADDRESS_UNIT))
 
     def _append(self, fields: dict[str, int]) -> None:
-        beats = list(appended(self.buffer, fields, self.config.lanes))
-        for addresses, _ in beats:
-            if addresses[-1] >= self.memory.size:
-                raise _Stop(ErrorCode.WRITE_ERROR, int(addresses[0]) // self.config.bus_bytes * self.config.bus_bytes)
-        for addresses, data in beats:
-            self.memory[addresses] = data
-            self._cache.written_by_device(int(addresses[0]), int(addresses[-1]) + 1)
-        self.counters["WRITE_BEATS"] += len(beats)
+        written = appended(self.buffer, fields, self.config.lanes)
+        missing = written.addresses >= self.memory.size
+        if missing.any():
+            address = int(written.addresses[missing.argmax()])
+            raise _Stop(ErrorCode.WRITE_ERROR, address - address % self.config.bus_bytes)
+        self.memory[written.addresses] = written.data
+        self._cache.written_by_device(written.addresses)
+        self.counters["WRITE_BEATS"] += written.beats
 
     def _first_missing_beat(self, address: int) -> int:
         bus_bytes = self.config.bus_bytes

@@ -37,9 +37,9 @@ def test_keys(rng: np.random.Generator, lanes: int, head_size: int) -> None:
         fields = fields_of(
             cache=Cache.KEYS, a=2000, a_stride=256, b=901, destination=7, head_stride=size // 64, count=head_size
         )
-        for addresses, data in appended(buffer, fields | {"segments": HEADS, "token": token}, lanes):
-            assert len({a // (16 * lanes) for a in addresses.tolist()}) == 1
-            memory[addresses] = data
+        written = appended(buffer, fields | {"segments": HEADS, "token": token}, lanes)
+        memory[written.addresses] = written.data
+        assert written.beats == 1 + np.count_nonzero(np.diff(written.addresses // (16 * lanes)))
     for head in range(HEADS):
         start = 64 * 7 + head * size
         stream = memory[start : start + Q8_0.matrix_bytes(tokens, blocks, lanes)]
@@ -75,9 +75,9 @@ def test_values(rng: np.random.Generator, lanes: int, head_size: int) -> None:
             scales=at_scales // 64,
             scale_stride=CAPACITY * 4 // 64,
         )
-        for addresses, data in appended(buffer, fields, lanes):
-            assert len({a // (16 * lanes) for a in addresses.tolist()}) == 1
-            memory[addresses] = data
+        written = appended(buffer, fields, lanes)
+        memory[written.addresses] = written.data
+        assert written.beats == 1 + np.count_nonzero(np.diff(written.addresses // (16 * lanes)))
     blocks = -(-tokens // 16)
     for head in range(HEADS):
         start = 64 * 5 + head * size
@@ -98,5 +98,4 @@ def test_codes_are_rounded_to_even_and_limited() -> None:
     x = np.array([0.5, 1.5, -2.5, 126.5, 127.5, 1000, -np.inf, 1e-40], dtype=np.float32)
     buffer.bits[:8] = x.view(np.uint32)
     fields = fields_of(cache=Cache.VALUES, a=0, b=8, count=8, segments=1, row_stride=1)
-    data = [int(item[1].view(np.int8)[0]) for item in appended(buffer, fields, 1)][:8]
-    assert data == [0, 2, -2, 126, 127, 127, -127, 0]
+    assert appended(buffer, fields, 1).data[:8].view(np.int8).tolist() == [0, 2, -2, 126, 127, 127, -127, 0]

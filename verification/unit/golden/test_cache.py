@@ -33,7 +33,7 @@ def test_the_host_writes_over_what_it_overlaps(cache: MatrixCache, matrix: Matri
 
 def test_nothing_is_kept_where_the_device_writes(cache: MatrixCache, matrix: Matrix) -> None:
     """In its page, until the host has overwritten that as a whole."""
-    cache.written_by_device(1000, 1001)
+    cache.written_by_device(np.array([1000]))
     for again in (False, True):
         cache.put(KEY, 192, matrix)
         cache.put((4096, 4, 2, 0), 4224, matrix)
@@ -47,11 +47,12 @@ def test_nothing_is_kept_where_the_device_writes(cache: MatrixCache, matrix: Mat
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "kept"), [(2999, 3001, True), (4095, 4097, False), (4096, 4097, False), (8192, 9000, True)]
+    ("start", "end", "kept"),
+    [(2999, 3001, True), (4090, 4155, False), (4096, 4097, False), (8191, 8192, False), (8192, 9000, True)],
 )
 def test_the_device_writes_to_a_page_of_a_matrix(cache: MatrixCache, matrix: Matrix, start: int, end: int, kept: bool) -> None:
     cache.put((4096, 4, 2, 0), 8192, matrix)
-    cache.written_by_device(start, end)
+    cache.written_by_device(np.arange(start, end, 64))
     assert (cache.get((4096, 4, 2, 0)) is matrix) == kept
 
 
