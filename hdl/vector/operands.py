@@ -131,24 +131,37 @@ class OperandFetch(wiring.Component):
             self.operands_place.eq(operands_place),
             self.busy.eq(fetch.word | valid),
         ]
+        # The pair that is being rotated: first words of x and y.
+        pair = Signal(data.ArrayLayout(word_layout(config), 2), reset_less=True)
+        with m.If(self.enable & (settings.combine == ROTATE_PAIRS) & ~fetch.table):
+            m.d.sync += [pair[0].eq(self.a), pair[1].eq(self.b)]
+        chosen = self._choose(m, operands, a, streamed, scalars, pair, fetch.table)
         with m.If(self.enable):
             m.d.sync += valid.eq(fetch.word)
             with m.If(fetch.word):
-                m.d.sync += operands_place.eq(place)
-                self._choose(m, operands, a, streamed, scalars)
-        pair = Signal(data.ArrayLayout(word_layout(config), 2), reset_less=True)
-        self._rotate(m, operands, fetch, pair)
+                m.d.sync += [operands_place.eq(place), operands.eq(chosen)]
         return m
 
-    def _choose(self, m: Module, operands: Any, a: Any, streamed: Any, scalars: dict[str, Signal]) -> None:
+    def _choose(
+        self,
+        m: Module,
+        operands: Any,
+        a: Any,
+        streamed: Any,
+        scalars: dict[str, Signal],
+        pair: Any,
+        table: Value,
+    ) -> Any:
+        """Combinational: the operands of the word that has been read, a view of `operand_layout`."""
         settings, lanes = self.settings, self._config.lanes
+        chosen = Signal(operand_layout(self._config))
 
         def everywhere(value: Value | int) -> Value:
             one = Const(value, FLOAT_BITS) if isinstance(value, int) else value
             return one.replicate(lanes)
 
         def put(target: Any, value: Any) -> None:
-            m.d.sync += Value.cast(target).eq(Value.cast(value))
+            m.d.comb += Value.cast(target).eq(Value.cast(value))
 
         p, q = everywhere(scalars["p"]), everywhere(scalars["q"])
         zero, one = everywhere(0), everywhere(float_bits(1.0))
@@ -157,13 +170,23 @@ class OperandFetch(wiring.Component):
             Combine.SUM: ((a, p), (self.b, q)),
             Combine.PRODUCT: ((a, self.b), (zero, zero)),
         }
-        m.d.sync += operands.subtract.eq(0)
         with m.Switch(settings.combine):
             for way, products in ways.items():
                 with m.Case(way):
                     for n, (x, y) in enumerate(products):
-                        put(operands.x[n], x)
-                        put(operands.y[n], y)
+                        put(chosen.x[n], x)
+                        put(chosen.y[n], y)
+            with m.Default():
+                # `ROTATE`: ``x * c - y * s`` when cosines and sines are read, ``y * c + x * s`` when the next pair is. The
+                # second one follows from the first one, which the operands still hold.
+                put(chosen.x[0], operands.x[1])
+                put(chosen.x[1], operands.x[0])
+                put(chosen.y, operands.y)
+                with m.If(table):
+                    put(chosen.x, pair)
+                    put(chosen.y[0], self.a)
+                    put(chosen.y[1], self.b)
+                    put(chosen.subtract, 1)
         factors = {
             Multiplier.SCALAR: everywhere(scalars["m"]),
             Multiplier.STREAM: streamed,
@@ -173,29 +196,8 @@ class OperandFetch(wiring.Component):
         with m.Switch(settings.multiplier):
             for choice, value in factors.items():
                 with m.Case(choice):
-                    put(operands.factor, value)
-        put(operands.addend, everywhere(scalars["n"]))
+                    put(chosen.factor, value)
+        put(chosen.addend, everywhere(scalars["n"]))
         with m.If(settings.n_stream):
-            put(operands.addend, streamed)
-
-    def _rotate(self, m: Module, operands: Any, fetch: Any, pair: Any) -> None:
-        """`ROTATE`: ``x * c - y * s`` when cosines and sines are read, ``y * c + x * s`` when the next pair is.
-
-        The second one follows from the first one, which the operands still hold.
-        """
-        with m.If(self.enable & (self.settings.combine == ROTATE_PAIRS)):
-            with m.If(fetch.table):
-                m.d.sync += [
-                    operands.x.eq(pair),
-                    operands.y[0].eq(self.a),
-                    operands.y[1].eq(self.b),
-                    operands.subtract.eq(1),
-                ]
-            with m.Else():
-                m.d.sync += [pair[0].eq(self.a), pair[1].eq(self.b)]
-                with m.If(fetch.word):
-                    m.d.sync += [
-                        operands.x[0].eq(operands.x[1]),
-                        operands.x[1].eq(operands.x[0]),
-                        operands.subtract.eq(0),
-                    ]
+            put(chosen.addend, streamed)
+        return chosen
