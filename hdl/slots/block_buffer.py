@@ -135,7 +135,8 @@ class BlockBuffer(wiring.Component):
             blocks.i.valid.eq(moves & ends),
             blocks.i.payload.largest.eq(new_largest),
             blocks.i.payload.last_word.eq(place),
-            blocks.i.payload.slot.eq(word.slot),
+            # With one slot only, its number still takes a bit.
+            blocks.i.payload.slot.eq(word.slot if config.right_hand_sides > 1 else 0),
             blocks.i.payload.block.eq(this_block),
             blocks.i.payload.duplicate.eq(word.duplicate),
         ]

@@ -86,7 +86,6 @@ class Append(wiring.Component):
             reader.advance.eq(advance),
             self.a.address.eq(reader.address),
             self.a.enable.eq(reader.valid & advance),
-            write.payload.command.eq(self.index),
         ]
         m.d.sync += [begun.eq(self.command.valid & ~self.command.ready), started.eq(places.ready & begun & ~self.command.ready)]
 
@@ -123,6 +122,7 @@ class Append(wiring.Component):
                 m.d.sync += [
                     write.payload.address.eq(places.address),
                     write.payload.strobe.eq(places.strobe),
+                    write.payload.command.eq(self.index),
                     final.eq(done.operation.final),
                 ]
                 with m.Switch(done.operation.step):

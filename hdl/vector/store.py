@@ -72,15 +72,14 @@ class Store(wiring.Component):
         m.d.comb += [
             self.idle.eq(~self.command.valid),
             self.command.ready.eq(write.valid & write.ready & final),
-            write.payload.command.eq(self.index),
             self.a.address.eq(address),
             self.a.enable.eq(asks),
             taken.eq(shown & (~write.valid | write.ready)),
         ]
-        with m.If(~begun):
+        with m.If(self.command.valid & ~begun & ~write.valid):
             m.d.sync += [
-                begun.eq(self.command.valid),
-                reading.eq(self.command.valid),
+                begun.eq(1),
+                reading.eq(1),
                 address.eq(command.a // lanes),
                 left.eq(command.count),
                 write.payload.address.eq(command.destination * ADDRESS_UNIT),
@@ -109,6 +108,7 @@ class Store(wiring.Component):
                 write.payload.data.word_select(shown_word.place, lanes * FLOAT_BITS).eq(self.a.data),
                 write.payload.strobe.word_select(shown_word.place, lanes * FLOAT_BITS // 8).eq(strobe),
                 write.valid.eq(shown_word.place == words - 1),
+                write.payload.command.eq(self.index),
                 final.eq(shown_word.last),
             ]
         return m

@@ -11,9 +11,9 @@ from verification.formal.write_master_rules import WriteMasterRules
 pytestmark = pytest.mark.filterwarnings(f"ignore::{UnusedElaboratable.__module__}.{UnusedElaboratable.__name__}")
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=lambda c: c.name)
-def test_bus(config):
-    verdict = prove_by_induction(WriteMasterRules(WriteMaster(config)), depth=1)
+@pytest.mark.parametrize("name", [name if name != "wide" else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS])
+def test_bus(name):
+    verdict = prove_by_induction(WriteMasterRules(WriteMaster(CONFIGS[name])), depth=1)
     assert verdict.proved, verdict.reason
 
 
@@ -22,10 +22,10 @@ def test_bus(config):
     [
         ("aw.payload.length.eq(0)", "aw.payload.length.eq(1)", 4, "a burst of more than one beat"),
         ("w.payload.last.eq(1)", "w.payload.last.eq(i.valid)", 6, "a beat that is not its burst's last"),
-        ("addresses.o.ready.eq(aw.ready)", "addresses.o.ready.eq(1)", 6, "a channel changed while stalled"),
+        ("addresses.o.ready.eq(aw.ready)", "addresses.o.ready.eq(1)", 6, "an address lost, invented or out of order"),
         ("beats.o.valid & ~leads", "beats.o.valid & ~leads & i.valid", 6, "a channel changed while stalled"),
         ("beats.level < addresses.level", "0 < 0 * addresses.level", 6, "a beat before its address"),
-        ("others[0] & others[1] & ~self.flush", "~self.flush", 8, "levels"),
+        ("others[0] & others[1] & ~self.flush", "~self.flush", 8, "a beat before its address"),
         ("| self.flush)", "| self.beat)", 12, "an address lost, invented or out of order"),
         ("unanswered.o.ready.eq(b.valid)", "unanswered.o.ready.eq(b.valid & ~self.flush)", 10, "an answer is not recognised"),
         (
@@ -39,4 +39,5 @@ def test_bus(config):
 )
 def test_bus_notices(old, new, depth, broken):
     planted = plant(WriteMaster, old, new)
-    assert refute(WriteMasterRules(planted(CONFIGS["base"]), inductive=False), depth) == broken
+    # One bug can break several claims at once.
+    assert broken in refute(WriteMasterRules(planted(CONFIGS["base"]), inductive=False), depth)
