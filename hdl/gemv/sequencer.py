@@ -75,7 +75,8 @@ class BeatSequencer(wiring.Component):
     The results of a group leave the engine slot by slot, one a cycle. So the last beat of a group waits, if need be, until as many
     cycles after the last beat of the group before as that one has slots.
 
-    A command is accepted while the one before it runs, so the beats of two commands follow each other without a gap.
+    A command is accepted while the one before it runs, so the beats of two commands follow each other without a gap. (After a
+    command of a single beat there may be one cycle without a beat.)
 
     Parameters
     ----------

@@ -85,7 +85,10 @@ class Serialiser(wiring.Component):
         with m.Elif(valid):
             m.d.sync += [group.slots.eq(group.slots - 1), group.address.eq(group.address + group.stride)]
             for n in range(slots - 1):
-                m.d.sync += [group.bases[n].eq(group.bases[n + 1]), *(sums[lane][n].eq(sums[lane][n + 1]) for lane in range(lanes))]
+                m.d.sync += [
+                    group.bases[n].eq(group.bases[n + 1]),
+                    *(sums[lane][n].eq(sums[lane][n + 1]) for lane in range(lanes)),
+                ]
 
         m.d.comb += [
             self.word_valid.eq(valid),

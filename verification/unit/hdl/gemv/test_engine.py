@@ -104,7 +104,9 @@ class Run:
         # So many cycles after the last beat of the row, whatever else goes on.
         row_ends = [self.beat_cycles[n] for n in self.row_ends()]
         cycles = [write.cycle - write.slot for write in self.expected_with_cycles()]
-        assert cycles == [end + GemvEngine.latency for end, slots in zip(row_ends, self.row_slots(), strict=True) for _ in range(slots)]
+        assert cycles == [
+            end + GemvEngine.latency for end, slots in zip(row_ends, self.row_slots(), strict=True) for _ in range(slots)
+        ]
         return self
 
     def expected_with_cycles(self) -> list[Write]:
@@ -114,9 +116,7 @@ class Run:
         ]
 
     def row_slots(self) -> list[int]:
-        return [
-            len(job.vectors) for job in self.jobs for _ in range(-(-job.matrix.rows // self.config.lanes))
-        ]
+        return [len(job.vectors) for job in self.jobs for _ in range(-(-job.matrix.rows // self.config.lanes))]
 
     def row_ends(self) -> list[int]:
         """Numbers of the beats that end a group of rows."""

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from tailrace.hdl.gemv.lane import Lane
-from tailrace.hdl.gemv.traits import OFFSETS, SIGNED_OFFSET
+from tailrace.hdl.gemv.traits import SCALE_KINDS
 from tailrace.spec.config import Config
-from tailrace.spec.formats import FORMATS, BeatKind, Format
+from tailrace.spec.formats import BY_NAME, FORMATS, BeatKind, Format, ScaleKind
 
 from ..simulate import simulate
 from . import bench
 from .bench import Matrix, Vector
 
 
-def controls(matrix: Matrix, slots: int) -> list[tuple[dict[str, int], int]]:
+def controls(matrix: Matrix, slots: int) -> list[tuple[dict[str, Any], int]]:
     """Control and vector block of each beat of a lane that holds all rows of a matrix."""
     format, blocks = matrix.format, matrix.blocks
     schedule = list(format.schedule(matrix.rows * blocks))
@@ -28,9 +28,14 @@ def controls(matrix: Matrix, slots: int) -> list[tuple[dict[str, int], int]]:
             "term": not upper,
             "first": block % blocks == 0,
             "last": block % blocks == blocks - 1,
-            "has_high": format.high_bits,
-            "has_minimum": format.has_minimum,
-            "offset": OFFSETS.index(SIGNED_OFFSET if upper else format.code_offset),
+            "superblock": block % 8 == 7,
+            "traits": {
+                "scale_kind": SCALE_KINDS.index(format.scale_kind),
+                "has_minimum": format.has_minimum,
+                "centred": format.code_offset != 0,
+                "codebook": format.codebook,
+                "high_bits": format.high_bits,
+            },
             "slots": (1 << slots) - 1,
         }
         found.append((control, block % blocks))
@@ -40,17 +45,12 @@ def controls(matrix: Matrix, slots: int) -> list[tuple[dict[str, int], int]]:
 def run(config: Config, matrix: Matrix, vectors: list[Vector], rng: np.random.Generator, gaps: float) -> list[list[int]]:
     """Sums that the lane gives, row by row and slot by slot, of all slots of the build."""
     dut = Lane(config)
-    beats: list[tuple[dict[str, int], int | None, bytes]] = []
-    for (control, block), data in zip(controls(matrix, len(vectors)), bench.lane_stream(matrix, 0, 1), strict=True):
+    beats: list[tuple[dict[str, Any], int | None, bytes]] = []
+    for (control, block), data in zip(controls(matrix, len(vectors)), bench.lane_stream(matrix, 0, 1, rng), strict=True):
         while rng.random() < gaps:
             # No beat: all but the kind may be anything.
-            beats.append(
-                (
-                    {name: int(rng.integers(2)) for name in control if name not in ("scale", "high", "nibble")},
-                    None,
-                    b"\x55" * 16,
-                )
-            )
+            anything = {name: int(rng.integers(2)) for name in ("upper", "lower", "term", "first", "last", "superblock")}
+            beats.append((control | {kind.value: 0 for kind in BeatKind} | anything, None, b"\x55" * 16))
         beats.append((control, block, data))
     ends = [n for n, (c, _, _) in enumerate(beats) if c.get("nibble") and c["term"] and c["last"]]
     sums: list[list[int]] = []
@@ -77,25 +77,25 @@ def run(config: Config, matrix: Matrix, vectors: list[Vector], rng: np.random.Ge
 def test_every_code_of_every_element(format: Format, rng: np.random.Generator) -> None:
     """Each element takes each value, with a mantissa of its own, and a scale of one."""
     low, high = bench.code_range(format)
-    codes = np.array([[(low + (n + 7 * j) % (high - low)) for j in range(32)] for n in range(high - low)])
-    one = np.full((len(codes), 1), 0x3C00)
-    matrix = Matrix(format, codes[:, None, :], one, np.zeros_like(one))
-    for element in range(32):
+    count, row_blocks = high - low, format.row_blocks
+    codes = np.array([[(low + (n + 7 * j) % count) for j in range(format.block_elements)] for n in range(count)])
+    for element in range(format.block_elements):
         assert sorted(set(codes[:, element])) == list(range(low, high))
-    vectors = []
-    for part in range(4):
-        mantissas = np.zeros((1, 32), dtype=int)
-        mantissas[0, part::4] = rng.permutation([1, -3, 7, 101, -2221, 9001, 20011, -32768])
-        vectors.append(Vector(0, np.array([0]), mantissas))
-    got = run(Config("test", 128, right_hand_sides=4), matrix, vectors, rng, 0)
-    assert got == [[bench.exact_sum(matrix, row, v) for v in vectors] for row in range(matrix.rows)]
+    matrix = bench.random_matrix(rng, format, count // row_blocks, row_blocks)
+    matrix.codes[:] = codes.reshape(matrix.codes.shape)
+    matrix.scales[:] = 24 if format.scale_kind is ScaleKind.EXPONENT else 0x3C00
+    mantissas = rng.permutation(np.arange(32)) * 2047 - 32768
+    vector = Vector(0, np.zeros(row_blocks, dtype=int), np.tile(mantissas, (row_blocks, 1)))
+    got = run(Config("test", 128), matrix, [vector], rng, 0)
+    assert got == [[bench.exact_sum(matrix, row, vector)] for row in range(matrix.rows)]
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
 @pytest.mark.parametrize("gaps", [0, 0.4])
 def test_random_rows(format: Format, gaps: float, rng: np.random.Generator) -> None:
-    matrix = bench.random_matrix(rng, format, 6, 9)
-    vectors = [bench.random_vector(rng, 9) for _ in range(2)]
+    blocks = 8 if format.row_blocks > 1 else 9
+    matrix = bench.random_matrix(rng, format, 6, blocks)
+    vectors = [bench.random_vector(rng, blocks) for _ in range(2)]
     got = run(Config("test", 128, right_hand_sides=2), matrix, vectors, rng, gaps)
     assert got == [[bench.exact_sum(matrix, row, v) for v in vectors] for row in range(matrix.rows)]
 
@@ -105,16 +105,22 @@ def test_random_rows(format: Format, gaps: float, rng: np.random.Generator) -> N
 def test_largest_sums(format: Format, sign: int, rng: np.random.Generator) -> None:
     """Codes, mantissas, scales, exponents all at the end of their range: nothing overflows."""
     low, high = bench.code_range(format)
-    rows: list[Any] = [np.full((8, 32), low), np.full((8, 32), high - 1)]
-    scales = np.full((2, 8), 0x7FFF | sign << 15)
-    matrix = Matrix(format, np.array(rows), scales, scales)
+    matrix = bench.random_matrix(rng, format, 2, 8)
+    matrix.codes[0], matrix.codes[1] = low, high - 1
+    if format.codebook:
+        matrix.codes[0], matrix.codes[1] = 15, 7
+    matrix.scales[:] = matrix.minima[:] = 30 if format.scale_kind is ScaleKind.EXPONENT else 0x7FFF | sign << 15
+    if format.scale_kind is ScaleKind.SUPERBLOCK:
+        matrix.subscales[:] = matrix.subminima[:] = 63
+    elif format.subscale_blocks:
+        matrix.subscales[:] = -128 if sign else 127
     vectors = [Vector(0, np.full(8, 31), np.full((8, 32), m)) for m in (-32768, 32767)]
     got = run(Config("test", 128, right_hand_sides=2), matrix, vectors, rng, 0)
     assert got == [[bench.exact_sum(matrix, row, v) for v in vectors] for row in range(matrix.rows)]
 
 
 def test_slots_that_take_no_part_stand_still(rng: np.random.Generator) -> None:
-    matrix = bench.random_matrix(rng, FORMATS[2], 3, 2)
+    matrix = bench.random_matrix(rng, BY_NAME["Q4_1"], 3, 2)
     vector = bench.random_vector(rng, 2)
     got = run(Config("test", 128, right_hand_sides=2), matrix, [vector], rng, 0.3)
     assert got == [[bench.exact_sum(matrix, row, vector), 0] for row in range(matrix.rows)]

@@ -3,58 +3,64 @@ from typing import Any
 import numpy as np
 
 from tailrace.hdl.gemv.scaler import Scaler
-from tailrace.hdl.gemv.traits import CODE_BITS, NIBBLE_BITS, OFFSETS, SIGNED_OFFSET
 
 from ..simulate import simulate
 from . import bench
 
-EXTREME_SCALES = [0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0xFBFF, 0x7C00, 0xFFFF]
+#: Ends of the ranges of what a scaler is given.
+LARGEST = {"sum": 1 << 24, "significand": 2047, "minimum": 2047 * 63, "position": 30, "exponent": 31}
 
 
 def draw(rng: np.random.Generator) -> list[dict[str, Any]]:
     """The beats of one block, or of a gap."""
     if rng.random() < 0.2:
-        return [{"valid": 0, "sum": int(rng.integers(-(1 << 20), 1 << 20)), "complete": 1, "scale": 0x3C00}]
+        return [{"valid": 0, "sums": rng.integers(-(1 << 20), 1 << 20, 2).tolist(), "complete": 1}]
+    extreme = rng.random() < 0.15
+    sign = int(rng.choice([-1, 1]))
+
+    def number(name: str) -> int:
+        largest = LARGEST[name]
+        if name in ("position", "exponent"):
+            return largest if extreme else int(rng.integers(largest + 1))
+        return sign * largest if extreme else int(rng.integers(-largest, largest + 1))
+
     two = bool(rng.random() < 0.4)
-    scales = [int(x) for x in (rng.choice(EXTREME_SCALES, 2) if rng.random() < 0.3 else rng.integers(0, 1 << 16, 2))]
-    extreme = rng.random() < 0.1
-    mantissas = np.full(32, -32768) if extreme else rng.integers(-32768, 32768, 32)
     shared = {
         "valid": 1,
         "has_minimum": int(rng.random() < 0.5),
-        "total": int(mantissas.sum()),
-        "exponent": 31 if extreme else int(rng.integers(0, 32)),
-        "scale": scales[0],
-        "minimum": scales[1],
+        "total": -(1 << 20) if extreme else int(rng.integers(-(1 << 20), 1 << 20)),
+        "exponent": number("exponent"),
+        "zero": int(rng.random() < 0.1),
+    }
+    factors = {
+        "scale": number("significand"),
+        "scale_position": number("position"),
+        "minimum": number("minimum"),
+        "minimum_position": number("position"),
     }
     beats = []
     for lower in range(1 + two):
-        largest = (1 << (NIBBLE_BITS if two else CODE_BITS)) - 1
-        codes = np.full(32, largest) if extreme else rng.integers(0, largest + 1, 32)
-        # Upper nibbles are signed.
-        offset = OFFSETS.index(SIGNED_OFFSET) if two and not lower else int(rng.integers(len(OFFSETS)))
+        subscales = [-128, -128] if extreme else rng.integers(-128, 128, 2).tolist()
+        if two:
+            subscales = [1, 1] if lower else [16, 16]
+        sums = [number("sum") for _ in range(2)]
         beats.append(
             shared
-            | {
-                "sum": int((codes * mantissas).sum()),
-                "offset": offset,
-                "lower": lower,
-                "complete": int(lower == two),
-            }
+            | {"sums": sums, "factors": factors | {"subscales": subscales}, "lower": lower, "complete": int(lower == two)}
         )
     return beats
 
 
 def term(beats: list[dict[str, Any]]) -> int:
-    total = 0
-    for beat in beats:
-        total = 16 * total + beat["sum"] - OFFSETS[beat["offset"]] * beat["total"]
-    significand, position = bench.float16_parts(beat["scale"])
-    result = total * significand << (position + beat["exponent"])
+    beat = beats[-1]
+    if beat["zero"]:
+        return 0
+    total = sum(s * u for b in beats for s, u in zip(b["sums"], b["factors"]["subscales"], strict=True))
+    factors = beat["factors"]
+    result = total * factors["scale"] << (factors["scale_position"] + beat["exponent"])
     if beat["has_minimum"]:
-        significand, position = bench.float16_parts(beat["minimum"])
-        result += beat["total"] * significand << (position + beat["exponent"])
-    return result
+        result += beat["total"] * factors["minimum"] << (factors["minimum_position"] + beat["exponent"])
+    return int(result)
 
 
 def test_terms(rng: np.random.Generator) -> None:
