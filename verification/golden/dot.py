@@ -21,8 +21,9 @@ from tailrace.spec.numerics import SCALE_EXPONENT
 from .rounding import LIMB_BITS, round_limbs
 from .stream import Matrix
 
-#: Rows times pieces that are worked on at once: few enough to stay in the cache, enough to outweigh a call.
-TILE = 4096
+#: Rows times pieces that are worked on at once: few enough to stay in the cache, enough to outweigh a call. And few enough for
+#: OpenBLAS (up to 2**18 products in a call) not to start threads, which wait for each other for ever on a busy machine.
+TILE = 1024
 #: Bits of a float32's significand and of a float64's.
 _SINGLE, _DOUBLE = 24, 53
 #: Largest magnitude of a mantissa, as memory may hold it.
