@@ -40,7 +40,7 @@ def expected(weights: Weights, vectors: list[Vector]) -> np.ndarray:
 @pytest.mark.parametrize("shifts", SHIFTS)
 def test_equals_python_integers(rng: np.random.Generator, weight_format: Format, scales: str, shifts: str) -> None:
     for rows, blocks, lanes, slots in ((1, 1, 1, 1), (5, 3, 4, 2), (11, 17, 2, 4), (7, 8, 1, 1)):
-        blocks *= weight_format.row_blocks
+        blocks = -(-blocks // weight_format.row_blocks) * weight_format.row_blocks
         weights = random_weights(rng, weight_format, rows, blocks, SCALES[scales])
         vectors = [random_vector(rng, blocks, SHIFTS[shifts]) for _ in range(slots)]
         assert np.array_equal(multiply(unpacked(weights, lanes), vectors), expected(weights, vectors)), (rows, blocks, lanes)
