@@ -9,7 +9,7 @@ from tailrace.spec.formats import BLOCK, LANE_BYTES, Q8_0
 from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES, Cache, Opcode
 
 from ..control.layout import command_layout
-from .append_operation import Step, append_operation_layout
+from .append_operation import HEAD_ELEMENTS, Step, append_operation_layout
 
 #: A period of the keys' stream: a beat of scales, and the blocks that it serves.
 _PERIOD_BLOCKS = Q8_0.scale_blocks
@@ -128,7 +128,7 @@ class CachePlaces(wiring.Component):
     ) -> Signal:
         """Find the first places. Returns the phase of a head's first block."""
         lane_bits, lane_byte_bits = (self._config.lanes - 1).bit_length(), (LANE_BYTES - 1).bit_length()
-        blocks = Signal(range(256 // BLOCK + 1))
+        blocks = Signal(range(HEAD_ELEMENTS // BLOCK + 1))
         number = Signal(_BLOCK_NUMBER_BITS, reset_less=True)
         rows = Signal(_BLOCK_NUMBER_BITS, reset_less=True)
         beats = Signal(self._config.address_width, reset_less=True)

@@ -112,6 +112,7 @@ def test_latency() -> None:
     async def story(ctx: Any) -> None:
         await bench.send(ctx, bench.beats(1))
         await bench.until_idle(ctx)
+        assert bench.memory.answered == 1
 
     bench.run(story)
     # Taken in cycle 0.
