@@ -9,7 +9,6 @@ from tailrace.spec.formats import BLOCK, CODEBOOK, LANE_BYTES, ScaleKind
 from .side_band import HIGH_BITS, LANE_BITS
 from .traits import CODE_BITS, NIBBLE_BITS, SCALE_KINDS, lane_traits_layout
 
-
 #: Bytes that are handled together: as many as a simulator's machine words have.
 WORD_BYTES = 8
 

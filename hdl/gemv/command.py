@@ -20,9 +20,9 @@ PLACE_BITS = _WIDTHS["offset"]
 def gemv_command_layout(config: Config) -> data.StructLayout:
     """A matrix-vector product.
 
-    ``format`` is a format's number, ``rows`` and ``blocks`` (in a row) are at least 1, ``slots`` is 1 to R. The vectors start at
-    block ``first_block`` of their slots; ``set`` says which of a slot's base exponents they have, and ``bases`` are those, one
-    for each slot. ``exponent`` is added to all of them. The result of row ``r`` and slot ``s`` goes to entry ``offset + s *
+    ``format`` is a format's number, ``rows`` and ``blocks`` (in a row) are at least 1, ``slots`` is 1 to R. The vectors start
+    at block ``first_block`` of their slots; ``set`` says which of a slot's base exponents they have, and ``bases`` are those,
+    one for each slot. ``exponent`` is added to all of them. The result of row ``r`` and slot ``s`` goes to entry ``offset + s *
     slot_stride + r`` of the activation buffer; ``offset`` and ``slot_stride`` are multiples of `tailrace.spec.isa.BUFFER_UNIT`.
     The engine trusts these ranges.
     """

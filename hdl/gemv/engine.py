@@ -22,9 +22,9 @@ class GemvEngine(wiring.Component):
 
     Results equal `tailrace.spec.numerics` in every bit, whatever the configuration.
 
-    Latency: `latency` cycles from the last beat of a group of rows to the write of its results for slot 0; those of the other slots
-    follow, one a cycle. Throughput: one beat a cycle, across rows, commands and formats, as long as a row has as many beats
-    as its command has slots; beats of shorter rows come as fast as their results leave.
+    Latency: `latency` cycles from the last beat of a group of rows to the write of its results for slot 0; those of the other
+    slots follow, one a cycle. Throughput: one beat a cycle, across rows, commands and formats, as long as a row has as many
+    beats as its command has slots; beats of shorter rows come as fast as their results leave.
 
     Parameters
     ----------
@@ -52,7 +52,8 @@ class GemvEngine(wiring.Component):
         No command, beat or result is inside.
     """
 
-    #: Cycles from the last beat of a group of rows to the write of its first results: input register, lane, serialiser, rounding.
+    #: Cycles from the last beat of a group of rows to the write of its first results: input register, lane, serialiser,
+    #: rounding.
     latency = 1 + Lane.latency + Serialiser.latency + RoundToFloat32.latency
 
     def __init__(self, config: Config) -> None:
@@ -105,8 +106,8 @@ class GemvEngine(wiring.Component):
             ]
             lanes.append(lane)
 
-        # What becomes of a group is noted when its last beat is taken; its sums follow when they are ready. There is room for as many
-        # notes as groups can be on their way, so the lanes need not wait.
+        # What becomes of a group is noted when its last beat is taken; its sums follow when they are ready. There is room for
+        # as many notes as groups can be on their way, so beats never wait for it.
         assert 1 + Lane.latency <= SMALL_DEPTH
         m.submodules.notes = notes = StreamFifo(group_layout(config), SMALL_DEPTH)
         m.submodules.serialiser = serialiser = Serialiser(config)

@@ -4,17 +4,17 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from .codes import CodeDecoder
 from .delay import delayed
 from .dot_product import DotProduct
-from .codes import CodeDecoder
 from .float16 import POSITION_MAX, SIGNIFICAND_BITS, position, significand
 from .side_band import PACKED_BITS, SUBSCALE_BITS, block_scales_layout
 
 #: Bits of a minimum's significand times a subminimum: less than 2**17 in magnitude.
 MINIMUM_BITS = SIGNIFICAND_BITS + PACKED_BITS
 
-#: What a block's sums are multiplied with: its half sums with ``subscales``, then both with ``scale``, the total of its mantissas with
-#: ``minimum``. ``scale_position`` and ``minimum_position`` are the binary places of the products.
+#: What a block's sums are multiplied with: its half sums with ``subscales``, then both with ``scale``, the total of its
+#: mantissas with ``minimum``. ``scale_position`` and ``minimum_position`` are the binary places of the products.
 factors_layout = data.StructLayout(
     {
         "subscales": data.ArrayLayout(signed(SUBSCALE_BITS), 2),

@@ -28,8 +28,9 @@ class Scaler(wiring.Component):
 
     In the notation of `tailrace.spec.numerics` a term is::
 
-        (sum_0 * subscale_0 + sum_1 * subscale_1 [+ the same of the beat before]) * significand(scale) << (position(scale) + exponent)
-                    + total * subminimum * significand(minimum) << (position(minimum) + exponent)
+        (sum_0 * subscale_0 + sum_1 * subscale_1 [+ the same of the beat before]) * significand(scale)
+                                              << (position(scale) + exponent)
+        + total * subminimum * significand(minimum) << (position(minimum) + exponent)
 
     or 0 for a block that counts as zero.
 

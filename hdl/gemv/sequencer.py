@@ -17,10 +17,10 @@ EXPONENT_SUM_BITS = BASE_BITS + 1
 def beat_control_layout(config: Config) -> data.StructLayout:
     """What the lanes do with a beat.
 
-    ``scale``, ``subscale``, ``high`` and ``nibble`` say what the beat is, at most one of them. Of a nibble beat: ``upper`` is the
-    first of two, with signed nibbles; ``lower`` is the second; ``term`` completes a block; ``superblock`` belongs to the last
-    block that a subscale beat serves; ``first`` and ``last`` to the first block of a row and to its last. ``slots`` has a bit
-    for each vector that takes part.
+    ``scale``, ``subscale``, ``high`` and ``nibble`` say what the beat is, at most one of them. Of a nibble beat: ``upper`` is
+    the first of two, with signed nibbles; ``lower`` is the second; ``term`` completes a block; ``superblock`` belongs to the
+    last block that a subscale beat serves; ``first`` and ``last`` to the first block of a row and to its last. ``slots`` has a
+    bit for each vector that takes part.
     """
     return data.StructLayout(
         {
@@ -72,8 +72,8 @@ class BeatSequencer(wiring.Component):
     ``valid`` is high too. Then ``row_taken`` says that it was the last beat of a group of rows, described by ``group``, and
     ``taken`` that it was the last beat of its command.
 
-    The results of a group leave the engine slot by slot, one a cycle. So the last beat of a group waits, if need be, until as many
-    cycles after the last beat of the group before as that one has slots.
+    The results of a group leave the engine slot by slot, one a cycle. So the last beat of a group waits, if need be, until as
+    many cycles after the last beat of the group before as that one has slots.
 
     A command is accepted while the one before it runs, so the beats of two commands follow each other without a gap. (After a
     command of a single beat there may be one cycle without a beat.)

@@ -26,8 +26,8 @@ def place_layout(config: Config) -> data.StructLayout:
 class Serialiser(wiring.Component):
     """Emits the sums of a group slot by slot: those of all lanes at once, which are a word of the activation buffer.
 
-    A shift register, not a multiplexer of wide sums. A group of n slots takes n cycles; the next group may come when they are over,
-    not earlier. That is the sender's duty.
+    A shift register, not a multiplexer of wide sums. A group of n slots takes n cycles; the next group may come when they are
+    over, not earlier. That is the sender's duty.
 
     Latency: 1 cycle to the sums of slot 0. Throughput: the sums of one slot a cycle, without a gap between groups.
 

@@ -17,8 +17,8 @@ HIGH_BITS = 2 * BLOCK
 #: The scale 1.0 as a float16.
 ONE = 0x3C00
 
-#: What the sums of a block are multiplied with. ``scale`` is a float16, or a power of two if ``exponent_only``: then its lowest byte
-#: is the exponent. The sums of elements 0 to 15 and of 16 to 31 have a subscale each. ``minimum`` is a float16.
+#: What the sums of a block are multiplied with. ``scale`` is a float16, or a power of two if ``exponent_only``: then its lowest
+#: byte is the exponent. The sums of elements 0 to 15 and of 16 to 31 have a subscale each. ``minimum`` is a float16.
 block_scales_layout = data.StructLayout(
     {
         "scale": FLOAT16_BITS,
@@ -31,7 +31,7 @@ block_scales_layout = data.StructLayout(
 
 
 def unpacked(beat: Signal) -> list[Signal]:
-    """The 6-bit subscale and subminimum of each block of ggml's ``block_q4_K``, one after the other, as in its ``get_scale_min_k4``."""
+    """The 6-bit subscale and subminimum of each block of a superblock, as in ggml's ``get_scale_min_k4``."""
     parts = [beat.word_select(4 + n, 8) for n in range(12)]
     found = []
     for n in range(SUPERBLOCK):

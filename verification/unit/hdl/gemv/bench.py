@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from tailrace.spec.config import Config
 from tailrace.spec.formats import CODEBOOK, SUPERBLOCK, BeatKind, Format, ScaleKind
 from tailrace.spec.numerics import SCALE_EXPONENT, round_to_float32
 

@@ -13,11 +13,10 @@ from ..simulate import simulate
 from . import bench
 from .bench import Matrix, Stalls, Vector
 
-CONFIGS = [
-    Config(f"{width}x{slots}", width, right_hand_sides=slots, vector_blocks=64, buffer_entries=1024)
-    for width, slots in ((128, 1), (128, 2), (256, 1), (256, 2), (512, 1), (512, 4))
+CONFIGS = ONE_LANE, TWO_LANES, FOUR_LANES = [
+    Config(f"{128 * n}x{n}", 128 * n, right_hand_sides=n, vector_blocks=64, buffer_entries=1024) for n in (1, 2, 4)
 ]
-ONE_LANE = CONFIGS[0]
+FOUR_SLOTS = Config("128x4", 128, right_hand_sides=4, vector_blocks=64, buffer_entries=1024)
 
 
 @dataclass
@@ -214,7 +213,7 @@ def test_formats_follow_each_other(config: Config, stall: float, rng: np.random.
     shapes = [
         (
             format,
-            int(rng.integers(1, 3 * config.lanes + 1)),
+            int(rng.integers(1, 2 * config.lanes + 2)),
             8 if format.row_blocks > 1 else int(rng.integers(1, 12)),
             int(rng.integers(1, config.right_hand_sides + 1)),
         )
@@ -226,7 +225,7 @@ def test_formats_follow_each_other(config: Config, stall: float, rng: np.random.
 @pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
 def test_shapes(format: Format, rng: np.random.Generator) -> None:
     """One row, one block, one less and one more than the lanes, a long row, side beats that serve several rows."""
-    config = CONFIGS[3]
+    config = TWO_LANES
     shapes = [(1, 1), (1, 9), (config.lanes + 1, 1), (2 * config.lanes, 3), (max(config.lanes - 1, 1), 4), (5, 5)]
     if format.row_blocks > 1:
         shapes = [(1, 8), (config.lanes + 1, 16), (6, 8)]
@@ -242,20 +241,20 @@ def test_longest_row(rng: np.random.Generator) -> None:
 def test_one_beat_a_cycle(config: Config, rng: np.random.Generator) -> None:
     """Across rows, commands and formats, as long as a row has as many beats as results."""
     shapes = []
-    for format in (*FORMATS, *FORMATS[:2]):
+    for format in FORMATS:
         blocks = max(config.right_hand_sides, format.row_blocks)
-        shapes.append((format, 2 * config.lanes + 1, blocks, config.right_hand_sides))
+        shapes.append((format, config.lanes + 1, blocks, config.right_hand_sides))
     run = Run(config, draw(rng, config, shapes), rng).check()
     first = run.beat_cycles[0]
     assert run.beat_cycles == list(range(first, first + len(run.beats)))
 
 
 def test_short_rows_come_as_fast_as_their_results_leave(rng: np.random.Generator) -> None:
-    config = CONFIGS[5]
-    shapes = [(BY_NAME["Q4_0"], 40, 1, 4), (I8, 12, 1, 3), (I8, 12, 1, 1)]
+    config = FOUR_SLOTS
+    shapes = [(BY_NAME["Q4_0"], 10, 1, 4), (I8, 12, 1, 3), (I8, 12, 1, 1)]
     run = Run(config, draw(rng, config, shapes), rng).check()
     first = run.writes[0].cycle
-    assert [w.cycle for w in run.writes] == list(range(first, first + 10 * 4 + 3 * 3 + 3))
+    assert [w.cycle for w in run.writes] == list(range(first, first + 10 * 4 + 12 * 3 + 12))
     # With one slot, the beats are the bottleneck.
     run = Run(ONE_LANE, draw(rng, ONE_LANE, [(BY_NAME["Q4_0"], 64, 1, 1), (BY_NAME["Q4_1"], 3, 1, 1)]), rng).check()
     assert run.beat_cycles == list(range(run.beat_cycles[0], run.beat_cycles[0] + len(run.beats)))
@@ -267,7 +266,7 @@ EXTREME_SCALES = [0x0000, 0x8000, 0x0001, 0x8001, 0x03FF, 0x0400, 0x8400, 0x7BFF
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
 def test_extreme_scales(format: Format, rng: np.random.Generator) -> None:
-    config = CONFIGS[1]
+    config = TWO_LANES
     job = draw(rng, config, [(format, 16, max(3, format.row_blocks), 2)])[0]
     matrix, vectors = job.matrix, job.vectors
     if format.scale_kind is ScaleKind.EXPONENT:
@@ -317,7 +316,7 @@ def test_terms_that_cancel(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("name", ["Q8_0", "Q5_1"])
 def test_real_numbers(name: str, rng: np.random.Generator) -> None:
     """Activations and weights as they occur: the result is the float64 dot product to one rounding."""
-    config, format = CONFIGS[2], BY_NAME[name]
+    config, format = TWO_LANES, BY_NAME[name]
     x = rng.standard_normal(32 * 6).astype(np.float32)
     base, exponents, mantissas = quantise(x)
     matrix = bench.random_matrix(rng, format, 5, 6)
@@ -332,8 +331,3 @@ def test_real_numbers(name: str, rng: np.random.Generator) -> None:
     exact = (weights * activations).sum(axis=(1, 2))
     got: Any = np.array([int(r, 16) for r in run.results], dtype=np.uint32).view(np.float32)
     assert np.abs(got - exact).max() <= np.abs(exact).max() * 2.0**-24
-
-
-@pytest.mark.parametrize("name", ["Q4_K", "Q5_K", "Q6_K", "MXFP4", "Q5_1"])
-def test_blocks_of_ggml(name: str, rng: np.random.Generator) -> None:
-    """Bytes of a GGUF file, laid out as `tailrace.spec.formats` says, give the weights that the gguf package finds in them."""

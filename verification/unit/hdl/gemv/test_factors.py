@@ -12,7 +12,10 @@ def draw(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
     """Scales of a block, and the factors by the definition of a float16."""
     exponent_only = bool(rng.random() < 0.3)
     scale = int(rng.integers(31)) | int(rng.integers(256)) << 8 if exponent_only else int(rng.integers(1 << 16))
-    minimum, subminimum = int(rng.choice([0xFFFF, 0x7FFF, rng.integers(1 << 16)])), int(rng.choice([0, 63, rng.integers(64)]))
+    minimum, subminimum = (
+        int(rng.choice([0xFFFF, 0x7FFF, int(rng.integers(1 << 16))])),
+        int(rng.choice([0, 63, int(rng.integers(64))])),
+    )
     subscales = rng.integers(-128, 128, 2).tolist()
     significand, position = (1, scale & 31) if exponent_only else bench.float16_parts(scale)
     minimum_significand, minimum_position = bench.float16_parts(minimum)
