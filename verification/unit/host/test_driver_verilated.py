@@ -47,11 +47,12 @@ def test_products_counters_and_recovery(problem: tuple[np.ndarray, np.ndarray, n
         gateware.freeze(False)
         assert np.array_equal(device.multiply(matrix, x), expected)
 
-        gateware.inject_fault(matrix.address + 64 * 20, 16, reads=True)
+        (part,) = matrix.place.parts
+        gateware.inject_fault(part.address + 64 * 20, 16, reads=True)
         with pytest.raises(DeviceError) as caught:
             device.multiply(matrix, x)
         assert (caught.value.code, caught.value.command) == (ErrorCode.READ_ERROR, 1)
-        assert matrix.address <= caught.value.address < matrix.address + matrix.stream_bytes
+        assert part.address <= caught.value.address < part.address + matrix.stream_bytes
         gateware.clear_faults()
         assert np.array_equal(device.multiply(matrix, x), expected)
 
