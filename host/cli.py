@@ -178,10 +178,9 @@ def run(**options: Any) -> None:
     type=click.IntRange(min=1),
     help="Tokens that the KV cache is to have room for; without it 4096, or what the model was trained for.",
 )
-@click.option("--tensors", is_flag=True, help="List every tensor, its role, and what a token reads of it.")
 @click.option("--program", is_flag=True, help="Print the decode program, disassembled, with the bytes that each command reads.")
 def inspect(**options: Any) -> None:
-    """Tell what would run, where it would lie, and what a token costs.
+    """Tell, tensor by tensor, what a model is made of, where it would lie, and what a token costs.
 
     Exits with 1 if the model can't run, with the reasons.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.firmware.decode import build_program
+from tailrace.firmware.decode import build_program, max_context
 from tailrace.firmware.program import Program
 from tailrace.spec.errors import LimitError, TailraceError
 from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES
@@ -49,13 +49,23 @@ class Programs:
 
 
 def build_programs(image: Image) -> Programs:
-    """Build all programs for an image."""
+    """Build all programs for an image.
+
+    Raises
+    ------
+    LimitError
+        If the model or its context does not fit the device, with what would help.
+    """
+    description, batch = image.imported.description, image.request.batch
     loaded, address = {}, image.end
     for name, (logits, choose) in {"prompt": (False, False), "logits": (True, False), "tokens": (False, True)}.items():
-        description = image.imported.description
-        program = build_program(
-            description, image.placement, image.build, batch=image.request.batch, logits=logits, choose=choose
-        )
+        try:
+            program = build_program(description, image.placement, image.build, batch=batch, logits=logits, choose=choose)
+        except LimitError as error:
+            longest = max_context(description, image.build, batch)
+            if 0 < longest < image.request.context:
+                raise LimitError(f"{error}; the longest context of this model on this device is {longest} tokens") from None
+            raise
         loaded[name] = LoadedProgram(program, address)
         address += align(len(program.commands) * COMMAND_BYTES)
     return Programs(loaded, address)

@@ -5,16 +5,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tailrace.firmware.decode import max_context
 from tailrace.firmware.description import Attention, Experts
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
-from tailrace.spec.errors import ConfigError, LimitError, ModelError
+from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import BLOCK, BY_NAME, BY_NUMBER, Format
 from tailrace.spec.isa import ADDRESS_UNIT
 from tailrace.spec.kv_cache import CAPACITY_UNIT, key_bytes, value_bytes, value_row_bytes
 from tailrace.spec.transport import Transport
 
+from .driver import refusal
 from .geometry import Geometry
 from .importer import ImportedModel, Source
 from .layout import matrix_exponent, stream_of_blocks
@@ -121,17 +121,9 @@ class Image:
         """Bytes that the file has of the weights that a token uses: of experts, those that are chosen."""
         matrices = self.imported.matrices
         return sum(
-            self.experts_used(role) * source.rows * self.format_of(role).row_bytes(source.columns)
+            experts_used(self.imported, role) * source.rows * self.format_of(role).row_bytes(source.columns)
             for role, source in matrices.items()
         )
-
-    def experts_used(self, role: str) -> int:
-        """How many of a matrix a token uses: 1, or for those of experts as many as are chosen."""
-        if not self.imported.matrices[role].experts:
-            return 1
-        experts = self.imported.description.layers[int(role.split(".")[1])].feed_forward
-        assert isinstance(experts, Experts)
-        return experts.used
 
     @property
     def cache_bytes(self) -> int:
@@ -143,6 +135,15 @@ class Image:
             for layer, place in zip(layers, caches, strict=True)
         )
         return sum(per_layer)
+
+
+def experts_used(imported: ImportedModel, role: str) -> int:
+    """How many of a matrix a token uses: 1, or for those of experts as many as are chosen."""
+    if not imported.matrices[role].experts:
+        return 1
+    experts = imported.description.layers[int(role.split(".")[1])].feed_forward
+    assert isinstance(experts, Experts)
+    return experts.used
 
 
 def plan_image(imported: ImportedModel, geometry: Geometry, request: Request, base: int = 0) -> Image:
@@ -168,6 +169,39 @@ def plan_image(imported: ImportedModel, geometry: Geometry, request: Request, ba
     return _Planner(imported, geometry, request).run(base)
 
 
+def refusals(imported: ImportedModel, geometry: Geometry, quantise: str | None) -> dict[str, str]:
+    """Matrices that a device can't read, by the names of their tensors, with the reason and what to do.
+
+    Raises
+    ------
+    ModelError
+        If `quantise` is no format to quantise to.
+    """
+    if quantise is not None and quantise not in QUANTISERS:
+        raise ModelError(f"can't quantise to {quantise!r}: choose one of {', '.join(QUANTISERS)}")
+    reasons = {s.tensor.name: _refusal(s, geometry, quantise) for s in imported.matrices.values()}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _refusal(source: Source, geometry: Geometry, quantise: str | None) -> str | None:
+    tensor, readable = source.tensor, ", ".join(f.name for f in geometry.readable)
+    fmt = tensor.format
+    if fmt is None and tensor.type_name in FLOATS:
+        if quantise is None:
+            return (
+                f"{tensor.type_name} is not quantised, and this device reads {readable}: ask for a format with --quantise Q8_0"
+            )
+        fmt = BY_NAME[quantise]
+    if fmt is None:
+        return (
+            f"this device does not read {tensor.type_name}: it reads {readable}. Get the model in one of these, for example with"
+            " `llama-quantize --pure` from its 16-bit file"
+        )
+    if source.columns % fmt.file_elements:
+        return f"its rows have {source.columns} elements, which is not a multiple of {fmt.file_elements}"
+    return refusal(geometry, fmt, source.rows, source.columns)
+
+
 class _Planner:
     def __init__(self, imported: ImportedModel, geometry: Geometry, request: Request) -> None:
         self.imported, self.geometry = imported, geometry
@@ -178,10 +212,9 @@ class _Planner:
         self.formats: dict[str, tuple[Format, int]] = {}
 
     def run(self, base: int) -> Image:
+        self._check_formats()
         self._check()
-        roles = [*self.imported.matrices]
-        for role in roles:
-            self.formats[role] = self._format(role)
+        self.formats = {role: self._format(role) for role in self.imported.matrices}
         start = _Region(base)
         self._tables_of_model(start)
         layers = self._alike(start, self._layer_region)
@@ -228,44 +261,28 @@ class _Planner:
         trained = positions.rows if positions is not None else model.context_length
         if request.context >= trained + CAPACITY_UNIT:
             raise LimitError(f"{path} was made for a context of {trained} tokens: ask for at most that many")
-        if (limit := max_context(self.description, self.build, request.batch)) < request.context:
-            raise LimitError(
-                f"this device takes contexts of up to {limit} tokens for {path}, and {request.context} are needed: use a"
-                " configuration with larger vector_blocks or buffer_entries"
-            )
+
+    def _check_formats(self) -> None:
+        refused = refusals(self.imported, self.geometry, self.request.quantise)
+        if not refused:
+            return
+        lines = [f"  {name}: {reason}" for name, reason in list(refused.items())[:5]]
+        if len(refused) > 5:
+            lines.append(f"  and {len(refused) - 5} more; `tailrace inspect` lists them all")
+        raise ModelError(
+            f"{self.imported.model.path} can't run on this device: {len(refused)} of its matrices are refused.\n" + "\n".join(lines)
+            + "\n--allow-host runs these on the host instead, and the linear layers that are left one by one."
+        )  # fmt: skip
 
     def _format(self, role: str) -> tuple[Format, int]:
         """The format that a matrix has on the device, and its exponent."""
-        source = self.imported.matrices[role]
-        tensor, readable = source.tensor, ", ".join(f.name for f in self.geometry.readable)
-        fmt = tensor.format
-        if fmt is None and tensor.type_name in FLOATS:
-            if self.request.quantise is None:
-                raise ModelError(
-                    f"{tensor.name} is {tensor.type_name}, and this device reads {readable}: ask for a format with"
-                    " --quantise Q8_0"
-                )
-            if self.request.quantise not in QUANTISERS:
-                raise ConfigError(f"can't quantise to {self.request.quantise!r}: choose one of {', '.join(QUANTISERS)}")
-            fmt = BY_NAME[self.request.quantise]
-        if fmt is None or not self.geometry.reads(fmt.number):
-            raise ModelError(
-                f"{tensor.name}: this device does not read {tensor.type_name}: it reads {readable}. Get the model in one of"
-                " these"
-            )
-        if source.columns % fmt.file_elements:
-            raise ModelError(
-                f"{tensor.name}: its rows have {source.columns} elements, which is not a multiple of {fmt.file_elements}, as"
-                f" {fmt.name} needs"
-            )
-        if source.columns > self.geometry.max_blocks * BLOCK:
-            raise LimitError(
-                f"{tensor.name}: its rows have {source.columns} elements, and this device takes at most"
-                f" {self.geometry.max_blocks * BLOCK}: use a configuration with vector_blocks of at least"
-                f" {1 << (source.columns // BLOCK - 1).bit_length()}"
-            )
-        exponent = matrix_exponent(fmt, tensor.data) if tensor.format is fmt else 0
-        return fmt, exponent
+        tensor = self.imported.matrices[role].tensor
+        if tensor.format is None:
+            return BY_NAME[str(self.request.quantise)], 0
+        try:
+            return tensor.format, matrix_exponent(tensor.format, tensor.data)
+        except ModelError as error:
+            raise ModelError(f"{tensor.name}: {error}") from None
 
     # What a region holds.
 

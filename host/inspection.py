@@ -1,6 +1,6 @@
 """What there is to know of a model before it runs: its description, its memory image, its program."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -9,11 +9,12 @@ from tailrace.firmware.description import Description, Experts, Layer
 from tailrace.firmware.program import Program
 from tailrace.spec.commands import format_command
 from tailrace.spec.config import parse_config
+from tailrace.spec.formats import BLOCK, BY_NAME, Format
 
 from .decoder import Programs, build_programs
 from .fetch import resolve_model
 from .geometry import Geometry
-from .image import Image, MatrixPiece, Request, plan_image
+from .image import Image, Request, experts_used, plan_image, refusals
 from .importer import ImportedModel, NoDescriptionError, Source, import_model
 from .model import Model, open_model
 from .plan import Place, make_plan
@@ -24,9 +25,7 @@ from .units import parse_size
 DEFAULT_CONTEXT = 4096
 
 
-def inspect_model(
-    model: str, config: str, memory: str, quantise: str | None, context: int | None, tensors: bool, program: bool
-) -> bool:
+def inspect_model(model: str, config: str, memory: str, quantise: str | None, context: int | None, program: bool) -> bool:
     """Print what ``tailrace inspect`` prints.
 
     Returns
@@ -45,12 +44,15 @@ def inspect_model(
         console.print(f"{error}. Its linear layers can run one by one, with PyTorch for the rest:", soft_wrap=True)
         return _inspect_operations(console, opened, geometry, quantise, size)
     room = min(context or DEFAULT_CONTEXT, opened.context_length)
-    image = plan_image(imported, geometry, Request(room, quantise=quantise))
-    programs = build_programs(image)
     for line in describe(imported):
         console.print(line, soft_wrap=True)
-    if tensors:
-        console.print(tensor_table(image))
+    refused = refusals(imported, geometry, quantise)
+    console.print(tensor_table(imported, geometry, quantise, refused))
+    if refused:
+        _print_refusals(console, refused)
+        return False
+    image = plan_image(imported, geometry, Request(room, quantise=quantise))
+    programs = build_programs(image)
     console.print(memory_map(image, programs))
     chosen = programs.loaded["logits"].program
     for line in traffic_lines(chosen, (0, room)):
@@ -132,31 +134,43 @@ def _layer(layer: Layer) -> str:
     return ", ".join(parts)
 
 
-def tensor_table(image: Image) -> Table:
+def _print_refusals(console: Console, refused: Mapping[str, str]) -> None:
+    """Reasons, each with the tensors that it holds for."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in refused.items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        some = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} ({len(names)})"
+        console.print(f"refused: {some}: {reason}", soft_wrap=True)
+
+
+def tensor_table(imported: ImportedModel, geometry: Geometry, quantise: str | None, refused: Mapping[str, str]) -> Table:
     """Tensor by tensor: what it is for, what it is on the device, and what a token reads of it."""
     table = Table(box=None, pad_edge=False)
-    for name in ("tensor", "shape", "type", "bits/weight", "role", "bytes per token"):
+    for name in ("tensor", "shape", "type", "bits/weight", "bytes per token"):
         table.add_column(name, justify="right" if name in ("bits/weight", "bytes per token") else "left", no_wrap=True)
-    for name, tensor in image.imported.model.tensors.items():
-        matrices = [(r, s) for r, s in image.imported.matrices.items() if s.tensor.name == name]
-        roles = [r for r, _ in matrices] + [r for r, s in image.imported.tables.items() if s.tensor.name == name]
-        size = sum(_bytes_per_token(image, role, source) for role, source in matrices)
-        fmt = image.format_of(matrices[0][0]) if matrices else None
-        kind = tensor.type_name if fmt is None or fmt is tensor.format else f"{tensor.type_name} → {fmt.name}"
+    table.add_column("role", overflow="fold")
+    for name, tensor in imported.model.tensors.items():
+        matrices = {role: s for role, s in imported.matrices.items() if s.tensor.name == name}
+        roles = [*matrices, *(role for role, s in imported.tables.items() if s.tensor.name == name)]
+        changed = bool(matrices) and tensor.format is None and quantise is not None
+        fmt = BY_NAME[str(quantise)] if changed else tensor.format
+        size = 0
+        if name not in refused and fmt is not None:
+            size = sum(_bytes_per_token(imported, role, source, fmt, geometry) for role, source in matrices.items())
         table.add_row(
             name,
             " x ".join(map(str, tensor.shape)),
-            kind,
+            f"{tensor.type_name} → {quantise}" if changed else tensor.type_name,
             f"{(fmt or tensor).bits_per_weight:.2f}",
-            ", ".join(roles) or "angles",
             f"{size:,}" if size else "",
+            "refused" if name in refused else ", ".join(roles) or "angles",
         )
     return table
 
 
-def _bytes_per_token(image: Image, role: str, source: Source) -> int:
-    pieces = (p for p in image.pieces if isinstance(p, MatrixPiece) and p.role == role and p.expert == 0)
-    return sum(p.size for p in pieces) * image.experts_used(role)
+def _bytes_per_token(imported: ImportedModel, role: str, source: Source, fmt: Format, geometry: Geometry) -> int:
+    return experts_used(imported, role) * fmt.matrix_bytes(source.rows, source.columns // BLOCK, geometry.lanes)
 
 
 def memory_map(image: Image, programs: Programs) -> Table:

@@ -12,7 +12,7 @@ from tailrace.spec.errors import ConfigError, LimitError, TailraceError, ToolErr
 from tailrace.spec.transport import Transport
 
 from .counters import Counters
-from .decoder import Decoder
+from .decoder import Decoder, build_programs
 from .driver import Device
 from .fetch import resolve_model
 from .generation import Sampler, generate
@@ -107,7 +107,7 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
     config, memory_size = parse_config(request.config), parse_size(request.memory)
     wanted = ImageRequest(context, whole_embedding=request.tokens_per_doorbell > 1, quantise=request.quantise)
     # Refuses before a device is built what can't run on it.
-    plan_image(imported, Geometry.of_config(config), wanted)
+    build_programs(plan_image(imported, Geometry.of_config(config), wanted))
     if request.prefill == "torch":
         require_torch()
     with _opened(request, terminal, config, memory_size) as device:
