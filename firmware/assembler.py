@@ -9,9 +9,9 @@
         set register=r5 y=r5 addend=216
         loop register=r4 target=repeat
 
-Fields that are left out are 0. Addresses and distances in memory are in bytes. ``+r5`` behind a value is a modifier: the register is added
-to the word of the command that the field lies in, in the units that the command has (64 bytes for addresses). Commands that no device
-accepts are written as ``raw`` and their 64 bytes as hexadecimal digits.
+Fields that are left out are 0. Addresses and distances in memory are in bytes. ``+r5`` behind a value is a modifier: the
+register is added to the word of the command that the field lies in, in the units that the command has (64 bytes for addresses).
+Commands that no device accepts are written as ``raw`` and their 64 bytes as hexadecimal digits.
 """
 
 import re
@@ -62,13 +62,21 @@ def write_command(command: bytes, labels: set[int] | frozenset[int] = frozenset(
     if decoded is None or int.from_bytes(command, "little") & reserved_mask(decoded[0]):
         return f"raw {command.hex()}"
     opcode, values = decoded
-    modifiers = [(values[f"modifier_word_{i}"], values[f"modifier_register_{i}"]) for i in range(MODIFIERS) if opcode in _MODIFIABLE]
+    modifiers = [
+        (values[f"modifier_word_{i}"], values[f"modifier_register_{i}"]) for i in range(MODIFIERS) if opcode in _MODIFIABLE
+    ]
     behind, explicit = _behind_fields(opcode, modifiers)
     words = [opcode.name.lower()]
     for field in FIELDS[opcode]:
         name, value, registers = field.name, values.get(field.name, 0), behind.get(field.name, "")
-        advances = opcode is Opcode.ELEMENTWISE and name in SCALARS and (values["load"] | values["advance"]) >> SCALARS.index(name) & 1
-        if name in ("opcode", "load", "advance") or not (value or registers or advances) or (_MODIFIER.match(name) and not explicit):
+        advances = (
+            opcode is Opcode.ELEMENTWISE and name in SCALARS and (values["load"] | values["advance"]) >> SCALARS.index(name) & 1
+        )
+        if (
+            name in ("opcode", "load", "advance")
+            or not (value or registers or advances)
+            or (_MODIFIER.match(name) and not explicit)
+        ):
             continue
         text = f"command_{value}" if name == "target" and opcode is Opcode.LOOP and value in labels else None
         words.append(f"{name}={text or write_field(opcode, field, values)}{registers}")
@@ -141,7 +149,9 @@ def _read_command(words: list[str], labels: dict[str, int]) -> bytes:
     try:
         opcode = Opcode[name.upper()]
     except KeyError:
-        raise AssemblyError(f"there is no command {name!r}: choose from {', '.join(o.name.lower() for o in Opcode)}, raw") from None
+        raise AssemblyError(
+            f"there is no command {name!r}: choose from {', '.join(o.name.lower() for o in Opcode)}, raw"
+        ) from None
     fields = {f.name: f for f in FIELDS[opcode] if f.name not in ("opcode", "load", "advance")}
     values: dict[str, int] = {}
     modifiers: list[tuple[int, int]] = []

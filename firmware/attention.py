@@ -50,8 +50,8 @@ class Group:
 class _Heads:
     """The commands between norm and output matrix of one layer.
 
-    Scores, probabilities and outputs of a group and of the next one lie in different places, if there is room, so that one is streamed while
-    the vector unit works on the other.
+    Scores, probabilities and outputs of a group and of the next one lie in different places, if there is room, so that one is
+    streamed while the vector unit works on the other.
     """
 
     def __init__(self, workspace: Workspace, layer: int, attention: Attention) -> None:
@@ -62,9 +62,9 @@ class _Heads:
         self._window = effective_window(attention, capacity)
         self._tokens = self._window or capacity
         if self._tokens > w.build.buffer_entries:
+            size = w.build.buffer_entries
             raise LimitError(
-                f"a context of {self._tokens} tokens needs an activation buffer of as many entries, not {w.build.buffer_entries}:"
-                " use a build with more buffer_entries or a shorter context"
+                f"{self._tokens} cached tokens need a build with as many buffer_entries, not {size}, or a shorter context"
             )
         self._width = min(w.build.right_hand_sides, attention.group)
         start = w.buffer.mark()
@@ -155,8 +155,8 @@ class _Heads:
         w.commands.gemv(
             w.cache_address(cache.keys + group.kv_head * cache.key_stride), number=Q8_0.number, rows=tokens,
             blocks=self._queries.head_blocks, slots=group.heads, vector_set=QUERY_SET,
-            first_block=self._queries.place(group.sequence, group.turn, group.kv_head), offset=self._scores[i % len(self._scores)],
-            slot_stride=self._stride, kind="keys",
+            first_block=self._queries.place(group.sequence, group.turn, group.kv_head),
+            offset=self._scores[i % len(self._scores)], slot_stride=self._stride, kind="keys",
         )  # fmt: skip
 
     def _load_scales(self, i: int) -> None:
@@ -177,8 +177,8 @@ class _Heads:
         sums = self._sums[i % 2]
         place = i % len(self._probabilities)
         commands.elementwise(
-            scores, tokens, group.heads, a_stride=self._stride, p=scale, q=Loaded(self._maxima, advance=True), function=Function.EXP,
-            b=self._scales, multiplier=Multiplier.B, reduce=Reduce.SUM, reduce_u=True, r=sums,
+            scores, tokens, group.heads, a_stride=self._stride, p=scale, q=Loaded(self._maxima, advance=True),
+            function=Function.EXP, b=self._scales, multiplier=Multiplier.B, reduce=Reduce.SUM, reduce_u=True, r=sums,
             to=Slot(0, PROBABILITY_SETS[place], self._probabilities[place], next_slot=True, duplicate=True),
         )  # fmt: skip
         commands.elementwise(sums, group.heads, function=Function.RECIPROCAL, to=sums)
@@ -189,7 +189,8 @@ class _Heads:
         w.commands.gemv(
             w.cache_address(cache.values + group.kv_head * cache.value_stride), number=I8.number, rows=size,
             blocks=self._lengths(group)[1], slots=group.heads, vector_set=PROBABILITY_SETS[place],
-            first_block=self._probabilities[place], offset=self._outputs[i % 2], slot_stride=size, stride=cache.row_stride, kind="values",
+            first_block=self._probabilities[place], offset=self._outputs[i % 2], slot_stride=size, stride=cache.row_stride,
+            kind="values",
         )  # fmt: skip
 
     def _finish(self, i: int) -> None:

@@ -28,7 +28,7 @@ from tailrace.spec.isa import (
 
 from .footprint import Footprint, Places
 from .placement import Build
-from .program import Program, Traffic
+from .program import NO_TRAFFIC, Program, Traffic
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,9 @@ class CommandList:
     def register(self, purpose: str) -> int:
         """Reserve a register for the whole program."""
         if not self._registers:
-            raise LimitError(f"the program needs more registers than the device has: none is left for {purpose}; use a smaller batch")
+            raise LimitError(
+                f"the program needs more registers than the device has: none is left for {purpose}; use a smaller batch"
+            )
         return self._registers.pop(0)
 
     @contextmanager
@@ -141,11 +143,18 @@ class CommandList:
         self._repeats = outer
 
     def set(
-        self, register: int, *, x: int = 0, y: int = 0, factor: int = 0, addend: int = 0, shift: int = 0, mode: SetMode = SetMode.PLAIN,
-        limit: int = 0,
+        self, register: int, *, x: int = 0, y: int = 0, factor: int = 0, addend: int = 0, shift: int = 0,
+        mode: SetMode = SetMode.PLAIN, limit: int = 0,
     ) -> None:  # fmt: skip
         """``register = (x * factor + y + addend) >> shift``, limited; negative numbers count modulo 2**32."""
-        fields = {"register": register, "x": x, "y": y, "factor": factor % (1 << 32), "addend": addend % (1 << 32), "shift": shift}
+        fields = {
+            "register": register,
+            "x": x,
+            "y": y,
+            "factor": factor % (1 << 32),
+            "addend": addend % (1 << 32),
+            "shift": shift,
+        }
         self._emit(Opcode.SET, {**fields, "mode": mode, "limit": limit})
 
     def fence(self, *caches: Cache) -> None:
@@ -162,12 +171,20 @@ class CommandList:
 
     def rotate(self, entry: int, table: int, pairs: int, segments: int, stride: int) -> None:
         """Rotate vectors in place."""
-        fields = {"a": entry, "d": entry, "table": table, "count": pairs, "segments": segments, "a_stride": stride, "d_stride": stride}
+        fields = {
+            "a": entry,
+            "d": entry,
+            "table": table,
+            "count": pairs,
+            "segments": segments,
+            "a_stride": stride,
+            "d_stride": stride,
+        }
         self._emit(Opcode.ROTATE, fields)
 
     def append(
-        self, cache: Cache, *, a: int, scales: int, count: int, heads: int, a_stride: int, destination: Address, head_stride: int,
-        token: int, row_stride: int = 0, scale_place: Address | None = None, scale_stride: int = 0,
+        self, cache: Cache, *, a: int, scales: int, count: int, heads: int, a_stride: int, destination: Address,
+        head_stride: int, token: int, row_stride: int = 0, scale_place: Address | None = None, scale_stride: int = 0,
     ) -> None:  # fmt: skip
         """Append the heads of a token to a cache; strides in memory in bytes, `token` is a register."""
         fields = {"cache": cache, "a": a, "b": scales, "count": count, "segments": heads, "a_stride": a_stride}
@@ -177,8 +194,8 @@ class CommandList:
         self._emit(Opcode.APPEND, fields, addresses, modifiers=((6, token),))
 
     def gemv(
-        self, source: Address, *, number: int, rows: int | Length, blocks: int | Length, slots: int, vector_set: int, first_block: int,
-        offset: int, slot_stride: int, exponent: int = 0, stride: int = 0, kind: str = "weights",
+        self, source: Address, *, number: int, rows: int | Length, blocks: int | Length, slots: int, vector_set: int,
+        first_block: int, offset: int, slot_stride: int, exponent: int = 0, stride: int = 0, kind: str = "weights",
     ) -> None:  # fmt: skip
         """Multiply a matrix of format `number` with the vectors in slots 0 to `slots` - 1; `stride` in bytes."""
         fields = {"format": number, "slots": slots, "set": vector_set, "first_block": first_block, "exponent": exponent}
@@ -190,16 +207,24 @@ class CommandList:
     def elementwise(
         self, a: int | Address, count: int | Length, segments: int = 1, *, b: int = 0, combine: Combine = Combine.SCALE,
         p: Scalar = 1.0, q: Scalar | None = None, function: Function = Function.IDENTITY, m: Scalar = 1.0, n: Scalar = 0.0,
-        multiplier: Multiplier = Multiplier.SCALAR, stream: Address | None = None, stream_n: bool = False, to: int | Slot | None = None,
-        reduce: Reduce = Reduce.NONE, r: int = 0, reduce_u: bool = False, negate: bool = False, resume: bool = False, index: int = 0,
-        a_stride: int = 0, b_stride: int = 0, d_stride: int = 0,
+        multiplier: Multiplier = Multiplier.SCALAR, stream: Address | None = None, stream_n: bool = False,
+        to: int | Slot | None = None, reduce: Reduce = Reduce.NONE, r: int = 0, reduce_u: bool = False, negate: bool = False,
+        resume: bool = False, index: int = 0, a_stride: int = 0, b_stride: int = 0, d_stride: int = 0,
     ) -> None:  # fmt: skip
         """An `ELEMENTWISE` command.
 
-        `a`: an entry, or where it is streamed from. `to`: an entry, a slot, or nowhere. `q` is 1 in a sum and else 0, unless it is given.
+        `a`: an entry, or where it is streamed from. `to`: an entry, a slot, or nowhere. `q` is 1 in a sum and else 0, unless it
+        is given.
         """
         q = float(combine == Combine.SUM) if q is None else q
-        fields = {"segments": segments, "b": b, "combine": combine, "function": function, "multiplier": multiplier, "reduce": reduce}
+        fields = {
+            "segments": segments,
+            "b": b,
+            "combine": combine,
+            "function": function,
+            "multiplier": multiplier,
+            "reduce": reduce,
+        }
         fields |= {"n_stream": int(stream_n), "r": r, "reduce_u": int(reduce_u), "negate": int(negate), "resume": int(resume)}
         fields |= {"index": index, "a_stride": a_stride, "b_stride": b_stride}
         if isinstance(a, Address):
@@ -219,7 +244,7 @@ class CommandList:
             fields |= {"next_slot": int(to.next_slot), "duplicate": int(to.duplicate), "join": int(to.join)}
         elif to is not None:
             fields |= {"target": Target.BUFFER, "d": to, "d_stride": d_stride}
-        traffic = Traffic()
+        traffic = NO_TRAFFIC
         if stream is not None:
             traffic = Traffic("parameters", 0, segments, _fixed(count), count.largest if isinstance(count, Length) else 0)
         addresses = [] if stream is None else [("source", 2, stream)]
@@ -233,7 +258,7 @@ class CommandList:
         lengths: Sequence[tuple[str, int, int | Length]] = (),
         modifiers: tuple[tuple[int, int], ...] = (),
         footprint: Footprint | None = None,
-        traffic: Traffic = Traffic(),
+        traffic: Traffic = NO_TRAFFIC,
     ) -> None:
         fields, largest = dict(fields), {}
         for name, word, address in addresses:
@@ -280,10 +305,10 @@ class CommandList:
         )
 
     def _pending(self) -> list[int]:
-        """The largest safe `pending` of each command: what comes after the last command of the other unit that it conflicts with.
+        """The largest safe `pending` of each command.
 
-        Commands are looked at in the order of execution; each loop runs twice, as what a command meets in the second round it meets in
-        all later ones.
+        That is: how many commands follow the last one of the other unit that it conflicts with. Commands are looked at in the
+        order of execution; each loop runs twice, as what a command meets in the second round it meets in all later ones.
         """
         most = ANY_PENDING - 1
         result = [most] * len(self._entries)

@@ -1,6 +1,6 @@
 """The decode program of a model: everything from a token to the next one."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.isa import ADDRESS_UNIT
@@ -33,8 +33,8 @@ def build_program(
 ) -> Program:  # fmt: skip
     """Build the program that decodes a token for each of `batch` sequences, or a run of tokens.
 
-    For sequence ``s`` the register ``r16 + s`` starts as its token and ``r20 + s`` as that token's position, counted from 0: the token's keys and
-    values are appended there, and it sees all positions up to its own.
+    For sequence ``s`` the register ``r16 + s`` starts as its token and ``r20 + s`` as that token's position, counted from 0:
+    the token's keys and values are appended there, and it sees all positions up to its own.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ def build_program(
     logits : bool
         Whether logits are written to memory; in a run of several tokens those of the last one stay.
     choose : bool
-        Whether the device looks for the best token itself. It writes it to memory, 64 bytes further for each token of the run, and goes on with it.
-        Else a run is one token.
+        Whether the device looks for the best token itself. It writes it to memory, 64 bytes further for each token of the run,
+        and goes on with it. Else a run is one token.
     overlap : bool
         Whether the units may overlap; without, the program gives the same bits and takes longer.
     loops : bool
@@ -133,7 +133,9 @@ def _unrolled(description: Description) -> list[Run]:
 def _check(description: Description, placement: Placement, build: Build, batch: int, logits: bool, choose: bool) -> None:
     limit = min(build.right_hand_sides, MAX_BATCH)
     if not 1 <= batch <= limit:
-        raise LimitError(f"the device decodes 1 to {limit} sequences at a time, not {batch}: use a build with more right_hand_sides")
+        raise LimitError(
+            f"the device decodes 1 to {limit} sequences at a time, not {batch}: use a build with more right_hand_sides"
+        )
     if description.hidden % 32:
         raise LimitError(f"the hidden size must be a multiple of 32, not {description.hidden}")
     if len(placement.caches) < batch:
@@ -170,7 +172,7 @@ def _layers(w: Workspace, run: Run, registers: list[int]) -> None:
     """Emit a run of layers, as a loop if it has several rounds."""
     counter, weights, caches = registers
     if run.rounds == 1:
-        context = nullcontext()
+        context: AbstractContextManager[None] = nullcontext()
     else:
         w.weights_register, w.caches_register = weights, caches
         distances = {weights: run.weight_distance // ADDRESS_UNIT, caches: run.cache_distance // ADDRESS_UNIT}
@@ -184,7 +186,9 @@ def _layers(w: Workspace, run: Run, registers: list[int]) -> None:
 def _layer(w: Workspace, layer: int, run: Run) -> None:
     description = w.description.layers[layer]
     name = f"layer {layer}" if run.rounds == 1 else f"layers {layer}, {layer + run.period}, ... ({run.rounds} rounds)"
-    post_norms = [layer_role(layer, f"{block}_post_norm") if description.post_norms else None for block in ("attention", "feed_forward")]
+    post_norms = [
+        layer_role(layer, f"{block}_post_norm") if description.post_norms else None for block in ("attention", "feed_forward")
+    ]
     w.commands.section(f"{name}: attention")
     attend(w, layer, description.attention, post_norms[0])
     w.commands.section(f"{name}: feed-forward")

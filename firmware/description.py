@@ -1,9 +1,10 @@
 """What a decoder model is made of: enough to build its decode program, and nothing about where its weights come from.
 
-Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embedding``, ``final_norm``, ``final_norm_bias``, ``head``. Those of layer
-``n`` are ``layers.n.`` followed by ``attention_norm``, ``q``, ``k``, ``v``, ``o``, ``q_norm``, ``k_norm``, ``attention_post_norm``, ``feed_forward_norm``,
-``gate``, ``up``, ``down``, ``feed_forward_post_norm``, ``router``, ``experts_gate``, ``experts_up``, ``experts_down``; a bias is its tensor's role followed
-by ``_bias``. Which of them exist follows from the description; a bias exists if it has been placed.
+Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embedding``, ``final_norm``, ``final_norm_bias``,
+``head``. Those of layer ``n`` are ``layers.n.`` followed by ``attention_norm``, ``q``, ``k``, ``v``, ``o``, ``q_norm``,
+``k_norm``, ``attention_post_norm``, ``feed_forward_norm``, ``gate``, ``up``, ``down``, ``feed_forward_post_norm``, ``router``,
+``experts_gate``, ``experts_up``, ``experts_down``; a bias is its tensor's role followed by ``_bias``. Which of them exist
+follows from the description; a bias exists if it has been placed.
 """
 
 from dataclasses import dataclass
@@ -43,8 +44,8 @@ class Attention:
     scale : float
         What scores are multiplied with.
     rotary_size : int
-        Elements of a head that are rotated (RoPE), from its first one on: element ``i`` with element ``i + rotary_size / 2``. 0: none.
-        Models that pair neighbours are imported with the rows of q and k in this order. A multiple of 8.
+        Elements of a head that are rotated (RoPE), from its first one on: element ``i`` with element ``i + rotary_size / 2``.
+        0: none. Models that pair neighbours are imported with the rows of q and k in this order. A multiple of 8.
     rope : str
         Name of the table of angles.
     window : int or None

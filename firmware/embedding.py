@@ -31,7 +31,8 @@ def start_rows(workspace: Workspace) -> None:
         other = workspace.length_registers[0][0]
         commands.set(scratch, x=position, factor=(1 << shift) // window, shift=shift)
         commands.set(row, x=scratch, factor=-window, y=position)
-        # 1 if the row still reaches the window, else 0: what limiting it to window - 1 takes off what limiting it to window leaves.
+        # 1 if the row still reaches the window, else 0: what limiting it to window - 1 takes off what limiting it to window
+        # leaves.
         commands.set(scratch, x=row, factor=1, mode=SetMode.MINIMUM, limit=window)
         commands.set(other, x=row, factor=1, mode=SetMode.MINIMUM, limit=window - 1)
         commands.set(scratch, x=other, factor=-1, y=scratch)

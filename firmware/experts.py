@@ -1,6 +1,8 @@
 """Mixture of experts: the device routes, and reads only the chosen experts' weights."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from tailrace.spec.errors import ModelError
 from tailrace.spec.floats import Function
@@ -37,9 +39,9 @@ def mixture(workspace: Workspace, layer: int, experts: Experts, post_norm: str |
 class _Mixture:
     """The commands of one layer.
 
-    The chosen experts of all sequences follow each other. While the vector unit works on what gate and up of one have computed, those of the next
-    one are streamed. The outputs are added up with the exponentials of the router's logits; whoever uses the total divides it by
-    their sum.
+    The chosen experts of all sequences follow each other. While the vector unit works on what gate and up of one have computed,
+    those of the next one are streamed. The outputs are added up with the exponentials of the router's logits; whoever uses the
+    total divides it by their sum.
     """
 
     def __init__(self, workspace: Workspace, layer: int, experts: Experts) -> None:
@@ -85,8 +87,8 @@ class _Mixture:
         )
         if not self._experts.normalise:
             commands.elementwise(
-                self._logits, count, w.batch, a_stride=self._logit_stride, q=Loaded(self._maxima, advance=True), function=Function.EXP,
-                reduce=Reduce.SUM, r=self.sums,
+                self._logits, count, w.batch, a_stride=self._logit_stride, q=Loaded(self._maxima, advance=True),
+                function=Function.EXP, reduce=Reduce.SUM, r=self.sums,
             )  # fmt: skip
         self._choose(0)
         stages: list[Stage] = []
@@ -101,7 +103,7 @@ class _Mixture:
         interleaved(stages)
         interleaved([self._down_stage(len(self._chosen) - 1)])
 
-    def _first_product(self, product: partial[None]) -> None:
+    def _first_product(self, product: Callable[[], None]) -> None:
         product()
         for i in range(1, KNOWN):
             self._choose(i)
@@ -115,7 +117,7 @@ class _Mixture:
         logits = self._logits + s * self._logit_stride
         w.commands.elementwise(logits, self._experts.count, reduce=Reduce.ARGMAX_REMOVE, r=choice)
         w.commands.read(w.expert_registers[i % KNOWN], choice + 1)
-        total = {"reduce": Reduce.SUM, "resume": k > 0, "r": self.sums + s} if self._experts.normalise else {}
+        total: dict[str, Any] = {"reduce": Reduce.SUM, "resume": k > 0, "r": self.sums + s} if self._experts.normalise else {}
         w.commands.elementwise(choice, 1, q=Loaded(self._maxima + s), function=Function.EXP, to=weight, **total)
 
     def _down_stage(self, i: int) -> Stage:
@@ -132,7 +134,7 @@ class _Mixture:
 
         def accumulate() -> None:
             total, weight = self.total + s * hidden, Loaded(self._weights + CHOICE * i)
-            sum_up = {"combine": Combine.SUM, "b": total} if k else {}
+            sum_up: dict[str, Any] = {"combine": Combine.SUM, "b": total} if k else {}
             w.commands.elementwise(result + s * hidden, hidden, p=weight, to=total, **sum_up)
 
         return product, accumulate

@@ -113,7 +113,9 @@ class Middle:
         for i, (gate_part, up_part) in enumerate(zip(self._gate.parts, self._up.parts)):
             gate, up = self._gates[i % len(self._gates)], self._ups[i % len(self._ups)]
             if self._block.gated:
-                stages.append((partial(product, self._gate, gate_part, gate), partial(self._finish_gate, slots, gate_part, gate)))
+                stages.append(
+                    (partial(product, self._gate, gate_part, gate), partial(self._finish_gate, slots, gate_part, gate))
+                )
             stages.append((partial(product, self._up, up_part, up), partial(self._finish_up, slots, up_part, up, gate)))
         return stages
 
@@ -146,7 +148,7 @@ class Middle:
         if self._block.activation is Activation.SILU:
             apply(function=Function.SIGMOID, multiplier=Multiplier.A, **target)
             return
-        second = {"b_stride": self._stride, "combine": Combine.PRODUCT}
+        second: dict[str, Any] = {"b_stride": self._stride, "combine": Combine.PRODUCT}
         apply(b=x, m=CUBIC, n=LINEAR, to=self._argument, d_stride=self._stride, **second)
         apply(b=self._argument, function=Function.SIGMOID, multiplier=Multiplier.A, **second, **target)
 

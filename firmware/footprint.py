@@ -1,7 +1,7 @@
 """What a command reads and writes on the device, as sets of places.
 
-A set is an integer with a bit for each place: first the entries of the activation buffer, then the blocks of the slots, then the base
-exponents of each slot's sets, then the two KV caches.
+A set is an integer with a bit for each place: first the entries of the activation buffer, then the blocks of the slots, then
+the base exponents of each slot's sets, then the two KV caches.
 """
 
 from collections.abc import Mapping
@@ -113,7 +113,7 @@ class Places:
 
 
 _FIELDS = (
-    "slots", "set", "first_block", "blocks", "offset", "slot_stride", "rows", "a", "b", "d", "r", "count", "segments", "a_stride",
-    "b_stride", "d_stride", "table", "cache", "a_stream", "combine", "multiplier", "load", "advance", "p", "q", "m", "n", "reduce",
-    "resume", "target", "duplicate", "next_slot", "slot", "join",
+    "slots", "set", "first_block", "blocks", "offset", "slot_stride", "rows", "a", "b", "d", "r", "count", "segments",
+    "a_stride", "b_stride", "d_stride", "table", "cache", "a_stream", "combine", "multiplier", "load", "advance", "p", "q", "m",
+    "n", "reduce", "resume", "target", "duplicate", "next_slot", "slot", "join",
 )  # fmt: skip

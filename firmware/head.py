@@ -1,6 +1,7 @@
 """The end of a token: logits, the best of them, and the next token."""
 
 from functools import partial
+from typing import Any
 
 from tailrace.spec.errors import ModelError
 from tailrace.spec.floats import Function
@@ -22,7 +23,8 @@ def head(workspace: Workspace, *, logits: bool, choose: bool, token_place: int) 
     choose : bool
         Whether the best token is looked for. It goes to the next entry after `token_place` of each sequence.
     token_place : int
-        Entry of the first sequence's best logit, three entries before a multiple of four; those of the others follow, 4 apart each.
+        Entry of the first sequence's best logit, three entries before a multiple of four; those of the others follow, 4 apart
+        each.
     """
     w = workspace
     with w.buffer.phase():
@@ -46,9 +48,16 @@ def _finish(w: Workspace, part: MatrixPart, entry: int, stride: int, logits: boo
         place = entry + s * stride
         if bias:
             w.commands.elementwise(place, part.rows, stream=bias + 4 * part.first_row, stream_n=True, to=place)
-        capped = {} if cap is None else {"p": 2 / cap, "function": Function.SIGMOID, "m": 2 * cap, "n": -cap, "to": place}
+        capped: dict[str, Any] = (
+            {} if cap is None else {"p": 2 / cap, "function": Function.SIGMOID, "m": 2 * cap, "n": -cap, "to": place}
+        )
         if choose:
-            best = {"reduce": Reduce.ARGMAX, "r": token_place + 4 * s, "index": part.first_row, "resume": part.first_row > 0}
+            best: dict[str, Any] = {
+                "reduce": Reduce.ARGMAX,
+                "r": token_place + 4 * s,
+                "index": part.first_row,
+                "resume": part.first_row > 0,
+            }
             w.commands.elementwise(place, part.rows, **capped, **best)
         elif capped:
             w.commands.elementwise(place, part.rows, **capped)

@@ -12,7 +12,10 @@ from .placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, Ta
 def imagined(
     description: Description, build: Build, batch: int, context: int, biases: bool = False
 ) -> tuple[Description, Placement]:
-    """A model with one layer of each kind of the described one, and a placement of it; `biases`: whether q, k and v have some."""
+    """A model with one layer of each kind of the described one, and a placement of it.
+
+    `biases`: whether q, k and v have some.
+    """
     description = replace(description, layers=tuple(dict.fromkeys(description.layers)))
     matrices = {"head": _matrix(description.vocabulary, description.hidden, head_part_rows(description, build, batch))}
     tables = {name: TablePlace(0, description.hidden) for name in ("embedding", "position_embedding", "final_norm")}
@@ -23,7 +26,7 @@ def imagined(
             part = rows if role.endswith(("gate", "up")) else height
             matrices[layer_role(n, role)] = _matrix(height, width, part)
         attention = layer.attention
-        vectors = {role: description.hidden for role in _NORMS} | dict.fromkeys(("q_norm", "k_norm"), attention.head_size)
+        vectors = dict.fromkeys(_NORMS, description.hidden) | dict.fromkeys(("q_norm", "k_norm"), attention.head_size)
         vectors |= {f"{role}_bias": shapes[role][0] for role in "qkv" if biases}
         tables |= {layer_role(n, role): TablePlace(0, columns) for role, columns in vectors.items()}
         if attention.rotary_size:

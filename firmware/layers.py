@@ -55,7 +55,10 @@ def _form(description: Description, placement: Placement, layer: int, batch: int
     caches = [placement.caches[s][layer] for s in range(batch)]
     form = (
         description.layers[layer],
-        [(r, m.format, m.exponent, m.rows, m.blocks, m.expert_stride, [(p.first_row, p.rows) for p in m.parts]) for r, m in matrices.items()],
+        [
+            (r, m.format, m.exponent, m.rows, m.blocks, m.expert_stride, [(p.first_row, p.rows) for p in m.parts])
+            for r, m in matrices.items()
+        ],
         [(r, t.columns, t.stride) for r, t in tables.items()],
         [(c.key_stride, c.value_stride, c.scale_stride, c.row_stride, c.capacity) for c in caches],
     )
@@ -67,7 +70,9 @@ def _run(forms: list[_Form], first: int, period: int) -> Run:
     """The longest run of rounds of `period` layers."""
     rounds, weights, caches = 1, 0, 0
     while first + (rounds + 1) * period <= len(forms):
-        distances = [_distance(forms[first + i + (rounds - 1) * period], forms[first + i + rounds * period]) for i in range(period)]
+        distances = [
+            _distance(forms[first + i + (rounds - 1) * period], forms[first + i + rounds * period]) for i in range(period)
+        ]
         if None in distances or len(set(distances)) > 1 or (rounds > 1 and distances[0] != (weights, caches)):
             break
         assert distances[0] is not None

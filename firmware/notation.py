@@ -23,7 +23,7 @@ NAMES: dict[tuple[Opcode, str], type[IntEnum]] = {
 }
 #: Fields that hold addresses, and distances between addresses, in units of 64 bytes; they are written in bytes.
 IN_BYTES = ("source", "destination", "scales", "head_stride", "row_stride", "scale_stride")
-#: Scalars: a float, or in brackets the entry of the buffer that holds it; a ``+`` behind it says that each segment has the next one.
+#: Scalars: a float, or in brackets the entry of the buffer that holds it; with a ``+`` behind it each segment has the next one.
 SCALARS = ("p", "q", "m", "n")
 REGISTER_FIELDS = ("register", "x", "y")
 

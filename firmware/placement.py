@@ -1,6 +1,7 @@
 """Where everything that a decode program uses lies in device memory.
 
-Addresses, strides and sizes are in bytes, and multiples of 64. The host fills this in as it lays out a model; the program is built from it.
+Addresses, strides and sizes are in bytes, and multiples of 64. The host fills this in as it lays out a model; the program is
+built from it.
 """
 
 from collections.abc import Mapping
@@ -45,9 +46,9 @@ class MatrixPlace:
 class TablePlace:
     """Rows of float32, each padded to 64 bytes: norm weights and biases (one row), embeddings, angles.
 
-    A row of angles is the cosines of all pairs, then their sines; row ``p`` belongs to position ``p``. A table of embeddings with
-    `stride` 0 has one row, which the driver writes before each token. The weights of a head norm are repeated for each head, each copy
-    padded to 64 bytes.
+    A row of angles is the cosines of all pairs, then their sines; row ``p`` belongs to position ``p``. A table of embeddings
+    with `stride` 0 has one row, which the driver writes before each token. The weights of a head norm are repeated for each
+    head, each copy padded to 64 bytes.
     """
 
     address: int

@@ -17,8 +17,8 @@ class Traffic:
     format, rows, blocks : int
         Of a matrix; `blocks` is the elements of a stretch and `rows` their number for parameters.
     cached : int
-        0, or the largest number of cached tokens that the command reads: then `rows` (keys), or `blocks` (values, parameters), is the number
-        of tokens in the cache, up to this one.
+        0, or the largest number of cached tokens that the command reads: then `rows` (keys), or `blocks` (values, parameters),
+        is the number of tokens in the cache, up to this one.
     """
 
     kind: str = ""
@@ -38,6 +38,9 @@ class Traffic:
         rows = tokens if self.kind == "keys" else self.rows
         blocks = -(-tokens // STREAM_UNIT) if self.kind == "values" else self.blocks
         return BY_NUMBER[self.format].matrix_bytes(rows, blocks, lanes)
+
+
+NO_TRAFFIC = Traffic()
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Program:
     lanes: int
 
     def bytes_read(self, context: int) -> tuple[int, ...]:
-        """Bytes that one execution of each command reads from memory, with `context` tokens in the cache, itself (64 bytes) included."""
+        """Bytes that one execution of each command reads, with `context` tokens in the cache; 64 are the command itself."""
         return tuple(COMMAND_BYTES + traffic.size(self.lanes, context) for traffic in self.traffic)
 
     @property

@@ -124,7 +124,14 @@ class Projections:
         width = heads * self._attention.head_size
         if role in self._biases:
             self._workspace.commands.elementwise(
-                entry, width, self._workspace.batch, a_stride=width, b=self._biases[role], combine=Combine.SUM, to=entry, d_stride=width
+                entry,
+                width,
+                self._workspace.batch,
+                a_stride=width,
+                b=self._biases[role],
+                combine=Combine.SUM,
+                to=entry,
+                d_stride=width,
             )
 
     def _finish_keys(self) -> None:
@@ -176,7 +183,9 @@ class Projections:
                 for j in range(attention.group):
                     slot, turn = j % queries.width, j // queries.width
                     target = Slot(slot, QUERY_SET, queries.place(s, turn, 0), join=slot in written)
-                    w.commands.elementwise(start + j * size, size, attention.kv_heads, a_stride=attention.group * size, to=target)
+                    w.commands.elementwise(
+                        start + j * size, size, attention.kv_heads, a_stride=attention.group * size, to=target
+                    )
                     written.add(slot)
                 continue
             for kv_head in range(attention.kv_heads):
@@ -194,9 +203,8 @@ class Projections:
         self._quantise(self._values, w.batch * heads, size, Function.IDENTITY)
         for s, cache in enumerate(self._caches):
             w.commands.append(
-                Cache.VALUES, a=self._values + s * heads * size, scales=self._scales + s * heads, count=size, heads=heads, a_stride=size,
-                destination=w.cache_address(cache.values), head_stride=cache.value_stride, row_stride=cache.row_stride,
-                scale_place=w.cache_address(cache.scales), scale_stride=cache.scale_stride, token=self._rows[s],
+                Cache.VALUES, a=self._values + s * heads * size, scales=self._scales + s * heads, count=size, heads=heads,
+                a_stride=size, destination=w.cache_address(cache.values), head_stride=cache.value_stride,
+                row_stride=cache.row_stride, scale_place=w.cache_address(cache.scales), scale_stride=cache.scale_stride,
+                token=self._rows[s],
             )  # fmt: skip
-
-

@@ -111,7 +111,10 @@ class Workspace:
         self, place: MatrixPlace, part: MatrixPart, offset: int, slot_stride: int, *, vector_set: int = 0, first_block: int = 0,
         slots: int | None = None, expert: int | None = None,
     ) -> None:  # fmt: skip
-        """Multiply a part of a matrix with the vectors of all sequences, or of `slots`; `expert`: register with the number of an expert."""
+        """Multiply a part of a matrix with the vectors of all sequences, or of `slots`.
+
+        `expert`: register with the number of the expert whose matrix it is.
+        """
         source = self.address(part.address)
         if expert is not None:
             self.commands.set(self.address_register, x=expert, factor=place.expert_stride // ADDRESS_UNIT)

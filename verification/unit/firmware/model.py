@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from tailrace.firmware.decode import build_program
 from tailrace.firmware.description import Description, Experts, FeedForward, layer_role
-from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.overlap import races
+from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.firmware.program import Program
 from tailrace.golden.device import GoldenDevice

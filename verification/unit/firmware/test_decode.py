@@ -21,7 +21,9 @@ SILU = FeedForward(192, Activation.SILU)
 HEADS = Attention(heads=4, kv_heads=2, head_size=32, scale=32**-0.5, rotary_size=32)
 
 
-def model_of(attention: Attention = HEADS, block: FeedForward | Experts = SILU, post_norms: bool = False, **changes: Any) -> Description:
+def model_of(
+    attention: Attention = HEADS, block: FeedForward | Experts = SILU, post_norms: bool = False, **changes: Any
+) -> Description:
     layers = (Layer(attention, block, post_norms),) * changes.pop("count", 2)
     return replace(Description("test", 64, 150, layers, RMS), **changes)
 
