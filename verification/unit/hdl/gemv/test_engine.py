@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 
 from tailrace.hdl.gemv.engine import GemvEngine
 from tailrace.spec.config import Config
@@ -96,6 +97,28 @@ class Run:
 
     def check(self) -> "Run":
         simulate(self.dut, self.drive)
+        return self.check_record()
+
+    def check_after_flush(self, cycles: int) -> "Run":
+        """The same, after so many cycles of another run that a reset cuts off."""
+        flush = Signal()
+
+        async def drive(ctx: bench.Context) -> None:
+            ctx.set(self.dut.command.payload, self.jobs[0].command(self.config))
+            ctx.set(self.dut.command.valid, 1)
+            ctx.set(self.dut.i.valid, 1)
+            for n in range(cycles):
+                ctx.set(self.dut.i.payload, self.beats[n % len(self.beats)])
+                await ctx.tick()
+            ctx.set(flush, 1)
+            await ctx.tick()
+            ctx.set(flush, 0)
+            await self.drive(ctx)
+
+        simulate(ResetInserter(flush)(self.dut), drive)
+        return self.check_record()
+
+    def check_record(self) -> "Run":
         # The slot of a write is not seen, but follows from its number.
         assert [(w.results, w.finished) for w in self.writes] == [(w.results, w.finished) for w in self.expected]
         ends = np.cumsum([j.matrix.format.matrix_beats(j.matrix.rows, j.matrix.blocks, self.config.lanes) for j in self.jobs])
@@ -296,6 +319,12 @@ def test_vector_of_zeros(rng: np.random.Generator) -> None:
         job.vectors[0].zero[:] = (np.arange(8) == 0, np.arange(8) != 3, np.ones(8, dtype=bool))[n % 3]
     run = Run(ONE_LANE, jobs, rng).check()
     assert [run.results[2 * n : 2 * n + 2] for n in range(2, len(jobs), 3)] == [["00000000"] * 2] * len(FORMATS)
+
+
+@pytest.mark.parametrize("cycles", [4, 9, 21, 24, 30])
+def test_flush(cycles: int, rng: np.random.Generator) -> None:
+    """A reset at any time leaves nothing behind that the next command could see."""
+    Run(FOUR_SLOTS, draw(rng, FOUR_SLOTS, [(BY_NAME["Q4_1"], 3, 2, 4), (I8, 4, 1, 3)]), rng).check_after_flush(cycles)
 
 
 def test_terms_that_cancel(rng: np.random.Generator) -> None:
