@@ -58,7 +58,8 @@ class FloatAdd(wiring.Component):
         ]
         far = distance[_DISTANCE_BITS:].any()
         ordered = pipeline.stage(
-            sign=Mux(a_infinite, a[SIGN], Mux(swap | b_infinite, b[SIGN], a[SIGN])),
+            # The larger one's; of two infinities, the first one's.
+            sign=Mux(swap & ~a_infinite, b[SIGN], a[SIGN]),
             exponent=Mux(swap, b_exponent, a_exponent),
             larger=Mux(swap, significand(b), significand(a)),
             smaller=Mux(swap, significand(a), significand(b)),

@@ -224,13 +224,12 @@ class FunctionUnit(wiring.Component):
                     segment = placed.position[SEGMENT_BITS : SEGMENT_BITS + (count - 1).bit_length()]
                     m.d.comb += read.addr.eq(first_row | segment)
         is_exp = placed.function == Function.EXP
-        # An exponential may be too small or too large; the limit is where its whole part no longer fits.
-        outside = is_exp & (placed.limit | (placed.n < 1 - BIAS) | (placed.n > BIAS))
+        # Beyond the limit the whole part means nothing. Up to it, the last stage sees an exponent out of range.
         looked_up = pipeline.stage(
             d=Mux(placed.from_table, placed.position[:SEGMENT_BITS], 0),
             exponent=Mux(is_exp, placed.n + BIAS, placed.exponent),
-            zero=placed.zero | (outside & placed.below),
-            infinite=placed.infinite | (outside & ~placed.below),
+            zero=placed.zero | (placed.limit & placed.below),
+            infinite=placed.infinite | (placed.limit & ~placed.below),
             sign=placed.sign,
             complement=placed.complement,
             direct=placed.direct,
