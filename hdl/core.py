@@ -32,6 +32,8 @@ class Core(wiring.Component):
     Parameters
     ----------
     config : Config
+    gated : bool
+        Whether the vector unit's clock stands still while it has nothing to do.
 
     Attributes
     ----------
@@ -44,8 +46,8 @@ class Core(wiring.Component):
         For timelines of simulations.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, gated: bool = False) -> None:
+        self._config, self._gated = config, gated
         super().__init__(
             {
                 "control": In(AxiLite(ADDRESS_BITS)),
@@ -71,7 +73,7 @@ class Core(wiring.Component):
         merge = StreamMerge(read_request_layout(config.address_width))
         m.submodules.fetch = clear(fetch)
         m.submodules.merge = clear(merge)
-        m.submodules.datapath = datapath = Datapath(config)
+        m.submodules.datapath = datapath = Datapath(config, self._gated)
 
         connect(m, flipped(self.control), registers.axi)
         connect(m, reader.axi, flipped(self.read))

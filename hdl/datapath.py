@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, ResetInserter
+from amaranth.hdl import Array, DomainRenamer, Module, ResetInserter
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -10,6 +10,7 @@ from tailrace.spec.config import Config
 from tailrace.spec.isa import Opcode
 
 from .axi.signature import beat_write_layout
+from .clock_gate import ClockGate
 from .control.dispatcher import Dispatcher
 from .control.layout import command_layout, operation_layout
 from .control.probe import unit_probe_layout
@@ -29,6 +30,8 @@ class Datapath(wiring.Component):
     Parameters
     ----------
     config : Config
+    gated : bool
+        Whether the vector unit's clock stands still while it has nothing to do (`ClockGate`).
 
     Attributes
     ----------
@@ -53,8 +56,8 @@ class Datapath(wiring.Component):
         For timelines.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, gated: bool = False) -> None:
+        self._config, self._gated = config, gated
         super().__init__(
             {
                 "flush": In(1),
@@ -78,8 +81,14 @@ class Datapath(wiring.Component):
         clear = ResetInserter(self.flush)
         dispatcher, gemv, vector = Dispatcher(), GemvEngine(config), VectorUnit(config)
         parameters = StreamFifo(config.bus_width, PARAMETER_BEATS)
-        for name, unit in (("dispatcher", dispatcher), ("gemv", gemv), ("vector", vector), ("parameters", parameters)):
+        for name, unit in (("dispatcher", dispatcher), ("gemv", gemv), ("parameters", parameters)):
             m.submodules[name] = clear(unit)
+        if self._gated:
+            m.submodules.gate = gate = ClockGate("vector")
+            m.submodules.vector = DomainRenamer("vector")(clear(vector))
+            m.d.comb += gate.work.eq(dispatcher.vector.valid | self.flush)
+        else:
+            m.submodules.vector = clear(vector)
         m.submodules.slots = slots = VectorMemory(config)
         m.submodules.buffer = buffer = ActivationBuffer(config)
 

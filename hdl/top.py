@@ -29,10 +29,12 @@ class Top(wiring.Component):
     config : Config
     probe : bool
         Whether there are ports ``probe_*`` (`tailrace.hdl.control.probe`), for simulations.
+    gated : bool
+        Whether the vector unit's clock stands still while it has nothing to do: for simulations, which it makes faster.
     """
 
-    def __init__(self, config: Config, probe: bool = False) -> None:
-        self.config, self.probe = config, probe
+    def __init__(self, config: Config, probe: bool = False, gated: bool = False) -> None:
+        self.config, self.probe, self.gated = config, probe, gated
         ports = {"ap_clk": In(1), "ap_rst_n": In(1), "interrupt": Out(1), **_control_ports(), **_memory_ports(config)}
         super().__init__({**ports, **(probe_ports() if probe else {})})
 
@@ -41,7 +43,7 @@ class Top(wiring.Component):
         config = self.config
         m.domains.sync = ClockDomain()
         m.d.comb += [ClockSignal().eq(self.ap_clk), ResetSignal().eq(~self.ap_rst_n)]
-        m.submodules.core = core = Core(config)
+        m.submodules.core = core = Core(config, self.gated)
         m.d.comb += self.interrupt.eq(core.interrupt)
 
         def port(name: str) -> Value:

@@ -62,7 +62,7 @@ def core_verilog(config: Config, probe: bool = False) -> str:
         from tailrace.hdl.top import Top
 
         with announced(f"elaborating the gateware of configuration {config.name}"):
-            verilog = to_verilog(Top(config, probe), name=TOP, flatten=False, processes=True)
+            verilog = to_verilog(Top(config, probe, gated=True), name=TOP, flatten=False, processes=True)
         (folder / "core.v").write_text(verilog, encoding="utf-8")
 
     return (cached("verilog", key, make) / "core.v").read_text(encoding="utf-8")
