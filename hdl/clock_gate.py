@@ -23,7 +23,7 @@ class ClockGate(wiring.Component):
     Attributes
     ----------
     work : in
-        The part has work in this cycle, or is held in reset. Must not depend on what comes from outside the clock domain ``sync``.
+        The part has work in this cycle, or is held in reset. Must depend on registers of ``sync`` alone.
     """
 
     def __init__(self, name: str) -> None:
