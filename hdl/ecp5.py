@@ -77,6 +77,9 @@ def implement(component: Any, name: str, *, target: float = 100.0, seed: int = 1
             "read_rtlil design.il",
             f"hierarchy -top {name}",
             "flatten",
+            # Yosys finds out that a memory is never read where it is written (and builds nothing for that case) only where it
+            # joins a memory with the register behind it, as when it reads Verilog.
+            "memory_nordff",
             "rename -hide w:*",
             f"synth_ecp5 -top {name} -json design.json",
             "tee -o cells.json stat -json",
