@@ -47,7 +47,7 @@ class RegionMap:
         """
         first, end = self._next, self._next + -(-entries // self._unit) * self._unit
         if end > self._size:
-            held = ", ".join(f"{other} {stop - start}" for other, start, stop in self._used)
+            held = ", ".join(f"{other} {stop - start}" for other, start, stop in self._used if stop <= first)
             raise LimitError(
                 f"the {self._memory} has no room for {name}: {entries} needed, {self.free} of {self._size} left"
                 + (f" beside {held}" if held else "")

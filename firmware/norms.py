@@ -16,27 +16,27 @@ def statistic(workspace: Workspace) -> Reduce:
 def normalise(workspace: Workspace, role: str) -> None:
     """Normalise x, whose statistic is there, and quantise it to block 0 of the sequences' slots, set 0."""
     w, commands, hidden = workspace, workspace.commands, workspace.hidden
-    weight = w.address(w.table(role).address)
-    if w.description.norm.kind is NormKind.RMS:
-        _inverse(w, w.statistic)
-        for s in w.sequences:
-            commands.elementwise(
-                w.x + s * hidden, hidden, p=Loaded(w.inverse + s), stream=weight, multiplier=Multiplier.STREAM, to=Slot(s, 0, 0)
-            )
-        return
-    bias = w.bias(role)
+    weight, bias = w.address(w.table(role).address), w.bias(role)
+    centred = w.description.norm.kind is NormKind.LAYER
     with w.buffer.phase():
-        centred = w.buffer.allocate("the centred activations", w.batch * hidden)
-        commands.elementwise(w.statistic, w.batch, p=-1 / hidden, to=w.statistic)
-        commands.elementwise(
-            w.x, hidden, w.batch, a_stride=hidden, q=Loaded(w.statistic, advance=True), to=centred, d_stride=hidden,
-            reduce=Reduce.SUM_OF_SQUARES, r=w.inverse,
-        )  # fmt: skip
-        _inverse(w, w.inverse)
-        for s in w.sequences:
-            place, slot = centred + s * hidden, Slot(s, 0, 0)
+        # Only a plain RMS norm goes straight from x to the slots.
+        held = w.buffer.allocate("the activations in a norm", w.batch * hidden) if centred or bias else w.x
+        if centred:
+            commands.elementwise(w.statistic, w.batch, p=-1 / hidden, to=w.statistic)
             commands.elementwise(
-                place, hidden, p=Loaded(w.inverse + s), stream=weight, multiplier=Multiplier.STREAM, to=place if bias else slot
+                w.x, hidden, w.batch, a_stride=hidden, q=Loaded(w.statistic, advance=True), to=held, d_stride=hidden,
+                reduce=Reduce.SUM_OF_SQUARES, r=w.inverse,
+            )  # fmt: skip
+        _inverse(w, w.inverse if centred else w.statistic)
+        for s in w.sequences:
+            operand, place, slot = (held if centred else w.x) + s * hidden, held + s * hidden, Slot(s, 0, 0)
+            commands.elementwise(
+                operand,
+                hidden,
+                p=Loaded(w.inverse + s),
+                stream=weight,
+                multiplier=Multiplier.STREAM,
+                to=place if bias else slot,
             )
             if bias:
                 commands.elementwise(place, hidden, stream=bias, stream_n=True, to=slot)

@@ -1,6 +1,6 @@
 """Small random models, laid out in memory, and programs for them run on the golden model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ from tailrace.layout import stream_of_blocks
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.formats import BLOCK, Q8_0
-from tailrace.spec.isa import COMMAND_BYTES, Opcode
+from tailrace.spec.isa import COMMAND_BYTES
 from tailrace.spec.kv_cache import key_bytes, value_bytes, value_row_bytes
 from tailrace.spec.registers import offset
 
@@ -163,7 +163,12 @@ class Model:
         return CachePlace(keys, values, scales, *sizes, value_row_bytes(self.capacity, lanes), self.capacity)
 
     def run(
-        self, program: Program, tokens: Sequence[int], positions: Sequence[int], steps: int = 1, check: bool = True
+        self,
+        program: Program,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+        steps: int = 1,
+        see: Callable[[int, bytes], None] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Run a program; returns logits (sequences, vocabulary) and the tokens that the device chose (sequences, steps)."""
         commands = list(program.commands)
@@ -173,12 +178,8 @@ class Model:
             commands[program.steps_command] = bytes(raw)
         assert len(commands) * COMMAND_BYTES <= MEMORY - QUEUE
         device = self.device
-        trace: list[bytes] = []
-
-        def see(index: int, opcode: Opcode, command: bytes) -> None:
-            trace.append(command)
-
-        device.trace = see
+        trace: list[tuple[int, bytes]] = []
+        device.trace = lambda index, opcode, command: trace.append((index, command))
         device.write(QUEUE, b"".join(commands))
         for register, value in (("QUEUE_ADDRESS_LO", QUEUE), ("QUEUE_ADDRESS_HI", 0), ("QUEUE_LENGTH", len(commands))):
             device.write_register(offset(register), value)
@@ -189,8 +190,9 @@ class Model:
         error = ErrorCode(device.read_register(offset("ERROR_CODE")))
         at = device.read_register(offset("ERROR_COMMAND"))
         assert error == ErrorCode.NONE, f"{error.name} at command {at}"
-        if check:
-            assert races(trace, self.config) == []
+        assert races([command for _, command in trace], self.config) == []
+        for index, command in trace if see else ():
+            see(index, command)
         vocabulary = self.description.vocabulary
         logits = [np.frombuffer(device.read(a, 4 * vocabulary), dtype="<f4") for a in self.placement.logits]
         chosen = [np.frombuffer(device.read(a, 64 * steps), dtype="<i4")[::16] for a in self.placement.tokens]

@@ -63,7 +63,9 @@ class Reference:
         q, k, v = (self.linear(x, layer_role(n, role)).reshape(-1, size) for role in "qkv")
         if attention.head_norm:
             q, k = (
-                h / np.sqrt((h * h).mean(axis=1, keepdims=True) + self.description.norm.epsilon) * self.tensors[layer_role(n, f"{r}_norm")]
+                h
+                / np.sqrt((h * h).mean(axis=1, keepdims=True) + self.description.norm.epsilon)
+                * self.tensors[layer_role(n, f"{r}_norm")]
                 for h, r in ((q, "q"), (k, "k"))
             )
         q, k = self.rotate(q, attention, position), self.rotate(k, attention, position)

@@ -61,9 +61,7 @@ command_1:
 
 
 def test_modifiers_whose_order_fields_do_not_show_are_written_out() -> None:
-    command = encode(
-        Opcode.GEMV, slots=1, modifier_word_0=4, modifier_register_0=2, modifier_word_1=2, modifier_register_1=5
-    )
+    command = encode(Opcode.GEMV, slots=1, modifier_word_0=4, modifier_register_0=2, modifier_word_1=2, modifier_register_1=5)
     text = write_command(command)
     assert text == "gemv slots=1 modifier_word_0=4 modifier_register_0=2 modifier_word_1=2 modifier_register_1=5"
     assert assemble(text) == [command]

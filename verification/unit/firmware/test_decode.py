@@ -96,3 +96,44 @@ def test_feature(feature: str) -> None:
 def test_feature_with_several_sequences(feature: str) -> None:
     description, options = FEATURES[feature]
     compare(Model(description, FOUR, batch=3, seed=1, **options), tokens=4)
+
+
+def random_description(rng: np.random.Generator) -> Description:
+    """Any shape that is not ruled out, with any of the features."""
+    size = int(rng.choice([8, 16, 24, 32, 40, 64, 96, 128]))
+    kv_heads, group = int(rng.integers(1, 4)), int(rng.integers(1, 5))
+    # The heads' outputs must fill blocks.
+    while kv_heads * group * size % 32:
+        group += 1
+    attention = Attention(
+        kv_heads * group, kv_heads, size, float(rng.uniform(0.5, 1.5)) * size**-0.5, int(rng.choice([0, 8, size])),
+        window=int(rng.choice([0, 2, 5])) or None, head_norm=bool(rng.integers(2)),
+    )  # fmt: skip
+    block = FeedForward(32 * int(rng.integers(1, 9)), Activation(rng.choice(["silu", "gelu"])), bool(rng.integers(2)))
+    mixture = Experts(int(rng.integers(2, 7)), 2, block, bool(rng.integers(2)))
+    layers = tuple(
+        Layer(
+            replace(attention, window=attention.window if n % 2 else None), mixture if n == 2 else block, bool(rng.integers(2))
+        )
+        for n in range(3)
+    )
+    return Description(
+        "random", 32 * int(rng.integers(1, 5)), int(rng.integers(3, 400)), layers, (RMS, LAYER)[rng.integers(2)],
+        embedding_scale=float(rng.uniform(0.5, 3)), learned_positions=bool(rng.integers(2)), logit_cap=(None, 4.0)[rng.integers(2)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_descriptions(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    config = Config(
+        "test",
+        int(rng.choice([128, 256, 512])),
+        right_hand_sides=int(rng.choice([1, 2, 4])),
+        vector_blocks=128,
+        buffer_entries=16384,
+    )
+    description = random_description(rng)
+    biases = [b for b in ("norm", "q", "k", "v", "o", "gate", "up", "down", "head", "router") if rng.integers(2)]
+    batch = int(rng.integers(1, config.right_hand_sides + 1))
+    compare(Model(description, config, seed=seed, batch=batch, biases=tuple(biases)), tokens=4)

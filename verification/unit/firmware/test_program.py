@@ -1,0 +1,279 @@
+"""The form of decode programs: loops, overlap, runs of tokens, what is refused."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tailrace.firmware.assembler import assemble, disassemble
+from tailrace.firmware.decode import build_program, feed_forward_part_rows, head_part_rows, max_context
+from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, Layer
+from tailrace.firmware.embedding import WINDOW_POSITIONS
+from tailrace.firmware.imagined import imagined
+from tailrace.firmware.layers import Run, runs
+from tailrace.firmware.overlap import largest_pending_by_index
+from tailrace.firmware.placement import Build
+from tailrace.golden.registers import ProgramRegisters
+from tailrace.spec.commands import decode
+from tailrace.spec.config import Config
+from tailrace.spec.errors import LimitError, ModelError
+from tailrace.spec.isa import Opcode
+
+from .model import Model, build_of
+from .test_decode import FOUR, HEADS, SILU, TINY, model_of
+
+MIXED = model_of(
+    layers=tuple(Layer(replace(HEADS, window=w), SILU) for w in (3, None, 3, None, 3))
+    + (Layer(HEADS, FeedForward(64, Activation.SILU)),)
+)
+EXPERTS = model_of(HEADS, Experts(5, 3, FeedForward(96, Activation.SILU)), count=3)
+
+
+def bits(model: Model, positions: int = 4, **options: bool) -> list[bytes]:
+    """Logits after a few tokens, and the KV cache behind them."""
+    program = model.program(**options)
+    results = []
+    for position in range(positions):
+        logits, _ = model.run(program, [position + s for s in range(model.batch)], [position] * model.batch)
+        results.append(logits.tobytes())
+    first = min(c.keys for caches in model.placement.caches for c in caches)
+    return [*results, model.device.read(first, min(model.placement.logits) - first)]
+
+
+@pytest.mark.parametrize("description", [model_of(count=4), MIXED, EXPERTS])
+def test_loops_and_overlap_change_no_bit(description) -> None:
+    expected = bits(Model(description, TINY))
+    assert bits(Model(description, TINY), loops=False) == expected
+    assert bits(Model(description, TINY), overlap=False) == expected
+
+
+@pytest.mark.parametrize("width", [128, 256, 512])
+def test_builds_give_the_same_logits(width: int) -> None:
+    logits = []
+    for slots in (1, 2, 4):
+        model = Model(EXPERTS, Config("test", width, right_hand_sides=slots, vector_blocks=64, buffer_entries=8192))
+        logits.append(bits(model)[:-1])
+    assert logits[0] == logits[1] == logits[2]
+    assert logits[0] == bits(Model(EXPERTS, TINY))[:-1]
+
+
+def test_sequences_of_a_batch_do_not_see_each_other() -> None:
+    single = bits(Model(EXPERTS, FOUR))[:-1]
+    batch = bits(Model(EXPERTS, FOUR, batch=4))[:-1]
+    for one, many in zip(single, batch):
+        assert many[: len(one)] == one
+
+
+@pytest.mark.parametrize(("description", "batch"), [(MIXED, 1), (model_of(replace(HEADS, window=3)), 3), (EXPERTS, 2)])
+def test_a_run_of_tokens_is_as_many_single_steps(description, batch: int) -> None:
+    one, many = (Model(description, FOUR, batch=batch) for _ in range(2))
+    program = one.program()
+    start = list(range(5, 5 + batch))
+    tokens, chosen = start, []
+    for position in range(7):
+        logits, best = one.run(program, tokens, [position] * batch)
+        tokens = best[:, 0].tolist()
+        chosen.append(tokens)
+        assert tokens == logits.argmax(axis=1).tolist()
+    logits_at_end, best = many.run(program, start, [0] * batch, steps=7)
+    assert best.T.tolist() == chosen
+    assert np.array_equal(logits, logits_at_end)
+
+
+def test_a_run_can_start_anywhere() -> None:
+    one, two = (Model(MIXED, TINY) for _ in range(2))
+    program = one.program()
+    _, best = one.run(program, [5], [0], steps=9)
+    _, first = two.run(program, [5], [0], steps=4)
+    _, rest = two.run(program, [int(first[0, -1])], [4], steps=5)
+    assert [*first[0], *rest[0]] == best[0].tolist()
+
+
+def test_without_choice_a_run_is_one_token_and_writes_no_tokens() -> None:
+    model = Model(model_of(), TINY)
+    program = model.program(choose=False)
+    assert program.steps_command is None
+    logits, best = model.run(program, [3], [0])
+    assert np.abs(logits).max() > 0
+    assert not best.any()
+    assert Opcode.READ not in {decode(command)[0] for command in program.commands}
+
+
+def test_without_logits_only_the_token_is_written() -> None:
+    model, other = (Model(model_of(), TINY) for _ in range(2))
+    logits, best = model.run(model.program(logits=False), [3], [0])
+    assert not logits.any()
+    assert best[0, 0] == other.run(other.program(), [3], [0])[0].argmax()
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 5, 48, 64, 100, 2047, 4096, 30000])
+def test_the_row_in_a_window_at_the_start_is_the_remainder(window: int) -> None:
+    description = model_of(replace(HEADS, window=window))
+    build = Build(1, 1, 65536, 4096)
+    model, placement = imagined(description, build, 1, WINDOW_POSITIONS)
+    program = build_program(model, placement, build, choose=False)
+    start = program.sections[1][0]
+    append = next(c for c in program.commands if decode(c)[0] is Opcode.APPEND)
+    fields = decode(append)[1]
+    row = next(fields[f"modifier_register_{i}"] for i in range(3) if fields[f"modifier_word_{i}"] == 6)
+    for position in {0, 1, window - 1, window, window + 1, 2 * window - 1, 7 * window, 77_777, WINDOW_POSITIONS - 1}:
+        registers = ProgramRegisters([0, 0, 0, 0, position, 0, 0, 0])
+        for command in program.commands[:start]:
+            registers.set(decode(command)[1])
+        assert registers.values[row] == position % window, position
+
+
+@pytest.mark.parametrize("description", [model_of(), EXPERTS, MIXED])
+def test_no_command_waits_for_more_than_it_must(description) -> None:
+    model, trace = Model(description, FOUR, batch=2), []
+    program = model.program()
+    # Far enough on for the regions to have nearly the sizes that the program allows for.
+    model.run(program, [1, 2], [60, 60], steps=3, see=lambda index, command: trace.append((index, command)))
+    best = largest_pending_by_index(trace, FOUR)
+    fields = {index: decode(program.commands[index]) for index in best}
+    # A fence covers the caches of all sequences, though those behind the first are read behind the next fence.
+    pending = {index: f["pending"] for index, (opcode, f) in fields.items() if "pending" in f and opcode is not Opcode.FENCE}
+    assert {i: (n, best[i]) for i, n in pending.items() if n < min(best[i], 14)} == {}
+
+
+def test_sections_and_traffic() -> None:
+    model = Model(model_of(count=3), TINY)
+    program = model.program()
+    assert [text for _, text in program.sections] == [
+        "start", "embedding", "layers 0, 1, ... (3 rounds): attention", "layers 0, 1, ... (3 rounds): feed-forward", "head", "next token",
+    ]  # fmt: skip
+    matrices = model.placement.matrices.values()
+    dense = sum(m.rows * m.blocks * 34 for m in matrices)
+    # Streams end with scale beats that are not full.
+    assert dense <= program.weight_bytes <= dense * 1.1
+    sizes = program.bytes_read(1000)
+    assert len(sizes) == len(program.commands)
+    loads = [t for t in program.traffic if t.kind == "keys"]
+    assert [t.size(1, 10) for t in loads] == [10 * 32 + 16 * 2] * 4
+    assert [t.size(1, 1000) for t in loads] == [64 * 32 + 16 * 8] * 4
+    assert assemble(disassemble(program.commands, program.sections)) == list(program.commands)
+
+
+def test_runs_of_layers() -> None:
+    model = Model(MIXED, TINY)
+    found = list(runs(MIXED, model.placement, 1))
+    assert [(r.first, r.period, r.rounds) for r in found] == [(0, 2, 2), (4, 1, 1), (5, 1, 1)]
+    same = Model(model_of(count=5), TINY)
+    (run,) = runs(same.description, same.placement, 1)
+    q = [same.placement.matrices[f"layers.{n}.q"].parts[0].address for n in range(2)]
+    k = [same.placement.caches[0][n].keys for n in range(2)]
+    assert run == Run(0, 1, 5, q[1] - q[0], k[1] - k[0])
+
+
+@pytest.mark.parametrize(
+    ("description", "batch"), [(model_of(), 1), (EXPERTS, 3), (model_of(replace(HEADS, heads=6, kv_heads=1)), 2), (MIXED, 4)]
+)
+def test_max_context_is_the_last_one_that_fits(description, batch: int) -> None:
+    build = build_of(FOUR)
+    most = max_context(description, build, batch)
+    assert 0 < most < 4096
+    model, placement = imagined(description, build, batch, most)
+    build_program(model, placement, build, batch=batch)
+    model, placement = imagined(description, build, batch, most + 64)
+    with pytest.raises(LimitError, match="has no room for the (probabilities|scores|scales)"):
+        build_program(model, placement, build, batch=batch)
+
+
+def test_a_model_that_does_not_fit_has_no_context() -> None:
+    assert max_context(model_of(hidden=4096), build_of(TINY)) == 0
+
+
+def test_long_contexts_keep_one_group_at_a_time() -> None:
+    """Where there is no room for two, programs still give the same bits."""
+    description = model_of(replace(HEADS, heads=8, kv_heads=2, head_size=32))
+    small = Config("small", 128, right_hand_sides=4, vector_blocks=64, buffer_entries=2048)
+    large = replace(small, vector_blocks=512, buffer_entries=16384)
+    capacity = max_context(description, build_of(small))
+    assert 256 <= capacity < 512
+    assert bits(Model(description, small, capacity=capacity))[:-1] == bits(Model(description, large, capacity=capacity))[:-1]
+
+
+@pytest.mark.parametrize("description", [model_of(), EXPERTS, model_of(HEADS, FeedForward(2048, Activation.GELU))])
+def test_parts(description) -> None:
+    build = build_of(TINY)
+    rows = feed_forward_part_rows(description, description.layers[0], build)
+    assert rows % 64 == 0
+    block = description.layers[0].feed_forward
+    if isinstance(block, Experts):
+        assert rows >= block.expert.size
+    else:
+        assert rows <= -(-block.size // 4) + 63
+    assert head_part_rows(description, build) == 1472
+    assert head_part_rows(description, Build(1, 1, 65536, 512)) == 2048
+
+
+def refused(description, message: str, error: type[Exception] = LimitError, batch: int = 1, **options) -> None:
+    build = options.pop("build", build_of(TINY))
+    model, placement = imagined(description, build, options.pop("places", batch), options.pop("context", 64))
+    placement = options.pop("change", lambda p: p)(placement)
+    with pytest.raises(error, match=f"^{re.escape(message)}"):
+        build_program(model, placement, build, batch=batch, **options)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    refused(model_of(), "the device decodes 1 to 1 sequences at a time, not 2: use a build with more right_hand_sides", batch=2)
+    refused(model_of(), "the device decodes 1 to 1 sequences at a time, not 0", batch=0, places=1)
+    refused(
+        model_of(hidden=1024),
+        "the activation buffer has no room for the results of o: 1024 needed, 976 of 2048 left beside the activations 1024, the"
+        " statistic of a norm 4, the factor of a norm 4, the angles of rope 32, the next tokens 8; use a build with a larger"
+        " buffer_entries, a smaller batch or a shorter context",
+        build=Build(1, 1, 2048, 64),
+    )
+    refused(model_of(hidden=96 + 16), "the hidden size must be a multiple of 32, not 112")
+    refused(
+        model_of(replace(HEADS, heads=1, kv_heads=1, head_size=40)), "heads times head_size must be a multiple of 32, not 40"
+    )
+    refused(
+        model_of(), "8192 cached tokens need a build with as many buffer_entries, not 4096, or a shorter context", context=8192
+    )
+    refused(
+        model_of(HEADS, FeedForward(208, Activation.SILU)), "the size of a feed-forward layer must be a multiple of 32, not 208"
+    )
+    refused(
+        model_of(),
+        "the vector slot has no room for the probabilities of attention: 64 needed, 56 of 64 left beside the input of attention and its"
+        " output 4, queries 4; use a build with a larger vector_blocks, a smaller batch or a shorter context",
+        context=1024,
+    )
+
+
+def test_placements_that_do_not_fit_the_description_are_refused() -> None:
+    def without(role: str):
+        return lambda p: replace(p, matrices={r: m for r, m in p.matrices.items() if r != role})
+
+    refused(
+        model_of(), "the model needs a matrix layers.0.q, which has not been placed", ModelError, change=without("layers.0.q")
+    )
+    refused(
+        model_of(), "the model needs a table final_norm, which has not been placed", ModelError,
+        change=lambda p: replace(p, tables={r: t for r, t in p.tables.items() if r != "final_norm"}),
+    )  # fmt: skip
+    refused(
+        model_of(), "head must have 150 rows of 64 elements, not 64 of 128", ModelError,
+        change=lambda p: replace(p, matrices={**p.matrices, "head": p.matrices["layers.0.o"]}),
+    )  # fmt: skip
+    refused(
+        model_of(), "the table of angles rope must have 32 columns, not 64", ModelError,
+        change=lambda p: replace(p, tables={**p.tables, "rope": p.tables["final_norm"]}),
+    )  # fmt: skip
+    refused(
+        model_of(), "tokens have been placed for 0 sequences, not for 1", ModelError, change=lambda p: replace(p, tokens=())
+    )
+    refused(
+        model_of(), "caches have been placed for 0 sequences, not for 1", ModelError, change=lambda p: replace(p, caches=())
+    )
+    refused(
+        EXPERTS, "experts with biases have no decode program", ModelError,
+        change=lambda p: replace(p, tables={**p.tables, "layers.0.experts_up_bias": p.tables["final_norm"]}),
+    )  # fmt: skip
+
+
+def test_attention_of_the_description_has_groups() -> None:
+    assert Attention(heads=6, kv_heads=2, head_size=32, scale=1.0).group == 3
