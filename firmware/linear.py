@@ -11,12 +11,16 @@ from .placement import MatrixPlace
 _FLOAT = 4
 #: Rows of a part are a multiple of this many, so that every part's results start at an address that a command can name.
 ROW_UNIT = ADDRESS_UNIT // _FLOAT
+#: Rows of a part at most. Only the results of the last part are stored when nothing is multiplied any more, so parts are
+#: small; but each takes commands of its own. Measured on products of 576 to 4096 rows: 256 costs up to 0.4 % more cycles than
+#: 128, 1024 up to 2 %, and whole matrices up to 4 %.
+PART_ROWS = 256
 
 
 def rows_of_parts(rows: int, right_hand_sides: int, buffer_entries: int) -> list[range]:
-    """Split a matrix so that the results of any part take at most half of the activation buffer.
+    """Split a matrix so that the results of any part take at most half of the activation buffer, and not for long.
 
-    One half is then written to memory while the next part's results fill the other.
+    One half is written to memory while the next part's results fill the other.
 
     Parameters
     ----------
@@ -27,9 +31,9 @@ def rows_of_parts(rows: int, right_hand_sides: int, buffer_entries: int) -> list
     Returns
     -------
     list of range
-        Rows of each part, as many in each as possible but for what alignment and the rest cost.
+        Rows of each part.
     """
-    limit = buffer_entries // 2 // right_hand_sides // ROW_UNIT * ROW_UNIT
+    limit = min(buffer_entries // 2 // right_hand_sides // ROW_UNIT * ROW_UNIT, PART_ROWS)
     parts = -(-rows // limit)
     step = -(-rows // parts // ROW_UNIT) * ROW_UNIT
     return [range(first, min(first + step, rows)) for first in range(0, rows, step)]

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tailrace.spec.config import BUS_WIDTHS
+from tailrace.spec.formats import WEIGHT_FORMATS
 
 from ..fetch import resolve_model
 from ..terminal import Terminal
@@ -39,22 +40,28 @@ def bench(context: click.Context) -> None:
 
 @bench.command()
 @click.option("--rows", type=click.IntRange(min=1), default=4096, show_default=True)
-@click.option("--columns", type=click.IntRange(min=32), default=4096, show_default=True, help="A multiple of 32.")
-@click.option("--config", default="base", show_default=True, help="Build of the device; the bus width is replaced.")
+@click.option("--columns", type=click.IntRange(min=256), default=4096, show_default=True, help="A multiple of 256.")
+@click.option(
+    "--config",
+    default="base",
+    show_default=True,
+    help="Build of the device; the bus width is replaced. With more right-hand sides, as many vectors share the pass.",
+)
 @click.option("--latency", type=click.IntRange(min=1), default=100, show_default=True, help="Cycles of the simulated memory.")
 def gemv(rows: int, columns: int, config: str, latency: int) -> None:
     """Cycles of one product in each format and bus width (simulated, deterministic)."""
     from .gemv import measure_products
     from .report import product_table, simulator_table
 
-    if columns % 32:
-        raise click.UsageError(f"--columns must be a multiple of 32, not {columns}")
+    if columns % 256:
+        raise click.UsageError(f"--columns must be a multiple of 256, not {columns}")
     terminal = Terminal()
     products = []
     with terminal.phase(f"measuring {rows} x {columns} products on buses of {', '.join(map(str, BUS_WIDTHS))} bits"):
         for product in measure_products(rows, columns, config=config, latency=latency):
             products.append(product)
-            terminal.progress(f"{product.bus_width} bits, {product.format.name}", len(products) / 12)
+            done = len(products) / (len(BUS_WIDTHS) * len(WEIGHT_FORMATS))
+            terminal.progress(f"{product.bus_width} bits, {product.format.name}", done)
     _show(product_table(products, config, latency))
     _show(simulator_table(products))
 

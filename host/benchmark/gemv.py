@@ -26,6 +26,8 @@ class Product:
     ----------
     format : Format
     bus_width : int
+    vectors : int
+        Vectors that the matrix was multiplied with, in one pass.
     rows, columns : int
     counters : Counters
         From the doorbell until the last result was written.
@@ -35,6 +37,7 @@ class Product:
 
     format: Format
     bus_width: int
+    vectors: int
     rows: int
     columns: int
     counters: Counters
@@ -46,9 +49,9 @@ class Product:
         return self.counters.model_utilisation(self.bus_width // 8)
 
     @property
-    def weights_per_second(self) -> float:
-        """Weights that the simulator takes in, in a second of this machine."""
-        return self.rows * self.columns / self.seconds
+    def products_per_second(self) -> float:
+        """Products of a weight and an element that the simulator makes in a second of this machine."""
+        return self.vectors * self.rows * self.columns / self.seconds
 
 
 def random_blocks(rng: np.random.Generator, fmt: Format, rows: int, columns: int) -> Bytes:
@@ -76,11 +79,12 @@ def measure_products(
     bus_widths: tuple[int, ...] = BUS_WIDTHS,
     seed: int = 1,
 ) -> Iterator[Product]:
-    """Measure one product in every format and bus width on the Verilated device.
+    """Measure one product in every format and bus width on the Verilated device, with a vector in each slot.
 
     Parameters
     ----------
     rows, columns : int
+        Columns are a multiple of 256, which rows of every format can have.
     config : str
         Configuration; the bus width is replaced.
     latency : int
@@ -93,9 +97,9 @@ def measure_products(
     Product
     """
     rng = np.random.default_rng(seed)
-    x = rng.standard_normal((1, columns), dtype=np.float32)
+    x = rng.standard_normal((parse_config(config).right_hand_sides, columns), dtype=np.float32)
     for width in bus_widths:
-        memory = 8 << 20 | 2 * rows * columns * len(WEIGHT_FORMATS)
+        memory = (8 << 20) + 2 * rows * columns * len(WEIGHT_FORMATS)
         transport = open_device(
             "verilator", parse_config(f"{config},bus_width={width}"), -(-memory // 4096) * 4096, latency=latency
         )
@@ -104,4 +108,4 @@ def measure_products(
                 matrix = device.upload(fmt.name, fmt, random_blocks(rng, fmt, rows, columns))
                 before, start = device.counters, time.perf_counter()
                 device.multiply(matrix, x)
-                yield Product(fmt, width, rows, columns, device.counters - before, time.perf_counter() - start)
+                yield Product(fmt, width, len(x), rows, columns, device.counters - before, time.perf_counter() - start)

@@ -15,7 +15,10 @@ def product_table(products: Sequence[Product], config: str, latency: int) -> Tab
     """Cycles and utilisation, a row for each format and bus width."""
     first = products[0]
     table = Table(
-        title=f"{first.rows} x {first.columns} product, configuration {config}, memory latency {latency} cycles (simulated)",
+        title=(
+            f"{first.rows} x {first.columns} product, vectors: {first.vectors}, configuration {config},"
+            f" memory latency {latency} cycles (simulated)"
+        ),
         caption=(
             "Useful: bytes of the matrix as in the GGUF file. Utilisation: useful bytes over bus bytes in all cycles, from the"
             " doorbell to the last result written. Stalls: cycles without a read beat, by cause."
@@ -40,13 +43,15 @@ def product_table(products: Sequence[Product], config: str, latency: int) -> Tab
 def simulator_table(products: Sequence[Product]) -> Table:
     """How fast the simulator ran the products, a row for each bus width."""
     table = Table(title="the simulator on this machine, during the products above")
-    for name in ("bus", "cycles per second", "weights per second"):
+    for name in ("bus", "cycles per second", "products per second"):
         table.add_column(name, justify="right")
     for width in sorted({p.bus_width for p in products}):
         of_width = [p for p in products if p.bus_width == width]
         seconds = sum(p.seconds for p in of_width)
         cycles = sum(p.counters.cycles for p in of_width)
-        table.add_row(str(width), f"{cycles / seconds:,.0f}", f"{sum(p.rows * p.columns for p in of_width) / seconds:,.0f}")
+        table.add_row(
+            str(width), f"{cycles / seconds:,.0f}", f"{sum(p.vectors * p.rows * p.columns for p in of_width) / seconds:,.0f}"
+        )
     return table
 
 
