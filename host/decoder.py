@@ -71,6 +71,26 @@ def build_programs(image: Image) -> Programs:
     return Programs(loaded, address)
 
 
+def check_memory(image: Image, programs: Programs, available: int) -> None:
+    """Check that an image and its programs fit so many bytes of device memory.
+
+    Raises
+    ------
+    LimitError
+        If they do not, with what takes how much.
+    """
+    size = programs.end - image.base
+    if size <= available:
+        return
+    others = size - image.stream_bytes - image.table_bytes - image.cache_bytes
+    raise LimitError(
+        f"{image.imported.model.path} needs {size} bytes of device memory, but only {available} are available:"
+        f" {image.stream_bytes} for weights, {image.table_bytes} for embeddings and other tables, {image.cache_bytes} for the"
+        f" KV cache at a context of {image.request.context} tokens, {others} for programs and results."
+        " Give the device more with --memory, ask for a shorter context with --context, or choose a smaller model"
+    )
+
+
 class Decoder:
     """A model in a device's memory, and the sequences that it decodes.
 
@@ -135,16 +155,8 @@ class Decoder:
 
     def _upload(self, on_progress: Progress | None) -> None:
         image = self.image
+        check_memory(image, self.programs, self.device.free_memory)
         size = self.programs.end - image.base
-        if size > self.device.free_memory:
-            others = size - image.stream_bytes - image.table_bytes - image.cache_bytes
-            raise LimitError(
-                f"{self.imported.model.path} needs {size} bytes of device memory, but only {self.device.free_memory} are"
-                f" available: {image.stream_bytes} for weights, {image.table_bytes} for embeddings and other tables,"
-                f" {image.cache_bytes} for the KV cache at a context of {image.request.context} tokens, {others} for programs"
-                " and results."
-                " Give the device more with --memory, ask for a shorter context with --context, or choose a smaller model"
-            )
         self.device.reserve(size, str(self.imported.model.path))
         write_image(image, self.device.transport, on_progress)
         for loaded in self.programs.loaded.values():

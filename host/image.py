@@ -194,8 +194,8 @@ def _refusal(source: Source, geometry: Geometry, quantise: str | None) -> str | 
         fmt = BY_NAME[quantise]
     if fmt is None:
         return (
-            f"this device does not read {tensor.type_name}: it reads {readable}. Get the model in one of these, for example with"
-            " `llama-quantize --pure` from its 16-bit file"
+            f"this device does not read {tensor.type_name}: it reads {readable}. Get the model in one of these, for example"
+            " with `llama-quantize --pure` from its 16-bit file"
         )
     if source.columns % fmt.file_elements:
         return f"its rows have {source.columns} elements, which is not a multiple of {fmt.file_elements}"
@@ -270,7 +270,8 @@ class _Planner:
         if len(refused) > 5:
             lines.append(f"  and {len(refused) - 5} more; `tailrace inspect` lists them all")
         raise ModelError(
-            f"{self.imported.model.path} can't run on this device: {len(refused)} of its matrices are refused.\n" + "\n".join(lines)
+            f"{self.imported.model.path} can't run on this device: {len(refused)} of its matrices are refused.\n"
+            + "\n".join(lines)
             + "\n--allow-host runs these on the host instead, and the linear layers that are left one by one."
         )  # fmt: skip
 

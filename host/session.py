@@ -12,7 +12,7 @@ from tailrace.spec.errors import ConfigError, LimitError, TailraceError, ToolErr
 from tailrace.spec.transport import Transport
 
 from .counters import Counters
-from .decoder import Decoder, build_programs
+from .decoder import Decoder, build_programs, check_memory
 from .driver import Device
 from .fetch import resolve_model
 from .generation import Sampler, generate
@@ -83,6 +83,8 @@ def _import(request: Request, terminal: Terminal, model: Model) -> ImportedModel
     """The model for whole decode steps; None if its operations are to run one by one."""
     if request.path == "operations":
         return None
+    if request.allow_host and request.path == "decoder":
+        raise ConfigError("--allow-host is for matrices that run one by one: leave --path decoder out")
     try:
         imported = import_model(model, request.context)
         if request.allow_host:
@@ -107,7 +109,8 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
     config, memory_size = parse_config(request.config), parse_size(request.memory)
     wanted = ImageRequest(context, whole_embedding=request.tokens_per_doorbell > 1, quantise=request.quantise)
     # Refuses before a device is built what can't run on it.
-    build_programs(plan_image(imported, Geometry.of_config(config), wanted))
+    image = plan_image(imported, Geometry.of_config(config), wanted)
+    check_memory(image, build_programs(image), memory_size)
     if request.prefill == "torch":
         require_torch()
     with _opened(request, terminal, config, memory_size) as device:

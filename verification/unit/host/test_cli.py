@@ -64,9 +64,38 @@ def test_inspect(tiny: Path) -> None:
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     row = next(line for line in lines if line.startswith("blk.1.ffn_down.weight")).split()
-    assert row[1:] == ["64", "x", "96", "Q8_0", "8.50", "device", "6,528"]
-    assert "15 matrices on the device, 0 refused, 5 other tensors on the host" in result.stdout
-    assert "bytes per token: " in result.stdout
+    assert row[1:] == ["64", "x", "96", "Q8_0", "8.50", "6,528", "layers.1.down"]
+    assert lines[0].startswith("llama: 2 layers, hidden size 64, vocabulary 288, trained for 64 tokens; rms norms")
+    assert lines[1] == "layers 0-1: 2 heads of 32 on 1 KV heads, RoPE on 32, feed-forward gated SILU of 96"
+    areas = [
+        "embedding",
+        "rope",
+        "layers: weights, norms and biases",
+        "final norm and head",
+        "KV cache: 1 sequences of 64 tokens",
+    ]
+    places = [
+        next(i for i, line in enumerate(lines) if line.strip().endswith(what) and line.lstrip().startswith("0x"))
+        for what in areas
+    ]
+    assert places == sorted(places)
+    assert any(line.startswith("bytes per token with 64 tokens in the cache: ") for line in lines)
+    assert "GEMV" not in result.stdout
+
+
+def test_inspect_disassembles_the_program(tiny: Path) -> None:
+    result = invoke("inspect", tiny, "--program", "--context", 32)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    sections = [line.strip() for line in lines if line.startswith("        ; ")]
+    assert sections[0] == "; start" or sections[0] == "; embedding"
+    assert sections[-1] == "; head"
+    commands = [line.split() for line in lines if line[:5].strip().isdigit() and line[11:14] == " x "]
+    assert [int(c[0]) for c in commands] == list(range(len(commands)))
+    # Times that a command runs, times bytes, make up what a token reads.
+    total = sum(int(c[1]) * int(c[3].replace(",", "")) for c in commands)
+    assert f"bytes per token with 32 tokens in the cache: {total:,} (" in result.stdout
+    assert {"GEMV", "ELEMENTWISE", "ROTATE", "APPEND", "STORE"} <= {c[4] for c in commands}
 
 
 def test_inspect_gives_reasons(tmp_path: Path) -> None:
@@ -75,6 +104,8 @@ def test_inspect_gives_reasons(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "refused: blk.0.ffn_up.weight (1): this device does not read TQ2_0" in result.stdout
     assert "refused: blk.0.ffn_gate.weight (1): F16 is not quantised" in result.stdout
+    row = next(line for line in result.stdout.splitlines() if line.startswith("blk.0.ffn_up.weight"))
+    assert row.split()[-1] == "refused"
     assert "TQ2_0 " in result.stdout
     quantised = invoke("inspect", path, "--quantise", "Q8_0")
     assert "F16 → Q8_0" in quantised.stdout
@@ -86,7 +117,6 @@ def test_inspect_of_what_does_not_fit(tiny: Path) -> None:
     assert "which does not fit the 65,536 available" in result.stdout
 
 
-@pytest.mark.usefixtures("_torch")
 def test_run_writes_only_text_to_standard_output(tiny: Path) -> None:
     result = invoke("run", tiny, "-p", "Hello", "-n", 5, "--device", "golden", "--config", "tiny")
     assert result.exit_code == 0, result.output
@@ -98,7 +128,6 @@ def test_run_writes_only_text_to_standard_output(tiny: Path) -> None:
     assert "golden has no clock" in result.stderr
 
 
-@pytest.mark.usefixtures("_torch")
 def test_raw_leaves_the_chat_template_out(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", chat_template=None)
     arguments = ["run", path, "-p", "Hello", "-n", 2, "--device", "golden", "--config", "tiny"]
@@ -108,7 +137,6 @@ def test_raw_leaves_the_chat_template_out(tmp_path: Path) -> None:
     assert "after a prompt of 5" in result.stderr
 
 
-@pytest.mark.usefixtures("_torch")
 def test_sampling_depends_on_the_seed(tiny: Path) -> None:
     def text(*more: object) -> str:
         options = ["-n", 8, "--device", "golden", "--config", "tiny", "--temperature", 2, "--quiet"]
@@ -123,7 +151,6 @@ def test_empty_prompt(tiny: Path, prompt: str) -> None:
     fails("tailrace: the prompt is empty: give some text with -p", "run", tiny, "-p", prompt)
 
 
-@pytest.mark.usefixtures("_torch")
 def test_context_that_overflows(tiny: Path) -> None:
     text = "tailrace: the prompt has 6 tokens and 60 more were asked for, but the model's context is 64: ask for at most 58 with -n"
     fails(text, "run", tiny, "-p", "Hello", "-n", 60, "--device", "golden")
@@ -142,8 +169,8 @@ def test_bad_models(tmp_path: Path, tiny: Path) -> None:
     assert result.exit_code == 1
     assert f"tailrace: {cut} is truncated: " in result.stderr
     unknown = write_model(tmp_path / "u.gguf", "mamba")
-    text = "tailrace: the architecture 'mamba' is not supported: choose a model of one of llama, qwen2, qwen3"
-    fails(text, "run", unknown, "-p", "x")
+    reason = "its architecture 'mamba' is none of llama, qwen2, qwen3, qwen3moe, gemma3, phi3, gpt2"
+    fails(f"tailrace: {unknown} can't be decoded as a whole: {reason}", "run", unknown, "-p", "x", "--path", "decoder")
 
 
 def test_refusals_come_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +180,8 @@ def test_refusals_come_before_anything_is_loaded(tmp_path: Path, monkeypatch: py
     assert result.exit_code == 1
     assert "can't run on this device: 1 of its matrices are refused." in result.stderr
     result = invoke("run", write_model(path), "-p", "x", "--memory", "64K")
-    assert "bytes of device memory, but only 65536 are available: give the device more with --memory" in result.stderr
+    assert "bytes of device memory, but only 65536 are available: " in result.stderr
+    assert "Give the device more with --memory" in result.stderr
 
 
 def test_without_torch(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,8 +191,67 @@ def test_without_torch(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name in ("torch", "accelerate") else find(name, *a)
     )
-    fails("tailrace: this needs torch, accelerate for the prefill: pip install 'tailrace[torch]'", "run", tiny, "-p", "x")
+    text = "tailrace: this needs torch, accelerate: pip install 'tailrace[torch]'"
+    fails(text, "run", tiny, "-p", "x", "--path", "operations")
+    fails(text, "run", tiny, "-p", "x", "--prefill", "torch")
     assert invoke("inspect", tiny).exit_code == 0
+
+
+def test_a_run_imports_neither_torch_nor_transformers(tiny: Path) -> None:
+    code = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.split('.')[0] in ('torch', 'transformers', 'accelerate', 'amaranth', 'pyosys', 'sentencepiece'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "from tailrace.__main__ import main\n"
+        "main()"
+    )
+    arguments = ["run", str(tiny), "-p", "Hello", "-n", "3", "--device", "golden", "--config", "tiny", "-q"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == invoke(*arguments).stdout
+
+
+def test_a_run_of_tokens_with_one_doorbell(tiny: Path) -> None:
+    arguments = ["run", tiny, "-p", "Hello", "-n", 5, "--device", "golden", "--config", "tiny"]
+    single, several = invoke(*arguments), invoke(*arguments, "--tokens-per-doorbell", 4)
+    assert several.stdout == single.stdout
+    assert "5 doorbells" in single.stderr
+    assert "2 doorbells" in several.stderr
+    assert invoke(*arguments, "--tokens-per-doorbell", 4, "--temperature", 1).exit_code == 2
+
+
+def test_room_for_the_context(tiny: Path) -> None:
+    arguments = ["run", tiny, "-p", "Hello", "--device", "golden", "--config", "tiny"]
+    text = "tailrace: the prompt has 6 tokens and 9 more were asked for, but the context is 8: ask for at most 2 with -n"
+    fails(text, *arguments, "-n", 9, "--context", 8)
+    fails(
+        f"tailrace: {tiny} was made for a context of 64 tokens: ask for at most that many with --context",
+        *arguments,
+        "--context",
+        65,
+    )
+    assert invoke(*arguments, "-n", 2, "--context", 8).exit_code == 0
+
+
+@pytest.mark.usefixtures("_torch")
+def test_operations_one_by_one(tiny: Path) -> None:
+    """The same text, but from the linear layers only; what no description fits goes this way by itself, and says so."""
+    arguments = ["run", tiny, "-p", "Hello", "-n", 5, "--device", "golden", "--config", "tiny"]
+    whole, single = invoke(*arguments), invoke(*arguments, "--path", "operations")
+    assert single.exit_code == 0, single.output
+    assert single.stdout == whole.stdout
+    assert "linear layers only, the rest on the host" in single.stderr
+    assert invoke(*arguments, "--prefill", "torch").stdout == whole.stdout
+    odd = write_model(tiny.with_name("odd.gguf"), metadata={"llama.logit_scale": 0.5})
+    result = invoke("run", odd, *arguments[2:])
+    assert (
+        f"{odd} can't be decoded as a whole: its header has llama.logit_scale = 0.5. So only its linear layers run"
+        in result.stderr
+    )
+    assert "linear layers only, the rest on the host" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -223,7 +310,7 @@ def test_errors_from_below(monkeypatch: pytest.MonkeyPatch, error: BaseException
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("tailrace.model.open_model", fail)
+    monkeypatch.setattr("tailrace.inspection.open_model", fail)
     result = invoke("inspect", "model.gguf")
     assert (result.exit_code, result.stderr, result.stdout) == (code, text, "")
 
@@ -232,7 +319,7 @@ def test_reader_that_goes_away(tmp_path: Path) -> None:
     tiny = write_model(tmp_path / "m.gguf", layers=200)  # more text than a pipe holds
     command = f"{sys.executable} -m tailrace inspect {tiny} | head -c 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("t1\n", "")
+    assert (done.stdout, done.stderr) == ("l1\n", "")
 
 
 def test_closed_outputs(tmp_path: Path) -> None:
@@ -260,11 +347,10 @@ def test_no_model_is_named() -> None:
     assert (result.exit_code, result.stderr) == (1, "tailrace: no model is named: give a GGUF file, or smollm2\n")
 
 
-@pytest.mark.usefixtures("_torch")
 def test_interrupt_in_the_middle_of_a_run(tmp_path: Path) -> None:
     """A real Ctrl-C, while the golden device works."""
-    path = write_model(tmp_path / "m.gguf", context=8192, layers=8)
-    arguments = [sys.executable, "-m", "tailrace", "run", str(path), "-p", "x", "-n", "8000", "--device", "golden"]
+    path = write_model(tmp_path / "m.gguf", context=4096, layers=8)
+    arguments = [sys.executable, "-m", "tailrace", "run", str(path), "-p", "x", "-n", "4000", "--device", "golden"]
     process = subprocess.Popen(
         arguments,
         stdout=subprocess.DEVNULL,
@@ -287,7 +373,6 @@ def test_interrupt_in_the_middle_of_a_run(tmp_path: Path) -> None:
     assert "Traceback" not in stderr
 
 
-@pytest.mark.usefixtures("_torch")
 def test_on_a_terminal_the_text_still_goes_to_standard_output_alone(tiny: Path) -> None:
     """Standard error is a terminal, with its live display; standard output is a file."""
     main_end, terminal_end = pty.openpty()

@@ -1,12 +1,13 @@
 """Counters and the closing table: the numbers that a run is judged by."""
 
+from dataclasses import replace
 from io import StringIO
 
 from rich.console import Console
 
 from tailrace.counters import NAMES, Counters
 from tailrace.geometry import Geometry
-from tailrace.report import Run, run_table
+from tailrace.report import Run, Setting, run_table
 from tailrace.spec.config import CONFIGS
 
 VALUES = dict.fromkeys(NAMES, 0) | {
@@ -20,8 +21,11 @@ VALUES = dict.fromkeys(NAMES, 0) | {
 
 
 def text_of(counters: Counters, **changes: object) -> str:
-    run = Run("verilator", "base", True, "memory latency 100", 100.0, 7, 3, 2, counters, 4.0, "ab" * 32, [])
-    table = run_table(Run(**{**vars(run), **changes}), Geometry.of_config(CONFIGS["base"]))
+    run = Run(prompt_tokens=7, new_tokens=3, steps=2, counters=counters, seconds=4.0, digest="ab" * 32)
+    setting = Setting("verilator", "base", True, "memory latency 100", 100.0)
+    here = {name: changes.pop(name) for name in list(changes) if name in vars(setting)}
+    run, setting = replace(run, **changes), replace(setting, **here)  # type: ignore[arg-type]
+    table = run_table(run, setting, Geometry.of_config(CONFIGS["base"]))
     output = StringIO()
     Console(width=200, file=output).print(table)
     return output.getvalue()
@@ -62,3 +66,16 @@ def test_without_a_clock_there_is_no_speed() -> None:
 
 def test_matrices_on_the_host_are_named() -> None:
     assert "1 matrices: blk.0.x.weight" in text_of(Counters(VALUES, 1, 24000), on_host=["blk.0.x.weight"])
+
+
+def test_whole_steps() -> None:
+    prompt = Counters(VALUES | {"CYCLES": 9000}, 6, 0)
+    text = text_of(
+        Counters(VALUES, 2, 24000), whole_steps=True, doorbells=1, prompt_steps=6, prompt_counters=prompt, prompt_seconds=9.0
+    )
+    assert "2 decode steps on the device, 1 doorbells" in text
+    assert "6 tokens before the last on the device, one by one, 1,500 cycles each; 9.0 s" in text
+    assert "100000.00 tokens/s (estimate from simulated cycles)" in text
+    assert "on the host" not in text
+    text = text_of(Counters(VALUES, 2, 24000), whole_steps=True, prompt_seconds=9.0)
+    assert "on the host; 9.0 s" in text

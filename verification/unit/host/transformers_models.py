@@ -108,7 +108,7 @@ def make_config(
     raise ValueError(architecture)
 
 
-def make_model(path: Path, architecture: str, *, seed: int = 1, format: str = "Q8_0", **sizes: Any) -> Any:  # noqa: A002
+def make_model(path: Path, architecture: str, *, seed: int = 1, format: str = "Q8_0", **sizes: Any) -> Any:
     """Make a random model, and write it to a GGUF file with matrices of a format.
 
     Returns
@@ -198,7 +198,9 @@ def _write(writer: Any, architecture: str, config: Any, parameter: str, tensor: 
         return
     transposed = architecture == "gpt2" and layer is not None
     shape = tensor.shape[::-1] if transposed else tensor.shape
-    spread = 1.0 if stem in ("token_embd", "position_embd") else 1.5 * shape[-1] ** -0.5
+    # Tied embeddings are the head, too: logits must not be so large that one token takes all.
+    large = stem == "token_embd" and not config.tie_word_embeddings
+    spread = 1.0 if large else 1.5 * shape[-1] ** -0.5
     values = (random.standard_normal(shape) * spread).astype(np.float32)
     if stem == "position_embd":
         tensor.copy_(torch.from_numpy(values))
