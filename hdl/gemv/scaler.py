@@ -81,7 +81,8 @@ class Scaler(wiring.Component):
         parts = [Signal(signed(PART_BITS), name=f"part_{n}", reset_less=True) for n in range(HALVES)]
         with m.If(self.valid):
             for part, total, subscale in zip(parts, self.sums, factors.subscales, strict=True):
-                m.d.sync += part.eq(total * Mux(self.zero, 0, subscale))
+                # Behind the multiplier a zero costs no time: it resets the register.
+                m.d.sync += part.eq(Mux(self.zero, 0, total * subscale))
         multiplied = delayed(m, self.valid, 1, name="multiplied", reset=True)
         lower = delayed(m, self.lower, 1, name="lower")
         block_sum = Signal(signed(BLOCK_SUM_BITS), reset_less=True)
