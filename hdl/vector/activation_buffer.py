@@ -39,9 +39,7 @@ class BufferRead(wiring.Signature):
     """Read port, seen from the reader: `data` is the word at the `address` of the last cycle in which `enable` was 1."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(
-            {"enable": Out(1), "address": Out(range(buffer_words(config))), "data": In(word_layout(config))}
-        )
+        super().__init__({"enable": Out(1), "address": Out(range(buffer_words(config))), "data": In(word_layout(config))})
 
 
 class ActivationBuffer(wiring.Component):
