@@ -1,6 +1,7 @@
 """Self-attention: keys stream while the vector unit works on the scores of the heads before."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from tailrace.spec.errors import LimitError
 from tailrace.spec.floats import Function
@@ -11,10 +12,9 @@ from .buffer_map import slot_map
 from .command_list import Length, Loaded, Slot
 from .description import Attention, layer_role
 from .norms import add_residual, normalise
-from .projections import QUERY_SET, Projections, QuerySlots
+from .projections import Projections, QuerySlots
 from .workspace import POSITION, Workspace
 
-OUTPUT_SET = 0
 #: Sets of the probabilities, which alternate.
 PROBABILITY_SETS = (2, 3)
 
@@ -32,7 +32,7 @@ def attend(workspace: Workspace, layer: int, attention: Attention, post_norm: st
         normalise(w, layer_role(layer, "attention_norm"))
         heads.emit()
         o = w.matrix(o_role, w.hidden, attention.heads * attention.head_size)
-        w.products(o, heads.result, vector_set=OUTPUT_SET)
+        w.products(o, heads.result, vector_set=heads.output_set)
         add_residual(w, heads.result, w.bias(o_role), post_norm)
 
 
@@ -77,6 +77,7 @@ class _Heads:
         self._queries, self._probabilities = self._slot_plan(columns)
         rows = [w.rows[self._window, s] for s in w.sequences]
         self._projections = Projections(w, layer, attention, self._queries, self._caches, rows)
+        self.output_set = self._projections.output_set
         self._groups = list(self._all_groups())
         self._stride = -(-self._tokens // 4) * 4
         size = self._width * self._stride
@@ -112,15 +113,16 @@ class _Heads:
     def emit(self) -> None:
         """Emit from the products q, k and v on, until the outputs of the heads are in the slots."""
         w, groups = self._workspace, self._groups
-        finish_values = self._projections.emit()
-        w.commands.fence(Cache.KEYS)
+        self._projections.emit()
+        w.commands.fence(Cache.KEYS, Cache.VALUES)
+        self._measure(groups[0])
+        self._load_scales(0)
         self._keys(0)
+        if not self._projections.keys_last:
+            self._projections.finish_other_queries()
         ahead = len(self._scores) > 1
         if ahead:
             self._keys(1)
-        finish_values()
-        w.commands.fence(Cache.VALUES)
-        self._load_scales(0)
         for i in range(len(groups)):
             self._soften(i)
             if i + 1 < len(groups) and not (ahead and i == 0):
@@ -133,7 +135,7 @@ class _Heads:
         self._finish(len(groups) - 1)
         if self._gathered is not None:
             columns = self._attention.heads * self._attention.head_size
-            target = Slot(0, OUTPUT_SET, 0, next_slot=True)
+            target = Slot(0, self.output_set, 0, next_slot=True)
             w.commands.elementwise(self._gathered, columns, w.batch, a_stride=columns, to=target)
 
     def _lengths(self, group: Group) -> tuple[Length, Length]:
@@ -141,20 +143,25 @@ class _Heads:
         tokens, blocks = self._workspace.length_registers[group.sequence % 2]
         return Length(tokens, self._tokens), Length(blocks, -(-self._tokens // STREAM_UNIT))
 
+    def _measure(self, group: Group) -> None:
+        """Set the registers with the lengths of a sequence's cache, if this is its first group."""
+        w, (tokens, blocks) = self._workspace, self._lengths(group)
+        if group.kv_head or group.turn:
+            return
+        limit: dict[str, Any] = {"mode": SetMode.MINIMUM, "limit": self._window} if self._window else {}
+        w.commands.set(tokens.register, y=POSITION + group.sequence, addend=1, **limit)
+        w.commands.set(blocks.register, y=tokens.register, addend=STREAM_UNIT - 1, shift=STREAM_UNIT.bit_length() - 1)
+
     def _keys(self, i: int) -> None:
-        """Scores of a group; for the first one of a sequence, set the registers that hold its lengths."""
+        """Scores of a group."""
         w, group, cache = self._workspace, self._groups[i], self._caches[self._groups[i].sequence]
-        tokens, blocks = self._lengths(group)
-        if not group.kv_head and not group.turn:
-            position = POSITION + group.sequence
-            if self._window:
-                w.commands.set(tokens.register, y=position, addend=1, mode=SetMode.MINIMUM, limit=self._window)
-            else:
-                w.commands.set(tokens.register, y=position, addend=1)
-            w.commands.set(blocks.register, y=tokens.register, addend=STREAM_UNIT - 1, shift=STREAM_UNIT.bit_length() - 1)
+        tokens = self._lengths(group)[0]
+        vector_set = self._projections.other_set if i else self._projections.first_set
+        if i:
+            self._measure(group)
         w.commands.gemv(
             w.cache_address(cache.keys + group.kv_head * cache.key_stride), number=Q8_0.number, rows=tokens,
-            blocks=self._queries.head_blocks, slots=group.heads, vector_set=QUERY_SET,
+            blocks=self._queries.head_blocks, slots=group.heads, vector_set=vector_set,
             first_block=self._queries.place(group.sequence, group.turn, group.kv_head),
             offset=self._scores[i % len(self._scores)], slot_stride=self._stride, kind="keys",
         )  # fmt: skip
@@ -202,5 +209,5 @@ class _Heads:
             w.commands.elementwise(self._outputs[i % 2], size, group.heads, a_stride=size, p=divide, to=place, d_stride=size)
             return
         first = group.first_head * size // BLOCK
-        target = Slot(group.sequence, OUTPUT_SET, first, join=group.first_head > 0)
+        target = Slot(group.sequence, self.output_set, first, join=group.first_head > 0)
         w.commands.elementwise(self._outputs[i % 2], size, group.heads, a_stride=size, p=divide, to=target)

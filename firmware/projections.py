@@ -1,7 +1,7 @@
 """Queries, keys and values of a token: computed, rotated, cached, and quantised for the attention that follows."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK
@@ -14,7 +14,13 @@ from .norms import normalise_heads
 from .placement import CachePlace
 from .workspace import Workspace
 
-QUERY_SET = 1
+#: The set of the slots that the input belongs to, and the one beside it.
+INPUT_SET, OTHER_SET = 0, 1
+#: Cycles in which the vector unit begins and ends a command, and in which a fence holds up the stream.
+COMMAND_CYCLES, FENCE_CYCLES = 40, 200
+
+#: First operand, segments and distance between them, and target of a command.
+Operands = tuple[int, int, int, Slot]
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,12 @@ class Projections:
         self._attention, self._queries, self._caches, self._rows = attention, queries, caches, row_registers
         self._layer, heads, kv_heads, size = layer, attention.heads, attention.kv_heads, attention.head_size
         self._padded = queries.head_blocks * BLOCK
+        #: Whether the product with k is the last one, not that with q.
+        self.keys_last = self._keys_cost_less()
+        #: Sets of the slots that the queries of the first group belong to, all other queries, and the outputs of heads. Behind
+        #: the last product that of the input is free, and behind the scores of the first group that of its queries.
+        self.first_set = OTHER_SET
+        self.other_set, self.output_set = (OTHER_SET, INPUT_SET) if self.keys_last else (INPUT_SET, OTHER_SET)
         allocate = w.buffer.allocate
         scales = w.batch * kv_heads * queries.head_blocks
         self._largest = allocate("the largest magnitudes of keys and values", scales)
@@ -77,19 +89,19 @@ class Projections:
         self._head_sums = allocate("the sums of head norms", w.batch * heads) if attention.head_norm else 0
         self._weights = {r: allocate(f"the weights of {r}_norm", size) for r in "kq"} if attention.head_norm else {}
         widths = {"k": kv_heads * size, "q": heads * size, "v": kv_heads * size}
-        self._values = allocate("values", w.batch * kv_heads * size)
         self._biases: dict[str, int] = {}
-        for role in "vkq":
+        entries: dict[str, int] = {}
+        for role in "qkv":
             if role == "k":
-                # Keys, queries and their biases come last: the scores may take their place.
+                # Where keys and values are until they are in the cache; then that is free.
                 self.end = w.buffer.mark()
             if w.bias(layer_role(layer, role)):
                 self._biases[role] = allocate(f"the bias of {role}", widths[role])
-        self._keys = allocate("keys", w.batch * kv_heads * size)
-        self._heads = allocate("queries", w.batch * heads * size)
+            entries[role] = allocate({"q": "queries", "k": "keys", "v": "values"}[role], w.batch * widths[role])
+        self._heads, self._keys, self._values = entries.values()
 
-    def emit(self) -> Callable[[], None]:
-        """Emit all but the work on the values; returns that."""
+    def emit(self) -> None:
+        """Emit the products, and the work on values and keys, which end in the cache."""
         w, attention, size = self._workspace, self._attention, self._attention.head_size
         for role, entry in self._weights.items():
             w.commands.elementwise(w.address(w.table(layer_role(self._layer, f"{role}_norm")).address), size, to=entry)
@@ -100,44 +112,46 @@ class Projections:
         def product(role: str, entry: int, heads: int) -> Callable[[], None]:
             return lambda: w.products(w.matrix(layer_role(self._layer, role), heads * size, w.hidden), entry)
 
-        interleaved(
-            [
-                (product("k", self._keys, attention.kv_heads), self._finish_keys),
-                (product("q", self._heads, attention.heads), self._finish_queries),
-                (product("v", self._values, attention.kv_heads), lambda: None),
-            ]
-        )
-        return self._finish_values
+        values = (product("v", self._values, attention.kv_heads), self._finish_values)
+        keys = (product("k", self._keys, attention.kv_heads), self._finish_keys)
+        queries = product("q", self._heads, attention.heads)
+        if self.keys_last:
+            interleaved([values, (queries, self._finish_all_queries), keys])
+        else:
+            interleaved([values, keys, (queries, self._finish_first_queries)])
 
-    def _prepare(self, role: str, entry: int, heads: int) -> None:
-        """Bias, head norm and rotation of keys or queries."""
+    def _keys_cost_less(self) -> bool:
+        """Whether the work on keys takes the vector unit less time than that on queries: the lesser one is not hidden."""
+        attention, lanes = self._attention, self._workspace.build.lanes
+        passes = bool(attention.rotary_size) + 2 * attention.head_norm
+        queries = (passes + 1) * attention.heads * attention.head_size // lanes
+        keys = (passes + 4) * attention.kv_heads * attention.head_size // lanes
+        return keys + 4 * COMMAND_CYCLES + FENCE_CYCLES < queries
+
+    def _finish_all_queries(self) -> None:
+        self._finish_first_queries()
+        self.finish_other_queries()
+
+    def _prepare(self, role: str, start: int, heads: int, first: int, count: int) -> None:
+        """Bias, head norm and rotation of heads `first` to ``first + count - 1`` of all sequences' keys or queries."""
         w, attention, size = self._workspace, self._attention, self._attention.head_size
-        self._add_bias(role, entry, heads)
-        if attention.head_norm:
-            normalise_heads(w, entry, w.batch * heads, size, self._weights[role], self._head_sums)
-        if attention.rotary_size:
-            for s in w.sequences:
-                table = w.angles[attention.rope, s]
-                w.commands.rotate(entry + s * heads * size, table, attention.rotary_size // 2, heads, size)
-
-    def _add_bias(self, role: str, entry: int, heads: int) -> None:
-        width = heads * self._attention.head_size
+        parts = [(s, range(max(first - s * heads, 0), min(first + count - s * heads, heads))) for s in w.sequences]
+        parts = [(s, part) for s, part in parts if part]
         if role in self._biases:
-            self._workspace.commands.elementwise(
-                entry,
-                width,
-                self._workspace.batch,
-                a_stride=width,
-                b=self._biases[role],
-                combine=Combine.SUM,
-                to=entry,
-                d_stride=width,
-            )
+            for s, part in parts:
+                place, bias = start + (s * heads + part.start) * size, self._biases[role] + part.start * size
+                w.commands.elementwise(place, len(part) * size, b=bias, combine=Combine.SUM, to=place)
+        if attention.head_norm:
+            normalise_heads(w, start + first * size, count, size, self._weights[role], self._head_sums)
+        if attention.rotary_size:
+            for s, part in parts:
+                place, table = start + (s * heads + part.start) * size, w.angles[attention.rope, s]
+                w.commands.rotate(place, table, attention.rotary_size // 2, len(part), size)
 
     def _finish_keys(self) -> None:
         w, attention, size, blocks = self._workspace, self._attention, self._attention.head_size, self._queries.head_blocks
-        self._prepare("k", self._keys, attention.kv_heads)
         heads, keys, padded = w.batch * attention.kv_heads, self._keys, self._padded
+        self._prepare("k", keys, attention.kv_heads, 0, heads)
         if size != padded:
             with w.buffer.phase():
                 self._append_padded(w.buffer.allocate("padded keys", heads * padded), heads)
@@ -172,34 +186,68 @@ class Projections:
                 head_stride=cache.key_stride, token=self._rows[s],
             )  # fmt: skip
 
-    def _finish_queries(self) -> None:
-        w, attention, size, queries = self._workspace, self._attention, self._attention.head_size, self._queries
-        self._prepare("q", self._heads, attention.heads)
-        written: set[int] = set()
-        by_head = attention.group <= attention.kv_heads * queries.passes
-        for s in w.sequences:
-            start = self._heads + s * attention.heads * size
-            if by_head:
-                for j in range(attention.group):
-                    slot, turn = j % queries.width, j // queries.width
-                    target = Slot(slot, QUERY_SET, queries.place(s, turn, 0), join=slot in written)
-                    w.commands.elementwise(
-                        start + j * size, size, attention.kv_heads, a_stride=attention.group * size, to=target
-                    )
-                    written.add(slot)
-                continue
+    def _finish_first_queries(self) -> None:
+        """The queries of the first group, so that its keys can be streamed while the vector unit works on the others."""
+        width, size = self._queries.width, self._attention.head_size
+        self._prepare("q", self._heads, self._attention.heads, 0, width)
+        target = Slot(0, self.first_set, self._queries.place(0, 0, 0), next_slot=True)
+        self._workspace.commands.elementwise(self._heads, size, width, a_stride=size, to=target)
+
+    def finish_other_queries(self) -> None:
+        """All queries but those of the first group."""
+        w, attention, width = self._workspace, self._attention, self._queries.width
+        heads = w.batch * attention.heads - width
+        if heads:
+            self._prepare("q", self._heads, attention.heads, width, heads)
+        by_group, by_head = self._other_groups(), self._other_heads()
+        # A set's first vector must not be joined with what was there before it.
+        written = set(range(width)) if self.first_set == self.other_set else set()
+        for start, segments, stride, target in by_group if len(by_group) <= len(by_head) else by_head:
+            joined = replace(target, join=target.slot in written)
+            w.commands.elementwise(start, attention.head_size, segments, a_stride=stride, to=joined)
+            written |= {target.slot + n for n in range(segments if target.next_slot else 1)}
+
+    def _other_groups(self) -> list[Operands]:
+        """A command for each group: its heads to different slots; larger groups first, so that they begin all slots."""
+        attention, size, width = self._attention, self._attention.head_size, self._queries.width
+        commands = []
+        for s in self._workspace.sequences:
             for kv_head in range(attention.kv_heads):
-                for turn in range(queries.passes):
-                    first, heads = turn * queries.width, min(queries.width, attention.group - turn * queries.width)
-                    target = Slot(0, QUERY_SET, queries.place(s, turn, kv_head), next_slot=True, join=0 in written)
-                    place = start + (kv_head * attention.group + first) * size
-                    w.commands.elementwise(place, size, heads, a_stride=size, to=target)
-                    written.add(0)
+                for turn in range(self._queries.passes):
+                    head = (s * attention.kv_heads + kv_head) * attention.group + turn * width
+                    target = Slot(0, self.other_set, self._queries.place(s, turn, kv_head), next_slot=True)
+                    commands.append((self._heads + head * size, min(width, attention.group - turn * width), size, target))
+        return sorted(commands[1:], key=lambda command: -command[1])
+
+    def _other_heads(self) -> list[Operands]:
+        """A command for each head of a group: that head of all groups to one slot."""
+        attention, size, width = self._attention, self._attention.head_size, self._queries.width
+        commands = []
+        for s in self._workspace.sequences:
+            for j in range(attention.group):
+                turn, slot = divmod(j, width)
+                first = int(s == 0 and turn == 0)
+                head = (s * attention.kv_heads + first) * attention.group + j
+                target = Slot(slot, self.other_set, self._queries.place(s, turn, first))
+                if first < attention.kv_heads:
+                    commands.append((self._heads + head * size, attention.kv_heads - first, attention.group * size, target))
+        return commands
 
     def _finish_values(self) -> None:
         w, attention, size = self._workspace, self._attention, self._attention.head_size
         heads = attention.kv_heads
-        self._add_bias("v", self._values, heads)
+        if "v" in self._biases:
+            width = heads * size
+            w.commands.elementwise(
+                self._values,
+                width,
+                w.batch,
+                a_stride=width,
+                b=self._biases["v"],
+                combine=Combine.SUM,
+                to=self._values,
+                d_stride=width,
+            )
         self._quantise(self._values, w.batch * heads, size, Function.IDENTITY)
         for s, cache in enumerate(self._caches):
             w.commands.append(
