@@ -163,7 +163,8 @@ def run(**options: Any) -> None:
         raise click.UsageError(
             "--tokens-per-doorbell is for the best token, which the device chooses itself: leave --temperature out"
         )
-    from .session import Request, answer
+    from .request import Request
+    from .session import answer
 
     answer(Request(**options))
 

@@ -15,7 +15,7 @@ from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES
 from .cache_image import Floats, cache_writes
 from .counters import Counters
 from .driver import Device
-from .image import Image, Progress, Request, plan_image, write_image
+from .image import Image, ImageRequest, Progress, plan_image, write_image
 from .importer import ImportedModel
 from .memory import align
 
@@ -145,7 +145,7 @@ class Decoder:
     ) -> None:
         self.device, self.imported, self.on_step = device, imported, on_step
         wanted = imported.model.context_length if context is None else context
-        request = Request(wanted, batch, tokens_per_doorbell > 1, quantise)
+        request = ImageRequest(wanted, batch, tokens_per_doorbell > 1, quantise)
         self.image: Image = plan_image(imported, device.geometry, request, device.free_address)
         self.limit = min(wanted, self.image.request.context)
         self._run_limit = tokens_per_doorbell

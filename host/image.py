@@ -55,7 +55,7 @@ class TablePiece:
 
 
 @dataclass(frozen=True)
-class Request:
+class ImageRequest:
     """What an image is to be made for.
 
     Attributes
@@ -85,7 +85,7 @@ class Image:
     ----------
     imported : ImportedModel
     build : Build
-    request : Request
+    request : ImageRequest
         Its context is a multiple of 64.
     placement : Placement
     pieces : tuple of MatrixPiece or TablePiece
@@ -96,7 +96,7 @@ class Image:
 
     imported: ImportedModel
     build: Build
-    request: Request
+    request: ImageRequest
     placement: Placement
     pieces: tuple[MatrixPiece | TablePiece, ...] = field(repr=False)
     base: int
@@ -146,7 +146,7 @@ def experts_used(imported: ImportedModel, role: str) -> int:
     return experts.used
 
 
-def plan_image(imported: ImportedModel, geometry: Geometry, request: Request, base: int = 0) -> Image:
+def plan_image(imported: ImportedModel, geometry: Geometry, request: ImageRequest, base: int = 0) -> Image:
     """Decide where everything lies. Reads no weights, but for the exponents of MXFP4.
 
     Layers that are made alike follow each other at one distance, and so do their caches.
@@ -155,7 +155,7 @@ def plan_image(imported: ImportedModel, geometry: Geometry, request: Request, ba
     ----------
     imported : ImportedModel
     geometry : Geometry
-    request : Request
+    request : ImageRequest
     base : int
         First address, a multiple of 64.
 
@@ -203,7 +203,7 @@ def _refusal(source: Source, geometry: Geometry, quantise: str | None) -> str | 
 
 
 class _Planner:
-    def __init__(self, imported: ImportedModel, geometry: Geometry, request: Request) -> None:
+    def __init__(self, imported: ImportedModel, geometry: Geometry, request: ImageRequest) -> None:
         self.imported, self.geometry = imported, geometry
         self.build = Build(geometry.lanes, geometry.right_hand_sides, geometry.buffer_entries, geometry.max_blocks)
         self.request = replace(request, context=-(-request.context // CAPACITY_UNIT) * CAPACITY_UNIT)

@@ -330,7 +330,7 @@ class _Importer:
         for name, (size, heads) in rows.items():
             order = self._row_order(heads) if self.arch.paired_rope and heads else None
             fused = self.arch.fused_qkv
-            place = {"first": first, "of": total} if fused else {}
+            place: dict[str, Any] = {"first": first, "of": total} if fused else {}
             self._matrix(
                 layer_role(n, name), f"blk.{n}.attn_{'qkv' if fused else name}", size, self.hidden, order=order, **place
             )
@@ -355,7 +355,7 @@ class _Importer:
     def _feed_forward(self, n: int) -> FeedForward:
         arch, size = self.arch, self.model.number("feed_forward_length")
         if arch.gated:
-            place = {"first": 0, "of": 2 * size} if arch.fused_gate_up else {}
+            place: dict[str, Any] = {"first": 0, "of": 2 * size} if arch.fused_gate_up else {}
             self._matrix(
                 layer_role(n, "gate"), f"blk.{n}.ffn_{'up' if arch.fused_gate_up else 'gate'}", size, self.hidden, **place
             )

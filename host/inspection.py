@@ -14,7 +14,7 @@ from tailrace.spec.formats import BLOCK, BY_NAME, Format
 from .decoder import Programs, build_programs
 from .fetch import resolve_model
 from .geometry import Geometry
-from .image import Image, Request, experts_used, plan_image, refusals
+from .image import Image, ImageRequest, experts_used, plan_image, refusals
 from .importer import ImportedModel, NoDescriptionError, Source, import_model
 from .model import Model, open_model
 from .plan import Place, make_plan
@@ -51,7 +51,7 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
     if refused:
         _print_refusals(console, refused)
         return False
-    image = plan_image(imported, geometry, Request(room, quantise=quantise))
+    image = plan_image(imported, geometry, ImageRequest(room, quantise=quantise))
     programs = build_programs(image)
     console.print(memory_map(image, programs))
     chosen = programs.loaded["logits"].program

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from tailrace.sim.devices import open_device
@@ -17,43 +16,15 @@ from .driver import Device
 from .fetch import resolve_model
 from .generation import Sampler, generate
 from .geometry import Geometry
-from .image import Request as ImageRequest
-from .image import plan_image
+from .image import ImageRequest, plan_image
 from .importer import ImportedModel, NoDescriptionError, import_model
 from .model import Model, open_model
 from .plan import make_plan
 from .report import Run, Setting, run_table
+from .request import Request
 from .terminal import Terminal
 from .tokenizer import Tokenizer
 from .units import parse_size, parse_wave
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for; the fields are the options of ``tailrace run``."""
-
-    model: str
-    prompt: str
-    new_tokens: int
-    device: str
-    config: str
-    memory: str
-    path: str
-    prefill: str
-    context: int | None
-    tokens_per_doorbell: int
-    raw: bool
-    latency: int
-    bandwidth: float
-    clock: float
-    wave: str | None
-    threads: int
-    temperature: float | None
-    top_p: float
-    seed: int
-    quantise: str | None
-    allow_host: bool
-    quiet: bool
 
 
 def answer(request: Request) -> None:

@@ -75,7 +75,8 @@ class Tokenizer:
     def __init__(self, model: Model) -> None:
         self._path, self._metadata = model.path, model.metadata
         read = _Arrays(model)
-        kind, self._tokens = self._value("model"), read("tokens")
+        kind = self._value("model")
+        self._tokens: list[str] = read("tokens") or []
         if kind is None or not self._tokens:
             raise ModelError(f"{model.path} has no tokenizer: convert the model again")
         types = read("token_type") or [1] * len(self._tokens)
@@ -197,10 +198,10 @@ def _byte_level(model: Model, tokens: list[str], types: Sequence[int], merges: l
         )
     cut = _CUTS[pre]
     vocabulary = {text: index for index, text in enumerate(tokens)}
-    pairs = [tuple(merge.split(" ", 1)) for merge in merges]
+    pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
     backend = Backend(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=cut in _WHOLE_PIECES))
     if cut in (None, "digits"):
-        steps = [pre_tokenizers.Digits(individual_digits=True)] if cut else []
+        steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if cut else []
         steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
     else:
         steps = [

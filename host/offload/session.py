@@ -11,6 +11,7 @@ from ..driver import Device
 from ..model import Model
 from ..plan import Plan
 from ..report import Run
+from ..request import Request
 from ..terminal import Terminal
 from .loader import load_model
 from .offload import Offload
@@ -19,10 +20,8 @@ from .streamer import TextOutput
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from ..session import Request
 
-
-def tokenise(tokenizer: "PreTrainedTokenizerBase", model: Model, request: "Request") -> Any:
+def tokenise(tokenizer: "PreTrainedTokenizerBase", model: Model, request: Request) -> Any:
     """What the model takes, as Hugging Face has it."""
     if request.raw:
         return tokenizer(request.prompt, return_tensors="pt")
@@ -33,7 +32,7 @@ def tokenise(tokenizer: "PreTrainedTokenizerBase", model: Model, request: "Reque
 
 
 def answer_by_operations(
-    request: "Request", terminal: Terminal, plan: Plan, device: Device, tokenizer: "PreTrainedTokenizerBase", inputs: Any
+    request: Request, terminal: Terminal, plan: Plan, device: Device, tokenizer: "PreTrainedTokenizerBase", inputs: Any
 ) -> Run:
     """Load the model on host and device, and generate."""
     import torch

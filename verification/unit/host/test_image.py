@@ -9,7 +9,7 @@ import pytest
 
 from tailrace.firmware.description import layer_role
 from tailrace.geometry import Geometry
-from tailrace.image import Image, MatrixPiece, Request, TablePiece, plan_image, write_image
+from tailrace.image import Image, MatrixPiece, ImageRequest, TablePiece, plan_image, write_image
 from tailrace.importer import ImportedModel, import_model
 from tailrace.layout import blocks_of_stream
 from tailrace.model import open_model
@@ -37,7 +37,7 @@ def imported(path: Path) -> ImportedModel:
 
 
 def planned(model: ImportedModel, config: str = "tiny", base: int = 0, **request: object) -> Image:
-    return plan_image(model, Geometry.of_config(parse_config(config)), Request(**{"context": 50, **request}), base)  # type: ignore[arg-type]
+    return plan_image(model, Geometry.of_config(parse_config(config)), ImageRequest(**{"context": 50, **request}), base)  # type: ignore[arg-type]
 
 
 def written(image: Image) -> Memory:
