@@ -1,1 +1,1 @@
-"""What the device executes: command lists, and later whole decode programs."""
+"""What the device executes: decode programs built from a model's description, command lists for single products, their text."""
