@@ -2,23 +2,28 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from tailrace.spec.config import Config
-from tailrace.spec.isa import COMMAND_BYTES
+from tailrace.spec.isa import COMMAND_BYTES, Opcode
 
 from ..axi.signature import ReadKind, read_request_layout
 from ..fifo import StreamFifo
+from .layout import command_layout
 
-#: Commands asked for ahead of their use. Each is a read of its own, so that a bus error names its command.
-AHEAD = 8
+#: Commands asked for ahead of their use: as reads are answered in order, a command must be asked for before the weights of the
+#: product before it. Each is a read of its own, so that a bus error names its command.
+AHEAD = 32
 
 
 class CommandFetch(wiring.Component):
     """Fetch the commands of a queue in order, up to `AHEAD` commands ahead of the sequencer.
+
+    A `LOOP` is expected to be taken: after it comes its target. So the first commands of the next turn, and what they read, are
+    asked for while the last products of this one still stream.
 
     Room for a command's beats is kept before they are asked for, so command beats never block the read stream that they
     share with vectors and weights.
@@ -37,7 +42,7 @@ class CommandFetch(wiring.Component):
     i : stream of bus beats, in
         The beats of the requests, in order.
     o : stream of {command: 512 bits, index: 16 bits}, out
-        Whole commands, each 2 cycles after its last beat at the earliest; 3 on a 128-bit bus, where the buffer is block RAM.
+        Whole commands, each 3 cycles after its last beat at the earliest.
     """
 
     def __init__(self, config: Config) -> None:
@@ -59,44 +64,70 @@ class CommandFetch(wiring.Component):
         config = self._config
         beats = COMMAND_BYTES // config.bus_bytes
 
+        queue, length = Signal(config.address_width), Signal(16)
         address, asked = Signal(config.address_width), Signal(16)
         remaining = Signal(16)
         room = Signal(range(AHEAD + 1), init=AHEAD)
         taken = Signal()
+        jump = Signal()
         # What is offered stays offered, even if a new start has made it useless.
         m.submodules.requests = requests = StreamFifo(read_request_layout(config.address_width), 2)
         wiring.connect(m, requests.o, wiring.flipped(self.request))
         m.d.comb += [
-            requests.i.valid.eq((remaining != 0) & (room != 0) & ~self.start),
+            requests.i.valid.eq((remaining != 0) & (room != 0) & ~self.start & ~jump),
             requests.i.payload.address.eq(address),
             requests.i.payload.beats.eq(beats),
             requests.i.payload.kind.eq(ReadKind.COMMAND),
             requests.i.payload.command.eq(asked),
         ]
         issued = requests.i.valid & requests.i.ready
-        with m.If(self.start):
-            m.d.sync += [
-                address.eq(self.address + (self.index << exact_log2(COMMAND_BYTES))),
-                remaining.eq(self.length - self.index),
-                asked.eq(self.index),
-            ]
-        with m.Elif(issued):
-            m.d.sync += [address.eq(address + COMMAND_BYTES), remaining.eq(remaining - 1), asked.eq(asked + 1)]
-        m.d.sync += room.eq(Mux(self.start, AHEAD, room - issued + taken))
-
         # Beats that were asked for and have not come, and those of them that a new start has made useless.
-        outstanding = Signal(range(2 * AHEAD * beats + 1))
+        outstanding = Signal(range(3 * AHEAD * beats + 1))
         useless = Signal.like(outstanding)
         arrived = Signal()
         drop = Signal()
         after = Signal.like(outstanding)
+
+        # What the command that arrives is: known from its first beat.
+        place = Signal(range(max(beats, 2)))
+        loop, target = Signal(), Signal(16)
+        arriving = command_layout(Opcode.LOOP)(Cat(self.i.payload, Const(0, 8 * COMMAND_BYTES - config.bus_width)))
+        is_loop, loop_target = Signal(), Signal(16)
+        m.d.comb += [is_loop.eq(loop), loop_target.eq(target)]
+        with m.If(place == 0):
+            m.d.comb += [is_loop.eq(arriving.opcode == Opcode.LOOP), loop_target.eq(arriving.target)]
+        with m.If(arrived & ~drop):
+            m.d.sync += [loop.eq(is_loop), target.eq(loop_target), place.eq(Mux(place == beats - 1, 0, place + 1))]
+        # A target that is not there is for the sequencer to complain about.
+        m.d.comb += jump.eq(arrived & ~drop & (place == beats - 1) & is_loop & (loop_target < length))
         m.d.comb += [
             arrived.eq(self.i.valid & self.i.ready),
             drop.eq(useless != 0),
             after.eq(outstanding + Mux(issued, beats, 0) - arrived),
         ]
-        m.d.sync += outstanding.eq(after)
         with m.If(self.start):
+            m.d.sync += [
+                address.eq(self.address + (self.index << exact_log2(COMMAND_BYTES))),
+                remaining.eq(self.length - self.index),
+                asked.eq(self.index),
+                place.eq(0),
+                room.eq(AHEAD),
+            ]
+        with m.Elif(jump):
+            m.d.sync += [
+                address.eq(queue + (loop_target << exact_log2(COMMAND_BYTES))),
+                remaining.eq(length - loop_target),
+                asked.eq(loop_target),
+                room.eq(room + taken + (after >> exact_log2(beats))),
+            ]
+        with m.Else():
+            m.d.sync += room.eq(room - issued + taken)
+        with m.If(self.start):
+            m.d.sync += [queue.eq(self.address), length.eq(self.length)]
+        with m.Elif(issued & ~jump):
+            m.d.sync += [address.eq(address + COMMAND_BYTES), remaining.eq(remaining - 1), asked.eq(asked + 1)]
+        m.d.sync += outstanding.eq(after)
+        with m.If(self.start | jump):
             m.d.sync += useless.eq(after)
         with m.Elif(arrived & drop):
             m.d.sync += useless.eq(useless - 1)
@@ -118,7 +149,8 @@ class CommandFetch(wiring.Component):
             fifo.o.ready.eq(~full | self.o.ready),
         ]
         with m.If(taken):
-            m.d.sync += [full.eq(0), index.eq(index + 1)]
+            fetched = command_layout(Opcode.LOOP)(command)
+            m.d.sync += [full.eq(0), index.eq(Mux(fetched.opcode == Opcode.LOOP, fetched.target, index + 1))]
         with m.If(fifo.o.valid & fifo.o.ready):
             m.d.sync += [
                 command.eq((fifo.o.payload << (8 * COMMAND_BYTES - config.bus_width)) | (command >> config.bus_width)),

@@ -41,8 +41,8 @@ class Sequencer(wiring.Component):
     quiet. If it never becomes quiet (the watchdog expires again), the run ends all the same, with `WATCHDOG` at the command
     that had failed, and the next one waits for the bus first.
 
-    A command takes `CommandChecker.LATENCY` + 3 cycles here, and 2 more for each modifier; `SET` takes 5 more. After a `LOOP`
-    that is taken the next command comes when the memory has delivered it.
+    A command takes `CommandChecker.LATENCY` + 4 cycles here, 1 more for each read, and 2 for each modifier; `SET` takes 4 more.
+    After a `LOOP` that is left the next command comes when the memory has delivered it: `CommandFetch` expects loops to be taken.
 
     Parameters
     ----------
@@ -329,9 +329,12 @@ class Sequencer(wiring.Component):
                 stop_on_error()
             with m.State("JUMP"):
                 m.d.comb += registers.write.eq(1)
+                # Commands come as if every loop were taken.
+                m.d.comb += self.fetch_index.eq(index + 1)
                 with m.If((limited != 0) & (write_address != 0)):
-                    m.d.comb += [self.fetch_start.eq(1), self.fetch_index.eq(view[Opcode.LOOP].target)]
                     m.d.sync += index.eq(view[Opcode.LOOP].target - 1)
+                with m.Elif(~finished):
+                    m.d.comb += self.fetch_start.eq(1)
                 next_command()
                 stop_on_error()
             with m.State("FAIL"):

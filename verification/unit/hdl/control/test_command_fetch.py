@@ -6,8 +6,10 @@ from amaranth.hdl import ResetInserter, Signal
 
 from tailrace.hdl.axi.signature import ReadKind
 from tailrace.hdl.control.command_fetch import AHEAD, CommandFetch
+from tailrace.hdl.fifo import SMALL_DEPTH
+from tailrace.spec.commands import encode
 from tailrace.spec.config import BUS_WIDTHS, Config
-from tailrace.spec.isa import COMMAND_BYTES, MAX_COMMANDS
+from tailrace.spec.isa import COMMAND_BYTES, MAX_COMMANDS, Opcode
 
 from ..simulate import simulate
 from .bench import STALLS, Clock, Sink
@@ -38,7 +40,8 @@ class Bench:
         assert ahead <= AHEAD or self.jumps, f"{ahead} commands are asked for"
         for n in range(request.beats):
             address = request.address + n * self.config.bus_bytes
-            value = self.contents.setdefault(address, self.memory.getrandbits(self.config.bus_width))
+            # No loops but those that a test puts there.
+            value = self.contents.setdefault(address, self.memory.getrandbits(self.config.bus_width - 8) << 8)
             self.due.append((self.clock.now + self.latency, value))
 
     async def answer(self, ctx):
@@ -116,7 +119,7 @@ def test_ahead(width: int, length: int):
 
     async def testbench(ctx):
         await bench.start(ctx, 0x1000, length)
-        await ctx.tick().repeat(60)
+        await ctx.tick().repeat(60 + 4 * AHEAD)
         assert len(bench.requests.payloads) == min(length, AHEAD)
         assert not bench.due
         bench.commands.limit = None
@@ -138,7 +141,7 @@ def test_latency(width: int):
 
     bench.run(testbench)
     beats = COMMAND_BYTES // bench.config.bus_bytes
-    delay = 3 if width == 128 else 2
+    delay = 2 if AHEAD * beats <= SMALL_DEPTH else 3
     assert bench.commands.taken == [cycle + delay for cycle in bench.beats_taken[beats - 1 :: beats]]
 
 
@@ -180,6 +183,34 @@ def test_jumps(width: int, stall: float, seed: int):
 
     bench.run(testbench)
     assert found == [list(range(t, t + len(f))) for t, f in zip(targets, found, strict=True)]
+
+
+@pytest.mark.parametrize("width", BUS_WIDTHS)
+@pytest.mark.parametrize("stall", STALLS)
+def test_loops(width: int, stall: float, seed: int):
+    """After a loop come its target and what follows it, without being told."""
+    bench = Bench(width, seed, stall, stall, stall, latency=20)
+    bench.jumps = True
+    address, length, loops = 0x4000, 60, {9: 4, 50: 49}
+    for place, target in loops.items():
+        command = encode(Opcode.LOOP, target=target)
+        for n in range(COMMAND_BYTES // bench.config.bus_bytes):
+            part = command[n * bench.config.bus_bytes : (n + 1) * bench.config.bus_bytes]
+            bench.contents[address + COMMAND_BYTES * place + n * bench.config.bus_bytes] = int.from_bytes(part, "little")
+    expected = [*range(10), *range(4, 10), *range(4, 10)]
+
+    async def testbench(ctx):
+        await bench.start(ctx, address, length)
+        await bench.until(ctx, len(expected))
+        assert [command.index for command in bench.commands.payloads[: len(expected)]] == expected
+        # It is left.
+        bench.commands.payloads.clear()
+        await bench.start(ctx, address, length, 10)
+        bench.commands.payloads.clear()
+        await bench.until(ctx, 50)
+        assert [c.index for c in bench.commands.payloads[:50]] == [*range(10, 51), *[49, 50] * 4, 49]
+
+    bench.run(testbench)
 
 
 def test_long_queue():

@@ -26,7 +26,7 @@ from tailrace.spec.isa import (
 
 from ..simulate import simulate
 from .bench import STALLS, Clock, Sink
-from .commands import bounds, expected_reads, valid_command
+from .commands import expected_reads, valid_command
 
 QUEUE = 0x4000
 FENCE = encode(Opcode.FENCE)
@@ -148,7 +148,9 @@ class Bench:
             watched = (self.dut.fetch_start, self.dut.fetch_index, self.dut.flush, i.ready)
             _, _, start, index, flush, ready = await ctx.tick().sample(*watched)
             if offered and ready:
-                position, offered = position + 1, False
+                # As if every loop were taken.
+                opcode, fields = decode(self.commands[position]) or (None, {})
+                position, offered = fields["target"] if opcode is Opcode.LOOP else position + 1, False
             if flush:
                 position = None
             elif start:
