@@ -52,8 +52,9 @@ class _Mixture:
             if w.bias(layer_role(layer, f"experts_{matrix}")):
                 raise ModelError("experts with biases have no decode program")
         self._router = w.matrix(layer_role(layer, "router"), count, w.hidden)
-        self._logits = allocate("the router's logits", w.batch * -(-count // 4) * 4)
         self._logit_stride = -(-count // 4) * 4
+        self._planes = sum(part.first_row == 0 for part in self._router.parts)
+        self._logits = allocate("the router's logits", self._planes * w.batch * self._logit_stride)
         self._choices = allocate("the chosen experts", w.batch * experts.used * CHOICE)
         self._maxima = allocate("the largest logits", w.batch)
         self._weights = allocate("the weights of experts", w.batch * experts.used * CHOICE)
@@ -76,8 +77,7 @@ class _Mixture:
     def emit(self) -> None:
         """Emit from the router on."""
         w, commands, count = self._workspace, self._workspace.commands, self._experts.count
-        for part in self._router.parts:
-            w.product(self._router, part, self._logits + part.first_row, self._logit_stride)
+        self._route()
         bias = w.bias(layer_role(self._layer, "router"))
         for s in w.sequences if bias else ():
             place = self._logits + s * self._logit_stride
@@ -102,6 +102,18 @@ class _Mixture:
         # Down of the last expert waits for all before it, and has nothing to run beside.
         interleaved(stages)
         interleaved([self._down_stage(len(self._chosen) - 1)])
+
+    def _route(self) -> None:
+        """Multiply with the router, plane by plane, and add the results up."""
+        w, stride, planes = self._workspace, self._logit_stride, -1
+        for part in self._router.parts:
+            planes += part.first_row == 0
+            w.product(self._router, part, self._logits + planes * w.batch * stride + part.first_row, stride)
+        for plane in range(1, self._planes):
+            w.commands.elementwise(
+                self._logits, self._experts.count, w.batch, a_stride=stride, combine=Combine.SUM,
+                b=self._logits + plane * w.batch * stride, b_stride=stride, to=self._logits, d_stride=stride,
+            )  # fmt: skip
 
     def _first_product(self, product: Callable[[], None]) -> None:
         product()

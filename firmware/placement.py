@@ -30,6 +30,8 @@ class MatrixPlace:
     rows, blocks : int
         Rows, and blocks of 32 elements in a row.
     parts : tuple of MatrixPart
+        In the order of their rows. A router may have several planes, one after the other, each with all rows: their results are
+        added up.
     expert_stride : int
         For the matrices of experts, which all have the same form: distance from one expert's to the next one's.
     """

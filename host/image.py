@@ -9,12 +9,13 @@ from tailrace.firmware.description import Attention, Experts
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.spec.errors import LimitError, ModelError
-from tailrace.spec.formats import BLOCK, BY_NAME, BY_NUMBER, Format
+from tailrace.spec.formats import BLOCK, BY_NAME, BY_NUMBER, Q8_0, Format
 from tailrace.spec.isa import ADDRESS_UNIT
 from tailrace.spec.kv_cache import CAPACITY_UNIT, key_bytes, value_bytes, value_row_bytes
 from tailrace.spec.transport import Transport
 
 from .driver import refusal
+from .exact import EXPONENT, PLANES, planes_of
 from .geometry import Geometry
 from .importer import ImportedModel, Source
 from .layout import matrix_exponent, stream_of_blocks
@@ -30,7 +31,7 @@ _TABLE_ROWS = 1024
 
 @dataclass(frozen=True)
 class MatrixPiece:
-    """A stream to be written: rows of one matrix, or of one expert's."""
+    """A stream to be written: rows of one matrix, or of one expert's, or a plane of one that has been taken apart."""
 
     role: str
     address: int
@@ -41,6 +42,7 @@ class MatrixPiece:
     start: int
     stop: int
     expert: int = 0
+    plane: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,10 @@ class Image:
         """Bytes that the file has of the weights that a token uses: of experts, those that are chosen."""
         matrices = self.imported.matrices
         return sum(
-            experts_used(self.imported, role) * source.rows * self.format_of(role).row_bytes(source.columns)
+            experts_used(self.imported, role)
+            * source.rows
+            * self.format_of(role).row_bytes(source.columns)
+            * (PLANES if is_exact(role, source) else 1)
             for role, source in matrices.items()
         )
 
@@ -179,8 +184,13 @@ def refusals(imported: ImportedModel, geometry: Geometry, quantise: str | None) 
     """
     if quantise is not None and quantise not in QUANTISERS:
         raise ModelError(f"can't quantise to {quantise!r}: choose one of {', '.join(QUANTISERS)}")
-    reasons = {s.tensor.name: _refusal(s, geometry, quantise) for s in imported.matrices.values()}
+    reasons = {s.tensor.name: _refusal(s, geometry, quantise) for role, s in imported.matrices.items() if not is_exact(role, s)}
     return {name: reason for name, reason in reasons.items() if reason}
+
+
+def is_exact(role: str, source: Source) -> bool:
+    """Whether a matrix of plain numbers is carried as it is, taken apart into planes: routers of experts are."""
+    return role.endswith(".router") and source.tensor.type_name in FLOATS and source.columns % BLOCK == 0
 
 
 def _refusal(source: Source, geometry: Geometry, quantise: str | None) -> str | None:
@@ -277,7 +287,10 @@ class _Planner:
 
     def _format(self, role: str) -> tuple[Format, int]:
         """The format that a matrix has on the device, and its exponent."""
-        tensor = self.imported.matrices[role].tensor
+        source = self.imported.matrices[role]
+        tensor = source.tensor
+        if is_exact(role, source):
+            return Q8_0, EXPONENT
         if tensor.format is None:
             return BY_NAME[str(self.request.quantise)], 0
         try:
@@ -319,7 +332,7 @@ class _Planner:
         layer, place = f"layers.{n}.", self.layers[n].feed_forward
         rows = feed_forward_part_rows(self.description, self.layers[n], self.build, self.request.batch)
         if f"{layer}router" in self.imported.matrices:
-            self._with_bias(region, layer + "router")
+            self._router(region, layer + "router")
             self._experts(region, layer, rows)
             return
         assert not hasattr(place, "count")
@@ -328,6 +341,15 @@ class _Planner:
         for name in names:
             self._vector(region, f"{name}_bias")
         self._with_bias(region, layer + "down")
+
+    def _router(self, region: "_Region", role: str) -> None:
+        source = self.imported.matrices[role]
+        if is_exact(role, source):
+            planes = [self._part(region, role, 0, source.rows, 0, plane) for plane in range(PLANES)]
+            self._note(region, role, planes)
+        else:
+            self._matrix(region, role, source.rows)
+        self._vector(region, f"{role}_bias")
 
     def _experts(self, region: "_Region", layer: str, rows: int) -> None:
         """All of an expert's matrices together, expert after expert."""
@@ -359,7 +381,9 @@ class _Planner:
         self._matrix(region, role, self.imported.matrices[role].rows)
         self._vector(region, f"{role}_bias")
 
-    def _part(self, region: "_Region", role: str, start: int, part_rows: int, expert: int) -> MatrixPart:
+    def _part(
+        self, region: "_Region", role: str, start: int, part_rows: int, expert: int, plane: int | None = None
+    ) -> MatrixPart:
         source, (fmt, exponent) = self.imported.matrices[role], self.formats[role]
         stop = min(start + part_rows, source.rows)
         if stop - start > self.geometry.buffer_entries:
@@ -369,7 +393,7 @@ class _Planner:
             )
         size = fmt.matrix_bytes(stop - start, source.columns // BLOCK, self.build.lanes)
         address = region.take(size)
-        region.pieces.append(MatrixPiece(role, address, size, source, fmt, exponent, start, stop, expert))
+        region.pieces.append(MatrixPiece(role, address, size, source, fmt, exponent, start, stop, expert, plane))
         return MatrixPart(address, start, stop - start)
 
     def _note(self, region: "_Region", role: str, parts: list[MatrixPart]) -> None:
@@ -449,7 +473,10 @@ def _content(image: Image, piece: MatrixPiece | TablePiece, checked: set[str]) -
         if tensor.name not in checked:
             tensor.check_finite()
             checked.add(tensor.name)
-        blocks = piece.source.blocks(piece.start, piece.stop, piece.format, piece.expert)
+        if piece.plane is None:
+            blocks = piece.source.blocks(piece.start, piece.stop, piece.format, piece.expert)
+        else:
+            blocks = planes_of(piece.source.numbers())[piece.plane]
         yield piece.address, stream_of_blocks(piece.format, blocks, image.build.lanes, piece.exponent).data
         return
     source, rope = image.imported.tables.get(piece.role), image.imported.ropes.get(piece.role)

@@ -9,12 +9,13 @@ from tailrace.firmware.description import Description, Experts, Layer
 from tailrace.firmware.program import Program
 from tailrace.spec.commands import format_command
 from tailrace.spec.config import parse_config
-from tailrace.spec.formats import BLOCK, BY_NAME, Format
+from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
 
 from .decoder import Programs, build_programs
+from .exact import PLANES
 from .fetch import resolve_model
 from .geometry import Geometry
-from .image import Image, ImageRequest, experts_used, plan_image, refusals
+from .image import Image, ImageRequest, experts_used, is_exact, plan_image, refusals
 from .importer import ImportedModel, NoDescriptionError, Source, import_model
 from .model import Model, open_model
 from .plan import Place, make_plan
@@ -155,14 +156,16 @@ def tensor_table(imported: ImportedModel, geometry: Geometry, quantise: str | No
         roles = [*matrices, *(role for role, s in imported.tables.items() if s.tensor.name == name)]
         changed = bool(matrices) and tensor.format is None and quantise is not None
         fmt = BY_NAME[str(quantise)] if changed else tensor.format
-        size = 0
+        size, exact = 0, any(is_exact(role, source) for role, source in matrices.items())
+        if exact:
+            changed, fmt = False, Q8_0
         if name not in refused and fmt is not None:
             size = sum(_bytes_per_token(imported, role, source, fmt, geometry) for role, source in matrices.items())
         table.add_row(
             name,
             " x ".join(map(str, tensor.shape)),
-            f"{tensor.type_name} → {quantise}" if changed else tensor.type_name,
-            f"{(fmt or tensor).bits_per_weight:.2f}",
+            f"{tensor.type_name} → {quantise}" if changed else tensor.type_name + f" → {PLANES} x Q8_0" * exact,
+            f"{(fmt or tensor).bits_per_weight * (PLANES if exact else 1):.2f}",
             f"{size:,}" if size else "",
             "refused" if name in refused else ", ".join(roles) or "angles",
         )
@@ -170,7 +173,8 @@ def tensor_table(imported: ImportedModel, geometry: Geometry, quantise: str | No
 
 
 def _bytes_per_token(imported: ImportedModel, role: str, source: Source, fmt: Format, geometry: Geometry) -> int:
-    return experts_used(imported, role) * fmt.matrix_bytes(source.rows, source.columns // BLOCK, geometry.lanes)
+    planes = PLANES if is_exact(role, source) else 1
+    return planes * experts_used(imported, role) * fmt.matrix_bytes(source.rows, source.columns // BLOCK, geometry.lanes)
 
 
 def memory_map(image: Image, programs: Programs) -> Table:

@@ -9,7 +9,7 @@ import pytest
 
 from tailrace.firmware.description import layer_role
 from tailrace.geometry import Geometry
-from tailrace.image import Image, MatrixPiece, ImageRequest, TablePiece, plan_image, write_image
+from tailrace.image import Image, ImageRequest, MatrixPiece, TablePiece, plan_image, write_image
 from tailrace.importer import ImportedModel, import_model
 from tailrace.layout import blocks_of_stream
 from tailrace.model import open_model

@@ -206,6 +206,11 @@ def _write(writer: Any, architecture: str, config: Any, parameter: str, tensor: 
         tensor.copy_(torch.from_numpy(values))
         writer.add_tensor("position_embd.weight", values)
         return
+    if stem == "ffn_gate_inp":
+        # As converters leave it.
+        tensor.copy_(torch.from_numpy(values))
+        writer.add_tensor(f"{prefix}{stem}.weight", values)
+        return
     data = gguf.quantize(values, kind)
     held = torch.from_numpy(gguf.dequantize(data, kind).reshape(shape))
     tensor.copy_(held.T if transposed else held)
