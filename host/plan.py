@@ -6,7 +6,7 @@ from enum import Enum
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import BY_NAME, Format
 
-from .architectures import EMBEDDING
+from .architectures import EMBEDDING, tensor_name
 from .driver import refusal, stream_bytes, workspace_bytes
 from .geometry import Geometry
 from .model import FLOATS, Model, Tensor
@@ -71,7 +71,9 @@ class Plan:
     @property
     def workspace_bytes(self) -> int:
         """Device memory for commands, vectors and results of the largest group of products of one pass."""
-        groups = [[self.model.tensors[f"blk.0.{name}.weight"] for name in group] for group in self.model.architecture.groups]
+        tensors = self.model.tensors
+        names = [[tensor_name(0, name) for name in group] for group in self.model.architecture.groups]
+        groups = [group for group in ([tensors[n] for n in group if n in tensors] for group in names) if group]
         return max(
             workspace_bytes(self.geometry, [t.rows for t in tensors], tensors[0].columns, self.geometry.right_hand_sides)
             for tensors in [*groups, [self.model.head]]

@@ -245,6 +245,12 @@ def test_operations_one_by_one(tiny: Path) -> None:
     assert single.stdout == whole.stdout
     assert "linear layers only, the rest on the host" in single.stderr
     assert invoke(*arguments, "--prefill", "torch").stdout == whole.stdout
+    from verification.unit.host.transformers_models import make_model
+
+    make_model(tiny.with_name("other.gguf"), "starcoder2")
+    other = invoke("run", tiny.with_name("other.gguf"), "-p", "Hello", "-n", 2, "--device", "golden", "--raw")
+    assert other.exit_code == 0, other.output
+    assert "its architecture 'starcoder2' is none of llama, " in other.stderr
     odd = write_model(tiny.with_name("odd.gguf"), metadata={"llama.logit_scale": 0.5})
     result = invoke("run", odd, *arguments[2:])
     assert (

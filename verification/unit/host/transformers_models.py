@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .tiny_models import SPECIAL, byte_alphabet
 
+#: Those that have a description; "starcoder2", which has none, can be made as well.
 ARCHITECTURES = ("llama", "mixtral", "qwen2", "qwen3", "qwen3moe", "gemma3", "phi3", "gpt2")
 
 _COMMON = {
@@ -100,6 +101,8 @@ def make_config(
         case "phi3":
             scaling["partial_rotary_factor"] = rotary
             return transformers.Phi3Config(**common, sliding_window=window, resid_pdrop=0.0)
+        case "starcoder2":
+            return transformers.Starcoder2Config(**common)
         case "gpt2":
             return transformers.GPT2Config(
                 n_embd=hidden, n_layer=layers, n_head=heads, n_inner=feed_forward, vocab_size=vocabulary, n_positions=context,
@@ -146,6 +149,10 @@ def _write_header(writer: Any, architecture: str, config: Any) -> None:
     if architecture == "gpt2":
         writer.add_layer_norm_eps(config.layer_norm_epsilon)
         return
+    if architecture == "starcoder2":
+        writer.add_layer_norm_eps(config.norm_epsilon)
+    else:
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     head_size = config.head_dim
     parameters = config.rope_parameters
     if architecture == "gemma3":
@@ -154,7 +161,6 @@ def _write_header(writer: Any, architecture: str, config: Any) -> None:
     if architecture == "phi3":
         writer.add_sliding_window(config.sliding_window or 0)
     writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(parameters["rope_theta"])
     writer.add_rope_dimension_count(int(head_size * parameters.get("partial_rotary_factor", 1.0)))
     if architecture != "phi3":
@@ -173,13 +179,13 @@ def _write_header(writer: Any, architecture: str, config: Any) -> None:
 
 
 def _write_tokenizer(writer: Any, vocabulary: int) -> None:
-    tokens = [*SPECIAL, *byte_alphabet()]
+    tokens = [*SPECIAL, *byte_alphabet(), "ab"]
     tokens += [f"<unused{i}>" for i in range(vocabulary - len(tokens))]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens[:vocabulary])
     writer.add_token_types([3 if t.startswith("<") and len(t) > 1 else 1 for t in tokens[:vocabulary]])
-    writer.add_token_merges([])
+    writer.add_token_merges(["a b"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
 
