@@ -34,8 +34,8 @@ WORD_BITS, MODIFIER_BITS = 4, 9
 class Sequencer(wiring.Component):
     """The fetch side of the device: it runs ahead of the units that execute, as far as their queues reach.
 
-    A run goes: reset everything, check the queue, then for each command apply modifiers, check, request the reads, hand to the
-    dispatcher; at the end wait until all is done. `SET`, `LOOP`, `FENCE` and `READ` are carried out here. A command that fails
+    A run goes: reset everything, check the queue, then for each command apply modifiers, check, hand to the dispatcher, request
+    the reads; at the end wait until all is done. `SET`, `LOOP`, `FENCE` and `READ` are carried out here. A command that fails
     its check stops the run after all commands before it have completed. An error on the bus, or the watchdog, stops it at
     once: the masters finish what the bus rules oblige them to, everything else is reset, and the run ends when the bus is
     quiet. If it never becomes quiet (the watchdog expires again), the run ends all the same, with `WATCHDOG` at the command
@@ -262,24 +262,24 @@ class Sequencer(wiring.Component):
                             m.next = "SET FACTORS"
                         with m.Case(Opcode.LOOP):
                             m.next = "LOOP"
-                        with m.Default():
-                            with m.If(checker.beats != 0):
-                                m.next = "REQUEST"
-                stop_on_error()
-            with m.State("REQUEST"):
-                m.d.comb += self.request.valid.eq(1)
-                with m.If(self.request.ready):
-                    m.d.sync += [offset.eq(offset + (gemv.stride << unit)), reads_left.eq(reads_left - 1)]
-                    with m.If(reads_left == 1):
-                        m.next = "EXECUTE"
                 stop_on_error()
             with m.State("EXECUTE"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
                     with m.If(opcode == Opcode.READ):
                         m.next = "READ"
+                    with m.Elif(checker.beats != 0):
+                        m.next = "REQUEST"
                     with m.Else():
                         next_command()
+                stop_on_error()
+            with m.State("REQUEST"):
+                # The operation has been handed over: the reads of a product with a stride may be more than there is room for until
+                # it takes them.
+                m.d.comb += self.request.valid.eq(1)
+                with m.If(self.request.ready):
+                    m.d.sync += [offset.eq(offset + (gemv.stride << unit)), reads_left.eq(reads_left - 1)]
+                    next_command(reads_left == 1)
                 stop_on_error()
             with m.State("READ"):
                 m.d.comb += [self.fence.eq(1), self.value.ready.eq(1)]

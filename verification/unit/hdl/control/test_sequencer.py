@@ -52,9 +52,6 @@ def interpret(commands: Sequence[bytes], config: Config, values: Sequence[int], 
         command = resolve(commands[index], registers)
         opcode, fields = decode(command)
         value, following = None, index + 1
-        for address, beats in expected_reads(command, config):
-            kind = ReadKind.WEIGHT if opcode is Opcode.GEMV else ReadKind.VECTOR
-            events.append(("request", index, kind, address, beats))
         if opcode is Opcode.FENCE:
             events.append(("fence", index))
         elif opcode is Opcode.SET:
@@ -70,6 +67,9 @@ def interpret(commands: Sequence[bytes], config: Config, values: Sequence[int], 
                 following = fields["target"]
         else:
             events.append(("operation", index, command))
+            for address, beats in expected_reads(command, config):
+                kind = ReadKind.WEIGHT if opcode is Opcode.GEMV else ReadKind.VECTOR
+                events.append(("request", index, kind, address, beats))
             if opcode is Opcode.READ:
                 value = next(found)
         if value is not None and fields["register"]:
@@ -368,7 +368,7 @@ def test_cycles_of_a_command():
     bench.run(testbench)
     ends = [cycle for cycle, event in zip(bench.cycles, bench.events, strict=True) if event[0] in ("operation", "fence")]
     usual = CommandChecker.LATENCY + COMMAND_CYCLES
-    expected = [usual + 1, usual + 1, usual, usual, usual + (usual + 4), usual + 4, usual]
+    expected = [usual, usual + 1, usual + 1, usual, usual + (usual + 4), usual + 4, usual]
     assert [after - before for before, after in zip(ends, ends[1:], strict=False)] == expected
 
 
