@@ -138,6 +138,13 @@ def main() -> None:
     help="Sample from the likeliest tokens that reach this probability together.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed for sampling.")
+@click.option(
+    "--memory-timing",
+    type=click.Choice(["ideal", "ddr4", "hbm2"]),
+    default="ideal",
+    show_default=True,
+    help="Simulated memory: ideal has a fixed latency and bandwidth, the others are DRAM channels as wide as the bus.",
+)
 @click.option("--latency", type=click.IntRange(min=1), default=100, show_default=True, help="Cycles of the simulated memory.")
 @click.option(
     "--bandwidth",
@@ -151,6 +158,9 @@ def main() -> None:
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the simulation.")
 @click.option("--wave", metavar="FILE[:FROM:TO]", help="Write a waveform (VCD) of these cycles, by default the first 10,000.")
+@click.option(
+    "--trace", metavar="FILE", help="Write a timeline of the first doorbell's commands and stalls, for Perfetto and plot."
+)
 @_quantise
 @click.option("--allow-host", is_flag=True, help="Run what the device refuses on the host; the closing table names it.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no closing table.")
@@ -189,6 +199,21 @@ def inspect(**options: Any) -> None:
 
     if not inspect_model(**options):
         raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.argument("trace", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Picture to write; without it TRACE with the ending .png."
+)
+def plot(trace: Path, output: Path | None) -> None:
+    """Draw what the memory port did over a token, from a TRACE that run --trace has written."""
+    from .plot import draw
+    from .trace import read_trace
+
+    path = output or trace.with_suffix(".png")
+    mean = draw(read_trace(trace), path)
+    click.echo(f"{path}: the memory port carried a beat in {100 * mean:.1f} % of the cycles")
 
 
 @main.command()

@@ -18,10 +18,12 @@ class Request:
     context: int | None
     tokens_per_doorbell: int
     raw: bool
+    memory_timing: str
     latency: int
     bandwidth: float
     clock: float
     wave: str | None
+    trace: str | None
     threads: int
     temperature: float | None
     top_p: float

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import time
+from pathlib import Path
 from typing import Any
 
 from tailrace.sim.devices import open_device
@@ -25,6 +26,9 @@ from .request import Request
 from .terminal import Terminal
 from .tokenizer import Tokenizer
 from .units import parse_size, parse_wave
+
+#: Cycles of a row of the memory port's use in a trace.
+TRACE_BUCKET = 256
 
 
 def answer(request: Request) -> None:
@@ -92,6 +96,8 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             steps.append(counters)
             done, total = len(steps) * request.tokens_per_doorbell, request.new_tokens
             if prompt_done:
+                if len(steps) == 1 and request.trace is not None:
+                    _write_trace(request, decoder)
                 elapsed = time.monotonic() - start
                 terminal.note_step(done, total, counters.cycles // request.tokens_per_doorbell, request.clock, elapsed)
             else:
@@ -114,6 +120,8 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             prompt_seconds = time.monotonic() - prompt_start
         prompt_steps, steps = steps, []
         prompt_done = True
+        if request.trace is not None:
+            device.transport.record()  # type: ignore[attr-defined]
         text = tokenizer.stream(terminal.write)
         sampler = Sampler(request.temperature, request.top_p, request.seed) if request.temperature else None
         start, new_tokens = time.monotonic(), 0
@@ -143,6 +151,18 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             prompt_seconds=prompt_seconds,
         )
         _close(request, terminal, run, device, config)
+
+
+def _write_trace(request: Request, decoder: Decoder) -> None:
+    from .trace import write_trace
+
+    assert request.trace is not None
+    program = decoder.programs.loaded["tokens" if request.tokens_per_doorbell > 1 else "logits"].program
+    timeline = decoder.device.transport.timeline()  # type: ignore[attr-defined]
+    title = (
+        f"{decoder.imported.model.path.stem}, {request.config}, memory {request.memory_timing}, position {decoder.positions[0]}"
+    )
+    write_trace(Path(request.trace), timeline, program.commands, program.sections, title)
 
 
 def _prefill(request: Request, decoder: Decoder, tokens: list[int]) -> None:
@@ -220,6 +240,8 @@ def _opened(request: Request, terminal: Terminal, config: Config, memory_size: i
 
 def _close(request: Request, terminal: Terminal, run: Run, device: Device, config: Config) -> None:
     conditions = f"memory: latency {request.latency} cycles, {request.bandwidth:g} beats per cycle"
+    if request.memory_timing != "ideal":
+        conditions = f"memory: a {request.memory_timing.upper()} channel as wide as the bus"
     setting = Setting(
         device_name=device.transport.name,
         config_name=config.name,
@@ -230,14 +252,25 @@ def _close(request: Request, terminal: Terminal, run: Run, device: Device, confi
     terminal.console.print(run_table(run, setting, device.geometry))
     if request.wave is not None:
         terminal.console.print(_wave_note(request.wave, device.transport))
+    if request.trace is not None:
+        terminal.console.print(f"{request.trace}: open it at ui.perfetto.dev, or draw it with tailrace plot", soft_wrap=True)
 
 
 def _device_options(request: Request) -> dict[str, Any]:
     if request.device == "golden":
         if request.wave is not None:
             raise ConfigError("the golden model has no signals to trace: use --wave with --device verilator")
+        if request.trace is not None:
+            raise ConfigError("the golden model has no cycles to trace: use --trace with --device verilator")
         return {}
-    options: dict[str, Any] = {"latency": request.latency, "bandwidth": request.bandwidth, "threads": request.threads}
+    options: dict[str, Any] = {
+        "memory": request.memory_timing,
+        "latency": request.latency,
+        "bandwidth": request.bandwidth,
+        "threads": request.threads,
+    }
+    if request.trace is not None:
+        options["timeline"] = TRACE_BUCKET
     if request.wave is not None:
         options["trace"], options["trace_window"] = parse_wave(request.wave)
     return options

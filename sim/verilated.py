@@ -234,6 +234,22 @@ class VerilatedDevice:
         """Hold the core in reset for `cycles` cycles. Transfers on their way are lost; the memory keeps what it holds."""
         self._library.device_reset(self._open(), cycles)
 
+    def record(self) -> None:
+        """Forget what has been recorded, and record a timeline from now on.
+
+        Raises
+        ------
+        ConfigError
+            If the device was opened without ``timeline``.
+        """
+        self._require_timeline()
+        self._timeline_start = self.cycles
+        self._library.device_record(self._open(), self._timeline_start, 2**64 - 1, self._timeline)
+
+    def _require_timeline(self) -> None:
+        if not self._timeline:
+            raise ConfigError("nothing can be recorded: open the device with timeline=N, cycles in a bucket")
+
     def timeline(self) -> Timeline:
         """What has been recorded so far.
 
@@ -242,8 +258,7 @@ class VerilatedDevice:
         ConfigError
             If the device was opened without ``timeline``.
         """
-        if not self._timeline:
-            raise ConfigError("nothing was recorded: open the device with timeline=N, cycles in a bucket")
+        self._require_timeline()
         place = ctypes.c_void_p()
         count = self._library.device_events(self._open(), ctypes.byref(place))
         events = _copy(place, count, _EVENT)

@@ -26,12 +26,15 @@ struct Bucket {
 
 class Recorder {
 public:
-    // Records the cycles from `first` up to `last`, in buckets of `width` cycles.
+    // Forgets everything, and records the cycles from `first` up to `last`, in buckets of `width` cycles.
     void start(uint64_t first, uint64_t last, uint64_t width) {
         first_ = first;
         last_ = last;
         width_ = width;
         on = true;
+        events.clear();
+        buckets.clear();
+        running_ = false;
     }
 
     template <class Core>
