@@ -1,27 +1,25 @@
-"""Loads the Hugging Face model of a GGUF file, and proves that it has the weights of the file."""
+"""The Hugging Face model of a GGUF file, with the weights of the file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
 from io import StringIO
-from typing import Any
 
 import gguf
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.initialization import no_init_weights
 
 from tailrace.spec.errors import ModelError
 
-from ..architectures import EMBEDDING, HEAD
+from ..importer import ImportedModel, NoDescriptionError, import_model
 from ..model import Model, Tensor
 from ..plan import Plan
-
-#: Factors on RoPE's frequencies (Llama 3.1 and later), which transformers does not read from GGUF files.
-ROPE_FACTORS = "rope_freqs.weight"
+from .configuration import configuration_of, set_frequencies
+from .weights import ROPE_TENSORS, arranged, row_orders, sources
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,8 @@ class HostModel:
     model : PreTrainedModel
         In float32, on cuda if there is one.
     source : dict of str to Tensor
-        For each parameter and each tied use of it the tensor of the file that it comes from.
+        For each parameter and each tied use of it the tensor of the file that it comes from. Those made of several are
+        left out.
     row_order : dict of str to ndarray of int, shape (rows,)
         For parameters whose rows are in another order than the file's: the row of the file for each of theirs.
     """
@@ -59,7 +58,10 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
 
 
 def load_model(plan: Plan, device: str | None = None) -> HostModel:
-    """Load a model in float32 and check every weight against the file.
+    """Load a model in float32.
+
+    A model that `import_model` can describe is built from its description, and filled with the weights of the file. Any other
+    is loaded by transformers, and its matrices are compared with the file's.
 
     Parameters
     ----------
@@ -71,34 +73,58 @@ def load_model(plan: Plan, device: str | None = None) -> HostModel:
     Raises
     ------
     ModelError
-        If transformers can't load the file, or a weight is not the file's.
+        If transformers does not have the model, a tensor is missing or left over, or a weight is not the file's.
     """
     model = plan.model
-    folder, name = str(model.path.parent), model.path.name
+    try:
+        imported = import_model(model)
+    except NoDescriptionError:
+        imported = None
+    host = _load(model) if imported is None else _build(imported)
+    host.eval().requires_grad_(False)
+    found = sources(host, model)
+    orders = row_orders(host, model, found)
+    quantised = {p.tensor.name: p.format for p in plan.placements if p.quantise}
+    state = host.state_dict()
+    for parameter, tensors in found.items():
+        weight, formats = state[parameter], [quantised.get(t.name) for t in tensors]
+        module = host.get_submodule(parameter.rpartition(".")[0])
+        if imported is None and not any(formats):
+            _check_equal(weight, parameter, tensors[0])
+            continue
+        wanted = [t if f is None else t.quantised(f) for t, f in zip(tensors, formats, strict=True)]
+        values = np.require(arranged(model, wanted, module, orders.get(parameter)), requirements=("C", "W"))
+        weight.copy_(torch.from_numpy(values).reshape(weight.shape))
+    host.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return HostModel(host, {p: t[0] for p, t in found.items() if len(t) == 1}, orders)
+
+
+def _build(imported: ImportedModel) -> PreTrainedModel:
+    """The model of a description, before its weights are filled in."""
+    model = imported.model
+    try:
+        with _parsed_once(model), redirect_stderr(StringIO()), no_init_weights():
+            host = AutoModelForCausalLM.from_config(configuration_of(imported), dtype=torch.float32)
+    except Exception as error:
+        raise ModelError(f"transformers can't build the model of {model.path}: {error}") from error
+    host.tie_weights()
+    set_frequencies(host, imported)
+    return host
+
+
+def _load(model: Model) -> PreTrainedModel:
+    """A model as transformers loads it."""
+    arch = model.architecture.name
+    if model.metadata.get(f"{arch}.rope.scaling.type", "none") != "none" or ROPE_TENSORS & set(model.tensors):
+        raise ModelError(
+            f"{model.path} scales RoPE, which transformers does not read from files of the architecture {arch!r}: choose a"
+            " model without it"
+        )
     try:
         with _parsed_once(model), redirect_stderr(StringIO()):  # its progress bars
-            config = AutoConfig.from_pretrained(folder, gguf_file=name)
-            if head_size := model.metadata.get(f"{model.architecture.name}.attention.key_length"):
-                config.head_dim = head_size
-            host = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, config=config, dtype=torch.float32)
+            return AutoModelForCausalLM.from_pretrained(str(model.path.parent), gguf_file=model.path.name, dtype=torch.float32)
     except Exception as error:
         raise ModelError(f"transformers can't load {model.path}: {error}") from error
-    host.eval().requires_grad_(False)
-    source = _sources(host, model)
-    row_order = _row_orders(host, model, source)
-    _scale_rope(host, model)
-    quantised = {p.tensor.name: p for p in plan.placements if p.quantise}
-    for parameter, tensor in source.items():
-        weight = host.state_dict()[parameter]
-        order = row_order.get(parameter)
-        if tensor.name in quantised:
-            fmt = quantised[tensor.name].format
-            assert fmt is not None
-            _copy_rows(weight, tensor.quantised(fmt).dequantised(), order)
-        else:
-            _check_equal(weight, parameter, tensor, order)
-    host.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return HostModel(host, source, row_order)
 
 
 @contextmanager
@@ -115,64 +141,10 @@ def _parsed_once(model: Model) -> Iterator[None]:
         gguf.GGUFReader, gguf.get_tensor_name_map = originals
 
 
-def _sources(host: nn.Module, model: Model) -> dict[str, Tensor]:
-    """The tensor of the file for every parameter of the model; none of either may be left over."""
-    (arch,) = (kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == model.architecture.name)
-    names = gguf.get_tensor_name_map(arch, model.layers)
-    source: dict[str, Tensor] = {}
-    for parameter in host.state_dict():
-        module, _, kind = parameter.rpartition(".")
-        name = f"{names.get_name(module)}.{kind}"
-        if name == HEAD and HEAD not in model.tensors:
-            name = EMBEDDING
-        if name not in model.tensors:
-            raise ModelError(
-                f"{model.path} is not a complete {model.architecture.name} model: it lacks {name}. Convert it again."
-            )
-        source[parameter] = model.tensors[name]
-    unused = set(model.tensors) - {t.name for t in source.values()} - {ROPE_FACTORS}
-    if unused:
-        raise ModelError(
-            f"{model.path} has tensors that transformers' {model.architecture.name} does not use, such as {min(unused)}:"
-            " its results would be wrong. This variant of the architecture is not supported."
-        )
-    return source
-
-
-def _row_orders(host: PreTrainedModel, model: Model, source: dict[str, Tensor]) -> dict[str, NDArray[np.int64]]:
-    heads = {"attn_q": host.config.num_attention_heads, "attn_k": host.config.num_key_value_heads}
-    orders = {}
-    for parameter, tensor in source.items():
-        for matrix in model.architecture.permuted:
-            if f".{matrix}." in tensor.name:
-                # The file interleaves the two halves of each head's rows.
-                order = np.arange(tensor.rows).reshape(heads[matrix], tensor.rows // heads[matrix] // 2, 2)
-                orders[parameter] = order.swapaxes(1, 2).reshape(-1)
-    return orders
-
-
-def _scale_rope(host: Any, model: Model) -> None:
-    arch = model.architecture.name
-    kind = model.metadata.get(f"{arch}.rope.scaling.type", "none")
-    if kind not in ("none", "linear"):
-        raise ModelError(f"{model.path} scales RoPE with {kind!r}, which is not supported yet: choose a model without it")
-    divisor: Any = float(model.metadata.get(f"{arch}.rope.scaling.factor", 1.0)) if kind == "linear" else 1.0
-    if ROPE_FACTORS in model.tensors:
-        divisor = divisor * torch.from_numpy(model.tensors[ROPE_FACTORS].dequantised().reshape(-1).copy())
-    for buffer in (host.model.rotary_emb.inv_freq, host.model.rotary_emb.original_inv_freq):
-        buffer.div_(divisor)
-
-
-def _check_equal(weight: torch.Tensor, parameter: str, tensor: Tensor, order: NDArray[np.int64] | None) -> None:
-    expected = tensor.dequantised()
-    if order is not None:
-        expected = expected[order]
-    if not np.array_equal(weight.numpy().reshape(expected.shape), expected):
+def _check_equal(weight: torch.Tensor, parameter: str, tensor: Tensor) -> None:
+    """Check a matrix. Vectors stay on the host, and a converter may have changed what they mean."""
+    if weight.ndim > 1 and not np.array_equal(weight.numpy().reshape(tensor.rows, -1), tensor.dequantised()):
         raise ModelError(
             f"transformers loaded {parameter} with other values than {tensor.name} of the file: this version of transformers"
             " is not supported for this architecture"
         )
-
-
-def _copy_rows(weight: torch.Tensor, values: NDArray[np.float32], order: NDArray[np.int64] | None) -> None:
-    weight.copy_(torch.from_numpy(values if order is None else values[order]).reshape(weight.shape))
