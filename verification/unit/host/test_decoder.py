@@ -224,3 +224,37 @@ def test_counters_know_the_bytes_of_the_model(small: Path) -> None:
     tensors = decoder.imported.model.tensors
     total = sum(t.bytes for n, t in tensors.items() if t.format is not None and n != "token_embd.weight")
     assert seen == [total - tensors["output.weight"].bytes, total]
+
+
+def smollm2() -> Path:
+    from tailrace.fetch import resolve_model
+    from tailrace.spec.errors import ToolError
+
+    try:
+        return resolve_model("smollm2")
+    except ToolError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.slow
+def test_smollm2_answers() -> None:
+    """A real model, a real question, no PyTorch in sight; and the same after a hand-over from it."""
+    torch = pytest.importorskip("torch")
+    from tailrace.generation import generate
+    from tailrace.geometry import Geometry
+    from tailrace.offload.handover import hand_over
+    from tailrace.offload.loader import load_model
+    from tailrace.plan import make_plan
+    from tailrace.tokenizer import Tokenizer
+
+    model = open_model(smollm2())
+    tokenizer = Tokenizer(model)
+    tokens = tokenizer.encode_chat("What is the capital of France?")
+    decoder = open_decoder(model.path, "base", 1 << 28, context=64)
+    decoder.prefill(tokens[:-1])
+    answer = list(generate(decoder, tokens[-1], 12, tokenizer.ends))
+    assert tokenizer.decode(answer) == "The capital of France is Paris."
+    host = load_model(make_plan(model, Geometry.of_config(parse_config("base"))))
+    with torch.no_grad():
+        hand_over(decoder, host.model(torch.tensor([tokens[:-1]]), use_cache=True).past_key_values)
+    assert list(generate(decoder, tokens[-1], 12, tokenizer.ends)) == answer
