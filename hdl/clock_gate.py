@@ -11,7 +11,9 @@ AFTERGLOW = 15
 
 
 class ClockGate(wiring.Component):
-    """Makes the clock domain `name`: the clock of ``sync``, but only while there is work, and for `AFTERGLOW` cycles after it.
+    """Drives the clock domain `name`: the clock of ``sync``, but only while there is work, and for `AFTERGLOW` cycles after it.
+
+    Whoever uses it defines the domain.
 
     The gate opens and closes while the clock is low, so an edge is there or is not, but never short. On an FPGA the same part
     runs on the ungated clock, or a clock buffer with an enable takes the place of this; a simulator skips what is not clocked.
@@ -32,7 +34,7 @@ class ClockGate(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.domains += [ClockDomain(self._name), ClockDomain("low", clk_edge="neg", reset_less=True, local=True)]
+        m.domains += ClockDomain("low", clk_edge="neg", reset_less=True, local=True)
         left = Signal(range(AFTERGLOW + 1), init=AFTERGLOW)
         with m.If(self.work):
             m.d.sync += left.eq(AFTERGLOW)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, DomainRenamer, Module, ResetInserter
+from amaranth.hdl import Array, ClockDomain, DomainRenamer, Module, ResetInserter
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -84,6 +84,7 @@ class Datapath(wiring.Component):
         for name, unit in (("dispatcher", dispatcher), ("gemv", gemv), ("parameters", parameters)):
             m.submodules[name] = clear(unit)
         if self._gated:
+            m.domains.vector = ClockDomain()
             m.submodules.gate = gate = ClockGate("vector")
             m.submodules.vector = DomainRenamer("vector")(clear(vector))
             m.d.comb += gate.work.eq(dispatcher.vector.valid | self.flush)
