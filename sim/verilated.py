@@ -393,8 +393,7 @@ def _copy(place: ctypes.c_void_p, count: int, dtype: np.dtype[np.void]) -> NDArr
     if not count:
         return np.empty(0, dtype=dtype)
     assert place.value is not None
-    raw = (ctypes.c_char * (count * dtype.itemsize)).from_address(place.value)
-    return np.frombuffer(raw, dtype=dtype).copy()
+    return np.frombuffer(ctypes.string_at(place.value, count * dtype.itemsize), dtype=dtype).copy()
 
 
 def _load(path: Path) -> ctypes.CDLL:

@@ -138,7 +138,11 @@ def check(command: bytes, config: Config) -> ErrorCode:
     opcode, values = decoded
     bounds = limits(config)
     wrong = {f.error for f in FIELDS[opcode] if f.name != "opcode" and not _fits(f, values[f.name], bounds)}
-    if int.from_bytes(command, "little") & reserved_mask(opcode) or ErrorCode.BAD_FIELD in wrong or _bad_product(opcode, values):
+    if (
+        int.from_bytes(command, "little") & reserved_mask(opcode)
+        or ErrorCode.BAD_FIELD in wrong
+        or _bad_product(opcode, values)
+    ):
         return ErrorCode.BAD_FIELD
     return ErrorCode.OUT_OF_RANGE if wrong else ErrorCode.NONE
 

@@ -23,8 +23,8 @@ class Config:
     right_hand_sides : int
         Vectors that share one pass over the weights: 1, 2 or 4.
     vector_blocks : int
-        Blocks of 32 elements that a vector slot holds; the longest matrix row, and a sixteenth of the longest context. A power of
-        two, 64 to 4096.
+        Blocks of 32 elements that a vector slot holds; the longest matrix row, and a sixteenth of the longest context. A
+        power of two, 64 to 4096.
     buffer_entries : int
         Entries of the activation buffer, float32 each: activations, attention scores and results on the device. A power of two,
         1024 to 65536.

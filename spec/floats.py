@@ -9,8 +9,8 @@ Numbers are IEEE 754 float32, rounded to nearest, ties to even, with these simpl
 
 Every function here takes and returns float32 arrays, elementwise, with the bits that the device computes.
 
-`exp`, `sigmoid`, `reciprocal` and `reciprocal_square_root` bring their operand to a fixed-point number ``position``, whose upper
-bits choose a segment of `TABLE` and whose lower `SEGMENT_BITS` bits ``d`` lie in the segment, and compute in integers::
+`exp`, `sigmoid`, `reciprocal` and `reciprocal_square_root` bring their operand to a fixed-point number ``position``, whose
+upper bits choose a segment of `TABLE` and whose lower `SEGMENT_BITS` bits ``d`` lie in the segment, and compute in integers::
 
     c0 + ((c1 * d) >> 17) + ((c2 * ((d * d) >> 17)) >> 17)            in units of 2**-30
 
@@ -218,8 +218,8 @@ def apply(function: Function, x: Floats) -> Floats:
 def total(x: Floats) -> np.float32:
     """Sum of a vector in the order that the device keeps, whatever its width.
 
-    Element ``i`` is added to partial sum ``i % 32``, in order; then the second half of the partial sums is added to the first, until
-    one is left: 16 sums, 8, 4, 2, 1.
+    Element ``i`` is added to partial sum ``i % 32``, in order; then the second half of the partial sums is added to the
+    first, until one is left: 16 sums, 8, 4, 2, 1.
     """
     padded = np.zeros(-(-len(x) // 32) * 32, dtype=np.float32)
     padded[: len(x)] = x

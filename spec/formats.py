@@ -15,7 +15,8 @@ rows) come, if they are due:
    - ``FLOAT16``: for each block the float16 scale, followed by the float16 minimum if the format has minima;
    - ``EXPONENT``: for each block one byte ``e`` from 0 to 30; the scale is ``2**(e - 24)``, times ``2**exponent`` of the GEMV
      command, as an exponent of MXFP4 may lie anywhere, but those of one matrix within 31 powers of two;
-   - ``SUPERBLOCK``: the first 16 bytes of ggml's ``block_q4_K`` as they are: float16 ``d`` and ``dmin``, and twelve bytes of 6-bit
+   - ``SUPERBLOCK``: the first 16 bytes of ggml's ``block_q4_K`` as they are: float16 ``d`` and ``dmin``, and twelve bytes of
+   6-bit
      subscales and subminima of 8 blocks. The minimum is ``-dmin``;
    - ``FLOAT16_SUPERBLOCK``: for each 8 blocks one float16 scale;
    - ``UNIT``: none, the scale is 1;
@@ -23,16 +24,16 @@ rows) come, if they are due:
 2. when the format has subscales in beats of their own and ``n % subscale_blocks == 0``, a *subscale beat*: 16 signed bytes, two
    for each of the next 8 blocks, one for elements 0 to 15 and one for elements 16 to 31;
 3. when the format has upper bits and ``n % high_blocks == 0``, a *high beat*: for each of the next ``high_blocks`` blocks
-   ``4 * high_bits`` bytes. With one upper bit, bit ``j`` (little endian) is bit 4 of element ``j``'s code. With two, bits ``2*j``
-   and ``2*j + 1`` are bits 4 and 5 of element ``j``'s code;
+   ``4 * high_bits`` bytes. With one upper bit, bit ``j`` (little endian) is bit 4 of element ``j``'s code. With two, bits
+   ``2*j`` and ``2*j + 1`` are bits 4 and 5 of element ``j``'s code;
 
 and then one *nibble beat*, or two for 8-bit codes (first the upper nibbles, which are signed, then the lower ones, which are
-not). Byte ``j`` of a nibble beat holds the nibble of element ``j`` in its lower half and of element ``j + 16`` in its upper half,
-as GGUF's 4-bit formats do. Side beats at the end of the stream are padded with zeros.
+not). Byte ``j`` of a nibble beat holds the nibble of element ``j`` in its lower half and of element ``j + 16`` in its upper
+half, as GGUF's 4-bit formats do. Side beats at the end of the stream are padded with zeros.
 
-``I8`` is the format of cached values (`tailrace.spec.kv_cache`): its block is one beat of 16 signed bytes. Byte ``j`` is multiplied
-with elements ``j`` and ``j + 16`` of the vector's block, which must be equal: its lower nibble (unsigned) with the first, its upper
-nibble (signed, 4 places up) with the second.
+``I8`` is the format of cached values (`tailrace.spec.kv_cache`): its block is one beat of 16 signed bytes. Byte ``j`` is
+multiplied with elements ``j`` and ``j + 16`` of the vector's block, which must be equal: its lower nibble (unsigned) with the
+first, its upper nibble (signed, 4 places up) with the second.
 
 Sources: the block formats are those of ggml (``ggml-common.h``, ``block_q4_0`` and following); MXFP4 is that of the OCP
 Microscaling Formats specification 1.0.

@@ -3,17 +3,18 @@
 A command is sixteen little-endian 32-bit words. Word 0 holds the opcode in its lowest byte. Every bit that is not part of a
 field of the command must be zero.
 
-**Order.** Two units carry commands out, each its own in order: the *matrix unit* (`GEMV`) and the *vector unit* (`LOAD_VECTOR`,
-`ELEMENTWISE`, `ROTATE`, `APPEND`, `STORE`, `READ`). What a command sees is what all commands before it left, if its ``pending`` field
-is 0. With ``pending = n`` it may start when at most ``n`` of the *other* unit's commands before it in program order are
-unfinished (15: whatever that unit does), so that the two can overlap; a program that says so must not depend on what those commands
-do, nor change what they use. Weights are fetched ahead of their use across all commands. What a command wrote to *memory* is
-seen by the reads of later commands only after a `FENCE`.
+**Order.** Two units carry commands out, each its own in order: the *matrix unit* (`GEMV`) and the *vector unit*
+(`LOAD_VECTOR`, `ELEMENTWISE`, `ROTATE`, `APPEND`, `STORE`, `READ`). What a command sees is what all commands before it left,
+if its ``pending`` field is 0. With ``pending = n`` it may start when at most ``n`` of the *other* unit's commands before it
+in program order are unfinished (15: whatever that unit does), so that the two can overlap; a program that says so must not
+depend on what those commands do, nor change what they use. Weights are fetched ahead of their use across all commands. What a
+command wrote to *memory* is seen by the reads of later commands only after a `FENCE`.
 
 **Registers.** There are 32 registers of 32 bits, of which `r0` is always 0, and `r16` to `r23` start as the control registers
-``ARGUMENT_0`` to ``ARGUMENT_7``, the others as 0. `SET`, `READ` and `LOOP` change them. Word 15 of every command but these three
-may name up to three *modifiers*: modifier ``i`` adds register ``modifier_register_i`` to word ``modifier_word_i`` of the command (modulo
-2**32) before it is looked at. So addresses and lengths depend on loop counts, positions, tokens and experts.
+``ARGUMENT_0`` to ``ARGUMENT_7``, the others as 0. `SET`, `READ` and `LOOP` change them. Word 15 of every command but these
+three may name up to three *modifiers*: modifier ``i`` adds register ``modifier_register_i`` to word ``modifier_word_i`` of
+the command (modulo 2**32) before it is looked at. So addresses and lengths depend on loop counts, positions, tokens and
+experts.
 
 **Units.** Addresses and distances in memory are in units of 64 bytes. Offsets in the activation buffer count float32 entries;
 what lies beyond its end wraps around to its start, and so do block numbers in the vector slots. Float fields hold the bits of
@@ -127,8 +128,8 @@ class SetMode(IntEnum):
 class Field:
     """A field of a command: `width` bits from bit `low` of word `word` on.
 
-    `minimum` and `maximum` bound its value; `maximum` is a number or a name in `tailrace.spec.commands.limits`. `multiple` is what
-    it must be a multiple of. `error` is what the device answers otherwise. `signed` values are two's complement.
+    `minimum` and `maximum` bound its value; `maximum` is a number or a name in `tailrace.spec.commands.limits`. `multiple` is
+    what it must be a multiple of. `error` is what the device answers otherwise. `signed` values are two's complement.
     """
 
     name: str
@@ -165,7 +166,9 @@ def _stride(name: str, word: int, low: int, doc: str) -> Field:
 
 
 _OPCODE = Field("opcode", 0, 0, 8, "what to do")
-_PENDING = Field("pending", 0, 8, 4, "commands of the other unit before this one that may be unfinished when it starts; 15: any")
+_PENDING = Field(
+    "pending", 0, 8, 4, "commands of the other unit before this one that may be unfinished when it starts; 15: any"
+)
 _SLOT = Field("slot", 0, 12, 2, "vector slot, below RIGHT_HAND_SIDES", maximum="slot")
 _SET = Field("set", 0, 14, 2, "which of the slot's four base exponents belongs to the vector")
 _SOURCE = _address("source", 2, "address to read from")
@@ -303,14 +306,18 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         _place("a", 1, 0, "first entry of the scaled elements, which are rounded to codes"),
         _place("b", 1, 16, "first entry of the scales", 1),
         _address("destination", 2, "address of the first head's keys or values"),
-        Field("head_stride", 3, 0, 32, "distance from the keys or values of one head to those of the next, in units of 64 bytes"),
+        Field(
+            "head_stride", 3, 0, 32, "distance from the keys or values of one head to those of the next, in units of 64 bytes"
+        ),
         _count("count", 4, 32, "elements of a head, 1 to 256", 256),
         _count("segments", 5, 12, "heads, 1 to 4095", MAX_SEGMENTS),
         Field("token", 6, 0, 32, "row of the cache, from 0 on"),
         _stride("a_stride", 7, 0, "entries from one head to the next"),
         Field("row_stride", 8, 0, 32, "values: distance between groups of rows, in units of 64 bytes"),
         _address("scales", 9, "values: address of the first head's scales"),
-        Field("scale_stride", 10, 0, 32, "values: distance from the scales of one head to those of the next, in units of 64 bytes"),
+        Field(
+            "scale_stride", 10, 0, 32, "values: distance from the scales of one head to those of the next, in units of 64 bytes"
+        ),
         *_MODIFIER_FIELDS,
     ),
     Opcode.SET: (
@@ -343,38 +350,45 @@ DOCS: dict[Opcode, str] = {
         " every write of the finished ones has been acknowledged by the memory."
     ),
     Opcode.LOAD_VECTOR: (
-        "Read a block-floating-point vector of `blocks` blocks at `source` into vector slot `slot`, from `first_block` on. Its base"
-        " exponent goes to `set`."
+        "Read a block-floating-point vector of `blocks` blocks at `source` into vector slot `slot`, from `first_block` on."
+        " Its base exponent goes to `set`."
     ),
     Opcode.GEMV: (
-        "Multiply the matrix whose stream starts at `source` with the vectors in slots 0 to `slots`-1, from `first_block` on. The"
-        " result of row `r` and slot `s` goes to entry `offset + s * slot_stride + r` of the activation buffer."
+        "Multiply the matrix whose stream starts at `source` with the vectors in slots 0 to `slots`-1, from `first_block`"
+        " on. The result of row `r` and slot `s` goes to entry `offset + s * slot_stride + r` of the activation buffer."
     ),
     Opcode.ELEMENTWISE: (
-        "For each of `segments` segments and each of `count` elements, compute in float32, rounding every product and every sum:"
-        " `t` from operands a and b and the scalars p and q; `u = function(t)`; `v = u * M + N`; send v to the target and reduce v or u."
-        " A factor that is the scalar 1.0 and an addend that is the scalar 0.0 leave what they are applied to as it is (but"
-        " flushed). Element `i` of segment `s` of operand a is entry `a + s * a_stride + i`, or element `i` of the stream's part"
-        " for the segment; there is one stream of float32, with `ceil(count / 16)` units of 64 bytes for each segment. The result"
-        " goes to entry `d + s * d_stride + i`, or is quantised to block floating point for a slot; a last block that is not full is"
-        " padded with zeros. The reduction of segment `s` goes to entry `r + s`: a sum in the order of `spec.floats.total`; for an"
-        " argmax the largest value to `r + 2 * s` and its position plus `index`, an integer, to the entry after it; of equal"
-        " values the first one counts. ARGMAX_REMOVE then replaces it in operand a's buffer entries by minus infinity."
-        " Reductions with `resume` add the sum to what is there, or prefer what is there to an equal value. Elements are read"
-        " before any element that is at the same place or behind it is written: d may be a or b."
+        "For each of `segments` segments and each of `count` elements, compute in float32, rounding every product and every"
+        " sum: `t` from operands a and b and the scalars p and q; `u = function(t)`; `v = u * M + N`; send v to the target"
+        " and reduce v or u. A factor that is the scalar 1.0 and an addend that is the scalar 0.0 leave what they are"
+        " applied to as it is (but flushed). Element `i` of segment `s` of operand a is entry `a + s * a_stride + i`, or"
+        " element `i` of the stream's part for the segment; there is one stream of float32, with `ceil(count / 16)` units of"
+        " 64 bytes for each segment. The result goes to entry `d + s * d_stride + i`, or is quantised to block floating"
+        " point for a slot; a last block that is not full is padded with zeros. The reduction of segment `s` goes to entry"
+        " `r + s`: a sum in the order of `spec.floats.total`; for an argmax the largest value to `r + 2 * s` and its"
+        " position plus `index`, an integer, to the entry after it; of equal values the first one counts. ARGMAX_REMOVE then"
+        " replaces it in operand a's buffer entries by minus infinity. Reductions with `resume` add the sum to what is"
+        " there, or prefer what is there to an equal value. Elements are read before any element that is at the same place"
+        " or behind it is written: d may be a or b."
     ),
-    Opcode.STORE: "Write `count` entries of the activation buffer from `a` on to memory at `destination`; exactly `4 * count` bytes.",
+    Opcode.STORE: (
+        "Write `count` entries of the activation buffer from `a` on to memory at `destination`; exactly `4 * count` bytes."
+    ),
     Opcode.ROTATE: (
-        "Rotate pairs by the angles of a table (RoPE). For `i` below `count` and each segment, with `x = a[i]`, `y = a[i + count]`,"
-        " `c = table[i]`, `s = table[i + count]`: `d[i] = x * c - y * s`, `d[i + count] = y * c + x * s`, each product and each sum"
-        " rounded."
+        "Rotate pairs by the angles of a table (RoPE). For `i` below `count` and each segment, with `x = a[i]`, `y = a[i +"
+        " count]`, `c = table[i]`, `s = table[i + count]`: `d[i] = x * c - y * s`, `d[i + count] = y * c + x * s`, each"
+        " product and each sum rounded."
     ),
     Opcode.APPEND: (
         "Round the elements of each head to 8-bit codes and write them to the cache as `spec.kv_cache` lays it out, at row"
-        " `token`. Keys: the scales, one for each block of 32 elements (`ceil(count / 32)` for each head), are rounded to float16"
-        " and written beside the codes. Values: the scales, one for each head, go to entry `token` of the head's array of scales."
+        " `token`. Keys: the scales, one for each block of 32 elements (`ceil(count / 32)` for each head), are rounded to"
+        " float16 and written beside the codes. Values: the scales, one for each head, go to entry `token` of the head's"
+        " array of scales."
     ),
     Opcode.SET: "`register = (x * factor + y + addend) >> shift`, modulo 2**32 before the shift; then the limit is applied.",
-    Opcode.READ: "Wait for everything before it on the vector unit, and for the matrix unit as `pending` says; then set `register` to the bits of an entry.",
+    Opcode.READ: (
+        "Wait for everything before it on the vector unit, and for the matrix unit as `pending` says; then set `register` to"
+        " the bits of an entry."
+    ),
     Opcode.LOOP: "Count `register` down by one; unless it is 0 then, go on with command `target` (which must not lie behind).",
 }

@@ -1,12 +1,13 @@
 """The KV cache: 8-bit codes with a scale, written in place, read through the path of the weights.
 
-The keys of one KV head form a matrix of format `Q8_0` with a row for each cached token: ``scores = keys @ query``. The values of one KV
-head form a matrix of format `I8`, transposed, with a row for each of the head's elements and a column for each cached token:
-``output = values @ probabilities``. So both are plain matrix-vector products. The scale of a value belongs to its token; it is
-multiplied to the token's probability, before that is quantised. The scales of values are float32, in an array of their own.
+The keys of one KV head form a matrix of format `Q8_0` with a row for each cached token: ``scores = keys @ query``. The values
+of one KV head form a matrix of format `I8`, transposed, with a row for each of the head's elements and a column for each
+cached token: ``output = values @ probabilities``. So both are plain matrix-vector products. The scale of a value belongs to
+its token; it is multiplied to the token's probability, before that is quantised. The scales of values are float32, in an
+array of their own.
 
-Lane ``i`` of ``lanes`` holds rows ``i``, ``i + lanes``, ... as in every stream. `capacity` is the number of tokens for which there is room, a
-multiple of 64; token ``t`` of a sliding window lies in row ``t % window``.
+Lane ``i`` of ``lanes`` holds rows ``i``, ``i + lanes``, ... as in every stream. `capacity` is the number of tokens for which
+there is room, a multiple of 64; token ``t`` of a sliding window lies in row ``t % window``.
 
 Quantisation: the keys of a block of 32 elements, and the values of a token and head, have one scale each. With
 ``a`` the largest magnitude: for keys ``scale = half(a * (1/127))``, for values ``scale = a * (1/127)``;
@@ -20,13 +21,13 @@ from numpy.typing import NDArray
 from .floats import half, multiply, reciprocal
 from .formats import BLOCK, LANE_BYTES, Q8_0
 
+Floats = NDArray[np.float32]
+
 CODE_MAX = 127
 #: 1/127 as a float32.
-CODE_STEP = np.float32(1 / 127)
+CODE_STEP: Floats = np.array(1 / 127, dtype=np.float32)
 #: Capacities are multiples of this many tokens.
 CAPACITY_UNIT = 64
-
-Floats = NDArray[np.float32]
 
 
 def codes_of(scaled: Floats) -> NDArray[np.int8]:

@@ -10,8 +10,8 @@ from tailrace.spec.config import Config
 from ..fifo import StreamFifo
 from .signature import AxiRead, ReadKind, address_layout, read_beat_layout, read_request_layout
 
-#: Requests that may be in flight. Cached values are read with one request for each group of rows, which is a single beat as long as
-#: the context is short: there must be as many of them as the memory has cycles of latency.
+#: Requests that may be in flight. Cached values are read with one request for each group of rows, which is a single beat as
+#: long as the context is short: there must be as many of them as the memory has cycles of latency.
 REQUESTS_IN_FLIGHT = 128
 
 

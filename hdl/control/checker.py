@@ -72,7 +72,8 @@ class CommandChecker(wiring.Component):
         bounds = limits(self._config)
         code, wrong = Signal(8), {}
         for op in Opcode:
-            bad, outside = [self._reserved(op)], []
+            bad: list[Value] = [self._reserved(op)]
+            outside: list[Value] = []
             for field in FIELDS[op]:
                 if field.name != "opcode" and not field.name.startswith("modifier_"):
                     (bad if field.error is ErrorCode.BAD_FIELD else outside).extend(self._violations(field, bounds))

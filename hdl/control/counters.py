@@ -12,6 +12,18 @@ from ..axi.signature import ReadKind
 from .probe import CycleUse
 
 COUNTER_BITS = 64
+_BEATS = {
+    "COMMAND_BEATS": (ReadKind.COMMAND, CycleUse.COMMAND_BEAT),
+    "VECTOR_BEATS": (ReadKind.VECTOR, CycleUse.VECTOR_BEAT),
+    "WEIGHT_BEATS": (ReadKind.WEIGHT, CycleUse.WEIGHT_BEAT),
+}
+_STALLS = {
+    "STALL_MEMORY": CycleUse.MEMORY,
+    "STALL_BUFFER": CycleUse.BUFFER,
+    "STALL_FENCE": CycleUse.FENCE,
+    "STALL_DRAIN": CycleUse.DRAIN,
+    "STALL_COMMAND": CycleUse.COMMAND,
+}
 
 
 class Counters(wiring.Component):
@@ -52,9 +64,9 @@ class Counters(wiring.Component):
         m = Module()
         with m.If(self.beat):
             with m.Switch(self.beat_kind):
-                for kind in ReadKind:
+                for kind, use in _BEATS.values():
                     with m.Case(kind):
-                        m.d.comb += self.use.eq(CycleUse[f"{kind.name}_BEAT"])
+                        m.d.comb += self.use.eq(use)
         with m.Elif(self.waiting):
             m.d.comb += self.use.eq(CycleUse.MEMORY)
         with m.Elif(self.blocked):
@@ -67,8 +79,8 @@ class Counters(wiring.Component):
             m.d.comb += self.use.eq(CycleUse.COMMAND)
         count = {
             "CYCLES": Const(1),
-            **{f"{kind.name}_BEATS": self.use == CycleUse[f"{kind.name}_BEAT"] for kind in ReadKind},
-            **{f"STALL_{name}": self.use == CycleUse[name] for name in ("MEMORY", "BUFFER", "FENCE", "DRAIN", "COMMAND")},
+            **{name: self.use == use for name, (_, use) in _BEATS.items()},
+            **{name: self.use == use for name, use in _STALLS.items()},
             "COMMANDS": self.command,
             "WRITE_BEATS": self.write_beat,
             "MATRIX_BUSY": self.matrix_busy,

@@ -41,8 +41,9 @@ class Sequencer(wiring.Component):
     quiet. If it never becomes quiet (the watchdog expires again), the run ends all the same, with `WATCHDOG` at the command
     that had failed, and the next one waits for the bus first.
 
-    A command takes `CommandChecker.LATENCY` + 4 cycles here, 1 more for each read, and 2 for each modifier; `SET` takes 4 more.
-    After a `LOOP` that is left the next command comes when the memory has delivered it: `CommandFetch` expects loops to be taken.
+    A command takes `CommandChecker.LATENCY` + 4 cycles here, 1 more for each read, and 2 for each modifier; `SET` takes 4
+    more. After a `LOOP` that is left the next command comes when the memory has delivered it: `CommandFetch` expects loops to
+    be taken.
 
     Parameters
     ----------
@@ -274,8 +275,8 @@ class Sequencer(wiring.Component):
                         next_command()
                 stop_on_error()
             with m.State("REQUEST"):
-                # The operation has been handed over: the reads of a product with a stride may be more than there is room for until
-                # it takes them.
+                # The operation has been handed over: the reads of a product with a stride may be more than there is room for
+                # until it takes them.
                 m.d.comb += self.request.valid.eq(1)
                 with m.If(self.request.ready):
                     m.d.sync += [offset.eq(offset + (gemv.stride << unit)), reads_left.eq(reads_left - 1)]

@@ -12,7 +12,10 @@ FLOAT_BITS = 32
 
 
 def word_layout(config: Config) -> data.ArrayLayout:
-    """A word of the buffer: one float32 for each lane of the memory bus. Entry ``e`` is element ``e % lanes`` of word ``e // lanes``."""
+    """A word of the buffer: one float32 for each lane of the memory bus.
+
+    Entry ``e`` is element ``e % lanes`` of word ``e // lanes``.
+    """
     return data.ArrayLayout(FLOAT_BITS, config.lanes)
 
 
@@ -45,11 +48,13 @@ class BufferRead(wiring.Signature):
 class ActivationBuffer(wiring.Component):
     """`Config.buffer_entries` float32 entries in block RAM, in words as wide as the vector unit.
 
-    Two words are read in a cycle and one is written. The memory is there twice, once for each read port, because block RAM has one
-    read and one write port. The matrix unit's results have priority over the vector unit's: its pipeline can not wait.
+    Two words are read in a cycle and one is written. The memory is there twice, once for each read port, because block RAM
+    has one read and one write port. The matrix unit's results have priority over the vector unit's: its pipeline can not
+    wait.
 
-    What is written in a cycle can be read from the next cycle on. A word that is being written is not read: `data` stays as it is.
-    Programs order their commands so that this never matters, and it spares an FPGA the logic that would keep the old value.
+    What is written in a cycle can be read from the next cycle on. A word that is being written is not read: `data` stays as
+    it is. Programs order their commands so that this never matters, and it spares an FPGA the logic that would keep the old
+    value.
 
     Latency of a read: 1 cycle.
 

@@ -26,8 +26,8 @@ class VectorUnit(wiring.Component):
     """Carry out one operation after the other, each on the sub-unit that its opcode names.
 
     Only the sub-unit at work uses the buffer's ports, the parameters and the way to memory, so these are switched by the
-    opcode. An operation stays at `operation` until it is finished: what it has written is there for whoever reads in the next cycle,
-    and what goes to memory has been handed on.
+    opcode. An operation stays at `operation` until it is finished: what it has written is there for whoever reads in the next
+    cycle, and what goes to memory has been handed on.
 
     Parameters
     ----------
