@@ -247,7 +247,7 @@ def test_operations_one_by_one(tiny: Path) -> None:
     assert invoke(*arguments, "--prefill", "torch").stdout == whole.stdout
     from verification.unit.host.transformers_models import make_model
 
-    make_model(tiny.with_name("other.gguf"), "starcoder2")
+    make_model(tiny.with_name("other.gguf"), "starcoder2", head_size=16)
     other = invoke("run", tiny.with_name("other.gguf"), "-p", "Hello", "-n", 2, "--device", "golden", "--raw")
     assert other.exit_code == 0, other.output
     assert "its architecture 'starcoder2' is none of llama, " in other.stderr
