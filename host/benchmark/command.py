@@ -1,11 +1,14 @@
 """``tailrace bench``: the measurements behind the published figures."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from tailrace.sim.memory_models import MEMORIES as _MEMORIES
 from tailrace.spec.config import BUS_WIDTHS
 from tailrace.spec.formats import WEIGHT_FORMATS
 
@@ -14,7 +17,10 @@ from ..terminal import Terminal
 from ..units import parse_size
 from .area import PARTS, measure_area
 
+_Choice = TypeVar("_Choice", str, int)
 _MEMORY = parse_size("1GiB")
+#: Models and widths of a quick look at utilisation.
+_QUICK = (("SmolLM2-135M", "Llama-2-7B"), (512,))
 #: Configurations that the simulator's speed is stated for, and threads of the simulation.
 _SPEED_CONFIGS = ("base", "base,bus_width=512")
 
@@ -84,6 +90,93 @@ def speed(model: str, configs: tuple[str, ...], threads: int) -> None:
         with terminal.phase(f"decoding a token of {path.name} with configuration {config}"):
             speeds.append(measure_speed(str(path), config, memory_size=_MEMORY, threads=threads))
     _show(speed_table(path.name, speeds))
+
+
+@bench.command()
+@click.option("--models", help="Names, with commas between them; default: all.")
+@click.option("--widths", help="Bits of the bus; default: 128,512.")
+@click.option("--contexts", help="Tokens in the cache; default: 0,1024,4096.")
+@click.option("--memories", help="Of ideal, ddr4 and hbm2; default: ideal,ddr4.")
+@click.option("--quick", is_flag=True, help="SmolLM2-135M and Llama-2-7B, on a bus of 512 bits.")
+@click.option("--known", is_flag=True, help="Show what has been measured before, and simulate nothing.")
+@click.option("--stalls", is_flag=True, help="Show the largest stalls of each step as well.")
+def decode(
+    models: str | None, widths: str | None, contexts: str | None, memories: str | None, quick: bool, known: bool, stalls: bool
+) -> None:
+    """How much of the memory's bandwidth decode steps use, for each model, bus, memory and context.
+
+    All of it takes hours. What has been measured is kept, so it can be interrupted and goes on where it was.
+    """
+    from .decode import CAPACITY, CONFIGS, CONTEXTS, MEMORIES, REAL, is_measured, measure, measure_by_shape, points
+    from .decode_report import check_table, decode_table, stall_table
+    from .shapes import SHAPES
+
+    quick_models, quick_widths = _QUICK if quick else (tuple(SHAPES), tuple(CONFIGS))
+    wanted = points(
+        _chosen("--models", models, quick_models, tuple(SHAPES)),
+        _chosen("--widths", widths, quick_widths, tuple(CONFIGS)),
+        _numbers("--contexts", contexts, CONTEXTS, CAPACITY - 1),
+        _chosen("--memories", memories, MEMORIES, _MEMORIES),
+    )
+    if known:
+        wanted = [point for point in wanted if is_measured(point)]
+        if not wanted:
+            raise click.UsageError("nothing of this has been measured with these sources: leave --known out")
+    terminal = Terminal()
+    steps, checks = [], []
+    with terminal.phase(f"simulating {len(wanted)} decode steps"):
+        for point in wanted:
+            steps.append(measure(point, terminal.progress))
+            terminal.console.print(f"{point.title}: {steps[-1].utilisation:.2%}", soft_wrap=True)
+            if point.model == REAL:
+                checks.append((steps[-1], measure_by_shape(point, terminal.progress)))
+    _show(decode_table(steps))
+    if stalls:
+        _show(stall_table(steps))
+    if checks:
+        _show(check_table(checks))
+
+
+def _chosen(option: str, text: str | None, default: Sequence[_Choice], known: Sequence[_Choice]) -> list[_Choice]:
+    """What was asked for, each of it known."""
+    if text is None:
+        return list(default)
+    names = {str(value).lower(): value for value in known}
+    wanted = [part.strip().lower() for part in text.split(",")]
+    for name in wanted:
+        if name not in names:
+            raise click.UsageError(f"{option} knows no {name!r}: choose from {', '.join(map(str, known))}")
+    return [names[name] for name in wanted]
+
+
+def _numbers(option: str, text: str | None, default: Sequence[int], largest: int) -> list[int]:
+    if text is None:
+        return list(default)
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) <= largest for part in parts):
+        raise click.UsageError(f"{option} must be whole numbers up to {largest} with commas between them, not {text!r}")
+    return [int(part) for part in parts]
+
+
+@bench.command()
+@click.argument("model", default="smollm2")
+@click.option("--config", default="wide", show_default=True, help="Build of the device.")
+@click.option("--context", type=click.IntRange(min=0), default=512, show_default=True, help="Tokens in each cache.")
+@click.option("--memory", "memory_model", default="ideal", show_default=True, help="Memory behind the device.")
+@click.option("--clock", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Assumed clock in MHz.")
+def batch(model: str, config: str, context: int, memory_model: str, clock: float) -> None:
+    """Speed of 1, 2 and 4 sequences of MODEL at once."""
+    from .batch import BATCHES, measure_batches
+    from .decode_report import batch_table
+
+    terminal = Terminal()
+    path = resolve_model(model, terminal.progress)
+    steps = []
+    with terminal.phase(f"decoding a step of {path.name} for {', '.join(map(str, BATCHES))} sequences"):
+        for step in measure_batches(str(path), config, context=context, memory=memory_model):
+            steps.append(step)
+            terminal.progress(f"{step.batch} sequences", len(steps) / len(BATCHES))
+    _show(batch_table(steps, clock))
 
 
 @bench.command()

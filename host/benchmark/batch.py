@@ -1,0 +1,73 @@
+"""Several sequences at once: the weights are read once for all of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tailrace.spec.config import parse_config
+
+from ..decoder import build_programs
+from ..geometry import Geometry
+from ..image import ImageRequest, plan_image
+from ..importer import import_model
+from ..model import open_model
+from .recording import Job, record
+
+BATCHES = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class BatchStep:
+    """A step of several sequences.
+
+    Attributes
+    ----------
+    model, config, memory : str
+    context, batch : int
+        Tokens in each sequence's cache, and sequences.
+    cycles : float
+        From doorbell to interrupt.
+    weight_bytes : int
+        Bytes of weights that the step reads, as the program's commands ask for them.
+    """
+
+    model: str
+    config: str
+    memory: str
+    context: int
+    batch: int
+    cycles: float
+    weight_bytes: int
+
+
+def measure_batches(
+    path: str, config: str, *, batches: tuple[int, ...] = BATCHES, context: int = 512, memory: str = "ideal"
+) -> Iterator[BatchStep]:
+    """Run a step of a model for 1, 2 and 4 sequences, each as long as the others.
+
+    Parameters
+    ----------
+    path : str
+        GGUF file.
+    config : str
+    batches : tuple of int
+    context : int
+    memory : str
+
+    Yields
+    ------
+    BatchStep
+
+    Raises
+    ------
+    LimitError
+        If the build has too few right-hand sides, or no room for the caches.
+    """
+    model = open_model(path)
+    imported, build = import_model(model), parse_config(config)
+    for batch in batches:
+        image = plan_image(imported, Geometry.of_config(build), ImageRequest(context + 1, batch))
+        programs = build_programs(image)
+        whole = record(Job(image, programs, "tokens", build, memory, context, real=True)).whole
+        assert whole is not None
+        weights = programs.loaded["tokens"].program.weight_bytes
+        yield BatchStep(model.path.name, config, memory, context, batch, whole.cycles, weights)

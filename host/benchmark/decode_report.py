@@ -1,0 +1,106 @@
+"""The tables of `tailrace bench decode` and `tailrace bench batch`."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+from tailrace.sim.timeline import BEATS, USES
+
+from .batch import BatchStep
+from .decode import CAPACITY, CONFIGS, Step
+from .recording import Stretch
+from .waits import NO_WORK
+
+_METHOD = (
+    "Utilisation: bytes that the token must read at least once (codes and scales of the weights, of the chosen experts only,"
+    " keys and values; no norms, no embedding, no commands) over bus bytes in all cycles, from doorbell to interrupt. Stalls:"
+    " part of all cycles without a read beat. The largest: its cause, and what the vector unit was doing."
+    f" Room for {CAPACITY} tokens."
+)
+_SUM = (
+    " A star: two layers and the head were run with an empty cache. Each further layer adds the cycles from the end of the"
+    " first product of a layer to that of the next one; a context adds what these grow by, measured in a run with that context."
+)
+
+
+def largest_stall(total: Stretch) -> str:
+    """The largest stall, by what the port waited for, and its part of all cycles."""
+    causes = {use: total.uses.get(use, 0.0) for use in USES[BEATS:]}
+    cause = max(causes, key=lambda name: causes[name])
+    if not causes[cause]:
+        return "none"
+    behind = {work: cycles for (name, work), cycles in total.waits.items() if name == cause}
+    work = max(behind, key=lambda name: behind[name])
+    text = f"{cause} {causes[cause] / total.cycles:.2%}"
+    return text if work == NO_WORK else f"{text} ({work} {behind[work] / total.cycles:.2%})"
+
+
+def decode_table(steps: Sequence[Step]) -> Table:
+    """Utilisation, a row for each step."""
+    configs = ", ".join(f"{width} bits: `{CONFIGS[width]}`" for width in sorted({s.point.width for s in steps}))
+    table = Table(
+        title="decode, batch 1 (simulated)",
+        caption=f"{configs}. {_METHOD}{'' if all(s.whole for s in steps) else _SUM}",
+        caption_justify="left",
+    )
+    for name in ("model", "bus", "memory", "context", "must read", "cycles", "utilisation", "stalls", "largest stall"):
+        table.add_column(name, justify="left" if name in ("model", "memory", "largest stall") else "right")
+    for s in steps:
+        stalls = sum(s.total.uses.get(use, 0.0) for use in USES[BEATS:])
+        table.add_row(
+            s.point.model,
+            str(s.point.width),
+            s.point.memory,
+            str(s.point.context),
+            f"{s.needed:,}",
+            f"{s.total.cycles:,.0f}{'' if s.whole else '*'}",
+            f"{s.utilisation:.2%}",
+            f"{stalls / s.total.cycles:.2%}",
+            largest_stall(s.total),
+        )
+    return table
+
+
+def check_table(pairs: Sequence[tuple[Step, Step]]) -> Table:
+    """How well the sum for all layers meets the model that was run whole."""
+    table = Table(title="the sum for all layers, checked on a model that was run whole")
+    for name in ("model", "bus", "memory", "context", "cycles, whole", "cycles, sum", "difference"):
+        table.add_column(name, justify="left" if name in ("model", "memory") else "right")
+    for whole, by_shape in pairs:
+        point, cycles, total = whole.point, whole.total.cycles, by_shape.total.cycles
+        row = (point.model, str(point.width), point.memory, str(point.context), f"{cycles:,.0f}", f"{total:,.0f}")
+        table.add_row(*row, f"{(total - cycles) / cycles:+.3%}")
+    return table
+
+
+def batch_table(steps: Sequence[BatchStep], megahertz: float) -> Table:
+    """Speed of several sequences together, a row for each batch."""
+    first = steps[0]
+    table = Table(
+        title=f"{first.model}, configuration {first.config}, memory {first.memory}, context {first.context} (simulated)",
+        caption=f"Tokens per second at an assumed clock of {megahertz:g} MHz: no build has been timed at it.",
+        caption_justify="left",
+    )
+    for name in ("batch", "cycles per step", "weight bytes read per token", "tokens/s per sequence", "tokens/s in all"):
+        table.add_column(name, justify="right")
+    for s in steps:
+        rate = megahertz * 1e6 / s.cycles
+        weights = f"{s.weight_bytes / s.batch:,.0f}"
+        table.add_row(str(s.batch), f"{s.cycles:,.0f}", weights, f"{rate:,.1f}", f"{rate * s.batch:,.1f}")
+    return table
+
+
+def stall_table(steps: Sequence[Step], count: int = 6) -> Table:
+    """The largest stalls of each step, by cause and the vector work at hand."""
+    table = Table(title="stalls by cause, and what the vector unit was doing")
+    for name in ("model", "bus", "memory", "context", "cause", "vector unit", "cycles", "part"):
+        table.add_column(name, justify="right" if name in ("bus", "context", "cycles", "part") else "left")
+    for s in steps:
+        found: Mapping[tuple[str, str], float] = s.total.waits
+        for cause, work in sorted(found, key=lambda key: -found[key])[:count]:
+            cycles = found[cause, work]
+            table.add_row(
+                s.point.model, str(s.point.width), s.point.memory, str(s.point.context), cause, work or "-",
+                f"{cycles:,.0f}", f"{cycles / s.total.cycles:.2%}",
+            )  # fmt: skip
+    return table
