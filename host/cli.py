@@ -206,13 +206,15 @@ def inspect(**options: Any) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Picture to write; without it TRACE with the ending .png."
 )
-def plot(trace: Path, output: Path | None) -> None:
+@click.option("--cycles", nargs=2, type=int, metavar="FIRST END", help="Draw these cycles only.")
+def plot(trace: Path, output: Path | None, cycles: tuple[int, int] | None) -> None:
     """Draw what the memory port did over a token, from a TRACE that run --trace has written."""
     from .plot import draw
-    from .trace import read_trace
+    from .trace import cut, read_trace
 
     path = output or trace.with_suffix(".png")
-    mean = draw(read_trace(trace), path)
+    use = read_trace(trace)
+    mean = draw(cut(use, *cycles) if cycles else use, path)
     click.echo(f"{path}: the memory port carried a beat in {100 * mean:.1f} % of the cycles")
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tailrace.sim.timeline import USES, Span, Timeline
 from tailrace.spec.commands import decode, format_command
-from tailrace.spec.errors import ModelError, ToolError
+from tailrace.spec.errors import ConfigError, ModelError, ToolError
 
 #: Rows of the trace, from top to bottom.
 THREADS = ("fetch", "matrix unit", "vector unit")
@@ -95,6 +95,27 @@ def write_trace(
         raise ToolError(f"the trace {path} can't be written: {error.strerror}. Choose another place.") from error
 
 
+def cut(use: PortUse, first: int, end: int) -> PortUse:
+    """The part of a trace from cycle `first` up to cycle `end`, counted from its beginning, in whole rows.
+
+    Raises
+    ------
+    ConfigError
+        If it holds no row of the trace.
+    """
+    rows = slice(first // use.bucket_cycles, -(-end // use.bucket_cycles))
+    if not 0 <= first < end or not len(use.uses[rows]):
+        total = len(use.uses) * use.bucket_cycles
+        raise ConfigError(f"the cycles {first:,} to {end:,} are not in the trace, which has {total:,}: choose others")
+    start = use.start + rows.start * use.bucket_cycles
+    stop = start + len(use.uses[rows]) * use.bucket_cycles
+    spans = {
+        thread: [(name, max(a, start), min(b, stop)) for name, a, b in slices if a < stop and b > start]
+        for thread, slices in use.spans.items()
+    }
+    return PortUse(use.title, use.bucket_cycles, start, use.uses[rows], use.levels[rows], spans)
+
+
 def read_trace(path: Path) -> PortUse:
     """Read what `write_trace` has written.
 
@@ -123,7 +144,7 @@ def read_trace(path: Path) -> PortUse:
         return PortUse(str(facts["title"]), width, first, uses, filled, spans)
     except OSError as error:
         raise ModelError(f"the trace {path} can't be read: {error.strerror}") from error
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, ZeroDivisionError) as error:
         raise ModelError(f"{path} is no trace of tailrace: write one with `tailrace run --trace {path}`") from error
 
 

@@ -209,6 +209,32 @@ def quality(model: str, positions: int, text: Path | None, device: str, config: 
 
 
 @bench.command()
+@click.option("--model", default="smollm2", show_default=True)
+@click.option("--config", default="wide", show_default=True, help="Build of the device.")
+@click.option("--position", type=click.IntRange(min=0), default=512, show_default=True, help="Tokens in the KV cache.")
+@click.option("--memory", "memory_model", type=click.Choice(_MEMORIES), default="ideal", show_default=True)
+@click.option("--bucket", type=click.IntRange(min=1), default=64, show_default=True, help="Cycles of a row of the port's use.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("token.json"), show_default=True)
+def timeline(model: str, config: str, position: int, memory_model: str, bucket: int, output: Path) -> None:
+    """A timeline of one token, for Perfetto and `tailrace plot`."""
+    from .timeline import trace_token
+
+    terminal = Terminal(quiet=False)
+    with terminal.phase("recording a token"):
+        path = str(resolve_model(model, terminal.progress))
+        cycles = trace_token(
+            path,
+            output,
+            position=position,
+            config=config,
+            memory=memory_model,
+            bucket=bucket,
+            on_progress=terminal.progress,
+        )
+    click.echo(f"{output}: {cycles:,} cycles; open it at ui.perfetto.dev, or draw it with tailrace plot")
+
+
+@bench.command()
 @click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), default=("lane",), show_default=True)
 @click.option("--config", default="base", show_default=True, help="Build of the device.")
 def area(parts: tuple[str, ...], config: str) -> None:
