@@ -1,25 +1,48 @@
-"""The gateware and the golden model: the same programs, the same bytes of memory."""
+"""The gateware and the golden model: the same programs, the same bytes of memory, the same errors."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tailrace.golden.device import GoldenDevice
-from tailrace.sim.devices import open_device
-from tailrace.spec.config import parse_config
+from tailrace.golden.machine import Outcome
+from tailrace.sim.verilated import VerilatedDevice
+from tailrace.spec.commands import encode
+from tailrace.spec.config import Config, parse_config
 from tailrace.spec.errors import ErrorCode
-from tailrace.spec.registers import AP_START, COUNTERS, offset
+from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES, Opcode
+from tailrace.spec.registers import AP_START, BY_NAME, COUNTERS, offset
 from tailrace.spec.transport import Transport
 from verification.programs import MEMORY_BYTES, Program, random_program
+from verification.touched import Touched, touched
 
-PROGRAMS = 40
+#: The default run builds one core; the others take minutes each.
+CONFIGS = [
+    "base",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("tiny", "base,bus_width=256,right_hand_sides=2", "base,bus_width=512", "wide")
+    ),
+]
+#: How the memory behaves: at once, slow and with stalls on every channel, or as DDR4 does.
+MEMORIES: dict[str, dict[str, object]] = {
+    "prompt": {"latency": 1},
+    "stalls": {"stall_seed": 1, "stall_probability": 0.3},
+    "ddr4": {"memory": "ddr4"},
+}
 #: What golden, which has no clock and fetches nothing ahead of a loop, does not count.
 CLOCKED = {
     name for name, _ in COUNTERS if name in ("CYCLES", "COMMAND_BEATS") or name.startswith("STALL_") or name.endswith("_BUSY")
 }
+#: Longer than a command of a random program works without the bus.
+WATCHDOG_CYCLES = 3000
 
 
-def run(device: Transport, program: Program) -> tuple[int, dict[str, int]]:
-    """Run a program as a driver without a library would, and return its error code and counters."""
+def start(device: Transport, program: Program) -> None:
+    """Start a program as a driver without a library would."""
     device.write(0, program.memory.tobytes())
     for name, value in (
         *((f"ARGUMENT_{i}", value) for i, value in enumerate(program.arguments)),
@@ -31,42 +54,193 @@ def run(device: Transport, program: Program) -> tuple[int, dict[str, int]]:
         ("AP_CTRL", AP_START),
     ):
         device.write_register(offset(name), value)
+
+
+def finish(device: Transport) -> Outcome:
+    """Wait for the interrupt, acknowledge it, and say how the run ended."""
     device.wait(60)
     device.read_register(offset("AP_CTRL"))
     device.write_register(offset("ISR"), device.read_register(offset("ISR")))
-    counters = {name: device.read_register(offset(f"{name}_LO")) for name, _ in COUNTERS}
-    return device.read_register(offset("ERROR_CODE")), counters
+    address = device.read_register(offset("ERROR_ADDRESS_LO")) | device.read_register(offset("ERROR_ADDRESS_HI")) << 32
+    return Outcome(
+        ErrorCode(device.read_register(offset("ERROR_CODE"))), device.read_register(offset("ERROR_COMMAND")), address
+    )
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        "base",
-        pytest.param("base,bus_width=256", marks=pytest.mark.slow),
-        pytest.param("base,bus_width=512", marks=pytest.mark.slow),
-        pytest.param("wide", marks=pytest.mark.slow),
-    ],
-)
-@pytest.mark.parametrize("stalls", [False, True], ids=["no stalls", "stalls"])
-def test_same_bytes(config: str, stalls: bool, rng: np.random.Generator, seed: int) -> None:
-    """Random programs leave the same memory behind, byte for byte, however the memory stalls."""
-    parsed = parse_config(config)
-    options = {"stall_seed": seed, "stall_probability": 0.3} if stalls else {}
-    gateware = open_device("verilator", parsed, MEMORY_BYTES, **options)
-    golden = GoldenDevice(parsed, MEMORY_BYTES)
-    try:
-        for number in range(PROGRAMS):
-            program = random_program(rng, parsed, 12)
-            expected, counted = run(golden, program)
-            code, counters = run(gateware, program)
-            assert (code, expected) == (ErrorCode.NONE, ErrorCode.NONE), f"program {number}\n{program}"
-            same = np.array_equal(
-                np.frombuffer(gateware.read(0, MEMORY_BYTES), dtype=np.uint8),
-                np.frombuffer(golden.read(0, MEMORY_BYTES), dtype=np.uint8),
-            )
-            assert same, f"program {number}: memory differs\n{program}"
-            for name in counted.keys() - CLOCKED:
-                assert counters[name] == counted[name], f"program {number}: {name}\n{program}"
-    finally:
-        gateware.close()
-        golden.close()
+def memory(device: Transport) -> NDArray[np.uint8]:
+    return np.frombuffer(device.read(0, MEMORY_BYTES), dtype=np.uint8)
+
+
+@dataclass
+class Pair:
+    """A core and the golden model of one build."""
+
+    config: Config
+    gateware: VerilatedDevice
+    golden: GoldenDevice
+
+    def check(self, program: Program, what: str, counters: bool = True) -> Outcome:
+        """Run a program on both; all that can be seen must be the same. Returns how it ended."""
+        outcomes = []
+        for device in (self.golden, self.gateware):
+            start(device, program)
+            outcomes.append(finish(device))
+        expected, outcome = outcomes
+        assert outcome == expected, f"{what}\n{program}"
+        wrong = np.flatnonzero(memory(self.gateware) != memory(self.golden))
+        assert not wrong.size, f"{what}: {wrong.size} bytes of memory differ, from {wrong[0]:#x} on\n{program}"
+        if counters and not expected.code:
+            for name in {name for name, _ in COUNTERS} - CLOCKED:
+                counted = [device.read_register(offset(f"{name}_LO")) for device in (self.golden, self.gateware)]
+                assert counted[0] == counted[1], f"{what}: {name}\n{program}"
+        return outcome
+
+    def check_stopped(self, program: Program, expected: Outcome, uses: Touched, what: str) -> None:
+        """A run on the core that fails half way: its error, and no byte changed that the program does not write."""
+        start(self.gateware, program)
+        assert finish(self.gateware) == expected, f"{what}\n{program}"
+        self.check_untouched(program, uses, what)
+
+    def check_untouched(self, program: Program, uses: Touched, what: str) -> None:
+        wrong = np.flatnonzero((memory(self.gateware) != program.memory) & ~uses.written)
+        assert not wrong.size, f"{what}: byte {wrong[:1]} is not the program's to write\n{program}"
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def config(request: pytest.FixtureRequest) -> Config:
+    return parse_config(request.param)
+
+
+@pytest.fixture(params=MEMORIES)
+def pair(config: Config, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    with VerilatedDevice(config, MEMORY_BYTES, **MEMORIES[request.param]) as gateware:
+        yield Pair(config, gateware, GoldenDevice(config, MEMORY_BYTES))
+
+
+def test_same_bytes(pair: Pair, rng: np.random.Generator) -> None:
+    """Random programs leave the same memory behind, byte for byte, however the memory behaves."""
+    for number in range(40):
+        program = random_program(rng, pair.config, 12)
+        assert pair.check(program, f"program {number}").code is ErrorCode.NONE
+
+
+def replaced(program: Program, index: int, command: bytes) -> Program:
+    """The program with another command at `index`."""
+    image, commands = program.memory.copy(), list(program.commands)
+    place = program.queue + index * COMMAND_BYTES
+    image[place : place + COMMAND_BYTES] = np.frombuffer(command, dtype=np.uint8)
+    commands[index] = command
+    return replace(program, memory=image, commands=commands)
+
+
+def bad_commands(config: Config) -> list[tuple[bytes, ErrorCode]]:
+    """Commands of every kind that a build refuses, or whose operands are not in memory."""
+    good = {"rows": 1, "blocks": 1, "slots": 1}
+    simple = {"count": 1, "segments": 1}
+    end = MEMORY_BYTES // ADDRESS_UNIT
+    bad, range_ = ErrorCode.BAD_FIELD, ErrorCode.OUT_OF_RANGE
+    commands = [
+        (bytes(64), ErrorCode.BAD_OPCODE),
+        (b"\xff" * 64, ErrorCode.BAD_OPCODE),
+        (encode(Opcode.FENCE)[:63] + b"\x80", bad),
+        (encode(Opcode.LOOP, target=(1 << 16) - 1), bad),
+        (encode(Opcode.SET, mode=3), bad),
+        (encode(Opcode.GEMV, **good | {"format": 99}), bad),
+        (encode(Opcode.GEMV, **good | {"slots": 0}), bad),
+        (encode(Opcode.GEMV, **good | {"stride": 1}), bad),
+        (encode(Opcode.ELEMENTWISE, **simple | {"function": 7}), bad),
+        (encode(Opcode.GEMV, **good | {"rows": 0}), range_),
+        (encode(Opcode.GEMV, **good | {"blocks": config.vector_blocks + 1}), range_),
+        (encode(Opcode.GEMV, **good | {"offset": 2}), range_),
+        (encode(Opcode.LOAD_VECTOR, blocks=1, first_block=config.vector_blocks), range_),
+        (encode(Opcode.ELEMENTWISE, **simple | {"segments": 0}), range_),
+        (encode(Opcode.ROTATE, **simple | {"count": 6}), range_),
+        (encode(Opcode.APPEND, **simple | {"count": 257}), range_),
+        (encode(Opcode.STORE, count=config.buffer_entries + 1), range_),
+        (encode(Opcode.LOAD_VECTOR, blocks=1, source=end - 2), ErrorCode.READ_ERROR),
+        (encode(Opcode.GEMV, **good, source=(1 << 32) - 64), ErrorCode.READ_ERROR),
+        (encode(Opcode.ELEMENTWISE, **simple, a_stream=1, source=end), ErrorCode.READ_ERROR),
+        (encode(Opcode.STORE, count=5, destination=end), ErrorCode.WRITE_ERROR),
+    ]
+    if config.right_hand_sides < 4:
+        commands.append((encode(Opcode.LOAD_VECTOR, blocks=1, slot=config.right_hand_sides), bad))
+    if config.buffer_entries < 1 << 16:
+        commands.append((encode(Opcode.READ, a=config.buffer_entries), range_))
+    return commands
+
+
+def test_bad_commands(pair: Pair, rng: np.random.Generator) -> None:
+    """What can't be executed stops the run at its index, after all that comes before it; the next run works."""
+    for command, code in bad_commands(pair.config):
+        program = random_program(rng, pair.config, 5)
+        index = int(rng.integers(len(program.commands)))
+        broken = replaced(program, index, command)
+        if code in (ErrorCode.READ_ERROR, ErrorCode.WRITE_ERROR):
+            # Commands around it may be at work: only the error is certain.
+            start(pair.golden, broken)
+            expected = finish(pair.golden)
+            pair.check_stopped(broken, expected, touched(program, pair.config), f"{code.name} at command {index}")
+        else:
+            expected = pair.check(broken, f"{code.name} at command {index}")
+        assert (expected.code, expected.command) == (code, index)
+        assert pair.check(program, f"after {code.name}").code is ErrorCode.NONE
+
+
+def test_bad_queues(pair: Pair, rng: np.random.Generator) -> None:
+    program = random_program(rng, pair.config, 2)
+    for queue, length, expected in (
+        (32, 1, Outcome(ErrorCode.MISALIGNED)),
+        (MEMORY_BYTES, 1, Outcome(ErrorCode.READ_ERROR, 0, MEMORY_BYTES)),
+        (0, 0, Outcome()),
+    ):
+        changed = replace(program, queue=queue, commands=program.commands[:length])
+        assert pair.check(changed, f"{length} commands at {queue:#x}") == expected
+    assert pair.check(program, "after bad queues").code is ErrorCode.NONE
+
+
+@pytest.mark.parametrize("kind", ["reads", "writes"])
+def test_bus_errors(pair: Pair, rng: np.random.Generator, kind: str) -> None:
+    """An error response on any beat names its command and its address; the next run works."""
+    for number in range(10):
+        program = random_program(rng, pair.config, 6)
+        uses = touched(program, pair.config)
+        beats = uses.reads if kind == "reads" else uses.writes
+        address = int(rng.choice(sorted(beats)))
+        pair.gateware.inject_fault(address, 1, **{kind: True})
+        code = ErrorCode.READ_ERROR if kind == "reads" else ErrorCode.WRITE_ERROR
+        what = f"program {number}, {code.name} at {address:#x}"
+        pair.check_stopped(program, Outcome(code, beats[address], address), uses, what)
+        pair.gateware.clear_faults()
+        assert pair.check(program, f"after {what}").code is ErrorCode.NONE
+
+
+def test_a_memory_that_goes_and_comes_back(pair: Pair, rng: np.random.Generator) -> None:
+    """The watchdog stops a run at any time, and again while the memory is away; when it is back, runs are right."""
+    watchdog = offset("WATCHDOG_CYCLES")
+    pair.gateware.write_register(watchdog, WATCHDOG_CYCLES)
+    for number in range(8):
+        program = random_program(rng, pair.config, 6)
+        uses = touched(program, pair.config)
+        start(pair.gateware, program)
+        pair.gateware.run(int(rng.integers(1, 3000)))
+        pair.gateware.freeze()
+        stopped = finish(pair.gateware)
+        if stopped.code:
+            assert stopped.code is ErrorCode.WATCHDOG
+            assert stopped.command < len(program.commands)
+            pair.check_untouched(program, uses, f"program {number}")
+        start(pair.gateware, program)
+        assert finish(pair.gateware) == Outcome(ErrorCode.WATCHDOG), f"program {number}"
+        pair.gateware.freeze(False)
+        # The beats that the memory still owed are counted as well.
+        assert pair.check(program, f"program {number}, after the memory was away", counters=False).code is ErrorCode.NONE
+    pair.gateware.write_register(watchdog, BY_NAME["WATCHDOG_CYCLES"].reset)
+
+
+def test_a_reset_at_any_time(pair: Pair, rng: np.random.Generator) -> None:
+    for number in range(8):
+        program = random_program(rng, pair.config, 6)
+        start(pair.gateware, program)
+        pair.gateware.run(int(rng.integers(1, 3000)))
+        pair.gateware.reset()
+        assert pair.check(program, f"program {number}, after a reset").code is ErrorCode.NONE
