@@ -209,7 +209,7 @@ def quality(model: str, positions: int, text: Path | None, device: str, config: 
 
 
 @bench.command()
-@click.option("--model", default="smollm2", show_default=True)
+@click.argument("model", default="smollm2")
 @click.option("--config", default="wide", show_default=True, help="Build of the device.")
 @click.option("--position", type=click.IntRange(min=0), default=512, show_default=True, help="Tokens in the KV cache.")
 @click.option("--memory", "memory_model", type=click.Choice(_MEMORIES), default="ideal", show_default=True)
@@ -219,7 +219,7 @@ def timeline(model: str, config: str, position: int, memory_model: str, bucket: 
     """A timeline of one token, for Perfetto and `tailrace plot`."""
     from .timeline import trace_token
 
-    terminal = Terminal(quiet=False)
+    terminal = Terminal()
     with terminal.phase("recording a token"):
         path = str(resolve_model(model, terminal.progress))
         cycles = trace_token(
