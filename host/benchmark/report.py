@@ -59,26 +59,18 @@ def speed_table(name: str, speeds: Sequence[Speed]) -> Table:
     """How fast the simulator decodes a model, a row for each configuration."""
     table = Table(
         title=f"decode of {name} in simulation on this machine",
-        caption="One decode step's products, driver included; attention and norms, which the host computes, are not.",
+        caption="Whole decode steps, the driver's work included.",
         caption_justify="left",
     )
-    for column in (
-        "configuration",
-        "threads",
-        "cycles per token",
-        "cycles per second",
-        "weights per second",
-        "tokens per second",
-    ):
+    for column in ("configuration", "threads", "cycles per token", "cycles per second", "tokens per second"):
         table.add_column(column, justify="left" if column == "configuration" else "right")
     for s in speeds:
         table.add_row(
             s.config,
             str(s.threads),
-            f"{s.counters.cycles:,}",
+            f"{s.counters.cycles // s.tokens:,}",
             f"{s.counters.cycles / s.seconds:,.0f}",
-            f"{s.weights / s.seconds:,.0f}",
-            f"{1 / s.seconds:.3f}",
+            f"{s.tokens / s.seconds:.3f}",
         )
     return table
 
