@@ -16,15 +16,17 @@ BUILD = Path(__file__).resolve().parents[2] / "build" / "cocotb"
 #: cocotb needs to see the ports and nothing else: handles to every signal would make the simulation larger and slower.
 PORTS = ("ap_*", "interrupt", "m00_axi_*", "s_axi_control_*")
 PORTS_ONLY = "".join(["`verilator_config\n", *(f'public_flat_rw -module "{TOP}" -var "{port}"\n' for port in PORTS)])
-#: Small FIFOs, so that they fill up, and a small result buffer.
+#: Small FIFOs, so that they fill up, and little memory on the chip.
 CONFIGS = (
-    "tiny,vector_blocks=64,result_entries=512,read_fifo_beats=64,burst_beats=16",
-    "base,bus_width=256,right_hand_sides=2,vector_blocks=64,result_entries=1024,read_fifo_beats=128,burst_beats=32",
-    "wide,vector_blocks=64,result_entries=2048,read_fifo_beats=64,burst_beats=16",
+    "tiny,vector_blocks=64,buffer_entries=1024,read_fifo_beats=64,burst_beats=16",
+    "base,bus_width=256,right_hand_sides=2,vector_blocks=64,buffer_entries=2048,read_fifo_beats=128,burst_beats=32",
+    "wide,vector_blocks=64,buffer_entries=2048,read_fifo_beats=64,burst_beats=16",
 )
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.split(",")[0])
+@pytest.mark.parametrize(
+    "config", [CONFIGS[0], *(pytest.param(c, marks=pytest.mark.slow) for c in CONFIGS[1:])], ids=lambda c: c.split(",")[0]
+)
 def test_core(config: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verilog = core_verilog(parse_config(config))
     verilator = find_verilator()
