@@ -55,6 +55,8 @@ class Step:
     point : Point
     needed : int
         Bytes that it must read: codes and scales of the weights (of experts those of the chosen ones), and of keys and values.
+    again : int
+        Bytes of keys and values that are read a second time, because more heads share them than there are right-hand sides.
     total : Stretch
         From doorbell to interrupt, or the sum for all layers.
     whole : bool
@@ -63,13 +65,18 @@ class Step:
 
     point: Point
     needed: int
+    again: int
     total: Stretch
     whole: bool
 
     @property
     def utilisation(self) -> float:
         """Bytes that must be read over what the bus could carry in all cycles."""
-        return self.needed / (self.total.cycles * self.point.width / 8)
+        return self.part(self.needed)
+
+    def part(self, size: int) -> float:
+        """Bytes over what the bus could carry in all cycles."""
+        return size / (self.total.cycles * self.point.width / 8)
 
 
 def points(models: Sequence[str], widths: Sequence[int], contexts: Sequence[int], memories: Sequence[str]) -> list[Point]:
@@ -126,6 +133,7 @@ def _measure(point: Point, real: bool, on_progress: Callable[[str, float], None]
     return Step(
         point,
         measured_bytes(laid_out.image, point.context, layers),
+        bytes_again(laid_out.image, point.context, layers),
         sum_of_layers(recordings, layers - laid_out.layers, layers),
         laid_out.layers == layers,
     )
@@ -166,8 +174,22 @@ class _LaidOut:
 
 def measured_bytes(image: Image, context: int, layers: int) -> int:
     """Bytes that a step must read if the model has `layers` layers, those that the image lacks like its last one."""
-    present = [_layer_bytes(image, n, context) for n in range(len(image.imported.description.layers))]
-    return _matrix_bytes(image, "head") + sum(present) + (layers - len(present)) * present[-1]
+    return _matrix_bytes(image, "head") + _of_layers(image, layers, lambda n: _layer_bytes(image, n, context))
+
+
+def bytes_again(image: Image, context: int, layers: int) -> int:
+    """Bytes of keys and values that a step reads beyond that: each pass over them serves so many heads as right-hand sides."""
+
+    def of_layer(n: int) -> int:
+        passes = -(-image.imported.description.layers[n].attention.group // image.build.right_hand_sides)
+        return (passes - 1) * _cache_bytes(image, n, context)
+
+    return _of_layers(image, layers, of_layer)
+
+
+def _of_layers(image: Image, layers: int, size: Callable[[int], int]) -> int:
+    present = [size(n) for n in range(len(image.imported.description.layers))]
+    return sum(present) + (layers - len(present)) * present[-1]
 
 
 def _matrix_bytes(image: Image, role: str) -> int:
@@ -177,13 +199,18 @@ def _matrix_bytes(image: Image, role: str) -> int:
 
 
 def _layer_bytes(image: Image, n: int, context: int) -> int:
-    """Bytes of a layer's weights that a token uses, and of the keys and values that it sees, its own included."""
-    attention = image.imported.description.layers[n].attention
+    """Bytes of a layer's weights that a token uses, and of keys and values."""
     weights = sum(_matrix_bytes(image, role) for role in image.imported.matrices if role.startswith(f"layers.{n}."))
+    return weights + _cache_bytes(image, n, context)
+
+
+def _cache_bytes(image: Image, n: int, context: int) -> int:
+    """Bytes of a layer's keys and values that a token sees, its own included."""
+    attention = image.imported.description.layers[n].attention
     tokens = min(context + 1, attention.window or context + 1)
     key = -(-attention.head_size // BLOCK) * Q8_0.file_bytes
     value = attention.head_size + 4
-    return weights + tokens * attention.kv_heads * (key + value)
+    return tokens * attention.kv_heads * (key + value)
 
 
 @lru_cache

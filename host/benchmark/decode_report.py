@@ -8,13 +8,12 @@ from tailrace.sim.timeline import BEATS, USES
 
 from .batch import BatchStep
 from .decode import CAPACITY, CONFIGS, Step
-from .recording import Stretch
 from .waits import NO_WORK
 
 _METHOD = (
     "Utilisation: bytes that the token must read at least once (codes and scales of the weights, of the chosen experts only,"
     " keys and values; no norms, no embedding, no commands) over bus bytes in all cycles, from doorbell to interrupt. Stalls:"
-    " part of all cycles without a read beat. The largest: its cause, and what the vector unit was doing."
+    " part of all cycles without a read beat. The largest loss: for a stall its cause, and what the vector unit was doing."
     f" Room for {CAPACITY} tokens."
 )
 _SUM = (
@@ -23,16 +22,19 @@ _SUM = (
 )
 
 
-def largest_stall(total: Stretch) -> str:
-    """The largest stall, by what the port waited for, and its part of all cycles."""
-    causes = {use: total.uses.get(use, 0.0) for use in USES[BEATS:]}
+def largest_loss(step: Step) -> str:
+    """What costs most, and its part of all cycles: a stall, by what the port waited for, or keys and values read twice."""
+    total = step.total
+    causes = {use: total.uses.get(use, 0.0) / total.cycles for use in USES[BEATS:]}
     cause = max(causes, key=lambda name: causes[name])
+    if step.part(step.again) > causes[cause]:
+        return f"K and V read again {step.part(step.again):.2%}"
     if not causes[cause]:
         return "none"
-    behind = {work: cycles for (name, work), cycles in total.waits.items() if name == cause}
+    behind = {work: cycles / total.cycles for (name, work), cycles in total.waits.items() if name == cause}
     work = max(behind, key=lambda name: behind[name])
-    text = f"{cause} {causes[cause] / total.cycles:.2%}"
-    return text if work == NO_WORK else f"{text} ({work} {behind[work] / total.cycles:.2%})"
+    text = f"{cause} {causes[cause]:.2%}"
+    return text if work == NO_WORK else f"{text} ({work} {behind[work]:.2%})"
 
 
 def decode_table(steps: Sequence[Step]) -> Table:
@@ -43,8 +45,8 @@ def decode_table(steps: Sequence[Step]) -> Table:
         caption=f"{configs}. {_METHOD}{'' if all(s.whole for s in steps) else _SUM}",
         caption_justify="left",
     )
-    for name in ("model", "bus", "memory", "context", "must read", "cycles", "utilisation", "stalls", "largest stall"):
-        table.add_column(name, justify="left" if name in ("model", "memory", "largest stall") else "right")
+    for name in ("model", "bus", "memory", "context", "must read", "cycles", "utilisation", "stalls", "largest loss"):
+        table.add_column(name, justify="left" if name in ("model", "memory", "largest loss") else "right")
     for s in steps:
         stalls = sum(s.total.uses.get(use, 0.0) for use in USES[BEATS:])
         table.add_row(
@@ -56,7 +58,7 @@ def decode_table(steps: Sequence[Step]) -> Table:
             f"{s.total.cycles:,.0f}{'' if s.whole else '*'}",
             f"{s.utilisation:.2%}",
             f"{stalls / s.total.cycles:.2%}",
-            largest_stall(s.total),
+            largest_loss(s),
         )
     return table
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tailrace.benchmark.decode import CONTEXTS, REAL, Point, measured_bytes, points, sum_of_layers
-from tailrace.benchmark.decode_report import largest_stall
+from tailrace.benchmark.decode import CONTEXTS, REAL, Point, Step, bytes_again, measured_bytes, points, sum_of_layers
+from tailrace.benchmark.decode_report import largest_loss
 from tailrace.benchmark.recording import Job, Recording, Stretch, first_products, record, simulate
 from tailrace.benchmark.shapes import SHAPES, Shape, write_header
 from tailrace.benchmark.waits import uses_until, waits, work_of
@@ -57,6 +57,8 @@ def test_bytes_that_must_be_read(tmp_path: Path) -> None:
     token = 2 * (34 + 36)
     assert measured_bytes(image, 0, 2) == head + 2 * (layer + token)
     assert measured_bytes(image, 9, 5) == head + 5 * (layer + 10 * token)
+    # Two heads share a KV head, and this build serves one at a time.
+    assert bytes_again(image, 9, 5) == 5 * 10 * token
 
 
 def test_a_window_limits_what_must_be_read(tmp_path: Path) -> None:
@@ -91,9 +93,14 @@ def test_sum_of_layers() -> None:
     assert total.waits["buffer", "head: argmax"] == total.uses["buffer"]
 
 
-def test_largest_stall() -> None:
-    assert largest_stall(stretch(100)) == "none"
-    assert largest_stall(stretch(200, 30)) == "buffer 15.00% (head: argmax 15.00%)"
+def test_largest_loss() -> None:
+    def loss(total: Stretch, again: int) -> str:
+        return largest_loss(Step(Point(REAL, 128, 0, "ideal"), 0, again, total, True))
+
+    assert loss(stretch(100), 0) == "none"
+    assert loss(stretch(200, 30), 0) == "buffer 15.00% (head: argmax 15.00%)"
+    assert loss(stretch(200, 30), 16 * 29) == "buffer 15.00% (head: argmax 15.00%)"
+    assert loss(stretch(200, 30), 16 * 31) == "K and V read again 15.50%"
 
 
 PROGRAM = Program(
