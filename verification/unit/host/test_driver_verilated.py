@@ -14,7 +14,7 @@ pytest.importorskip("amaranth")
 pytest.importorskip("pyosys")
 
 SEED = 60
-ROWS, BLOCKS = 300, 6
+ROWS, BLOCKS = 250, 6
 
 
 @pytest.fixture(scope="module")

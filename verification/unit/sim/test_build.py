@@ -24,7 +24,7 @@ def test_verilog_is_made_once_for_a_configuration(tmp_path: Path, monkeypatch: p
         made.append(top)
         return f"module {name}"
 
-    monkeypatch.setattr(top, "Top", lambda config: config)
+    monkeypatch.setattr(top, "Top", lambda config, *_, **__: config)
     monkeypatch.setattr(verilog, "to_verilog", fake)
     first = core_verilog(Config("one", 128))
     assert core_verilog(Config("another name", 128)) == first == f"module {TOP}"
@@ -76,7 +76,7 @@ def test_progress_is_told_on_standard_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TAILRACE_CACHE", str(tmp_path))
-    monkeypatch.setattr(top, "Top", lambda config: config)
+    monkeypatch.setattr(top, "Top", lambda config, *_, **__: config)
     monkeypatch.setattr(verilog, "to_verilog", lambda top, **_: "module")
     core_verilog(Config("one", 128))
     core_verilog(Config("one", 128))
