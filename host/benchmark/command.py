@@ -185,7 +185,14 @@ def batch(model: str, config: str, context: int, memory_model: str, clock: float
 @click.option("--text", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A text file; default: The Tempest.")
 @click.option("--device", type=click.Choice(["golden", "verilator"]), default="golden", show_default=True)
 @click.option("--config", default="base,right_hand_sides=4", show_default=True, help="Build of the device.")
-def quality(model: str, positions: int, text: Path | None, device: str, config: str) -> None:
+@click.option(
+    "--path",
+    type=click.Choice(["decoder", "operations"]),
+    default="decoder",
+    show_default=True,
+    help="Whole decode steps; or linear layers one by one, with attention and norms on the host in float32.",
+)
+def quality(model: str, positions: int, text: Path | None, device: str, config: str, path: str) -> None:
     """Divergence from float32 of MODEL, teacher-forced over real text."""
     from ..session import require_torch
 
@@ -194,18 +201,19 @@ def quality(model: str, positions: int, text: Path | None, device: str, config: 
     from .report import quality_table
 
     terminal = Terminal()
-    path = resolve_model(model, terminal.progress)
+    file = resolve_model(model, terminal.progress)
     with terminal.phase("comparing distributions"):
         measured = measure_quality(
-            str(path),
+            str(file),
             positions=positions,
+            operations=path == "operations",
             text=text or TEXT,
             device=device,
             config=config,
             memory_size=_MEMORY,
             on_progress=terminal.progress,
         )
-    _show(quality_table(path.name, measured))
+    _show(quality_table(file.name, measured, "whole decode steps" if path == "decoder" else "linear layers"))
 
 
 @bench.command()

@@ -9,9 +9,11 @@ from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import LimitError
 
+from ..decoder import Decoder
 from ..driver import Device
 from ..geometry import Geometry
-from ..model import open_model
+from ..importer import import_model
+from ..model import Model, open_model
 from ..offload.loader import load_model, load_tokenizer
 from ..offload.offload import Offload
 from ..plan import make_plan
@@ -48,15 +50,16 @@ def measure_quality(
     path: str,
     *,
     positions: int = 512,
+    operations: bool = False,
     device: str = "golden",
     config: str = "base,right_hand_sides=4",
     memory_size: int = 1 << 30,
     text: Path = TEXT,
     on_progress: Callable[[str, float], None] | None = None,
 ) -> Quality:
-    """Teacher-force a model over a text: every linear layer on the device, against the same model in float32 on the host.
+    """Teacher-force a model over a text on the device, against the same model in float32 on the host.
 
-    Both use the same dequantised weights, and the host computes attention and norms in both.
+    Both use the same dequantised weights.
 
     Parameters
     ----------
@@ -64,6 +67,9 @@ def measure_quality(
         GGUF file.
     positions : int
         Tokens of the text.
+    operations : bool
+        Whether only the linear layers run on the device, one by one, and the host computes attention and norms in float32.
+        Else the device takes whole decode steps, with its KV cache of 8 bits.
     device, config, memory_size
         The device.
     text : Path
@@ -89,12 +95,27 @@ def measure_quality(
     tell("loading the model", 0.02)
     host = load_model(plan, "cpu")
     with torch.no_grad():
-        tell("float32 on the host", 0.1)
+        tell("float32 on the host", 0.05)
         reference = host.model(input_ids=tokens, use_cache=False).logits[0].float()
     with Device(open_device(device, parse_config(config), memory_size)) as opened:
-        tell("uploading", 0.15)
-        offload = Offload(host, plan, opened)
-        tell(f"{device}, all linear layers", 0.2)
-        mine = offload.logits(tokens)[0].float().cpu()
+        tell("uploading", 0.1)
+        if operations:
+            offload = Offload(host, plan, opened)
+            tell(f"{device}, all linear layers", 0.2)
+            mine = offload.logits(tokens)[0].float().cpu()
+        else:
+            del host
+            mine = _decoded(model, opened, tokens[0], lambda part: tell(f"{device}, token by token", 0.1 + 0.9 * part))
     tell("done", 1.0)
     return compare(reference, mine, tokens[0])
+
+
+def _decoded(model: Model, device: Device, tokens: torch.Tensor, tell: Callable[[float], None]) -> torch.Tensor:
+    """Logits of whole decode steps, shape (positions, vocabulary)."""
+    count = len(tokens)
+    decoder = Decoder(device, import_model(model, count), context=count)
+    logits = torch.empty(count, decoder.imported.description.vocabulary)
+    for position, token in enumerate(tokens.tolist()):
+        logits[position] = torch.from_numpy(decoder.step(token).copy())
+        tell((position + 1) / count)
+    return logits

@@ -75,9 +75,11 @@ def speed_table(name: str, speeds: Sequence[Speed]) -> Table:
     return table
 
 
-def quality_table(name: str, quality: Quality) -> Table:
-    """Distances between the device's distributions and float32's."""
-    table = Table(title=f"{name}, teacher-forced over {quality.positions} positions, against float32", show_header=False)
+def quality_table(name: str, quality: Quality, what: str) -> Table:
+    """Distances between the device's distributions and float32's; `what` runs on the device."""
+    table = Table(
+        title=f"{name}, {what}, teacher-forced over {quality.positions} positions, against float32", show_header=False
+    )
     table.add_row("mean KL divergence", f"{quality.mean_divergence:.3g} nats")
     table.add_row("largest KL divergence", f"{quality.largest_divergence:.3g} nats")
     table.add_row("same best token", f"{quality.same_best:.2%}")

@@ -1,6 +1,7 @@
 """What a decoder is compared with: Hugging Face models that see the keys and values as the device has stored them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,13 @@ from transformers import DynamicCache
 
 from tailrace.decoder import Decoder
 from tailrace.layout import blocks_of_stream
-from tailrace.spec.formats import LANE_BYTES, Q8_0
+from tailrace.spec.formats import BLOCK, LANE_BYTES, Q8_0
+from tailrace.spec.kv_cache import quantise_keys, quantise_values
 
 Floats = NDArray[np.float32]
+
+#: Steps by which what is rounded may differ: where that decides between two codes, device and reference may choose another one.
+_TIE = 0.1
 
 
 def divergence(reference: NDArray[Any], logits: NDArray[Any]) -> NDArray[np.float64]:
@@ -63,16 +68,70 @@ def decode(decoder: Decoder, tokens: Sequence[int]) -> tuple[Floats, list[tuple[
 def reference_logits(model: Any, tokens: Sequence[int], held: Sequence[tuple[Floats, Floats]] | None = None) -> Floats:
     """A Hugging Face model's logits of every position; with `held`, attention sees these keys and values in place of its own.
 
-    Its own ones must be near them: within one and a half steps of an 8-bit code.
+    They must be a quantisation to 8 bits of its own ones: none is further away than half a step of its code, and a little.
     """
-    cache = DynamicCache(config=model.config)
-    for n, layer in enumerate(cache.layers if held is not None else []):
-        stored = tuple(torch.from_numpy(np.ascontiguousarray(part))[None] for part in held[n])
+    if held is None:
+        return _logits(model, tokens, lambda layer, keys, values: (keys, values))
 
-        def update(keys: Any, values: Any, *args: Any, original: Any = layer.update, stored: Any = stored, **more: Any) -> Any:
-            for own, given in zip((keys, values), stored, strict=True):
-                assert (own - given).abs().max() <= 1.5 / 127 * own.abs().max()
-            return original(*stored, *args, **more)
+    def stored(layer: int, keys: Floats, values: Floats) -> tuple[Floats, Floats]:
+        for own, given, step in zip((keys, values), held[layer], steps(keys, values), strict=True):
+            apart = (np.abs(own - given) / np.maximum(step, 1e-30)).max()
+            assert apart <= 0.5 + _TIE, f"layer {layer}: a code is {apart:.2f} steps from the reference's own key or value"
+        return held[layer]
+
+    return _logits(model, tokens, stored)
+
+
+def quantised_logits(model: Any, tokens: Sequence[int]) -> tuple[Floats, list[tuple[Floats, Floats]]]:
+    """A Hugging Face model's logits if it quantises its own keys and values, and these, as `decode` has the device's."""
+    held: list[tuple[Floats, Floats]] = []
+
+    def quantise(layer: int, keys: Floats, values: Floats) -> tuple[Floats, Floats]:
+        held.append((dequantised_keys(keys), dequantised_values(values)))
+        return held[-1]
+
+    return _logits(model, tokens, quantise), held
+
+
+@contextmanager
+def chosen_experts(model: Any) -> Iterator[list[NDArray[np.int64]]]:
+    """What each router chooses in the runs within, in order; shape (positions, used), ascending. Empty if there are none."""
+    chosen: list[NDArray[np.int64]] = []
+    routers = [module for name, module in model.named_modules() if name.endswith("mlp.gate")]
+    hooks = [
+        r.register_forward_hook(lambda module, given, out: chosen.append(np.sort(out[2].numpy(), axis=-1))) for r in routers
+    ]
+    yield chosen
+    for hook in hooks:
+        hook.remove()
+
+
+def dequantised_keys(keys: Floats) -> Floats:
+    """What 8 bits leave of keys, shape (..., head_size)."""
+    scales, codes = quantise_keys(keys)
+    return (scales.astype(np.float32)[..., None] * codes).reshape(*keys.shape[:-1], -1)[..., : keys.shape[-1]]
+
+
+def dequantised_values(values: Floats) -> Floats:
+    """What 8 bits leave of values, shape (..., head_size)."""
+    scales, codes = quantise_values(values)
+    return scales[..., None] * codes
+
+
+def steps(keys: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """For each key and value, how far apart its codes are."""
+    scales = quantise_keys(keys)[0].astype(np.float32)
+    return np.repeat(scales, BLOCK, axis=-1)[..., : keys.shape[-1]], quantise_values(values)[0][..., None]
+
+
+def _logits(model: Any, tokens: Sequence[int], change: Callable[[int, Floats, Floats], tuple[Floats, Floats]]) -> Floats:
+    """Logits with each layer's keys and values, shape (kv_heads, positions, head_size), changed on their way into the cache."""
+    cache = DynamicCache(config=model.config)
+    for n, layer in enumerate(cache.layers):
+
+        def update(keys: Any, values: Any, *args: Any, original: Any = layer.update, n: int = n, **more: Any) -> Any:
+            changed = change(n, keys[0].numpy(), values[0].numpy())
+            return original(*(torch.from_numpy(np.ascontiguousarray(part))[None] for part in changed), *args, **more)
 
         layer.update = update
     with torch.no_grad():

@@ -50,6 +50,13 @@ _GPT2 = {
     "mlp.c_proj": "ffn_down",
 }
 
+#: Spread of a model's logits: its text is about as predictable as real text, with 20 likely tokens in place of one.
+_LOGIT_SPREAD = 2.5
+#: Spread of tied embeddings, times the root of their length: tokens must not predict themselves.
+_TIED_SPREAD = 0.5
+#: Spread of a router's logits: trained ones are decided, and the smallest change must not choose another expert of weight.
+_ROUTER_SPREAD = 6.0
+
 
 def make_config(
     architecture: str,
@@ -204,10 +211,10 @@ def _write(writer: Any, architecture: str, config: Any, parameter: str, tensor: 
         return
     transposed = architecture == "gpt2" and layer is not None
     shape = tensor.shape[::-1] if transposed else tensor.shape
-    # Tied embeddings are the head, too: logits must not be so large that one token takes all.
-    large = stem == "token_embd" and not config.tie_word_embeddings
-    spread = 1.0 if large else 1.5 * shape[-1] ** -0.5
-    values = (random.standard_normal(shape) * spread).astype(np.float32)
+    # Where the norms before them leave 1, products have these spreads.
+    embedding = _TIED_SPREAD if config.tie_word_embeddings else shape[-1] ** 0.5
+    spread = {"output": _LOGIT_SPREAD, "ffn_gate_inp": _ROUTER_SPREAD, "token_embd": embedding}.get(stem, 1.0)
+    values = (random.standard_normal(shape) * spread * shape[-1] ** -0.5).astype(np.float32)
     if stem == "position_embd":
         tensor.copy_(torch.from_numpy(values))
         writer.add_tensor("position_embd.weight", values)
@@ -232,6 +239,8 @@ def _write_vector(writer: Any, architecture: str, config: Any, name: str, tensor
     values = (random.standard_normal(len(tensor)) * 0.2).astype(np.float32)
     if name.endswith("norm.weight"):
         values += np.float32(1)
+    if name == "output_norm.weight" and config.tie_word_embeddings:
+        values *= np.float32(_LOGIT_SPREAD / _TIED_SPREAD)
     # Gemma's files hold one more than its parameters.
     tensor.copy_(torch.from_numpy(values - np.float32(1) if architecture == "gemma3" else values))
     stem = name.split(".")[-2]

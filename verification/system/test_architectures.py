@@ -1,0 +1,88 @@
+"""Random models of every architecture: golden against Hugging Face's models, and the gateware against golden."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+from tailrace.importer import import_model
+from tailrace.model import open_model
+from verification.architectures import LIMIT, POSITIONS, Case, draw, draw_text, measure, open_decoder
+from verification.system.twins import Twins
+from verification.unit.host.references import decode, divergence, reference_logits
+from verification.unit.host.transformers_models import ARCHITECTURES, make_model
+
+MEMORY = 1 << 25
+
+
+def check(case: Case) -> None:
+    measured = measure(case)
+    assert len(measured.plain) == POSITIONS
+    assert measured.passed, measured
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_are_those_of_transformers(architecture: str, seed: int) -> None:
+    """64 positions, a random shape: the mean divergence is within its bounds, and decided tokens are equal."""
+    check(draw(architecture, seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", range(1, 7))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_more_shapes(architecture: str, shape: int, seed: int) -> None:
+    check(draw(architecture, 1000 * seed + shape))
+
+
+#: What the reference has that the model in the file has not.
+MISTAKES: dict[str, tuple[str, dict[str, Any]]] = {
+    "another base of RoPE's angles": ("llama", {"rope": {"rope_theta": 20_000.0}}),
+    "a linear scale of RoPE": ("qwen2", {"rope": {"rope_type": "linear", "factor": 1.5}}),
+    "8 elements fewer are rotated": ("phi3", {"rotary": 0.5}),
+    "a window that is one token longer": ("gemma3", {"window": 9}),
+    "an expert more": ("mixtral", {"used": 4}),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_found(mistake: str, tmp_path: Path) -> None:
+    """The bounds are sharp: a model that differs a little is beyond them, and its keys and values are seen to be others."""
+    architecture, changed = MISTAKES[mistake]
+    sizes: dict[str, Any] = {"head_size": 32, "heads": 4, "kv_heads": 2, "vocabulary": 307, "used": 3}
+    sizes |= {"phi3": {"hidden": 128, "rotary": 0.75}, "gemma3": {"layers": 6, "window": 8}}.get(architecture, {})
+    make_model(tmp_path / "model.gguf", architecture, **sizes)
+    other = make_model(tmp_path / "other.gguf", architecture, **{**sizes, **changed})
+    tokens = draw_text(Case(architecture, sizes, "base", 1), 24)
+    logits, held = decode(open_decoder(tmp_path / "model.gguf", "base", context=24), tokens)
+    assert divergence(reference_logits(other, tokens), logits).mean() > LIMIT
+    with pytest.raises(AssertionError, match=r"steps from the reference's own key or value"):
+        reference_logits(other, tokens, held)
+
+
+def twins(case: Case, path: Path, count: int) -> None:
+    """A prompt, steps with logits, and a run of tokens: golden and the gateware leave the same bytes everywhere in memory."""
+    make_model(path, case.architecture, seed=case.seed, **case.sizes)
+    tokens = draw_text(case, 6)
+    with Twins(import_model(open_model(path)), case.config, MEMORY, context=64, tokens_per_doorbell=count) as both:
+        both.prefill(tokens[:3])
+        for token in tokens[3:-1]:
+            assert np.isfinite(both.step(token)).all()
+        both.run(tokens[-1], count)
+        both.check_memory()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_gateware_equals_golden(architecture: str, seed: int, tmp_path: Path) -> None:
+    drawn = draw(architecture, seed)
+    twins(Case(architecture, drawn.sizes, "base", seed), tmp_path / "model.gguf", 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["base,bus_width=256,right_hand_sides=2", "wide"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_gateware_equals_golden_in_other_builds(architecture: str, config: str, seed: int, tmp_path: Path) -> None:
+    """Other shapes, and longer runs, so that windows close."""
+    drawn = draw(architecture, 1000 * seed + 1)
+    twins(Case(architecture, drawn.sizes, config, seed), tmp_path / "model.gguf", 40)
