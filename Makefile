@@ -53,7 +53,7 @@ check: $(READY) ## lint, format, types, floors and documents
 	$(BIN)/python -m verification.house
 	$(BIN)/python docs/generate.py --check
 
-bench: $(READY) ## cycles of a 4096 x 4096 product in each format and bus width, and the simulator's speed
+bench: $(READY) ## utilisation of decode steps, cycles of products, speeds: a quarter of an hour (all models, hours: ARGS=decode)
 	@$(BIN)/tailrace bench $(ARGS)
 
 slow: $(READY) ## the tests that take minutes

@@ -35,13 +35,15 @@ def _show(table: Table) -> None:
 @click.group(invoke_without_command=True)
 @click.pass_context
 def bench(context: click.Context) -> None:
-    """Measure: cycles of products, the simulator's speed, the numbers' quality.
+    """Measure: decode steps, products, the simulator's speed, the numbers' quality.
 
-    Without a command: gemv and speed.
+    Without a command: gemv, speed, batch and decode --quick, which takes a quarter of an hour.
     """
     if context.invoked_subcommand is None:
         context.invoke(gemv)
         context.invoke(speed)
+        context.invoke(batch)
+        context.invoke(decode, quick=True)
 
 
 @bench.command()
