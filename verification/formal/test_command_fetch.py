@@ -1,0 +1,45 @@
+import pytest
+from amaranth.hdl import UnusedElaboratable
+
+from tailrace.hdl.control import command_fetch
+from tailrace.spec.config import CONFIGS
+from verification.formal.command_fetch_rules import CommandFetchRules
+from verification.formal.plant import plant
+from verification.formal.prove import prove_by_induction, refute
+from verification.formal.visible_fifo import CountingFifo, VisibleFifo
+
+pytestmark = pytest.mark.filterwarnings(f"ignore::{UnusedElaboratable.__module__}.{UnusedElaboratable.__name__}")
+
+
+def buffer(shape, depth):
+    """Buffers keep their contract (proved on its own), so simpler ones may stand for them."""
+    return (VisibleFifo if depth == 2 else CountingFifo)(shape, depth)
+
+
+@pytest.mark.parametrize("name", ["base", "wide"])
+def test_fetch(monkeypatch, name):
+    monkeypatch.setattr(command_fetch, "StreamFifo", buffer)
+    rules = CommandFetchRules(command_fetch.CommandFetch(CONFIGS[name]), CONFIGS[name], command_fetch.AHEAD)
+    verdict = prove_by_induction(rules, depth=1)
+    assert verdict.proved, verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "broken"),
+    [
+        ("(room != 0) & ~self.start", "~self.start", "there is more room than there is"),
+        (
+            "StreamFifo(config.bus_width, AHEAD * beats)",
+            "StreamFifo(config.bus_width, 1)",
+            "a command's beat holds the read stream up",
+        ),
+        ("fifo.o.ready.eq(~full | self.o.ready)", "fifo.o.ready.eq(1)", "what was on offer changed before it was taken"),
+        ("room.eq(room + taken + (after >> exact_log2(beats)))", "room.eq(AHEAD + taken)", "there is more room than there is"),
+    ],
+)
+def test_fetch_notices(old, new, broken):
+    """With four commands ahead, so that a few cycles are enough."""
+    planted = plant(command_fetch.CommandFetch, old, new)
+    planted.elaborate.__globals__.update(StreamFifo=buffer, AHEAD=4)
+    rules = CommandFetchRules(planted(CONFIGS["wide"]), CONFIGS["wide"], ahead=4, inductive=False)
+    assert broken in refute(rules, depth=16)
