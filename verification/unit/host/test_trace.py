@@ -14,9 +14,9 @@ from tailrace import plot
 from tailrace.plot import draw
 from tailrace.sim.timeline import BEATS, USES, EventKind, Timeline
 from tailrace.spec.commands import encode
-from tailrace.spec.errors import ModelError, ToolError
+from tailrace.spec.errors import ConfigError, ModelError, ToolError
 from tailrace.spec.isa import Opcode
-from tailrace.trace import THREADS, PortUse, read_trace, write_trace
+from tailrace.trace import THREADS, PortUse, cut, read_trace, write_trace
 
 WIDTH, FIRST = 100, 5000
 COMMANDS = [encode(Opcode.GEMV, rows=7, blocks=2, slots=1), encode(Opcode.STORE, count=9), bytes(64)]
@@ -139,6 +139,28 @@ def test_files_that_are_not_there(tmp_path: Path, timeline: Timeline) -> None:
     text = f"the trace {place} can't be written: No such file or directory. Choose another place."
     with pytest.raises(ToolError, match=f"^{re.escape(text)}$"):
         write_trace(place, timeline, COMMANDS, SECTIONS, "t")
+
+
+def test_a_part_is_cut_out_in_whole_rows(path: Path) -> None:
+    """Cycles count from the trace's beginning, in cycle 5100; what lies across an end is shortened."""
+    whole = read_trace(path)
+    part = cut(whole, 150, 201)
+    assert (part.start, part.title) == (FIRST + 200, whole.title)
+    assert np.array_equal(part.uses, whole.uses[1:3])
+    assert np.array_equal(part.levels, whole.levels[1:3])
+    assert part.spans == {
+        "fetch": [],
+        "matrix unit": [("GEMV", 5200, 5301)],
+        "vector unit": [("STORE · logits", 5302, 5400)],
+    }
+    assert cut(whole, 0, 10_000).spans["matrix unit"] == [("GEMV", 5100, 5301)]
+
+
+@pytest.mark.parametrize(("first", "end"), [(700, 800), (-1, 5), (20, 20), (30, 20)])
+def test_cycles_that_are_not_in_the_trace(path: Path, first: int, end: int) -> None:
+    text = f"the cycles {first:,} to {end:,} are not in the trace, which has 700: choose others"
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        cut(read_trace(path), first, end)
 
 
 def share(use: PortUse) -> float:
