@@ -29,8 +29,8 @@ __all__ = ["DESTINATION", "MEMORY_BYTES", "Program", "ProgramMaker", "random_pro
 
 #: Entries of the activation buffer that a program uses; they may lie around its end.
 WINDOW = 1024
-#: Registers that programs use for what: a loop's count, what it steps, anything.
-_COUNT, _STEP, _ANY = 1, 2, 3
+#: Registers that programs use for what: a loop's count, what it steps, anything; the count of a loop within a loop.
+_COUNT, _STEP, _ANY, _INNER_COUNT = 1, 2, 3, 10
 _CAPACITY = 64
 
 _T = TypeVar("_T")
@@ -427,9 +427,16 @@ class _RandomMaker(ProgramMaker):
         target = len(self.commands)
         self._in_loop = True
         for _ in range(int(self.rng.integers(1, 4))):
-            self._one_of(
-                [self._elementwise, self._random_product, self._to_slot, self._rotate, self._append, self._registers]
-            )()
+            body = [self._elementwise, self._random_product, self._to_slot, self._rotate, self._append, self._registers]
+            self._one_of([*body, self._inner_loop])()
         self._in_loop = False
         self.add(Opcode.SET, register=_STEP, x=_STEP, factor=1, addend=self._pick(0, 3))
         self.add(Opcode.LOOP, register=_COUNT, target=target)
+
+    def _inner_loop(self) -> None:
+        """A loop within a loop; now and then one without a body."""
+        self.add(Opcode.SET, register=_INNER_COUNT, addend=self._pick(1, 3))
+        target = len(self.commands)
+        for _ in range(int(self.rng.integers(3))):
+            self._one_of([self._elementwise, self._random_product, self._registers])()
+        self.add(Opcode.LOOP, register=_INNER_COUNT, target=target)
