@@ -268,8 +268,9 @@ def main(architectures: tuple[str, ...], seed: int, shapes: int, positions: int)
     results = []
     for architecture in architectures:
         for number in range(seed, seed + shapes):
-            console.print(f"{architecture}, seed {number}", style="dim")
             results.append(measure(draw(architecture, number), positions))
+            verdict = "within its bounds" if results[-1].passed else "NOT within its bounds"
+            console.print(f"{architecture}, seed {number}: {verdict}", style="dim")
     console.print(table(results))
     raise SystemExit(not all(r.passed for r in results))
 
