@@ -94,13 +94,22 @@ def quantised_logits(model: Any, tokens: Sequence[int]) -> tuple[Floats, list[tu
 
 
 @contextmanager
-def chosen_experts(model: Any) -> Iterator[list[NDArray[np.int64]]]:
-    """What each router chooses in the runs within, in order; shape (positions, used), ascending. Empty if there are none."""
+def chosen_experts(model: Any, instead: Sequence[NDArray[np.int64]] = ()) -> Iterator[list[NDArray[np.int64]]]:
+    """What each router chooses in the run within, in order; shape (positions, used), ascending. Empty if there are none.
+
+    `instead` is what they then use, in the same form, each expert with the weight that its router gives it.
+    """
     chosen: list[NDArray[np.int64]] = []
-    routers = [module for name, module in model.named_modules() if name.endswith("mlp.gate")]
-    hooks = [
-        r.register_forward_hook(lambda module, given, out: chosen.append(np.sort(out[2].numpy(), axis=-1))) for r in routers
-    ]
+
+    def note(module: Any, given: Any, result: Any) -> Any:
+        logits, _, own = result
+        chosen.append(np.sort(own.numpy(), axis=-1))
+        if not instead:
+            return None
+        used = torch.from_numpy(instead[len(chosen) - 1])
+        return logits, torch.softmax(logits.gather(1, used), dim=-1), used
+
+    hooks = [module.register_forward_hook(note) for name, module in model.named_modules() if name.endswith("mlp.gate")]
     yield chosen
     for hook in hooks:
         hook.remove()
