@@ -108,7 +108,9 @@ def test_processes_at_the_same_time_do_no_harm(folder: Path) -> None:
 
 def test_ctrl_c_in_the_middle_of_a_compilation_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib\n"
+        "import signal, sys, pathlib\n"
+        # A shell that starts the tests in the background makes them, and what they start, ignore Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from tailrace.sim.cache import cached\n"
         "from tailrace.sim.processes import run_all\n"
         "slow = [sys.executable, '-c', 'import time; print(1); open(\"begun\", \"w\"); time.sleep(60)']\n"
