@@ -110,9 +110,9 @@ def test_one_doorbell_for_a_run(imported: ImportedModel, width: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", BUILDS[1:])
-def test_every_build_of_the_gateware_gives_golden_bits(imported: ImportedModel, config: str) -> None:
-    """Two tokens on each build, and so the bits of all builds are the same, as golden's are."""
+@pytest.mark.parametrize("config", ["base,right_hand_sides=4", "base,bus_width=256,right_hand_sides=2", "wide"])
+def test_other_builds_of_the_gateware_give_golden_bits(imported: ImportedModel, config: str) -> None:
+    """Two tokens on each, and so the bits of all builds are the same, as golden's are."""
     prompt = tokens_of(imported)
     with Twins(imported, config, MEMORY, context=CONTEXT) as twins:
         for token in prompt[:2]:
