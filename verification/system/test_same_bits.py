@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from tailrace.golden.device import GoldenDevice
 from tailrace.golden.machine import Outcome
 from tailrace.sim.verilated import VerilatedDevice
-from tailrace.spec.commands import encode
+from tailrace.spec.commands import encode, float_bits
 from tailrace.spec.config import Config, parse_config
 from tailrace.spec.errors import ErrorCode
-from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES, Opcode
+from tailrace.spec.floats import flush
+from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES, Opcode, Target
 from tailrace.spec.registers import AP_START, BY_NAME, COUNTERS, offset
 from tailrace.spec.transport import Transport
-from verification.programs import MEMORY_BYTES, Program, random_program
+from verification.programs import MEMORY_BYTES, Program, ProgramMaker, random_program
 from verification.touched import Touched, touched
 
 #: The default run builds one core; the others take minutes each.
@@ -122,6 +123,28 @@ def test_same_bytes(pair: Pair, rng: np.random.Generator) -> None:
     for number in range(40):
         program = random_program(rng, pair.config, 12)
         assert pair.check(program, f"program {number}").code is ErrorCode.NONE
+
+
+def test_a_fence_is_needed(pair: Pair, rng: np.random.Generator) -> None:
+    """Reads run ahead of writes: what was stored is read back after a fence, and not without one."""
+    for fence in (True, False):
+        maker = ProgramMaker(rng, pair.config)
+        maker.fill(0, 64)
+        address = maker.store(0, 64) // ADDRESS_UNIT
+        if fence:
+            maker.fence()
+        one = float_bits(1)
+        fields = {"a_stream": 1, "source": address, "p": one, "m": one, "target": Target.BUFFER, "d": 128}
+        maker.add(Opcode.ELEMENTWISE, count=64, segments=1, **fields)
+        read = maker.store(128, 64)
+        program = maker.program()
+        if fence:
+            assert pair.check(program, "with a fence").code is ErrorCode.NONE
+        else:
+            start(pair.gateware, program)
+            assert finish(pair.gateware) == Outcome()
+            was = program.memory[address * ADDRESS_UNIT :][:256].view("<f4")
+            assert np.array_equal(np.frombuffer(pair.gateware.read(read, 256), dtype="<f4"), flush(was))
 
 
 def replaced(program: Program, index: int, command: bytes) -> Program:
