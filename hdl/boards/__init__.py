@@ -1,0 +1,1 @@
+"""Whole boards: the core with memory, link, clocks and pins."""
