@@ -79,3 +79,7 @@ class DeviceError(TailraceError):
 
 class DeviceTimeout(TailraceError):
     """The device did not finish in time."""
+
+
+class LinkError(TailraceError):
+    """The link to a board failed, or the board refused what it was asked for."""
