@@ -3,17 +3,19 @@
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from tailrace.spec.config import Config
 from tailrace.spec.isa import COMMAND_BYTES, Opcode, Reduce, Target
 
 from ..control.layout import command_layout
+from ..fifo import StreamFifo
 from ..float.reduction import Reduction
+from ..float.word import reduction_word_layout
 from ..slots.block_quantiser import quantise_word_layout
-from .activation_buffer import BufferRead, BufferWrite
-from .elementwise_sequencer import ElementwiseSequencer
+from .activation_buffer import BufferRead, BufferWrite, word_layout
+from .elementwise_sequencer import ElementwiseSequencer, place_layout
 from .elementwise_settings import scalars_of, settings_layout, settings_of
 from .operand_stream import OperandStream
 from .operands import OperandFetch
@@ -22,6 +24,8 @@ from .result_writer import ResultWriter
 
 #: More results than can be on their way: one for each word in the pipeline, and what the reduction holds.
 _MAX_OUTSTANDING = 64
+#: Words that may wait behind the pipeline: one on its way out, and those that still come when the pipeline learns of it.
+_WORDS_WAITING = 4
 
 
 class Elementwise(wiring.Component):
@@ -29,6 +33,9 @@ class Elementwise(wiring.Component):
 
     The pipeline never starts a command before the one before it is finished, but takes segment after segment without a gap
     (`ElementwiseSequencer` says what costs cycles between them).
+
+    Whether the pipeline advances is a register, as it concerns thousands of others: what comes out of it goes through buffers,
+    and it halts when these are no longer sure to have room in the cycle after.
 
     Latency: a command without reductions and slots takes a cycle for each step of its sequence, and `overhead` more;
     `ElementwisePipeline.function_latency` less if it has no function. Throughput: one word a cycle.
@@ -57,8 +64,8 @@ class Elementwise(wiring.Component):
         No command is offered.
     """
 
-    #: Setting up, fetching operands, the pipeline, and seeing that all is done.
-    overhead = 4 + ElementwisePipeline.latency
+    #: Setting up, fetching operands (4), the pipeline, the buffer behind it, and seeing that all is done (3).
+    overhead = 9 + ElementwisePipeline.latency
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -94,8 +101,13 @@ class Elementwise(wiring.Component):
 
         advance, empty = Signal(), Signal()
         outstanding = Signal(range(_MAX_OUTSTANDING))
-        last_step = sequencer.fetch.word & sequencer.place.last & reduces
-        m.d.sync += outstanding.eq(outstanding + last_step - (results.i.valid & results.i.ready))
+        # Registered, so that of all that may be going on only one bit goes into the decisions of the sequencer.
+        drained, slots_idle = Signal(), Signal()
+        m.d.sync += [
+            outstanding.eq(outstanding + (sequencer.result_step & reduces) - (results.i.valid & results.i.ready)),
+            drained.eq(empty & ~sequencer.stepping & (outstanding == 0) & operand_stream.idle),
+            slots_idle.eq(self.quantise_idle),
+        ]
         m.d.comb += [
             self.command.ready.eq(sequencer.done),
             self.idle.eq(~self.command.valid),
@@ -104,20 +116,23 @@ class Elementwise(wiring.Component):
             sequencer.advance.eq(advance),
             sequencer.streamed.eq(settings.streamed),
             sequencer.stream_valid.eq(operand_stream.o.valid),
-            empty.eq(~(operands.busy | pipeline.busy)),
-            sequencer.drained.eq(empty & (outstanding == 0) & operand_stream.idle),
-            sequencer.slots_idle.eq(self.quantise_idle),
+            sequencer.drained.eq(drained),
+            sequencer.slots_idle.eq(slots_idle),
             sequencer.result_entry.eq(results.entry),
         ]
         connect(m, flipped(self.parameters), operand_stream.i)
         m.d.comb += [
-            operand_stream.o.ready.eq(sequencer.fetch.word & settings.streamed),
-            operand_stream.last.eq(sequencer.place.last),
+            operand_stream.o.ready.eq(sequencer.stream_ready),
+            operand_stream.last.eq(sequencer.stream_last),
         ]
+        # The streamed word of the step that the sequencer shows.
+        streamed = Signal(word_layout(config), reset_less=True)
+        with m.If(sequencer.stream_ready):
+            m.d.sync += streamed.eq(operand_stream.o.payload)
         for name in ("a", "b"):
             port = getattr(self, name)
             m.d.comb += [
-                port.enable.eq(sequencer.read),
+                port.enable.eq(sequencer.read & advance),
                 port.address.eq(getattr(sequencer, f"{name}_address")),
                 getattr(operands, name).eq(port.data),
             ]
@@ -128,7 +143,7 @@ class Elementwise(wiring.Component):
             operands.settings.eq(settings),
             operands.fetch.eq(sequencer.fetch),
             operands.place.eq(sequencer.place),
-            operands.streamed.eq(operand_stream.o.payload),
+            operands.streamed.eq(streamed),
             pipeline.enable.eq(advance),
             pipeline.function.eq(settings.function),
             pipeline.valid.eq(operands.valid),
@@ -136,21 +151,21 @@ class Elementwise(wiring.Component):
             pipeline.place.eq(operands.operands_place),
         ]
 
-        # Up to three blocks take words, and all must be able to before the pipeline advances.
-        reduced, written, quantised = Signal(), Signal(), Signal()
-        reduced_stall, written_stall, quantised_stall = Signal(), Signal(), Signal()
+        # What the pipeline gives goes to the reduction, or on as a word for the buffer or the slots, or both.
+        m.submodules.to_reduction = to_reduction = StreamFifo(reduction_word_layout(config.lanes), _WORDS_WAITING)
+        out_layout = data.StructLayout({"data": word_layout(config), "place": place_layout(config)})
+        m.submodules.out = out = StreamFifo(out_layout, _WORDS_WAITING)
         m.d.comb += [
-            reduced.eq(Mux(settings.reduce_u, pipeline.u_valid, pipeline.v_valid) & reduces),
-            written.eq(pipeline.v_valid & (settings.target == Target.BUFFER)),
-            quantised.eq(pipeline.v_valid & (settings.target == Target.SLOT)),
-            reduced_stall.eq(reduced & ~reduction.i.ready),
-            written_stall.eq(written & (results.write.enable | ~self.write_ready)),
-            quantised_stall.eq(quantised & ~self.quantise.ready),
-            advance.eq(~(reduced_stall | written_stall | quantised_stall)),
+            to_reduction.i.valid.eq(Mux(settings.reduce_u, pipeline.u_valid, pipeline.v_valid) & reduces & advance),
+            out.i.valid.eq(pipeline.v_valid & (settings.target != Target.NONE) & advance),
+            out.i.payload.data.eq(pipeline.v),
+            out.i.payload.place.eq(pipeline.v_place),
+            empty.eq(~(operands.busy | pipeline.busy | out.o.valid)),
         ]
+        # One word may come before this is known, and one after it.
+        m.d.sync += advance.eq((to_reduction.level <= _WORDS_WAITING - 2) & (out.level <= _WORDS_WAITING - 2))
 
         m.d.comb += [
-            reduction.i.valid.eq(reduced & ~(written_stall | quantised_stall)),
             reduction.kind.eq(settings.reduce),
             reduction.negate.eq(command.negate),
             reduction.resume.eq(command.resume),
@@ -160,8 +175,9 @@ class Elementwise(wiring.Component):
         ]
         for chosen, word, place in ((0, pipeline.v, pipeline.v_place), (1, pipeline.u, pipeline.u_place)):
             with m.If(settings.reduce_u == chosen):
-                m.d.comb += reduction.i.payload.data.eq(word)
-                m.d.comb += [getattr(reduction.i.payload, n).eq(getattr(place, n)) for n in ("mask", "first", "last")]
+                m.d.comb += to_reduction.i.payload.data.eq(word)
+                m.d.comb += [getattr(to_reduction.i.payload, n).eq(getattr(place, n)) for n in ("mask", "first", "last")]
+        connect(m, to_reduction.o, reduction.i)
         connect(m, reduction.o, results.i)
         m.d.comb += [
             results.command.eq(self.command.payload),
@@ -170,7 +186,12 @@ class Elementwise(wiring.Component):
             results.ready.eq(self.write_ready),
         ]
 
-        place = pipeline.v_place
+        place = out.o.payload.place
+        to_slots = settings.target == Target.SLOT
+        m.d.comb += [
+            out.o.ready.eq(Mux(to_slots, self.quantise.ready, ~results.write.enable & self.write_ready)),
+            self.quantise.valid.eq(out.o.valid & to_slots),
+        ]
         with m.If(results.write.enable):
             m.d.comb += [
                 self.write.enable.eq(1),
@@ -180,16 +201,15 @@ class Elementwise(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [
-                self.write.enable.eq(written & ~reduced_stall),
+                self.write.enable.eq(out.o.valid & ~to_slots),
                 self.write.address.eq(place.address),
-                self.write.data.eq(pipeline.v),
+                self.write.data.eq(out.o.payload.data),
                 self.write.mask.eq(place.mask),
             ]
 
         word = self.quantise.payload
         m.d.comb += [
-            self.quantise.valid.eq(quantised & ~reduced_stall),
-            word.data.eq(pipeline.v),
+            word.data.eq(out.o.payload.data),
             word.mask.eq(place.mask),
             word.slot.eq(place.slot),
             word.set.eq(command.set),

@@ -59,6 +59,7 @@ class _State(enum.Enum, shape=3):
     START = 3
     WORDS = 4
     DRAIN = 5
+    DONE = 6
 
 
 class ElementwiseSequencer(wiring.Component):
@@ -68,6 +69,8 @@ class ElementwiseSequencer(wiring.Component):
     then its words. A segment takes ``ceil(count / lanes)`` steps (`ROTATE`: two for each word of pairs, and one), one more if
     p or q has to be read, one if m or n has to be, and one if a reduction resumes. The next segment follows without a gap,
     unless the reduction resumes or removes: then it waits until everything has been written.
+
+    What the ports read, and what for, is in registers: a step shows there 1 enabled cycle after it is taken.
 
     Parameters
     ----------
@@ -84,14 +87,20 @@ class ElementwiseSequencer(wiring.Component):
         Nothing behind holds the unit up.
     streamed, stream_valid : In(1)
         The command has a streamed operand; a word of it is there.
+    stream_ready, stream_last : Out(1)
+        That word is taken in this cycle; it is the last one of its segment.
+    result_step : Out(1)
+        The last step of a segment is taken in this cycle.
+    stepping : Out(1)
+        A step is taken in this cycle, or is in the registers.
     drained : In(1)
-        Nothing is in the pipeline, and all results have been written.
+        Nothing is in the pipeline, and all results have been written; 0 in the cycle after one with `stepping`.
     slots_idle : In(1)
         All words for the vector slots have reached them.
     result_entry : In(range(buffer_entries))
         Where the next result of a reduction goes.
     read : Out(1)
-        The ports read in this cycle.
+        The ports read in this cycle, if `advance` is 1.
     a_address, b_address : Out(range(buffer_words))
     fetch : Out(fetch_layout(config))
         What this step reads. All zero: no step.
@@ -111,6 +120,10 @@ class ElementwiseSequencer(wiring.Component):
                 "advance": In(1),
                 "streamed": In(1),
                 "stream_valid": In(1),
+                "stream_ready": Out(1),
+                "stream_last": Out(1),
+                "result_step": Out(1),
+                "stepping": Out(1),
                 "drained": In(1),
                 "slots_idle": In(1),
                 "result_entry": In(range(config.buffer_entries)),
@@ -143,6 +156,8 @@ class ElementwiseSequencer(wiring.Component):
         # Words of the buffer; `d_upper` is one word before the second half of a rotated vector.
         a, b, d, d_upper, table, sines = (Signal(word_bits, name=n) for n in ("a", "b", "d", "d_upper", "table", "sines"))
         index = Signal(word_bits)
+        # Steps of the segment that are left after this one: a comparison with zero is shorter than one with the last index.
+        left = Signal(word_bits)
         slot = Signal(slot_shape(config))
         state = Signal(_State)
 
@@ -166,6 +181,7 @@ class ElementwiseSequencer(wiring.Component):
                 last_segment.eq(elementwise.segments - 1),
                 segment.eq(0),
                 index.eq(0),
+                left.eq(words(last_entry)),
                 a.eq(words(elementwise.a)),
                 slot.eq(elementwise.slot),
             ]
@@ -187,7 +203,7 @@ class ElementwiseSequencer(wiring.Component):
             m.d.sync += [second.eq(0), pending.eq(0), tail.eq(0)]
         step = Signal()
         segment_end = Signal()
-        at_last = index == last_index
+        at_last = left == 0
         on_words = state == _State.WORDS
         m.d.comb += [
             step.eq(self.advance & on_words & (~self.streamed | self.stream_valid)),
@@ -197,10 +213,11 @@ class ElementwiseSequencer(wiring.Component):
             with m.If(rotate):
                 m.d.sync += [second.eq(~second & ~tail), pending.eq(second), tail.eq(second & at_last)]
             with m.If(~rotate | second):
-                m.d.sync += index.eq(index + 1)
+                m.d.sync += [index.eq(index + 1), left.eq(left - 1)]
         with m.If(segment_end):
             m.d.sync += [
                 index.eq(0),
+                left.eq(last_index),
                 segment.eq(segment + 1),
                 a.eq(a + words(elementwise.a_stride)),
                 b.eq(b + Mux(rotate, words(rotate_fields.a_stride), words(elementwise.b_stride))),
@@ -251,8 +268,10 @@ class ElementwiseSequencer(wiring.Component):
                     with m.If(~finished):
                         follow(needs)
                     with m.Elif(self.slots_idle):
-                        m.d.comb += self.done.eq(1)
-                        m.d.sync += state.eq(_State.IDLE)
+                        m.d.sync += state.eq(_State.DONE)
+            with m.Case(_State.DONE):
+                m.d.comb += self.done.eq(1)
+                m.d.sync += state.eq(_State.IDLE)
 
         a_entry, b_entry = Signal(entry_bits), Signal(entry_bits)
         a_offset, b_offset = Signal(entry_bits), Signal(entry_bits)
@@ -277,24 +296,31 @@ class ElementwiseSequencer(wiring.Component):
                 ]
         a_sum, b_sum = Signal(entry_bits), Signal(entry_bits)
         reads_scalars = (state == _State.P_Q) | (state == _State.M_N) | (state == _State.START)
+        fetch, place = Signal(fetch_layout(config)), Signal(place_layout(config))
         m.d.comb += [
             a_sum.eq(a_entry + a_offset),
             b_sum.eq(b_entry + b_offset),
-            self.a_address.eq(a_sum[lane_bits:]),
-            self.b_address.eq(b_sum[lane_bits:]),
-            self.read.eq(step | (self.advance & reads_scalars)),
-            self.fetch.a_element.eq(a_sum[:lane_bits]),
-            self.fetch.b_element.eq(b_sum[:lane_bits]),
-            self.fetch.table.eq(second),
-            self.fetch.word.eq(step & (~rotate | second | pending)),
+            fetch.a_element.eq(a_sum[:lane_bits]),
+            fetch.b_element.eq(b_sum[:lane_bits]),
+            fetch.table.eq(second),
+            fetch.word.eq(step & (~rotate | second | pending)),
+            self.stream_ready.eq(fetch.word & self.streamed),
+            self.stream_last.eq(segment_end),
+            self.result_step.eq(segment_end),
+            self.stepping.eq(step | self.fetch.word),
         ]
+        with m.Switch(state):
+            for case, scalars in ((_State.P_Q, Scalars.P_Q), (_State.M_N, Scalars.M_N), (_State.START, Scalars.START)):
+                with m.Case(case):
+                    m.d.comb += fetch.scalars.eq(scalars)
         with m.If(self.advance):
-            with m.Switch(state):
-                for case, scalars in ((_State.P_Q, Scalars.P_Q), (_State.M_N, Scalars.M_N), (_State.START, Scalars.START)):
-                    with m.Case(case):
-                        m.d.comb += self.fetch.scalars.eq(scalars)
-
-        place = self.place
+            m.d.sync += [
+                self.read.eq(step | reads_scalars),
+                self.a_address.eq(a_sum[lane_bits:]),
+                self.b_address.eq(b_sum[lane_bits:]),
+                self.fetch.eq(fetch),
+                self.place.eq(place),
+            ]
         m.d.comb += [
             place.address.eq(Mux(rotate & ~second, d_upper, d) + index),
             place.mask.eq(Mux(at_last, last_mask, (1 << config.lanes) - 1)),

@@ -33,7 +33,7 @@ class OperandFetch(wiring.Component):
     stages are chosen here too, scalars included, and travel along; so a segment's scalars can be read while words of the
     segment before are still in the pipeline.
 
-    Latency: 2 enabled cycles from a step to its operands: the buffer's read, and a register.
+    Latency: 3 enabled cycles from a read to its operands: the buffer, a register beside it, and one for what was chosen.
 
     Parameters
     ----------
@@ -91,17 +91,21 @@ class OperandFetch(wiring.Component):
         config, lanes = self._config, self._config.lanes
         settings = self.settings
 
-        # What is at the ports' data now.
-        fetch = Signal(fetch_layout(config))
-        place = Signal(place_layout(config), reset_less=True)
-        streamed = Signal(word_layout(config), reset_less=True)
+        # What is at the ports' data now, and one cycle later: the outputs of block RAM are too slow for logic behind them.
+        read, fetch = Signal(fetch_layout(config)), Signal(fetch_layout(config))
+        read_place, place = (Signal(place_layout(config), name=n, reset_less=True) for n in ("read_place", "place"))
+        read_stream, streamed = (Signal(word_layout(config), name=n, reset_less=True) for n in ("read_stream", "streamed"))
+        a_word, b_word = (Signal(word_layout(config), name=n, reset_less=True) for n in ("a_word", "b_word"))
         with m.If(self.enable):
-            m.d.sync += fetch.eq(self.fetch)
+            m.d.sync += [read.eq(self.fetch), fetch.eq(read)]
             with m.If(self.fetch.word):
-                m.d.sync += [place.eq(self.place), streamed.eq(self.streamed)]
+                m.d.sync += [read_place.eq(self.place), read_stream.eq(self.streamed)]
+            with m.If(read.word):
+                m.d.sync += [place.eq(read_place), streamed.eq(read_stream)]
+            m.d.sync += [a_word.eq(self.a), b_word.eq(self.b)]
 
-        a_scalar = Array(self.a[lane] for lane in range(lanes))[fetch.a_element]
-        b_scalar = Array(self.b[lane] for lane in range(lanes))[fetch.b_element]
+        a_scalar = Array(a_word[lane] for lane in range(lanes))[fetch.a_element]
+        b_scalar = Array(b_word[lane] for lane in range(lanes))[fetch.b_element]
         scalars = {name: Signal(FLOAT_BITS, name=name, reset_less=True) for name in SCALARS}
         start_value, start_index = (Signal(FLOAT_BITS, name=n, reset_less=True) for n in ("start_value", "start_index"))
         with m.If(self.start):
@@ -119,7 +123,7 @@ class OperandFetch(wiring.Component):
 
         # Operand a, wherever it comes from.
         a = Signal(word_layout(config))
-        m.d.comb += a.eq(self.a)
+        m.d.comb += a.eq(a_word)
         with m.If(settings.a_stream):
             m.d.comb += a.eq(streamed)
         operands = Signal(operand_layout(config), reset_less=True)
@@ -129,13 +133,13 @@ class OperandFetch(wiring.Component):
             self.valid.eq(valid),
             self.operands.eq(operands),
             self.operands_place.eq(operands_place),
-            self.busy.eq(fetch.word | valid),
+            self.busy.eq(read.word | fetch.word | valid),
         ]
         # The pair that is being rotated: first words of x and y.
         pair = Signal(data.ArrayLayout(word_layout(config), 2), reset_less=True)
         with m.If(self.enable & (settings.combine == ROTATE_PAIRS) & ~fetch.table):
-            m.d.sync += [pair[0].eq(self.a), pair[1].eq(self.b)]
-        chosen = self._choose(m, operands, a, streamed, scalars, pair, fetch.table)
+            m.d.sync += [pair[0].eq(a_word), pair[1].eq(b_word)]
+        chosen = self._choose(m, operands, a, b_word, streamed, scalars, pair, fetch.table)
         with m.If(self.enable):
             m.d.sync += valid.eq(fetch.word)
             with m.If(fetch.word):
@@ -147,6 +151,7 @@ class OperandFetch(wiring.Component):
         m: Module,
         operands: Any,
         a: Any,
+        b: Any,
         streamed: Any,
         scalars: dict[str, Signal],
         pair: Any,
@@ -167,8 +172,8 @@ class OperandFetch(wiring.Component):
         zero, one = everywhere(0), everywhere(float_bits(1.0))
         ways = {
             Combine.SCALE: ((a, p), (q, one)),
-            Combine.SUM: ((a, p), (self.b, q)),
-            Combine.PRODUCT: ((a, self.b), (zero, zero)),
+            Combine.SUM: ((a, p), (b, q)),
+            Combine.PRODUCT: ((a, b), (zero, zero)),
         }
         with m.Switch(settings.combine):
             for way, products in ways.items():
@@ -184,13 +189,13 @@ class OperandFetch(wiring.Component):
                 put(chosen.y, operands.y)
                 with m.If(table):
                     put(chosen.x, pair)
-                    put(chosen.y[0], self.a)
-                    put(chosen.y[1], self.b)
+                    put(chosen.y[0], a)
+                    put(chosen.y[1], b)
                     put(chosen.subtract, 1)
         factors = {
             Multiplier.SCALAR: everywhere(scalars["m"]),
             Multiplier.STREAM: streamed,
-            Multiplier.B: self.b,
+            Multiplier.B: b,
             Multiplier.A: a,
         }
         with m.Switch(settings.multiplier):
