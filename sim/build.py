@@ -51,7 +51,7 @@ def build_device(config: Config, *, trace: bool = False, probe: bool = False, th
 def core_verilog(config: Config, probe: bool = False) -> str:
     """Verilog of the co-processor's top level, as Verilator likes it, from the cache if its sources have not changed."""
     sources = source_parts((Path(str(files("tailrace.hdl"))), Path(str(files("tailrace.spec")))), "*.py")
-    versions = [_installed(package) for package in ("amaranth", "pyosys")]
+    versions = [installed_version(package) for package in ("amaranth", "pyosys")]
     # The name is not part of the hardware.
     key = content_key([Path(__file__).read_bytes(), *sources, *versions, repr(astuple(replace(config, name=""))), str(probe)])
 
@@ -90,14 +90,16 @@ def build_library(verilog: str, what: str, *, trace: bool = False, probe: bool =
         "Vcore",
         lambda _: [_HARNESS / "device.cpp"],
         what=what,
-        identity=source_parts((_HARNESS,), "*"),
+        # Not the harness of boards, which begins with a b: a change to it must not rebuild every device.
+        identity=source_parts((_HARNESS,), "[!b]*"),
         definitions=("TAILRACE_PROBE=1",) if probe else (),
         trace=trace,
         threads=threads,
     )
 
 
-def _installed(package: str) -> str:
+def installed_version(package: str) -> str:
+    """Version of an installed package, for the cache; ``missing`` if it is not."""
     try:
         return version(package)
     except PackageNotFoundError:

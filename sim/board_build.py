@@ -1,0 +1,89 @@
+"""Builds the simulated board: the gateware of its top level and LiteDRAM's memory controller to a shared object."""
+
+from dataclasses import astuple, replace
+from importlib.resources import files
+from pathlib import Path
+
+from tailrace.spec.config import Config
+
+from .build import installed_version
+from .cache import cached, content_key, source_parts
+from .compile import compile_library
+from .progress import announced
+
+#: Name of the top module.
+TOP = "board"
+#: Clock that the memory's timing is for, in Hz.
+CLOCK_HZ = 50_000_000
+
+_HARNESS = Path(__file__).parent / "cpp"
+
+
+def build_board(config: Config, clocks_per_bit: int) -> Path:
+    """Build the simulation of a board, or find it in the cache.
+
+    Parameters
+    ----------
+    config : Config
+        The build of its core.
+    clocks_per_bit : int
+        Cycles that a bit takes on the wire.
+
+    Returns
+    -------
+    Path
+        The shared object.
+
+    Raises
+    ------
+    ToolError
+        If a tool is missing or fails.
+    """
+    return build_board_library(board_verilog(config, clocks_per_bit), f"a board with configuration {config.name}")
+
+
+def board_verilog(config: Config, clocks_per_bit: int) -> str:
+    """Verilog of a board with LiteDRAM's model of its memory, from the cache if its sources have not changed."""
+    sources = source_parts((Path(str(files("tailrace.hdl"))), Path(str(files("tailrace.spec")))), "*.py")
+    versions = [installed_version(package) for package in ("amaranth", "pyosys", "litedram", "litex", "migen")]
+    build = repr((astuple(replace(config, name="")), clocks_per_bit, CLOCK_HZ))
+    key = content_key([Path(__file__).read_bytes(), *sources, *versions, build])
+
+    def make(folder: Path) -> None:
+        from tailrace.hdl.boards import litedram
+        from tailrace.hdl.boards.system import System
+        from tailrace.hdl.verilog import require_tools, to_verilog
+
+        require_tools()
+        with announced(f"elaborating a board with configuration {config.name}"):
+            memory = litedram.generate(folder, "litedram_core", CLOCK_HZ, config.bus_width, simulated=True)
+            top = System(config)
+            system = to_verilog(top, name=TOP, flatten=False, processes=True)
+        (folder / "board.v").write_text(system + memory.read_text(encoding="utf-8"), encoding="utf-8")
+
+    return (cached("verilog", key, make) / "board.v").read_text(encoding="utf-8")
+
+
+def build_board_library(verilog: str, what: str) -> Path:
+    """Build the simulation of a module named `TOP` with the ports of a board, or find it in the cache.
+
+    Parameters
+    ----------
+    verilog : str
+        Its ports: ``clk``, ``rst``, ``uart_rx``, ``uart_tx``.
+    what : str
+        What is built, for the line on standard error.
+
+    Returns
+    -------
+    Path
+        The shared object.
+    """
+    return compile_library(
+        verilog,
+        TOP,
+        "Vboard",
+        lambda _: [_HARNESS / "board.cpp"],
+        what=what,
+        identity=source_parts((_HARNESS,), "board*"),
+    )
