@@ -11,7 +11,7 @@ from tailrace.spec.registers import ADDRESS_BITS
 
 from .axi.lite import AxiLite
 from .axi.read_master import ReadMaster
-from .axi.signature import AxiRead, AxiWrite, ReadKind, read_request_layout
+from .axi.signature import AxiRead, AxiWrite, ReadKind, read_beat_layout, read_request_layout
 from .axi.write_master import WriteMaster
 from .control.command_fetch import CommandFetch
 from .control.counters import Counters
@@ -21,6 +21,7 @@ from .control.sequencer import Sequencer
 from .control.watchdog import Watchdog
 from .datapath import Datapath
 from .merge import StreamMerge
+from .stream_register import StreamRegister
 
 
 class Core(wiring.Component):
@@ -73,6 +74,9 @@ class Core(wiring.Component):
         merge = StreamMerge(read_request_layout(config.address_width))
         m.submodules.fetch = clear(fetch)
         m.submodules.merge = clear(merge)
+        # Behind the block RAM of the reader's FIFO, before the three that take beats.
+        beats = StreamRegister(read_beat_layout(config.bus_width))
+        m.submodules.beats = clear(beats)
         m.submodules.datapath = datapath = Datapath(config, self._gated)
 
         connect(m, flipped(self.control), registers.axi)
@@ -115,20 +119,21 @@ class Core(wiring.Component):
         connect(m, fetch.request, merge.first)
         connect(m, sequencer.request, merge.i)
         connect(m, merge.o, reader.i)
+        connect(m, reader.o, beats.i)
 
         m.d.comb += [
-            fetch.i.payload.eq(reader.o.payload.data),
-            datapath.vector.payload.eq(reader.o.payload.data),
-            datapath.weights.payload.eq(reader.o.payload.data),
+            fetch.i.payload.eq(beats.o.payload.data),
+            datapath.vector.payload.eq(beats.o.payload.data),
+            datapath.weights.payload.eq(beats.o.payload.data),
         ]
-        with m.Switch(reader.o.payload.kind):
+        with m.Switch(beats.o.payload.kind):
             for kind, target in (
                 (ReadKind.COMMAND, fetch.i),
                 (ReadKind.VECTOR, datapath.vector),
                 (ReadKind.WEIGHT, datapath.weights),
             ):
                 with m.Case(kind):
-                    m.d.comb += [target.valid.eq(reader.o.valid), reader.o.ready.eq(target.ready)]
+                    m.d.comb += [target.valid.eq(beats.o.valid), beats.o.ready.eq(target.ready)]
 
         progress = self.read.ar.valid & self.read.ar.ready
         for channel in (self.read.r, self.write.aw, self.write.w, self.write.b):

@@ -17,6 +17,7 @@ from .control.probe import unit_probe_layout
 from .fifo import StreamFifo
 from .gemv.engine import GemvEngine
 from .slots.memory import VectorMemory
+from .stream_register import StreamRegister
 from .vector.activation_buffer import FLOAT_BITS, ActivationBuffer
 from .vector.vector_unit import VectorUnit
 
@@ -80,8 +81,8 @@ class Datapath(wiring.Component):
         config = self._config
         clear = ResetInserter(self.flush)
         dispatcher, gemv, vector = Dispatcher(), GemvEngine(config), VectorUnit(config)
-        parameters = StreamFifo(config.bus_width, PARAMETER_BEATS)
-        for name, unit in (("dispatcher", dispatcher), ("gemv", gemv), ("parameters", parameters)):
+        parameters, beats = StreamFifo(config.bus_width, PARAMETER_BEATS), StreamRegister(config.bus_width)
+        for name, unit in (("dispatcher", dispatcher), ("gemv", gemv), ("parameters", parameters), ("beats", beats)):
             m.submodules[name] = clear(unit)
         if self._gated:
             m.domains.vector = ClockDomain()
@@ -96,7 +97,8 @@ class Datapath(wiring.Component):
         connect(m, flipped(self.operation), dispatcher.i)
         connect(m, dispatcher.vector, vector.operation)
         connect(m, flipped(self.vector), parameters.i)
-        connect(m, parameters.o, vector.parameters)
+        connect(m, parameters.o, beats.i)
+        connect(m, beats.o, vector.parameters)
         connect(m, flipped(self.weights), gemv.i)
         connect(m, vector.slots, slots.write)
         connect(m, vector.a, buffer.a)

@@ -24,7 +24,9 @@ class Dispatcher(wiring.Component):
     An operation notes how many operations of the other unit came before it. It starts when at most ``pending`` of these are
     unfinished: that depends on two counters only, whatever the operations are.
 
-    Latency: 1 cycle from `i` to the unit. Throughput: one operation a cycle.
+    What a unit is offered is in registers, and so is whether it may start: the fields of an operation go to all of its unit.
+
+    Latency: 3 cycles from `i` to the unit (queue, register, permission); 2 from an operation that is taken to the next one.
 
     Attributes
     ----------
@@ -75,6 +77,9 @@ class Dispatcher(wiring.Component):
             ]
             with m.If(mine):
                 m.d.comb += self.i.ready.eq(queue.i.ready)
+            # The next operation: what may start does not stop being allowed, as the other unit only gets on.
+            held, held_valid = Signal(queued, name=f"{name}_held", reset_less=True), Signal(name=f"{name}_held_valid")
+            allowed = Signal(name=f"{name}_allowed")
             with m.If(queue.i.valid & queue.i.ready):
                 m.d.sync += issued[name].eq(issued[name] + 1)
             with m.If(done):
@@ -82,17 +87,19 @@ class Dispatcher(wiring.Component):
 
             # Negative if the other unit is ahead.
             unfinished = Signal(signed(COUNT_BITS), name=f"{other}_unfinished_before")
-            pending = command_layout(Opcode.GEMV)(queue.o.payload.operation.command).pending
-            allowed = Signal(name=f"{name}_allowed")
+            pending = command_layout(Opcode.GEMV)(held.operation.command).pending
             started = Signal(COUNT_BITS, name=f"{name}_started")
             m.d.comb += [
-                unfinished.eq(queue.o.payload.before - finished[other]),
-                allowed.eq((unfinished <= pending) | (pending == ANY_PENDING)),
-                out.valid.eq(queue.o.valid & allowed),
-                out.payload.eq(queue.o.payload.operation),
-                queue.o.ready.eq(out.ready & allowed),
+                unfinished.eq(held.before - finished[other]),
+                out.valid.eq(allowed),
+                out.payload.eq(held.operation),
+                queue.o.ready.eq(~held_valid | (allowed & out.ready)),
                 getattr(self, f"{name}_busy").eq(Mux(out.valid, 1, started != finished[name])),
             ]
+            with m.If(queue.o.ready):
+                m.d.sync += [held.eq(queue.o.payload), held_valid.eq(queue.o.valid), allowed.eq(0)]
+            with m.Else():
+                m.d.sync += allowed.eq((unfinished <= pending) | (pending == ANY_PENDING))
             # An operation stays at the vector unit until it is finished; the matrix unit takes the next one while it works.
             offered = Signal(name=f"{name}_offered")
             m.d.sync += offered.eq(out.valid & ~out.ready)

@@ -5,6 +5,7 @@ import pytest
 from tailrace.hdl import fifo
 from tailrace.hdl.fifo import StreamFifo
 from tailrace.hdl.merge import StreamMerge
+from tailrace.hdl.stream_register import StreamRegister
 from tailrace.hdl.vector.append import Append
 from tailrace.hdl.vector.store import Store
 from tailrace.spec.config import CONFIGS
@@ -26,6 +27,11 @@ def test_large_fifo(monkeypatch, depth):
     """With block RAM, though shallow: the depth only says where pointers wrap."""
     monkeypatch.setattr(fifo, "SMALL_DEPTH", 0)
     verdict = prove_by_reachability(StreamContract(StreamFifo(2, depth), capacity=depth, latency=2))
+    assert verdict.proved, verdict.reason
+
+
+def test_register():
+    verdict = prove_by_reachability(StreamContract(StreamRegister(2), capacity=2, latency=1))
     assert verdict.proved, verdict.reason
 
 

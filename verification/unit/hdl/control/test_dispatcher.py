@@ -108,6 +108,8 @@ def test_counts(seed: int):
         assert not ctx.get(dut.idle)
         assert ctx.get(dut.vector_busy)
         for n in range(5):
+            # From one operation to the next.
+            await ctx.tick().repeat(2)
             assert (ctx.get(dut.vector_unfinished), ctx.get(dut.command)) == (5 - n, 10 + n)
             ctx.set(dut.vector.ready, 1)
             ctx.set(dut.vector_finished, 1)

@@ -1,0 +1,49 @@
+"""A register between two streams."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, ShapeLike, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class StreamRegister(wiring.Component):
+    """Cut all paths between two streams: `o` and `i.ready` come straight from registers.
+
+    Unlike a small `StreamFifo`, which has distributed RAM at its output, this has nothing there: it belongs behind block RAM and
+    before logic. The price is two registers for each bit: the one at `o`, and one for what comes in the cycle in which `o`
+    learns that it must wait.
+
+    Latency: 1 cycle. Throughput: one transfer a cycle.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Shape of the payload.
+
+    Attributes
+    ----------
+    i : stream of `shape`, in
+    o : stream of `shape`, out
+    """
+
+    def __init__(self, shape: ShapeLike) -> None:
+        self.shape = shape
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        waiting = Signal()
+        spare = Signal(self.shape, reset_less=True)
+        m.d.comb += self.i.ready.eq(~waiting)
+        with m.If(self.o.ready | ~self.o.valid):
+            m.d.sync += [
+                self.o.valid.eq(self.i.valid | waiting),
+                self.o.payload.eq(Mux(waiting, spare, self.i.payload)),
+                waiting.eq(0),
+            ]
+        with m.Elif(self.i.valid):
+            m.d.sync += waiting.eq(1)
+        with m.If(~waiting):
+            m.d.sync += spare.eq(self.i.payload)
+        return m
