@@ -35,11 +35,12 @@ from tailrace.spec.link import (
     encode,
     unpack_request,
 )
-from tailrace.spec.registers import AP_START, offset
+from tailrace.spec.registers import ADDRESS_BITS, AP_START, offset
 from tailrace.spec.transport import Transport
 
 from .devices import open_device
 
+_MEMORY, _REGISTER = (Kind.READ_MEMORY, Kind.WRITE_MEMORY), (Kind.READ_REGISTER, Kind.WRITE_REGISTER)
 _AP_CTRL, _GIE, _ISR = offset("AP_CTRL"), offset("GIE"), offset("ISR")
 #: Bits on the wire per byte: start, 8, stop.
 _BITS = 10
@@ -110,31 +111,31 @@ class LinkResponder:
     def __init__(self, device: Transport, *, clock: int, memory_ready_at: float = 0.0) -> None:
         self.device = device
         self._clock, self._ready_at = clock, memory_ready_at
-        self._session: int | None = None
-        self._sequence = 0
-        self._register_answer: Response | None = None
+        self._session = 0
+        #: Sequence number, kind, status and payload: what a request that comes again is answered with.
+        self._last: tuple[int, int, Status, bytes] = (0, 0, Status.OK, b"")
         self._running = threading.Event()
 
     def answer(self, request: Request) -> Response:
         """Carry a request out, unless it was already."""
+        sequence, kind, status, payload = self._last
         if request.kind == Kind.OPEN:
-            if not request.session:
+            if not _well_formed(request, self.device.memory_size):
                 return self._response(request, Status.BAD_REQUEST)
-            self._session, self._sequence, self._register_answer = request.session, request.sequence, None
-            identity = IDENTITY.pack(VERSION, MAX_PAYLOAD, self._clock, self.device.memory_size)
-            return self._response(request, Status.OK, identity)
-        if request.session != self._session:
+            self._session = request.session
+            status, payload = Status.OK, IDENTITY.pack(VERSION, MAX_PAYLOAD, self._clock, self.device.memory_size)
+        elif not self._session or request.session != self._session:
             return self._response(request, Status.NO_SESSION)
-        again = request.sequence == self._sequence
-        if not again and request.sequence != (self._sequence + 1) % 256:
+        elif (request.sequence, request.kind) == (sequence, kind):
+            # Memory may be accessed again; a register may not.
+            if status == Status.OK and request.kind in _MEMORY:
+                status, payload = self._carry_out(request)
+        elif request.sequence == (sequence + 1) % 256:
+            status, payload = self._carry_out(request)
+        else:
             return self._response(request, Status.OUT_OF_SEQUENCE)
-        if again and self._register_answer is not None:
-            return self._register_answer
-        self._sequence, self._register_answer = request.sequence, None
-        response = self._response(request, *self._carry_out(request))
-        if request.kind in (Kind.READ_REGISTER, Kind.WRITE_REGISTER):
-            self._register_answer = response
-        return response
+        self._last = (request.sequence, request.kind, status, payload)
+        return self._response(request, status, payload)
 
     @property
     def interrupt(self) -> bool:
@@ -152,12 +153,11 @@ class LinkResponder:
         return time.monotonic() >= self._ready_at
 
     def _carry_out(self, request: Request) -> tuple[Status, bytes]:
+        if not _well_formed(request, self.device.memory_size):
+            return Status.BAD_REQUEST, b""
         if request.kind == Kind.STATUS:
             return Status.OK, b""
-        if not _well_formed(request):
-            return Status.BAD_REQUEST, b""
-        memory = request.kind in (Kind.READ_MEMORY, Kind.WRITE_MEMORY)
-        if memory and not self._memory_ready:
+        if request.kind in _MEMORY and not self._memory_ready:
             return Status.NOT_READY, b""
         try:
             if request.kind == Kind.READ_MEMORY:
@@ -306,16 +306,16 @@ class SerialBoard:
             time.sleep(len(data) * _BITS / self._baud)
 
 
-def _well_formed(request: Request) -> bool:
-    register = request.kind in (Kind.READ_REGISTER, Kind.WRITE_REGISTER)
+def _well_formed(request: Request, memory_size: int) -> bool:
+    if request.kind in (Kind.OPEN, Kind.STATUS):
+        return not (request.address or request.length or request.payload or request.kind == Kind.OPEN and not request.session)
+    if request.kind in _MEMORY:
+        fits = 0 < request.length <= MAX_PAYLOAD and request.address + request.length <= memory_size
+    else:
+        fits = request.kind in _REGISTER and request.length == WORD_BYTES and request.address < 1 << ADDRESS_BITS
+    whole = request.address % WORD_BYTES == 0 and request.length % WORD_BYTES == 0
     writes = request.kind in (Kind.WRITE_MEMORY, Kind.WRITE_REGISTER)
-    return (
-        request.kind in set(Kind)
-        and request.address % WORD_BYTES == 0
-        and request.length % WORD_BYTES == 0
-        and 0 < request.length <= (WORD_BYTES if register else MAX_PAYLOAD)
-        and len(request.payload) == (request.length if writes else 0)
-    )
+    return fits and whole and len(request.payload) == (request.length if writes else 0)
 
 
 @click.command(help="A golden device on a pseudo-terminal, as a board on a serial port would be. Ctrl-C ends it.")

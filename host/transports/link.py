@@ -301,7 +301,7 @@ class LinkSession:
         self.flags = response.flags
         if response.status == Status.NO_SESSION:
             self._fail(f"the board on {self._place} was reset, or another program has opened it: {_LOST_TRUST}")
-        if response.status in (Status.OK, Status.BUS_ERROR):
+        if response.status != Status.OUT_OF_SEQUENCE:
             self._last, self._unsure = response.sequence, 0
 
     def _send(self, frame: bytes) -> None:
