@@ -6,13 +6,11 @@
 import ctypes
 import os
 import pty
-import random
 import select
 import threading
 import time
 import tty
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -22,48 +20,25 @@ from tailrace.spec.config import CONFIGS, Config, parse_config
 from tailrace.spec.errors import ConfigError, TailraceError
 
 from .board_build import build_board
+from .serial_board import FaultRates, FaultyLine
 
 #: Clock cycles that a bit takes on the wire. Few, so that a model is loaded soon: a real board's are 16 and more.
 CLOCKS_PER_BIT = 4
 #: Cycles for which time goes on after the last byte on the wire.
 LINGER = 200_000
+#: Seconds that a host should wait for a response: the simulation is some hundred times slower than a board.
+PATIENCE = 10.0
 #: Cycles after which the wires are looked at again, if nothing came before.
 _SLICE = 5_000
 #: Bytes that are moved at a time.
 _ROOM = 4096
 
 
-@dataclass(frozen=True)
-class Faults:
-    """What goes wrong on the wire, in both directions: how likely it is for each byte.
-
-    Attributes
-    ----------
-    flip : float
-        That one of its bits is turned around.
-    lose : float
-        That it does not arrive.
-    double : float
-        That it arrives twice.
-    seed : int
-    """
-
-    flip: float = 0.0
-    lose: float = 0.0
-    double: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("flip", "lose", "double"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
-
-
 class SimulatedBoard:
     """A board in a thread, behind a pseudo-terminal.
 
-    Time goes on while bytes are on their way and for `LINGER` cycles after the last one, then it stands still until the next one
-    comes: a board that nobody talks to takes no processor time.
+    Time goes on while bytes are on their way and for `LINGER` cycles after the last one, then it stands still until the next
+    one comes: a board that nobody talks to takes no processor time.
 
     Parameters
     ----------
@@ -93,7 +68,7 @@ class SimulatedBoard:
         self._buffer = ctypes.create_string_buffer(_ROOM)
         self._lock = threading.Lock()
         self._seconds, self._served_cycles = 0.0, 0
-        self._faulty, self._injected = _Wire(Faults()), 0
+        self.inject(FaultRates())
         self._stopping = False
         self._bell, self._rope = os.pipe()
         self.plug()
@@ -119,22 +94,15 @@ class SimulatedBoard:
             return self._served_cycles / self._seconds if self._seconds else 0.0
 
     @property
-    def faults(self) -> int:
-        """Bytes that were flipped, lost or doubled so far."""
-        with self._lock:
-            return self._injected + self._faulty.injected
-
-    @property
     def broken_bytes(self) -> int:
         """Bytes that the board sent without a stop bit; they were dropped, as a computer's UART does."""
         with self._lock:
             return int(self._library.board_broken(self._open()))
 
-    def inject(self, faults: Faults) -> None:
-        """Let bytes go wrong on the wire from now on, in place of what was asked for before."""
+    def inject(self, rates: FaultRates, seed: int = 1) -> None:
+        """Let bytes go wrong on the wire from now on, in both directions, in place of what was asked for before."""
         with self._lock:
-            self._injected += self._faulty.injected
-            self._faulty = _Wire(faults)
+            self._to_board, self._to_host = FaultyLine(rates, [seed, 0]), FaultyLine(rates, [seed, 1])
 
     def reset(self, cycles: int = 16) -> None:
         """Press the reset button for `cycles` cycles: the board forgets its session, and what it was doing."""
@@ -214,7 +182,7 @@ class SimulatedBoard:
         return int(self._library.board_quiet(self._handle))
 
     def _put(self, data: bytes) -> None:
-        data = self._faulty.carry(data)
+        data = self._to_board.carry(data)
         self._library.board_put(self._handle, data, len(data))
 
     def _advance(self) -> None:
@@ -223,39 +191,11 @@ class SimulatedBoard:
         self._seconds += time.perf_counter() - start
         self._served_cycles += self._library.board_cycles(self._handle) - before
         while count := self._library.board_take(self._handle, self._buffer, _ROOM):
-            data = self._faulty.carry(self._buffer.raw[:count])
+            data = self._to_host.carry(self._buffer.raw[:count])
             if self._master >= 0:
                 # What nobody reads is lost, as on a real port.
                 with suppress(BlockingIOError):
                     os.write(self._master, data)
-
-
-class _Wire:
-    """Carries bytes, not all of them well."""
-
-    def __init__(self, faults: Faults) -> None:
-        self._faults = faults
-        self._random = random.Random(faults.seed)
-        self.injected = 0
-
-    def carry(self, data: bytes) -> bytes:
-        faults = self._faults
-        if not (faults.flip or faults.lose or faults.double):
-            return data
-        arrived = bytearray()
-        for byte in data:
-            draw = self._random.random()
-            if draw < faults.lose:
-                self.injected += 1
-                continue
-            if self._random.random() < faults.flip:
-                byte ^= 1 << self._random.randrange(8)
-                self.injected += 1
-            arrived.append(byte)
-            if self._random.random() < faults.double:
-                arrived.append(byte)
-                self.injected += 1
-        return bytes(arrived)
 
 
 def _load(path: Path) -> ctypes.CDLL:
@@ -289,7 +229,7 @@ def main(config: str, clocks_per_bit: int) -> None:
     try:
         with SimulatedBoard(parse_config(config), clocks_per_bit=clocks_per_bit) as board:
             click.echo(f"The board's serial port is {board.port}. In another terminal:")
-            click.echo(f"    tailrace doctor --device serial:{board.port}")
+            click.echo(f"    tailrace doctor --device serial:{board.port},patience={PATIENCE:g}")
             click.echo("Ctrl-C switches the board off.")
             with suppress(KeyboardInterrupt):
                 threading.Event().wait()
