@@ -1,0 +1,50 @@
+"""The payload buffer: the payload of the request or the response in work."""
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from .layout import PAYLOAD_WORDS
+
+
+class BufferWrite(wiring.Signature):
+    """A write of a word, seen from the writer."""
+
+    def __init__(self) -> None:
+        super().__init__({"enable": Out(1), "index": Out(range(PAYLOAD_WORDS)), "data": Out(32)})
+
+
+class BufferRead(wiring.Signature):
+    """A read of a word, seen from the reader: `data` is what lay at `index` in the cycle before."""
+
+    def __init__(self) -> None:
+        super().__init__({"index": Out(range(PAYLOAD_WORDS)), "data": In(32)})
+
+
+class PayloadBuffer(wiring.Component):
+    """Holds the longest payload in one block RAM, in words: the first byte is the lowest of word 0.
+
+    Latency: a word is read in the cycle after its index, and after it was written. Throughput: a read and a write a cycle.
+
+    Attributes
+    ----------
+    write : BufferWrite, in
+    read : BufferRead, in
+    """
+
+    write: In(BufferWrite())
+    read: In(BufferRead())
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=32, depth=PAYLOAD_WORDS, init=[])
+        write, read = memory.write_port(), memory.read_port()
+        m.d.comb += [
+            write.en.eq(self.write.enable),
+            write.addr.eq(self.write.index),
+            write.data.eq(self.write.data),
+            read.addr.eq(self.read.index),
+            self.read.data.eq(read.data),
+        ]
+        return m
