@@ -4,11 +4,13 @@ A frame is a header, a payload and a CRC-32 (IEEE 802.3, little endian) of both,
 stands at its beginning and at its end, and where `END` or `ESCAPE` occur inside, two bytes stand for them. The `END` at the
 beginning ends whatever was cut off before it; an empty frame means nothing.
 
-The host sends a request and waits for its response before it sends the next one. A board answers nothing to a frame that is
-damaged, and the host sends it again, as it was. Each request has the number that follows the last one's, so a board knows a
-request that it has already carried out: it does not carry out a register access twice, and answers as it did before. A board
-forgets its session when it is reset, and then refuses everything but `Kind.OPEN`: a host never takes memory for kept that
-was lost.
+The host sends a request and waits for its response before it sends the next one; a board need not listen before it has
+answered. A board answers nothing to a frame that is damaged, and the host sends it again, as it was. Each request has the
+number that follows the last one's, so a board knows a request that it has already answered, by its number and kind. It
+answers such a one as before: it does not carry out a register access twice, nor again what it has refused or what failed; it
+may access memory again. A number is used up by every answer but `Status.NO_SESSION`, `Status.OUT_OF_SEQUENCE`, and a refused
+`Kind.OPEN`. A board forgets its session when it is reset, and then refuses everything but `Kind.OPEN`: a host never takes
+memory for kept that was lost.
 """
 
 import struct
@@ -62,13 +64,16 @@ class Status(IntEnum):
     OK = 0
     #: The session is not the board's: it was reset, or another host has opened it. Nothing was done.
     NO_SESSION = 1
-    #: The sequence number is neither the last one nor the next. Nothing was done.
+    #: The sequence number is neither the next one nor, with the same kind, the last one. Nothing was done.
     OUT_OF_SEQUENCE = 2
-    #: The kind is unknown, a length or an address is no multiple of 4, or a length is 0 or too large. Nothing was done.
+    #: The kind is unknown; a length or an address is no multiple of 4, or not 0 where it must be; a length is 0 or too large;
+    #: the memory or the register map ends before; a write comes without its payload or another request with one; or a session
+    #: is 0. Nothing was done.
     BAD_REQUEST = 3
     #: The memory is not ready yet. Nothing was done.
     NOT_READY = 4
-    #: The bus answered with an error.
+    #: The bus answered with an error, or not at all. Of a write, words before the failing one were written, and that one may
+    #: have been.
     BUS_ERROR = 5
 
 
