@@ -229,7 +229,8 @@ class SerialBoard:
         on_request: Callable[[Request], None] | None = None,
     ) -> None:
         self._make_device, self._clock, self._baud = make_device, clock, baud
-        self._to_board, self._to_host = FaultyLine(to_board, [seed, 0]), FaultyLine(to_host, [seed, 1])
+        self._seed = seed
+        self.inject(to_board, to_host)
         self._memory_delay, self.on_request = memory_delay, on_request
         # Held while a frame is answered. A callback in the board's own thread enters it again.
         self._lock = threading.RLock()
@@ -242,6 +243,10 @@ class SerialBoard:
         self.port = os.ttyname(self._slave)
         self._thread = threading.Thread(target=self._serve, name=f"board on {self.port}", daemon=True)
         self._thread.start()
+
+    def inject(self, to_board: FaultRates, to_host: FaultRates) -> None:
+        """Damage what goes over the line from now on, in place of what was asked for before."""
+        self._to_board, self._to_host = FaultyLine(to_board, [self._seed, 0]), FaultyLine(to_host, [self._seed, 1])
 
     def reset(self) -> None:
         """Cycle the power: session, registers, memory and what was on its way are lost. The port stays."""

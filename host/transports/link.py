@@ -315,11 +315,15 @@ class LinkSession:
         deadline = time.monotonic() + timeout
         wanted = None
         while wanted is None and (left := deadline - time.monotonic()) > 0:
+            damaged = self.counters.damaged
             for response in self._responses(left):
                 if wanted is None and _answers(response, request):
                     wanted = response
                 else:
                     self.counters.stale += 1
+            if self.counters.damaged > damaged:
+                # That was the response, or a part of it.
+                deadline = min(deadline, time.monotonic() + self._patience / 8)
         return wanted
 
     def _responses(self, timeout: float) -> Iterator[Response]:
