@@ -11,6 +11,8 @@ import click
 from tailrace.spec.config import CONFIGS
 from tailrace.spec.errors import TailraceError
 
+from .device_option import DeviceName, clock_was_given, refuse_for_hardware
+
 #: The build that `run` and `inspect` take when none is asked for.
 DEFAULT_CONFIG = "base"
 #: Device memory when none is asked for.
@@ -22,7 +24,7 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands, those of other modules too."""
-        return sorted([*super().list_commands(ctx), "bench"])
+        return sorted([*super().list_commands(ctx), "bench", "doctor"])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Find a command; the measurements are imported when they are asked for."""
@@ -30,6 +32,10 @@ class Commands(click.Group):
             from .benchmark.command import bench
 
             return bench
+        if name == "doctor":
+            from .doctor.command import doctor
+
+            return doctor
         return super().get_command(ctx, name)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -95,10 +101,11 @@ def main() -> None:
 @click.option("-n", "--new-tokens", type=click.IntRange(min=1), default=32, show_default=True, help="Tokens to generate.")
 @click.option(
     "--device",
-    type=click.Choice(["verilator", "golden"]),
+    type=DeviceName(),
     default="verilator",
     show_default=True,
-    help="verilator: the gateware, simulated; golden: the numpy model, which gives the same bits without cycles.",
+    help="verilator: the gateware, simulated; golden: the numpy model, which gives the same bits without cycles; or hardware,"
+    " such as serial:/dev/ttyUSB0, xdma:/dev/xdma0,memory=4GiB or uio:/dev/uio0,memory=udmabuf0.",
 )
 @_config
 @_memory
@@ -155,7 +162,11 @@ def main() -> None:
     help="Simulated memory: beats per cycle.",
 )
 @click.option(
-    "--clock", type=click.FloatRange(min=0, min_open=True), default=100.0, show_default=True, help="MHz to state a speed for."
+    "--clock",
+    type=click.FloatRange(min=0, min_open=True),
+    default=100.0,
+    show_default=True,
+    help="MHz to state a speed for; of hardware, its own.",
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the simulation.")
 @click.option("--wave", metavar="FILE[:FROM:TO]", help="Write a waveform (VCD) of these cycles, by default the first 10,000.")
@@ -170,6 +181,9 @@ def run(**options: Any) -> None:
 
     The generated text alone goes to standard output.
     """
+    context = click.get_current_context()
+    if refuse_for_hardware(context) and not clock_was_given(context):
+        options["clock"] = None
     if options["temperature"] and options["tokens_per_doorbell"] > 1:
         raise click.UsageError(
             "--tokens-per-doorbell is for the best token, which the device chooses itself: leave --temperature out"
@@ -221,12 +235,19 @@ def plot(trace: Path, output: Path | None, cycles: tuple[int, int] | None) -> No
 
 @main.command()
 def devices() -> None:
-    """List the devices and the configurations that they can be built in."""
+    """List the devices, the configurations that they can be built in, and hardware that was found."""
     from dataclasses import asdict
 
     from tailrace.sim.devices import KINDS
+
+    from .transports.search import find_hardware
 
     click.echo(f"devices: {', '.join(KINDS)}")
     for name, config in CONFIGS.items():
         values = ", ".join(f"{field}={value}" for field, value in asdict(config).items() if field != "name")
         click.echo(f"{name}{' (default)' if name == DEFAULT_CONFIG else ''}: {values}")
+    found = find_hardware()
+    for name, what in found:
+        click.echo(f"found {name}: {what}")
+    if not found:
+        click.echo("no hardware was found: serial ports (with pyserial), /dev/xdma* and /dev/uio* were looked for")

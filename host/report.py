@@ -19,20 +19,22 @@ class Setting:
 
     Attributes
     ----------
-    device_name, config_name : str
+    device_name : str
+    config_name : str or None
+        None: hardware, which states its build in its registers.
     simulated : bool
         Whether cycles are those of a simulation.
     conditions : str
         What the cycles depend on besides the build, such as the memory's latency.
-    clock : float
-        Clock frequency in MHz to state the speed for.
+    clock : float or None
+        Clock frequency in MHz to state the speed for; None: not known.
     """
 
     device_name: str
-    config_name: str
+    config_name: str | None
     simulated: bool
     conditions: str
-    clock: float
+    clock: float | None
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Run:
 
 def run_table(run: Run, setting: Setting, geometry: Geometry) -> Table:
     """The closing table of a run."""
-    title = f"{setting.device_name}, configuration {setting.config_name} ({geometry.bus_width}-bit bus)"
+    build = "hardware" if setting.config_name is None else f"configuration {setting.config_name}"
+    title = f"{setting.device_name}, {build} ({geometry.bus_width}-bit bus)"
     table = Table(title=title, show_header=False)
     table.add_column(style="bold")
     table.add_column()
@@ -100,7 +103,10 @@ def run_table(run: Run, setting: Setting, geometry: Geometry) -> Table:
             _add_cycles(table, run, setting, geometry)
         else:
             table.add_row("cycles", f"not counted: {setting.device_name} has no clock")
-        table.add_row("time on this machine", f"{run.seconds:.1f} s, {run.seconds / steps:.2f} s per token")
+        if setting.config_name is None:
+            table.add_row("speed, host included", f"{steps / run.seconds:.2f} tokens/s: {run.seconds:.1f} s in all")
+        else:
+            table.add_row("time on this machine", f"{run.seconds:.1f} s, {run.seconds / steps:.2f} s per token")
         table.add_row("results", f"SHA-256 {run.digest[:16]}… over every result that was read")
     return table
 
@@ -115,7 +121,7 @@ def _add_prompt(table: Table, run: Run) -> None:
 def _add_cycles(table: Table, run: Run, setting: Setting, geometry: Geometry) -> None:
     steps, total = run.steps, run.counters
     cycles = total.cycles / steps
-    label = "simulated" if setting.simulated else "measured"
+    label = "simulated" if setting.simulated else "counted by the device"
     conditions = f", {setting.conditions}" if setting.conditions else ""
     table.add_row("cycles per token", f"{_count(cycles)} ({label}{conditions})")
     table.add_row("bus utilisation", f"{total.beat_utilisation:.2%} beats carried over cycles;"
@@ -124,7 +130,9 @@ def _add_cycles(table: Table, run: Run, setting: Setting, geometry: Geometry) ->
         if total[name]:
             what = f"{_count(total[name] / steps)} cycles per token, {total[name] / total.cycles:.2%}: {_CAUSES[name]}"
             table.add_row(name.lower().replace("_", " "), what)
-    source = "estimate from simulated cycles" if setting.simulated else "device only"
+    if setting.clock is None:
+        return
+    source = "estimate from simulated cycles" if setting.simulated else "device only, from its cycles"
     if setting.simulated and not run.whole_steps:
         source += "; attention, norms and the host's time are not in it"
     table.add_row(f"speed at {setting.clock:g} MHz", f"{setting.clock * 1e6 / cycles:.2f} tokens/s ({source})")

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; the fields are the options of ``tailrace run``."""
+    """What the user asked for; the fields are the options of ``tailrace run``.
+
+    `device` is ``golden``, ``verilator`` or a name of hardware; of hardware, `config` and `memory` mean nothing, and `clock` is
+    None if it is to tell its clock itself.
+    """
 
     model: str
     prompt: str
@@ -21,7 +25,7 @@ class Request:
     memory_timing: str
     latency: int
     bandwidth: float
-    clock: float
+    clock: float | None
     wave: str | None
     trace: str | None
     threads: int

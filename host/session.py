@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tailrace.sim.devices import open_device
-from tailrace.spec.config import Config, parse_config
+from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ConfigError, LimitError, TailraceError, ToolError
 from tailrace.spec.transport import Transport
 
@@ -25,6 +25,7 @@ from .report import Run, Setting, run_table
 from .request import Request
 from .terminal import Terminal
 from .tokenizer import Tokenizer
+from .transports.open import clock_of, is_hardware, open_transport, parse_hardware
 from .units import parse_size, parse_wave
 
 #: Cycles of a row of the memory port's use in a trace.
@@ -42,7 +43,10 @@ def answer(request: Request) -> None:
     terminal = Terminal(request.quiet)
     if not request.prompt.strip():
         raise TailraceError("the prompt is empty: give some text with -p")
-    parse_config(request.config), parse_size(request.memory), _device_options(request)
+    if is_hardware(request.device):
+        parse_hardware(request.device)
+    else:
+        parse_config(request.config), parse_size(request.memory), _device_options(request)
     with terminal.phase("looking for the model"):
         path = resolve_model(request.model, terminal.progress)
     with terminal.phase(f"importing {path.name}"):
@@ -81,14 +85,15 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
     tokenizer = Tokenizer(model)
     tokens = tokenizer.encode(request.prompt) if request.raw else tokenizer.encode_chat(request.prompt)
     context = check_length(request, model, len(tokens))
-    config, memory_size = parse_config(request.config), parse_size(request.memory)
     wanted = ImageRequest(context, whole_embedding=request.tokens_per_doorbell > 1, quantise=request.quantise)
-    # Refuses before a device is built what can't run on it.
-    image = plan_image(imported, Geometry.of_config(config), wanted)
-    check_memory(image, build_programs(image), memory_size)
+    if not is_hardware(request.device):
+        # Refuses before a device is built what can't run on it.
+        image = plan_image(imported, Geometry.of_config(parse_config(request.config)), wanted)
+        check_memory(image, build_programs(image), parse_size(request.memory))
     if request.prefill == "torch":
         require_torch()
-    with _opened(request, terminal, config, memory_size) as device:
+    with _opened(request, terminal) as device:
+        clock = _clock(request, device)
         device.results_digest = digest = hashlib.sha256()
         steps: list[Counters] = []
 
@@ -99,7 +104,7 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
                 if len(steps) == 1 and request.trace is not None:
                     _write_trace(request, decoder)
                 elapsed = time.monotonic() - start
-                terminal.note_step(done, total, counters.cycles // request.tokens_per_doorbell, request.clock, elapsed)
+                terminal.note_step(done, total, counters.cycles // request.tokens_per_doorbell, clock, elapsed)
             else:
                 terminal.progress("computing the prompt", len(steps) / len(tokens))
 
@@ -150,7 +155,7 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             prompt_counters=sum(prompt_steps, Counters()),
             prompt_seconds=prompt_seconds,
         )
-        _close(request, terminal, run, device, config)
+        _close(request, terminal, run, device)
 
 
 def _write_trace(request: Request, decoder: Decoder) -> None:
@@ -182,8 +187,9 @@ def _prefill(request: Request, decoder: Decoder, tokens: list[int]) -> None:
 
 
 def _answer_by_operations(request: Request, terminal: Terminal, model: Model) -> None:
-    config, memory_size = parse_config(request.config), parse_size(request.memory)
-    make_plan(model, Geometry.of_config(config), request.quantise).check(memory_size, allow_host=request.allow_host)
+    if not is_hardware(request.device):
+        plan = make_plan(model, Geometry.of_config(parse_config(request.config)), request.quantise)
+        plan.check(parse_size(request.memory), allow_host=request.allow_host)
     require_torch()
     from .offload.loader import load_tokenizer
     from .offload.session import answer_by_operations, tokenise
@@ -192,11 +198,11 @@ def _answer_by_operations(request: Request, terminal: Terminal, model: Model) ->
         tokenizer = load_tokenizer(model)
         inputs = tokenise(tokenizer, model, request)
         check_length(request, model, inputs["input_ids"].shape[1])
-    with _opened(request, terminal, config, memory_size) as device:
+    with _opened(request, terminal) as device:
         plan = make_plan(model, device.geometry, request.quantise)
-        plan.check(memory_size, allow_host=request.allow_host)
+        plan.check(device.transport.memory_size, allow_host=request.allow_host)
         run = answer_by_operations(request, terminal, plan, device, tokenizer, inputs)
-        _close(request, terminal, run, device, config)
+        _close(request, terminal, run, device)
 
 
 def check_length(request: Request, model: Model, length: int) -> int:
@@ -233,21 +239,30 @@ def check_length(request: Request, model: Model, length: int) -> int:
     return length + request.new_tokens if request.context is None else context
 
 
-def _opened(request: Request, terminal: Terminal, config: Config, memory_size: int) -> Device:
+def _opened(request: Request, terminal: Terminal) -> Device:
+    if is_hardware(request.device):
+        with terminal.phase(f"opening {request.device}"):
+            return Device(open_transport(request.device))
+    config, memory_size = parse_config(request.config), parse_size(request.memory)
     with terminal.phase(f"opening the device ({request.device}, {request.config}; the first time it is compiled)"):
         return Device(open_device(request.device, config, memory_size, **_device_options(request)))
 
 
-def _close(request: Request, terminal: Terminal, run: Run, device: Device, config: Config) -> None:
+def _clock(request: Request, device: Device) -> float | None:
+    """MHz to state a speed for: what was asked for, or what hardware says of itself."""
+    return request.clock or clock_of(device.transport)
+
+
+def _close(request: Request, terminal: Terminal, run: Run, device: Device) -> None:
     conditions = f"memory: latency {request.latency} cycles, {request.bandwidth:g} beats per cycle"
     if request.memory_timing != "ideal":
         conditions = f"memory: a {request.memory_timing.upper()} channel as wide as the bus"
     setting = Setting(
         device_name=device.transport.name,
-        config_name=config.name,
+        config_name=None if is_hardware(request.device) else parse_config(request.config).name,
         simulated=device.transport.simulated,
         conditions=conditions if device.transport.simulated else "",
-        clock=request.clock,
+        clock=_clock(request, device),
     )
     terminal.console.print(run_table(run, setting, device.geometry))
     if request.wave is not None:

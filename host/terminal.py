@@ -72,9 +72,11 @@ class Terminal:
         self.console.file.flush()
         self._below = text
 
-    def note_step(self, count: int, total: int, cycles: int, clock: float, seconds: float) -> None:
+    def note_step(self, count: int, total: int, cycles: int, clock: float | None, seconds: float) -> None:
         """Show how fast tokens come: `count` of `total` after `seconds`, each in `cycles` (0: unknown) at `clock` MHz."""
-        speed = f"{cycles:,} cycles, {clock * 1e6 / cycles:.2f} tokens/s at {clock:g} MHz, " if cycles else ""
+        speed = f"{cycles:,} cycles, " if cycles else ""
+        if cycles and clock:
+            speed += f"{clock * 1e6 / cycles:.2f} tokens/s at {clock:g} MHz, "
         self.note(f"token {count} of {total}: {speed}{seconds / count:.1f} s each here")
 
     @contextmanager

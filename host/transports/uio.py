@@ -1,0 +1,253 @@
+"""A core in the programmable logic of a Zynq (or another SoC) as a device that a driver can open.
+
+Sources: the kernel's ``Documentation/driver-api/uio-howto.rst`` for ``/dev/uioN``, the read-me file of ``ikwzm/udmabuf`` for
+``/dev/udmabufN``.
+"""
+
+import mmap
+import os
+import select
+import struct
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailrace.spec.errors import ConfigError, LinkError
+from tailrace.spec.registers import ADDRESS_BITS
+from tailrace.spec.vector import ALIGNMENT
+
+from ..units import parse_size
+from .device_files import check_span, open_device_file
+from .interrupt import InterruptWait
+from .mapped_registers import MappedRegisters
+
+_DEVICE_TREE = (
+    'check that the device tree has a node for the core with compatible = "generic-uio", that the kernel was started with'
+    " uio_pdrv_genirq.of_id=generic-uio, and that the bitstream is loaded"
+)
+_BUFFER = "load u-dma-buf, or add its node to the device tree; ls /sys/class/u-dma-buf shows the buffers that there are"
+#: Modes of a u-dma-buf in which the processor's cache holds data back although the file was opened with O_SYNC.
+_CACHED = (0, 4)
+
+
+class UioTransport:
+    """A `tailrace.spec.transport.Transport` over a UIO device and memory that is shared with the processor.
+
+    The device's address 0 must be the first byte of this memory: the hardware adds its physical address (see
+    ``docs/transports.md``).
+
+    Parameters
+    ----------
+    device : Path or str
+        The UIO device, such as ``/dev/uio0``; its first map is ``s_axi_control``.
+    memory : str
+        A u-dma-buf by its name or file, such as ``udmabuf0``, or physical memory that the kernel does not use, as
+        ``ADDRESS+SIZE``, such as ``0x30000000+256MiB``.
+    base : int or None
+        What the hardware adds to the device's addresses; if given, it is compared with where the memory is.
+    events : bool
+        Whether the core's interrupt is wired to the processor; if not, its registers are read again and again.
+    sysfs, dev : Path
+        Where the kernel tells about devices, and where their files are.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is out of range.
+    LinkError
+        If the device or its memory is missing, can't be opened or is not what the hardware needs.
+    """
+
+    def __init__(
+        self,
+        device: Path | str,
+        memory: str,
+        *,
+        base: int | None = None,
+        events: bool = True,
+        sysfs: Path = Path("/sys"),
+        dev: Path = Path("/dev"),
+    ) -> None:
+        path = Path(device)
+        self.name, self.simulated = f"uio:{device}", False
+        self._file: int | None = None
+        self._registers: MappedRegisters | None = None
+        self._memory: NDArray[np.uint64] | None = None
+        try:
+            self._file = open_device_file(path, os.O_RDWR | os.O_SYNC, _DEVICE_TREE)
+            self._registers = MappedRegisters(self._file, path, offset=_first_map(sysfs / "class" / "uio" / path.name, path))
+            self._memory = _map_memory(memory, base, sysfs, dev)
+        except BaseException:
+            self.close()
+            raise
+        self.memory_size = self._memory.nbytes
+        self._path = path
+        #: Where the interrupt is waited for.
+        self._events = self._file
+        self._wait = InterruptWait(self.read_register, self._next_event if events else None)
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        """Interrupts that arrived, and that should have."""
+        return self._wait.statistics
+
+    def read(self, address: int, size: int) -> bytes:
+        """Read `size` bytes of device memory."""
+        check_span("read", address, size, self.memory_size)
+        lines, first = self._lines(address, size)
+        return bytes(lines.copy().view(np.uint8)[first : first + size])
+
+    def write(self, address: int, data: bytes | memoryview) -> None:
+        """Write device memory."""
+        source = np.frombuffer(data, dtype=np.uint8)
+        check_span("write", address, source.size, self.memory_size)
+        # Memory that is not cached may refuse accesses that are not aligned, so lines of 64 bytes go as a whole.
+        lines, first = self._lines(address, source.size)
+        whole = lines.copy() if source.size % ALIGNMENT or first else np.empty_like(lines)
+        whole.view(np.uint8)[first : first + source.size] = source
+        lines[:] = whole
+
+    def read_register(self, offset: int) -> int:
+        """Read the 32-bit register at a byte offset."""
+        return self._open_registers().read(offset)
+
+    def write_register(self, offset: int, value: int) -> None:
+        """Write the 32-bit register at a byte offset."""
+        self._open_registers().write(offset, value)
+
+    def wait(self, timeout: float) -> None:
+        """Return when the interrupt is raised.
+
+        Raises
+        ------
+        DeviceTimeout
+            If there was no progress for `timeout` seconds.
+        """
+        self._wait.wait(timeout)
+
+    def close(self) -> None:
+        """Release the device. Closing twice is harmless."""
+        if self._registers is not None:
+            self._registers.close()
+        self._memory = None
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open_registers(self) -> MappedRegisters:
+        if self._registers is None or self._file is None:
+            raise LinkError("the device is closed")
+        return self._registers
+
+    def _lines(self, address: int, size: int) -> tuple[NDArray[np.uint64], int]:
+        """The lines of 64 bytes that some bytes are in, and the first byte's place in them."""
+        if self._memory is None:
+            raise LinkError("the device is closed")
+        first, end = address // ALIGNMENT * ALIGNMENT, -(-(address + size) // ALIGNMENT) * ALIGNMENT
+        return self._memory[first // 8 : end // 8], address - first
+
+    def _next_event(self, seconds: float) -> bool:
+        if self._file is None:
+            raise LinkError("the device is closed")
+        poll = select.poll()
+        poll.register(self._events, select.POLLIN)
+        try:
+            # The kernel disables the interrupt when it comes, because it does not know how to take it back.
+            os.write(self._events, struct.pack("=I", 1))
+            return bool(poll.poll(1000 * seconds)) and bool(os.read(self._events, 4))
+        except OSError as error:
+            raise LinkError(
+                f"{self._path} has no interrupt ({error.strerror}): add the core's interrupt to its node in the device tree,"
+                " or add wait=poll"
+            ) from None
+
+
+def _first_map(folder: Path, path: Path) -> int:
+    """Byte of the first page at which the first map of a UIO device begins."""
+    size = _number(folder / "maps" / "map0" / "size", _DEVICE_TREE)
+    if size < 1 << ADDRESS_BITS:
+        raise LinkError(
+            f"{path} is not a Tailrace device: its first map has {size:#x} bytes, and the registers take"
+            f" {1 << ADDRESS_BITS:#x}. Check reg in its node of the device tree"
+        )
+    offset = folder / "maps" / "map0" / "offset"
+    return _number(offset, _DEVICE_TREE) if offset.exists() else 0
+
+
+def _map_memory(text: str, base: int | None, sysfs: Path, dev: Path) -> NDArray[np.uint64]:
+    if "+" in text:
+        start, size, path = *_physical(text), dev / "mem"
+        file = open_device_file(path, os.O_RDWR | os.O_SYNC, "the kernel must have it (CONFIG_DEVMEM)")
+        place = start
+        advice = "reserve the memory in the device tree (reserved-memory, no-map), or use u-dma-buf"
+    else:
+        path = dev / text
+        folder = sysfs / "class" / "u-dma-buf" / path.name
+        file = open_device_file(path, os.O_RDWR | os.O_SYNC, _BUFFER)
+        try:
+            start, size = _number(folder / "phys_addr", _BUFFER, 16), _number(folder / "size", _BUFFER)
+            _check_cache(folder)
+        except BaseException:
+            os.close(file)
+            raise
+        place, advice = 0, "check the size of the buffer"
+    try:
+        _check_place(text, start, size, base)
+        return np.frombuffer(mmap.mmap(file, size, offset=place), dtype=np.uint64)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise LinkError(f"{size} bytes of {path} can't be mapped: {reason}. {advice[0].upper()}{advice[1:]}") from None
+    finally:
+        os.close(file)
+
+
+def _physical(text: str) -> tuple[int, int]:
+    first, _, size = text.partition("+")
+    try:
+        return int(first, 0), parse_size(size)
+    except ValueError:
+        raise ConfigError(f"{text!r} is not a range of physical memory: write it like 0x30000000+256MiB") from None
+
+
+def _check_place(text: str, start: int, size: int, base: int | None) -> None:
+    if size <= 0 or size % ALIGNMENT or start % mmap.PAGESIZE:
+        raise ConfigError(
+            f"the memory {text} has {size} bytes from {start:#x} on: it must begin at a page and have a positive multiple of"
+            f" {ALIGNMENT} bytes"
+        )
+    if base is not None and base != start:
+        raise ConfigError(
+            f"the memory {text} begins at {start:#x}, but the hardware adds {base:#x} to the device's addresses: place the"
+            " buffer there (reserved-memory in the device tree), or build the hardware for the other address"
+        )
+
+
+def _check_cache(folder: Path) -> None:
+    coherent = folder / "dma_coherent"
+    if coherent.exists() and _number(coherent, _BUFFER):
+        return
+    mode = _number(folder / "sync_mode", _BUFFER)
+    if mode in _CACHED:
+        raise LinkError(
+            f"the processor's cache stands between {folder.name} and the device (sync_mode {mode}): as root, write 2 to"
+            f" {folder / 'sync_mode'}, or add sync-mode = <2> to its node in the device tree"
+        )
+
+
+def _number(path: Path, missing: str, base: int = 0) -> int:
+    try:
+        return int(path.read_text().strip(), base)
+    except OSError as error:
+        raise LinkError(f"{path} can't be read ({error.strerror}): {missing}") from None
+    except ValueError:
+        raise LinkError(f"{path} does not hold a number: {missing}") from None
