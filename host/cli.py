@@ -24,7 +24,7 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands, those of other modules too."""
-        return sorted([*super().list_commands(ctx), "bench", "doctor"])
+        return sorted([*super().list_commands(ctx), "bench", "doctor", "export"])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Find a command; the measurements are imported when they are asked for."""
@@ -36,6 +36,10 @@ class Commands(click.Group):
             from .doctor.command import doctor
 
             return doctor
+        if name == "export":
+            from .export.command import export
+
+            return export
         return super().get_command(ctx, name)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -1,0 +1,39 @@
+"""What a driver in C needs to know besides the registers."""
+
+from tailrace.spec.errors import ADVICE, ErrorCode
+from tailrace.spec.isa import ARGUMENTS, COMMAND_BYTES, ISA_VERSION, MAX_COMMANDS
+from tailrace.spec.registers import MAGIC
+from tailrace.spec.vector import ALIGNMENT
+
+from .naming import ExportedCore
+
+
+def constants_header(core: ExportedCore) -> str:
+    """A C header with constants of the contract, all from `tailrace.spec`.
+
+    Parameters
+    ----------
+    core : ExportedCore
+
+    Returns
+    -------
+    str
+    """
+    numbers = {
+        "MAGIC": (f"{MAGIC:#x}", "value of the register MAGIC"),
+        "ISA_VERSION": (f"{ISA_VERSION:#x}", "of the instruction set: major number in the upper half, minor in the lower"),
+        "COMMAND_BYTES": (COMMAND_BYTES, "bytes of a command"),
+        "MAX_COMMANDS": (MAX_COMMANDS, "commands in a queue"),
+        "ADDRESS_ALIGNMENT": (ALIGNMENT, "addresses of queues, streams and vectors are multiples of this"),
+        "ARGUMENTS": (ARGUMENTS, "registers ARGUMENT_0 and following"),
+    }
+    defines = "".join(f"#define TAILRACE_{name} {value}  // {doc}\n" for name, (value, doc) in numbers.items())
+    codes = "".join(f"    TAILRACE_{code.name} = {code.value},  // {ADVICE[code]}\n" for code in ErrorCode)
+    return (
+        core.header("Constants besides the registers, in C", "//")
+        + "\n#ifndef TAILRACE_CONSTANTS_H\n#define TAILRACE_CONSTANTS_H\n\n"
+        + defines
+        + "\n// Values of the register ERROR_CODE, and what to do about them.\nenum tailrace_error {\n"
+        + codes
+        + "};\n\n#endif\n"
+    )

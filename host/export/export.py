@@ -1,0 +1,107 @@
+"""Write all files of an exported core."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tailrace.spec.config import Config
+from tailrace.spec.registers import ADDRESS_BITS
+
+from .constants import constants_header
+from .folder import whole_folder
+from .kernel import kernel_xml, package_script
+from .naming import LICENCE, ExportedCore
+from .registers import compile_registers, require_export_tools, system_rdl, write_c_header, write_ip_xact
+from .templates import template
+from .testbench import bench_files
+from .verilog import core_verilog
+
+#: The file that every export has.
+MARK = "tailrace.core"
+_TOOLS = ("verilator", "yosys")
+
+
+def export_core(config: Config, target: Path, *, replace: bool = False, report: Callable[[str], None] = print) -> ExportedCore:
+    """Export a configuration.
+
+    Parameters
+    ----------
+    config : Config
+    target : Path
+        Folder to write: complete at the end, or as it was.
+    replace : bool
+        Whether an earlier export there may be replaced.
+    report : callable
+        Takes a line on what is being done.
+
+    Returns
+    -------
+    ExportedCore
+
+    Raises
+    ------
+    TailraceError
+        If there is something else at `target`.
+    ToolError
+        If a Python package is missing.
+    OSError
+        If the folder can't be written.
+    """
+    require_export_tools()
+    core = ExportedCore(config)
+    with whole_folder(target, MARK, replace) as folder:
+        report("[1/4] decode steps for the testbench, on the golden model")
+        # Only here, so that a missing package is not an error of the command line's.
+        from .program import record_program
+
+        program = record_program(config)
+        report("[2/4] registers: SystemRDL, C header, IP-XACT")
+        _write_registers(folder, core, dict(program.identification))
+        report(f"[3/4] Verilog of {core.module}")
+        _write(folder, f"rtl/{core.module}.v", core_verilog(core))
+        report("[4/4] testbench, FuseSoC and XRT")
+        for name, text in bench_files(core, program).items():
+            _write(folder, f"sim/{name}", text)
+        _write_packaging(folder, core)
+    return core
+
+
+def _write(folder: Path, name: str, text: str, executable: bool = False) -> None:
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    if executable:
+        # As readable as it is.
+        path.chmod(path.stat().st_mode | (path.stat().st_mode & 0o444) >> 2)
+
+
+def _write_registers(folder: Path, core: ExportedCore, constants: dict[int, int]) -> None:
+    _write(folder, "registers/tailrace.rdl", system_rdl(core, constants))
+    root = compile_registers(folder / "registers" / "tailrace.rdl")
+    write_ip_xact(root, folder / "registers" / "tailrace.xml", core)
+    _write(folder, "software/tailrace_constants.h", constants_header(core))
+    write_c_header(root, folder / "software" / "tailrace.h", core)
+    header = core.header("A driver in C", "//").rstrip()
+    _write(folder, "software/tailrace_run.h", template("tailrace_run.h", HEADER=header))
+
+
+def _write_packaging(folder: Path, core: ExportedCore) -> None:
+    names = {"MODULE": core.module, "VERSION": core.version, "CONFIG": core.config.name}
+    _write(folder, MARK, template("fusesoc.core", HEADER=core.header("FuseSoC", "#").rstrip(), **names))
+    waivers = template("waivers.vlt", HEADER=core.header("Waivers for Verilator", "//").rstrip(), **names)
+    _write(folder, f"lint/{core.module}.vlt", waivers)
+    _write(folder, "xrt/kernel.xml", kernel_xml(core))
+    _write(folder, "xrt/package_kernel.tcl", package_script(core))
+    for name in _TOOLS:
+        _write(folder, f"tools/{name}", template(name), executable=True)
+    readme = template(
+        "README.md",
+        LICENCE=LICENCE,
+        COMMAND=core.command,
+        CONTROL_BITS=ADDRESS_BITS,
+        DATA_WIDTH=core.config.bus_width,
+        ADDRESS_WIDTH=core.config.address_width,
+        BURST_BEATS=core.config.burst_beats,
+        READ_BEATS=core.config.read_fifo_beats,
+        **names,
+    )
+    _write(folder, "README.md", readme)

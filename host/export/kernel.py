@@ -1,0 +1,67 @@
+"""The files that make an XRT RTL kernel of the core, after UG1393."""
+
+from tailrace.spec.registers import ADDRESS_BITS, BY_NAME, CONTROL, Register
+
+from .naming import LICENCE, ExportedCore
+from .templates import template
+
+#: ``addressQualifier`` of a number, and of a pointer to the memory behind an AXI master.
+_SCALAR, _GLOBAL = 0, 1
+#: Registers that the convention itself owns.
+_PROTOCOL = ("AP_CTRL", "GIE", "IER", "ISR")
+
+
+def kernel_xml(core: ExportedCore) -> str:
+    """The description of the kernel: its ports, and its arguments with their register offsets.
+
+    The queue's address is a pointer to a buffer in the memory behind ``m00_axi``; commands in it hold addresses of their own, so
+    that image, caches and queue have to lie in one buffer, or at addresses that the program was built for.
+
+    Parameters
+    ----------
+    core : ExportedCore
+
+    Returns
+    -------
+    str
+    """
+    registers = [r for r in CONTROL if r.name not in _PROTOCOL and not r.name.endswith("_HI")]
+    return template(
+        "kernel.xml",
+        HEADER=f"An XRT RTL kernel: Tailrace {core.version}, configuration {core.config.name}; licence: {LICENCE}",
+        MODULE=core.module,
+        VERSION=core.version,
+        CONTROL_RANGE=f"{1 << ADDRESS_BITS:#x}",
+        DATA_WIDTH=core.config.bus_width,
+        ARGUMENTS="\n".join(_argument(number, register) for number, register in enumerate(registers)),
+    )
+
+
+def _argument(number: int, register: Register) -> str:
+    name, pointer = register.name.lower().removesuffix("_lo"), register.name.endswith("_LO")
+    assert not pointer or BY_NAME[register.name.removesuffix("LO") + "HI"].offset == register.offset + 4
+    size, kind, port = (8, "void*", "m00_axi") if pointer else (4, "uint", "s_axi_control")
+    return (
+        f'      <arg name="{name}" addressQualifier="{_GLOBAL if pointer else _SCALAR}" id="{number}" port="{port}"'
+        f' size="{size:#x}" offset="{register.offset:#x}" type="{kind}" hostOffset="0x0" hostSize="{size:#x}"/>'
+    )
+
+
+def package_script(core: ExportedCore) -> str:
+    """The Tcl script for Vivado that packages the kernel.
+
+    Parameters
+    ----------
+    core : ExportedCore
+
+    Returns
+    -------
+    str
+    """
+    return template(
+        "package_kernel.tcl",
+        HEADER=core.header("Tcl for Vivado", "#").rstrip(),
+        MODULE=core.module,
+        VERSION=core.version,
+        CONFIG=core.config.name,
+    )

@@ -1,0 +1,206 @@
+"""The register map in other people's formats: SystemRDL, and from it a C header and IP-XACT."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tailrace.spec.errors import ErrorCode, ToolError
+from tailrace.spec.registers import (
+    AP_DONE,
+    AP_IDLE,
+    AP_READY,
+    AP_START,
+    CONTROL,
+    COUNTER_REGISTERS,
+    ERROR,
+    IDENTIFICATION,
+    REGISTERS,
+    Register,
+)
+
+from .naming import ExportedCore
+
+#: Name of the address map, which is that of its C structure.
+MAP = "tailrace"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A bit of a register.
+
+    Attributes
+    ----------
+    name : str
+    mask : int
+    properties : str
+        Its SystemRDL properties.
+    doc : str
+    reset : int
+    """
+
+    name: str
+    mask: int
+    properties: str
+    doc: str
+    reset: int = 0
+
+
+_SET_BY_HARDWARE = "hw = w; hwset;"
+#: Registers that have more than one field, or one that is narrower than the register.
+FIELDS: dict[str, tuple[Field, ...]] = {
+    "AP_CTRL": (
+        Field("start", AP_START, "sw = rw; onwrite = woset; hw = rw; hwclr;", "write 1 to run the queue; 1 until it has finished"),
+        Field("done", AP_DONE, f"sw = r; onread = rclr; {_SET_BY_HARDWARE}", "a run has finished; cleared by reading"),
+        Field("idle", AP_IDLE, "sw = r; hw = w;", "nothing runs", reset=1),
+        Field("ready", AP_READY, f"sw = r; onread = rclr; {_SET_BY_HARDWARE}", "as done"),
+    ),
+    "GIE": (Field("enable", 1, "sw = rw; hw = r;", "the interrupt output is enabled"),),
+    "IER": (
+        Field("done", 1, "sw = rw; hw = r;", "done raises the interrupt"),
+        Field("ready", 2, "sw = rw; hw = r;", "ready raises the interrupt"),
+    ),
+    "ISR": (
+        Field("done", 1, "sw = rw; onwrite = wot; hw = rw; hwset;", "done is pending; writing 1 toggles it"),
+        Field("ready", 2, "sw = rw; onwrite = wot; hw = rw; hwset;", "ready is pending; writing 1 toggles it"),
+    ),
+}
+
+
+def system_rdl(core: ExportedCore, constants: Mapping[int, int]) -> str:
+    """The register map in SystemRDL 2.0.
+
+    Parameters
+    ----------
+    core : ExportedCore
+    constants : mapping of int to int
+        Values, by offset, of the registers that tell the build.
+
+    Returns
+    -------
+    str
+    """
+    titles = (
+        ("Control", CONTROL),
+        ("What the build is", IDENTIFICATION),
+        ("Why the last run stopped", ERROR),
+        ("Performance counters", COUNTER_REGISTERS),
+    )
+    codes = "".join(f'    {code.name} = {code.value} {{ desc = "{code.name.lower()}"; }};\n' for code in ErrorCode)
+    parts = [f"    // {title}\n\n" + "\n".join(_register(r, constants) for r in group) for title, group in titles]
+    return (
+        core.header("Registers behind s_axi_control, in SystemRDL 2.0", "//")
+        + f"\nenum error_code {{\n{codes}}};\n\n"
+        + f'addrmap {MAP} {{\n    name = "{MAP}";\n    desc = "{_text("Registers of the decode co-processor")}";\n'
+        + "    default regwidth = 32;\n    default accesswidth = 32;\n    lsb0;\n\n"
+        + "\n".join(parts)
+        + "};\n"
+    )
+
+
+def _register(register: Register, constants: Mapping[int, int]) -> str:
+    lines = [f'        desc = "{_text(register.doc)}";']
+    for field in FIELDS.get(register.name, (_whole(register, constants),)):
+        high, low = field.mask.bit_length() - 1, (field.mask & -field.mask).bit_length() - 1
+        lines.append(
+            f'        field {{ {field.properties} desc = "{_text(field.doc)}"; }}'
+            f" {field.name}[{high}:{low}] = {field.reset:#x};"
+        )
+    body = "\n".join(lines)
+    return f"    reg {{\n{body}\n    }} {register.name} @ {register.offset:#05x};\n"
+
+
+def _whole(register: Register, constants: Mapping[int, int]) -> Field:
+    """The only field of a register."""
+    mask = (1 << 32) - 1
+    if register.offset in constants:
+        return Field("value", mask, "sw = r; hw = na;", register.doc, constants[register.offset])
+    if register.access == "rw":
+        return Field("value", mask, "sw = rw; hw = r;", register.doc, register.reset)
+    encode = " encode = error_code;" if register.name == "ERROR_CODE" else ""
+    return Field("value", mask, f"sw = r; hw = w;{encode}", register.doc)
+
+
+def _text(text: str) -> str:
+    """Text as a SystemRDL string."""
+    return text.replace("``", "").replace("\\", "\\\\").replace('"', '\\"')
+
+
+def require_export_tools() -> None:
+    """Check that what compiles and converts SystemRDL is installed.
+
+    Raises
+    ------
+    ToolError
+        If it is not. The message says what to do.
+    """
+    packages = {"systemrdl": "systemrdl-compiler", "peakrdl_cheader": "peakrdl-cheader", "peakrdl_ipxact": "peakrdl-ipxact"}
+    for module, package in packages.items():
+        if find_spec(module) is None:
+            raise ToolError(f"the Python package {package!r} is needed to export: run: pip install 'tailrace[export]'")
+
+
+def compile_registers(path: Path) -> Any:
+    """Compile a SystemRDL file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    systemrdl.node.RootNode
+
+    Raises
+    ------
+    ToolError
+        If the compiler refuses it.
+    """
+    require_export_tools()
+    from systemrdl import RDLCompileError, RDLCompiler
+
+    compiler = RDLCompiler()
+    try:
+        compiler.compile_file(str(path))
+        return compiler.elaborate()
+    except RDLCompileError as error:
+        raise ToolError(f"the SystemRDL compiler refuses {path}: {error}; please report this") from None
+
+
+def write_c_header(root: Any, path: Path, core: ExportedCore) -> None:
+    """Write the register map as a C structure with masks of its fields.
+
+    Parameters
+    ----------
+    root : systemrdl.node.RootNode
+    path : Path
+    core : ExportedCore
+    """
+    from peakrdl_cheader.exporter import CHeaderExporter
+
+    CHeaderExporter().export(root, str(path))
+    path.write_text(core.header("Registers behind s_axi_control, in C", "//") + path.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def write_ip_xact(root: Any, path: Path, core: ExportedCore) -> None:
+    """Write the register map as IP-XACT (IEEE 1685-2014).
+
+    Parameters
+    ----------
+    root : systemrdl.node.RootNode
+    path : Path
+    core : ExportedCore
+    """
+    from peakrdl_ipxact import IPXACTExporter
+
+    exporter = IPXACTExporter(vendor="tailrace", library="cores", version=core.version)
+    exporter.export(root, str(path), component_name=core.module)
+
+
+def field_names(register: Register) -> Iterable[str]:
+    """Names of a register's fields."""
+    return (field.name for field in FIELDS.get(register.name, ())) if register.name in FIELDS else ("value",)
+
+
+assert set(FIELDS) <= {r.name for r in REGISTERS}

@@ -1,0 +1,28 @@
+"""The core's Verilog, as other people's tools take it."""
+
+from .naming import ExportedCore
+
+
+def core_verilog(core: ExportedCore) -> str:
+    """Verilog-2005 of the core: one file, its modules prefixed with the core's name, without processes or attributes.
+
+    Parameters
+    ----------
+    core : ExportedCore
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ToolError
+        If Amaranth or pyosys is not installed, or Yosys refuses the design.
+    """
+    from tailrace.hdl.verilog import require_tools, to_verilog
+
+    require_tools()
+    from tailrace.hdl.top import Top
+
+    text = to_verilog(Top(core.config), name=core.module, flatten=False)
+    return core.header("The decode co-processor, generated from Amaranth", "//") + text
