@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from tailrace.spec.config import Config
+from tailrace.spec.errors import ErrorCode
 from tailrace.spec.registers import ADDRESS_BITS
 
 from .axi.lite import AxiLite
@@ -43,6 +44,8 @@ class Core(wiring.Component):
     read : AxiRead, out
     write : AxiWrite, out
     interrupt : out
+    failed : out
+        The last run ended with an error.
     probe : ProbeSignature, out
         For timelines of simulations.
     """
@@ -55,6 +58,7 @@ class Core(wiring.Component):
                 "read": Out(AxiRead(config.address_width, config.bus_width)),
                 "write": Out(AxiWrite(config.address_width, config.bus_width)),
                 "interrupt": Out(1),
+                "failed": Out(1),
                 "probe": Out(ProbeSignature()),
             }
         )
@@ -88,6 +92,7 @@ class Core(wiring.Component):
         connect(m, datapath.store, writer.i)
         m.d.comb += [
             self.interrupt.eq(registers.interrupt),
+            self.failed.eq(sequencer.error.code != ErrorCode.NONE),
             sequencer.start.eq(registers.start),
             sequencer.address.eq(registers.queue_address),
             sequencer.length.eq(registers.queue_length),

@@ -1,7 +1,7 @@
 """Memory controllers: LiteDRAM cores, made by the generator of the ``litedram`` package.
 
-A core has a clock and a reset, an AXI port for the co-processor, an AXI port for the host, the pads of the memory, and a Wishbone
-port by which it is started.
+A core has a clock and a reset, an AXI port for the co-processor, an AXI port for the host, the pads of the memory, and a
+Wishbone port by which it is started.
 """
 
 import json
