@@ -1,5 +1,6 @@
 """Verilog of a component, for every tool that does not speak Amaranth."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ def to_verilog(
     ports: Sequence[Any] | None = None,
     flatten: bool = True,
     processes: bool = False,
+    black_boxes: str = "",
 ) -> str:
     """Convert an Amaranth component to Verilog.
 
@@ -51,6 +53,8 @@ def to_verilog(
     processes : bool
         Amaranth's ``If`` and ``Switch`` stay conditions in ``always`` blocks, which Verilator simulates 14 % faster than the
         multiplexers that they become otherwise.
+    black_boxes : str
+        Verilog of modules, without their contents, that the component instantiates and that come from elsewhere.
 
     Returns
     -------
@@ -69,10 +73,13 @@ def to_verilog(
     with TemporaryDirectory(prefix="tailrace-") as folder:
         source, target = Path(folder, "design.il"), Path(folder, "design.v")
         source.write_text(text, encoding="utf-8")
+        Path(folder, "black_boxes.v").write_text(black_boxes, encoding="utf-8")
         run_yosys(
             Path(folder),
             name,
+            "read_verilog -lib black_boxes.v",
             "read_rtlil design.il",
+            *(f"read_verilog -lib {box.name}" for box in boxes),
             *_passes(name, flatten, processes),
             "write_verilog -noattr design.v",
         )

@@ -65,6 +65,12 @@ class LiteDram:
     data_width: int
     simulated: bool
 
+    @property
+    def black_box(self) -> str:
+        """Verilog of the module without its contents, for tools that must know what it looks like."""
+        ports = ", ".join(f"{direction} [{bits - 1}:0] {port}" for port, (direction, bits) in self.ports.items())
+        return f"module {self.name}({ports});\nendmodule\n"
+
 
 def generate(folder: Path, name: str, clock_hz: float, data_width: int, simulated: bool = False) -> LiteDram:
     """Make a memory controller for the SDRAM of the ULX3S.
