@@ -1,6 +1,5 @@
 """Verilog of a component, for every tool that does not speak Amaranth."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -79,7 +78,6 @@ def to_verilog(
             name,
             "read_verilog -lib black_boxes.v",
             "read_rtlil design.il",
-            *(f"read_verilog -lib {box.name}" for box in boxes),
             *_passes(name, flatten, processes),
             "write_verilog -noattr design.v",
         )
