@@ -25,7 +25,8 @@ from .report import Run, Setting, run_table
 from .request import Request
 from .terminal import Terminal
 from .tokenizer import Tokenizer
-from .transports.open import clock_of, is_hardware, open_transport, parse_hardware
+from .transports.facts import clock_of
+from .transports.open import is_hardware, open_transport, parse_hardware
 from .units import parse_size, parse_wave
 
 #: Cycles of a row of the memory port's use in a trace.

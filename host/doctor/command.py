@@ -8,7 +8,8 @@ from tailrace.spec.transport import Transport
 
 from ..device_option import DeviceName, refuse_for_hardware
 from ..terminal import Terminal
-from ..transports.open import clock_of, is_hardware, open_transport
+from ..transports.facts import clock_of
+from ..transports.open import is_hardware, open_transport
 from ..units import parse_size
 from .checks import CHECKS, Outcome, examine
 from .examination import Check, Examination

@@ -102,8 +102,8 @@ def _walk_addresses(examination: Examination) -> int:
     tags = {place: (0xA5_00_00_00 | k * 0x01_03_07).to_bytes(_TAG, "little") for k, place in enumerate([0, *places], 1)}
     for place in [*places, 0]:
         link.write(place, tags[place])
-    for k, place in enumerate(places, 2):
-        examination.progress("address lines", k / len(places))
+    for k, place in enumerate(places, 2):  # lines 0 and 1 choose a byte of a word
+        examination.progress("address lines", (k - 2) / len(places))
         found = link.read(place, _TAG)
         if found == tags[place]:
             continue

@@ -71,7 +71,7 @@ def _large(examination: Examination, fmt: Format) -> tuple[int, int]:
     while rows > _ROWS and (
         rows * fmt.row_bytes(columns) > examination.rate * _SECONDS or not _fits(device, fmt, rows, columns)
     ):
-        rows //= 2
+        rows, columns = (rows // 2, columns) if rows >= columns else (rows, columns // 2)
     return rows, columns
 
 

@@ -8,6 +8,7 @@ from tailrace.spec.isa import COMMAND_BYTES, Opcode
 from tailrace.spec.registers import AP_DONE, AP_IDLE, offset
 
 from ..driver import Device
+from ..transports.facts import statistics_of
 from .examination import Examination, Fault
 
 #: No opcode of any version.
@@ -82,7 +83,7 @@ def _explain_silence(examination: Examination) -> Fault:
 
 
 def _check_interrupts(examination: Examination) -> None:
-    statistics = getattr(examination.link, "statistics", {})
+    statistics = statistics_of(examination.link)
     if statistics.get("missed interrupts") and not statistics.get("interrupts"):
         raise Fault(
             f"runs finish, but their interrupt never arrives: {statistics['missed interrupts']} of them had to be looked for",

@@ -115,12 +115,6 @@ def open_transport(text: str) -> Transport:
     return UioTransport(name.place, options["memory"], base=options.get("base"), events=events)
 
 
-def clock_of(transport: Transport) -> float | None:
-    """Clock frequency in MHz, if the device says it; None: not known."""
-    frequency = getattr(transport, "clock_frequency", None)
-    return frequency / 1e6 if frequency else None
-
-
 def _value(text: str, kind: str, name: str, value: str) -> Any:
     if name == "memory":
         return parse_size(value) if kind == "xdma" else value

@@ -32,4 +32,8 @@ def _serial_ports() -> list[tuple[str, str]]:
         from serial.tools.list_ports import comports
     except ImportError:
         return []
-    return [(f"serial:{port.device}", port.description) for port in sorted(comports()) if port.hwid != "n/a"]
+    return [
+        (f"serial:{port.device}", port.description)
+        for port in sorted(comports(), key=lambda port: port.device)
+        if port.hwid != "n/a"
+    ]

@@ -64,6 +64,21 @@ def test_without_a_clock_there_is_no_speed() -> None:
     assert "tokens/s" not in text
 
 
+def test_hardware() -> None:
+    setting: dict[str, object] = {"device_name": "serial:/dev/x", "config_name": None, "simulated": False, "conditions": ""}
+    text = text_of(Counters(VALUES, 1, 24000), **setting, clock=50.0)
+    for part in (
+        "serial:/dev/x, hardware (128-bit bus)",
+        "1,000 (counted by the device)",
+        "0.50 tokens/s: 4.0 s in all",
+        "speed at 50 MHz",
+        "50000.00 tokens/s (device only, from its cycles)",
+    ):
+        assert part in text, text
+    assert "simulated" not in text
+    assert "speed at" not in text_of(Counters(VALUES, 1, 24000), **setting, clock=None)
+
+
 def test_matrices_on_the_host_are_named() -> None:
     assert "1 matrices: blk.0.x.weight" in text_of(Counters(VALUES, 1, 24000), on_host=["blk.0.x.weight"])
 
