@@ -7,6 +7,7 @@ from tailrace.spec.errors import (
     DeviceTimeout,
     ErrorCode,
     LimitError,
+    LinkError,
     ModelError,
     TailraceError,
 )
@@ -16,7 +17,7 @@ def test_every_code_has_advice() -> None:
     assert set(ADVICE) == set(ErrorCode)
 
 
-@pytest.mark.parametrize("kind", [ConfigError, ModelError, LimitError, DeviceError, DeviceTimeout])
+@pytest.mark.parametrize("kind", [ConfigError, ModelError, LimitError, DeviceError, DeviceTimeout, LinkError])
 def test_one_base_catches_all(kind: type[Exception]) -> None:
     assert issubclass(kind, TailraceError)
 
