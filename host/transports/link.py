@@ -27,6 +27,8 @@ from tailrace.spec.link import (
 
 #: Times that a request is sent before the board is given up.
 ATTEMPTS = 16
+#: The same for the first one, which may go to a port without a board: two seconds with the usual patience.
+ATTEMPTS_TO_OPEN = 8
 #: Times that a long frame is sent before shorter ones are tried, and first tries in a row that succeed before longer ones are.
 _ATTEMPTS_OF_LONG, _CLEAN_BEFORE_LONGER = 3, 8
 #: Bytes of memory in the shortest frames that a noisy line brings it down to.
@@ -100,7 +102,7 @@ class LinkSession:
     patience : float
         Seconds that a response may take beyond the time on the wire. It grows to four times as much for late tries.
     attempts : int
-        Times that a request is sent.
+        Times that a request is sent, once the session is open.
     memory_patience : float
         Seconds to wait for the board's memory to be initialised.
 
@@ -184,7 +186,7 @@ class LinkSession:
                 done += len(payload)
 
     def _open(self) -> tuple[int, int, int]:
-        response = self._exchange(Kind.OPEN, attempts=self._attempts)
+        response = self._exchange(Kind.OPEN, attempts=ATTEMPTS_TO_OPEN)
         if response is None:
             self._fail_silent()
         if response.status != Status.OK:
@@ -362,7 +364,7 @@ class LinkSession:
             )
         came = " Something answers, but damaged: the baud rate is probably another." if self.counters.damaged else ""
         self._fail(
-            f"no board answers on {self._place} ({self._attempts} tries): check that the board has power, that this is its"
+            f"no board answers on {self._place} ({ATTEMPTS_TO_OPEN} tries): check that the board has power, that this is its"
             f" port, that its bitstream is loaded, and that it was built for {self._baud} baud.{came}"
         )
 

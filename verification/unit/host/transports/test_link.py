@@ -14,7 +14,7 @@ from tailrace.spec.config import parse_config
 from tailrace.spec.errors import LinkError
 from tailrace.spec.link import IDENTITY, MAX_PAYLOAD, Kind, Request, Response, Status, decode, encode, unpack_request
 from tailrace.spec.registers import offset
-from tailrace.transports.link import ATTEMPTS, LinkSession
+from tailrace.transports.link import ATTEMPTS, ATTEMPTS_TO_OPEN, LinkSession
 
 CONFIG = parse_config("tiny")
 MEMORY = 1 << 16
@@ -364,7 +364,7 @@ def test_a_board_that_refuses_to_be_opened(line: Line) -> None:
 
 
 NO_BOARD = (
-    f"no board answers on {PLACE} ({ATTEMPTS} tries): check that the board has power, that this is its port, that its bitstream"
+    f"no board answers on {PLACE} ({ATTEMPTS_TO_OPEN} tries): check that the board has power, that this is its port, that its bitstream"
     " is loaded, and that it was built for 100000000 baud."
 )
 
