@@ -25,8 +25,8 @@ class LinkEndpoint(wiring.Component):
     One request at a time; what arrives before the last byte of its response has been taken is ignored. A reset ends the
     session. The memory's first byte is at address 0.
 
-    Latency: the response begins 11 cycles after the end of a request of no words. A word takes 7 cycles, and what the bus
-    takes. Throughput: 4 bytes of a response in 6 cycles.
+    Latency: the response begins 8 cycles after the end of a request of no words. A word takes 6 cycles, if the bus answers in
+    the cycle after it is asked. Throughput: 4 bytes of a response in 7 cycles.
 
     Parameters
     ----------

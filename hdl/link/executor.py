@@ -30,7 +30,7 @@ class Executor(wiring.Component):
     It keeps the session, and of the last request the sequence number, the kind, the status and the register's value: what it
     needs to answer a register access that comes again without carrying it out again. Memory is simply accessed again.
 
-    Latency: the response to a request of no words is on offer 5 cycles after the request; a word takes 2 cycles, and what
+    Latency: the response to a request of no words is on offer 5 cycles after the request; a word takes 3 cycles, and what
     `WordAccess` takes. Throughput: one request at a time.
 
     Parameters
@@ -157,8 +157,10 @@ class Executor(wiring.Component):
                 m.d.sync += index.eq(index + 1)
                 with m.If(done):
                     m.next = "SEAL"
+            # The two cycles in which the buffer reads the word to write.
             with m.State("FETCH"):
-                # The cycle in which the buffer reads the word to write.
+                m.next = "FETCHED"
+            with m.State("FETCHED"):
                 m.next = "ACCESS"
             with m.State("ACCESS"):
                 m.d.comb += access.valid.eq(1)

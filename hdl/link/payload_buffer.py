@@ -16,7 +16,7 @@ class BufferWrite(wiring.Signature):
 
 
 class BufferRead(wiring.Signature):
-    """A read of a word, seen from the reader: `data` is what lay at `index` in the cycle before."""
+    """A read of a word, seen from the reader: `data` is what lay at `index` two cycles before."""
 
     def __init__(self) -> None:
         super().__init__({"index": Out(range(PAYLOAD_WORDS)), "data": In(32)})
@@ -25,7 +25,10 @@ class BufferRead(wiring.Signature):
 class PayloadBuffer(wiring.Component):
     """Holds the longest payload in one block RAM, in words: the first byte is the lowest of word 0.
 
-    Latency: a word is read in the cycle after its index, and after it was written. Throughput: a read and a write a cycle.
+    Behind the block RAM, whose output comes late in a cycle, there is a register.
+
+    Latency: a word is there two cycles after its index, which may follow in the cycle after its write. Throughput: a read and
+    a write a cycle.
 
     Attributes
     ----------
@@ -45,6 +48,6 @@ class PayloadBuffer(wiring.Component):
             write.addr.eq(self.write.index),
             write.data.eq(self.write.data),
             read.addr.eq(self.read.index),
-            self.read.data.eq(read.data),
         ]
+        m.d.sync += self.read.data.eq(read.data)
         return m

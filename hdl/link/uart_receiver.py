@@ -25,8 +25,9 @@ class UartReceiver(wiring.Component):
     """Receive bytes of one start bit, eight data bits (lowest first) and one stop bit.
 
     A start bit is looked at again in its middle; where the line is high again, it was none. Every other bit is sampled in
-    its middle, counted from the start bit's edge, so the sender's clock may be off by 4 % and more, less what rounding
-    `clocks_per_bit` takes. After a missing stop bit the line must be high before a byte can begin.
+    its middle, counted from the cycle in which the start bit is seen. So a bit of the sender may last up to 5 % more or less,
+    if bytes follow without a gap 10 % / `clocks_per_bit` less than that. After a missing stop bit the line must be high
+    before a byte can begin.
 
     Latency: a byte is on `o` half a bit after its stop bit began, and 2 cycles for the synchroniser. Throughput: the line's.
 

@@ -1,6 +1,7 @@
 """The endpoint against what `spec.link` says, without a UART: sessions, sequence numbers, statuses, damage."""
 
 import random
+import re
 
 import pytest
 
@@ -43,12 +44,12 @@ def test_identity():
 
 @pytest.mark.parametrize("stall", STALLS)
 def test_memory(stall: float, seed: int):
-    """Payloads of every length from one word to the longest, up to the memory's last byte."""
+    """Payloads of one word to the longest, up to the memory's last byte."""
     board, chance = Board(seed=seed, stall=stall), random.Random(seed)
 
     async def testbench(ctx):
         await board.begin(ctx)
-        for words in (1, 2, 3, 31, MAX_PAYLOAD // 4):
+        for words in (1, 2, 15) if stall else (3, MAX_PAYLOAD // 4):
             data = bytes(chance.choice((END, ESCAPE, 0xDC, 0xDD, chance.randrange(256))) for _ in range(4 * words))
             address = MEMORY_BYTES - len(data)
             board.words.writes.clear()
@@ -56,6 +57,32 @@ def test_memory(stall: float, seed: int):
             assert board.words.writes == [*range(address, MEMORY_BYTES, 4)]
             assert await board.do(ctx, Kind.READ_MEMORY, address, len(data)) == data
             assert board.words.reads[-words:] == board.words.writes
+
+    board.run(testbench)
+
+
+def test_latency():
+    """From the last END of a request to the first of its response, with a bus that answers in the cycle after it is asked."""
+    board = Board()
+
+    async def taken(ctx, request):
+        await board.send(ctx, encode(request.pack())[:-1])
+        ctx.set(board.dut.i.payload, {"data": END, "damaged": 0})
+        ctx.set(board.dut.i.valid, 1)
+        await ctx.tick()
+        ctx.set(board.dut.i.valid, 0)
+        cycles = 0
+        while not ctx.get(board.dut.o.valid):
+            await ctx.tick()
+            cycles += 1
+        await board.response(ctx)
+        return cycles
+
+    async def testbench(ctx):
+        await board.begin(ctx)
+        none = await taken(ctx, board.request(Kind.STATUS))
+        ten = await taken(ctx, board.request(Kind.READ_MEMORY, 0, 40))
+        assert (none, (ten - none) / 10) == (8, 6)
 
     board.run(testbench)
 
@@ -346,7 +373,7 @@ def test_damage(seed: int):
 
     async def testbench(ctx):
         await board.begin(ctx)
-        for _ in range(60):
+        for _ in range(40):
             payload = bytes(
                 chance.choice((END, ESCAPE, 0, 255, chance.randrange(256))) for _ in range(4 * chance.randrange(1, 5))
             )
@@ -407,20 +434,21 @@ def test_frames_that_are_none():
 
 @pytest.mark.parametrize("clock_hz", [0, -1, 1 << 32, 1e8])
 def test_refuses_clock(clock_hz):
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(
+        ValueError, match=re.escape(f"clock_hz must be a positive whole number below 2**32, not {clock_hz!r}") + "$"
+    ):
         LinkEndpoint(clock_hz, 4)
-    assert str(refused.value) == f"clock_hz must be a positive whole number below 2**32, not {clock_hz!r}"
 
 
 @pytest.mark.parametrize("memory_bytes", [0, -4, 6, 1 << 32, 4.0])
 def test_refuses_memory(memory_bytes):
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(
+        ValueError, match=re.escape(f"memory_bytes must be a positive multiple of 4 below 2**32, not {memory_bytes!r}") + "$"
+    ):
         LinkEndpoint(100, memory_bytes)
-    assert str(refused.value) == f"memory_bytes must be a positive multiple of 4 below 2**32, not {memory_bytes!r}"
 
 
 @pytest.mark.parametrize("cycles", [0, -1, 2.0, True])
 def test_refuses_watchdog(cycles):
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match=re.escape(f"watchdog_cycles must be a positive whole number, not {cycles!r}") + "$"):
         LinkEndpoint(100, 4, watchdog_cycles=cycles)
-    assert str(refused.value) == f"watchdog_cycles must be a positive whole number, not {cycles!r}"
