@@ -3,6 +3,7 @@
 from dataclasses import astuple, replace
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tailrace.spec.config import Config
 
@@ -50,16 +51,17 @@ def board_verilog(config: Config, clocks_per_bit: int) -> str:
     key = content_key([Path(__file__).read_bytes(), *sources, *versions, build])
 
     def make(folder: Path) -> None:
-        from tailrace.hdl.boards import litedram
-        from tailrace.hdl.boards.system import System
+        from tailrace.hdl.boards.litedram import generate
+        from tailrace.hdl.boards.plain import PlainBoard
         from tailrace.hdl.verilog import require_tools, to_verilog
 
         require_tools()
-        with announced(f"elaborating a board with configuration {config.name}"):
-            memory = litedram.generate(folder, "litedram_core", CLOCK_HZ, config.bus_width, simulated=True)
-            top = System(config)
-            system = to_verilog(top, name=TOP, flatten=False, processes=True)
-        (folder / "board.v").write_text(system + memory.read_text(encoding="utf-8"), encoding="utf-8")
+        with announced(f"elaborating a board with configuration {config.name}"), TemporaryDirectory() as work:
+            memory = generate(Path(work), "memory_controller", CLOCK_HZ, config.bus_width, simulated=True)
+            top = PlainBoard(config, memory, clock_hz=CLOCK_HZ, clocks_per_bit=clocks_per_bit)
+            board = to_verilog(top, name=TOP, flatten=False, processes=True, black_boxes=memory.black_box)
+            verilog = board + memory.verilog.read_text(encoding="utf-8")
+        (folder / "board.v").write_text(verilog, encoding="utf-8")
 
     return (cached("verilog", key, make) / "board.v").read_text(encoding="utf-8")
 
@@ -70,7 +72,7 @@ def build_board_library(verilog: str, what: str) -> Path:
     Parameters
     ----------
     verilog : str
-        Its ports: ``clk``, ``rst``, ``uart_rx``, ``uart_tx``.
+        Its ports: those of `tailrace.hdl.boards.plain.PlainBoard`.
     what : str
         What is built, for the line on standard error.
 

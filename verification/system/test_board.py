@@ -1,0 +1,161 @@
+"""A whole board in simulation: its serial link, its memory controller and LiteDRAM's model of its memory, with the driver on it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tailrace.counters import Counters
+from tailrace.decoder import Decoder
+from tailrace.driver import Device
+from tailrace.importer import ImportedModel, import_model
+from tailrace.model import open_model
+from tailrace.sim.board import CLOCKS_PER_BIT, SimulatedBoard
+from tailrace.sim.board_build import build_board
+from tailrace.sim.devices import open_device
+from tailrace.sim.serial_board import FaultRates
+from tailrace.spec.config import CONFIGS
+from tailrace.spec.errors import LinkError
+from tailrace.transports.serial import SerialTransport
+from verification.unit.host.tiny_models import write_model
+
+CONFIG = CONFIGS["tiny"]
+MODELS: dict[str, dict[str, Any]] = {
+    "small": {},
+    "smallest": {"hidden": 32, "heads": 1, "feed_forward": 32, "layers": 1},
+}
+CONTEXT, PROMPT = 32, [1, 70, 71, 72]
+#: Seconds: the simulation needs some for a frame, and more while the machine does other things.
+PATIENCE = 10.0
+#: Of the kinds of faults together, per byte: about every third long frame is damaged.
+FAULT_RATE, SEED = 3e-4, 11
+
+
+@dataclass
+class Pair:
+    """The same decoder on the board and on golden."""
+
+    board: Decoder
+    golden: Decoder
+    steps: list[Counters]
+
+    def step(self, token: int) -> NDArray[np.float32]:
+        """Take a token; both must give the same bits."""
+        ours, golden = self.board.step(token), self.golden.step(token)
+        assert np.array_equal(ours.view(np.uint32), golden.view(np.uint32))
+        return golden
+
+    def run(self, token: int) -> int:
+        """Take a token; both must choose the same next one."""
+        ours, golden = self.board.run(token), self.golden.run(token)
+        assert ours == golden
+        return int(golden[0])  # type: ignore[arg-type]
+
+
+def pair(board: SimulatedBoard, imported: ImportedModel, patience: float = PATIENCE) -> Pair:
+    """Open the board, load a model, and take the prompt."""
+    transport = SerialTransport(board.port, patience=patience)
+    steps: list[Counters] = []
+    ours = Decoder(Device(transport), imported, context=CONTEXT, on_step=steps.append)
+    golden = Decoder(Device(open_device("golden", CONFIG, transport.memory_size)), imported, context=CONTEXT)
+    for decoder in (ours, golden):
+        decoder.prefill(PROMPT)
+    steps.clear()
+    return Pair(ours, golden, steps)
+
+
+@pytest.fixture(scope="module")
+def library() -> Path:
+    return build_board(CONFIG, CLOCKS_PER_BIT)
+
+
+@pytest.fixture(scope="module")
+def board(library: Path) -> Iterator[SimulatedBoard]:
+    with SimulatedBoard(CONFIG, library=library) as board:
+        yield board
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ImportedModel]:
+    folder = tmp_path_factory.mktemp("models")
+
+    def make(name: str) -> ImportedModel:
+        return import_model(open_model(write_model(folder / f"{name}.gguf", **MODELS[name])))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def twins(board: SimulatedBoard, models: Callable[[str], ImportedModel]) -> Pair:
+    return pair(board, models("small"))
+
+
+def test_tokens_and_logits_are_those_of_golden(twins: Pair, board: SimulatedBoard) -> None:
+    twins.steps.clear()
+    token = 80
+    for _ in range(2):
+        token = int(np.argmax(twins.step(token)))
+    for _ in range(3):
+        token = twins.run(token)
+    total = sum(twins.steps, Counters())
+    beats = sum(total.values[name] for name in ("COMMAND_BEATS", "VECTOR_BEATS", "WEIGHT_BEATS", "WRITE_BEATS"))
+    per_cycle = beats * CONFIG.bus_bytes / total.values["CYCLES"]
+    print(
+        f"{total.values['CYCLES'] // 5} cycles a token, {per_cycle:.2f} bytes a cycle, {board.cycles_per_second:.0f} cycles/s"
+    )
+    # The memory carries 2 bytes a cycle, and refreshes, turns of its bus and dependencies between layers take their part.
+    assert 0.5 < per_cycle <= 2
+
+
+def test_a_noisy_line_costs_time_and_nothing_else(twins: Pair, board: SimulatedBoard) -> None:
+    link: Any = twins.board.device.transport.link  # type: ignore[attr-defined]
+    before = link.counters.retried
+    quiet, link._patience = link._patience, 1.0
+    board.inject(FaultRates.all_kinds(FAULT_RATE), SEED)
+    try:
+        token = 90
+        for _ in range(3):
+            token = int(np.argmax(twins.step(token)))
+    finally:
+        board.inject(FaultRates())
+        link._patience = quiet
+    assert link.counters.retried > before, f"seed {SEED}"
+
+
+def interrupted(twins: Pair, event: Callable[[], None]) -> str:
+    """What the driver says when something happens to the board in the middle of a token."""
+    transport = twins.board.device.transport
+    wait = transport.wait
+
+    def happen(timeout: float) -> None:
+        event()
+        wait(timeout)
+
+    transport.wait = happen  # type: ignore[method-assign]
+    with pytest.raises(LinkError) as caught:
+        twins.board.run(100)
+    transport.wait = wait  # type: ignore[method-assign]
+    # And it stays: nothing that the board's memory held can be taken for kept.
+    with pytest.raises(LinkError, match="load the model again"):
+        twins.board.run(100)
+    twins.board.device.close()
+    return str(caught.value)
+
+
+def test_a_reset_and_a_pulled_cable_in_the_middle_of_a_token(library: Path, models: Callable[[str], ImportedModel]) -> None:
+    with SimulatedBoard(CONFIG, library=library) as board:
+        first = pair(board, models("smallest"))
+        first.run(100)
+        assert "was reset" in interrupted(first, board.reset)
+        again = pair(board, models("smallest"))
+        again.step(100)
+        assert "is gone: check its cable" in interrupted(again, board.unplug)
+        board.plug()
+        # The board has gone on without its cable: what was in its memory still is.
+        with SerialTransport(board.port, patience=PATIENCE) as transport:
+            place = again.golden.image.base
+            assert transport.read(place, 1024) == again.golden.device.transport.read(place, 1024)
