@@ -14,8 +14,8 @@ _PROTOCOL = ("AP_CTRL", "GIE", "IER", "ISR")
 def kernel_xml(core: ExportedCore) -> str:
     """The description of the kernel: its ports, and its arguments with their register offsets.
 
-    The queue's address is a pointer to a buffer in the memory behind ``m00_axi``; commands in it hold addresses of their own, so
-    that image, caches and queue have to lie in one buffer, or at addresses that the program was built for.
+    The queue's address is a pointer to a buffer in the memory behind ``m00_axi``. Commands in it hold addresses of their own:
+    all that a program uses has to lie where it was built for.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """The register map in other people's formats: SystemRDL, and from it a C header and IP-XACT."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,6 @@ from tailrace.spec.registers import (
     COUNTER_REGISTERS,
     ERROR,
     IDENTIFICATION,
-    REGISTERS,
     Register,
 )
 
@@ -51,7 +50,7 @@ _SET_BY_HARDWARE = "hw = w; hwset;"
 #: Registers that have more than one field, or one that is narrower than the register.
 FIELDS: dict[str, tuple[Field, ...]] = {
     "AP_CTRL": (
-        Field("start", AP_START, "sw = rw; onwrite = woset; hw = rw; hwclr;", "write 1 to run the queue; 1 until it has finished"),
+        Field("start", AP_START, "sw = rw; onwrite = woset; hw = rw; hwclr;", "write 1 to run the queue; 1 until it is done"),
         Field("done", AP_DONE, f"sw = r; onread = rclr; {_SET_BY_HARDWARE}", "a run has finished; cleared by reading"),
         Field("idle", AP_IDLE, "sw = r; hw = w;", "nothing runs", reset=1),
         Field("ready", AP_READY, f"sw = r; onread = rclr; {_SET_BY_HARDWARE}", "as done"),
@@ -180,7 +179,8 @@ def write_c_header(root: Any, path: Path, core: ExportedCore) -> None:
     from peakrdl_cheader.exporter import CHeaderExporter
 
     CHeaderExporter().export(root, str(path))
-    path.write_text(core.header("Registers behind s_axi_control, in C", "//") + path.read_text(encoding="utf-8"), encoding="utf-8")
+    header = core.header("Registers behind s_axi_control, in C", "//")
+    path.write_text(header + path.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def write_ip_xact(root: Any, path: Path, core: ExportedCore) -> None:
@@ -196,11 +196,3 @@ def write_ip_xact(root: Any, path: Path, core: ExportedCore) -> None:
 
     exporter = IPXACTExporter(vendor="tailrace", library="cores", version=core.version)
     exporter.export(root, str(path), component_name=core.module)
-
-
-def field_names(register: Register) -> Iterable[str]:
-    """Names of a register's fields."""
-    return (field.name for field in FIELDS.get(register.name, ())) if register.name in FIELDS else ("value",)
-
-
-assert set(FIELDS) <= {r.name for r in REGISTERS}

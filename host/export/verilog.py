@@ -25,4 +25,5 @@ def core_verilog(core: ExportedCore) -> str:
     from tailrace.hdl.top import Top
 
     text = to_verilog(Top(core.config), name=core.module, flatten=False)
-    return core.header("The decode co-processor, generated from Amaranth", "//") + text
+    # Simulators want all modules to have one as soon as one has.
+    return core.header("The decode co-processor, generated from Amaranth", "//") + "`timescale 1ns / 1ps\n" + text

@@ -44,6 +44,7 @@ module axi_memory #(
 );
     localparam BYTES = DATA_WIDTH / 8;
     localparam SIZE = $clog2(BYTES);
+    localparam INDEX_WIDTH = $clog2(WORDS);
     localparam REQUESTS = 16;
     localparam [1:0] OKAY = 2'b00, SLVERR = 2'b10, INCR = 2'b01;
 
@@ -74,6 +75,7 @@ module axi_memory #(
     wire word_sent = word_free && count != 0 && request_due[first] <= now && !stall_r;
     wire request_done = word_sent && beat == {24'd0, request_length[first]};
     wire [ADDRESS_WIDTH-1:0] read_address = request_address[first] + beat * BYTES;
+    wire read_inside = read_address >> SIZE < WORDS;
 
     task check_burst(input [ADDRESS_WIDTH-1:0] address, input [7:0] length, input [2:0] size, input [1:0] burst);
         begin
@@ -135,8 +137,8 @@ module axi_memory #(
             if (word_free) begin
                 rvalid <= word_sent;
                 rlast <= request_done;
-                rresp <= read_address / BYTES < WORDS ? OKAY : SLVERR;
-                rdata <= read_address / BYTES < WORDS ? words[read_address / BYTES] : {DATA_WIDTH{1'b0}};
+                rresp <= read_inside ? OKAY : SLVERR;
+                rdata <= read_inside ? words[read_address[SIZE +: INDEX_WIDTH]] : {DATA_WIDTH{1'b0}};
             end
 
             // Writes, one burst at a time.
@@ -151,9 +153,9 @@ module axi_memory #(
             wready <= writing && !written && !stall_w && !(wvalid && wready && write_left == 0);
             if (wvalid && wready) begin
                 if (wlast !== (write_left == 0)) $fatal(1, "FAIL: wlast does not mark the last word of the burst");
-                if (write_address / BYTES < WORDS) begin
+                if (write_address >> SIZE < WORDS) begin
                     for (i = 0; i < BYTES; i = i + 1)
-                        if (wstrb[i]) words[write_address / BYTES][8 * i +: 8] <= wdata[8 * i +: 8];
+                        if (wstrb[i]) words[write_address[SIZE +: INDEX_WIDTH]][8 * i +: 8] <= wdata[8 * i +: 8];
                 end else
                     write_outside <= 1;
                 write_address <= write_address + BYTES;

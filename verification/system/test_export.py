@@ -1,0 +1,107 @@
+"""The exported core in tools that know nothing of Python: FuseSoC, Verilator, Yosys."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tailrace.export.export import export_core
+from tailrace.export.naming import ExportedCore
+from tailrace.sim.toolchain import find_compiler, find_verilator
+from tailrace.spec.config import CONFIGS
+
+CORE = ExportedCore(CONFIGS["tiny"])
+NAME = f"tailrace:cores:{CORE.module}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for package in ("amaranth", "pyosys", "systemrdl", "peakrdl_cheader", "peakrdl_ipxact", "fusesoc"):
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("export") / "core"
+    export_core(CORE.config, folder)
+    return folder
+
+
+def run_target(folder: Path, target: str) -> tuple[int, str, Path]:
+    """Run a target as README.md says; returns the exit code, what was printed, and the folder that the tools worked in."""
+    # Whatever Verilator the project found; the exported `tools` where it is only a Python package.
+    find_compiler()
+    path = os.pathsep.join([str(folder / "tools"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    if not str(find_verilator().command).startswith(sys.prefix):
+        path = os.pathsep.join([str(find_verilator().command.parent), path])
+    command = [sys.executable, "-m", "fusesoc.main", "--cores-root", ".", "run", f"--target={target}", NAME]
+    environment = {name: value for name, value in os.environ.items() if name != "VERILATOR_ROOT"}
+    run = subprocess.run(
+        command, cwd=folder, env={**environment, "PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return run.returncode, run.stdout, folder / "build" / f"tailrace_cores_{CORE.module}_{CORE.version}" / target
+
+
+def test_lint_passes_and_has_something_to_say(folder: Path) -> None:
+    code, output, _ = run_target(folder, "lint")
+    assert code == 0, output
+    assert "%Warning" not in output
+    verilog = folder / "rtl" / f"{CORE.module}.v"
+    text = verilog.read_text()
+    try:
+        verilog.write_text(text.replace(".clk(clk)", ".clock(clk)", 1))
+        code, output, _ = run_target(folder, "lint")
+    finally:
+        verilog.write_text(text)
+    assert code != 0
+    assert "Pin not found: 'clock'" in output
+
+
+@pytest.mark.slow
+def test_the_testbench_passes_and_can_fail(folder: Path, tmp_path: Path) -> None:
+    code, output, place = run_target(folder, "sim")
+    assert code == 0, output
+    assert re.search(r"PASS: 3 runs in \d+ cycles, \d+ words of 128 bits written, all \d+ words of memory as expected", output)
+
+    def simulate(name: str, old: str, new: str) -> str:
+        """Run it with one line of a file changed."""
+        for file in (folder / "sim").glob("*.hex"):
+            text = file.read_text()
+            if file.name == name:
+                assert re.search(old, text, re.MULTILINE)
+                text = re.sub(old, new, text, count=1, flags=re.MULTILINE)
+            (tmp_path / file.name).write_text(text)
+        run = subprocess.run(
+            [place / f"V{CORE.module}_tb", f"+files={tmp_path}"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert (run.returncode == 0) == ("PASS" in run.stdout), run.stdout
+        return run.stdout
+
+    assert "PASS" in simulate("memory.hex", "^// ", "// ")
+    # A word that should not change, and one that should.
+    assert re.search(r"FAIL: 1 of \d+ words of memory differ", simulate("expected.hex", "^@", f"@0 {'5' * 32}\n@"))
+    assert re.search(r"FAIL: 1 of \d+ words of memory differ", simulate("expected.hex", r"^(@\w+ )0", r"\1e"))
+    # Another build; a queue at a place where there is none; no doorbell.
+    assert "FAIL: register 048 is 00000080, not 00000100" in simulate("identification.hex", "^048_.*", "048_00000100")
+    assert re.search(r"FAIL: command \d+ stopped with error 5", simulate("writes.hex", "^014_.*", "014_00000001"))
+    assert "FAIL" in simulate("writes.hex", "^000_00000001", "000_00000000")
+
+
+@pytest.mark.slow
+def test_synthesis_maps_multipliers_and_memories(folder: Path) -> None:
+    pytest.importorskip("tkinter")
+    code, output, place = run_target(folder, "synth")
+    assert code == 0, output
+    log = (place / "yosys.log").read_text()
+    # Nothing is driven twice, or read without being driven.
+    assert "Found and reported 0 problems." in log
+    cells = {
+        name: int(count)
+        for count, name in re.findall(r"^\s+(\d+)\s+(?:-\s+)?(MULT18X18D|DP16KD|LUT4|TRELLIS_FF)", log, re.MULTILINE)
+    }
+    assert cells["MULT18X18D"] > 30
+    assert cells["DP16KD"] > 10
+    assert next(place.glob("*.json")).stat().st_size > 1 << 20

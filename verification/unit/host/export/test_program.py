@@ -1,0 +1,86 @@
+import re
+
+import numpy as np
+import pytest
+
+from tailrace.export.naming import ExportedCore
+from tailrace.export.program import BenchProgram, record_program
+from tailrace.export.testbench import bench_files
+from tailrace.golden.device import GoldenDevice
+from tailrace.spec.config import CONFIGS, Config, parse_config
+from tailrace.spec.registers import AP_START, offset
+
+
+@pytest.fixture(scope="module", params=["tiny", "wide", "base,bus_width=256,address_width=64"])
+def core(request: pytest.FixtureRequest) -> ExportedCore:
+    return ExportedCore(parse_config(request.param))
+
+
+@pytest.fixture(scope="module")
+def program(core: ExportedCore) -> BenchProgram:
+    return record_program(core.config)
+
+
+def replay(config: Config, before: bytes, writes: list[tuple[int, int]]) -> bytes:
+    device = GoldenDevice(config, len(before))
+    device.write(0, before)
+    for place, value in writes:
+        device.write_register(place, value)
+        assert (place, value) != (offset("AP_CTRL"), AP_START) or not device.read_register(offset("ERROR_CODE"))
+    return device.read(0, len(before))
+
+
+def parse(text: str, size: int) -> dict[int, bytes]:
+    """Words of a file for ``$readmemh``."""
+    words, place = {}, 0
+    for token in re.sub(r"//.*", "", text).split():
+        if token.startswith("@"):
+            place = int(token[1:], 16)
+        else:
+            words[place] = bytes.fromhex(token)[::-1]
+            assert len(words[place]) == size
+            place += 1
+    return words
+
+
+def test_the_files_hold_the_run(core: ExportedCore, program: BenchProgram) -> None:
+    files, size = bench_files(core, program), core.config.bus_bytes
+    before = parse(files["memory.hex"], size)
+    assert b"".join(before.values()) == program.before
+    expected = b"".join((before | parse(files["expected.hex"], size)).values())
+    assert expected == program.after != program.before
+    pairs = [(int(a, 16), int(b, 16)) for a, b in re.findall(r"^(\w{3})_(\w{8})$", files["writes.hex"], re.MULTILINE)]
+    assert tuple(pairs) == program.writes
+    assert pairs.count((offset("AP_CTRL"), AP_START)) == program.doorbells == 3
+    assert replay(core.config, program.before, pairs) == program.after
+
+
+def test_the_testbench_has_the_sizes_of_the_files(core: ExportedCore, program: BenchProgram) -> None:
+    files = bench_files(core, program)
+    bench = files[f"{core.module}_tb.sv"]
+    sizes = {name: int(value) for name, value in re.findall(r"localparam (\w+) = (\d+);", bench)}
+    assert sizes["MEMORY_WORDS"] == len(program.before) // core.config.bus_bytes
+    assert sizes["WRITES"] == len(program.writes)
+    assert sizes["IDENTIFICATIONS"] == len(program.identification)
+    assert (sizes["DATA_WIDTH"], sizes["ADDRESS_WIDTH"]) == (core.config.bus_width, core.config.address_width)
+    assert not re.search("@[A-Z]", bench)
+
+
+def test_every_weight_format_of_the_model_matters(program: BenchProgram, core: ExportedCore) -> None:
+    # A changed byte in the middle of the image must change what comes out; else the testbench would not notice it.
+    random = np.random.default_rng(5)
+    damaged = bytearray(program.before)
+    place = int(random.integers(len(damaged) // 8, len(damaged) // 4))
+    for byte in range(place, place + 512):
+        damaged[byte] ^= 0x11
+    after = replay(core.config, bytes(damaged), list(program.writes))
+    assert sum(a != b for a, b in zip(after, program.after, strict=True)) > 512, place
+
+
+def test_the_same_bytes_every_time(program: BenchProgram, core: ExportedCore) -> None:
+    assert record_program(core.config) == program
+
+
+def test_modules_are_named_after_their_configuration() -> None:
+    assert ExportedCore(CONFIGS["base"]).module == "tailrace_base"
+    assert ExportedCore(parse_config("base,bus_width=256")).module == "tailrace_base_bus_width_256"
