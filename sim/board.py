@@ -28,8 +28,8 @@ CLOCKS_PER_BIT = 4
 LINGER = 200_000
 #: Seconds that a host should wait for a response: the simulation is some hundred times slower than a board.
 PATIENCE = 10.0
-#: Cycles after which the wires are looked at again, if nothing came before.
-_SLICE = 5_000
+#: Cycles after which the host is looked at again: while bytes are on their way to the board, and while it may send some.
+_LONG_SLICE, _SLICE = 5_000, 500
 #: Bytes that are moved at a time.
 _ROOM = 4096
 
@@ -163,9 +163,10 @@ class SimulatedBoard:
                 if self._master >= 0:
                     with suppress(BlockingIOError):
                         self._put(os.read(self._master, _ROOM))
-                busy = bool(self._library.board_busy(self._handle)) or self._quiet() < LINGER
+                receiving = bool(self._library.board_busy(self._handle))
+                busy = receiving or self._library.board_quiet(self._handle) < LINGER
                 if busy:
-                    self._advance()
+                    self._advance(_LONG_SLICE if receiving else _SLICE)
 
     def _await(self, busy: bool) -> None:
         """Wait until a byte comes or somebody rings, unless the board is busy."""
@@ -178,16 +179,13 @@ class SimulatedBoard:
         if self._bell in ready:
             os.read(self._bell, _ROOM)
 
-    def _quiet(self) -> int:
-        return int(self._library.board_quiet(self._handle))
-
     def _put(self, data: bytes) -> None:
         data = self._to_board.carry(data)
         self._library.board_put(self._handle, data, len(data))
 
-    def _advance(self) -> None:
+    def _advance(self, cycles: int) -> None:
         before, start = self._library.board_cycles(self._handle), time.perf_counter()
-        self._library.board_run(self._handle, _SLICE, 2 * 10 * self._clocks_per_bit)
+        self._library.board_run(self._handle, cycles, 2 * 10 * self._clocks_per_bit)
         self._seconds += time.perf_counter() - start
         self._served_cycles += self._library.board_cycles(self._handle) - before
         while count := self._library.board_take(self._handle, self._buffer, _ROOM):

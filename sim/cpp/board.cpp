@@ -78,6 +78,6 @@ EXPORT uint64_t board_take(Board* board, uint8_t* bytes, uint64_t room) {
 }
 EXPORT uint64_t board_cycles(Board* board) { return board->cycles; }
 EXPORT uint64_t board_quiet(Board* board) { return board->cycles - board->last_traffic; }
-// Whether bytes wait to be sent to the board, or one is on its way.
-EXPORT int board_busy(Board* board) { return !board->sender.idle() || !board->receiver.idle(); }
+// Whether bytes are on their way to the board.
+EXPORT int board_busy(Board* board) { return !board->sender.idle(); }
 EXPORT uint64_t board_broken(Board* board) { return board->receiver.broken; }
