@@ -87,7 +87,8 @@ def check_memory(image: Image, programs: Programs, available: int) -> None:
         f"{image.imported.model.path} needs {size} bytes of device memory, but only {available} are available:"
         f" {image.stream_bytes} for weights, {image.table_bytes} for embeddings and other tables, {image.cache_bytes} for the"
         f" KV cache at a context of {image.request.context} tokens, {others} for programs and results."
-        " Give the device more with --memory, ask for a shorter context with --context, or choose a smaller model"
+        " Use a device with more memory (a simulated one: --memory), ask for a shorter context with --context, or choose a"
+        " smaller model"
     )
 
 

@@ -25,6 +25,8 @@ from .plan import QUANTISERS
 
 #: Called with what is being written, and how much of all of it is done (0 to 1).
 Progress = Callable[[str, float], None]
+#: Bytes that are written at once: on a serial port that takes a quarter of a second.
+_WRITE_BYTES = 1 << 16
 #: Rows of a table that are written at a time.
 _TABLE_ROWS = 1024
 
@@ -460,8 +462,13 @@ def write_image(image: Image, transport: Transport, on_progress: Progress | None
     checked: set[str] = set()
     total, done = sum(p.size for p in image.pieces), 0
     for piece in image.pieces:
+        written = 0
         for address, data in _content(image, piece, checked):
-            transport.write(address, data)
+            octets = data.cast("B")
+            for first in range(0, len(octets), _WRITE_BYTES):
+                transport.write(address + first, octets[first : first + _WRITE_BYTES])
+                written += len(octets[first : first + _WRITE_BYTES])
+                report(piece.role, min(done + written, done + piece.size) / total)
         done += piece.size
         report(piece.role, done / total)
 

@@ -181,7 +181,7 @@ def test_refusals_come_before_anything_is_loaded(tmp_path: Path, monkeypatch: py
     assert "can't run on this device: 1 of its matrices are refused." in result.stderr
     result = invoke("run", write_model(path), "-p", "x", "--memory", "64K")
     assert "bytes of device memory, but only 65536 are available: " in result.stderr
-    assert "Give the device more with --memory" in result.stderr
+    assert "Use a device with more memory (a simulated one: --memory)" in result.stderr
 
 
 def test_without_torch(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
