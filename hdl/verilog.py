@@ -1,6 +1,5 @@
 """Verilog of a component, for every tool that does not speak Amaranth."""
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -9,6 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tailrace.spec.errors import ToolError
+
+from .toolchain.process import Listener, run_tool
 
 #: Reads RTLIL, runs the passes it is told to, writes Verilog. It has a process of its own: Yosys writes to standard output
 #: whatever one asks of it, ends the process on an error, and makes every library that is loaded after it share its symbols.
@@ -90,7 +91,7 @@ def _passes(name: str, flatten: bool, processes: bool) -> list[str]:
     return [f"hierarchy -check -top {name}", _KEEP_PROCESSES, *(["flatten"] if flatten else []), "memory_collect", "opt_clean"]
 
 
-def run_yosys(folder: Path, name: str, *commands: str) -> None:
+def run_yosys(folder: Path, name: str, *commands: str, listen: Listener | None = None) -> None:
     """Run Yosys commands on a design.
 
     Parameters
@@ -100,24 +101,19 @@ def run_yosys(folder: Path, name: str, *commands: str) -> None:
     name : str
         What the design is called, for messages.
     *commands : str
+    listen : callable, optional
+        Gets each line that Yosys prints.
 
     Raises
     ------
     ToolError
         If Yosys refuses the design.
     """
-    run = subprocess.run(
-        [sys.executable, "-c", _YOSYS, *commands],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    if run.returncode:
-        lines = [line for line in (run.stdout + run.stderr).splitlines() if line.strip()]
+    code, lines = run_tool([sys.executable, "-c", _YOSYS, *commands], folder, listen)
+    if code:
+        lines = [line for line in lines if line.strip()]
         reasons = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines[-1:]
-        raise ToolError(f"Yosys could not work on {name!r}: {(reasons or [f'exit code {run.returncode}'])[0]}")
+        raise ToolError(f"Yosys could not work on {name!r}: {(reasons or [f'exit code {code}'])[0]}")
 
 
 def require_tools() -> None:

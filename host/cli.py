@@ -24,7 +24,7 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands, those of other modules too."""
-        return sorted([*super().list_commands(ctx), "bench", "doctor", "export"])
+        return sorted([*super().list_commands(ctx), "bench", "build", "doctor", "export"])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Find a command; the measurements are imported when they are asked for."""
@@ -32,6 +32,10 @@ class Commands(click.Group):
             from .benchmark.command import bench
 
             return bench
+        if name == "build":
+            from .fpga.command import build
+
+            return build
         if name == "doctor":
             from .doctor.command import doctor
 

