@@ -1,6 +1,7 @@
 """From a board's top level to its bitstream, with Amaranth's build system and the tools from Python packages."""
 
 import json
+import math
 import os
 import re
 import shlex
@@ -14,8 +15,8 @@ from typing import Any
 
 from tailrace.spec.errors import ToolError
 
-#: Passes between reading and synthesis. Those of one component have their reasons in `tailrace.hdl.ecp5`; the names of clocks
-#: stay, because they are in reports.
+#: Passes between reading and synthesis. Those of one component have their reasons in `tailrace.hdl.toolchain`; the names of
+#: clocks stay, because they are in reports.
 _BEFORE_SYNTHESIS = "hierarchy -top {name}; proc; flatten; memory_nordff; rename -hide w:* w:*_clock %d"
 
 #: Yosys as a command: it reads a script, and writes what it says to the file after ``-l``.
@@ -77,9 +78,7 @@ def require_board_tools() -> None:
             raise ToolError(f"the Python package {package!r} is needed to build a board: run: pip install 'tailrace[board]'")
 
 
-def make_bitstream(
-    platform: Any, top: Any, name: str, folder: Path, seed: int, progress: Callable[[str], None], *, route: bool = True
-) -> Bitstream:
+def make_bitstream(platform: Any, top: Any, name: str, folder: Path, seed: int, progress: Callable[[str], None]) -> Bitstream:
     """Build a board.
 
     Parameters
@@ -93,8 +92,6 @@ def make_bitstream(
     seed : int
         Of the placement.
     progress : callable
-    route : bool
-        Otherwise it ends after synthesis, and there is no bitstream.
 
     Raises
     ------
@@ -161,8 +158,9 @@ def _result(folder: Path, name: str) -> Bitstream:
     }
     for clock, (reached, wanted) in clocks.items():
         if reached < wanted:
+            down = math.floor(10 * reached) / 10
             raise ToolError(
-                f"{name} is too slow: {clock} reaches {reached:.1f} MHz after place and route and must run at {wanted:.1f} MHz;"
+                f"{name} is too slow: {clock} reaches {down} MHz after place and route and must run at {wanted:.1f} MHz;"
                 " choose a slower clock, a smaller configuration or another seed"
             )
     cells = {kind: (cell["used"], cell["available"]) for kind, cell in report["utilization"].items() if cell["used"]}
