@@ -411,7 +411,8 @@ def test_frames_that_are_none():
             # Payloads that are not as long as the header says.
             Request(Kind.WRITE_REGISTER, 1, SESSION, 0, 4, b"goodgood").pack(),
             Request(Kind.WRITE_MEMORY, 1, SESSION, 0, 8, b"good").pack(),
-            # Longer than the longest, by a word and by more than a counter holds.
+            # Longer than the longest: by a byte, by a word, and by more than a counter holds.
+            Request(Kind.WRITE_MEMORY, 1, SESSION, 0, MAX_PAYLOAD + 1, bytes(MAX_PAYLOAD + 1)).pack(),
             Request(Kind.WRITE_MEMORY, 1, SESSION, 0, MAX_PAYLOAD + 4, bytes(MAX_PAYLOAD + 4)).pack(),
             body + bytes(MAX_FRAME + 1100),
         ]
@@ -420,6 +421,11 @@ def test_frames_that_are_none():
             assert unpack_request(frame) is None or len(frame) > MAX_FRAME
             await board.send(ctx, encode(frame))
             await board.silence(ctx)
+        # After a response a frame must begin with END.
+        await board.send(ctx, encode(Request(Kind.STATUS, 0, SESSION + 1).pack()))
+        assert (await board.response(ctx)).status == Status.NO_SESSION
+        await board.send(ctx, encode(body)[1:])
+        await board.silence(ctx)
         # Escapes that stand for nothing, or have nothing behind them.
         packed = encode(body)
         for part in (packed[:-1] + bytes([ESCAPE, END]), packed[:-1] + bytes([ESCAPE, ESCAPE, END])):
