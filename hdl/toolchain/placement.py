@@ -46,6 +46,12 @@ class Timing:
     path: CriticalPath
 
 
+def placement_phase(line: str) -> str | None:
+    """What a line of nextpnr's log says about where it is; None if nothing."""
+    matches = ((pattern.match(line), text) for pattern, text in _PHASES)
+    return next((text.format(*match.groups()) for match, text in matches if match), None)
+
+
 def place_and_route(folder: Path, *, target: float = 100.0, seed: int = 1, progress: Progress | None = None) -> Timing:
     """Place and route the netlist of a folder by itself, without pins. Takes minutes for a core.
 
@@ -67,10 +73,9 @@ def place_and_route(folder: Path, *, target: float = 100.0, seed: int = 1, progr
     require_nextpnr()
 
     def listen(line: str) -> None:
-        for pattern, text in _PHASES:
-            match = pattern.match(line)
-            if match and progress:
-                progress(text.format(*match.groups()))
+        phase = placement_phase(line)
+        if phase and progress:
+            progress(phase)
 
     code, lines = run_tool(
         [

@@ -74,6 +74,12 @@ def read_design(folder: Path) -> str:
     return _PLACE.sub("", (folder / DESIGN).read_text(encoding="utf-8"))
 
 
+def synthesis_phase(line: str) -> str | None:
+    """What a line of Yosys's log says about where a synthesis is; None if nothing."""
+    match = _PASS.match(line)
+    return f"synthesis: {match[2].lower()}, step {match[1]} of {_PASSES}" if match else None
+
+
 def synthesise(folder: Path, family: Family, progress: Progress | None = None) -> Synthesis:
     """Synthesise the ``design.il`` of a folder; netlist and log stay there.
 
@@ -90,9 +96,9 @@ def synthesise(folder: Path, family: Family, progress: Progress | None = None) -
     """
 
     def listen(line: str) -> None:
-        match = _PASS.match(line)
-        if match and progress:
-            progress(f"synthesis: {match[2].lower()}, step {match[1]} of {_PASSES}")
+        phase = synthesis_phase(line)
+        if phase and progress:
+            progress(phase)
 
     run_yosys(
         folder,
