@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, ResetInserter
+from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -12,7 +12,7 @@ from tailrace.spec.registers import ADDRESS_BITS
 
 from .axi.lite import AxiLite
 from .axi.read_master import ReadMaster
-from .axi.signature import AxiRead, AxiWrite, ReadKind, read_beat_layout, read_request_layout
+from .axi.signature import AxiRead, AxiWrite, ReadKind, beat_write_layout, read_beat_layout, read_request_layout
 from .axi.write_master import WriteMaster
 from .control.command_fetch import CommandFetch
 from .control.counters import Counters
@@ -81,7 +81,16 @@ class Core(wiring.Component):
         # Behind the block RAM of the reader's FIFO, before the three that take beats.
         beats = StreamRegister(read_beat_layout(config.bus_width))
         m.submodules.beats = clear(beats)
+        stores = StreamRegister(beat_write_layout(config.address_width, config.bus_width))
+        m.submodules.stores = clear(stores)
+        # The datapath's reset has a long way to go: it comes a cycle later, long before the next operation.
+        flush = Signal(init=1)
+        m.d.sync += flush.eq(sequencer.flush)
         m.submodules.datapath = datapath = Datapath(config, self._gated)
+
+        # What the sequencer waits for comes to it in registers.
+        written = writer.idle & ~stores.o.valid
+        m.d.sync += [sequencer.writes_done.eq(written), sequencer.drained.eq(datapath.idle & written)]
 
         connect(m, flipped(self.control), registers.axi)
         connect(m, reader.axi, flipped(self.read))
@@ -89,7 +98,8 @@ class Core(wiring.Component):
         connect(m, fetch.o, sequencer.i)
         connect(m, sequencer.o, datapath.operation)
         connect(m, datapath.value, sequencer.value)
-        connect(m, datapath.store, writer.i)
+        connect(m, datapath.store, stores.i)
+        connect(m, stores.o, writer.i)
         m.d.comb += [
             self.interrupt.eq(registers.interrupt),
             self.failed.eq(sequencer.error.code != ErrorCode.NONE),
@@ -106,11 +116,9 @@ class Core(wiring.Component):
             fetch.length.eq(registers.queue_length),
             reader.flush.eq(sequencer.flush),
             writer.flush.eq(sequencer.flush),
-            datapath.flush.eq(sequencer.flush),
+            datapath.flush.eq(flush),
             sequencer.quiet.eq(reader.idle & writer.idle),
             sequencer.vector_unfinished.eq(datapath.vector_unfinished),
-            sequencer.writes_done.eq(writer.idle),
-            sequencer.drained.eq(datapath.idle & writer.idle),
             sequencer.expired.eq(watchdog.expired),
             sequencer.expired_command.eq(datapath.command),
         ]
@@ -143,10 +151,12 @@ class Core(wiring.Component):
         progress = self.read.ar.valid & self.read.ar.ready
         for channel in (self.read.r, self.write.aw, self.write.w, self.write.b):
             progress |= channel.valid & channel.ready
+        transferred = Signal()
+        m.d.sync += transferred.eq(progress)
         m.d.comb += [
             watchdog.running.eq(sequencer.running),
             watchdog.limit.eq(registers.watchdog_cycles),
-            watchdog.progress.eq(progress | sequencer.aborting),
+            watchdog.progress.eq(transferred | sequencer.aborting),
             counters.clear.eq(registers.start),
             counters.running.eq(sequencer.running),
             counters.beat.eq(reader.beat),

@@ -113,7 +113,6 @@ class Datapath(wiring.Component):
             slots.vector_block.eq(gemv.vector_block),
             slots.set.eq(gemv.set),
             gemv.vector.eq(slots.vector),
-            dispatcher.matrix_finished.eq(gemv.finished),
             dispatcher.vector_finished.eq(vector.finished),
             self.vector_unfinished.eq(dispatcher.vector_unfinished),
             self.idle.eq(dispatcher.idle),
@@ -122,6 +121,9 @@ class Datapath(wiring.Component):
             self.command.eq(dispatcher.command),
             self.probe.eq(dispatcher.probe),
         ]
+
+        # A cycle later, as are the engine's results in the buffer.
+        m.d.sync += dispatcher.matrix_finished.eq(gemv.finished)
 
         product = command_layout(Opcode.GEMV)(dispatcher.matrix.payload.command)
         m.d.comb += [gemv.command.valid.eq(dispatcher.matrix.valid), dispatcher.matrix.ready.eq(gemv.command.ready)]

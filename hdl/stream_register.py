@@ -10,9 +10,9 @@ from amaranth.lib.wiring import In, Out
 class StreamRegister(wiring.Component):
     """Cut all paths between two streams: `o` and `i.ready` come straight from registers.
 
-    Unlike a small `StreamFifo`, which has distributed RAM at its output, this has nothing there: it belongs behind block RAM and
-    before logic. The price is two registers for each bit: the one at `o`, and one for what comes in the cycle in which `o`
-    learns that it must wait.
+    Unlike a small `StreamFifo`, which has distributed RAM at its output, this has nothing there: it belongs between block RAM
+    and logic. The price is two registers for each bit: the one at `o`, and one for what comes in the cycle in which `o` learns
+    that it must wait.
 
     Latency: 1 cycle. Throughput: one transfer a cycle.
 
@@ -35,15 +35,18 @@ class StreamRegister(wiring.Component):
         m = Module()
         waiting = Signal()
         spare = Signal(self.shape, reset_less=True)
-        m.d.comb += self.i.ready.eq(~waiting)
+        # Not `waiting`, which goes to every bit of the payload: a register with few readers is a short way for those before it.
+        ready = Signal(init=1)
+        m.d.comb += self.i.ready.eq(ready)
         with m.If(self.o.ready | ~self.o.valid):
             m.d.sync += [
                 self.o.valid.eq(self.i.valid | waiting),
                 self.o.payload.eq(Mux(waiting, spare, self.i.payload)),
                 waiting.eq(0),
+                ready.eq(1),
             ]
         with m.Elif(self.i.valid):
-            m.d.sync += waiting.eq(1)
+            m.d.sync += [waiting.eq(1), ready.eq(0)]
         with m.If(~waiting):
             m.d.sync += spare.eq(self.i.payload)
         return m

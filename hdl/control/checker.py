@@ -44,7 +44,7 @@ class CommandChecker(wiring.Component):
     """
 
     #: Cycles from `command` to `code`, `beats` and `reads`.
-    LATENCY = 3
+    LATENCY = 4
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -68,7 +68,7 @@ class CommandChecker(wiring.Component):
         return m
 
     def _check(self, m: Module, opcode: Value) -> None:
-        """Cycle 1: every command's comparisons. Cycle 2: those of this one. Cycle 3: in step with the count."""
+        """Cycle 1: every command's comparisons. Cycle 2: those of this one. Cycles 3 and 4: in step with the count."""
         bounds = limits(self._config)
         code, wrong = Signal(8), {}
         for op in Opcode:
@@ -88,7 +88,8 @@ class CommandChecker(wiring.Component):
                     m.d.sync += code.eq(
                         Mux(wrong[op][0], ErrorCode.BAD_FIELD, Mux(wrong[op][1], ErrorCode.OUT_OF_RANGE, ErrorCode.NONE))
                     )
-        m.d.sync += self.code.eq(code)
+        late = Signal(8)
+        m.d.sync += [late.eq(code), self.code.eq(late)]
 
     def _reserved(self, opcode: Opcode) -> Value:
         return (self.command & Const(reserved_mask(opcode), 8 * COMMAND_BYTES)).any()
@@ -112,7 +113,7 @@ class CommandChecker(wiring.Component):
         return [~known, (gemv.stride != 0) & (gemv.format != I8.number)]
 
     def _count(self, m: Module, opcode: Value) -> None:
-        """Cycle 1: factors. Cycle 2: their product, blocks or units of a stream. Cycle 3: beats."""
+        """Cycle 1: factors. Cycle 2: their product, blocks or units of a stream. Cycle 3: side beats. Cycle 4: beats."""
         config = self._config
         gemv = command_layout(Opcode.GEMV)(self.command)
         load = command_layout(Opcode.LOAD_VECTOR)(self.command)
@@ -137,15 +138,18 @@ class CommandChecker(wiring.Component):
         product = Signal(32)
         m.d.sync += product.eq(first * second)
 
-        m.d.sync += [self.beats.eq(0), self.reads.eq(Mux(strided, groups, 1))]
+        side, main, units = Signal(32), Signal(32), Signal(COUNT_BITS + 2)
+        m.d.sync += [self.beats.eq(0), self.reads.eq(Mux(strided, groups, 1)), side.eq(0)]
+        with m.Switch(gemv.format):
+            for f in FORMATS:
+                with m.Case(f.number):
+                    found = [_ceiling_divide(product, period) for _, period in f.side_beats()]
+                    m.d.sync += [side.eq(sum(found)), main.eq(product * f.nibble_beats)]
+        blocks = load.blocks[:COUNT_BITS]
+        m.d.sync += units.eq(1 + _ceiling_divide(blocks, ADDRESS_UNIT) + blocks)
         with m.If(multiplies):
-            with m.Switch(gemv.format):
-                for f in FORMATS:
-                    with m.Case(f.number):
-                        side = [_ceiling_divide(product, period) for _, period in f.side_beats()]
-                        m.d.sync += self.beats.eq(sum(side, product * f.nibble_beats))
+            m.d.sync += self.beats.eq(side + main)
         with m.Elif(opcode == Opcode.LOAD_VECTOR):
-            units = 1 + _ceiling_divide(load.blocks[:COUNT_BITS], ADDRESS_UNIT) + load.blocks[:COUNT_BITS]
             m.d.sync += self.beats.eq(units << unit_beats)
         with m.Elif(streams):
             m.d.sync += self.beats.eq(product << unit_beats)

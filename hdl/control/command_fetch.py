@@ -86,24 +86,29 @@ class CommandFetch(wiring.Component):
         useless = Signal.like(outstanding)
         arrived = Signal()
         drop = Signal()
-        after = Signal.like(outstanding)
+        after, stopped = Signal.like(outstanding), Signal.like(outstanding)
 
         # What the command that arrives is: known from its first beat.
         place = Signal(range(max(beats, 2)))
-        loop, target = Signal(), Signal(16)
+        jumps, target = Signal(), Signal(16)
         arriving = command_layout(Opcode.LOOP)(Cat(self.i.payload, Const(0, 8 * COMMAND_BYTES - config.bus_width)))
         is_loop, loop_target = Signal(), Signal(16)
-        m.d.comb += [is_loop.eq(loop), loop_target.eq(target)]
+        m.d.comb += [is_loop.eq(jumps), loop_target.eq(target)]
         with m.If(place == 0):
-            m.d.comb += [is_loop.eq(arriving.opcode == Opcode.LOOP), loop_target.eq(arriving.target)]
+            m.d.comb += [
+                # A target that is not there is for the sequencer to complain about.
+                is_loop.eq((arriving.opcode == Opcode.LOOP) & (arriving.target < length)),
+                loop_target.eq(arriving.target),
+            ]
         with m.If(arrived & ~drop):
-            m.d.sync += [loop.eq(is_loop), target.eq(loop_target), place.eq(Mux(place == beats - 1, 0, place + 1))]
-        # A target that is not there is for the sequencer to complain about.
-        m.d.comb += jump.eq(arrived & ~drop & (place == beats - 1) & is_loop & (loop_target < length))
+            m.d.sync += [jumps.eq(is_loop), target.eq(loop_target), place.eq(Mux(place == beats - 1, 0, place + 1))]
+        m.d.comb += jump.eq(arrived & ~drop & (place == beats - 1) & is_loop)
         m.d.comb += [
             arrived.eq(self.i.valid & self.i.ready),
             drop.eq(useless != 0),
             after.eq(outstanding + Mux(issued, beats, 0) - arrived),
+            # The same where a start or a jump keeps anything from being issued; it does not wait for that to be known.
+            stopped.eq(outstanding - arrived),
         ]
         with m.If(self.start):
             m.d.sync += [
@@ -118,7 +123,7 @@ class CommandFetch(wiring.Component):
                 address.eq(queue + (loop_target << exact_log2(COMMAND_BYTES))),
                 remaining.eq(length - loop_target),
                 asked.eq(loop_target),
-                room.eq(room + taken + (after >> exact_log2(beats))),
+                room.eq(room + taken + (stopped >> exact_log2(beats))),
             ]
         with m.Else():
             m.d.sync += room.eq(room - issued + taken)
@@ -128,7 +133,7 @@ class CommandFetch(wiring.Component):
             m.d.sync += [address.eq(address + COMMAND_BYTES), remaining.eq(remaining - 1), asked.eq(asked + 1)]
         m.d.sync += outstanding.eq(after)
         with m.If(self.start | jump):
-            m.d.sync += useless.eq(after)
+            m.d.sync += useless.eq(stopped)
         with m.Elif(arrived & drop):
             m.d.sync += useless.eq(useless - 1)
 

@@ -29,6 +29,8 @@ from .register_file import REGISTER_BITS, RegisterFile
 
 #: Bits of a modifier: the word that it changes and the register that it adds.
 WORD_BITS, MODIFIER_BITS = 4, 9
+#: Products of halves of registers fit the multipliers of FPGAs.
+HALF_BITS = REGISTER_BITS // 2
 
 
 class Sequencer(wiring.Component):
@@ -41,7 +43,7 @@ class Sequencer(wiring.Component):
     quiet. If it never becomes quiet (the watchdog expires again), the run ends all the same, with `WATCHDOG` at the command
     that had failed, and the next one waits for the bus first.
 
-    A command takes `CommandChecker.LATENCY` + 4 cycles here, 1 more for each read, and 2 for each modifier; `SET` takes 4
+    A command takes `CommandChecker.LATENCY` + 4 cycles here, 1 more for each read, and 2 for each modifier; `SET` takes 7
     more. After a `LOOP` that is left the next command comes when the memory has delivered it: `CommandFetch` expects loops to
     be taken.
 
@@ -74,7 +76,7 @@ class Sequencer(wiring.Component):
         1 when both masters are idle.
     flush : out
         1 while the masters must drop their work and everything between them is held in reset: from an abort, or the end of a
-        run, until the next run has found the bus quiet.
+        run, until the next run has found the bus quiet. A register: it goes to everything.
     read_error, read_error_address, read_error_command, write_error, ... : in
     expired, expired_command : in
         The watchdog has expired, while that command was executed.
@@ -105,7 +107,7 @@ class Sequencer(wiring.Component):
                 "writes_done": In(1),
                 "drained": In(1),
                 "quiet": In(1),
-                "flush": Out(1),
+                "flush": Out(1, init=1),
                 "read_error": In(1),
                 "read_error_address": In(config.address_width),
                 "read_error_command": In(16),
@@ -165,6 +167,7 @@ class Sequencer(wiring.Component):
                 m.d.sync += fail(ErrorCode.WATCHDOG, self.expired_command)
             with m.If(self.read_error | self.write_error | self.expired):
                 m.d.comb += self.aborting.eq(1)
+                m.d.sync += self.flush.eq(1)
                 m.next = "ABORT"
 
         def next_command(condition: Any = 1) -> None:
@@ -180,26 +183,30 @@ class Sequencer(wiring.Component):
                 m.d.comb += modifiable.eq(1)
         operand, addend = Signal(REGISTER_BITS), Signal(REGISTER_BITS)
         product, shifted, limited = Signal(REGISTER_BITS), Signal(REGISTER_BITS), Signal(REGISTER_BITS)
+        low, above, equal = Signal(REGISTER_BITS), Signal(), Signal()
+        middle = [Signal(HALF_BITS, name=f"middle_{n}") for n in range(2)]
         write_address = Signal(5)
         m.d.comb += [registers.write_address.eq(write_address), registers.write_data.eq(limited)]
+        # Of `index` in the cycle before, which has not changed since wherever this is looked at.
         finished = Signal()
-        m.d.comb += finished.eq((index + 1)[:16] == self.length[:16])
-        pending_met = (self.vector_unfinished <= gemv.pending) | (gemv.pending == ANY_PENDING)
+        m.d.sync += finished.eq((index + 1)[:16] == self.length[:16])
+        # Of the cycle before, in which the command was the same, and no fewer operations were unfinished.
+        pending_met = Signal()
+        m.d.sync += pending_met.eq((self.vector_unfinished <= gemv.pending) | (gemv.pending == ANY_PENDING))
 
         with m.FSM(init="IDLE") as fsm:
             with m.State("IDLE"):
-                m.d.comb += self.flush.eq(1)
                 with m.If(self.start):
                     m.d.sync += [*fail(ErrorCode.NONE), self.running.eq(1)]
                     m.next = "RESET"
             with m.State("RESET"):
                 # A memory that did not answer to the last run may still do so.
-                m.d.comb += self.flush.eq(1)
+                # Whatever command comes first: it is not behind the last one.
+                m.d.sync += index.eq(-1)
                 with m.If(self.expired):
                     m.d.sync += fail(ErrorCode.WATCHDOG)
                     m.next = "FINISH"
                 with m.Elif(self.quiet & registers.ready):
-                    m.next = "FETCH"
                     high = self.address[config.address_width :].any() if config.address_width < 64 else 0
                     with m.If((self.length > MAX_COMMANDS) | high):
                         m.d.sync += fail(ErrorCode.OUT_OF_RANGE)
@@ -209,10 +216,11 @@ class Sequencer(wiring.Component):
                         m.next = "FINISH"
                     with m.Elif(self.length == 0):
                         m.next = "FINISH"
+                    with m.Else():
+                        m.d.sync += self.flush.eq(0)
+                        m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += self.fetch_start.eq(1)
-                # Whatever command comes first: it is not behind the last one.
-                m.d.sync += index.eq(-1)
                 m.next = "DECODE"
             with m.State("DECODE"):
                 m.d.sync += [wait.eq(checker.LATENCY - 1), offset.eq(0)]
@@ -299,18 +307,38 @@ class Sequencer(wiring.Component):
                 stop_on_error()
             with m.State("SET MULTIPLY"):
                 m.d.comb += registers.address.eq(set_.y)
-                m.d.sync += [product.eq(operand * set_.factor), addend.eq(registers.data + set_.addend)]
+                m.d.sync += [
+                    low.eq(operand[:HALF_BITS] * set_.factor[:HALF_BITS]),
+                    middle[0].eq(operand[HALF_BITS:] * set_.factor[:HALF_BITS]),
+                    middle[1].eq(operand[:HALF_BITS] * set_.factor[HALF_BITS:]),
+                    addend.eq(registers.data),
+                ]
+                m.next = "SET PRODUCT"
+                stop_on_error()
+            with m.State("SET PRODUCT"):
+                m.d.sync += [
+                    product.eq(low + ((middle[0] + middle[1]) << HALF_BITS)),
+                    addend.eq(addend + set_.addend),
+                ]
+                m.next = "SET SUM"
+                stop_on_error()
+            with m.State("SET SUM"):
+                m.d.sync += product.eq(product + addend)
                 m.next = "SET SHIFT"
                 stop_on_error()
             with m.State("SET SHIFT"):
-                m.d.sync += shifted.eq((product + addend)[:REGISTER_BITS] >> set_.shift)
+                m.d.sync += shifted.eq(product >> set_.shift)
+                m.next = "SET COMPARE"
+                stop_on_error()
+            with m.State("SET COMPARE"):
+                m.d.sync += [above.eq(shifted > set_.limit), equal.eq(shifted == set_.limit)]
                 m.next = "SET LIMIT"
                 stop_on_error()
             with m.State("SET LIMIT"):
                 m.d.sync += limited.eq(shifted)
-                with m.If((set_.mode == SetMode.MINIMUM) & (shifted > set_.limit)):
+                with m.If((set_.mode == SetMode.MINIMUM) & above):
                     m.d.sync += limited.eq(set_.limit)
-                with m.If((set_.mode == SetMode.WRAP) & (shifted >= set_.limit)):
+                with m.If((set_.mode == SetMode.WRAP) & (above | equal)):
                     m.d.sync += limited.eq(0)
                 m.next = "WRITE"
                 stop_on_error()
@@ -321,19 +349,24 @@ class Sequencer(wiring.Component):
             with m.State("LOOP"):
                 loop = view[Opcode.LOOP]
                 m.d.comb += registers.address.eq(loop.register)
-                m.d.sync += [limited.eq(registers.data - 1), write_address.eq(loop.register)]
+                m.d.sync += [operand.eq(registers.data), write_address.eq(loop.register)]
                 with m.If(loop.target > index):
                     m.d.sync += fail(ErrorCode.BAD_FIELD, index)
                     m.next = "FAIL"
                 with m.Else():
-                    m.next = "JUMP"
+                    m.next = "COUNT"
+                stop_on_error()
+            with m.State("COUNT"):
+                m.d.sync += limited.eq(operand - 1)
+                m.next = "JUMP"
                 stop_on_error()
             with m.State("JUMP"):
                 m.d.comb += registers.write.eq(1)
                 # Commands come as if every loop were taken.
                 m.d.comb += self.fetch_index.eq(index + 1)
                 with m.If((limited != 0) & (write_address != 0)):
-                    m.d.sync += index.eq(view[Opcode.LOOP].target - 1)
+                    # A target is not behind the last command.
+                    m.d.sync += [index.eq(view[Opcode.LOOP].target - 1), finished.eq(0)]
                 with m.Elif(~finished):
                     m.d.comb += self.fetch_start.eq(1)
                 next_command()
@@ -341,15 +374,16 @@ class Sequencer(wiring.Component):
             with m.State("FAIL"):
                 m.d.comb += self.fence.eq(1)
                 with m.If(self.drained):
+                    m.d.sync += self.flush.eq(1)
                     m.next = "ABORT"
                 stop_on_error()
             with m.State("DRAIN"):
                 m.d.comb += self.drain.eq(1)
                 with m.If(self.drained):
+                    m.d.sync += self.flush.eq(1)
                     m.next = "FINISH"
                 stop_on_error()
             with m.State("ABORT"):
-                m.d.comb += self.flush.eq(1)
                 with m.If(self.quiet):
                     m.next = "FINISH"
                 with m.Elif(self.expired):
@@ -358,7 +392,7 @@ class Sequencer(wiring.Component):
                     m.next = "FINISH"
             with m.State("FINISH"):
                 # The masters must see no gap in `flush` as long as the bus is not quiet.
-                m.d.comb += [self.flush.eq(1), self.done.eq(1)]
+                m.d.comb += self.done.eq(1)
                 m.d.sync += self.running.eq(0)
                 m.next = "IDLE"
         m.d.comb += checker.enable.eq(fsm.ongoing("CHECK"))

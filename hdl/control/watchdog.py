@@ -27,9 +27,11 @@ class Watchdog(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         count = Signal(32)
+        # A register, as it stops everything: 1 when the count of the next cycle has reached the limit.
+        reached = Signal()
         with m.If(~self.running | self.progress):
-            m.d.sync += count.eq(0)
-        with m.Elif(~self.expired):
-            m.d.sync += count.eq(count + 1)
-        m.d.comb += self.expired.eq(self.running & (self.limit != 0) & (count >= self.limit))
+            m.d.sync += [count.eq(0), reached.eq(0)]
+        with m.Elif(~reached):
+            m.d.sync += [count.eq(count + 1), reached.eq((self.limit != 0) & (count + 1 >= self.limit))]
+        m.d.comb += self.expired.eq(self.running & reached)
         return m

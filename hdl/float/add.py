@@ -16,7 +16,7 @@ _DISTANCE_BITS = 5
 class FloatAdd(wiring.Component):
     """`tailrace.spec.floats.add`: the sum, rounded once.
 
-    Latency: 5 enabled cycles (order, alignment, sum, normalisation, rounding). Throughput: one sum a cycle.
+    Latency: 6 enabled cycles (order, alignment, sum, normalisation in two, rounding). Throughput: one sum a cycle.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class FloatAdd(wiring.Component):
     """
 
     #: Enabled cycles from operands to `o`.
-    latency = 5
+    latency = 6
 
     enable: In(1, init=1)
     valid: In(1, init=1)

@@ -61,8 +61,8 @@ class FunctionUnit(wiring.Component):
     Every function becomes a number of 31 bits and an exponent, which are normalised, rounded and packed at the end. The table's
     functions get the number from the parabola, the others bring it along.
 
-    Latency: 11 enabled cycles, whatever the function: unpacking, shift, log2(e) (two), table, coefficients, products, sum,
-    complement, normalisation, rounding. Throughput: one element a cycle.
+    Latency: 12 enabled cycles, whatever the function: unpacking, shift, log2(e) (two), table, coefficients, products, sum,
+    complement, normalisation (two), rounding. Throughput: one element a cycle.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class FunctionUnit(wiring.Component):
     """
 
     #: Enabled cycles from `x` to `o`.
-    latency = 11
+    latency = 12
 
     enable: In(1, init=1)
     valid: In(1, init=1)

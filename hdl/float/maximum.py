@@ -48,7 +48,7 @@ class Maximum(wiring.Component):
         check_lanes(lanes)
         self.lanes = lanes
         #: Cycles from the last word to the result.
-        self.latency = max(lanes.bit_length() - 1, 1) + 1
+        self.latency = max(lanes.bit_length() - 1, 1) + 2
         super().__init__(
             {
                 "i": In(stream.Signature(reduction_word_layout(lanes))),
@@ -83,8 +83,11 @@ class Maximum(wiring.Component):
         resumed = Signal(reset_less=True)
         words = Signal(POSITION_BITS, reset_less=True)
         before, here = Signal(32), Signal(POSITION_BITS)
+        # Two cycles after the first word, when that is compared.
+        start_key = Signal(32, reset_less=True)
+        m.d.sync += start_key.eq(Mux(self.resume, order(self.start), 0))
         m.d.comb += [
-            before.eq(Mux(first, Mux(self.resume, order(self.start), 0), largest)),
+            before.eq(Mux(first, start_key, largest)),
             here.eq(Mux(first, 0, words)),
         ]
         with m.If(pipeline.valid):

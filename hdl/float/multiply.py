@@ -14,7 +14,7 @@ _LOW_BITS = 17
 class FloatMultiply(wiring.Component):
     """`tailrace.spec.floats.multiply`: the product, rounded once.
 
-    Latency: 4 enabled cycles (partial products, their sum, rounding, packing). Throughput: one product a cycle.
+    Latency: 5 enabled cycles (unpacking, partial products, their sum, rounding, packing). Throughput: one product a cycle.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class FloatMultiply(wiring.Component):
     """
 
     #: Enabled cycles from operands to `o`.
-    latency = 4
+    latency = 5
 
     enable: In(1, init=1)
     valid: In(1, init=1)
@@ -44,15 +44,24 @@ class FloatMultiply(wiring.Component):
         exponents = [exponent_field(x) for x in (self.a, self.b)]
         # A zero is positive, which shows in its product with infinity.
         signs = [x[SIGN] & e.any() for x, e in zip((self.a, self.b), exponents, strict=True)]
-        a, b = significand(self.a), significand(self.b)
-        partial = pipeline.stage(
+        # Registers on both sides of the multipliers, which take half of a cycle.
+        unpacked = pipeline.stage(
             sign=signs[0] ^ signs[1],
-            low=a * b[:_LOW_BITS],
-            high=a * b[_LOW_BITS:],
+            a=significand(self.a),
+            b=significand(self.b),
             # Of a product whose top bit is not set: one more if it is.
             exponent=(exponents[0] + exponents[1] - BIAS)[:EXPONENT_BITS].as_signed(),
             zero=(exponents[0] == 0) | (exponents[1] == 0),
             infinite=(exponents[0] == INFINITY) | (exponents[1] == INFINITY),
+        )
+
+        partial = pipeline.stage(
+            sign=unpacked.sign,
+            low=unpacked.a * unpacked.b[:_LOW_BITS],
+            high=unpacked.a * unpacked.b[_LOW_BITS:],
+            exponent=unpacked.exponent,
+            zero=unpacked.zero,
+            infinite=unpacked.infinite,
         )
 
         upper = Signal(2 * SIGNIFICAND_BITS - _LOW_BITS)

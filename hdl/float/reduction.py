@@ -27,7 +27,7 @@ class Reduction(wiring.Component):
     are taken in that cycle. For kind NONE the words are taken and nothing is offered.
 
     The next segment is accepted when the result was taken. Throughput: one word a cycle, and for each segment that is not NONE
-    the cycles from its last word to its result: `Maximum.latency` or `Total.latency`.
+    the cycles from its last word to its result: `Maximum.latency` or `Total.latency`, and 1.
 
     Parameters
     ----------
@@ -116,12 +116,17 @@ class Reduction(wiring.Component):
         m.d.comb += [
             number.eq(Mux(is_sum, total.o.payload, maximum.o.payload.value)),
             value.eq(Mux(held["negate"] & ~is_argmax, negated(number), number)),
-            self.o.valid.eq(total.o.valid | maximum.o.valid),
-            # What an argmax resumed from stays as it was, bit for bit.
-            self.o.payload.value.eq(Mux(kept, held["start"], value)),
-            self.o.payload.index.eq(Mux(kept, held["start_index"], maximum.o.payload.position + held["index"])),
-            self.o.payload.resumed.eq(kept),
-            total.o.ready.eq(self.o.ready),
-            maximum.o.ready.eq(self.o.ready),
+            total.o.ready.eq(~self.o.valid),
+            maximum.o.ready.eq(~self.o.valid),
         ]
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(~self.o.valid):
+            m.d.sync += [
+                self.o.valid.eq(total.o.valid | maximum.o.valid),
+                # What an argmax resumed from stays as it was, bit for bit.
+                self.o.payload.value.eq(Mux(kept, held["start"], value)),
+                self.o.payload.index.eq(Mux(kept, held["start_index"], maximum.o.payload.position + held["index"])),
+                self.o.payload.resumed.eq(kept),
+            ]
         return m

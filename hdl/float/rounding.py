@@ -1,6 +1,6 @@
 """The fields of a float32, and the one rounding at the end of every unit."""
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 
 from .pipeline import Pipeline
 
@@ -12,7 +12,7 @@ SIGN = 31
 #: Bits of a biased exponent that may lie on either side of those that a float32 has.
 EXPONENT_BITS = 10
 #: Places by which a magnitude is shifted to the left if that many of its top bits are zero, in each of two stages.
-COARSE, FINE = (16, 8, 4), (2, 1)
+COARSE, FINE = (16, 8), (4, 2, 1)
 #: Bits of a magnitude that this covers.
 MAGNITUDE_MAX = 1 + sum(COARSE) + sum(FINE)
 
@@ -49,7 +49,7 @@ def pack(sign: Value, fraction: Value, round_up: Value, exponent: Value, zero: V
 def normalise_and_round(
     m: Module, pipeline: Pipeline, sign: Value, magnitude: Value, exponent: Value, infinite: Value
 ) -> Value:
-    """Two stages: normalise a magnitude of 25 to 32 bits, and round it to nearest, ties to even.
+    """Three stages: normalise a magnitude of 25 to 32 bits in two, and round it to nearest, ties to even.
 
     Parameters
     ----------
@@ -69,12 +69,17 @@ def normalise_and_round(
         sign=sign, magnitude=shifted, exponent=(exponent - lowered).as_signed()[:EXPONENT_BITS].as_signed(), infinite=infinite
     )
     shifted, lowered = _normalised(m, coarse.magnitude, FINE)
-    biased = Signal(signed(EXPONENT_BITS))
-    m.d.comb += biased.eq(coarse.exponent - lowered)
     kept, rest = shifted[-SIGNIFICAND_BITS:], shifted[:-SIGNIFICAND_BITS]
-    round_up = rest[-1] & (rest[:-1].any() | kept[0])
-    zero = ~shifted[-1] | (biased < 1)
-    result = pack(coarse.sign, kept[:-1], round_up, biased, zero, coarse.infinite | (~zero & (biased >= INFINITY)))
+    fine = pipeline.stage(
+        sign=coarse.sign,
+        kept=kept,
+        round_up=rest[-1] & (rest[:-1].any() | kept[0]),
+        exponent=(coarse.exponent - lowered).as_signed()[:EXPONENT_BITS].as_signed(),
+        infinite=coarse.infinite,
+    )
+    zero = ~fine.kept[-1] | (fine.exponent < 1)
+    infinite = fine.infinite | (~zero & (fine.exponent >= INFINITY))
+    result = pack(fine.sign, fine.kept[:-1], fine.round_up, fine.exponent, zero, infinite)
     return pipeline.stage(o=result).o  # type: ignore[no-any-return]
 
 

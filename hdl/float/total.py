@@ -127,10 +127,12 @@ class Total(wiring.Component):
         ending = Signal()
         wait = Signal(range(_ROUND + FloatMultiply.latency + 1))
         # Elements of a lane so far, or sums of a level of the fold.
-        count = Signal(range(depth))
+        count, partner = Signal(range(depth)), Signal(range(depth))
         levels = len(self._within) + len(self._across)
         level = Signal(range(levels + 2))
         m.d.comb += place.eq(count)
+        # Of the sum that is added in the fold, in a register: it is `count` and the distance of the level.
+        m.d.comb += other.eq(partner)
         for n in lanes:
             m.d.comb += [augend[n].eq(sums[n]), addend[n].eq(terms[n].o)]
             with m.If(begin[n]):
@@ -147,18 +149,19 @@ class Total(wiring.Component):
                     m.d.sync += wait.eq(wait - 1)
                     with m.If(wait == 0):
                         m.d.sync += [ending.eq(0), state.eq(_State.FOLD), level.eq(0), count.eq(0), wait.eq(0)]
+                        m.d.sync += partner.eq(self._within[0])
             with m.Case(_State.FOLD):
                 with m.If(wait != 0):
                     m.d.sync += wait.eq(wait - 1)
                 with m.Else(), m.Switch(level):
                     for n, distance in enumerate(self._within):
                         with m.Case(n):
-                            m.d.comb += other.eq(place | distance)
                             for k in lanes:
                                 m.d.comb += [begin[k].eq(1), addend[k].eq(others[k])]
-                            m.d.sync += count.eq(count + 1)
+                            m.d.sync += [count.eq(count + 1), partner.eq(partner + 1)]
                             with m.If(count == distance - 1):
                                 m.d.sync += [count.eq(0), level.eq(level + 1), wait.eq(_wait(distance))]
+                                m.d.sync += partner.eq(distance // 2)
                     for n, distance in enumerate(self._across, start=len(self._within)):
                         with m.Case(n):
                             for k in range(distance):

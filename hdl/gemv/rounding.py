@@ -12,7 +12,7 @@ from .sequencer import EXPONENT_SUM_BITS
 SIGNIFICAND_BITS, FRACTION_BITS, BIAS = 24, 23, 127
 INFINITY = 0xFF
 #: Places by which the sum is shifted to the left if that many of its top bits are zero, by stage.
-NORMALISE = ((64, 32), (16, 8), (4, 2, 1))
+NORMALISE = ((64,), (32,), (16, 8), (4, 2, 1))
 
 
 class RoundToFloat32(wiring.Component):
@@ -20,7 +20,7 @@ class RoundToFloat32(wiring.Component):
 
     Results below the smallest normal float32 become +0, those above the largest become infinite.
 
-    Latency: 6 cycles (magnitude, three of normalisation, rounding, packing). Throughput: one sum a cycle. Stages without a sum
+    Latency: 7 cycles (magnitude, four of normalisation, rounding, packing). Throughput: one sum a cycle. Stages without a sum
     keep their values.
 
     Attributes

@@ -148,21 +148,20 @@ class BeatSequencer(wiring.Component):
         due = Signal(len(SIDE_KINDS), reset_less=True)
         counts = [Signal.like(last, name=f"count_{n}", reset_less=True) for n, last in enumerate(traits.last)]
         lower = Signal(reset_less=True)
-        block = Signal(range(config.vector_blocks), reset_less=True)
+        # Blocks of the row behind this one; whether it is the first and the last one.
+        left = Signal(range(config.vector_blocks), reset_less=True)
+        first, at_last_block = Signal(reset_less=True), Signal(reset_less=True)
         place = Signal(range(config.vector_blocks), reset_less=True)
         pace = Signal(range(config.right_hand_sides))
         nibble = Signal()
         term = Signal()
         row_end = Signal()
         final = Signal()
-        at_last_block = Signal()
-        last_group = Signal()
+        last_group = Signal(reset_less=True)
         superblock = Signal()
         take = Signal()
         m.d.comb += [
             nibble.eq(due == 0),
-            at_last_block.eq(block == last_block),
-            last_group.eq(groups == 1),
             term.eq(nibble & (lower | ~traits.two_beats)),
             row_end.eq(term & at_last_block),
             final.eq(row_end & last_group),
@@ -178,13 +177,21 @@ class BeatSequencer(wiring.Component):
             with m.Elif(~term):
                 m.d.sync += lower.eq(1)
             with m.Else():
-                m.d.sync += [lower.eq(0), block.eq(block + 1), place.eq(place + 1)]
+                m.d.sync += [lower.eq(0), left.eq(left - 1), at_last_block.eq(left == 1), first.eq(0), place.eq(place + 1)]
                 for n, count in enumerate(counts):
                     m.d.sync += count.eq(count - 1)
                     with m.If(count == 0):
                         m.d.sync += [due[n].eq(traits.sides[n]), count.eq(traits.last[n])]
                 with m.If(at_last_block):
-                    m.d.sync += [block.eq(0), place.eq(first_place), groups.eq(groups - 1), address.eq(address + 1)]
+                    m.d.sync += [
+                        left.eq(last_block),
+                        at_last_block.eq(last_block == 0),
+                        first.eq(1),
+                        place.eq(first_place),
+                        groups.eq(groups - 1),
+                        last_group.eq(groups == 2),
+                        address.eq(address + 1),
+                    ]
 
         with m.If(take & row_end):
             m.d.sync += pace.eq(slots)
@@ -197,6 +204,7 @@ class BeatSequencer(wiring.Component):
                 waiting.eq(0),
                 active.eq(1),
                 groups.eq((following.rows + (lanes - 1)) >> lane_bits),
+                last_group.eq(following.rows <= lanes),
                 last_mask.eq((2 << last_row) - 1),
                 last_block.eq(following.blocks - 1),
                 first_place.eq(following.first_block),
@@ -210,7 +218,9 @@ class BeatSequencer(wiring.Component):
                 due.eq(following_traits.sides),
                 *(count.eq(last) for count, last in zip(counts, following_traits.last, strict=True)),
                 lower.eq(0),
-                block.eq(0),
+                left.eq(following.blocks - 1),
+                at_last_block.eq(following.blocks == 1),
+                first.eq(1),
                 place.eq(following.first_block),
             ]
         with m.Elif(take & final):
@@ -225,7 +235,7 @@ class BeatSequencer(wiring.Component):
             self.control.lower.eq(lower),
             self.control.term.eq(term),
             self.control.superblock.eq(superblock),
-            self.control.first.eq(block == 0),
+            self.control.first.eq(first),
             self.control.last.eq(at_last_block),
             self.control.traits.eq(traits.lane),
             self.control.slots.eq(active_slots),

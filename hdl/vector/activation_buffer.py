@@ -1,6 +1,6 @@
 """The activation buffer: float32 activations, attention scores and results that stay on the device."""
 
-from amaranth.hdl import Module, unsigned
+from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -52,9 +52,9 @@ class ActivationBuffer(wiring.Component):
     has one read and one write port. The matrix unit's results have priority over the vector unit's: its pipeline can not
     wait.
 
-    What is written in a cycle can be read from the next cycle on. A word that is being written is not read: `data` stays as
-    it is. Programs order their commands so that this never matters, and it spares an FPGA the logic that would keep the old
-    value.
+    What is written in a cycle can be read from the cycle after the next one on: the choice between the writers is a register,
+    as memories of this size lie far from them, and from each other. What is read while it is being written is undefined.
+    Programs order their commands so that this never matters, and it spares an FPGA the logic that would keep the old value.
 
     Latency of a read: 1 cycle.
 
@@ -89,28 +89,26 @@ class ActivationBuffer(wiring.Component):
         m = Module()
         config = self._config
         m.d.comb += self.vector_ready.eq(~self.matrix.enable)
+        mask = Signal(config.lanes)
+        address = Signal(range(buffer_words(config)), reset_less=True)
+        word = Signal(word_layout(config), reset_less=True)
+        m.d.sync += mask.eq(0)
+        for writer in (self.vector, self.matrix):
+            with m.If(writer.enable):
+                m.d.sync += [mask.eq(writer.mask), address.eq(writer.address), word.eq(writer.data)]
         for name in ("a", "b"):
             port = getattr(self, name)
             for lane in range(config.lanes):
                 m.submodules[f"memory_{name}_{lane}"] = memory = Memory(
-                    shape=unsigned(FLOAT_BITS), depth=buffer_words(config), init=[]
+                    shape=unsigned(FLOAT_BITS), depth=buffer_words(config), init=[], attrs={"no_rw_check": True}
                 )
                 write, read = memory.write_port(), memory.read_port()
-                with m.If(self.matrix.enable):
-                    m.d.comb += [
-                        write.en.eq(self.matrix.mask[lane]),
-                        write.addr.eq(self.matrix.address),
-                        write.data.eq(self.matrix.data[lane]),
-                    ]
-                with m.Else():
-                    m.d.comb += [
-                        write.en.eq(self.vector.enable & self.vector.mask[lane]),
-                        write.addr.eq(self.vector.address),
-                        write.data.eq(self.vector.data[lane]),
-                    ]
                 m.d.comb += [
+                    write.en.eq(mask[lane]),
+                    write.addr.eq(address),
+                    write.data.eq(word[lane]),
                     read.addr.eq(port.address),
-                    read.en.eq(port.enable & ~(write.en & (write.addr == port.address))),
+                    read.en.eq(port.enable),
                     port.data[lane].eq(read.data),
                 ]
         return m

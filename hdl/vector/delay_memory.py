@@ -24,7 +24,7 @@ class DelayMemory(wiring.Component):
     ----------
     enable : In(1)
     short : In(1)
-        To be changed only while nothing is on its way.
+        To be changed only while nothing is on its way, and at least two cycles before the next value.
     i : In(shape)
     o : Out(shape)
 
@@ -50,13 +50,9 @@ class DelayMemory(wiring.Component):
         depth = self.cycles - 1
         m.submodules.memory = memory = Memory(shape=unsigned(width), depth=depth, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
-        last, next_place = Signal(range(depth)), Signal(range(depth))
-        place = Signal(range(depth))
+        last, place = Signal(range(depth)), Signal(range(depth))
         held = Signal(width, reset_less=True)
         m.d.comb += [
-            last.eq(Mux(self.short, self.short_cycles - 2, depth - 1)),
-            # The place may lie behind the end when the line has become shorter.
-            place.eq(Mux(next_place > last, 0, next_place)),
             write.en.eq(self.enable),
             write.addr.eq(place),
             write.data.eq(Cat(self.i)),
@@ -64,5 +60,9 @@ class DelayMemory(wiring.Component):
             Cat(self.o).eq(held),
         ]
         with m.If(self.enable):
-            m.d.sync += [held.eq(read.data), next_place.eq(Mux(place == last, 0, place + 1))]
+            m.d.sync += [held.eq(read.data), place.eq(place + 1)]
+        # The place may lie behind the end when the line has become shorter.
+        with m.If((place > last) | (self.enable & (place == last))):
+            m.d.sync += place.eq(0)
+        m.d.sync += last.eq(Mux(self.short, self.short_cycles - 2, depth - 1))
         return m

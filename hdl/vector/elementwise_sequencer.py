@@ -156,8 +156,8 @@ class ElementwiseSequencer(wiring.Component):
         # Words of the buffer; `d_upper` is one word before the second half of a rotated vector.
         a, b, d, d_upper, table, sines = (Signal(word_bits, name=n) for n in ("a", "b", "d", "d_upper", "table", "sines"))
         index = Signal(word_bits)
-        # Steps of the segment that are left after this one: a comparison with zero is shorter than one with the last index.
-        left = Signal(word_bits)
+        # Words of the segment behind this one, and whether there are none: a register, because much depends on it.
+        left, at_last = Signal(word_bits), Signal()
         slot = Signal(slot_shape(config))
         state = Signal(_State)
 
@@ -182,6 +182,7 @@ class ElementwiseSequencer(wiring.Component):
                 segment.eq(0),
                 index.eq(0),
                 left.eq(words(last_entry)),
+                at_last.eq(words(last_entry) == 0),
                 a.eq(words(elementwise.a)),
                 slot.eq(elementwise.slot),
             ]
@@ -203,7 +204,6 @@ class ElementwiseSequencer(wiring.Component):
             m.d.sync += [second.eq(0), pending.eq(0), tail.eq(0)]
         step = Signal()
         segment_end = Signal()
-        at_last = left == 0
         on_words = state == _State.WORDS
         m.d.comb += [
             step.eq(self.advance & on_words & (~self.streamed | self.stream_valid)),
@@ -213,11 +213,12 @@ class ElementwiseSequencer(wiring.Component):
             with m.If(rotate):
                 m.d.sync += [second.eq(~second & ~tail), pending.eq(second), tail.eq(second & at_last)]
             with m.If(~rotate | second):
-                m.d.sync += [index.eq(index + 1), left.eq(left - 1)]
+                m.d.sync += [index.eq(index + 1), left.eq(left - 1), at_last.eq(left == 1)]
         with m.If(segment_end):
             m.d.sync += [
                 index.eq(0),
                 left.eq(last_index),
+                at_last.eq(last_index == 0),
                 segment.eq(segment + 1),
                 a.eq(a + words(elementwise.a_stride)),
                 b.eq(b + Mux(rotate, words(rotate_fields.a_stride), words(elementwise.b_stride))),

@@ -78,6 +78,9 @@ class ResultWriter(wiring.Component):
 
         place, value = Signal(entry_bits), Signal(FLOAT_BITS)
         last, writes, done = Signal(), Signal(), Signal()
+        # Worked out while the value and the index are written.
+        position, removed = Signal(entry_bits, reset_less=True), Signal(entry_bits, reset_less=True)
+        m.d.sync += [position.eq(result.index - command.index), removed.eq(segment + position)]
         m.d.comb += writes.eq(1)
         with m.Switch(what):
             with m.Case(_Write.VALUE):
@@ -85,7 +88,7 @@ class ResultWriter(wiring.Component):
             with m.Case(_Write.INDEX):
                 m.d.comb += [place.eq(entry + 1), value.eq(result.index), last.eq(command.reduce == Reduce.ARGMAX)]
             with m.Default():
-                m.d.comb += [place.eq(segment + result.index - command.index), value.eq(MINUS_INFINITY), last.eq(1)]
+                m.d.comb += [place.eq(removed), value.eq(MINUS_INFINITY), last.eq(1)]
                 m.d.comb += writes.eq(self.settled & ~(result.resumed | command.a_stream))
         m.d.comb += [
             self.write.address.eq(place[lane_bits:]),

@@ -1,8 +1,11 @@
 """The vector unit: everything that is not a matrix-vector product."""
 
+from collections.abc import Iterable
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -27,7 +30,8 @@ class VectorUnit(wiring.Component):
 
     Only the sub-unit at work uses the buffer's ports, the parameters and the way to memory, so these are switched by the
     opcode. An operation stays at `operation` until it is finished: what it has written is there for whoever reads in the next
-    cycle, and what goes to memory has been handed on.
+    cycle, and what goes to memory has been handed on. The opcode is decoded once, into a register with a bit for each sub-unit:
+    it is 1 from the cycle after the operation's first until its sub-unit is done; the cycle after that is its last one.
 
     Parameters
     ----------
@@ -107,30 +111,46 @@ class VectorUnit(wiring.Component):
         )
         for unit, _ in units:
             m.d.comb += unit.command.payload.eq(self.operation.payload.command)
-        with m.Switch(opcode):
-            for unit, opcodes in units:
-                with m.Case(*opcodes):
-                    m.d.comb += [unit.command.valid.eq(self.operation.valid), self.operation.ready.eq(unit.command.ready)]
-                    for name in ("a", "b"):
-                        if hasattr(unit, name):
-                            inner, outer = getattr(unit, name), getattr(self, name)
-                            m.d.comb += [outer.enable.eq(inner.enable), outer.address.eq(inner.address)]
-                    if hasattr(unit, "write") and unit in (store, append):
-                        m.d.comb += [
-                            self.store.valid.eq(unit.write.valid),
-                            self.store.payload.eq(unit.write.payload),
-                            unit.write.ready.eq(self.store.ready),
-                        ]
-        for unit, _ in units:
+        selected, done, finished = Signal(len(units)), Signal(), Signal()
+        ready, stores = [], []
+        ports: dict[str, list[tuple[Value, Any]]] = {"a": [], "b": []}
+        for n, (unit, opcodes) in enumerate(units):
+            named = Cat(opcode == op for op in opcodes).any()
+            m.d.sync += selected[n].eq(self.operation.valid & named & ~done & ~finished)
+            m.d.comb += unit.command.valid.eq(selected[n])
+            ready.append(selected[n] & unit.command.ready)
             for name in ("a", "b"):
                 if hasattr(unit, name):
-                    m.d.comb += getattr(unit, name).data.eq(getattr(self, name).data)
-        m.d.comb += [loader.i.payload.eq(self.parameters.payload), elementwise.parameters.payload.eq(self.parameters.payload)]
-        with m.If(opcode == Opcode.LOAD_VECTOR):
-            m.d.comb += [loader.i.valid.eq(self.parameters.valid), self.parameters.ready.eq(loader.i.ready)]
-        with m.Else():
+                    ports[name].append((selected[n], getattr(unit, name)))
+            if unit in (store, append):
+                m.d.comb += unit.write.ready.eq(self.store.ready & selected[n])
+                stores.append((selected[n], unit.write))
+        m.d.comb += [done.eq(Cat(ready).any()), self.operation.ready.eq(finished)]
+        m.d.sync += finished.eq(done)
+        for name, users in ports.items():
+            port = getattr(self, name)
             m.d.comb += [
-                elementwise.parameters.valid.eq(self.parameters.valid & self.operation.valid),
-                self.parameters.ready.eq(elementwise.parameters.ready & self.operation.valid),
+                port.enable.eq(Cat(user.enable & mine for mine, user in users).any()),
+                port.address.eq(_only((mine, user.address) for mine, user in users)),
+                *(user.data.eq(port.data) for _, user in users),
             ]
+        m.d.comb += [
+            self.store.valid.eq(Cat(write.valid & mine for mine, write in stores).any()),
+            self.store.payload.eq(_only((mine, write.payload) for mine, write in stores)),
+        ]
+
+        loads, combines = selected[0], selected[1]
+        m.d.comb += [
+            loader.i.payload.eq(self.parameters.payload),
+            loader.i.valid.eq(self.parameters.valid & loads),
+            elementwise.parameters.payload.eq(self.parameters.payload),
+            elementwise.parameters.valid.eq(self.parameters.valid & combines),
+            self.parameters.ready.eq((loader.i.ready & loads) | (elementwise.parameters.ready & combines)),
+        ]
         return m
+
+
+def _only(choices: Iterable[tuple[Value, Any]]) -> Value:
+    """The value whose condition is 1, of which one is at most."""
+    masked = [Value.cast(value) & condition.replicate(len(Value.cast(value))) for condition, value in choices]
+    return reduce(or_, masked)

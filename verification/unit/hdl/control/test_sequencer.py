@@ -355,7 +355,7 @@ def test_read(seed: int):
 
 
 def test_cycles_of_a_command():
-    """LATENCY + 3 cycles for each, one more for a read, two for each modifier, and three to five for `SET`."""
+    """LATENCY + 3 cycles for each, one more for a read, two for each modifier, and seven for `SET`."""
     bench = Bench()
 
     modified = {"modifier_word_0": 3, "modifier_word_1": 4, "modifier_register_1": 2}
@@ -368,7 +368,7 @@ def test_cycles_of_a_command():
     bench.run(testbench)
     ends = [cycle for cycle, event in zip(bench.cycles, bench.events, strict=True) if event[0] in ("operation", "fence")]
     usual = CommandChecker.LATENCY + COMMAND_CYCLES
-    expected = [usual, usual + 1, usual + 1, usual, usual + (usual + 4), usual + 4, usual]
+    expected = [usual, usual + 1, usual + 1, usual, usual + (usual + 7), usual + 4, usual]
     assert [after - before for before, after in zip(ends, ends[1:], strict=False)] == expected
 
 

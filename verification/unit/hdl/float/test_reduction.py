@@ -174,16 +174,16 @@ def test_cycles_between_segments(lanes: int, rng: np.random.Generator) -> None:
         return set(run(lanes, [segment] * 3))
 
     assert distances(Segment(Reduce.NONE, numbers(rng, 9))) == {1}
-    maximum = {1: 2, 2: 2, 4: 3}[lanes]
+    maximum = {1: 3, 2: 3, 4: 4}[lanes]
     for kind in (Reduce.MAXIMUM, Reduce.ABSOLUTE_MAXIMUM, *_ARGMAX):
-        assert distances(Segment(kind, numbers(rng, 9))) == {maximum + 1}
-    total = {1: 63, 2: 54, 4: 50}[lanes]
+        assert distances(Segment(kind, numbers(rng, 9))) == {maximum + 2}
+    total = {1: 69, 2: 61, 4: 57}[lanes]
     units = Maximum(lanes), Total(lanes)
     assert [unit.latency for unit in units] == [maximum, total]
     for unit in units:
         Fragment.get(unit, platform=None)
-    assert distances(Segment(Reduce.SUM, numbers(rng, 9))) == {total + 1}
-    assert distances(Segment(Reduce.SUM, numbers(rng, 9), resume=True)) == {total + 1 + FloatAdd.latency + 2}
+    assert distances(Segment(Reduce.SUM, numbers(rng, 9))) == {total + 2}
+    assert distances(Segment(Reduce.SUM, numbers(rng, 9), resume=True)) == {total + 2 + FloatAdd.latency + 2}
 
 
 def test_refuses_other_widths() -> None:

@@ -20,6 +20,8 @@ def test_delay(cycles: int, short_cycles: int, stalls: bool) -> None:
     async def drive(ctx: Any) -> None:
         for short in (0, 1, 0, 1, 1):
             ctx.set(line.short, short)
+            ctx.set(line.enable, 0)
+            await ctx.tick().repeat(2)
             delay = short_cycles if short else cycles
             given: list[int] = []
             while len(given) < 3 * cycles + rng.randrange(cycles):
