@@ -138,7 +138,7 @@ def build(
         If a tool is missing or fails, or the clock is not reached.
     """
     require_board_tools()
-    from amaranth_boards.ulx3s import ULX3S_85F_Platform
+    from amaranth_boards.ulx3s import ULX3S_85F_Platform  # type: ignore[import-untyped]
 
     progress("making the memory controller")
     controller = generate(folder / "litedram", "litedram_core", clock_hz, config.bus_width)
