@@ -67,18 +67,14 @@ class WordAccess(wiring.Component):
                 "write": Out(AxiWrite(32, 32)),
             }
         )
-        # State, as attributes for the formal proof.
-        #: The transfer on the bus has not been answered; it was given up.
-        self.outstanding, self.late = Signal(), Signal()
-        #: An access was taken, and its outcome was not.
-        self.busy = Signal()
-        self.access = Signal(access_layout())
-        self.cycles = Signal(range(watchdog_cycles))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        i, o, access, control, read, write = self.i, self.o, self.access, self.control, self.read, self.write
-        outstanding, late, memory = self.outstanding, self.late, self.access.memory
+        i, o, control, read, write = self.i, self.o, self.control, self.read, self.write
+        # An access was taken, and its outcome was not; its transfer has not been answered; nobody waits for the answer.
+        busy, outstanding, late = Signal(), Signal(), Signal()
+        access, cycles = Signal(access_layout()), Signal(range(self.watchdog_cycles))
+        memory = access.memory
 
         # Each channel offers its part of the transfer until it is taken.
         offers = []
@@ -114,26 +110,26 @@ class WordAccess(wiring.Component):
             with m.If(channel.ready):
                 m.d.comb += [answered.eq(channel.valid), response.eq(channel.payload.response)]
 
-        m.d.comb += i.ready.eq(~self.busy)
+        m.d.comb += i.ready.eq(~busy)
         with m.If(answered):
             m.d.sync += [outstanding.eq(0), late.eq(0)]
         with m.If(outstanding & ~late):
-            m.d.sync += self.cycles.eq(self.cycles + 1)
+            m.d.sync += cycles.eq(cycles + 1)
             with m.If(answered):
                 m.d.sync += [
                     o.valid.eq(1),
                     o.payload.error.eq(response[1]),
                     o.payload.data.eq(Mux(memory, read.r.payload.data, control.r.payload.data)),
                 ]
-            with m.Elif(self.cycles == self.watchdog_cycles - 1):
+            with m.Elif(cycles == self.watchdog_cycles - 1):
                 m.d.sync += [o.valid.eq(1), o.payload.error.eq(1), late.eq(1)]
         with m.If(i.valid & i.ready):
-            m.d.sync += [self.busy.eq(1), self.cycles.eq(0)]
+            m.d.sync += [busy.eq(1), cycles.eq(0)]
             with m.If(outstanding):
                 m.d.sync += [o.valid.eq(1), o.payload.error.eq(1)]
             with m.Else():
                 m.d.sync += [outstanding.eq(1), access.eq(i.payload)]
                 m.d.sync += [offered.eq(concerned) for offered, concerned in offers]
         with m.If(o.valid & o.ready):
-            m.d.sync += [o.valid.eq(0), self.busy.eq(0)]
+            m.d.sync += [o.valid.eq(0), busy.eq(0)]
         return m
