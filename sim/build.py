@@ -4,6 +4,7 @@ Two caches: the Verilog of a configuration, named after the sources of the gatew
 neither Amaranth nor Yosys; and the shared object, named after the Verilog, the harness, the options and the tools.
 """
 
+from collections.abc import Sequence
 from dataclasses import astuple, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -68,7 +69,15 @@ def core_verilog(config: Config, probe: bool = False) -> str:
     return (cached("verilog", key, make) / "core.v").read_text(encoding="utf-8")
 
 
-def build_library(verilog: str, what: str, *, trace: bool = False, probe: bool = False, threads: int = 1) -> Path:
+def build_library(
+    verilog: str,
+    what: str,
+    *,
+    options: Sequence[str] = (),
+    trace: bool = False,
+    probe: bool = False,
+    threads: int = 1,
+) -> Path:
     """Build the simulation of a module named `TOP` with the co-processor's ports, or find it in the cache.
 
     Parameters
@@ -76,6 +85,8 @@ def build_library(verilog: str, what: str, *, trace: bool = False, probe: bool =
     verilog : str
     what : str
         What is built, for the line on standard error.
+    options : sequence of str
+        More for Verilator.
     trace, probe, threads
         See `build_device`.
 
@@ -92,6 +103,7 @@ def build_library(verilog: str, what: str, *, trace: bool = False, probe: bool =
         what=what,
         # Not the harness of boards, which begins with a b: a change to it must not rebuild every device.
         identity=source_parts((_HARNESS,), "[!b]*"),
+        options=options,
         definitions=("TAILRACE_PROBE=1",) if probe else (),
         trace=trace,
         threads=threads,

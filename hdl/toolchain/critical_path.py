@@ -55,7 +55,8 @@ class CriticalPath:
         lines, passed = [f"{self.start} -> {self.end}: {self.logic:.2f} ns logic, {self.routing:.2f} ns routing"], 0.0
         for hop in self.hops:
             passed += hop.delay
-            lines.append(f"{passed:7.2f} {hop.delay:6.2f} {hop.kind:8}  {hop.start} -> {hop.end}")
+            where = hop.end if hop.kind in ("clk-to-q", "setup") else f"{hop.start} -> {hop.end}"
+            lines.append(f"{passed:7.2f} {hop.delay:6.2f} {hop.kind:8}  {where}")
         return "\n".join(lines)
 
 

@@ -19,6 +19,8 @@ class Family:
         Kinds of cells, by what a data sheet calls them.
     multipliers, memories : tuple of str
         Cells that multiply; those of block RAM.
+    distributed : str
+        RAM made of LUTs, by its name in `cells`.
     capacity : dict of str to int
         Cells of the device that is placed and routed for, where there is one, by the names of `cells`.
     luts : dict of str to int
@@ -33,6 +35,7 @@ class Family:
     cells: dict[str, tuple[str, ...]]
     multipliers: tuple[str, ...]
     memories: tuple[str, ...]
+    distributed: str
     capacity: dict[str, int]
     luts: dict[str, int] = field(default_factory=dict)
     timing: str = ""
@@ -73,6 +76,7 @@ FAMILIES: dict[str, Family] = {
             },
             ("MULT18X18D",),
             ("DP16KD",),
+            "distributed RAM",
             # An LFE5U-85F.
             {"LUT4": 83640, "flip-flops": 83640, "block RAM": 208, "multipliers": 156},
             # As nextpnr counts them: distributed RAM takes two slices, and the LUTs of a third for its write port.
@@ -93,6 +97,7 @@ FAMILIES: dict[str, Family] = {
             },
             ("DSP48E1",),
             ("RAMB36E1", "RAMB18E1"),
+            "LUT RAM",
             {},
             {},
             "read_verilog -lib -specify -overwrite +/xilinx/cells_sim.v",
@@ -116,6 +121,7 @@ FAMILIES: dict[str, Family] = {
             },
             ("DSP48E2",),
             ("RAMB36E2", "RAMB18E2", "URAM288"),
+            "LUT RAM",
             {},
         ),
     )

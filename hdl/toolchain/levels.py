@@ -8,6 +8,7 @@ from typing import Any
 _CLOCKED = ("TRELLIS_FF", "DP16KD", "FD", "RAMB", "URAM", "SRL")
 #: Registers within a cell that multiplies.
 _STAGES = ("AREG", "BREG", "MREG", "PREG")
+_CARRY = ("CCU2C", "CARRY4", "CARRY8")
 _LUT_RAM = ("TRELLIS_DPR", "RAM32", "RAM64", "RAM128", "RAM256")
 #: Ports at which LUT RAM is read.
 _READ = ("RAD", "ADDR", "DPRA")
@@ -16,7 +17,7 @@ _READ = ("RAD", "ADDR", "DPRA")
 def logic_levels(cells: Mapping[str, Any]) -> int:
     """Find the longest chain of cells between registers.
 
-    A LUT, a carry cell, a multiplexer, a multiplier without registers and a read of LUT RAM are a level each.
+    A LUT, a carry chain, a multiplexer, a multiplier without registers and a read of LUT RAM are a level each.
 
     Parameters
     ----------
@@ -32,7 +33,8 @@ def logic_levels(cells: Mapping[str, Any]) -> int:
     before = {name: {drivers[bit] for bit in _bits(cell, "input") if bit in drivers} for name, cell in cells.items()}
     levels: dict[str, int] = {}
     for name in TopologicalSorter(before).static_order():
-        levels[name] = (not _is_clocked(cells[name])) + max((levels[other] for other in before[name]), default=0)
+        own, carry = not _is_clocked(cells[name]), cells[name]["type"] in _CARRY
+        levels[name] = max((levels[o] + (own and not (carry and cells[o]["type"] in _CARRY)) for o in before[name]), default=own)
     return max(levels.values(), default=0)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from .families import Family
 
-_MEMORY = re.compile(r"^  memory (?:width (?P<width>\d+) |size (?P<words>\d+) )*\\(?P<name>\S+)$")
 _MAPPED = re.compile(r"^mapping memory (?P<name>\S+) via \\?(?P<cell>\S+)$")
 _REGISTERS = re.compile(r"^using FF mapping for memory (?P<name>\S+)$")
 _PRODUCT = re.compile(r"creating \$macc model for (?P<name>\S+) \(\$mul\)")
@@ -101,11 +100,10 @@ def parse_memories(declared: Iterable[str], log: Iterable[str], cells: Mapping[s
         if match.re is _REGISTERS:
             found.append(MappedMemory(name, words, width, "flip-flops", 0))
             continue
-        own = re.compile(re.escape(name) + r"(\.\d+)+")
+        own = re.compile(re.escape(name) + r"(\.\d+)+\b")
         kinds = Counter(kind for cell, kind in types.items() if own.match(cell))
-        block = sum(kinds[kind] for kind in family.memories)
-        kind = "block RAM" if block else "distributed RAM"
-        found.append(MappedMemory(name, words, width, kind, block or sum(kinds.values())))
+        block, small = (sum(kinds[kind] for kind in group) for group in (family.memories, family.cells[family.distributed]))
+        found.append(MappedMemory(name, words, width, "block RAM" if block else "distributed RAM", block or small))
     return sorted(found, key=lambda memory: memory.name)
 
 

@@ -37,7 +37,7 @@ class Synthesis:
     memories : list of MappedMemory
     products : list of MappedProduct
     levels : int
-        Longest chain of cells between two registers.
+        Levels of logic between two registers, at most.
     logic_delay : float, optional
         Longest delay of cells between two registers in nanoseconds, without any routing; None where Yosys does not know the
         delays.

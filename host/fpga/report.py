@@ -42,7 +42,7 @@ def frequency_rows(record: Record) -> Iterator[tuple[str, str]]:
         yield "bus at that estimate", f"{record.bandwidth(record.bound / 2):.2f} GB/s"
     elif not record.excess:
         yield "frequency", "unknown: Yosys has no delays for this family"
-    yield "cells between registers, at most", f"{record.levels}"
+    yield "levels of logic between registers", f"{record.levels}"
     yield "tools' time", f"{record.seconds:.0f} s"
 
 
