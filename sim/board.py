@@ -60,6 +60,8 @@ class SimulatedBoard:
     def __init__(self, config: Config, *, clocks_per_bit: int = CLOCKS_PER_BIT, library: Path | None = None) -> None:
         self._handle: int | None = None
         self._master = self._slave = -1
+        self._pulled: list[int] = []
+        self._gone = threading.Event()
         if not 4 <= clocks_per_bit <= 64:
             raise ConfigError(f"clocks_per_bit must be between 4 and 64, not {clocks_per_bit}")
         self._clocks_per_bit = clocks_per_bit
@@ -112,11 +114,12 @@ class SimulatedBoard:
     def unplug(self) -> None:
         """Pull the cable: the port vanishes. The board goes on."""
         with self._lock:
-            for end in (self._master, self._slave):
-                if end >= 0:
-                    os.close(end)
+            self._pulled += [end for end in (self._master, self._slave) if end >= 0]
             self._master = self._slave = -1
+            self._gone.clear()
         self._wake()
+        while self._thread.is_alive() and not self._gone.wait(0.1):
+            pass
 
     def plug(self) -> None:
         """Plug the cable in again; `port` has another name then. Does nothing if it is."""
@@ -132,10 +135,10 @@ class SimulatedBoard:
         """Switch the board off. Closing twice is harmless."""
         if self._handle is None:
             return
+        self.unplug()
         self._stopping = True
         self._wake()
         self._thread.join()
-        self.unplug()
         handle, self._handle = self._handle, None
         self._library.board_close(handle)
         os.close(self._bell)
@@ -160,6 +163,10 @@ class SimulatedBoard:
         while not self._stopping:
             self._await(busy)
             with self._lock:
+                # Only here: while somebody waits for a byte of a port, closing it does not make it vanish.
+                while self._pulled:
+                    os.close(self._pulled.pop())
+                self._gone.set()
                 if self._master >= 0:
                     with suppress(BlockingIOError):
                         self._put(os.read(self._master, _ROOM))
@@ -170,12 +177,8 @@ class SimulatedBoard:
 
     def _await(self, busy: bool) -> None:
         """Wait until a byte comes or somebody rings, unless the board is busy."""
-        listened = [self._bell, *([self._master] if self._master >= 0 else [])]
-        try:
-            ready = select.select(listened, [], [], 0 if busy else None)[0]
-        except OSError:
-            # Unplugged in between.
-            return
+        listened = [end for end in (self._bell, self._master) if end >= 0]
+        ready = select.select(listened, [], [], 0 if busy else None)[0]
         if self._bell in ready:
             os.read(self._bell, _ROOM)
 
@@ -231,7 +234,7 @@ def main(config: str, clocks_per_bit: int) -> None:
             click.echo("Ctrl-C switches the board off.")
             with suppress(KeyboardInterrupt):
                 threading.Event().wait()
-            click.echo(f"\n{board.cycles} cycles, {board.cycles_per_second:,.0f} per second")
+            click.echo(f"\n{board.cycles:,} cycles, {board.cycles_per_second:,.0f} per second")
     except TailraceError as error:
         raise click.ClickException(str(error)) from None
 

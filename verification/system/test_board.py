@@ -1,8 +1,12 @@
 """A whole board in simulation: its serial link, its memory controller and LiteDRAM's model of its memory, with the driver on it."""
 
+import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGINT
+from subprocess import PIPE, STDOUT, Popen
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 from tailrace.counters import Counters
 from tailrace.decoder import Decoder
 from tailrace.driver import Device
+from tailrace.geometry import Geometry
 from tailrace.importer import ImportedModel, import_model
 from tailrace.model import open_model
 from tailrace.sim.board import CLOCKS_PER_BIT, SimulatedBoard
@@ -20,6 +25,7 @@ from tailrace.sim.devices import open_device
 from tailrace.sim.serial_board import FaultRates
 from tailrace.spec.config import CONFIGS
 from tailrace.spec.errors import LinkError
+from tailrace.transports.open import open_transport
 from tailrace.transports.serial import SerialTransport
 from verification.unit.host.tiny_models import write_model
 
@@ -31,8 +37,8 @@ MODELS: dict[str, dict[str, Any]] = {
 CONTEXT, PROMPT = 32, [1, 70, 71, 72]
 #: Seconds: the simulation needs some for a frame, and more while the machine does other things.
 PATIENCE = 10.0
-#: Of the kinds of faults together, per byte: about every third long frame is damaged.
-FAULT_RATE, SEED = 3e-4, 11
+#: Of the kinds of faults together, per byte: about every other long frame is damaged.
+FAULT_RATE, SEED = 5e-4, 11
 
 
 @dataclass
@@ -108,21 +114,24 @@ def test_tokens_and_logits_are_those_of_golden(twins: Pair, board: SimulatedBoar
         f"{total.values['CYCLES'] // 5} cycles a token, {per_cycle:.2f} bytes a cycle, {board.cycles_per_second:.0f} cycles/s"
     )
     # The memory carries 2 bytes a cycle, and refreshes, turns of its bus and dependencies between layers take their part.
-    assert 0.5 < per_cycle <= 2
+    assert 1.6 < per_cycle <= 2
 
 
 def test_a_noisy_line_costs_time_and_nothing_else(twins: Pair, board: SimulatedBoard) -> None:
     link: Any = twins.board.device.transport.link  # type: ignore[attr-defined]
     before = link.counters.retried
-    quiet, link._patience = link._patience, 1.0
+    # Each damaged frame costs this many seconds; one that is only late is sent again for nothing.
+    quiet, link._patience = link._patience, 0.5
     board.inject(FaultRates.all_kinds(FAULT_RATE), SEED)
     try:
-        token = 90
-        for _ in range(3):
-            token = int(np.argmax(twins.step(token)))
+        token, steps = 90, 0
+        # What is damaged depends on how often the host asks whether the token is done, and so on the machine.
+        while steps < 2 or link.counters.damaged == 0 and steps < 12:
+            token, steps = int(np.argmax(twins.step(token))), steps + 1
     finally:
         board.inject(FaultRates())
         link._patience = quiet
+    assert link.counters.damaged > 0, f"seed {SEED}"
     assert link.counters.retried > before, f"seed {SEED}"
 
 
@@ -159,3 +168,23 @@ def test_a_reset_and_a_pulled_cable_in_the_middle_of_a_token(library: Path, mode
         with SerialTransport(board.port, patience=PATIENCE) as transport:
             place = again.golden.image.base
             assert transport.read(place, 1024) == again.golden.device.transport.read(place, 1024)
+
+
+def test_the_command_serves_a_board_until_it_is_interrupted(library: Path) -> None:
+    command = [sys.executable, "-u", "-m", "tailrace.sim.board", "--config", CONFIG.name]
+    with Popen(command, stdout=PIPE, stderr=STDOUT, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        try:
+            text = ""
+            while "doctor" not in text:
+                line = process.stdout.readline()
+                assert line, text
+                text += line
+            name = re.search(r"tailrace doctor --device (serial:\S+)", text)
+            assert name is not None, text
+            with Device(open_transport(name[1])) as device:
+                assert device.geometry == Geometry.of_config(CONFIG)
+        finally:
+            process.send_signal(SIGINT)
+        assert re.search(r"^[\d,]+ cycles, [\d,]+ per second$", process.stdout.read(), re.MULTILINE)
+    assert process.returncode == 0

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from click.testing import CliRunner
 
-from tailrace.sim.board import LINGER, SimulatedBoard
+from tailrace.sim.board import LINGER, SimulatedBoard, main
 from tailrace.sim.board_build import build_board_library
 from tailrace.sim.serial_board import FaultRates
 from tailrace.spec.config import CONFIGS
@@ -137,3 +138,9 @@ def test_closed_twice() -> None:
 def test_parameters() -> None:
     with pytest.raises(ConfigError, match="^clocks_per_bit must be between 4 and 64, not 3$"):
         SimulatedBoard(CONFIGS["tiny"], clocks_per_bit=3)
+
+
+def test_the_command_says_what_is_wrong() -> None:
+    result = CliRunner().invoke(main, ["--config", "tinier"])
+    assert result.exit_code == 1
+    assert result.output == "Error: unknown configuration 'tinier': choose one of tiny, base, wide\n"
