@@ -85,9 +85,9 @@ def parse_memories(declared: Iterable[str], log: Iterable[str], cells: Mapping[s
     shapes = {}
     for line in declared:
         if line.startswith("  memory "):
-            width, size = re.search(r" width (\d+) ", line), re.search(r" size (\d+) ", line)
+            bits, size = re.search(r" width (\d+) ", line), re.search(r" size (\d+) ", line)
             name = line.rsplit(" \\", 1)[-1].strip()
-            shapes[name] = (int(size[1]) if size else 1, int(width[1]) if width else 1)
+            shapes[name] = (int(size[1]) if size else 1, int(bits[1]) if bits else 1)
     found = []
     types = {name: cell["type"] for name, cell in cells.items()}
     for line in log:
