@@ -56,7 +56,7 @@ def export_core(config: Config, target: Path, *, replace: bool = False, report: 
         program = record_program(config)
         report("[2/4] registers: SystemRDL, C header, IP-XACT")
         _write_registers(folder, core, dict(program.identification))
-        report(f"[3/4] Verilog of {core.module}")
+        report(f"[3/4] Verilog of {core.module} (half a minute; of a wide bus, minutes)")
         _write(folder, f"rtl/{core.module}.v", core_verilog(core))
         report("[4/4] testbench, FuseSoC and XRT")
         for name, text in bench_files(core, program).items():

@@ -18,6 +18,7 @@ from .random_model import CONTEXT, VOCABULARY, write_random_model
 _MEMORY = 1 << 20
 #: Tokens that the device chooses on its own with the first doorbell.
 _CHOSEN = 2
+_DOORBELL = (offset("AP_CTRL"), AP_START)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class BenchProgram:
     @property
     def doorbells(self) -> int:
         """Runs."""
-        return self.writes.count((offset("AP_CTRL"), AP_START))
+        return self.writes.count(_DOORBELL)
 
 
 class _Recorder(GoldenDevice):
@@ -52,17 +53,16 @@ class _Recorder(GoldenDevice):
         super().__init__(config, _MEMORY)
         self.writes: list[tuple[int, int]] = []
         self.before = b""
-        self.end = 0
 
     def write(self, address: int, data: bytes | memoryview) -> None:
         assert not self.before, "memory must stay as it was at the first doorbell"
         super().write(address, data)
 
-    def write_register(self, offset_: int, value: int) -> None:
-        if (offset_, value) == (offset("AP_CTRL"), AP_START) and not self.before:
+    def write_register(self, offset: int, value: int) -> None:
+        if (offset, value) == _DOORBELL and not self.before:
             self.before = self.read(0, self.memory_size)
-        self.writes.append((offset_, value))
-        super().write_register(offset_, value)
+        self.writes.append((offset, value))
+        super().write_register(offset, value)
 
 
 def record_program(config: Config) -> BenchProgram:
