@@ -109,7 +109,8 @@ FAMILIES: dict[str, Family] = {
             {
                 "LUT": (*_LUTS, "INV"),
                 "flip-flops": _REGISTERS,
-                "CARRY8": ("CARRY8",),
+                # Two of them are packed into a CARRY8.
+                "CARRY4": ("CARRY4",),
                 "LUT RAM": (
                     *("RAM32M16", "RAM64M8", "RAM32M", "RAM64M", "RAM32X1D", "RAM64X1D", "RAM128X1D", "RAM256X1D"),
                     *_SHIFTERS,

@@ -33,8 +33,9 @@ def logic_levels(cells: Mapping[str, Any]) -> int:
     before = {name: {drivers[bit] for bit in _bits(cell, "input") if bit in drivers} for name, cell in cells.items()}
     levels: dict[str, int] = {}
     for name in TopologicalSorter(before).static_order():
-        own, carry = not _is_clocked(cells[name]), cells[name]["type"] in _CARRY
-        levels[name] = max((levels[o] + (own and not (carry and cells[o]["type"] in _CARRY)) for o in before[name]), default=own)
+        own, kind = not _is_clocked(cells[name]), cells[name]["type"]
+        chained = kind if kind in _CARRY else None
+        levels[name] = max((levels[other] + (own and cells[other]["type"] != chained) for other in before[name]), default=own)
     return max(levels.values(), default=0)
 
 

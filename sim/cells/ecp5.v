@@ -149,11 +149,19 @@ module DP16KD (
             for (j = 0; j < WIDTH; j = j + (WIDTH == 36 ? 18 : WIDTH))
                 memory[i][j +: (WIDTH == 36 ? 18 : WIDTH)] = INIT[place(i * WIDTH + j) +: (WIDTH == 36 ? 18 : WIDTH)];
 
-    // What a port reads while the other one writes the same word is undefined: here it is wrong in every bit, so that a design
-    // that relies on it is noticed.
+    // What a port reads of a byte that the other one writes is undefined: here it is wrong in every bit, so that a design that
+    // relies on it is noticed.
     wire same = word_a == word_b;
-    wire [WIDTH - 1:0] read_a = memory[word_a] ^ {WIDTH{same & selected_b & WEB & (WIDTH != 36)}};
-    wire [WIDTH - 1:0] read_b = memory[word_b] ^ {WIDTH{same & selected_a & WEA}};
+    wire [WIDTH - 1:0] clash_a, clash_b;
+    genvar k;
+    generate
+        for (k = 0; k < WIDTH / BYTE; k = k + 1) begin
+            assign clash_a[k * BYTE +: BYTE] = {BYTE{same & selected_b & WEB & bytes_b[k] & (WIDTH != 36)}};
+            assign clash_b[k * BYTE +: BYTE] = {BYTE{same & selected_a & WEA & bytes_a[k]}};
+        end
+    endgenerate
+    wire [WIDTH - 1:0] read_a = memory[word_a] ^ clash_a;
+    wire [WIDTH - 1:0] read_b = memory[word_b] ^ clash_b;
 
     always @(posedge CLKA)
         if (selected_a & WEA)
