@@ -36,7 +36,7 @@ class StreamRegister(wiring.Component):
         waiting = Signal()
         spare = Signal(self.shape, reset_less=True)
         # Not `waiting`, which goes to every bit of the payload: a register with few readers is a short way for those before it.
-        ready = Signal(init=1)
+        ready = Signal(init=1, attrs={"keep": True})
         m.d.comb += self.i.ready.eq(ready)
         with m.If(self.o.ready | ~self.o.valid):
             m.d.sync += [

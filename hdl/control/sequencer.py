@@ -60,7 +60,7 @@ class Sequencer(wiring.Component):
     done, error : out
         `done` is 1 for one cycle at the end of a run; `error` says how it ended and stays valid.
     fetch_start, fetch_index : out
-        1 for one cycle: start fetching commands from that one on.
+        1 for one cycle: start fetching commands from that one on. Registers.
     i : stream of fetched commands, in
     request : stream of read requests, out
     o : stream of operations, out
@@ -157,18 +157,22 @@ class Sequencer(wiring.Component):
 
         wait = Signal(range(checker.LATENCY))
 
+        # An error stays until it is answered with a flush. One that comes with the last write is not later than that is known.
+        broken = Signal()
+        m.d.sync += broken.eq(self.read_error | self.write_error | self.expired)
+
         def stop_on_error() -> None:
             """In states in which the masters work: an error on the bus overrides whatever the state has decided."""
-            with m.If(self.read_error):
-                m.d.sync += fail(ErrorCode.READ_ERROR, self.read_error_command, self.read_error_address)
-            with m.Elif(self.write_error):
-                m.d.sync += fail(ErrorCode.WRITE_ERROR, self.write_error_command, self.write_error_address)
-            with m.Elif(self.expired):
-                m.d.sync += fail(ErrorCode.WATCHDOG, self.expired_command)
-            with m.If(self.read_error | self.write_error | self.expired):
+            with m.If(broken):
                 m.d.comb += self.aborting.eq(1)
                 m.d.sync += self.flush.eq(1)
                 m.next = "ABORT"
+                with m.If(self.read_error):
+                    m.d.sync += fail(ErrorCode.READ_ERROR, self.read_error_command, self.read_error_address)
+                with m.Elif(self.write_error):
+                    m.d.sync += fail(ErrorCode.WRITE_ERROR, self.write_error_command, self.write_error_address)
+                with m.Else():
+                    m.d.sync += fail(ErrorCode.WATCHDOG, self.expired_command)
 
         def next_command(condition: Any = 1) -> None:
             with m.If(condition):
@@ -189,6 +193,7 @@ class Sequencer(wiring.Component):
         m.d.comb += [registers.write_address.eq(write_address), registers.write_data.eq(limited)]
         # Of `index` in the cycle before, which has not changed since wherever this is looked at.
         finished = Signal()
+        m.d.sync += self.fetch_index.eq(index + 1)
         m.d.sync += finished.eq((index + 1)[:16] == self.length[:16])
         # Of the cycle before, in which the command was the same, and no fewer operations were unfinished.
         pending_met = Signal()
@@ -217,10 +222,10 @@ class Sequencer(wiring.Component):
                     with m.Elif(self.length == 0):
                         m.next = "FINISH"
                     with m.Else():
-                        m.d.sync += self.flush.eq(0)
+                        m.d.sync += [self.flush.eq(0), self.fetch_start.eq(1)]
                         m.next = "FETCH"
             with m.State("FETCH"):
-                m.d.comb += self.fetch_start.eq(1)
+                m.d.sync += self.fetch_start.eq(0)
                 m.next = "DECODE"
             with m.State("DECODE"):
                 m.d.sync += [wait.eq(checker.LATENCY - 1), offset.eq(0)]
@@ -362,13 +367,19 @@ class Sequencer(wiring.Component):
                 stop_on_error()
             with m.State("JUMP"):
                 m.d.comb += registers.write.eq(1)
-                # Commands come as if every loop were taken.
-                m.d.comb += self.fetch_index.eq(index + 1)
                 with m.If((limited != 0) & (write_address != 0)):
                     # A target is not behind the last command.
                     m.d.sync += [index.eq(view[Opcode.LOOP].target - 1), finished.eq(0)]
-                with m.Elif(~finished):
-                    m.d.comb += self.fetch_start.eq(1)
+                    next_command()
+                with m.Elif(finished):
+                    next_command()
+                with m.Else():
+                    # Commands come as if every loop were taken.
+                    m.d.sync += self.fetch_start.eq(1)
+                    m.next = "LEAVE"
+                stop_on_error()
+            with m.State("LEAVE"):
+                m.d.sync += self.fetch_start.eq(0)
                 next_command()
                 stop_on_error()
             with m.State("FAIL"):

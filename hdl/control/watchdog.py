@@ -33,5 +33,5 @@ class Watchdog(wiring.Component):
             m.d.sync += [count.eq(0), reached.eq(0)]
         with m.Elif(~reached):
             m.d.sync += [count.eq(count + 1), reached.eq((self.limit != 0) & (count + 1 >= self.limit))]
-        m.d.comb += self.expired.eq(self.running & reached)
+        m.d.comb += self.expired.eq(reached)
         return m

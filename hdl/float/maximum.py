@@ -71,6 +71,7 @@ class Maximum(wiring.Component):
         first, last = word.first, word.last
         for _ in range(self.latency - 1):
             best = [_larger(*best[n : n + 2]) if len(best) > 1 else best[n] for n in range(0, len(best), 2)]
+            begins = pipeline.valid & first
             keys = {f"key_{n}": key for n, (key, _) in enumerate(best)}
             places = {f"place_{n}": place for n, (_, place) in enumerate(best) if place is not None}
             stage = pipeline.stage(first=first, last=last, **keys, **places)
@@ -82,19 +83,14 @@ class Maximum(wiring.Component):
         position = Signal(POSITION_BITS, reset_less=True)
         resumed = Signal(reset_less=True)
         words = Signal(POSITION_BITS, reset_less=True)
-        before, here = Signal(32), Signal(POSITION_BITS)
-        # Two cycles after the first word, when that is compared.
-        start_key = Signal(32, reset_less=True)
-        m.d.sync += start_key.eq(Mux(self.resume, order(self.start), 0))
-        m.d.comb += [
-            before.eq(Mux(first, start_key, largest)),
-            here.eq(Mux(first, 0, words)),
-        ]
+        here = Signal(POSITION_BITS)
+        m.d.comb += here.eq(Mux(first, 0, words))
+        # The start takes its place while a segment's first word is one stage before the comparison.
+        with m.If(begins):
+            m.d.sync += [largest.eq(Mux(self.resume, order(self.start), 0)), resumed.eq(self.resume)]
         with m.If(pipeline.valid):
             m.d.sync += words.eq(here + 1)
-            with m.If(first):
-                m.d.sync += [largest.eq(before), resumed.eq(self.resume)]
-            with m.If(key > before):
+            with m.If(key > largest):
                 m.d.sync += [largest.eq(key), position.eq(here if place is None else Cat(place, here)), resumed.eq(0)]
             with m.If(last):
                 m.d.sync += self.o.valid.eq(1)

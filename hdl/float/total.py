@@ -124,6 +124,7 @@ class Total(wiring.Component):
         m.d.sync += arriving.eq(Cat(self.i.valid, arriving))
 
         state = Signal(_State)
+        result = Signal(32, reset_less=True)
         ending = Signal()
         wait = Signal(range(_ROUND + FloatMultiply.latency + 1))
         # Elements of a lane so far, or sums of a level of the fold.
@@ -172,13 +173,13 @@ class Total(wiring.Component):
                             m.d.comb += [begin[0].eq(1), augend[0].eq(self.start), addend[0].eq(sums[0])]
                             m.d.sync += [level.eq(level + 1), wait.eq(_wait(1))]
                         with m.Else():
-                            m.d.sync += state.eq(_State.RESULT)
+                            m.d.sync += [state.eq(_State.RESULT), result.eq(sums[0])]
                     with m.Default():
-                        m.d.sync += state.eq(_State.RESULT)
+                        m.d.sync += [state.eq(_State.RESULT), result.eq(sums[0])]
             with m.Case(_State.RESULT):
                 with m.If(self.o.ready):
                     m.d.sync += [state.eq(_State.ADD), *(u.eq(0) for u in used)]
-        m.d.comb += [self.o.valid.eq(state == _State.RESULT), self.o.payload.eq(sums[0])]
+        m.d.comb += [self.o.valid.eq(state == _State.RESULT), self.o.payload.eq(result)]
         return m
 
 

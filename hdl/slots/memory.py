@@ -76,9 +76,8 @@ class VectorMemory(wiring.Component):
     Distances are computed modulo 1024, so the bits of a base beyond those of a float32's exponent do not matter. A distance
     above 31 (a block that is not part of the set's vector) loses its upper bits.
 
-    What is written in a cycle can be read from the next cycle on. A memory that is written at the block that it is asked for
-    does not read: its part of `vector` stays as it is. (Whoever writes a vector must wait until nobody reads it, so that
-    never matters, and it spares an FPGA without such a mode in its block RAM the logic that would keep the old value.)
+    What is written in a cycle can be read from the next cycle on. What is read while it is being written is undefined: whoever
+    writes a vector must wait until nobody reads it, and that spares an FPGA the logic that would keep the old value.
 
     Each bus beat of a block has a memory of its own, so that every memory is written as a whole: that maps to block RAM
     everywhere, and to as many of them as the read port is wide.
@@ -125,7 +124,7 @@ class VectorMemory(wiring.Component):
             parts = []
             for part in range(parts_per_block(self._config)):
                 m.submodules[f"mantissas_{slot}_{part}"] = memory = Memory(
-                    shape=unsigned(self._config.bus_width), depth=depth, init=[]
+                    shape=unsigned(self._config.bus_width), depth=depth, init=[], attrs={"no_rw_check": True}
                 )
                 write, read = memory.write_port(), memory.read_port()
                 m.d.comb += [
@@ -133,11 +132,12 @@ class VectorMemory(wiring.Component):
                     write.addr.eq(beat.block),
                     write.data.eq(beat.data),
                     read.addr.eq(self.vector_block),
-                    read.en.eq(~(write.en & (write.addr == read.addr))),
                 ]
                 parts.append(read.data)
 
-            m.submodules[f"summaries_{slot}"] = memory = Memory(shape=summary_layout, depth=depth, init=[])
+            m.submodules[f"summaries_{slot}"] = memory = Memory(
+                shape=summary_layout, depth=depth, init=[], attrs={"no_rw_check": True}
+            )
             write, read = memory.write_port(), memory.read_port()
             held = Signal(data.ArrayLayout(signed(BASE_BITS), SETS), name=f"bases_{slot}", reset_less=True)
             shown = Signal(ABSOLUTE_BITS, name=f"base_{slot}", reset_less=True)
@@ -151,7 +151,6 @@ class VectorMemory(wiring.Component):
                 write.data.exponent.eq(commit.exponent),
                 write.data.total.eq(commit.total),
                 read.addr.eq(self.vector_block),
-                read.en.eq(~(write.en & (write.addr == read.addr))),
                 distance.eq(read.data.exponent - shown),
                 self.vector[slot].mantissas.as_value().eq(Cat(*parts)),
                 self.vector[slot].exponent.eq(distance),

@@ -27,8 +27,8 @@ class Append(wiring.Component):
     nibbles, 16 of lower ones, and 2 of a float16 scale. A word of values takes one, with a byte in every lane; the scale of a
     head takes one, of 4 bytes. A command stays at `command` until its last beat is taken.
 
-    The work is a sequence of steps (`Step`) that go down one pipeline: read, hold, shift, round, write. It halts while a beat
-    waits.
+    The work is a sequence of steps (`Step`) that go down one pipeline: read, hold, measure, shift, round, write. It halts while a
+    beat waits.
 
     Throughput: one step a cycle: ``32 / lanes + 3`` cycles for a block of keys, ``ceil(count / lanes) + 1`` for the values of
     a head. `overhead` cycles more for a command.
@@ -48,10 +48,10 @@ class Append(wiring.Component):
     idle : Out(1)
         No command is offered.
     overhead : int
-        14: cycles of a command besides its steps.
+        15: cycles of a command besides its steps.
     """
 
-    overhead = 14
+    overhead = 15
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -89,15 +89,15 @@ class Append(wiring.Component):
         ]
         m.d.sync += [begun.eq(self.command.valid & ~self.command.ready), started.eq(places.ready & begun & ~self.command.ready)]
 
-        # Stage 0 reads. Stage 1 has the word at the buffer's output, 2 in a register, 3 shifted, 4 rounded.
+        # Stage 0 reads. Stage 1 has the word at the buffer's output, 2 in a register, 3 measured, 4 shifted, 5 rounded.
         stage_layout = data.StructLayout({"valid": 1, "operation": append_operation_layout(config)})
-        stages = [Signal(stage_layout, name=f"stage_{n}") for n in range(5)]
+        stages = [Signal(stage_layout, name=f"stage_{n}") for n in range(6)]
         m.d.comb += [stages[0].valid.eq(reader.valid), stages[0].operation.eq(reader.operation)]
         word = Signal(word_layout(config), reset_less=True)
-        scales = [Signal(32, name=f"scale_{n}", reset_less=True) for n in range(2, 5)]
+        scales = [Signal(32, name=f"scale_{n}", reset_less=True) for n in range(2, 6)]
         m.d.comb += [
             codes.elements.eq(word),
-            codes.enable.eq(advance & stages[2].valid | advance & stages[3].valid),
+            codes.enable.eq(advance & (stages[2].valid | stages[3].valid | stages[4].valid)),
             half.x.eq(scales[0]),
             half.enable.eq(codes.enable),
         ]
@@ -113,7 +113,7 @@ class Append(wiring.Component):
                 ]
             m.d.sync += [after.eq(before) for before, after in zip(scales, scales[1:], strict=False)]
 
-        done = stages[4]
+        done = stages[5]
         m.d.comb += [places.operation.eq(done.operation), places.advance.eq(done.valid & advance)]
         block = Signal(data.ArrayLayout(_CODE_BITS, BLOCK), reset_less=True)
         with m.If(advance):

@@ -18,7 +18,7 @@ class CodeRounding(wiring.Component):
 
     Infinities give +-127, subnormals 0.
 
-    Latency: 2 enabled cycles (shift, rounding). Throughput: one word a cycle.
+    Latency: 3 enabled cycles (distance, shift, rounding). Throughput: one word a cycle.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class CodeRounding(wiring.Component):
     """
 
     #: Enabled cycles from `elements` to `codes`.
-    latency = 2
+    latency = 3
 
     def __init__(self, lanes: int) -> None:
         self._lanes = lanes
@@ -51,11 +51,16 @@ class CodeRounding(wiring.Component):
         for lane in range(self._lanes):
             element = self.elements[lane]
             biased = element[_FRACTION_BITS:][:_BIASED_BITS]
-            distance = Signal(_BIASED_BITS, name=f"distance_{lane}")
-            m.d.comb += distance.eq(_HIGHEST - biased)
+            difference = Signal(_BIASED_BITS, name=f"difference_{lane}")
+            m.d.comb += difference.eq(_HIGHEST - biased)
+            distance = Signal(3, name=f"distance_{lane}", reset_less=True)
+            fraction = Signal(_FRACTION_BITS, name=f"fraction_{lane}", reset_less=True)
+            small = Signal(name=f"small_{lane}", reset_less=True)
 
             # Seven places before the point, one behind it, and whether anything is behind that.
-            sign, large = Signal(name=f"sign_{lane}", reset_less=True), Signal(name=f"large_{lane}", reset_less=True)
+            signs = Signal(2, name=f"signs_{lane}", reset_less=True)
+            larges = Signal(2, name=f"larges_{lane}", reset_less=True)
+            sign, large = signs[1], larges[1]
             shifted = Signal(_FRACTION_BITS + 1, name=f"shifted_{lane}", reset_less=True)
             whole, rest = shifted[_FRACTION_BITS - 6 :], shifted[: _FRACTION_BITS - 7].any()
             half = shifted[_FRACTION_BITS - 7]
@@ -68,12 +73,14 @@ class CodeRounding(wiring.Component):
                 self.codes[lane].eq(code),
             ]
             with m.If(self.enable):
-                significand = Cat(element[:_FRACTION_BITS], Const(1, 1))
                 m.d.sync += [
-                    sign.eq(element[-1]),
-                    large.eq(biased > _HIGHEST),
+                    signs.eq(Cat(element[-1], signs)),
+                    larges.eq(Cat(biased > _HIGHEST, larges)),
                     # From 8 places on, less than a half is left.
-                    shifted.eq(Mux(distance[3:].any(), 0, shift_sticky(significand, distance[:3]))),
+                    small.eq(difference[3:].any()),
+                    distance.eq(difference),
+                    fraction.eq(element[:_FRACTION_BITS]),
+                    shifted.eq(Mux(small, 0, shift_sticky(Cat(fraction, Const(1, 1)), distance))),
                     code.eq(Mux(sign, -limited, limited)),
                 ]
         return m

@@ -127,7 +127,7 @@ class Elementwise(wiring.Component):
         ]
         # The streamed word of the step that the sequencer shows.
         streamed = Signal(word_layout(config), reset_less=True)
-        with m.If(sequencer.stream_ready):
+        with m.If(advance):
             m.d.sync += streamed.eq(operand_stream.o.payload)
         for name in ("a", "b"):
             port = getattr(self, name)

@@ -88,7 +88,7 @@ class ElementwiseSequencer(wiring.Component):
     streamed, stream_valid : In(1)
         The command has a streamed operand; a word of it is there.
     stream_ready, stream_last : Out(1)
-        That word is taken in this cycle; it is the last one of its segment.
+        That word is taken, if it is there; it is the last one of its segment.
     result_step : Out(1)
         The last step of a segment is taken in this cycle.
     stepping : Out(1)
@@ -160,6 +160,8 @@ class ElementwiseSequencer(wiring.Component):
         left, at_last = Signal(word_bits), Signal()
         slot = Signal(slot_shape(config))
         state = Signal(_State)
+        # The state is WORDS, in a register of its own, as much depends on it.
+        on_words = Signal()
 
         def words(entries: Value) -> Value:
             return entries[lane_bits:entry_bits]
@@ -204,7 +206,6 @@ class ElementwiseSequencer(wiring.Component):
             m.d.sync += [second.eq(0), pending.eq(0), tail.eq(0)]
         step = Signal()
         segment_end = Signal()
-        on_words = state == _State.WORDS
         m.d.comb += [
             step.eq(self.advance & on_words & (~self.streamed | self.stream_valid)),
             segment_end.eq(step & Mux(rotate, tail, at_last)),
@@ -236,13 +237,13 @@ class ElementwiseSequencer(wiring.Component):
         def follow(needs: Value) -> None:
             """Go on with the first of the segment's scalars that are needed, or its words."""
             with m.If(needs[0]):
-                m.d.sync += state.eq(_State.P_Q)
+                m.d.sync += [state.eq(_State.P_Q), on_words.eq(0)]
             with m.Elif(needs[1]):
-                m.d.sync += state.eq(_State.M_N)
+                m.d.sync += [state.eq(_State.M_N), on_words.eq(0)]
             with m.Elif(needs[2]):
-                m.d.sync += state.eq(_State.START)
+                m.d.sync += [state.eq(_State.START), on_words.eq(0)]
             with m.Else():
-                m.d.sync += state.eq(_State.WORDS)
+                m.d.sync += [state.eq(_State.WORDS), on_words.eq(1)]
 
         with m.Switch(state):
             with m.Case(_State.IDLE):
@@ -257,11 +258,11 @@ class ElementwiseSequencer(wiring.Component):
                     follow(needs & 0b100)
             with m.Case(_State.START):
                 with m.If(self.advance):
-                    m.d.sync += state.eq(_State.WORDS)
+                    m.d.sync += [state.eq(_State.WORDS), on_words.eq(1)]
             with m.Case(_State.WORDS):
                 with m.If(segment_end):
                     with m.If(drain_segments | (segment == last_segment)):
-                        m.d.sync += state.eq(_State.DRAIN)
+                        m.d.sync += [state.eq(_State.DRAIN), on_words.eq(0)]
                     with m.Else():
                         follow(later_needs)
             with m.Case(_State.DRAIN):
@@ -269,10 +270,10 @@ class ElementwiseSequencer(wiring.Component):
                     with m.If(~finished):
                         follow(needs)
                     with m.Elif(self.slots_idle):
-                        m.d.sync += state.eq(_State.DONE)
+                        m.d.sync += [state.eq(_State.DONE), on_words.eq(0)]
             with m.Case(_State.DONE):
                 m.d.comb += self.done.eq(1)
-                m.d.sync += state.eq(_State.IDLE)
+                m.d.sync += [state.eq(_State.IDLE), on_words.eq(0)]
 
         a_entry, b_entry = Signal(entry_bits), Signal(entry_bits)
         a_offset, b_offset = Signal(entry_bits), Signal(entry_bits)
@@ -305,8 +306,8 @@ class ElementwiseSequencer(wiring.Component):
             fetch.b_element.eq(b_sum[:lane_bits]),
             fetch.table.eq(second),
             fetch.word.eq(step & (~rotate | second | pending)),
-            self.stream_ready.eq(fetch.word & self.streamed),
-            self.stream_last.eq(segment_end),
+            self.stream_ready.eq(self.advance & on_words & self.streamed),
+            self.stream_last.eq(at_last),
             self.result_step.eq(segment_end),
             self.stepping.eq(step | self.fetch.word),
         ]

@@ -17,7 +17,7 @@ _LARGEST = 0x7BFF
 class HalfRounding(wiring.Component):
     """`tailrace.spec.floats.half`, as the bits of a float16: ties to even, subnormals included, at most 65504 in magnitude.
 
-    Latency: 2 enabled cycles (shift, rounding). Throughput: one a cycle.
+    Latency: 3 enabled cycles (distance, shift, rounding). Throughput: one a cycle.
 
     Attributes
     ----------
@@ -34,14 +34,31 @@ class HalfRounding(wiring.Component):
     half: Out(16)
 
     #: Enabled cycles from `x` to `half`.
-    latency = 2
+    latency = 3
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         biased = self.x[_FRACTION_BITS:][:_BIASED_BITS]
         below = Signal(_BIASED_BITS + 1)
         m.d.comb += below.eq(_NORMAL - biased)
-        subnormal = ~below[-1] & below.any()
+
+        # How far below the normal numbers it is, if it is.
+        subnormal, small = Signal(reset_less=True), Signal(reset_less=True)
+        places = Signal(4, reset_less=True)
+        first_sign, first_large = Signal(reset_less=True), Signal(reset_less=True)
+        first_exponent = Signal(5, reset_less=True)
+        first_fraction = Signal(_FRACTION_BITS, reset_less=True)
+        with m.If(self.enable):
+            m.d.sync += [
+                subnormal.eq(~below[-1] & below.any()),
+                # From 12 places on, less than half of the smallest subnormal is left.
+                small.eq(below[4:].any() | (below[2:4] == 3)),
+                places.eq(below),
+                first_sign.eq(self.x[-1]),
+                first_large.eq(biased > _NORMAL + 29),
+                first_exponent.eq(1 - below),
+                first_fraction.eq(self.x[:_FRACTION_BITS]),
+            ]
 
         # Exponent and fraction as one integer: rounding up carries from one into the other.
         sign, large = Signal(reset_less=True), Signal(reset_less=True)
@@ -57,16 +74,14 @@ class HalfRounding(wiring.Component):
             magnitude.eq(Mux(large | (rounded > _LARGEST), _LARGEST, rounded)),
         ]
         with m.If(self.enable):
-            significand = Cat(self.x[:_FRACTION_BITS], Const(1, 1))
             m.d.sync += [
-                sign.eq(self.x[-1]),
-                large.eq(biased > _NORMAL + 29),
-                exponent.eq(Mux(subnormal, 0, 1 - below)),
-                fraction.eq(self.x[:_FRACTION_BITS]),
+                sign.eq(first_sign),
+                large.eq(first_large),
+                exponent.eq(Mux(subnormal, 0, first_exponent)),
+                fraction.eq(first_fraction),
                 self.half.eq(Cat(magnitude, sign & magnitude.any())),
             ]
             with m.If(subnormal):
-                # From 12 places on, less than half of the smallest subnormal is left.
-                shifted = shift_sticky(significand, below[:4])
-                m.d.sync += fraction.eq(Mux(below[4:].any() | (below[2:4] == 3), 0, shifted))
+                shifted = shift_sticky(Cat(first_fraction, Const(1, 1)), places)
+                m.d.sync += fraction.eq(Mux(small, 0, shifted))
         return m

@@ -5,7 +5,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -123,7 +123,8 @@ class VectorUnit(wiring.Component):
                 if hasattr(unit, name):
                     ports[name].append((selected[n], getattr(unit, name)))
             if unit in (store, append):
-                m.d.comb += unit.write.ready.eq(self.store.ready & selected[n])
+                # The other one offers nothing.
+                m.d.comb += unit.write.ready.eq(self.store.ready)
                 stores.append((selected[n], unit.write))
         m.d.comb += [done.eq(Cat(ready).any()), self.operation.ready.eq(finished)]
         m.d.sync += finished.eq(done)
@@ -135,8 +136,8 @@ class VectorUnit(wiring.Component):
                 *(user.data.eq(port.data) for _, user in users),
             ]
         m.d.comb += [
-            self.store.valid.eq(Cat(write.valid & mine for mine, write in stores).any()),
-            self.store.payload.eq(_only((mine, write.payload) for mine, write in stores)),
+            self.store.valid.eq(Cat(write.valid for _, write in stores).any()),
+            self.store.payload.eq(Mux(stores[0][0], stores[0][1].payload, stores[1][1].payload)),
         ]
 
         loads, combines = selected[0], selected[1]

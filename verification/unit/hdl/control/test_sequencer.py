@@ -509,9 +509,9 @@ def test_bus_error(place: str):
             # Of two at once the read is reported.
             assert await bench.finish(ctx) == errors[kinds[0]]
             facts = bench.facts[start:]
-            assert [f["aborting"] for f in facts] == [1] + [0] * (settle + 3)
-            assert [f["flush"] for f in facts] == [0] + [1] * (settle + 3)
-            assert [f["quiet"] for f in facts] == [0] * (settle + 2) + [1, 1]
+            assert [f["aborting"] for f in facts] == [0, 1] + [0] * (settle + 3)
+            assert [f["flush"] for f in facts] == [0, 0] + [1] * (settle + 3)
+            assert [f["quiet"] for f in facts] == [0] * (settle + 3) + [1, 1]
             await works(ctx, bench)
 
     bench.run(testbench)
@@ -559,9 +559,9 @@ def test_watchdog(place: str):
         start = len(bench.facts)
         assert await bench.finish(ctx) == (ErrorCode.WATCHDOG, 77, 0)
         facts = bench.facts[start:]
-        assert [n for n, f in enumerate(facts) if f["aborting"]] == [limit]
-        assert not any(f["flush"] for f in facts[: limit + 1])
-        assert all(f["flush"] for f in facts[limit + 1 :])
+        assert [n for n, f in enumerate(facts) if f["aborting"]] == [limit + 1]
+        assert not any(f["flush"] for f in facts[: limit + 2])
+        assert all(f["flush"] for f in facts[limit + 2 :])
         await works(ctx, bench)
 
     bench.run(testbench)
