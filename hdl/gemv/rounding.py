@@ -1,5 +1,8 @@
 """The one rounding of a dot product: from the exact sum to a float32."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -60,19 +63,20 @@ class RoundToFloat32(wiring.Component):
             ]
 
         for places in NORMALISE:
-            shifted, lowered = magnitude, exponent
+            shifted, counts = magnitude, []
             for n in places:
                 clear = Signal(name=f"clear_{n}")
                 left = Signal(ACCUMULATOR_BITS, name=f"left_{n}")
                 m.d.comb += [clear.eq(shifted[-n:] == 0), left.eq(Mux(clear, shifted << n, shifted))]
-                shifted, lowered = left, lowered - Mux(clear, n, 0)
+                shifted = left
+                counts.append(Mux(clear, n, 0))
             enable = valid[stage]
             stage += 1
             next_sign = Signal(reset_less=True, name=f"sign_{stage}")
             next_magnitude = Signal.like(magnitude, name=f"magnitude_{stage}")
             next_exponent = Signal.like(exponent, name=f"exponent_{stage}")
             with m.If(enable):
-                m.d.sync += [next_sign.eq(sign), next_magnitude.eq(shifted), next_exponent.eq(lowered)]
+                m.d.sync += [next_sign.eq(sign), next_magnitude.eq(shifted), next_exponent.eq(exponent - reduce(or_, counts))]
             sign, magnitude, exponent = next_sign, next_magnitude, next_exponent
 
         significand = magnitude[-SIGNIFICAND_BITS:]

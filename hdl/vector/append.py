@@ -27,8 +27,8 @@ class Append(wiring.Component):
     nibbles, 16 of lower ones, and 2 of a float16 scale. A word of values takes one, with a byte in every lane; the scale of a
     head takes one, of 4 bytes. A command stays at `command` until its last beat is taken.
 
-    The work is a sequence of steps (`Step`) that go down one pipeline: read, hold, measure, shift, round, write. It halts while a
-    beat waits.
+    The work is a sequence of steps (`Step`) that go down one pipeline: read, hold, measure, shift, round, write. It halts while
+    a beat waits.
 
     Throughput: one step a cycle: ``32 / lanes + 3`` cycles for a block of keys, ``ceil(count / lanes) + 1`` for the values of
     a head. `overhead` cycles more for a command.

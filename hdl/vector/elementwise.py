@@ -14,6 +14,7 @@ from ..fifo import StreamFifo
 from ..float.reduction import Reduction
 from ..float.word import reduction_word_layout
 from ..slots.block_quantiser import quantise_word_layout
+from ..stream_register import StreamRegister
 from .activation_buffer import BufferRead, BufferWrite, word_layout
 from .elementwise_sequencer import ElementwiseSequencer, place_layout
 from .elementwise_settings import scalars_of, settings_layout, settings_of
@@ -177,7 +178,10 @@ class Elementwise(wiring.Component):
             with m.If(settings.reduce_u == chosen):
                 m.d.comb += to_reduction.i.payload.data.eq(word)
                 m.d.comb += [getattr(to_reduction.i.payload, n).eq(getattr(place, n)) for n in ("mask", "first", "last")]
-        connect(m, to_reduction.o, reduction.i)
+        # Behind distributed RAM, before multipliers.
+        m.submodules.reduced = reduced = StreamRegister(reduction_word_layout(config.lanes))
+        connect(m, to_reduction.o, reduced.i)
+        connect(m, reduced.o, reduction.i)
         connect(m, reduction.o, results.i)
         m.d.comb += [
             results.command.eq(self.command.payload),

@@ -110,8 +110,8 @@ def test_cycles(bus_width: int) -> None:
     words = 64 // lanes
     streamed = draw_floats(random.Random(1), 192)
     table = {"a": 0, "d": 512, "table": 256, "count": 32, "a_stride": 64, "d_stride": 64}
-    # The reduction, and the register behind it.
-    maximum, total = Maximum(lanes).latency + 1, Total(lanes).latency + 1
+    # The reduction and the register behind it, for each segment; and the register before it, once.
+    maximum, total, before = Maximum(lanes).latency + 1, Total(lanes).latency + 1, 1
     expected = [
         (elementwise(target=Target.BUFFER), words + IDENTITY_OVERHEAD),
         (elementwise(target=Target.BUFFER, function=Function.EXP), words + OVERHEAD),
@@ -122,10 +122,13 @@ def test_cycles(bus_width: int) -> None:
         (elementwise(streamed[:64], target=Target.BUFFER, n_stream=1), words + IDENTITY_OVERHEAD),
         (Case(Opcode.ROTATE, table | {"segments": 1}, NOTHING), 2 * 32 // lanes + 1 + IDENTITY_OVERHEAD),
         (Case(Opcode.ROTATE, table | {"segments": 3}, NOTHING), 3 * (2 * 32 // lanes + 1) + IDENTITY_OVERHEAD),
-        (elementwise(reduce=Reduce.MAXIMUM), words + maximum + IDENTITY_OVERHEAD),
-        (elementwise(reduce=Reduce.MAXIMUM, segments=3), 3 * (words + maximum) + IDENTITY_OVERHEAD),
-        (elementwise(reduce=Reduce.SUM), words + total + IDENTITY_OVERHEAD),
-        (elementwise(reduce=Reduce.SUM, reduce_u=1), words + total + IDENTITY_OVERHEAD - ElementwisePipeline.tail_latency),
+        (elementwise(reduce=Reduce.MAXIMUM), words + maximum + before + IDENTITY_OVERHEAD),
+        (elementwise(reduce=Reduce.MAXIMUM, segments=3), 3 * (words + maximum) + before + IDENTITY_OVERHEAD),
+        (elementwise(reduce=Reduce.SUM), words + total + before + IDENTITY_OVERHEAD),
+        (
+            elementwise(reduce=Reduce.SUM, reduce_u=1),
+            words + total + before + IDENTITY_OVERHEAD - ElementwisePipeline.tail_latency,
+        ),
     ]
     bench = Bench(shape)
     bench.run([case for case, _ in expected], filled(shape))
