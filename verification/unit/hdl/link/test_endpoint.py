@@ -334,7 +334,7 @@ def test_reset(seed: int):
 
     async def testbench(ctx):
         request = Request(Kind.READ_MEMORY, 1, SESSION, 0, 64)
-        for _ in range(12):
+        for _ in range(6):
             await board.begin(ctx)
             frame = encode(request.pack())
             cut = chance.choice((chance.randrange(len(frame)), len(frame)))
@@ -373,7 +373,7 @@ def test_damage(seed: int):
 
     async def testbench(ctx):
         await board.begin(ctx)
-        for _ in range(40):
+        for _ in range(25):
             payload = bytes(
                 chance.choice((END, ESCAPE, 0, 255, chance.randrange(256))) for _ in range(4 * chance.randrange(1, 5))
             )
