@@ -7,6 +7,7 @@ import pytest
 
 from tailrace.hdl.boards import bitstream, ulx3s
 from tailrace.hdl.boards.litedram import LiteDram
+from tailrace.hdl.boards.pll import find_pll
 from tailrace.hdl.boards.ulx3s import Ulx3s, build, clocks_per_bit
 from tailrace.spec.config import CONFIGS
 from tailrace.spec.errors import ConfigError, ToolError
@@ -70,7 +71,8 @@ def test_serial_line() -> None:
 
 
 def test_default_clock_can_be_made() -> None:
-    assert ulx3s.CLOCK_HZ / clocks_per_bit(ulx3s.CLOCK_HZ, ulx3s.BAUD) == ulx3s.BAUD
+    assert find_pll(ulx3s.INPUT_HZ, ulx3s.CLOCK_HZ, ulx3s.SDRAM_DEGREES).output_hz == ulx3s.CLOCK_HZ
+    assert clocks_per_bit(ulx3s.CLOCK_HZ, ulx3s.BAUD) == 17
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
