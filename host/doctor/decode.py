@@ -10,9 +10,9 @@ from tailrace.spec.errors import DeviceTimeout
 
 from ..decoder import Decoder
 from ..driver import Device
-from ..export.random_model import CONTEXT, VOCABULARY, write_random_model
 from ..importer import import_model
 from ..model import open_model
+from ..models.random_model import CONTEXT, VOCABULARY, write_random_model
 from .examination import Examination, Fault, NothingToDo
 from .identity import config_of
 

@@ -13,7 +13,7 @@ from ..driver import Device
 from ..importer import import_model
 from ..memory import align
 from ..model import open_model
-from .random_model import CONTEXT, VOCABULARY, write_random_model
+from ..models.random_model import CONTEXT, VOCABULARY, write_random_model
 
 _MEMORY = 1 << 20
 #: Tokens that the device chooses on its own with the first doorbell.

@@ -1,1 +1,1 @@
-"""A small model that comes with Tailrace: for boards with little memory, and for a first try without a download."""
+"""Small models: one that comes with Tailrace, for boards with little memory and a first try, and one for examinations."""
