@@ -74,25 +74,25 @@ class CachePlaces(wiring.Component):
         place = Signal(config.address_width, reset_less=True)
         scale = Signal(config.address_width, reset_less=True)
         phase = Signal(range(_PERIOD_BLOCKS), reset_less=True)
-        first_phase = self._start(m, command, values, head, place, scale, phase)
+        starts, first, first_phase = self._start(m, command, values, scale)
 
         next_head, next_place = Signal.like(head), Signal.like(head)
         m.d.comb += [
             next_head.eq(head + command.head_stride * ADDRESS_UNIT),
             next_place.eq(place + Mux(values, command.row_stride * ADDRESS_UNIT, _PERIOD_BEATS * bus_bytes)),
         ]
-        with m.If(self.ready & self.advance):
-            with m.Switch(operation.step):
-                with m.Case(Step.VALUES):
-                    m.d.sync += place.eq(next_place)
-                with m.Case(Step.KEY_SCALE):
-                    m.d.sync += phase.eq(phase + 1)
-                    with m.If(phase == _PERIOD_BLOCKS - 1):
-                        m.d.sync += place.eq(next_place)
-                with m.Case(Step.VALUE_SCALE):
-                    m.d.sync += scale.eq(scale + command.scale_stride * ADDRESS_UNIT)
-            with m.If(operation.head_ends):
-                m.d.sync += [head.eq(next_head), place.eq(next_head), phase.eq(first_phase)]
+        # What comes next does not depend on whether it comes now, which is known late.
+        block_ends = (operation.step == Step.KEY_SCALE) & (phase == _PERIOD_BLOCKS - 1)
+        moves = operation.head_ends | (operation.step == Step.VALUES) | block_ends
+        goes_on = self.ready & self.advance
+        with m.If(starts | (goes_on & operation.head_ends)):
+            m.d.sync += head.eq(Mux(starts, first, next_head))
+        with m.If(starts | (goes_on & moves)):
+            m.d.sync += place.eq(Mux(starts, first, Mux(operation.head_ends, next_head, next_place)))
+        with m.If(starts | (goes_on & (operation.head_ends | (operation.step == Step.KEY_SCALE)))):
+            m.d.sync += phase.eq(Mux(starts | operation.head_ends, first_phase, phase + 1))
+        with m.If(goes_on & (operation.step == Step.VALUE_SCALE)):
+            m.d.sync += scale.eq(scale + command.scale_stride * ADDRESS_UNIT)
 
         lane_bits = (config.lanes - 1).bit_length()
         lane = command.token[:lane_bits]
@@ -123,16 +123,14 @@ class CachePlaces(wiring.Component):
                 ]
         return m
 
-    def _start(
-        self, m: Module, command: data.View, values: Value, head: Signal, place: Signal, scale: Signal, phase: Signal
-    ) -> Signal:
-        """Find the first places. Returns the phase of a head's first block."""
+    def _start(self, m: Module, command: data.View, values: Value, scale: Signal) -> tuple[Value, Value, Signal]:
+        """Find the first places. Returns whether this is the cycle for it, the first place, and the phase of a head's first block."""
         lane_bits, lane_byte_bits = (self._config.lanes - 1).bit_length(), (LANE_BYTES - 1).bit_length()
         blocks = Signal(range(HEAD_ELEMENTS // BLOCK + 1))
         number = Signal(_BLOCK_NUMBER_BITS, reset_less=True)
         rows = Signal(_BLOCK_NUMBER_BITS, reset_less=True)
         beats = Signal(self._config.address_width, reset_less=True)
-        first_phase = Signal.like(phase, reset_less=True)
+        first_phase = Signal(range(_PERIOD_BLOCKS), reset_less=True)
         step = Signal(range(self.setup + 1))
         m.d.comb += [
             blocks.eq((command.count + BLOCK - 1) >> (BLOCK - 1).bit_length()),
@@ -157,7 +155,5 @@ class CachePlaces(wiring.Component):
                     beats.eq(Mux(values, command.token >> lane_byte_bits, period + period * (_PERIOD_BEATS - 1))),
                     scale.eq(command.scales * ADDRESS_UNIT + command.token * _FLOAT_BYTES),
                 ]
-            with m.Case(self.setup - 1):
-                first = command.destination * ADDRESS_UNIT + beats * self._config.bus_bytes
-                m.d.sync += [head.eq(first), place.eq(first), phase.eq(first_phase)]
-        return first_phase
+        first = command.destination * ADDRESS_UNIT + beats * self._config.bus_bytes
+        return step == self.setup - 1, first, first_phase
