@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ToolError
@@ -51,26 +52,48 @@ def build_netlist(config: Config) -> Path:
     ToolError
         If a tool is missing or fails.
     """
+    from tailrace.hdl.verilog import require_tools
+
+    require_tools()
+    from tailrace.hdl.top import Top
+
+    what = f"the netlist of configuration {config.name}"
     # Verilator's data-flow optimisation takes long on a netlist and finds nothing.
-    return build_library(netlist_verilog(config), f"the netlist of configuration {config.name}", options=("-fno-dfg",))
+    return build_library(netlist_verilog(Top(config), what), what, options=("-fno-dfg",))
 
 
-def netlist_verilog(config: Config) -> str:
-    """Verilog of a configuration's netlist with the models of its cells, from the cache if the design has not changed."""
+def netlist_verilog(component: Any, what: str) -> str:
+    """Verilog of a component's netlist with the models of its cells, from the cache if the design has not changed.
+
+    Parameters
+    ----------
+    component : Elaboratable
+    what : str
+        What it is, for the lines on standard error.
+
+    Returns
+    -------
+    str
+        The top module is called `tailrace.sim.build.TOP`; its ports are the component's, with ``clk`` and ``rst`` if it uses
+        them.
+
+    Raises
+    ------
+    ToolError
+        If a tool is missing or fails, or a cell has no model.
+    """
     from tailrace.hdl.toolchain.families import FAMILIES
     from tailrace.hdl.toolchain.synthesis import TOP as SYNTHESISED
     from tailrace.hdl.toolchain.synthesis import read_design, synthesise, write_design
-    from tailrace.hdl.top import Top
 
     family = FAMILIES["ecp5"]
     with TemporaryDirectory(prefix="tailrace-") as text:
         folder = Path(text)
-        with announced(f"elaborating configuration {config.name}"):
-            write_design(Top(config), folder)
+        write_design(component, folder)
         key = content_key([read_design(folder), family.synthesis, *_PASSES, installed_version("pyosys")])
 
         def make(entry: Path) -> None:
-            with announced(f"synthesis of configuration {config.name}"):
+            with announced(f"synthesis of {what}"):
                 synthesise(folder, family)
                 _write_verilog(folder, SYNTHESISED)
             shutil.move(folder / _NETLIST, entry / _NETLIST)
