@@ -50,6 +50,7 @@ class Sample(wiring.Component):
         return m
 
 
+@pytest.mark.slow
 def test_cells_do_what_the_design_says(rng: np.random.Generator, seed: int) -> None:
     text = netlist_verilog(Sample(), "a sample of memories and products")
     kinds = set(re.findall(r"^  (\w+) #\(", text, re.MULTILINE))
