@@ -1,6 +1,6 @@
 """The beat sequencer: tells what each beat of a weight stream is, by counting."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -153,7 +153,8 @@ class BeatSequencer(wiring.Component):
         first, at_last_block = Signal(reset_less=True), Signal(reset_less=True)
         place = Signal(range(config.vector_blocks), reset_less=True)
         pace = Signal(range(config.right_hand_sides))
-        nibble = Signal()
+        # `due` is zero, in a register of its own.
+        nibble = Signal(reset_less=True)
         term = Signal()
         row_end = Signal()
         final = Signal()
@@ -161,7 +162,6 @@ class BeatSequencer(wiring.Component):
         superblock = Signal()
         take = Signal()
         m.d.comb += [
-            nibble.eq(due == 0),
             term.eq(nibble & (lower | ~traits.two_beats)),
             row_end.eq(term & at_last_block),
             final.eq(row_end & last_group),
@@ -173,11 +173,12 @@ class BeatSequencer(wiring.Component):
         with m.If(take):
             with m.If(~nibble):
                 # The lowest bit is the beat that was taken.
-                m.d.sync += due.eq(due & (due - 1))
+                m.d.sync += [due.eq(due & (due - 1)), nibble.eq((due & (due - 1)) == 0)]
             with m.Elif(~term):
                 m.d.sync += lower.eq(1)
             with m.Else():
                 m.d.sync += [lower.eq(0), left.eq(left - 1), at_last_block.eq(left == 1), first.eq(0), place.eq(place + 1)]
+                m.d.sync += nibble.eq(~Cat((count == 0) & traits.sides[n] for n, count in enumerate(counts)).any())
                 for n, count in enumerate(counts):
                     m.d.sync += count.eq(count - 1)
                     with m.If(count == 0):
@@ -216,6 +217,7 @@ class BeatSequencer(wiring.Component):
                 *(base.eq(given + following.exponent) for base, given in zip(bases, following.bases, strict=True)),
                 traits.eq(following_traits),
                 due.eq(following_traits.sides),
+                nibble.eq(following_traits.sides == 0),
                 *(count.eq(last) for count, last in zip(counts, following_traits.last, strict=True)),
                 lower.eq(0),
                 left.eq(following.blocks - 1),

@@ -8,6 +8,7 @@ from tailrace.spec.config import Config
 from tailrace.spec.formats import BLOCK
 
 from ..fifo import StreamFifo
+from ..stream_register import StreamRegister
 from .layout import SETS
 from .mantissa import BIASED_BITS, FRACTION_BITS
 from .memory import slot_shape
@@ -57,7 +58,7 @@ def block_layout(config: Config) -> data.StructLayout:
 class BlockBuffer(wiring.Component):
     """Holds the words of a block back until the block's largest exponent is known, and fills it up with zeros.
 
-    Throughput: one word a cycle; a block that is not full takes as long as a full one. Latency: 3 cycles from the last word
+    Throughput: one word a cycle; a block that is not full takes as long as a full one. Latency: 4 cycles from the last word
     of a block to its first one at `elements`.
 
     Parameters
@@ -99,6 +100,11 @@ class BlockBuffer(wiring.Component):
         # One block, and what comes while its exponent is on the way to the other end.
         m.submodules.elements = elements = StreamFifo(data.ArrayLayout(32, config.lanes), 2 * words)
         m.submodules.blocks = blocks = StreamFifo(block_layout(config), BLOCKS_QUEUED)
+
+        # Distributed RAM, then comparisons: a register between them.
+        m.submodules.block = next_block = StreamRegister(block_layout(config))
+        wiring.connect(m, blocks.o, next_block.i)
+        waiting = next_block.o
 
         def last_place(duplicate: Value) -> Value:
             """Last word of a full block."""
@@ -149,21 +155,21 @@ class BlockBuffer(wiring.Component):
 
         # Out.
         given = Signal(range(words))
-        there = given <= blocks.o.payload.last_word
+        there = given <= waiting.payload.last_word
         gives, last = Signal(), Signal()
         m.d.comb += [
-            gives.eq(blocks.o.valid & (elements.o.valid | ~there)),
-            last.eq(given == last_place(blocks.o.payload.duplicate)),
-            elements.o.ready.eq(blocks.o.valid & there),
-            blocks.o.ready.eq(gives & last),
-            self.busy.eq(word_valid | blocks.o.valid | (elements.level != 0) | self.valid),
+            gives.eq(waiting.valid & (elements.o.valid | ~there)),
+            last.eq(given == last_place(waiting.payload.duplicate)),
+            elements.o.ready.eq(waiting.valid & there),
+            waiting.ready.eq(gives & last),
+            self.busy.eq(word_valid | blocks.o.valid | waiting.valid | (elements.level != 0) | self.valid),
         ]
         m.d.sync += self.valid.eq(gives)
         with m.If(gives):
             m.d.sync += [
                 given.eq(Mux(last, 0, given + 1)),
                 self.elements.eq(Mux(there, elements.o.payload.as_value(), 0)),
-                self.block.eq(blocks.o.payload),
+                self.block.eq(waiting.payload),
                 self.first.eq(given == 0),
             ]
         return m

@@ -47,10 +47,10 @@ class BlockQuantiser(wiring.Component):
     idle : Out(1)
         Everything that was taken has been written: what is read from the vector memory is the new vector.
     overhead : int
-        10: from the last word of a command to `idle` it is the words of a block, this, and the number of slots, in cycles.
+        11: from the last word of a command to `idle` it is the words of a block, this, and the number of slots, in cycles.
     """
 
-    overhead = 10
+    overhead = 11
 
     def __init__(self, config: Config) -> None:
         self._config = config

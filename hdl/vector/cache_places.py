@@ -124,7 +124,7 @@ class CachePlaces(wiring.Component):
         return m
 
     def _start(self, m: Module, command: data.View, values: Value, scale: Signal) -> tuple[Value, Value, Signal]:
-        """Find the first places. Returns whether they are to be taken now, the first one, and the phase of a head's first block."""
+        """Find the first places. Returns whether to take them now, the first one, and the phase of a head's first block."""
         lane_bits, lane_byte_bits = (self._config.lanes - 1).bit_length(), (LANE_BYTES - 1).bit_length()
         blocks = Signal(range(HEAD_ELEMENTS // BLOCK + 1))
         number = Signal(_BLOCK_NUMBER_BITS, reset_less=True)
