@@ -100,11 +100,6 @@ def test_bitstream_of_all_but_the_core(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert made.cells["IOLOGIC"][0] == 39
     assert made.cells["EHXPLLL"][0] == 1
     assert made.cells["TRELLIS_IO"][0] == sum(len(sites.split()) for sites in SITES.values())
-    assert steps == [
-        "making the memory controller",
-        "elaborating",
-        "synthesising",
-        "placing",
-        "routing",
-        "packing the bitstream",
-    ]
+    assert steps[:2] == ["making the memory controller", "elaborating"]
+    assert steps[-1] == "packing the bitstream"
+    assert {step.split()[0].rstrip(":,") for step in steps[2:-1]} == {"synthesis", "packing", "placement", "routing"}
