@@ -31,10 +31,10 @@ def test_fetch(monkeypatch, name):
         (
             "StreamFifo(config.bus_width, AHEAD * beats)",
             "StreamFifo(config.bus_width, 1)",
-            "a command's beat holds the read stream up",
+            "a command's beat finds no room",
         ),
         ("fifo.o.ready.eq(~full | self.o.ready)", "fifo.o.ready.eq(1)", "what was on offer changed before it was taken"),
-        ("room.eq(room + taken + (after >> exact_log2(beats)))", "room.eq(AHEAD + taken)", "there is more room than there is"),
+        ("room.eq(room + taken + (stopped >> exact_log2(beats)))", "room.eq(AHEAD + taken)", "there is more room than there is"),
     ],
 )
 def test_fetch_notices(old, new, broken):
