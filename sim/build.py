@@ -74,6 +74,7 @@ def build_library(
     what: str,
     *,
     options: Sequence[str] = (),
+    brief: bool = False,
     trace: bool = False,
     probe: bool = False,
     threads: int = 1,
@@ -87,6 +88,8 @@ def build_library(
         What is built, for the line on standard error.
     options : sequence of str
         More for Verilator.
+    brief : bool
+        It runs for a short time only: better compiled soon than well.
     trace, probe, threads
         See `build_device`.
 
@@ -104,6 +107,7 @@ def build_library(
         # Not the harness of boards, which begins with a b: a change to it must not rebuild every device.
         identity=source_parts((_HARNESS,), "[!b]*"),
         options=options,
+        brief=brief,
         definitions=("TAILRACE_PROBE=1",) if probe else (),
         trace=trace,
         threads=threads,

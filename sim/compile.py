@@ -29,6 +29,8 @@ _COMMON = ("-std=gnu++17", "-pthread", "-fPIC", "-w", "-DVERILATOR=1")
 #: For what runs in every cycle. GCC 12 may copy large structures with moves of 64 bytes that want more alignment than these
 #: have, and the simulation of a wide core would end in a segmentation fault.
 _FAST = ("-O3", "-march=native", *(("-mno-avx512f",) if platform.machine() in ("x86_64", "AMD64") else ()))
+#: For what runs in every cycle, but not for long.
+_BRIEF = ("-O1",)
 #: For Verilator's runtime, most of which never runs.
 _RUNTIME = ("-O1",)
 #: For what runs once.
@@ -49,6 +51,7 @@ def compile_library(
     definitions: Sequence[str] = (),
     trace: bool = False,
     threads: int = 1,
+    brief: bool = False,
 ) -> Path:
     """Compile, or find in the cache what was compiled from the same things with the same tools.
 
@@ -73,6 +76,8 @@ def compile_library(
         Whether waveforms (VCD) can be written.
     threads : int
         Threads that evaluate the module.
+    brief : bool
+        It runs for a short time only: better compiled soon than well.
 
     Returns
     -------
@@ -96,18 +101,19 @@ def compile_library(
         *options,
         *(["--trace-vcd"] if trace else []),
     ]
+    fast = _BRIEF if brief else _FAST
     flags = [*_COMMON, *_features(trace), *(f"-D{definition}" for definition in definitions)]
     if "clang" not in Path(compiler[0]).name:
         # Otherwise two libraries in one process would share what belongs to one of them.
         flags.append("-fno-gnu-unique")
     recipe = Path(__file__).read_bytes()
-    key = content_key([recipe, verilog, *identity, *options, *flags, *compiler, verilator.version, _processor()])
+    key = content_key([recipe, verilog, *identity, *options, *flags, *fast, *compiler, verilator.version, _processor()])
 
     def make(folder: Path) -> None:
         work = folder / "work"
         work.mkdir()
         with announced(f"compiling the simulation of {what}"):
-            objects = _compile(work, verilog, prefix, harness, verilator, options, [*compiler, *flags])
+            objects = _compile(work, verilog, prefix, harness, verilator, options, [*compiler, *flags], fast)
             run_all([[*compiler, "-shared", "-pthread", "-Wl,-Bsymbolic", "-o", "../" + LIBRARY, *map(str, objects)]], work)
         shutil.rmtree(work)
 
@@ -122,6 +128,7 @@ def _compile(
     verilator: Verilator,
     options: Sequence[str],
     compiler: Sequence[str],
+    fast: Sequence[str],
 ) -> list[Path]:
     (work / "design.v").write_text(verilog, encoding="utf-8")
     run_all([[str(verilator.command), *options, "--Mdir", ".", "design.v"]], work, verilator.environment)
@@ -133,7 +140,7 @@ def _compile(
     _join(work / "once.cpp", [work / path for kind, paths in sources.items() if kind.endswith("_slow") for path in paths])
     # The longest first, so that the processors finish together.
     large.sort(key=lambda path: -path.stat().st_size)
-    jobs = [(path, _FAST) for path in [*large, work / "often.cpp"]] + [(work / "once.cpp", _SLOW)]
+    jobs = [(path, fast) for path in [*large, work / "often.cpp"]] + [(work / "once.cpp", _SLOW)]
     include = verilator.root / "include"
     compile_one = [*compiler, "-I.", f"-I{include}", f"-I{include}/vltstd", "-c"]
 

@@ -1,7 +1,7 @@
 """The netlist that synthesis makes of the gateware, simulated: what goes to place and route, cell by cell.
 
-Lattice's LUTs, carry, multiplexers, registers and distributed RAM behave as the models say that Yosys brings along; block RAM
-and multipliers, of which Yosys knows the ports only, as ``cells/ecp5.v`` says.
+Lattice's carry, multiplexers, registers and distributed RAM behave as the models say that Yosys brings along; block RAM and
+multipliers, of which Yosys knows the ports only, and LUTs as ``cells/ecp5.v`` says.
 """
 
 import re
@@ -59,7 +59,7 @@ def build_netlist(config: Config) -> Path:
 
     what = f"the netlist of configuration {config.name}"
     # Verilator's data-flow optimisation takes long on a netlist and finds nothing.
-    return build_library(netlist_verilog(Top(config), what), what, options=("-fno-dfg",))
+    return build_library(netlist_verilog(Top(config), what), what, options=("-fno-dfg",), brief=True)
 
 
 def netlist_verilog(component: Any, what: str) -> str:

@@ -1,8 +1,14 @@
-// Behaviour of the two ECP5 cells that Yosys knows by their ports only, for simulations of netlists.
+// Behaviour of the two ECP5 cells that Yosys knows by their ports only, for simulations of netlists; and of the LUT, of which
+// Yosys' own model is a tree of multiplexers that compiles to several times as much.
 //
 // Only what Yosys makes of memories and products is modelled: block RAM without output registers whose ports are of equal
 // width, and products without registers. Anything else fails, naming a module that does not exist.
 // Facts: Lattice FPGA-TN-02204 (memory), FPGA-TN-02205 (sysDSP).
+
+module LUT4 (input A, B, C, D, output Z);
+    parameter [15:0] INIT = 16'h0000;
+    assign Z = INIT[{D, C, B, A}];
+endmodule
 
 module DP16KD (
     input DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6, DIA5, DIA4, DIA3, DIA2,
