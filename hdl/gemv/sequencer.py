@@ -170,62 +170,65 @@ class BeatSequencer(wiring.Component):
             take.eq(self.valid & self.ready),
         ]
 
-        with m.If(take):
-            with m.If(~nibble):
-                # The lowest bit is the beat that was taken.
-                m.d.sync += [due.eq(due & (due - 1)), nibble.eq((due & (due - 1)) == 0)]
-            with m.Elif(~term):
-                m.d.sync += lower.eq(1)
+        # Whether a beat is taken only says when, not what: it is known late.
+        renews = waiting & (~active | final)
+        with m.If(take | (waiting & ~active)):
+            with m.If(renews):
+                last_row = (following.rows - 1)[:lane_bits] if lane_bits else 0
+                m.d.sync += [
+                    waiting.eq(0),
+                    active.eq(1),
+                    groups.eq((following.rows + (lanes - 1)) >> lane_bits),
+                    last_group.eq(following.rows <= lanes),
+                    last_mask.eq((2 << last_row) - 1),
+                    last_block.eq(following.blocks - 1),
+                    first_place.eq(following.first_block),
+                    slots.eq(following.slots - 1),
+                    active_slots.eq((1 << following.slots) - 1),
+                    set_.eq(following.set),
+                    address.eq(following.offset >> lane_bits),
+                    stride.eq(following.slot_stride >> lane_bits),
+                    *(base.eq(given + following.exponent) for base, given in zip(bases, following.bases, strict=True)),
+                    traits.eq(following_traits),
+                    due.eq(following_traits.sides),
+                    nibble.eq(following_traits.sides == 0),
+                    *(count.eq(last) for count, last in zip(counts, following_traits.last, strict=True)),
+                    lower.eq(0),
+                    left.eq(following.blocks - 1),
+                    at_last_block.eq(following.blocks == 1),
+                    first.eq(1),
+                    place.eq(following.first_block),
+                ]
             with m.Else():
-                m.d.sync += [lower.eq(0), left.eq(left - 1), at_last_block.eq(left == 1), first.eq(0), place.eq(place + 1)]
-                m.d.sync += nibble.eq(~Cat((count == 0) & traits.sides[n] for n, count in enumerate(counts)).any())
-                for n, count in enumerate(counts):
-                    m.d.sync += count.eq(count - 1)
-                    with m.If(count == 0):
-                        m.d.sync += [due[n].eq(traits.sides[n]), count.eq(traits.last[n])]
-                with m.If(at_last_block):
-                    m.d.sync += [
-                        left.eq(last_block),
-                        at_last_block.eq(last_block == 0),
-                        first.eq(1),
-                        place.eq(first_place),
-                        groups.eq(groups - 1),
-                        last_group.eq(groups == 2),
-                        address.eq(address + 1),
-                    ]
+                with m.If(~nibble):
+                    # The lowest bit is the beat that was taken.
+                    m.d.sync += [due.eq(due & (due - 1)), nibble.eq((due & (due - 1)) == 0)]
+                with m.Elif(~term):
+                    m.d.sync += lower.eq(1)
+                with m.Else():
+                    m.d.sync += [lower.eq(0), left.eq(left - 1), at_last_block.eq(left == 1), first.eq(0), place.eq(place + 1)]
+                    m.d.sync += nibble.eq(~Cat((count == 0) & traits.sides[n] for n, count in enumerate(counts)).any())
+                    for n, count in enumerate(counts):
+                        m.d.sync += count.eq(count - 1)
+                        with m.If(count == 0):
+                            m.d.sync += [due[n].eq(traits.sides[n]), count.eq(traits.last[n])]
+                    with m.If(at_last_block):
+                        m.d.sync += [
+                            left.eq(last_block),
+                            at_last_block.eq(last_block == 0),
+                            first.eq(1),
+                            place.eq(first_place),
+                            groups.eq(groups - 1),
+                            last_group.eq(groups == 2),
+                            address.eq(address + 1),
+                        ]
 
         with m.If(take & row_end):
             m.d.sync += pace.eq(slots)
         with m.Elif(pace != 0):
             m.d.sync += pace.eq(pace - 1)
 
-        with m.If((~active | (take & final)) & waiting):
-            last_row = (following.rows - 1)[:lane_bits] if lane_bits else 0
-            m.d.sync += [
-                waiting.eq(0),
-                active.eq(1),
-                groups.eq((following.rows + (lanes - 1)) >> lane_bits),
-                last_group.eq(following.rows <= lanes),
-                last_mask.eq((2 << last_row) - 1),
-                last_block.eq(following.blocks - 1),
-                first_place.eq(following.first_block),
-                slots.eq(following.slots - 1),
-                active_slots.eq((1 << following.slots) - 1),
-                set_.eq(following.set),
-                address.eq(following.offset >> lane_bits),
-                stride.eq(following.slot_stride >> lane_bits),
-                *(base.eq(given + following.exponent) for base, given in zip(bases, following.bases, strict=True)),
-                traits.eq(following_traits),
-                due.eq(following_traits.sides),
-                nibble.eq(following_traits.sides == 0),
-                *(count.eq(last) for count, last in zip(counts, following_traits.last, strict=True)),
-                lower.eq(0),
-                left.eq(following.blocks - 1),
-                at_last_block.eq(following.blocks == 1),
-                first.eq(1),
-                place.eq(following.first_block),
-            ]
-        with m.Elif(take & final):
+        with m.If(take & final & ~waiting):
             m.d.sync += active.eq(0)
 
         m.d.comb += [
