@@ -155,14 +155,14 @@ class BeatSequencer(wiring.Component):
         pace = Signal(range(config.right_hand_sides))
         # `due` is zero, in a register of its own.
         nibble = Signal(reset_less=True)
-        term = Signal()
+        # The beat completes a block; a register too.
+        term = Signal(reset_less=True)
         row_end = Signal()
         final = Signal()
         last_group = Signal(reset_less=True)
         superblock = Signal()
         take = Signal()
         m.d.comb += [
-            term.eq(nibble & (lower | ~traits.two_beats)),
             row_end.eq(term & at_last_block),
             final.eq(row_end & last_group),
             superblock.eq(counts[1] == 0),
@@ -192,6 +192,7 @@ class BeatSequencer(wiring.Component):
                     traits.eq(following_traits),
                     due.eq(following_traits.sides),
                     nibble.eq(following_traits.sides == 0),
+                    term.eq((following_traits.sides == 0) & ~following_traits.two_beats),
                     *(count.eq(last) for count, last in zip(counts, following_traits.last, strict=True)),
                     lower.eq(0),
                     left.eq(following.blocks - 1),
@@ -202,12 +203,14 @@ class BeatSequencer(wiring.Component):
             with m.Else():
                 with m.If(~nibble):
                     # The lowest bit is the beat that was taken.
-                    m.d.sync += [due.eq(due & (due - 1)), nibble.eq((due & (due - 1)) == 0)]
+                    rest = due & (due - 1)
+                    m.d.sync += [due.eq(rest), nibble.eq(rest == 0), term.eq((rest == 0) & ~traits.two_beats)]
                 with m.Elif(~term):
-                    m.d.sync += lower.eq(1)
+                    m.d.sync += [lower.eq(1), term.eq(1)]
                 with m.Else():
                     m.d.sync += [lower.eq(0), left.eq(left - 1), at_last_block.eq(left == 1), first.eq(0), place.eq(place + 1)]
-                    m.d.sync += nibble.eq(~Cat((count == 0) & traits.sides[n] for n, count in enumerate(counts)).any())
+                    none_due = ~Cat((count == 0) & traits.sides[n] for n, count in enumerate(counts)).any()
+                    m.d.sync += [nibble.eq(none_due), term.eq(none_due & ~traits.two_beats)]
                     for n, count in enumerate(counts):
                         m.d.sync += count.eq(count - 1)
                         with m.If(count == 0):
