@@ -34,7 +34,11 @@ def test_fetch(monkeypatch, name):
             "a command's beat finds no room",
         ),
         ("fifo.o.ready.eq(~full | self.o.ready)", "fifo.o.ready.eq(1)", "what was on offer changed before it was taken"),
-        ("room.eq(room + taken + (stopped >> exact_log2(beats)))", "room.eq(AHEAD + taken)", "there is more room than there is"),
+        (
+            "room.eq(room + taken + (stopped >> exact_log2(beats)))",
+            "room.eq(AHEAD + taken)",
+            "there is more room than there is",
+        ),
     ],
 )
 def test_fetch_notices(old, new, broken):
