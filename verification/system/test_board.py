@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGINT
+from signal import SIG_DFL, SIGINT, signal
 from subprocess import PIPE, STDOUT, Popen
 from typing import Any
 
@@ -172,7 +172,12 @@ def test_a_reset_and_a_pulled_cable_in_the_middle_of_a_token(library: Path, mode
 
 def test_the_command_serves_a_board_until_it_is_interrupted(library: Path) -> None:
     command = [sys.executable, "-u", "-m", "tailrace.sim.board", "--config", CONFIG.name]
-    with Popen(command, stdout=PIPE, stderr=STDOUT, text=True, start_new_session=True) as process:
+
+    def hear_interrupts() -> None:
+        # A shell that starts the tests in the background makes them, and what they start, ignore Ctrl-C.
+        signal(SIGINT, SIG_DFL)
+
+    with Popen(command, stdout=PIPE, stderr=STDOUT, text=True, start_new_session=True, preexec_fn=hear_interrupts) as process:
         assert process.stdout is not None
         try:
             text = ""
