@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.floats import LOG2_E, SEGMENT_BITS, SEGMENTS, TABLE, VALUE_BITS, Function
 
-from .pipeline import Pipeline, Stage
+from .pipeline import Pipeline
 from .rounding import BIAS, EXPONENT_BITS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, normalise_and_round, significand
 
 #: Bits of a value, and of a magnitude that goes into the table's functions.
@@ -22,8 +22,6 @@ _HALF_NORMAL, _HALF_BITS, _HALF_MAX = BIAS - 14, 11, 0x477F_E000
 _HALF_DROPPED = SIGNIFICAND_BITS - _HALF_BITS
 #: Bits of LOG2_E in the first of two multipliers.
 _LOW_BITS = 16
-#: Bits of a wide number that one multiplier takes.
-_PART_BITS = 17
 _ONE = 1 << VALUE_BITS
 
 
@@ -57,26 +55,14 @@ def _coefficients(row: Value) -> list[Value]:
     return values
 
 
-def _split(name: str, a: Value, b: Value) -> dict[str, Value]:
-    """The products of the lower and the upper bits of `a`, which is wider than a multiplier, with `b`: for two registers."""
-    upper = a[_PART_BITS:]
-    return {f"{name}_lower": a[:_PART_BITS] * b, f"{name}_upper": (upper.as_signed() if a.shape().signed else upper) * b}
-
-
-def _joined(name: str, stage: Stage) -> Value:
-    """The product of which a stage holds two parts."""
-    lower, upper = getattr(stage, f"{name}_lower"), getattr(stage, f"{name}_upper")
-    return lower + (upper << _PART_BITS)  # type: ignore[no-any-return]
-
-
 class FunctionUnit(wiring.Component):
     """`tailrace.spec.floats.apply`: any function of `tailrace.spec.floats.Function`, chosen for each element.
 
     Every function becomes a number of 31 bits and an exponent, which are normalised, rounded and packed at the end. The table's
     functions get the number from the parabola, the others bring it along.
 
-    Latency: 14 enabled cycles, whatever the function: unpacking, shift, log2(e) (three), table, coefficients, products (two),
-    sum, complement, normalisation (two), rounding. Throughput: one element a cycle.
+    Latency: 12 enabled cycles, whatever the function: unpacking, shift, log2(e) (two), table, coefficients, products, sum,
+    complement, normalisation (two), rounding. Throughput: one element a cycle.
 
     Attributes
     ----------
@@ -92,7 +78,7 @@ class FunctionUnit(wiring.Component):
     """
 
     #: Enabled cycles from `x` to `o`.
-    latency = 14
+    latency = 12
 
     enable: In(1, init=1)
     valid: In(1, init=1)
@@ -165,31 +151,16 @@ class FunctionUnit(wiring.Component):
             & (shifted.function != Function.HALF)
             & ~((shifted.function == Function.SIGMOID) & shifted.limit)
         )
-        low_factor, high_factor = (
-            C(LOG2_E & (1 << _LOW_BITS) - 1, _LOW_BITS),
-            C(LOG2_E >> _LOW_BITS, VALUE_BITS + 1 - _LOW_BITS),
-        )
-        multiplied = pipeline.stage(
+        partial = pipeline.stage(
             function=shifted.function,
             sign=shifted.sign,
             exponent=shifted.exponent,
             limit=shifted.limit,
-            **_split("low", magnitude, low_factor),
-            **_split("high", magnitude, high_factor),
+            low=magnitude * C(LOG2_E & (1 << _LOW_BITS) - 1, _LOW_BITS),
+            high=magnitude * C(LOG2_E >> _LOW_BITS, VALUE_BITS + 1 - _LOW_BITS),
             position=position,
             direct=direct,
             from_table=from_table,
-        )
-        partial = pipeline.stage(
-            function=multiplied.function,
-            sign=multiplied.sign,
-            exponent=multiplied.exponent,
-            limit=multiplied.limit,
-            low=_joined("low", multiplied)[: _WIDTH + _LOW_BITS],
-            high=_joined("high", multiplied)[: _WIDTH + len(high_factor)],
-            position=multiplied.position,
-            direct=multiplied.direct,
-            from_table=multiplied.from_table,
         )
 
         # Towards minus infinity: of -y it is the complement of the whole part of y less one unit in the last place.
@@ -278,25 +249,15 @@ class FunctionUnit(wiring.Component):
             sign=looked_up.sign,
             complement=looked_up.complement,
         )
-        halves = pipeline.stage(
+        products = pipeline.stage(
             c0=coefficients.c0,
-            **_split("linear", coefficients.c1, coefficients.d),
+            linear=coefficients.c1 * coefficients.d >> SEGMENT_BITS,
             quadratic=coefficients.c2 * coefficients.square >> SEGMENT_BITS,
             exponent=coefficients.exponent,
             zero=coefficients.zero,
             infinite=coefficients.infinite,
             sign=coefficients.sign,
             complement=coefficients.complement,
-        )
-        products = pipeline.stage(
-            c0=halves.c0,
-            linear=_joined("linear", halves) >> SEGMENT_BITS,
-            quadratic=halves.quadratic,
-            exponent=halves.exponent,
-            zero=halves.zero,
-            infinite=halves.infinite,
-            sign=halves.sign,
-            complement=halves.complement,
         )
         summed = pipeline.stage(
             value=(products.c0 + products.linear + products.quadratic)[:_WIDTH],

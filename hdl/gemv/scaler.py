@@ -19,8 +19,6 @@ TOTAL_BITS = MANTISSA_BITS + BLOCK.bit_length() - 1
 #: Bits of a half sum times its subscale, and of the sum of a block.
 PART_BITS = HALF_BITS + SUBSCALE_BITS
 BLOCK_SUM_BITS = PART_BITS
-#: Bits of a half sum that one multiplier takes.
-LOW_BITS = 17
 #: Bits of a term.
 TERM_BITS = BLOCK_SUM_BITS + SIGNIFICAND_BITS + SHIFT_MAX + 1
 
@@ -36,8 +34,8 @@ class Scaler(wiring.Component):
 
     or 0 for a block that counts as zero.
 
-    Latency: 7 cycles (half sums times subscales in two, block sum, products, two of shifts, sum). Throughput: one beat a cycle.
-    Stages without work keep their values.
+    Latency: 6 cycles (half sums times subscales, block sum, products, two of shifts, sum). Throughput: one beat a cycle. Stages
+    without work keep their values.
 
     Attributes
     ----------
@@ -62,7 +60,7 @@ class Scaler(wiring.Component):
     """
 
     #: Cycles from a block's last beat to its term.
-    latency = 4 + Shifter.latency + 1
+    latency = 3 + Shifter.latency + 1
 
     valid: In(1)
     sums: In(data.ArrayLayout(signed(HALF_BITS), HALVES))
@@ -81,28 +79,19 @@ class Scaler(wiring.Component):
         factors = self.factors
 
         parts = [Signal(signed(PART_BITS), name=f"part_{n}", reset_less=True) for n in range(HALVES)]
-        # A half sum is wider than a multiplier: its upper and lower bits take one each, whose products meet in the next cycle.
-        low = [Signal(signed(LOW_BITS + 1 + SUBSCALE_BITS), name=f"low_{n}", reset_less=True) for n in range(HALVES)]
-        high = [Signal(signed(PART_BITS - LOW_BITS), name=f"high_{n}", reset_less=True) for n in range(HALVES)]
         with m.If(self.valid):
-            for n, (total, subscale) in enumerate(zip(self.sums, factors.subscales, strict=True)):
+            for part, total, subscale in zip(parts, self.sums, factors.subscales, strict=True):
                 # Behind the multiplier a zero costs no time: it resets the register.
-                m.d.sync += [
-                    low[n].eq(Mux(self.zero, 0, total[:LOW_BITS] * subscale)),
-                    high[n].eq(Mux(self.zero, 0, total[LOW_BITS:].as_signed() * subscale)),
-                ]
-        with m.If(delayed(m, self.valid, 1, name="split", reset=True)):
-            m.d.sync += [part.eq(low[n] + (high[n] << LOW_BITS)) for n, part in enumerate(parts)]
-        multiplied = delayed(m, self.valid, 2, name="multiplied", reset=True)
-        lower = delayed(m, self.lower, 2, name="lower")
+                m.d.sync += part.eq(Mux(self.zero, 0, total * subscale))
+        multiplied = delayed(m, self.valid, 1, name="multiplied", reset=True)
+        lower = delayed(m, self.lower, 1, name="lower")
         block_sum = Signal(signed(BLOCK_SUM_BITS), reset_less=True)
         with m.If(multiplied):
             m.d.sync += block_sum.eq(parts[0] + parts[1] + Mux(lower, block_sum, 0))
 
         # Beside the sum. A stage keeps what it has while no block is completed.
         complete = self.valid & self.complete
-        split_complete = delayed(m, complete, 1, name="split_complete", reset=True)
-        completed = delayed(m, split_complete, 1, name="completed", reset=True)
+        completed = delayed(m, complete, 1, name="completed", reset=True)
         summed = delayed(m, completed, 1, name="summed", reset=True)
         beside_layout = data.StructLayout(
             {
@@ -114,20 +103,17 @@ class Scaler(wiring.Component):
                 "has_minimum": 1,
             }
         )
-        split_beside = Signal(beside_layout, reset_less=True)
         multiplied_beside = Signal(beside_layout, reset_less=True)
         beside = Signal(beside_layout, reset_less=True)
         with m.If(complete):
             m.d.sync += [
-                split_beside.total.eq(self.total),
-                split_beside.minimum.eq(factors.minimum),
-                split_beside.scale.eq(factors.scale),
-                split_beside.scale_shift.eq(factors.scale_position + self.exponent),
-                split_beside.minimum_shift.eq(factors.minimum_position + self.exponent),
-                split_beside.has_minimum.eq(self.has_minimum & ~self.zero),
+                multiplied_beside.total.eq(self.total),
+                multiplied_beside.minimum.eq(factors.minimum),
+                multiplied_beside.scale.eq(factors.scale),
+                multiplied_beside.scale_shift.eq(factors.scale_position + self.exponent),
+                multiplied_beside.minimum_shift.eq(factors.minimum_position + self.exponent),
+                multiplied_beside.has_minimum.eq(self.has_minimum & ~self.zero),
             ]
-        with m.If(split_complete):
-            m.d.sync += multiplied_beside.eq(split_beside)
         with m.If(completed):
             m.d.sync += beside.eq(multiplied_beside)
 
