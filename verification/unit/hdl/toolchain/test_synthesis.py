@@ -56,8 +56,8 @@ def test_memories_and_products_find_their_cells(built: tuple[Path, Synthesis, li
         MappedMemory("small", 16, 8, "distributed RAM", 2),
     ]
     assert [(product.cell, product.cells) for product in synthesis.products] == [("MULT18X18D", 2)]
-    # The product, the LUT behind it, and no more.
-    assert 2 <= synthesis.levels <= 4
+    # The product, and behind it LUTs for an exclusive or of four: how many is up to Yosys.
+    assert 2 <= synthesis.levels <= 6
     assert synthesis.logic_delay is None
     assert any(text.startswith("synthesis: abc9, step ") for text in said)
     assert (folder / "synthesis.log").stat().st_size
