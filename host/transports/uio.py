@@ -9,7 +9,6 @@ import os
 import select
 import struct
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from tailrace.spec.vector import ALIGNMENT
 from ..units import parse_size
 from .device_files import check_span, open_device_file
 from .interrupt import InterruptWait
+from .mapped_device import MappedDevice
 from .mapped_registers import MappedRegisters
 
 _DEVICE_TREE = (
@@ -32,7 +32,7 @@ _BUFFER = "load u-dma-buf, or add its node to the device tree; ls /sys/class/u-d
 _CACHED = (0, 4)
 
 
-class UioTransport:
+class UioTransport(MappedDevice):
     """A `tailrace.spec.transport.Transport` over a UIO device and memory that is shared with the processor.
 
     The device's address 0 must be the first byte of this memory: the hardware adds its physical address (see
@@ -73,7 +73,6 @@ class UioTransport:
         path = Path(device)
         self.name, self.simulated = f"uio:{device}", False
         self._file: int | None = None
-        self._registers: MappedRegisters | None = None
         self._memory: NDArray[np.uint64] | None = None
         try:
             self._file = open_device_file(path, os.O_RDWR | os.O_SYNC, _DEVICE_TREE)
@@ -87,11 +86,6 @@ class UioTransport:
         #: Where the interrupt is waited for.
         self._events = self._file
         self._wait = InterruptWait(self.read_register, self._next_event if events else None)
-
-    @property
-    def statistics(self) -> dict[str, int]:
-        """Interrupts that arrived, and that should have."""
-        return self._wait.statistics
 
     def read(self, address: int, size: int) -> bytes:
         """Read `size` bytes of device memory."""
@@ -109,43 +103,13 @@ class UioTransport:
         whole.view(np.uint8)[first : first + source.size] = source
         lines[:] = whole
 
-    def read_register(self, offset: int) -> int:
-        """Read the 32-bit register at a byte offset."""
-        return self._open_registers().read(offset)
-
-    def write_register(self, offset: int, value: int) -> None:
-        """Write the 32-bit register at a byte offset."""
-        self._open_registers().write(offset, value)
-
-    def wait(self, timeout: float) -> None:
-        """Return when the interrupt is raised.
-
-        Raises
-        ------
-        DeviceTimeout
-            If there was no progress for `timeout` seconds.
-        """
-        self._wait.wait(timeout)
-
     def close(self) -> None:
         """Release the device. Closing twice is harmless."""
-        if self._registers is not None:
-            self._registers.close()
+        super().close()
         self._memory = None
         file, self._file = self._file, None
         if file is not None:
             os.close(file)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _open_registers(self) -> MappedRegisters:
-        if self._registers is None or self._file is None:
-            raise LinkError("the device is closed")
-        return self._registers
 
     def _lines(self, address: int, size: int) -> tuple[NDArray[np.uint64], int]:
         """The lines of 64 bytes that some bytes are in, and the first byte's place in them."""

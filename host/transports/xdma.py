@@ -7,13 +7,13 @@ How the character devices behave is that of the kernel driver in Xilinx' ``dma_i
 import os
 import select
 from pathlib import Path
-from typing import Self
 
 from tailrace.spec.errors import ConfigError, LinkError
 from tailrace.spec.vector import ALIGNMENT
 
 from .device_files import check_span, open_device_file
 from .interrupt import InterruptWait
+from .mapped_device import MappedDevice
 from .mapped_registers import MappedRegisters
 
 #: Bytes of a transfer: the kernel driver gives one up after ten seconds, and keeps all of its pages in memory.
@@ -24,7 +24,7 @@ _LOAD = (
 )
 
 
-class XdmaTransport:
+class XdmaTransport(MappedDevice):
     """A `tailrace.spec.transport.Transport` over the XDMA driver's character devices.
 
     Memory is written through ``PREFIX_h2c_0`` and read through ``PREFIX_c2h_0``, registers are mapped from ``PREFIX_user``,
@@ -68,7 +68,6 @@ class XdmaTransport:
         self._base = memory_offset
         self._paths = {part: Path(f"{prefix}_{part}") for part in ("user", "h2c_0", "c2h_0", "events_0")}
         self._files: dict[str, int] = {}
-        self._registers: MappedRegisters | None = None
         try:
             for part, flags in {"user": os.O_RDWR | os.O_SYNC, "h2c_0": os.O_WRONLY, "c2h_0": os.O_RDONLY}.items():
                 self._files[part] = open_device_file(self._paths[part], flags, _LOAD)
@@ -81,11 +80,6 @@ class XdmaTransport:
             self.close()
             raise
         self._wait = InterruptWait(self.read_register, self._next_event if events else None)
-
-    @property
-    def statistics(self) -> dict[str, int]:
-        """Interrupts that arrived, and that should have."""
-        return self._wait.statistics
 
     def read(self, address: int, size: int) -> bytes:
         """Read `size` bytes of device memory."""
@@ -105,42 +99,12 @@ class XdmaTransport:
         while done < len(view):
             done += self._transfer("h2c_0", address + done, view[done : done + _TRANSFER])
 
-    def read_register(self, offset: int) -> int:
-        """Read the 32-bit register at a byte offset."""
-        return self._open_registers().read(offset)
-
-    def write_register(self, offset: int, value: int) -> None:
-        """Write the 32-bit register at a byte offset."""
-        self._open_registers().write(offset, value)
-
-    def wait(self, timeout: float) -> None:
-        """Return when the interrupt is raised.
-
-        Raises
-        ------
-        DeviceTimeout
-            If there was no progress for `timeout` seconds.
-        """
-        self._wait.wait(timeout)
-
     def close(self) -> None:
         """Release the device. Closing twice is harmless."""
-        if self._registers is not None:
-            self._registers.close()
+        super().close()
         files, self._files = self._files, {}
         for file in files.values():
             os.close(file)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _open_registers(self) -> MappedRegisters:
-        if self._registers is None or not self._files:
-            raise LinkError("the device is closed")
-        return self._registers
 
     def _transfer(self, part: str, address: int, view: memoryview) -> int:
         """Move some bytes; returns how many, at least 1: what is missing is asked for again."""
