@@ -250,10 +250,11 @@ def devices() -> None:
 
     from .transports.search import find_hardware
 
-    click.echo(f"devices: {', '.join(KINDS)}")
+    click.echo(f"devices without hardware: {', '.join(KINDS)}")
+    click.echo("configurations of these (--config), and what can be changed in them:")
     for name, config in CONFIGS.items():
         values = ", ".join(f"{field}={value}" for field, value in asdict(config).items() if field != "name")
-        click.echo(f"{name}{' (default)' if name == DEFAULT_CONFIG else ''}: {values}")
+        click.echo(f"  {name}{' (default)' if name == DEFAULT_CONFIG else ''}: {values}")
     found = find_hardware()
     for name, what in found:
         click.echo(f"found {name}: {what}")

@@ -52,9 +52,9 @@ def doctor(
     failed = sum(outcome.verdict == "failed" for outcome in outcomes)
     skipped = sum(outcome.verdict == "skipped" for outcome in outcomes)
     if failed:
-        click.echo(f"{failed} of {len(outcomes)} steps failed, {skipped} were skipped")
+        click.echo(f"{failed} of {len(outcomes)} steps failed, {skipped} skipped")
         context.exit(1)
-    click.echo(f"{device} is in order: {len(outcomes) - skipped} steps passed, {skipped} were skipped")
+    click.echo(f"{device} is in order: {len(outcomes) - skipped} steps passed, {skipped} skipped")
 
 
 def _with_phase(check: Check, terminal: Terminal) -> Check:

@@ -16,7 +16,7 @@ def report_link(examination: Examination) -> str:
     requests, retried = statistics.get("requests", 0), statistics.get("retried", 0)
     if retried > _MOST_RETRIES * requests:
         raise Fault(
-            f"{retried} of {requests} requests had to be sent again ({text})",
+            f"{retried:,} of {requests:,} requests had to be sent again ({text})",
             "nothing was lost, but it is slow: use a shorter cable or another port, or build the board for a lower baud rate",
         )
     return text

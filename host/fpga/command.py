@@ -20,8 +20,8 @@ _FOLDER = Path("build") / "fpga"
 @click.command()
 @click.option("--family", type=click.Choice(tuple(FAMILIES)), help="FPGA to synthesise for; ecp5 is placed and routed too.")
 @click.option("--board", type=click.Choice(BOARDS), help="Board to make a bitstream for.")
-@click.option("--table", is_flag=True, help="The table of all configurations; takes an hour, and goes on where it was.")
-@click.option("--config", default="base", show_default=True, help="Build of the device.")
+@click.option("--table", is_flag=True, help="The table of all configurations; takes hours, and goes on where it was.")
+@click.option("--config", default="base", show_default=True, help="Build of the device; tailrace devices lists them.")
 @click.option("--part", type=click.Choice(PARTS), default="core", show_default=True, help="What to build for a family.")
 @click.option(
     "--target",

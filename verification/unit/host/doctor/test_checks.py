@@ -400,7 +400,7 @@ def test_a_line_that_is_bad() -> None:
     device.link = Line()  # type: ignore[attr-defined]
     outcomes = examined(device)
     assert [o.verdict for o in outcomes] == ["ok"] * 8 + ["failed"]
-    assert outcomes[8].text.startswith("40 of 1000 requests had to be sent again (1,000 requests, 40 retried, ")
+    assert outcomes[8].text.startswith("40 of 1,000 requests had to be sent again (1,000 requests, 40 retried, ")
     assert outcomes[8].advice == (
         "nothing was lost, but it is slow: use a shorter cable or another port, or build the board for a lower baud rate"
     )

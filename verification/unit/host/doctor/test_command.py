@@ -25,7 +25,7 @@ def test_golden() -> None:
     assert lines[0] == "examining golden: what its memory holds will be lost"
     assert [line[:8] for line in lines[1:-1]] == ["ok      "] * 8 + ["skipped "]
     assert re.fullmatch(r"ok       open: golden, 1,048,576 bytes of memory \(0\.\d s\)", lines[1])
-    assert lines[-2:] == ["skipped  link: golden keeps no statistics", "golden is in order: 8 steps passed, 1 were skipped"]
+    assert lines[-2:] == ["skipped  link: golden keeps no statistics", "golden is in order: 8 steps passed, 1 skipped"]
     assert "decode …" in result.stderr
 
 
@@ -45,7 +45,7 @@ def test_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
         "skipped  products: needs commands and errors",
         "skipped  decode: needs products",
         "skipped  link: broken keeps no statistics",
-        "1 of 9 steps failed, 4 were skipped",
+        "1 of 9 steps failed, 4 skipped",
     ]
 
 
@@ -55,7 +55,7 @@ def test_hardware(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     card.close()
     assert result.exit_code == 0, result.output
     assert re.search(r"^ok       link: \d+ interrupts, 0 missed interrupts \(0\.\d s\)$", result.stdout, re.MULTILINE)
-    assert result.stdout.endswith("memory=1MiB is in order: 9 steps passed, 0 were skipped\n")
+    assert result.stdout.endswith("memory=1MiB is in order: 9 steps passed, 0 skipped\n")
 
 
 def test_usage() -> None:
@@ -66,7 +66,7 @@ def test_usage() -> None:
     result = invoke("--device", "xdma:/dev/none,memory=1MiB")
     assert result.exit_code == 1
     assert "failed   open: /dev/none_user does not exist: load the xdma driver" in result.stdout
-    assert result.stdout.endswith("1 of 9 steps failed, 8 were skipped\n")
+    assert result.stdout.endswith("1 of 9 steps failed, 8 skipped\n")
 
 
 @pytest.mark.slow
