@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tailrace.spec.registers import COUNTER_BASE, COUNTERS
-from tailrace.spec.transport import Transport
+from tailrace.spec.registers import COUNTERS
 
 NAMES: tuple[str, ...] = tuple(name for name, _ in COUNTERS)
 STALLS: tuple[str, ...] = tuple(name for name in NAMES if name.startswith("STALL_"))
@@ -57,12 +56,3 @@ class Counters:
     def model_utilisation(self, bus_bytes: int) -> float:
         """Bytes of the model over what the bus could have carried in these cycles; 0 if nothing ran."""
         return self.weight_bytes / (self.cycles * bus_bytes) if self.cycles else 0.0
-
-
-def read_counters(transport: Transport, weight_bytes: int = 0) -> Counters:
-    """Read the counters of the last run."""
-    values = {}
-    for index, name in enumerate(NAMES):
-        low, high = (transport.read_register(COUNTER_BASE + 8 * index + half) for half in (0, 4))
-        values[name] = high << 32 | low
-    return Counters(values, runs=1, weight_bytes=weight_bytes)

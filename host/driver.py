@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tailrace.firmware.linear import products, products_length, result_bytes, rows_of_parts
 from tailrace.firmware.placement import MatrixPart, MatrixPlace
-from tailrace.spec.errors import DeviceError, ErrorCode, LimitError, ModelError, TailraceError
+from tailrace.spec.errors import LimitError, ModelError, TailraceError
 from tailrace.spec.formats import BLOCK, Format
 from tailrace.spec.isa import COMMAND_BYTES
 from tailrace.spec.numerics import quantise
@@ -18,10 +18,11 @@ from tailrace.spec.registers import AP_IDLE, AP_START, offset
 from tailrace.spec.transport import Transport
 from tailrace.spec.vector import pack_vector, vector_bytes
 
-from .counters import Counters, read_counters
+from .counters import Counters
 from .geometry import Geometry
 from .layout import blocks_of_stream, matrix_exponent, stream_of_blocks
 from .memory import Allocator, align
+from .outcome import read_outcome
 from .planes import Bytes
 
 Floats = NDArray[np.float32]
@@ -293,14 +294,10 @@ class Device:
         transport.write_register(offset("AP_CTRL"), AP_START)
         transport.wait(self.timeout)
         self._acknowledge()
-        counters = read_counters(transport, weight_bytes)
+        counters, error = read_outcome(transport, weight_bytes)
         self.counters += counters
-        code = transport.read_register(offset("ERROR_CODE"))
-        if code:
-            command, low, high = (
-                transport.read_register(offset(f"ERROR_{n}")) for n in ("COMMAND", "ADDRESS_LO", "ADDRESS_HI")
-            )
-            raise DeviceError(ErrorCode(code), command, high << 32 | low)
+        if error is not None:
+            raise error
         return counters
 
     def _finish_earlier(self) -> None:
@@ -309,8 +306,7 @@ class Device:
             self.transport.wait(self.timeout)
 
     def _acknowledge(self) -> None:
-        """Clear done, and the interrupt if it is pending (writing toggles it)."""
-        self.transport.read_register(offset("AP_CTRL"))
+        """Clear the interrupt if it is pending (writing toggles it). Done needs no clearing: the next start does it."""
         pending = self.transport.read_register(offset("ISR"))
         if pending:
             self.transport.write_register(offset("ISR"), pending)

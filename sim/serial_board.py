@@ -40,7 +40,7 @@ from tailrace.spec.transport import Transport
 
 from .devices import open_device
 
-_MEMORY, _REGISTER = (Kind.READ_MEMORY, Kind.WRITE_MEMORY), (Kind.READ_REGISTER, Kind.WRITE_REGISTER)
+_MEMORY, _ONE_REGISTER = (Kind.READ_MEMORY, Kind.WRITE_MEMORY), (Kind.READ_REGISTER, Kind.WRITE_REGISTER)
 _AP_CTRL, _GIE, _ISR = offset("AP_CTRL"), offset("GIE"), offset("ISR")
 #: Bits on the wire per byte: start, 8, stop.
 _BITS = 10
@@ -127,8 +127,7 @@ class LinkResponder:
         elif not self._session or request.session != self._session:
             return self._response(request, Status.NO_SESSION)
         elif (request.sequence, request.kind) == (sequence, kind):
-            # Memory may be accessed again; a register may not.
-            if status == Status.OK and request.kind in _MEMORY:
+            if status == Status.OK and request.kind not in _ONE_REGISTER:
                 status, payload = self._carry_out(request)
         elif request.sequence == (sequence + 1) % 256:
             status, payload = self._carry_out(request)
@@ -166,6 +165,9 @@ class LinkResponder:
                 self.device.write(request.address, request.payload)
             elif request.kind == Kind.READ_REGISTER:
                 return Status.OK, self._read_register(request.address).to_bytes(WORD_BYTES, "little")
+            elif request.kind == Kind.READ_REGISTERS:
+                places = range(request.address, request.address + request.length, WORD_BYTES)
+                return Status.OK, b"".join(self._read_register(place).to_bytes(WORD_BYTES, "little") for place in places)
             else:
                 self._write_register(request.address, int.from_bytes(request.payload, "little"))
         except (TailraceError, ValueError):
@@ -314,10 +316,11 @@ class SerialBoard:
 def _well_formed(request: Request, memory_size: int) -> bool:
     if request.kind in (Kind.OPEN, Kind.STATUS):
         return not (request.address or request.length or request.payload or request.kind == Kind.OPEN and not request.session)
-    if request.kind in _MEMORY:
-        fits = 0 < request.length <= MAX_PAYLOAD and request.address + request.length <= memory_size
-    else:
-        fits = request.kind in _REGISTER and request.length == WORD_BYTES and request.address < 1 << ADDRESS_BITS
+    if request.kind not in (*_MEMORY, *_ONE_REGISTER, Kind.READ_REGISTERS):
+        return False
+    end = memory_size if request.kind in _MEMORY else 1 << ADDRESS_BITS
+    longest = WORD_BYTES if request.kind in _ONE_REGISTER else MAX_PAYLOAD
+    fits = 0 < request.length <= longest and request.address + request.length <= end
     whole = request.address % WORD_BYTES == 0 and request.length % WORD_BYTES == 0
     writes = request.kind in (Kind.WRITE_MEMORY, Kind.WRITE_REGISTER)
     return fits and whole and len(request.payload) == (request.length if writes else 0)

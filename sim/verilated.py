@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError, DeviceTimeout, TailraceError, ToolError
+from tailrace.spec.transport import RegisterByRegister
 from tailrace.spec.vector import ALIGNMENT
 
 from .build import build_device
@@ -62,7 +63,7 @@ class _Options(ctypes.Structure):
     ]
 
 
-class VerilatedDevice:
+class VerilatedDevice(RegisterByRegister):
     """A simulated co-processor. Implements `tailrace.spec.transport.Transport`.
 
     The clock runs only during register accesses and `wait`; in between, time stands still. Everything is deterministic: the

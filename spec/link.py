@@ -7,10 +7,10 @@ beginning ends whatever was cut off before it; an empty frame means nothing.
 The host sends a request and waits for its response before it sends the next one; a board need not listen before it has
 answered. A board answers nothing to a frame that is damaged, and the host sends it again, as it was. Each request has the
 number that follows the last one's, so a board knows a request that it has already answered, by its number and kind. It
-answers such a one as before: it does not carry out a register access twice, nor again what it has refused or what failed; it
-may access memory again. A number is used up by every answer but `Status.NO_SESSION`, `Status.OUT_OF_SEQUENCE`, and a refused
-`Kind.OPEN`. A board forgets its session when it is reset, and then refuses everything but `Kind.OPEN`: a host never takes
-memory for kept that was lost.
+answers such a one as before: it does not carry out `Kind.READ_REGISTER` and `Kind.WRITE_REGISTER` twice, nor again what it
+has refused or what failed; it may access memory again, and read again for `Kind.READ_REGISTERS`. A number is used up by every
+answer but `Status.NO_SESSION`, `Status.OUT_OF_SEQUENCE`, and a refused `Kind.OPEN`. A board forgets its session when it is
+reset, and then refuses everything but `Kind.OPEN`: a host never takes memory for kept that was lost.
 """
 
 import struct
@@ -19,7 +19,7 @@ from enum import IntEnum
 from zlib import crc32
 
 #: Version of the link that this module describes.
-VERSION = 1
+VERSION = 2
 #: Most bytes of a payload.
 MAX_PAYLOAD = 1024
 #: Memory is read and written in words of this many bytes, at multiples of it.
@@ -56,6 +56,10 @@ class Kind(IntEnum):
     READ_REGISTER = 5
     #: Write the payload of 4 bytes to the register at the byte offset `address`.
     WRITE_REGISTER = 6
+    #: Read `length` bytes of registers one after the other, from the byte offset `address` on. They are read at different
+    #: moments, and again if the request comes again: it is for registers that reading does not change (counters, errors,
+    #: geometry), never for AP_CTRL. Offsets without a register read 0.
+    READ_REGISTERS = 7
 
 
 class Status(IntEnum):

@@ -1,6 +1,10 @@
 """What a driver needs of a device: its memory, its registers, and a way to wait."""
 
+from abc import ABC, abstractmethod
 from typing import Protocol, runtime_checkable
+
+#: Bytes from one register to the next.
+REGISTER_BYTES = 4
 
 
 @runtime_checkable
@@ -37,6 +41,25 @@ class Transport(Protocol):
         """Read the 32-bit register at a byte offset."""
         ...
 
+    def read_registers(self, offset: int, count: int) -> list[int]:
+        """Read 32-bit registers one after the other, in as few round trips as it takes.
+
+        Parameters
+        ----------
+        offset : int
+            Byte offset of the first one.
+        count : int
+            How many, at least 1. Offsets without a register count as well; they read 0.
+
+        Returns
+        -------
+        list of int
+            In the order of their offsets. They are read at different moments, and perhaps more than once: ask only for
+            registers that reading does not change, so not for ``AP_CTRL``, and for those of more than 32 bits only while they
+            stand still.
+        """
+        ...
+
     def write_register(self, offset: int, value: int) -> None:
         """Write the 32-bit register at a byte offset."""
         ...
@@ -59,3 +82,15 @@ class Transport(Protocol):
     def close(self) -> None:
         """Release the device. Closing twice is harmless."""
         ...
+
+
+class RegisterByRegister(ABC):
+    """`Transport.read_registers` for devices to which each register is as near as the last one."""
+
+    @abstractmethod
+    def read_register(self, offset: int) -> int:
+        """Read the 32-bit register at a byte offset."""
+
+    def read_registers(self, offset: int, count: int) -> list[int]:
+        """Read 32-bit registers one after the other; see `Transport`."""
+        return [self.read_register(offset + REGISTER_BYTES * index) for index in range(count)]

@@ -28,7 +28,8 @@ class Executor(wiring.Component):
     """Work on one request after the other, as `tailrace.spec.link` says.
 
     It keeps the session, and of the last request the sequence number, the kind, the status and the register's value: what it
-    needs to answer a register access that comes again without carrying it out again. Memory is simply accessed again.
+    needs to answer an access to one register that comes again without carrying it out again. Memory is simply accessed again,
+    and so are registers that are read in a row.
 
     Latency: the response to a request of no words is on offer 5 cycles after the request; a word takes 3 cycles, and what
     `WordAccess` takes. Throughput: one request at a time.
@@ -84,7 +85,7 @@ class Executor(wiring.Component):
             is_again.eq((request.sequence == last_sequence) & (request.kind == last_kind)),
         ]
         is_memory = (request.kind == Kind.READ_MEMORY) | (request.kind == Kind.WRITE_MEMORY)
-        is_register = (request.kind == Kind.READ_REGISTER) | (request.kind == Kind.WRITE_REGISTER)
+        is_one_register = (request.kind == Kind.READ_REGISTER) | (request.kind == Kind.WRITE_REGISTER)
         is_write = (request.kind == Kind.WRITE_MEMORY) | (request.kind == Kind.WRITE_REGISTER)
 
         status, counts = Signal(Status), Signal()
@@ -138,7 +139,7 @@ class Executor(wiring.Component):
                 with m.Elif(is_again & (request.kind == Kind.READ_REGISTER)):
                     m.d.sync += words.eq(1)
                     m.next = "FILL"
-                with m.Elif(is_again & is_register):
+                with m.Elif(is_again & is_one_register):
                     answer(Status.OK)
                 with m.Elif(check.bad):
                     answer(Status.BAD_REQUEST)

@@ -37,8 +37,8 @@ class RequestCheck(wiring.Component):
         m = Module()
         r = self.request
         end = Signal(33)
-        nothing, unaligned, too_long, no_register, wrong_payload = (
-            Signal(name=name) for name in ("nothing", "unaligned", "too_long", "no_register", "wrong_payload")
+        nothing, unaligned, too_long, not_one, wrong_payload = (
+            Signal(name=name) for name in ("nothing", "unaligned", "too_long", "not_one", "wrong_payload")
         )
         kind, session = Signal(8), Signal(16)
         m.d.sync += [
@@ -48,7 +48,7 @@ class RequestCheck(wiring.Component):
             nothing.eq((r.address == 0) & (r.length == 0)),
             unaligned.eq((r.address % WORD_BYTES != 0) | (r.length % WORD_BYTES != 0)),
             too_long.eq((r.length == 0) | (r.length > MAX_PAYLOAD)),
-            no_register.eq((r.length != WORD_BYTES) | (r.address >= 1 << ADDRESS_BITS)),
+            not_one.eq(r.length != WORD_BYTES),
             wrong_payload.eq(r.payload != ((r.kind == Kind.WRITE_MEMORY) | (r.kind == Kind.WRITE_REGISTER))),
         ]
         with m.Switch(kind):
@@ -59,7 +59,9 @@ class RequestCheck(wiring.Component):
             with m.Case(Kind.READ_MEMORY, Kind.WRITE_MEMORY):
                 m.d.sync += self.bad.eq(unaligned | too_long | wrong_payload | (end > self.memory_bytes))
             with m.Case(Kind.READ_REGISTER, Kind.WRITE_REGISTER):
-                m.d.sync += self.bad.eq(unaligned | no_register | wrong_payload)
+                m.d.sync += self.bad.eq(unaligned | not_one | wrong_payload | (end > 1 << ADDRESS_BITS))
+            with m.Case(Kind.READ_REGISTERS):
+                m.d.sync += self.bad.eq(unaligned | too_long | wrong_payload | (end > 1 << ADDRESS_BITS))
             with m.Default():
                 m.d.sync += self.bad.eq(1)
         return m

@@ -1,6 +1,7 @@
 """The host's side of `tailrace.spec.link`: requests that arrive once, over a line that may lose and damage bytes."""
 
 import secrets
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -161,29 +162,38 @@ class LinkSession:
         """Read the 32-bit register at a byte offset, exactly once."""
         return int.from_bytes(self._request(Kind.READ_REGISTER, offset, WORD_BYTES).payload, "little")
 
+    def read_registers(self, offset: int, count: int) -> list[int]:
+        """Read 32-bit registers one after the other, from a byte offset on; perhaps more than once."""
+        data = self._read(Kind.READ_REGISTERS, offset, WORD_BYTES * count)
+        return [value for (value,) in struct.iter_unpack("<I", data)]
+
     def write_register(self, offset: int, value: int) -> None:
         """Write the 32-bit register at a byte offset, exactly once."""
         self._request(Kind.WRITE_REGISTER, offset, WORD_BYTES, value.to_bytes(WORD_BYTES, "little"))
 
     def read_memory(self, address: int, size: int) -> bytes:
         """Read `size` bytes at `address`, both multiples of 4."""
-        parts = []
-        done = 0
-        while done < size:
-            length = min(self._piece, size - done)
-            response = self._request_memory(Kind.READ_MEMORY, address + done, length)
-            if response is not None:
-                parts.append(response.payload)
-                done += length
-        return b"".join(parts)
+        return self._read(Kind.READ_MEMORY, address, size)
 
     def write_memory(self, address: int, data: memoryview) -> None:
         """Write bytes at `address`; it and their number are multiples of 4."""
         done = 0
         while done < len(data):
             payload = bytes(data[done : done + self._piece])
-            if self._request_memory(Kind.WRITE_MEMORY, address + done, len(payload), payload) is not None:
+            if self._request_piece(Kind.WRITE_MEMORY, address + done, len(payload), payload) is not None:
                 done += len(payload)
+
+    def _read(self, kind: Kind, address: int, size: int) -> bytes:
+        """Read what may be read again, in pieces that arrive."""
+        parts = []
+        done = 0
+        while done < size:
+            length = min(self._piece, size - done)
+            response = self._request_piece(kind, address + done, length)
+            if response is not None:
+                parts.append(response.payload)
+                done += length
+        return b"".join(parts)
 
     def _open(self) -> tuple[int, int, int]:
         response = self._exchange(Kind.OPEN, attempts=ATTEMPTS_TO_OPEN)
@@ -210,8 +220,8 @@ class LinkSession:
             self._fail_silent()
         return self._judged(response, kind, address, length)
 
-    def _request_memory(self, kind: Kind, address: int, length: int, payload: bytes = b"") -> Response | None:
-        """Have memory read or written; None if the frame was too long for this line."""
+    def _request_piece(self, kind: Kind, address: int, length: int, payload: bytes = b"") -> Response | None:
+        """Have something carried out that may be carried out again; None if the frame was too long for this line."""
         deadline = None
         while True:
             self._settle()
@@ -374,5 +384,5 @@ def _answers(response: Response, request: Request) -> bool:
     same = (response.kind, response.sequence, response.session) == (request.kind | RESPONSE, request.sequence, request.session)
     if not same or response.status != Status.OK or request.kind == Kind.OPEN:
         return same
-    reads = request.kind in (Kind.READ_MEMORY, Kind.READ_REGISTER)
+    reads = request.kind in (Kind.READ_MEMORY, Kind.READ_REGISTER, Kind.READ_REGISTERS)
     return len(response.payload) == (request.length if reads else 0)

@@ -3,12 +3,13 @@
 from typing import Self
 
 from tailrace.spec.errors import LinkError
+from tailrace.spec.transport import RegisterByRegister
 
 from .interrupt import InterruptWait
 from .mapped_registers import MappedRegisters
 
 
-class MappedDevice:
+class MappedDevice(RegisterByRegister):
     """The registers and the interrupt of a transport; its memory is the subclass' own.
 
     A subclass sets `_registers` and `_wait` when it opens the device, and extends `close`.

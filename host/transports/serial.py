@@ -103,6 +103,10 @@ class SerialTransport:
         """Read the 32-bit register at a byte offset, once."""
         return self.link.read_register(offset)
 
+    def read_registers(self, offset: int, count: int) -> list[int]:
+        """Read 32-bit registers one after the other, which reading must not change; see `Transport`."""
+        return self.link.read_registers(offset, count)
+
     def write_register(self, offset: int, value: int) -> None:
         """Write the 32-bit register at a byte offset, once."""
         if not 0 <= value <= _WORD:

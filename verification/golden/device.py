@@ -18,6 +18,7 @@ from tailrace.spec.registers import (
     MAGIC,
     REGISTERS,
 )
+from tailrace.spec.transport import RegisterByRegister
 from tailrace.spec.vector import ALIGNMENT
 
 from .machine import CACHE_BYTES, Machine, Outcome, Trace
@@ -38,7 +39,7 @@ _PLAIN = {
 }
 
 
-class GoldenDevice:
+class GoldenDevice(RegisterByRegister):
     """A `tailrace.spec.transport.Transport` over the golden model.
 
     The doorbell runs the whole queue before it returns. An exception out of a run, such as Ctrl-C, leaves the device idle

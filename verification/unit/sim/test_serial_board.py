@@ -26,7 +26,7 @@ from tailrace.spec.link import (
     encode,
     unpack_response,
 )
-from tailrace.spec.registers import offset
+from tailrace.spec.registers import MAGIC, offset
 
 CONFIG = parse_config("tiny")
 MEMORY = 1 << 12
@@ -133,6 +133,19 @@ def test_a_register_is_accessed_once(board: LinkResponder, device: Device) -> No
     assert ask(board, Kind.READ_REGISTER, 3, offset("AP_CTRL"), 4).payload[0] == 0b0100
 
 
+def test_registers_in_a_row(board: LinkResponder, device: Device) -> None:
+    start(board)
+    device.write_register(offset("QUEUE_LENGTH"), 7)
+    request = (Kind.READ_REGISTERS, 1, offset("QUEUE_LENGTH"), 40)
+    # Between registers there are zeros.
+    words = [7, 0, 1 << 20, 0, 0, 0, 0, 0, 0, MAGIC]
+    assert ask(board, *request).payload == b"".join(word.to_bytes(4, "little") for word in words)
+    device.write_register(offset("QUEUE_LENGTH"), 8)
+    # They are read again.
+    assert ask(board, *request).payload[:4] == (8).to_bytes(4, "little")
+    assert ask(board, Kind.READ_REGISTERS, 2, 0x1000 - MAX_PAYLOAD, MAX_PAYLOAD).payload == bytes(MAX_PAYLOAD)
+
+
 def test_memory(board: LinkResponder, device: Device) -> None:
     start(board)
     for _ in range(2):
@@ -148,7 +161,7 @@ def test_memory(board: LinkResponder, device: Device) -> None:
     ("kind", "rest"),
     [
         (0, ()),
-        (7, ()),
+        (8, ()),
         (0x81, ()),
         (Kind.STATUS, (4,)),
         (Kind.STATUS, (0, 4)),
@@ -167,6 +180,14 @@ def test_memory(board: LinkResponder, device: Device) -> None:
         (Kind.READ_REGISTER, (0, 4, ONE)),
         (Kind.WRITE_REGISTER, (0, 4)),
         (Kind.WRITE_REGISTER, (0, 8, ONE * 2)),
+        (Kind.READ_REGISTERS, (0x40, 0)),
+        (Kind.READ_REGISTERS, (0x42, 4)),
+        (Kind.READ_REGISTERS, (0x40, 6)),
+        (Kind.READ_REGISTERS, (0x40, MAX_PAYLOAD + 4)),
+        (Kind.READ_REGISTERS, (0xFFC, 8)),
+        (Kind.READ_REGISTERS, (0x1000, 4)),
+        (Kind.READ_REGISTERS, (0xFFFF_FFFC, 8)),
+        (Kind.READ_REGISTERS, (0x40, 4, ONE)),
     ],
 )
 def test_bad_requests(board: LinkResponder, device: Device, kind: int, rest: tuple[Any, ...]) -> None:

@@ -51,6 +51,11 @@ def test_bytes_of_a_response() -> None:
     assert response.pack() == body + crc32(body).to_bytes(4, "little")
 
 
+def test_bytes_of_a_request_for_registers() -> None:
+    body = bytes.fromhex("07 01 34 12  80 00 00 00  e8 00 00 00")
+    assert Request(Kind.READ_REGISTERS, 1, 0x1234, 0x80, 232).pack() == body + crc32(body).to_bytes(4, "little")
+
+
 def test_the_longest_frame() -> None:
     assert len(Request(Kind.WRITE_MEMORY, 0, 1, 0, MAX_PAYLOAD, bytes(MAX_PAYLOAD)).pack()) == MAX_FRAME
 

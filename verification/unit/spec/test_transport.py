@@ -2,9 +2,20 @@
 
 import pytest
 
-from tailrace.spec.transport import Transport
+from tailrace.spec.transport import RegisterByRegister, Transport
 
-MEMBERS = ("name", "memory_size", "simulated", "read", "write", "read_register", "write_register", "wait", "close")
+MEMBERS = (
+    "name",
+    "memory_size",
+    "simulated",
+    "read",
+    "write",
+    "read_register",
+    "read_registers",
+    "write_register",
+    "wait",
+    "close",
+)
 
 
 def device(*left_out: str) -> object:
@@ -18,3 +29,15 @@ def test_members() -> None:
 @pytest.mark.parametrize("name", MEMBERS)
 def test_each_member_is_needed(name: str) -> None:
     assert not isinstance(device(name), Transport)
+
+
+def test_registers_one_by_one() -> None:
+    places = []
+
+    class Device(RegisterByRegister):
+        def read_register(self, offset: int) -> int:
+            places.append(offset)
+            return 1000 + offset
+
+    assert Device().read_registers(0x80, 3) == [1128, 1132, 1136]
+    assert places == [0x80, 0x84, 0x88]

@@ -81,8 +81,9 @@ def test_latency():
     async def testbench(ctx):
         await board.begin(ctx)
         none = await taken(ctx, board.request(Kind.STATUS))
-        ten = await taken(ctx, board.request(Kind.READ_MEMORY, 0, 40))
-        assert (none, (ten - none) / 10) == (8, 6)
+        for kind in (Kind.READ_MEMORY, Kind.READ_REGISTERS):
+            ten = await taken(ctx, board.request(kind, 0, 40))
+            assert (none, (ten - none) / 10) == (8, 6)
 
     board.run(testbench)
 
@@ -106,6 +107,33 @@ def test_registers(stall: float, seed: int):
     board.run(testbench)
 
 
+@pytest.mark.parametrize("stall", STALLS)
+def test_registers_in_a_row(stall: float, seed: int):
+    """One of them, and as many as fit, up to the last one; read again when they are asked for again."""
+    board = Board(seed=seed, stall=stall)
+    end = 1 << ADDRESS_BITS
+
+    async def testbench(ctx):
+        await board.begin(ctx)
+        for words in (1, 15) if stall else (26, MAX_PAYLOAD // 4):
+            places = [*range(end - 4 * words, end, 4)]
+            request = board.request(Kind.READ_REGISTERS, places[0], 4 * words)
+            for _ in range(2):
+                before = len(board.registers.reads)
+                response = await board.ask(ctx, request)
+                assert response.status == Status.OK
+                assert board.registers.reads[before:] == places
+                values = [board.registers.value(place, before + n) for n, place in enumerate(places, 1)]
+                assert response.payload == b"".join(value.to_bytes(4, "little") for value in values)
+        # The same number for one register is another request.
+        again = await board.ask(ctx, Request(Kind.READ_REGISTER, board.sequence, SESSION, 0, 4))
+        assert again.status == Status.OUT_OF_SEQUENCE
+        assert not board.registers.writes
+        assert not board.words.reads
+
+    board.run(testbench)
+
+
 def test_flags():
     board = Board()
 
@@ -125,7 +153,7 @@ def test_nothing_without_a_session():
     board = Board()
 
     async def testbench(ctx):
-        for kind in (*Kind, 0, 7, 0x81, 255):
+        for kind in (*Kind, 0, 8, 0x81, 255):
             for session in (0, SESSION):
                 if kind != Kind.OPEN:
                     response = await board.ask(ctx, Request(kind, 1, session, 0, 4, bytes(4) if kind in (4, 6) else b""))
@@ -142,7 +170,7 @@ def test_nothing_without_a_session():
 
 
 BAD = {
-    "unknown kind": (7, 0, 0, b""),
+    "unknown kind": (8, 0, 4, b""),
     "kind 0": (0, 0, 0, b""),
     "a response": (Kind.STATUS | 0x80, 0, 0, b""),
     "open with a length": (Kind.OPEN, 0, 4, b""),
@@ -169,6 +197,15 @@ BAD = {
     "register read with a payload": (Kind.READ_REGISTER, 0, 4, bytes(4)),
     "register write without one": (Kind.WRITE_REGISTER, 0, 4, b""),
     "two registers to write": (Kind.WRITE_REGISTER, 0, 8, bytes(8)),
+    "register at the end of addresses": (Kind.READ_REGISTER, 0xFFFF_FFFC, 4, b""),
+    "no registers": (Kind.READ_REGISTERS, 0, 0, b""),
+    "odd registers": (Kind.READ_REGISTERS, 2, 4, b""),
+    "odd length of registers": (Kind.READ_REGISTERS, 0, 6, b""),
+    "too many registers": (Kind.READ_REGISTERS, 0, MAX_PAYLOAD + 4, b""),
+    "across the end of the registers": (Kind.READ_REGISTERS, (1 << ADDRESS_BITS) - 4, 8, b""),
+    "behind the registers": (Kind.READ_REGISTERS, 1 << ADDRESS_BITS, 4, b""),
+    "registers across the end of addresses": (Kind.READ_REGISTERS, 0xFFFF_FFFC, 8, b""),
+    "registers with a payload": (Kind.READ_REGISTERS, 0, 4, bytes(4)),
 }
 
 
@@ -224,10 +261,11 @@ def test_bus_errors():
 
     async def testbench(ctx):
         await board.begin(ctx)
-        board.registers.errors, board.words.errors = {8}, {0x108}
+        board.registers.errors, board.words.errors = {8, 0x28}, {0x108}
         for kind, address, length, payload in (
             (Kind.READ_REGISTER, 8, 4, b""),
             (Kind.WRITE_REGISTER, 8, 4, b"1234"),
+            (Kind.READ_REGISTERS, 0x20, 16, b""),
             (Kind.READ_MEMORY, 0x100, 16, b""),
             (Kind.WRITE_MEMORY, 0x100, 16, bytes(16)),
         ):
@@ -236,7 +274,7 @@ def test_bus_errors():
                 response = await board.ask(ctx, request)
                 assert (response.status, response.payload) == (Status.BUS_ERROR, b"")
         # Nothing is carried out behind a failure, nor again.
-        assert board.registers.reads == [8]
+        assert board.registers.reads == [8, 0x20, 0x24, 0x28]
         assert len(board.registers.writes) == 1
         assert board.words.reads == board.words.writes == [0x100, 0x104, 0x108]
         await board.do(ctx, Kind.READ_MEMORY, 0x10C, 4)
@@ -259,6 +297,7 @@ def test_a_bus_that_hangs(hung: str, writes: bool):
         await board.do(ctx, kind, 0, 4, payload, status=Status.BUS_ERROR)
         # The transfer is still on the bus, so there can be no other.
         await board.do(ctx, Kind.READ_REGISTER, 4, 4, status=Status.BUS_ERROR)
+        await board.do(ctx, Kind.READ_REGISTERS, 4, 8, status=Status.BUS_ERROR)
         await board.do(ctx, Kind.READ_MEMORY, 4, 4, status=Status.BUS_ERROR)
         await board.do(ctx, Kind.STATUS)
         assert 4 not in board.registers.reads + board.words.reads

@@ -8,9 +8,10 @@ from tailrace.golden.device import GoldenDevice
 from tailrace.spec.config import Config
 from tailrace.spec.errors import DeviceTimeout
 from tailrace.spec.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, offset
+from tailrace.spec.transport import RegisterByRegister
 
 
-class Broken:
+class Broken(RegisterByRegister):
     """A transport over golden; what is passed replaces how it behaves.
 
     Parameters

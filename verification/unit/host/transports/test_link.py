@@ -12,7 +12,7 @@ from tailrace.sim.devices import open_device
 from tailrace.sim.serial_board import LinkResponder
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import LinkError
-from tailrace.spec.link import IDENTITY, MAX_PAYLOAD, Kind, Request, Response, Status, decode, encode, unpack_request
+from tailrace.spec.link import IDENTITY, MAX_PAYLOAD, VERSION, Kind, Request, Response, Status, decode, encode, unpack_request
 from tailrace.spec.registers import offset
 from tailrace.transports.link import ATTEMPTS, ATTEMPTS_TO_OPEN, LinkSession
 
@@ -202,13 +202,28 @@ def test_memory(line: Line, session: LinkSession, rng: np.random.Generator) -> N
     assert [r.length for r in line.carried_out] == [1024, 1024, 1024, 1024, 904] * 2
 
 
+def test_registers_in_a_row(line: Line, session: LinkSession) -> None:
+    session.write_register(offset("QUEUE_LENGTH"), 0x1234_5678)
+    line.carried_out.clear()
+    for name, damage in DAMAGE.items():
+        line.answers = first(damage)
+        assert session.read_registers(offset("QUEUE_LENGTH"), 10) == [0x1234_5678, 0, 1 << 20, *[0] * 6, 0x43524C54], name
+        assert line.carried_out == [line.carried_out[0]] * 2
+        line.carried_out.clear()
+    line.answers = whole
+    # As many as there are, in as few requests as it takes.
+    assert len(session.read_registers(0, 1024)) == 1024
+    assert [r.length for r in line.carried_out] == [MAX_PAYLOAD] * 4
+
+
 def test_payloads_are_those_that_the_board_takes(line: Line, rng: np.random.Generator) -> None:
     line.answers = first(
-        lambda request, response: whole(request, replace(response, payload=IDENTITY.pack(1, 66, 1, MEMORY))),
+        lambda request, response: whole(request, replace(response, payload=IDENTITY.pack(VERSION, 66, 1, MEMORY))),
     )
     session, data = opened(line), rng.bytes(256)
     session.write_memory(0, memoryview(data))
     assert session.read_memory(0, 256) == data
+    assert session.read_registers(offset("MAGIC"), 64)[0] == 0x43524C54
     assert max(r.length for r in line.carried_out) == 64
 
 
@@ -225,6 +240,8 @@ def test_long_frames_give_way_to_short_ones(
     session.write_memory(0, memoryview(data))
     assert line.device.read(0, 4096) == data
     assert session.read_memory(0, 4096) == data
+    session._piece = MAX_PAYLOAD
+    assert session.read_registers(offset("MAGIC"), 64)[0] == 0x43524C54
     assert session.counters.resynchronised > 0
 
 
@@ -341,18 +358,18 @@ def test_memory_that_does_not_come_up(line: Line) -> None:
     assert session.read_register(0x40) == 0x43524C54
 
 
-@pytest.mark.parametrize("payload", [IDENTITY.pack(2, 1024, 1, 64), b"\x02\x00", b"\x02\x00" + bytes(98)])
+@pytest.mark.parametrize("payload", [IDENTITY.pack(1, 1024, 1, 64), b"\x01\x00", b"\x01\x00" + bytes(98)])
 def test_another_version_is_named(line: Line, payload: bytes) -> None:
     line.answers = lambda request, response: whole(request, replace(response, payload=payload))
     with fails(
-        f"the board on {PLACE} speaks version 2 of the link, and this program version 1: build its bitstream again with this"
+        f"the board on {PLACE} speaks version 1 of the link, and this program version 2: build its bitstream again with this"
         " program, or install the program that it was built with"
     ):
         opened(line)
 
 
 def test_a_board_that_takes_too_little(line: Line) -> None:
-    line.answers = lambda request, response: whole(request, replace(response, payload=IDENTITY.pack(1, 12, 1, 64)))
+    line.answers = lambda request, response: whole(request, replace(response, payload=IDENTITY.pack(VERSION, 12, 1, 64)))
     with fails(f"the board on {PLACE} takes payloads of 12 bytes, and 16 is the least"):
         opened(line)
 

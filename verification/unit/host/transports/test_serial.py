@@ -116,6 +116,9 @@ def test_registers(transport: SerialTransport) -> None:
     assert transport.read_register(offset("MAGIC")) == 0x43524C54
     transport.write_register(offset("QUEUE_LENGTH"), 0xFFFF_FFFF)
     assert transport.read_register(offset("QUEUE_LENGTH")) == 0xFFFF_FFFF
+    sent = transport.link.counters.requests
+    assert transport.read_registers(offset("QUEUE_LENGTH"), 3) == [0xFFFF_FFFF, 0, 1 << 20]
+    assert transport.link.counters.requests == sent + 1
 
 
 def start(transport: SerialTransport) -> None:

@@ -75,6 +75,7 @@ def test_multiplies_as_golden(opened: tuple[UioTransport, StandIn, Kernel], rng:
     transport, _, kernel = opened
     assert isinstance(transport, Transport)
     assert transport.read_register(offset("MAGIC")) == MAGIC
+    assert transport.read_registers(offset("MAGIC") - 4, 2) == [0, MAGIC]
     x = rng.standard_normal((3, 96)).astype(np.float32)
     results = []
     for each in (transport, GoldenDevice(CONFIG, MEMORY)):

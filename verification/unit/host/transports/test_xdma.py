@@ -57,6 +57,7 @@ def test_where_the_design_maps_registers_and_memory(
     card = Xdma(monkeypatch, tmp_path, CONFIG, MEMORY, **places)
     with XdmaTransport(card.prefix, MEMORY, **places) as transport:
         assert transport.read_register(offset("MAGIC")) == MAGIC
+        assert transport.read_registers(offset("MAGIC") - 4, 2) == [0, MAGIC]
         data = rng.integers(0, 256, 1000, np.uint8).tobytes()
         for address in (0, 13, MEMORY - 1000):
             transport.write(address, data)
