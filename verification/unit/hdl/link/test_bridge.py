@@ -27,6 +27,8 @@ def test_every_kind(clocks_per_bit: int, stall: float, seed: int):
         assert board.registers.writes == [(0xFFC, 0xDB0201C0)]
         value = await board.do(ctx, Kind.READ_REGISTER, 0x10, 4)
         assert value == board.registers.value(0x10, 1).to_bytes(4, "little")
+        values = await board.do(ctx, Kind.READ_REGISTERS, 0xFF8, 8)
+        assert values == b"".join(board.registers.value(0xFF4 + 4 * n, 1 + n).to_bytes(4, "little") for n in (1, 2))
 
     board.run(testbench)
 
