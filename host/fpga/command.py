@@ -3,16 +3,20 @@
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from tailrace.hdl.toolchain.families import FAMILIES
 from tailrace.spec.config import parse_config
+from tailrace.spec.errors import ConfigError
 
 from .parts import PARTS
 from .progress import shown
 
 #: Boards that a bitstream can be made for.
 BOARDS = ("ulx3s",)
+#: Bits of bus that a board's memory is gathered to.
+_BUS_WIDTH = 128
 #: Where builds go when no folder is named.
 _FOLDER = Path("build") / "fpga"
 
@@ -30,7 +34,9 @@ _FOLDER = Path("build") / "fpga"
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the placement.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help=f"Folder for everything; default: one below {_FOLDER}.")
+@click.pass_context
 def build(
+    context: click.Context,
     family: str | None,
     board: str | None,
     table: bool,
@@ -43,7 +49,15 @@ def build(
     """Build for an FPGA: cells and frequency (--family), a bitstream (--board), or the table of configurations (--table)."""
     if sum((family is not None, board is not None, table)) != 1:
         raise click.UsageError("choose one of --family, --board and --table")
-    parse_config(config)
+    given = {name for name in ("config", "part") if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    for name in sorted(given - ({"config", "part"} if family else {"config"} if board else set())):
+        raise click.UsageError(f"--{name} is not for --{'board' if board else 'table'}")
+    built = parse_config(config)
+    if board and built.bus_width != _BUS_WIDTH:
+        raise ConfigError(
+            f"{board} takes a bus of {_BUS_WIDTH} bits, and {config} has {built.bus_width}: its memory has 16,"
+            " and more lanes would only wait for it"
+        )
     if board:
         _build_board(board, config, target, seed, output or _FOLDER / board)
     elif table:

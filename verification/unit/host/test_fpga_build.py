@@ -151,6 +151,26 @@ def test_an_unknown_configuration_is_told() -> None:
     assert "unknown configuration 'huge': choose one of tiny, base, wide" in result.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--board", "ulx3s", "--part", "lane"], "--part is not for --board"),
+        (["--table", "--part", "core"], "--part is not for --table"),
+        (["--table", "--config", "tiny"], "--config is not for --table"),
+    ],
+)
+def test_what_has_no_effect_is_refused(arguments: list[str], text: str) -> None:
+    result = CliRunner().invoke(main, ["build", *arguments])
+    assert result.exit_code == 2
+    assert f"Error: {text}" in result.output
+
+
+def test_a_bus_that_the_board_has_no_memory_for() -> None:
+    result = CliRunner().invoke(main, ["build", "--board", "ulx3s", "--config", "wide"])
+    assert result.exit_code == 1
+    assert "ulx3s takes a bus of 128 bits, and wide has 512: its memory has 16, and more lanes would only wait" in result.output
+
+
 def test_the_command_shows_and_keeps_what_it_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Tools(monkeypatch, CELLS)
     folder = tmp_path / "out"
