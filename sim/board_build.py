@@ -15,7 +15,7 @@ from .progress import announced
 #: Name of the top module.
 TOP = "board"
 #: Clock that the memory's timing is for, in Hz.
-CLOCK_HZ = 50_000_000
+CLOCK_HZ = 60_000_000
 
 _HARNESS = Path(__file__).parent / "cpp"
 

@@ -18,8 +18,8 @@ from .system import System
 
 #: The oscillator on the board.
 INPUT_HZ = 25_000_000
-#: The clock of everything, which LiteX runs this board's memory at as well.
-CLOCK_HZ = 50_000_000
+#: The clock of everything: a multiple of `BAUD`.
+CLOCK_HZ = 60_000_000
 #: Bits a second on the serial line: the fastest that the board's FT231X can do.
 BAUD = 3_000_000
 #: The build of the core, by name.

@@ -4,7 +4,7 @@ import pytest
 
 from tailrace.hdl.boards.litedram import LiteDram, generate
 
-CLOCK_HZ = 50_000_000
+CLOCK_HZ = 60_000_000
 
 
 @pytest.fixture(scope="session")
