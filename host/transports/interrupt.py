@@ -8,6 +8,8 @@ from tailrace.spec.registers import offset
 
 #: Seconds between two looks at the device when no event comes, and when there are no events.
 _LOOK, _POLL = 0.1, 0.001
+#: Seconds that the event of a run may come after its end was seen.
+_LATE = 0.02
 #: Bits that ``ISR`` can have.
 _PENDING = 3
 #: Counters that change while a run gets on.
@@ -32,7 +34,7 @@ class InterruptWait:
     interrupts : int
         Runs whose end an event told.
     missed : int
-        Runs whose end was only found by looking, although there should have been an event.
+        Runs whose end was only found by looking, although there should have been an event by then, or 20 ms later.
     """
 
     def __init__(self, read_register: Callable[[int], int], next_event: Callable[[float], bool] | None) -> None:
@@ -64,6 +66,7 @@ class InterruptWait:
                     " whether it was loaded anew, then open it again"
                 )
             if pending:
+                arrived = arrived or self._next_event is not None and self._event(_LATE)
                 self.interrupts, self.missed = self.interrupts + arrived, self.missed + (not arrived)
                 return
             progress, now = self._progress(), time.monotonic()
