@@ -28,6 +28,7 @@ def test_cycles_per_beat(simulated_controller: LiteDram, tmp_path: Path) -> None
     )
     run = subprocess.run([str(tmp_path / "made/memory_rate"), str(start)], capture_output=True, text=True, check=True)
     found = json.loads(run.stdout)
+    print("cycles per beat of 128 bits: " + json.dumps(found))
     assert found["wrong"] == 0
     assert 8 < found["read_64"] < 9.2, found
     assert 8 < found["read_1"] < 9.3, found
