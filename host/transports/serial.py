@@ -221,6 +221,5 @@ def _reason(port: str, error: OSError) -> str:
             " sudo usermod -a -G dialout $USER), then log in again"
         )
     if isinstance(error.__context__, FileNotFoundError):
-        ports = "python -m serial.tools.list_ports"
-        return f"the serial port {port} does not exist: check the cable, and list the ports with: {ports}"
+        return f"the serial port {port} does not exist: check the cable, and list the ports with: tailrace devices"
     return f"the serial port {port} can't be opened: {error}"

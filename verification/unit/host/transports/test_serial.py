@@ -168,7 +168,7 @@ def test_a_port_that_does_not_exist(tmp_path: Path) -> None:
     port = str(tmp_path / "ttyUSB0")
     with pytest.raises(
         LinkError,
-        match=f"^the serial port {port} does not exist: check the cable, and list the ports with: python -m serial.tools.list_ports$",
+        match=f"^the serial port {port} does not exist: check the cable, and list the ports with: tailrace devices$",
     ):
         SerialTransport(port)
 
