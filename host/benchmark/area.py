@@ -1,34 +1,15 @@
-"""What parts of the gateware take on an ECP5."""
+"""What blocks of the gateware take on an ECP5."""
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 
-from tailrace.hdl.toolchain.implementation import Implementation, implement
-from tailrace.spec.config import parse_config
+from tailrace.hdl.toolchain.process import Progress
 
-from ..fpga.parts import make_part
-
-
-@dataclass(frozen=True)
-class Area:
-    """A part by itself, placed and routed.
-
-    Attributes
-    ----------
-    part, config : str
-    implementation : Implementation
-    seconds : float
-        Time that synthesis, placement and routing took.
-    """
-
-    part: str
-    config: str
-    implementation: Implementation
-    seconds: float
+from ..fpga.build import ROUTED, build_name, build_part
+from ..fpga.record import Record
 
 
-def measure_area(parts: tuple[str, ...], config: str) -> Iterator[Area]:
+def measure_area(parts: tuple[str, ...], config: str, folder: Path, progress: Progress) -> Iterator[Record]:
     """Synthesise, place and route parts of a build, each by itself.
 
     Parameters
@@ -36,10 +17,13 @@ def measure_area(parts: tuple[str, ...], config: str) -> Iterator[Area]:
     parts : tuple of str
         From `tailrace.fpga.parts.PARTS`.
     config : str
+    folder : Path
+        Where builds go, each into a folder of its own; what is finished there is not built again.
+    progress : callable
 
     Yields
     ------
-    Area
+    Record
 
     Raises
     ------
@@ -47,6 +31,4 @@ def measure_area(parts: tuple[str, ...], config: str) -> Iterator[Area]:
         If a tool is missing or fails.
     """
     for part in parts:
-        start = time.perf_counter()
-        implementation = implement(make_part(part, parse_config(config)))
-        yield Area(part, config, implementation, time.perf_counter() - start)
+        yield build_part(part, config, ROUTED, folder / build_name(part, config, ROUTED), progress=progress)

@@ -13,7 +13,9 @@ from tailrace.spec.config import BUS_WIDTHS
 from tailrace.spec.formats import WEIGHT_FORMATS
 
 from ..fetch import resolve_model
-from ..fpga.parts import PARTS
+from ..fpga.command import FOLDER
+from ..fpga.parts import BLOCKS, PARTS
+from ..fpga.progress import shown
 from ..terminal import Terminal
 from ..units import parse_size
 from .area import measure_area
@@ -246,16 +248,15 @@ def timeline(model: str, config: str, position: int, memory_model: str, bucket: 
 
 
 @bench.command()
-@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), default=("lane",), show_default=True)
+@click.option(
+    "--part", "parts", multiple=True, type=click.Choice(PARTS), help="Part to build; can be repeated.  [default: single blocks]"
+)
 @click.option("--config", default="base", show_default=True, help="Build of the device.")
-def area(parts: tuple[str, ...], config: str) -> None:
-    """Cells and routed frequency of parts of the gateware on an ECP5."""
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Folder for builds.")
+def area(parts: tuple[str, ...], config: str, output: Path) -> None:
+    """Cells and routed frequency of parts of the gateware on an ECP5. What is finished in the folder is not built again."""
     from .report import area_table
 
-    terminal = Terminal()
-    areas = []
-    with terminal.phase(f"synthesis, placement and routing of {', '.join(parts)}: minutes each"):
-        for measured in measure_area(parts, config):
-            areas.append(measured)
-            terminal.progress(measured.part, len(areas) / len(parts))
-    _show(area_table(areas))
+    with shown(f"parts of {config}") as progress:
+        records = list(measure_area(parts or BLOCKS, config, output, progress))
+    _show(area_table(records))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from ..counters import STALLS
-from .area import Area
+from ..fpga.record import Record
 from .comparison import Quality
 from .gemv import Product
 from .speed import Speed
@@ -87,18 +87,18 @@ def quality_table(name: str, quality: Quality, what: str) -> Table:
     return table
 
 
-def area_table(areas: Sequence[Area]) -> Table:
+def area_table(records: Sequence[Record]) -> Table:
     """Cells and frequency, a row for each part."""
-    config = areas[0].config
     table = Table(
-        title=f"ECP5-85, speed grade 8, configuration {config}, each part by itself and without pins",
+        title=f"ECP5-85, speed grade 8, configuration {records[0].config}, each part by itself and without pins",
         caption="Cells after synthesis; frequency after place and route, register to register.",
         caption_justify="left",
     )
     table.add_column("part")
-    for name in (*areas[0].implementation.cells, "MHz", "tools' time"):
+    for name in (*records[0].cells, "MHz", "tools' time"):
         table.add_column(name, justify="right")
-    for a in areas:
-        cells = (f"{count:,}" for count in a.implementation.cells.values())
-        table.add_row(a.part, *cells, f"{a.implementation.megahertz:.1f}", f"{a.seconds:.0f} s")
+    for record in records:
+        cells = (f"{count:,}" for count in record.cells.values())
+        speed = f"{record.megahertz:.1f}" if record.megahertz else "does not fit"
+        table.add_row(record.part, *cells, speed, f"{record.seconds:.0f} s")
     return table

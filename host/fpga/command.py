@@ -18,7 +18,7 @@ BOARDS = ("ulx3s",)
 #: Bits of bus that a board's memory is gathered to.
 _BUS_WIDTH = 128
 #: Where builds go when no folder is named.
-_FOLDER = Path("build") / "fpga"
+FOLDER = Path("build") / "fpga"
 
 
 @click.command()
@@ -33,7 +33,7 @@ _FOLDER = Path("build") / "fpga"
     help="MHz to aim for, default 100; on a board the core's clock.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the placement.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help=f"Folder for everything; default: one below {_FOLDER}.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help=f"Folder for everything; default: one below {FOLDER}.")
 @click.pass_context
 def build(
     context: click.Context,
@@ -59,19 +59,19 @@ def build(
             " and more lanes would only wait for it"
         )
     if board:
-        _build_board(board, config, target, seed, output or _FOLDER / board)
+        _build_board(board, config, target, seed, output or FOLDER / board)
     elif table:
-        _build_table(output or _FOLDER / "table", target or 100.0, seed)
+        _build_table(output or FOLDER / "table", target or 100.0, seed)
     else:
         assert family is not None
-        name = f"{family}-{part}-{config.replace(',', '-').replace('=', '')}"
-        _build_part(part, config, family, output or _FOLDER / name, target or 100.0, seed)
+        _build_part(part, config, family, output, target or 100.0, seed)
 
 
-def _build_part(part: str, config: str, family: str, folder: Path, target: float, seed: int) -> None:
-    from .build import build_part
+def _build_part(part: str, config: str, family: str, output: Path | None, target: float, seed: int) -> None:
+    from .build import build_name, build_part
     from .report import mapping_text, record_table
 
+    folder = output or FOLDER / build_name(part, config, family)
     with shown(f"{part} of {config} for {family}") as progress:
         record = build_part(part, config, family, folder, target=target, seed=seed, progress=progress)
     (folder / "mapping.md").write_text(mapping_text(record), encoding="utf-8")

@@ -6,7 +6,7 @@ from pathlib import Path
 from tailrace.hdl.toolchain.families import FAMILIES
 from tailrace.hdl.toolchain.process import Progress
 
-from .build import build_part
+from .build import build_name, build_part
 from .record import Record
 from .report import mapping_text
 
@@ -23,7 +23,7 @@ def build_all(folder: Path, progress: Progress, *, target: float, seed: int) -> 
             def step(text: str, what: str = f"{config} on {family}") -> None:
                 progress(f"{what}: {text}")
 
-            place = folder / f"{family}-{config.replace(',', '-').replace('=', '')}"
+            place = folder / build_name("core", config, family)
             records.append(build_part("core", config, family, place, target=target, seed=seed, progress=step))
     return records
 

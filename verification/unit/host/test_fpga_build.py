@@ -9,9 +9,12 @@ from click.testing import CliRunner
 
 pytest.importorskip("amaranth")
 
+from amaranth.lib import wiring
+
 from tailrace.cli import main
 from tailrace.fpga import build as building
-from tailrace.fpga.build import build_part
+from tailrace.fpga.build import build_name, build_part
+from tailrace.fpga.parts import BLOCKS, PARTS, make_part
 from tailrace.fpga.record import Record, read_record
 from tailrace.fpga.report import frequency_rows, mapping_text
 from tailrace.fpga.table import CONFIGS, table_text
@@ -20,6 +23,7 @@ from tailrace.hdl.toolchain.families import FAMILIES
 from tailrace.hdl.toolchain.mapping import MappedMemory, MappedProduct
 from tailrace.hdl.toolchain.placement import Timing
 from tailrace.hdl.toolchain.synthesis import Synthesis
+from tailrace.spec.config import parse_config
 
 PATH = CriticalPath("a.b", "c", 3.0, 5.0, (Hop("routing", 5.0, "a.b [LUT4.Z]", "c [LUT4.A]"),))
 MEMORIES = [MappedMemory("fifo", 512, 36, "block RAM", 1), MappedMemory("few", 4, 8, "flip-flops", 0)]
@@ -136,6 +140,29 @@ def test_the_table_has_a_row_for_each_configuration() -> None:
     for first, second in zip(lines, lines[1:]):
         if second.startswith("| ---"):
             assert first.count("|") == second.count("|")
+
+
+def test_every_part_can_be_made() -> None:
+    for part in PARTS:
+        assert isinstance(make_part(part, parse_config("tiny")), wiring.Component)
+    with pytest.raises(ValueError, match="^unknown part 'adder': choose from lane, engine, core, float-multiply, "):
+        make_part("adder", parse_config("tiny"))
+
+
+def test_single_blocks_are_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tools = Tools(monkeypatch, CELLS)
+    arguments = ["bench", "area", "-o", str(tmp_path), "--config", "tiny"]
+    for _ in range(2):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, result.output
+        rows = [line.split("│") for line in result.stdout.splitlines() if line.startswith("│")]
+        assert [row[1].strip() for row in rows] == list(BLOCKS)
+        assert {row[2].strip() for row in rows} == {"1,000"}
+        assert {row[8].strip() for row in rows} == {"125.0"}
+    # What the first call has built serves the second one, and a build of the same part by itself.
+    assert len(tools.calls) == 2 * len(BLOCKS)
+    assert build_part("append", "tiny", "ecp5", tmp_path / build_name("append", "tiny", "ecp5")).part == "append"
+    assert len(tools.calls) == 2 * len(BLOCKS)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--family", "ecp5", "--table"], ["--board", "ulx3s", "--family", "xc7"]])
