@@ -31,4 +31,8 @@ def measure_area(parts: tuple[str, ...], config: str, folder: Path, progress: Pr
         If a tool is missing or fails.
     """
     for part in parts:
-        yield build_part(part, config, ROUTED, folder / build_name(part, config, ROUTED), progress=progress)
+
+        def step(text: str, part: str = part) -> None:
+            progress(f"{part}: {text}")
+
+        yield build_part(part, config, ROUTED, folder / build_name(part, config, ROUTED), progress=step)
