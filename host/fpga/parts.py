@@ -23,7 +23,7 @@ _ARITHMETIC = {
     "float-add": "float.add:FloatAdd",
     "function-unit": "float.function:FunctionUnit",
 }
-#: What works on all floats of a beat at once.
+#: What works on a float of each lane at once.
 _ACROSS = {"maximum": "float.maximum:Maximum", "total": "float.total:Total"}
 #: The serial link of the ULX3S.
 _LINK = {"link": "link.bridge:LinkBridge"}
@@ -47,7 +47,7 @@ def make_part(part: str, config: Config) -> Any:
     if part in _ARITHMETIC:
         return _component(_ARITHMETIC[part])()
     if part in _ACROSS:
-        return _component(_ACROSS[part])(config.bus_bytes // 4)
+        return _component(_ACROSS[part])(config.lanes)
     if part in _LINK:
         from tailrace.hdl.boards.ulx3s import BAUD, CLOCK_HZ, clocks_per_bit
 

@@ -143,8 +143,9 @@ def test_the_table_has_a_row_for_each_configuration() -> None:
 
 
 def test_every_part_can_be_made() -> None:
-    for part in PARTS:
-        assert isinstance(make_part(part, parse_config("tiny")), wiring.Component)
+    for config in CONFIGS:
+        for part in PARTS:
+            assert isinstance(make_part(part, parse_config(config)), wiring.Component)
     with pytest.raises(ValueError, match="^unknown part 'adder': choose from lane, engine, core, float-multiply, "):
         make_part("adder", parse_config("tiny"))
 
