@@ -249,7 +249,12 @@ def timeline(model: str, config: str, position: int, memory_model: str, bucket: 
 
 @bench.command()
 @click.option(
-    "--part", "parts", multiple=True, type=click.Choice(PARTS), help="Part to build; can be repeated.  [default: single blocks]"
+    "--part",
+    "parts",
+    multiple=True,
+    type=click.Choice(PARTS),
+    metavar="PART",
+    help=f"Part to build, one of {', '.join(PARTS)}; can be repeated.  [default: the single blocks]",
 )
 @click.option("--config", default="base", show_default=True, help="Build of the device.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Folder for builds.")

@@ -26,7 +26,14 @@ FOLDER = Path("build") / "fpga"
 @click.option("--board", type=click.Choice(BOARDS), help="Board to make a bitstream for.")
 @click.option("--table", is_flag=True, help="The table of all configurations; takes hours, and goes on where it was.")
 @click.option("--config", default="base", show_default=True, help="Build of the device; tailrace devices lists them.")
-@click.option("--part", type=click.Choice(PARTS), default="core", show_default=True, help="What to build for a family.")
+@click.option(
+    "--part",
+    type=click.Choice(PARTS),
+    metavar="PART",
+    default="core",
+    show_default=True,
+    help="What to build for a family: core, engine, lane, or a single block, as tailrace bench area --help lists them.",
+)
 @click.option(
     "--target",
     type=click.FloatRange(min=1),
