@@ -7,8 +7,12 @@ from tailrace.spec.config import Config
 
 #: A lane, the matrix-vector engine with its lanes, the whole core without its pins.
 _LARGE = {"lane": "gemv.lane:Lane", "engine": "gemv.engine:GemvEngine", "core": "core:Core"}
-#: Single blocks that a configuration determines.
 _BLOCKS = {
+    "float-multiply": "float.multiply:FloatMultiply",
+    "float-add": "float.add:FloatAdd",
+    "function-unit": "float.function:FunctionUnit",
+    "maximum": "float.maximum:Maximum",
+    "total": "float.total:Total",
     "read-master": "axi.read_master:ReadMaster",
     "write-master": "axi.write_master:WriteMaster",
     "vector-memory": "slots.memory:VectorMemory",
@@ -16,22 +20,13 @@ _BLOCKS = {
     "block-quantiser": "slots.block_quantiser:BlockQuantiser",
     "append": "vector.append:Append",
     "store": "vector.store:Store",
+    "link": "link.bridge:LinkBridge",
 }
-#: Arithmetic that is the same in every configuration.
-_ARITHMETIC = {
-    "float-multiply": "float.multiply:FloatMultiply",
-    "float-add": "float.add:FloatAdd",
-    "function-unit": "float.function:FunctionUnit",
-}
-#: What works on a float of each lane at once.
-_ACROSS = {"maximum": "float.maximum:Maximum", "total": "float.total:Total"}
-#: The serial link of the ULX3S.
-_LINK = {"link": "link.bridge:LinkBridge"}
 
 #: The single blocks.
-BLOCKS = (*_ARITHMETIC, *_ACROSS, *_BLOCKS, *_LINK)
+BLOCKS = tuple(_BLOCKS)
 #: Everything that can be built by itself.
-PARTS = (*_LARGE, *BLOCKS)
+PARTS = (*_LARGE, *_BLOCKS)
 
 
 def make_part(part: str, config: Config) -> Any:
@@ -42,19 +37,21 @@ def make_part(part: str, config: Config) -> Any:
     ValueError
         If there is no such part.
     """
-    if part in _LARGE or part in _BLOCKS:
-        return _component((_LARGE | _BLOCKS)[part])(config)
-    if part in _ARITHMETIC:
-        return _component(_ARITHMETIC[part])()
-    if part in _ACROSS:
-        return _component(_ACROSS[part])(config.lanes)
-    if part in _LINK:
-        from tailrace.hdl.boards.ulx3s import BAUD, CLOCK_HZ, clocks_per_bit
-
-        return _component(_LINK[part])(clocks_per_bit(CLOCK_HZ, BAUD), CLOCK_HZ, 32 << 20)
-    raise ValueError(f"unknown part {part!r}: choose from {', '.join(PARTS)}")
+    if part not in PARTS:
+        raise ValueError(f"unknown part {part!r}: choose from {', '.join(PARTS)}")
+    module, _, name = (_LARGE | _BLOCKS)[part].partition(":")
+    return getattr(import_module(f"tailrace.hdl.{module}"), name)(*_parameters(part, config))
 
 
-def _component(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(import_module(f"tailrace.hdl.{module}"), name)
+def _parameters(part: str, config: Config) -> tuple[Any, ...]:
+    match part:
+        case "float-multiply" | "float-add" | "function-unit":
+            return ()
+        case "maximum" | "total":
+            return (config.lanes,)
+        case "link":
+            from tailrace.hdl.boards.ulx3s import BAUD, CLOCK_HZ, clocks_per_bit
+
+            return clocks_per_bit(CLOCK_HZ, BAUD), CLOCK_HZ, 32 << 20
+        case _:
+            return (config,)
