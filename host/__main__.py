@@ -14,7 +14,7 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        from .cli import main as commands
+        from .command.cli import main as commands
     except KeyboardInterrupt:
         sys.exit(130)
     commands(prog_name="tailrace")

@@ -53,7 +53,8 @@ def board_verilog(config: Config, clocks_per_bit: int) -> str:
     def make(folder: Path) -> None:
         from tailrace.hdl.boards.litedram import generate
         from tailrace.hdl.boards.plain import PlainBoard
-        from tailrace.hdl.verilog import require_tools, to_verilog
+
+        from .verilog import require_tools, to_verilog
 
         require_tools()
         with announced(f"elaborating a board with configuration {config.name}"), TemporaryDirectory() as work:

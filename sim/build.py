@@ -57,7 +57,7 @@ def core_verilog(config: Config, probe: bool = False) -> str:
     key = content_key([Path(__file__).read_bytes(), *sources, *versions, repr(astuple(replace(config, name=""))), str(probe)])
 
     def make(folder: Path) -> None:
-        from tailrace.hdl.verilog import require_tools, to_verilog
+        from .verilog import require_tools, to_verilog
 
         require_tools()
         from tailrace.hdl.top import Top

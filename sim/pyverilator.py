@@ -62,7 +62,7 @@ def open_block(block: Any, *, name: str = "block", ports: Sequence[Any] | None =
     elif isinstance(block, str):
         verilog = block
     else:
-        from tailrace.hdl.verilog import to_verilog
+        from .verilog import to_verilog
 
         verilog = to_verilog(block, name=name, ports=ports, flatten=False)
     library = compile_library(

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from tailrace.decoder import Decoder
-from tailrace.driver import Device
-from tailrace.importer import import_model
-from tailrace.model import open_model
+from tailrace.device.decoder import Decoder
+from tailrace.device.driver import Device
+from tailrace.gguf.describe import import_model
+from tailrace.gguf.file import open_model
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import BUS_WIDTHS, RIGHT_HAND_SIDES, parse_config
 from verification.unit.host.references import (

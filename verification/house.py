@@ -7,7 +7,6 @@ import ast
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -97,14 +96,12 @@ def _circles(needs: dict[str, set[str]]) -> Iterator[list[str]]:
         yield from walk(module, [])
 
 
-def unlisted_packages(root: Path = ROOT) -> Iterator[str]:
-    """Yield packages that a wheel would lack, or that pyproject.toml names in vain."""
-    listed = set(tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    present = {module for module, file in modules(root).items() if file.name == "__init__.py"}
-    for package in sorted(present - listed):
-        yield f"pyproject.toml: package {package} is not listed in tool.setuptools.packages"
-    for package in sorted(listed - present):
-        yield f"pyproject.toml: package {package} is listed in tool.setuptools.packages and has no __init__.py"
+def folders_without_init(root: Path = ROOT) -> Iterator[str]:
+    """Yield folders with modules that a wheel would lack, because they are no packages."""
+    known = modules(root)
+    packages = {file.parent for file in known.values() if file.name == "__init__.py"}
+    for folder in sorted({file.parent for file in known.values()} - packages):
+        yield f"{folder.relative_to(root)}: it has modules and no __init__.py"
 
 
 def empty_names(root: Path = ROOT) -> Iterator[str]:
@@ -193,7 +190,7 @@ def our_files(root: Path, pattern: str) -> Iterator[Path]:
 
 RULES = (
     broken_floors,
-    unlisted_packages,
+    folders_without_init,
     empty_names,
     empty_cases,
     undocumented_blocks,

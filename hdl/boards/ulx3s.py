@@ -1,18 +1,15 @@
 """The ULX3S-85F: an ECP5 of 85k LUTs with 32 MB of SDRAM and a serial port on USB, by Radiona and EMARD."""
 
-from pathlib import Path
 from typing import Any
 
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
-from tailrace.spec.config import CONFIGS, Config
+from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError
 
-from ..toolchain.process import Progress
-from .bitstream import Bitstream, make_bitstream, require_board_tools
-from .litedram import LiteDram, generate
+from .litedram import LiteDram
 from .pll import Pll, find_pll
 from .system import System
 
@@ -107,44 +104,6 @@ def clocks_per_bit(clock_hz: int, baud: int) -> int:
     if not cycles or abs(clock_hz / cycles / baud - 1) > _BAUD_TOLERANCE:
         raise ConfigError(f"{baud} baud can't be made from {clock_hz / 1e6:g} MHz: choose a multiple of {baud / 1e6:g} MHz")
     return cycles
-
-
-def build(
-    folder: Path,
-    config: Config = CONFIGS[CONFIG],
-    clock_hz: int = CLOCK_HZ,
-    seed: int = 1,
-    progress: Progress = lambda _: None,
-) -> Bitstream:
-    """Make the board's bitstream.
-
-    Parameters
-    ----------
-    folder : Path
-        Where everything goes; the bitstream is ``ulx3s.bit``.
-    config : Config
-        Its bus is 128 bits wide, or the memory's data can't be gathered fast enough to be worth it.
-    clock_hz : int
-    seed : int
-        Of the placement.
-    progress : callable
-        Told what is done, in a few words, at each step.
-
-    Raises
-    ------
-    ConfigError
-        If the clock can't be made.
-    ToolError
-        If a tool is missing or fails, or the clock is not reached.
-    """
-    require_board_tools()
-    from amaranth_boards.ulx3s import ULX3S_85F_Platform  # type: ignore[import-untyped]
-
-    progress("making the memory controller")
-    controller = generate(folder / "litedram", "litedram_core", clock_hz, config.bus_width)
-    platform = ULX3S_85F_Platform()
-    platform.add_file("litedram_core.v", controller.verilog.read_text(encoding="utf-8"))
-    return make_bitstream(platform, Ulx3s(config, controller, clock_hz), "ulx3s", folder, seed, progress)
 
 
 def _input(m: Module, platform: Any, name: str, number: int) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from tailrace.hdl.toolchain.process import Progress
+from tailrace.sim.run_tool import Progress
 
 from ..fpga.build import ROUTED, build_name, build_part
 from ..fpga.record import Record

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from tailrace.spec.config import parse_config
 
-from ..decoder import build_programs
-from ..geometry import Geometry
-from ..image import ImageRequest, plan_image
-from ..importer import import_model
-from ..model import open_model
+from ..device.decoder import build_programs
+from ..device.geometry import Geometry
+from ..gguf.describe import import_model
+from ..gguf.file import open_model
+from ..image.plan import ImageRequest, plan_image
 from .recording import Job, record
 
 BATCHES = (1, 2, 4)

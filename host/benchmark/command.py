@@ -12,12 +12,12 @@ from tailrace.sim.memory_models import MEMORIES as _MEMORIES
 from tailrace.spec.config import BUS_WIDTHS
 from tailrace.spec.formats import WEIGHT_FORMATS
 
-from ..fetch import resolve_model
+from ..command.terminal import Terminal
 from ..fpga.command import FOLDER
 from ..fpga.parts import BLOCKS, PARTS
 from ..fpga.progress import shown
-from ..terminal import Terminal
-from ..units import parse_size
+from ..models.fetch import resolve_model
+from ..transports.sizes import parse_size
 from .area import measure_area
 
 _Choice = TypeVar("_Choice", str, int)
@@ -199,7 +199,7 @@ def batch(model: str, config: str, context: int, memory_model: str, clock: float
 )
 def quality(model: str, positions: int, text: Path | None, device: str, config: str, path: str) -> None:
     """Divergence from float32 of MODEL, teacher-forced over real text."""
-    from ..session import require_torch
+    from ..command.run import require_torch
 
     require_torch()
     from .quality import TEXT, measure_quality

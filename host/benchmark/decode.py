@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 from tailrace.spec.config import Config, parse_config
 from tailrace.spec.formats import BLOCK, Q8_0
 
-from ..decoder import Programs, build_programs
-from ..exact import PLANES
-from ..fetch import NAME, resolve_model
-from ..geometry import Geometry
-from ..image import Image, ImageRequest, experts_used, is_exact, plan_image
-from ..importer import ImportedModel, import_model
-from ..model import open_model
+from ..device.decoder import Programs, build_programs
+from ..device.geometry import Geometry
+from ..gguf.describe import ImportedModel, import_model
+from ..gguf.file import open_model
+from ..image.plan import Image, ImageRequest, experts_used, is_exact, plan_image
+from ..image.router import PLANES
+from ..models.fetch import NAME, resolve_model
 from .recording import Job, Recording, Stretch, is_recorded, record
 from .shapes import SHAPES, Shape, write_header
 

@@ -10,9 +10,9 @@ from tailrace.sim.devices import open_device
 from tailrace.spec.config import BUS_WIDTHS, parse_config
 from tailrace.spec.formats import WEIGHT_FORMATS, Format, ScaleKind
 
-from ..counters import Counters
-from ..driver import Device
-from ..planes import BlockFields, Bytes
+from ..device.counters import Counters
+from ..device.driver import Device
+from ..image.blocks import BlockFields, Bytes
 
 #: Distinct rows of the random matrix; the matrix repeats them. Cycles do not depend on values.
 _DISTINCT_ROWS = 64

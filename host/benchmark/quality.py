@@ -9,14 +9,14 @@ from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import LimitError
 
-from ..decoder import Decoder
-from ..driver import Device
-from ..geometry import Geometry
-from ..importer import import_model
-from ..model import Model, open_model
-from ..offload.loader import load_model, load_tokenizer
-from ..offload.offload import Offload
-from ..plan import make_plan
+from ..device.decoder import Decoder
+from ..device.driver import Device
+from ..device.geometry import Geometry
+from ..gguf.describe import import_model
+from ..gguf.file import Model, open_model
+from ..huggingface.loader import load_model, load_tokenizer
+from ..huggingface.offload import Offload
+from ..huggingface.placement import make_plan
 from .comparison import Quality
 
 #: The beginning of The Tempest (W. Shakespeare, 1611; in the public domain).

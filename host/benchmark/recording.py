@@ -17,10 +17,10 @@ from tailrace.sim.timeline import USES, EventKind, Timeline
 from tailrace.sim.verilated import VerilatedDevice
 from tailrace.spec.config import Config
 
-from ..counters import NAMES
-from ..decoder import Programs
-from ..driver import Device
-from ..image import Image, TablePiece, write_image
+from ..device.counters import NAMES
+from ..device.decoder import Programs
+from ..device.driver import Device
+from ..image.plan import Image, TablePiece, write_image
 from .waits import uses_until, waits
 
 _Key = TypeVar("_Key")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from ..counters import STALLS
+from ..device.counters import STALLS
 from ..fpga.record import Record
 from .comparison import Quality
 from .gemv import Product

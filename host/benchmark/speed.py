@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
 
-from ..counters import Counters
-from ..decoder import Decoder
-from ..driver import Device
-from ..importer import import_model
-from ..model import open_model
+from ..device.counters import Counters
+from ..device.decoder import Decoder
+from ..device.driver import Device
+from ..gguf.describe import import_model
+from ..gguf.file import open_model
 
 #: Positions for which there is room.
 _CONTEXT = 64

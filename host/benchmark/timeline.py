@@ -6,11 +6,11 @@ from pathlib import Path
 from tailrace.sim.verilated import VerilatedDevice
 from tailrace.spec.config import parse_config
 
-from ..decoder import Decoder
-from ..driver import Device
-from ..importer import import_model
-from ..model import open_model
-from ..trace import write_trace
+from ..command.trace import write_trace
+from ..device.decoder import Decoder
+from ..device.driver import Device
+from ..gguf.describe import import_model
+from ..gguf.file import open_model
 
 #: Memory of the device.
 MEMORY = 1 << 30

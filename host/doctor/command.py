@@ -6,11 +6,11 @@ from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
 from tailrace.spec.transport import Transport
 
-from ..device_option import DeviceName, refuse_for_hardware
-from ..terminal import Terminal
+from ..command.device_option import DeviceName, refuse_for_hardware
+from ..command.terminal import Terminal
 from ..transports.facts import clock_of
 from ..transports.open import is_hardware, open_transport
-from ..units import parse_size
+from ..transports.sizes import parse_size
 from .checks import CHECKS, Outcome, examine
 from .examination import Check, Examination
 

@@ -8,10 +8,10 @@ import numpy as np
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec.errors import DeviceTimeout
 
-from ..decoder import Decoder
-from ..driver import Device
-from ..importer import import_model
-from ..model import open_model
+from ..device.decoder import Decoder
+from ..device.driver import Device
+from ..gguf.describe import import_model
+from ..gguf.file import open_model
 from ..models.random_model import CONTEXT, VOCABULARY, write_random_model
 from .examination import Examination, Fault, NothingToDo
 from .identity import config_of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tailrace.spec.transport import Transport
 
-from ..driver import Device
+from ..device.driver import Device
 
 
 class Fault(Exception):

@@ -6,8 +6,8 @@ from tailrace.spec.formats import BY_NUMBER
 from tailrace.spec.isa import ISA_MAJOR, MAX_COMMANDS
 from tailrace.spec.registers import MAGIC, offset
 
-from ..driver import Device
-from ..geometry import Geometry
+from ..device.driver import Device
+from ..device.geometry import Geometry
 from .examination import Examination, Fault
 
 _ALL_ONES = 0xFFFF_FFFF

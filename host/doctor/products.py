@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec.formats import BLOCK, Format, ScaleKind
 
-from ..driver import Device, Matrix, stream_bytes, workspace_bytes
-from ..planes import BlockFields
+from ..device.driver import Device, Matrix, stream_bytes, workspace_bytes
+from ..image.blocks import BlockFields
 from .examination import Examination, Fault
 from .identity import config_of
 

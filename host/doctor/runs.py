@@ -7,7 +7,7 @@ from tailrace.spec.errors import DeviceError, DeviceTimeout, ErrorCode
 from tailrace.spec.isa import COMMAND_BYTES, Opcode
 from tailrace.spec.registers import AP_DONE, AP_IDLE, offset
 
-from ..driver import Device
+from ..device.driver import Device
 from ..transports.facts import statistics_of
 from .examination import Examination, Fault
 

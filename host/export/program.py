@@ -8,11 +8,11 @@ from tailrace.golden.device import GoldenDevice
 from tailrace.spec.config import Config
 from tailrace.spec.registers import AP_START, IDENTIFICATION, offset
 
-from ..decoder import Decoder
-from ..driver import Device
-from ..importer import import_model
-from ..memory import align
-from ..model import open_model
+from ..device.decoder import Decoder
+from ..device.driver import Device
+from ..gguf.describe import import_model
+from ..gguf.file import open_model
+from ..image.allocator import align
 from ..models.random_model import CONTEXT, VOCABULARY, write_random_model
 
 _MEMORY = 1 << 20

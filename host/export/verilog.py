@@ -19,7 +19,7 @@ def core_verilog(core: ExportedCore) -> str:
     ToolError
         If Amaranth or pyosys is not installed, or Yosys refuses the design.
     """
-    from tailrace.hdl.verilog import require_tools, to_verilog
+    from tailrace.sim.verilog import require_tools, to_verilog
 
     require_tools()
     from tailrace.hdl.top import Top

@@ -5,15 +5,15 @@ from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tailrace.hdl.toolchain.families import FAMILIES, Family
-from tailrace.hdl.toolchain.placement import DEVICE, PACKAGE, SPEED_GRADE, place_and_route, require_nextpnr
-from tailrace.hdl.toolchain.process import Progress
-from tailrace.hdl.toolchain.synthesis import read_design, synthesise, write_design
 from tailrace.sim.cache import content_key
+from tailrace.sim.run_tool import Progress
 from tailrace.spec.config import parse_config
 
+from .families import FAMILIES, Family
 from .parts import make_part
+from .place_and_route import DEVICE, PACKAGE, SPEED_GRADE, place_and_route, require_nextpnr
 from .record import Record, read_record
+from .synthesis import read_design, synthesise, write_design
 
 #: The only family that the open tools place and route for.
 ROUTED = "ecp5"

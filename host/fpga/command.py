@@ -6,10 +6,10 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from tailrace.hdl.toolchain.families import FAMILIES
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ConfigError
 
+from .families import FAMILIES
 from .parts import PARTS
 from .progress import shown
 
@@ -98,10 +98,10 @@ def _build_table(folder: Path, target: float, seed: int) -> None:
 
 
 def _build_board(board: str, config: str, target: float | None, seed: int, folder: Path) -> None:
-    from tailrace.hdl.boards import ulx3s
+    from . import ulx3s
 
     with shown(f"{board} with {config}") as progress:
-        clock = round(target * 1e6) if target else ulx3s.CLOCK_HZ
+        clock = round(target * 1e6) if target else None
         bitstream = ulx3s.build(folder, parse_config(config), clock, seed, progress)
     for name, (reached, wanted) in bitstream.megahertz.items():
         click.echo(f"clock {name}: {reached:.1f} MHz reached, {wanted:.1f} MHz needed")

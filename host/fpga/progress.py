@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from tailrace.hdl.toolchain.process import Progress
+from tailrace.sim.run_tool import Progress
 
 #: Seconds between two lines about the same phase, where there is no terminal.
 _PAUSE = 30.0

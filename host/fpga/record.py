@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tailrace.hdl.toolchain.critical_path import CriticalPath, Hop
-from tailrace.hdl.toolchain.mapping import MappedMemory, MappedProduct
+from .critical_path import CriticalPath, Hop
+from .mapping import MappedMemory, MappedProduct
 
 REPORT = "report.json"
 

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from rich.table import Table
 
-from tailrace.hdl.toolchain.families import FAMILIES
-
+from .families import FAMILIES
 from .record import Record
 
 

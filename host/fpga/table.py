@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tailrace.hdl.toolchain.families import FAMILIES
-from tailrace.hdl.toolchain.process import Progress
+from tailrace.sim.run_tool import Progress
 
 from .build import build_name, build_part
+from .families import FAMILIES
 from .record import Record
 from .report import mapping_text
 

@@ -6,7 +6,7 @@ from typing import Any
 from tailrace.spec.errors import ConfigError
 from tailrace.spec.transport import Transport
 
-from ..units import parse_size
+from .sizes import parse_size
 
 #: What a name of each kind looks like.
 EXAMPLES = {

@@ -17,11 +17,11 @@ from tailrace.spec.errors import ConfigError, LinkError
 from tailrace.spec.registers import ADDRESS_BITS
 from tailrace.spec.vector import ALIGNMENT
 
-from ..units import parse_size
 from .device_files import check_span, open_device_file
 from .interrupt import InterruptWait
 from .mapped_device import MappedDevice
 from .mapped_registers import MappedRegisters
+from .sizes import parse_size
 
 _DEVICE_TREE = (
     'check that the device tree has a node for the core with compatible = "generic-uio", that the kernel was started with'

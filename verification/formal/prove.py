@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, ClockSignal, Module
 
-from tailrace.hdl.verilog import run_yosys
+from tailrace.sim.verilog import run_yosys
 
 _PREPARE = (
     "read_rtlil design.il",

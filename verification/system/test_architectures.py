@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("transformers")
-from tailrace.importer import import_model
-from tailrace.model import open_model
+from tailrace.gguf.describe import import_model
+from tailrace.gguf.file import open_model
 from verification.architectures import LIMIT, POSITIONS, Case, draw, draw_text, measure, open_decoder
 from verification.system.twins import Twins
 from verification.unit.host.references import decode, divergence, reference_logits

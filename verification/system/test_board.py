@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tailrace.counters import Counters
-from tailrace.decoder import Decoder
-from tailrace.driver import Device
-from tailrace.geometry import Geometry
-from tailrace.importer import ImportedModel, import_model
-from tailrace.model import open_model
+from tailrace.device.counters import Counters
+from tailrace.device.decoder import Decoder
+from tailrace.device.driver import Device
+from tailrace.device.geometry import Geometry
+from tailrace.gguf.describe import ImportedModel, import_model
+from tailrace.gguf.file import open_model
 from tailrace.sim.board import CLOCKS_PER_BIT, SimulatedBoard
 from tailrace.sim.board_build import build_board
 from tailrace.sim.devices import open_device

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tailrace.decoder import Decoder
-from tailrace.driver import Device
+from tailrace.device.decoder import Decoder
+from tailrace.device.driver import Device
+from tailrace.fpga.netlist import build_netlist
+from tailrace.gguf.describe import import_model
+from tailrace.gguf.file import open_model
 from tailrace.golden.device import GoldenDevice
-from tailrace.importer import import_model
-from tailrace.model import open_model
-from tailrace.sim.netlist import build_netlist
 from tailrace.sim.verilated import VerilatedDevice
 from tailrace.spec.config import CONFIGS
 from tailrace.spec.transport import Transport

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tailrace.decoder import Decoder
-from tailrace.driver import Device
-from tailrace.fetch import resolve_model
-from tailrace.importer import ImportedModel, import_model
-from tailrace.model import open_model
+from tailrace.device.decoder import Decoder
+from tailrace.device.driver import Device
+from tailrace.gguf.describe import ImportedModel, import_model
+from tailrace.gguf.file import open_model
+from tailrace.models.fetch import resolve_model
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import BUS_WIDTHS, RIGHT_HAND_SIDES, parse_config
 from tailrace.spec.errors import ToolError
-from tailrace.tokenizer import Tokenizer
+from tailrace.text.tokenizer import Tokenizer
 from verification.system.twins import Twins
 
 QUESTION = "What is the capital of France?"

@@ -7,9 +7,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.decoder import Decoder
-from tailrace.driver import Device
-from tailrace.importer import ImportedModel
+from tailrace.device.decoder import Decoder
+from tailrace.device.driver import Device
+from tailrace.gguf.describe import ImportedModel
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
 

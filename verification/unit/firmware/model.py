@@ -13,7 +13,7 @@ from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.firmware.program import Program
 from tailrace.golden.device import GoldenDevice
-from tailrace.layout import stream_of_blocks
+from tailrace.image.weight_stream import stream_of_blocks
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.formats import BLOCK, Q8_0

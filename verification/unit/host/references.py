@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from tailrace.decoder import Decoder
-from tailrace.layout import blocks_of_stream
+from tailrace.device.decoder import Decoder
+from tailrace.image.weight_stream import blocks_of_stream
 from tailrace.spec.formats import BLOCK, LANE_BYTES, Q8_0
 from tailrace.spec.kv_cache import quantise_keys, quantise_values
 

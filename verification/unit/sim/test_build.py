@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.hdl import top, verilog
-from tailrace.hdl.verilog import to_verilog
-from tailrace.sim import build
+from tailrace.hdl import top
+from tailrace.sim import build, verilog
 from tailrace.sim.build import TOP, build_library, core_verilog
+from tailrace.sim.verilog import to_verilog
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ToolError
 from verification.unit.sim.prober import Prober

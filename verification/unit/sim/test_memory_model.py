@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tailrace.hdl.verilog import to_verilog
 from tailrace.sim.build import TOP, build_library
 from tailrace.sim.verilated import SimulationError, VerilatedDevice
+from tailrace.sim.verilog import to_verilog
 from tailrace.spec.config import Config
 from tailrace.spec.errors import DeviceTimeout
 from verification.unit.sim import prober

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tailrace.hdl.verilog import to_verilog
 from tailrace.sim import memory_models, verilated
 from tailrace.sim.build import TOP, build_library
 from tailrace.sim.memory_models import DDR4_2400, DRAMS, HBM2, MEMORIES, Dram, dram_of
 from tailrace.sim.processes import run_all
 from tailrace.sim.toolchain import find_compiler
 from tailrace.sim.verilated import VerilatedDevice
+from tailrace.sim.verilog import to_verilog
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError
 from verification.unit.sim import prober

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tailrace.hdl.verilog import to_verilog
 from tailrace.sim import verilated
 from tailrace.sim.build import TOP, build_library
 from tailrace.sim.devices import open_device
 from tailrace.sim.verilated import VerilatedDevice
+from tailrace.sim.verilog import to_verilog
 from tailrace.spec.config import CONFIGS
 from tailrace.spec.errors import ConfigError, ToolError
 from tailrace.spec.transport import Transport

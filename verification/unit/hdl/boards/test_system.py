@@ -8,7 +8,7 @@ from tailrace.hdl.boards.litedram import LiteDram
 from tailrace.hdl.boards.memory import Memory
 from tailrace.hdl.boards.plain import PlainBoard
 from tailrace.hdl.boards.system import LEDS, System
-from tailrace.hdl.verilog import to_verilog
+from tailrace.sim.verilog import to_verilog
 from tailrace.spec.config import CONFIGS
 
 from .without_core import leave_out_core

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tailrace.cli import main
+from tailrace.command.cli import main
 from tailrace.doctor import command
 from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.registers import offset

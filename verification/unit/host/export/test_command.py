@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tailrace.cli import main
+from tailrace.command.cli import main
 from tailrace.export import export as exporting
 from tailrace.export import registers
 from tailrace.export.naming import ExportedCore

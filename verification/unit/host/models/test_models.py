@@ -4,15 +4,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tailrace.decoder import Decoder
-from tailrace.driver import Device
-from tailrace.fetch import SMALL, resolve_model
-from tailrace.importer import import_model
-from tailrace.model import open_model
+from tailrace.device.decoder import Decoder
+from tailrace.device.driver import Device
+from tailrace.gguf.describe import import_model
+from tailrace.gguf.file import open_model
 from tailrace.models import train
+from tailrace.models.fetch import SMALL, resolve_model
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
-from tailrace.tokenizer import Tokenizer
+from tailrace.text.tokenizer import Tokenizer
 
 #: Not from the plays: lines in their manner.
 TEXT = "KING HENRY.\nWhat says my lord of this most heavy news?\nGo to, good sir, and bring the duke to me."

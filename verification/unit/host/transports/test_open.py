@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tailrace.cli import main
+from tailrace.command.cli import main
 from tailrace.spec.config import CONFIGS
 from tailrace.spec.errors import ConfigError
 from tailrace.spec.link import IDENTITY

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tailrace.driver import Device
+from tailrace.device.driver import Device
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec.config import CONFIGS
 from tailrace.spec.errors import ConfigError, LinkError
@@ -21,7 +21,7 @@ from tailrace.spec.formats import BY_NAME
 from tailrace.spec.registers import MAGIC, offset
 from tailrace.spec.transport import Transport
 from tailrace.transports.uio import UioTransport
-from verification.unit.host.test_driver import tensor
+from verification.unit.host.device.test_driver import tensor
 from verification.unit.host.transports.stand_in import StandIn, make_uio_files
 
 MEMORY = 1 << 20

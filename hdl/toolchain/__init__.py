@@ -1,1 +1,0 @@
-"""From a component to an FPGA: synthesis, placement, routing, and what they report."""

@@ -1,0 +1,1 @@
+"""The program ``tailrace``, and what it prints."""

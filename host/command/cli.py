@@ -1,0 +1,262 @@
+"""The command line. Everything slow is imported by the command that needs it."""
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tailrace.spec.config import CONFIGS
+from tailrace.spec.errors import TailraceError
+
+from .device_option import DeviceName, clock_was_given, refuse_for_hardware
+
+#: The build that `run` and `inspect` take when none is asked for.
+DEFAULT_CONFIG = "base"
+#: Device memory when none is asked for.
+DEFAULT_MEMORY = "1GiB"
+
+
+class Commands(click.Group):
+    """Commands whose errors are one message and an exit code, never a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands, those of other modules too."""
+        return sorted([*super().list_commands(ctx), "bench", "build", "doctor", "export"])
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Find a command; the measurements are imported when they are asked for."""
+        if name == "bench":
+            from ..benchmark.command import bench
+
+            return bench
+        if name == "build":
+            from ..fpga.command import build
+
+            return build
+        if name == "doctor":
+            from ..doctor.command import doctor
+
+            return doctor
+        if name == "export":
+            from ..export.command import export
+
+            return export
+        return super().get_command(ctx, name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except TailraceError as error:
+            message, code = str(error), error.exit_code
+        except KeyboardInterrupt:
+            message, code = "interrupted", 130
+        except BrokenPipeError:
+            # Whoever read our output has gone; Python would complain again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            message, code = "", 1
+        except MemoryError:
+            message, code = (
+                "this machine has not enough memory: choose a smaller model or give the device less with --memory",
+                1,
+            )
+        except OSError as error:
+            advice = ": free some space" if error.errno == errno.ENOSPC else ""
+            if advice and _in_cache(error.filename):
+                advice += ", or set TAILRACE_CACHE to another disk"
+            message, code = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}{advice}", 1
+        if message:
+            click.echo(f"tailrace: {message}", err=True)
+        ctx.exit(code)
+
+
+def _in_cache(path: object) -> bool:
+    from tailrace.sim.cache import cache_folder
+
+    return isinstance(path, str | os.PathLike) and Path(path).is_relative_to(cache_folder())
+
+
+_config = click.option(
+    "--config",
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help=f"Build of the device: {', '.join(CONFIGS)}, with changes if need be, as in base,bus_width=256.",
+)
+_memory = click.option("--memory", default=DEFAULT_MEMORY, show_default=True, help="Memory of the device.")
+_quantise = click.option(
+    "--quantise",
+    metavar="FORMAT",
+    help="Quantise F32, F16 and BF16 matrices, for example to Q8_0; otherwise they are refused.",
+)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tailrace")
+def main() -> None:
+    """Tailrace: a decode co-processor for large language models.
+
+    MODEL is a GGUF file, or smollm2, which fetches SmolLM2-135M-Instruct (93 MB) once and keeps it, or shakespeare, a
+    model of 1 MB that comes with Tailrace.
+    """
+
+
+@main.command()
+@click.argument("model")
+@click.option("-p", "--prompt", required=True, help="What to ask.")
+@click.option("-n", "--new-tokens", type=click.IntRange(min=1), default=32, show_default=True, help="Tokens to generate.")
+@click.option(
+    "--device",
+    type=DeviceName(),
+    default="verilator",
+    show_default=True,
+    help="verilator: the gateware, simulated; golden: the numpy model, which gives the same bits without cycles; or hardware,"
+    " such as serial:/dev/ttyUSB0, xdma:/dev/xdma0,memory=4GiB or uio:/dev/uio0,memory=udmabuf0.",
+)
+@_config
+@_memory
+@click.option(
+    "--path",
+    type=click.Choice(["auto", "decoder", "operations"]),
+    default="auto",
+    show_default=True,
+    help="decoder: whole decode steps on the device; operations: linear layers one by one, the rest in PyTorch; auto: decoder"
+    " where a description fits the model.",
+)
+@click.option(
+    "--prefill",
+    type=click.Choice(["device", "torch"]),
+    default="device",
+    show_default=True,
+    help="What computes the prompt: the device, token by token, or PyTorch, which hands its KV cache over.",
+)
+@click.option(
+    "--context",
+    type=click.IntRange(min=1),
+    help="Tokens that the KV cache has room for; without it as many as prompt and answer need.",
+)
+@click.option(
+    "--tokens-per-doorbell",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Tokens that the device chooses on its own before the host looks.",
+)
+@click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the model's chat template.")
+@click.option("--temperature", type=click.FloatRange(min=0), help="Sample; without it the best token is taken.")
+@click.option(
+    "--top-p",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Sample from the likeliest tokens that reach this probability together.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed for sampling.")
+@click.option(
+    "--memory-timing",
+    type=click.Choice(["ideal", "ddr4", "hbm2"]),
+    default="ideal",
+    show_default=True,
+    help="Simulated memory: ideal has a fixed latency and bandwidth, the others are DRAM channels as wide as the bus.",
+)
+@click.option("--latency", type=click.IntRange(min=1), default=100, show_default=True, help="Cycles of the simulated memory.")
+@click.option(
+    "--bandwidth",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Simulated memory: beats per cycle.",
+)
+@click.option(
+    "--clock",
+    type=click.FloatRange(min=0, min_open=True),
+    default=100.0,
+    show_default=True,
+    help="MHz to state a speed for; of hardware, its own.",
+)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the simulation.")
+@click.option("--wave", metavar="FILE[:FROM:TO]", help="Write a waveform (VCD) of these cycles, by default the first 10,000.")
+@click.option(
+    "--trace", metavar="FILE", help="Write a timeline of the first doorbell's commands and stalls, for Perfetto and plot."
+)
+@_quantise
+@click.option("--allow-host", is_flag=True, help="Run what the device refuses on the host; the closing table names it.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no closing table.")
+def run(**options: Any) -> None:
+    """Answer a prompt, decoding on the device.
+
+    The generated text alone goes to standard output.
+    """
+    context = click.get_current_context()
+    if refuse_for_hardware(context) and not clock_was_given(context):
+        options["clock"] = None
+    if options["temperature"] and options["tokens_per_doorbell"] > 1:
+        raise click.UsageError(
+            "--tokens-per-doorbell is for the best token, which the device chooses itself: leave --temperature out"
+        )
+    from .request import Request
+    from .run import answer
+
+    answer(Request(**options))
+
+
+@main.command()
+@click.argument("model")
+@_config
+@_memory
+@_quantise
+@click.option(
+    "--context",
+    type=click.IntRange(min=1),
+    help="Tokens that the KV cache is to have room for; without it 4096, or what the model was trained for.",
+)
+@click.option("--program", is_flag=True, help="Print the decode program, disassembled, with the bytes that each command reads.")
+def inspect(**options: Any) -> None:
+    """Tell, tensor by tensor, what a model is made of, where it would lie, and what a token costs.
+
+    Exits with 1 if the model can't run, with the reasons.
+    """
+    from .inspect import inspect_model
+
+    if not inspect_model(**options):
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.argument("trace", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Picture to write; without it TRACE with the ending .png."
+)
+@click.option("--cycles", nargs=2, type=int, metavar="FIRST END", help="Draw these cycles only.")
+def plot(trace: Path, output: Path | None, cycles: tuple[int, int] | None) -> None:
+    """Draw what the memory port did over a token, from a TRACE that run --trace has written."""
+    from .plot import draw
+    from .trace import cut, read_trace
+
+    path = output or trace.with_suffix(".png")
+    use = read_trace(trace)
+    mean = draw(cut(use, *cycles) if cycles else use, path)
+    click.echo(f"{path}: the memory port carried a beat in {100 * mean:.1f} % of the cycles")
+
+
+@main.command()
+def devices() -> None:
+    """List the devices, the configurations that they can be built in, and hardware that was found."""
+    from dataclasses import asdict
+
+    from tailrace.sim.devices import KINDS
+
+    from ..transports.search import find_hardware
+
+    click.echo(f"devices without hardware: {', '.join(KINDS)}")
+    click.echo("configurations of these (--config), and what can be changed in them:")
+    for name, config in CONFIGS.items():
+        values = ", ".join(f"{field}={value}" for field, value in asdict(config).items() if field != "name")
+        click.echo(f"  {name}{' (default)' if name == DEFAULT_CONFIG else ''}: {values}")
+    found = find_hardware()
+    for name, what in found:
+        click.echo(f"found {name}: {what}")
+    if not found:
+        click.echo("no hardware was found: serial ports (with pyserial), /dev/xdma* and /dev/uio* were looked for")

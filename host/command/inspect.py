@@ -1,0 +1,238 @@
+"""What there is to know of a model before it runs: its description, its memory image, its program."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from tailrace.firmware.description import Description, Experts, Layer
+from tailrace.firmware.program import Program
+from tailrace.spec.commands import format_command
+from tailrace.spec.config import parse_config
+from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
+
+from ..device.decoder import Programs, build_programs
+from ..device.geometry import Geometry
+from ..gguf.describe import ImportedModel, NoDescriptionError, Source, import_model
+from ..gguf.file import Model, open_model
+from ..huggingface.placement import Place, make_plan
+from ..image.plan import Image, ImageRequest, experts_used, is_exact, plan_image, refusals
+from ..image.router import PLANES
+from ..models.fetch import resolve_model
+from ..transports.sizes import parse_size
+from .report import plan_summary, plan_table
+
+#: Tokens that there is room for when none are asked for.
+DEFAULT_CONTEXT = 4096
+
+
+def inspect_model(model: str, config: str, memory: str, quantise: str | None, context: int | None, program: bool) -> bool:
+    """Print what ``tailrace inspect`` prints.
+
+    Returns
+    -------
+    bool
+        Whether the model can run.
+    """
+    geometry, size = Geometry.of_config(parse_config(config)), parse_size(memory)
+    opened = open_model(resolve_model(model))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 250
+    try:
+        imported = import_model(opened, context)
+    except NoDescriptionError as error:
+        console.print(f"{error}. Its linear layers can run one by one, with PyTorch for the rest:", soft_wrap=True)
+        return _inspect_operations(console, opened, geometry, quantise, size)
+    room = min(context or DEFAULT_CONTEXT, opened.context_length)
+    for line in describe(imported):
+        console.print(line, soft_wrap=True)
+    refused = refusals(imported, geometry, quantise)
+    console.print(tensor_table(imported, geometry, quantise, refused))
+    if refused:
+        _print_refusals(console, refused)
+        return False
+    image = plan_image(imported, geometry, ImageRequest(room, quantise=quantise))
+    programs = build_programs(image)
+    console.print(memory_map(image, programs))
+    chosen = programs.loaded["logits"].program
+    for line in traffic_lines(chosen, (0, room)):
+        console.print(line, soft_wrap=True)
+    fits = programs.end <= size
+    console.print(
+        f"device memory: {programs.end:,} bytes needed, which {'fits' if fits else 'does not fit'} the {size:,} available"
+    )
+    if program:
+        for line in listing(chosen, room):
+            console.print(line, soft_wrap=True, markup=False)
+    return fits
+
+
+def _inspect_operations(console: Console, model: Model, geometry: Geometry, quantise: str | None, size: int) -> bool:
+    plan = make_plan(model, geometry, quantise)
+    console.print(plan_table(plan))
+    for line in plan_summary(plan, size):
+        console.print(line, soft_wrap=True)
+    return not plan.placed(Place.REFUSED) and plan.memory_bytes <= size
+
+
+def describe(imported: ImportedModel) -> list[str]:
+    """A model's description, line by line; layers that are alike share a line."""
+    d = imported.description
+    lines = [
+        f"{d.architecture}: {len(d.layers)} layers, hidden size {d.hidden}, vocabulary {d.vocabulary:,}, trained for"
+        f" {imported.model.context_length:,} tokens; {d.norm.kind.value} norms (epsilon {d.norm.epsilon:g})"
+    ]
+    lines += [f"layers {_numbers(numbers)}: {_layer(layer)}" for layer, numbers in _alike(d)]
+    for name, rope in imported.ropes.items():
+        variants = [
+            f"base {rope.base:g}",
+            *(["divided frequencies"] if rope.divisors else []),
+            *(["YaRN"] if rope.yarn else []),
+        ]
+        lines.append(f"{name}: {rope.size} elements, {', '.join(variants)}")
+    extra = [
+        (d.embedding_scale != 1.0, f"embeddings times {d.embedding_scale:g}"),
+        (d.learned_positions, "learned positions"),
+        (d.logit_cap is not None, f"logits capped at {d.logit_cap}"),
+    ]
+    lines += [text for there, text in extra if there]
+    return lines
+
+
+def _alike(description: Description) -> list[tuple[Layer, list[int]]]:
+    kinds: dict[Layer, list[int]] = {}
+    for n, layer in enumerate(description.layers):
+        kinds.setdefault(layer, []).append(n)
+    return list(kinds.items())
+
+
+def _numbers(numbers: list[int]) -> str:
+    """Numbers as ranges: 0-4, 6-10."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def _layer(layer: Layer) -> str:
+    a, f = layer.attention, layer.feed_forward
+    parts = [f"{a.heads} heads of {a.head_size} on {a.kv_heads} KV heads"]
+    if a.rotary_size:
+        parts.append(f"RoPE on {a.rotary_size}" + (f" ({a.rope})" if a.rope != "rope" else ""))
+    if a.window is not None:
+        parts.append(f"window of {a.window}")
+    if a.head_norm:
+        parts.append("norms of q and k")
+    if layer.post_norms:
+        parts.append("norms after, too")
+    inner = f.expert if isinstance(f, Experts) else f
+    text = f"{'gated ' if inner.gated else ''}{inner.activation.value.upper()} of {inner.size}"
+    parts.append(f"{f.used} of {f.count} experts, each {text}" if isinstance(f, Experts) else f"feed-forward {text}")
+    return ", ".join(parts)
+
+
+def _print_refusals(console: Console, refused: Mapping[str, str]) -> None:
+    """Reasons, each with the tensors that it holds for."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in refused.items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        some = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} ({len(names)})"
+        console.print(f"refused: {some}: {reason}", soft_wrap=True)
+
+
+def tensor_table(imported: ImportedModel, geometry: Geometry, quantise: str | None, refused: Mapping[str, str]) -> Table:
+    """Tensor by tensor: what it is for, what it is on the device, and what a token reads of it."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("tensor", "shape", "type", "bits/weight", "bytes per token"):
+        table.add_column(name, justify="right" if name in ("bits/weight", "bytes per token") else "left", no_wrap=True)
+    table.add_column("role", overflow="fold")
+    for name, tensor in imported.model.tensors.items():
+        matrices = {role: s for role, s in imported.matrices.items() if s.tensor.name == name}
+        roles = [*matrices, *(role for role, s in imported.tables.items() if s.tensor.name == name)]
+        changed = bool(matrices) and tensor.format is None and quantise is not None
+        fmt = BY_NAME[str(quantise)] if changed else tensor.format
+        size, exact = 0, any(is_exact(role, source) for role, source in matrices.items())
+        if exact:
+            changed, fmt = False, Q8_0
+        if name not in refused and fmt is not None:
+            size = sum(_bytes_per_token(imported, role, source, fmt, geometry) for role, source in matrices.items())
+        table.add_row(
+            name,
+            " x ".join(map(str, tensor.shape)),
+            f"{tensor.type_name} → {quantise}" if changed else tensor.type_name + f" → {PLANES} x Q8_0" * exact,
+            f"{(fmt or tensor).bits_per_weight * (PLANES if exact else 1):.2f}",
+            f"{size:,}" if size else "",
+            "refused" if name in refused else ", ".join(roles) or "angles",
+        )
+    return table
+
+
+def _bytes_per_token(imported: ImportedModel, role: str, source: Source, fmt: Format, geometry: Geometry) -> int:
+    planes = PLANES if is_exact(role, source) else 1
+    return planes * experts_used(imported, role) * fmt.matrix_bytes(source.rows, source.columns // BLOCK, geometry.lanes)
+
+
+def memory_map(image: Image, programs: Programs) -> Table:
+    """What lies where in device memory."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("from", "to", "bytes"):
+        table.add_column(name, justify="right")
+    table.add_column("what")
+    for first, end, what in _areas(image, programs):
+        table.add_row(f"{first:#x}", f"{end:#x}", f"{end - first:,}", what)
+    return table
+
+
+def _areas(image: Image, programs: Programs) -> Iterator[tuple[int, int, str]]:
+    """Consecutive pieces of one kind, together."""
+    areas: list[tuple[int, int, str]] = []
+    for piece in image.pieces:
+        what = _area(piece.role)
+        if areas and areas[-1][2] == what:
+            areas[-1] = (areas[-1][0], piece.address + piece.size, what)
+        else:
+            areas.append((piece.address, piece.address + piece.size, what))
+    yield from areas
+    first = image.placement.caches[0][0].keys
+    yield first, first + image.cache_bytes, f"KV cache: {image.request.batch} sequences of {image.request.context} tokens"
+    yield first + image.cache_bytes, image.end, "logits and chosen tokens"
+    for name, loaded in programs.loaded.items():
+        size = 64 * len(loaded.program.commands)
+        yield loaded.address, loaded.address + size, f"program {name}: {len(loaded.program.commands)} commands"
+
+
+def _area(role: str) -> str:
+    if role.startswith("layers."):
+        return "layers: weights, norms and biases"
+    return "final norm and head" if role in ("head", "head_bias", "final_norm", "final_norm_bias") else role.replace("_", " ")
+
+
+def traffic_lines(program: Program, contexts: Iterable[int]) -> list[str]:
+    """What a token reads, for some numbers of cached tokens."""
+    lines = []
+    for context in contexts:
+        sizes = program.bytes_read(context)
+        total = sum(size * n for size, n in zip(sizes, program.repeats, strict=True))
+        kinds: dict[str, int] = {}
+        for size, traffic, n in zip(sizes, program.traffic, program.repeats, strict=True):
+            kinds["commands"] = kinds.get("commands", 0) + 64 * n
+            if traffic.kind:
+                kinds[traffic.kind] = kinds.get(traffic.kind, 0) + (size - 64) * n
+        parts = ", ".join(f"{value:,} {kind}" for kind, value in kinds.items())
+        lines.append(f"bytes per token with {context:,} tokens in the cache: {total:,} ({parts})")
+    return lines
+
+
+def listing(program: Program, context: int) -> Iterator[str]:
+    """A program, disassembled: number, times that it runs for a token, bytes that it reads each time, text."""
+    sections = dict(program.sections)
+    sizes = program.bytes_read(context)
+    for index, (command, size, times) in enumerate(zip(program.commands, sizes, program.repeats, strict=True)):
+        if index in sections:
+            yield f"        ; {sections[index]}"
+        yield f"{index:5}  {times:4} x {size:11,}  {format_command(command)}"

@@ -1,0 +1,69 @@
+"""One answer by way of PyTorch: the device multiplies, everything else runs on the host."""
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from tailrace.spec.errors import ModelError
+
+from ..device.counters import Counters
+from ..device.driver import Device
+from ..gguf.file import Model
+from ..huggingface.loader import load_model
+from ..huggingface.offload import Offload
+from ..huggingface.placement import Plan
+from ..huggingface.streamer import TextOutput
+from .report import Run
+from .request import Request
+from .terminal import Terminal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def tokenise(tokenizer: "PreTrainedTokenizerBase", model: Model, request: Request) -> Any:
+    """What the model takes, as Hugging Face has it."""
+    if request.raw:
+        return tokenizer(request.prompt, return_tensors="pt")
+    if not tokenizer.chat_template:
+        raise ModelError(f"{model.path} has no chat template: give --raw to continue the prompt as it is")
+    chat = [{"role": "user", "content": request.prompt}]
+    return tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+
+
+def answer_by_operations(
+    request: Request, terminal: Terminal, plan: Plan, device: Device, tokenizer: "PreTrainedTokenizerBase", inputs: Any
+) -> Run:
+    """Load the model on host and device, and generate."""
+    import torch
+
+    device.results_digest = digest = hashlib.sha256()
+    with terminal.phase("loading the model for the host, and checking its weights"):
+        host = load_model(plan)
+
+    def note(step: Counters) -> None:
+        terminal.note_step(len(offload.steps), request.new_tokens, step.cycles, request.clock, time.monotonic() - start)
+
+    with terminal.phase("uploading to the device"):
+        offload = Offload(host, plan, device, on_progress=terminal.progress, on_step=note)
+    sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if request.temperature:
+        sampling = {"do_sample": True, "temperature": request.temperature, "top_p": request.top_p, "top_k": 0}
+        torch.manual_seed(request.seed)
+    start = time.monotonic()
+    with terminal.generation():
+        output = offload.generate(
+            **inputs.to(host.model.device),
+            max_new_tokens=request.new_tokens,
+            streamer=TextOutput(tokenizer, terminal.write),
+            **sampling,
+        )
+    return Run(
+        prompt_tokens=inputs["input_ids"].shape[1],
+        new_tokens=output.shape[1] - inputs["input_ids"].shape[1],
+        steps=len(offload.steps),
+        counters=sum(offload.steps, Counters()),
+        seconds=time.monotonic() - start,
+        digest=digest.hexdigest(),
+        on_host=offload.on_host,
+    )

@@ -1,0 +1,316 @@
+"""One answer: from a model and a prompt to text, with the decode on a device."""
+
+import hashlib
+import importlib.util
+import time
+from pathlib import Path
+from typing import Any
+
+from tailrace.sim.devices import open_device
+from tailrace.spec.config import parse_config
+from tailrace.spec.errors import ConfigError, LimitError, TailraceError, ToolError
+from tailrace.spec.transport import Transport
+
+from ..device.counters import Counters
+from ..device.decoder import Decoder, build_programs, check_memory
+from ..device.driver import Device
+from ..device.geometry import Geometry
+from ..gguf.describe import ImportedModel, NoDescriptionError, import_model
+from ..gguf.file import Model, open_model
+from ..huggingface.placement import make_plan
+from ..image.plan import ImageRequest, plan_image
+from ..models.fetch import resolve_model
+from ..sampling import Sampler, generate
+from ..text.tokenizer import Tokenizer
+from ..transports.facts import clock_of
+from ..transports.open import is_hardware, open_transport, parse_hardware
+from ..transports.sizes import parse_size, parse_wave
+from .report import Run, Setting, run_table
+from .request import Request
+from .terminal import Terminal
+
+#: Cycles of a row of the memory port's use in a trace.
+TRACE_BUCKET = 256
+
+
+def answer(request: Request) -> None:
+    """Answer a prompt: text to standard output, everything else to standard error.
+
+    Raises
+    ------
+    TailraceError
+        For everything that a user can mend.
+    """
+    terminal = Terminal(request.quiet)
+    if not request.prompt.strip():
+        raise TailraceError("the prompt is empty: give some text with -p")
+    if is_hardware(request.device):
+        parse_hardware(request.device)
+    else:
+        parse_config(request.config), parse_size(request.memory), _device_options(request)
+    with terminal.phase("looking for the model"):
+        path = resolve_model(request.model, terminal.progress)
+    with terminal.phase(f"importing {path.name}"):
+        model = open_model(path)
+        imported = _import(request, terminal, model)
+    if imported is None:
+        _answer_by_operations(request, terminal, model)
+    else:
+        _answer_by_steps(request, terminal, imported)
+
+
+def _import(request: Request, terminal: Terminal, model: Model) -> ImportedModel | None:
+    """The model for whole decode steps; None if its operations are to run one by one."""
+    if request.path == "operations":
+        return None
+    if request.allow_host and request.path == "decoder":
+        raise ConfigError("--allow-host is for matrices that run one by one: leave --path decoder out")
+    try:
+        imported = import_model(model, request.context)
+        if request.allow_host:
+            raise NoDescriptionError("--allow-host was given")
+        return imported
+    except NoDescriptionError as error:
+        if request.path == "decoder":
+            raise
+        terminal.console.print(
+            f"{error}. So only its linear layers run on the device, one doorbell for each group of them, and the rest runs"
+            " on the host, with PyTorch.",
+            soft_wrap=True,
+        )
+        return None
+
+
+def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedModel) -> None:
+    model = imported.model
+    tokenizer = Tokenizer(model)
+    tokens = tokenizer.encode(request.prompt) if request.raw else tokenizer.encode_chat(request.prompt)
+    context = check_length(request, model, len(tokens))
+    wanted = ImageRequest(context, whole_embedding=request.tokens_per_doorbell > 1, quantise=request.quantise)
+    if not is_hardware(request.device):
+        # Refuses before a device is built what can't run on it.
+        image = plan_image(imported, Geometry.of_config(parse_config(request.config)), wanted)
+        check_memory(image, build_programs(image), parse_size(request.memory))
+    if request.prefill == "torch":
+        require_torch()
+    with _opened(request, terminal) as device:
+        clock = _clock(request, device)
+        device.results_digest = digest = hashlib.sha256()
+        steps: list[Counters] = []
+
+        def note(counters: Counters) -> None:
+            steps.append(counters)
+            done, total = len(steps) * request.tokens_per_doorbell, request.new_tokens
+            if prompt_done:
+                if len(steps) == 1 and request.trace is not None:
+                    _write_trace(request, decoder)
+                elapsed = time.monotonic() - start
+                terminal.note_step(done, total, counters.cycles // request.tokens_per_doorbell, clock, elapsed)
+            else:
+                terminal.progress("computing the prompt", len(steps) / len(tokens))
+
+        with terminal.phase("uploading to the device"):
+            decoder = Decoder(
+                device,
+                imported,
+                context=context,
+                tokens_per_doorbell=request.tokens_per_doorbell,
+                quantise=request.quantise,
+                on_progress=terminal.progress,
+                on_step=note,
+            )
+        prompt_done = False
+        with terminal.phase("computing the prompt"):
+            prompt_start = time.monotonic()
+            _prefill(request, decoder, tokens[:-1])
+            prompt_seconds = time.monotonic() - prompt_start
+        prompt_steps, steps = steps, []
+        prompt_done = True
+        if request.trace is not None:
+            device.transport.record()  # type: ignore[attr-defined]
+        text = tokenizer.stream(terminal.write)
+        sampler = Sampler(request.temperature, request.top_p, request.seed) if request.temperature else None
+        start, new_tokens = time.monotonic(), 0
+        with terminal.generation():
+            for token in generate(
+                decoder,
+                tokens[-1],
+                request.new_tokens,
+                tokenizer.ends,
+                sampler=sampler,
+                tokens_per_doorbell=request.tokens_per_doorbell,
+            ):
+                new_tokens += 1
+                text.put(token)
+            text.end()
+        run = Run(
+            prompt_tokens=len(tokens),
+            new_tokens=new_tokens,
+            steps=decoder.positions[0] - len(tokens) + 1,
+            doorbells=len(steps),
+            counters=sum(steps, Counters()),
+            seconds=time.monotonic() - start,
+            digest=digest.hexdigest(),
+            whole_steps=True,
+            prompt_steps=len(prompt_steps),
+            prompt_counters=sum(prompt_steps, Counters()),
+            prompt_seconds=prompt_seconds,
+        )
+        _close(request, terminal, run, device)
+
+
+def _write_trace(request: Request, decoder: Decoder) -> None:
+    from .trace import write_trace
+
+    assert request.trace is not None
+    program = decoder.programs.loaded["tokens" if request.tokens_per_doorbell > 1 else "logits"].program
+    timeline = decoder.device.transport.timeline()  # type: ignore[attr-defined]
+    title = (
+        f"{decoder.imported.model.path.stem}, {request.config}, memory {request.memory_timing}, position {decoder.positions[0]}"
+    )
+    write_trace(Path(request.trace), timeline, program.commands, program.sections, title)
+
+
+def _prefill(request: Request, decoder: Decoder, tokens: list[int]) -> None:
+    if not tokens:
+        return
+    if request.prefill == "device":
+        decoder.prefill(tokens)
+        return
+    import torch
+
+    from ..huggingface.handover import hand_over
+    from ..huggingface.loader import load_model
+
+    host = load_model(make_plan(decoder.imported.model, decoder.device.geometry, request.quantise))
+    with torch.no_grad():
+        hand_over(decoder, host.model(torch.tensor([tokens], device=host.model.device), use_cache=True).past_key_values)
+
+
+def _answer_by_operations(request: Request, terminal: Terminal, model: Model) -> None:
+    if not is_hardware(request.device):
+        plan = make_plan(model, Geometry.of_config(parse_config(request.config)), request.quantise)
+        plan.check(parse_size(request.memory), allow_host=request.allow_host)
+    require_torch()
+    from ..huggingface.loader import load_tokenizer
+    from .operations import answer_by_operations, tokenise
+
+    with terminal.phase("loading the tokenizer"):
+        tokenizer = load_tokenizer(model)
+        inputs = tokenise(tokenizer, model, request)
+        check_length(request, model, inputs["input_ids"].shape[1])
+    with _opened(request, terminal) as device:
+        plan = make_plan(model, device.geometry, request.quantise)
+        plan.check(device.transport.memory_size, allow_host=request.allow_host)
+        run = answer_by_operations(request, terminal, plan, device, tokenizer, inputs)
+        _close(request, terminal, run, device)
+
+
+def check_length(request: Request, model: Model, length: int) -> int:
+    """Check that prompt and answer fit the context.
+
+    Returns
+    -------
+    int
+        Positions that are to be provided for.
+
+    Raises
+    ------
+    TailraceError
+        If the prompt is empty.
+    LimitError
+        If they do not fit.
+    """
+    if length == 0:
+        raise TailraceError("the prompt is empty: it has no tokens")
+    context = model.context_length
+    if request.context is not None:
+        if request.context > context:
+            raise LimitError(
+                f"{model.path} was made for a context of {context} tokens: ask for at most that many with --context"
+            )
+        context = request.context
+    room = context - length
+    if request.new_tokens > room:
+        advice = f"ask for at most {room} with -n" if room > 0 else "shorten it"
+        whose = "the model's context" if request.context is None else "the context"
+        raise LimitError(
+            f"the prompt has {length} tokens and {request.new_tokens} more were asked for, but {whose} is {context}: {advice}"
+        )
+    return length + request.new_tokens if request.context is None else context
+
+
+def _opened(request: Request, terminal: Terminal) -> Device:
+    if is_hardware(request.device):
+        with terminal.phase(f"opening {request.device}"):
+            return Device(open_transport(request.device))
+    config, memory_size = parse_config(request.config), parse_size(request.memory)
+    with terminal.phase(f"opening the device ({request.device}, {request.config}; the first time it is compiled)"):
+        return Device(open_device(request.device, config, memory_size, **_device_options(request)))
+
+
+def _clock(request: Request, device: Device) -> float | None:
+    """MHz to state a speed for: what was asked for, or what hardware says of itself."""
+    return request.clock or clock_of(device.transport)
+
+
+def _close(request: Request, terminal: Terminal, run: Run, device: Device) -> None:
+    conditions = f"memory: latency {request.latency} cycles, {request.bandwidth:g} beats per cycle"
+    if request.memory_timing != "ideal":
+        conditions = f"memory: a {request.memory_timing.upper()} channel as wide as the bus"
+    setting = Setting(
+        device_name=device.transport.name,
+        config_name=None if is_hardware(request.device) else parse_config(request.config).name,
+        simulated=device.transport.simulated,
+        conditions=conditions if device.transport.simulated else "",
+        clock=_clock(request, device),
+    )
+    terminal.console.print(run_table(run, setting, device.geometry))
+    if request.wave is not None:
+        terminal.console.print(_wave_note(request.wave, device.transport))
+    if request.trace is not None:
+        terminal.console.print(f"{request.trace}: open it at ui.perfetto.dev, or draw it with tailrace plot", soft_wrap=True)
+
+
+def _device_options(request: Request) -> dict[str, Any]:
+    if request.device == "golden":
+        if request.wave is not None:
+            raise ConfigError("the golden model has no signals to trace: use --wave with --device verilator")
+        if request.trace is not None:
+            raise ConfigError("the golden model has no cycles to trace: use --trace with --device verilator")
+        return {}
+    options: dict[str, Any] = {
+        "memory": request.memory_timing,
+        "latency": request.latency,
+        "bandwidth": request.bandwidth,
+        "threads": request.threads,
+    }
+    if request.trace is not None:
+        options["timeline"] = TRACE_BUCKET
+    if request.wave is not None:
+        options["trace"], options["trace_window"] = parse_wave(request.wave)
+    return options
+
+
+def _wave_note(wave: str, transport: Transport) -> str:
+    path, (first, end) = parse_wave(wave)
+    cycles = transport.cycles  # type: ignore[attr-defined]
+    if first >= cycles:
+        return f"{path} is empty: the simulation had {cycles:,} cycles, and the waveform was to begin at {first:,}"
+    return f"{path}: cycles {first:,} to {min(end, cycles) - 1:,} of {cycles:,}"
+
+
+def require_torch() -> None:
+    """Check that what runs models on the host is installed.
+
+    Raises
+    ------
+    ToolError
+        If it is not.
+    """
+    missing = [name for name in ("torch", "transformers", "accelerate") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ToolError(f"this needs {', '.join(missing)}: pip install 'tailrace[torch]'")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()

@@ -1,0 +1,1 @@
+"""The driver: products and whole decode steps on a device, whatever it is made of."""

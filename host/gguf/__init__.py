@@ -1,0 +1,1 @@
+"""GGUF files: the header, the tensors, and what model they describe."""

@@ -1,0 +1,167 @@
+"""What would run where: decided, with reasons, before anything is loaded."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from tailrace.spec.errors import LimitError, ModelError
+from tailrace.spec.formats import BY_NAME, Format
+
+from ..device.driver import refusal, stream_bytes, workspace_bytes
+from ..device.geometry import Geometry
+from ..gguf.architectures import EMBEDDING, tensor_name
+from ..gguf.file import FLOATS, Model, Tensor
+
+#: Formats that the `gguf` package can quantise to.
+QUANTISERS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4")
+
+
+class Place(Enum):
+    """Where a tensor is used in a decode step."""
+
+    DEVICE = "device"
+    HOST = "host"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A tensor and where it is used.
+
+    Attributes
+    ----------
+    tensor : Tensor
+    place : Place
+    format : Format or None
+        For a tensor on the device, the format that it has there.
+    stream_bytes : int
+        Bytes that the device reads of it for a token.
+    reason : str
+        Why it is not on the device, or what else there is to say.
+    """
+
+    tensor: Tensor
+    place: Place
+    format: Format | None = None
+    stream_bytes: int = 0
+    reason: str = ""
+
+    @property
+    def quantise(self) -> bool:
+        """Whether it becomes another format than the file's, because the user asked for it."""
+        return self.format is not None and self.format is not self.tensor.format
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every tensor's placement, in the file's order."""
+
+    model: Model
+    geometry: Geometry
+    placements: tuple[Placement, ...]
+
+    def placed(self, place: Place) -> list[Placement]:
+        """The tensors in one place."""
+        return [p for p in self.placements if p.place is place]
+
+    @property
+    def stream_bytes(self) -> int:
+        """Bytes of weights that the device reads for a token."""
+        return sum(p.stream_bytes for p in self.placements)
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Device memory for commands, vectors and results of the largest group of products of one pass."""
+        tensors = self.model.tensors
+        names = [[tensor_name(0, name) for name in group] for group in self.model.architecture.groups]
+        groups = [group for group in ([tensors[n] for n in group if n in tensors] for group in names) if group]
+        return max(
+            workspace_bytes(self.geometry, [t.rows for t in tensors], tensors[0].columns, self.geometry.right_hand_sides)
+            for tensors in [*groups, [self.model.head]]
+        )
+
+    @property
+    def memory_bytes(self) -> int:
+        """Device memory that the model needs."""
+        return self.stream_bytes + self.workspace_bytes
+
+    def check(self, memory_size: int, *, allow_host: bool = False) -> None:
+        """Refuse what can't run.
+
+        Parameters
+        ----------
+        memory_size : int
+            Bytes of device memory.
+        allow_host : bool
+            Let the host run the matrices that the device can't.
+
+        Raises
+        ------
+        ModelError
+            If a matrix can't run on the device.
+        LimitError
+            If the model does not fit its memory.
+        """
+        refused = self.placed(Place.REFUSED)
+        if refused and not allow_host:
+            lines = [f"  {p.tensor.name} ({p.tensor.type_name}): {p.reason}" for p in refused[:5]]
+            if len(refused) > 5:
+                lines.append(f"  and {len(refused) - 5} more; `tailrace inspect` lists them all")
+            raise ModelError(
+                f"{self.model.path} can't run on this device: {len(refused)} of its matrices are refused.\n" + "\n".join(lines)
+                + "\n--allow-host runs these, and only these, on the host instead."
+            )  # fmt: skip
+        if self.memory_bytes > memory_size:
+            raise LimitError(
+                f"{self.model.path} needs {self.memory_bytes} bytes of device memory, but only {memory_size} are available:"
+                " give the device more with --memory, or choose a smaller model"
+            )
+
+
+def make_plan(model: Model, geometry: Geometry, quantise: str | None = None) -> Plan:
+    """Decide where each tensor runs.
+
+    Parameters
+    ----------
+    model : Model
+    geometry : Geometry
+    quantise : str or None
+        Format to quantise F32, F16 and BF16 matrices to; None refuses them.
+    """
+    if quantise is not None and quantise not in QUANTISERS:
+        raise ModelError(f"can't quantise to {quantise!r}: choose one of {', '.join(QUANTISERS)}")
+    wanted = {t.name for t in model.matrices}
+    placements = []
+    for tensor in model.tensors.values():
+        if tensor.name in wanted:
+            placements.append(_place_matrix(tensor, geometry, quantise))
+        else:
+            reason = "looked up by token" if tensor.name == EMBEDDING else "not a matrix of the decode step"
+            placements.append(Placement(tensor, Place.HOST, reason=reason))
+    return Plan(model, geometry, tuple(placements))
+
+
+def _place_matrix(tensor: Tensor, geometry: Geometry, quantise: str | None) -> Placement:
+    readable = ", ".join(f.name for f in geometry.readable)
+    fmt = tensor.format
+    note = "also looked up by token on the host" if tensor.name == EMBEDDING else ""
+    if fmt is None and tensor.type_name in FLOATS:
+        if quantise is None:
+            reason = (
+                f"{tensor.type_name} is not quantised, and this device reads {readable}: ask for a format with --quantise Q8_0"
+            )
+            return Placement(tensor, Place.REFUSED, reason=reason)
+        fmt, note = BY_NAME[quantise], f"quantised from {tensor.type_name} as asked"
+    if fmt is None:
+        reason = (
+            f"this device does not read {tensor.type_name}: it reads {readable}. Get the model in one of these, for example"
+            " with `llama-quantize --pure` from its 16-bit file"
+        )
+        return Placement(tensor, Place.REFUSED, reason=reason)
+    if tensor.columns % fmt.file_elements:
+        reason = f"its rows have {tensor.columns} elements, which is not a multiple of {fmt.file_elements}"
+        return Placement(tensor, Place.REFUSED, reason=reason)
+    limit = refusal(geometry, fmt, tensor.rows, tensor.columns)
+    if limit is not None:
+        return Placement(tensor, Place.REFUSED, reason=limit)
+    size = stream_bytes(geometry, fmt, tensor.rows, tensor.columns)
+    return Placement(tensor, Place.DEVICE, fmt, size, note)

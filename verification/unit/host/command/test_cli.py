@@ -1,0 +1,401 @@
+"""The command line: what goes to which output, exit codes, and one message for everything that goes wrong."""
+
+import errno
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tailrace.command.cli import main
+from tailrace.sim.cache import cache_folder
+from verification.unit.host.tiny_models import write_model
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def fails(text: str, *arguments: object, code: int = 1) -> None:
+    result = invoke(*arguments)
+    assert result.output.splitlines()[-len(text.splitlines()) :] == text.splitlines(), result.output
+    assert result.stdout == ""
+    assert result.exit_code == code
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "tiny.gguf")
+
+
+@pytest.fixture
+def _torch() -> None:
+    for name in ("torch", "transformers", "accelerate"):
+        pytest.importorskip(name)
+
+
+def test_help_and_version() -> None:
+    for arguments in (["--help"], ["run", "--help"], ["inspect", "-h"], ["devices", "--help"]):
+        result = invoke(*arguments)
+        assert result.exit_code == 0
+        assert "Usage:" in result.stdout
+    assert "version" in invoke("--version").stdout
+
+
+def test_help_imports_nothing_slow() -> None:
+    code = "import sys, tailrace.command.cli; print([m for m in ('torch', 'transformers', 'amaranth', 'gguf', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_devices() -> None:
+    result = invoke("devices")
+    lines = result.stdout.splitlines()
+    assert lines[:2] == [
+        "devices without hardware: golden, verilator",
+        "configurations of these (--config), and what can be changed in them:",
+    ]
+    assert lines[2].startswith("  tiny: bus_width=128, ")
+    assert lines[3].startswith("  base (default): ")
+
+
+def test_inspect(tiny: Path) -> None:
+    result = invoke("inspect", tiny)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    row = next(line for line in lines if line.startswith("blk.1.ffn_down.weight")).split()
+    assert row[1:] == ["64", "x", "96", "Q8_0", "8.50", "6,528", "layers.1.down"]
+    assert lines[0].startswith("llama: 2 layers, hidden size 64, vocabulary 288, trained for 64 tokens; rms norms")
+    assert lines[1] == "layers 0-1: 2 heads of 32 on 1 KV heads, RoPE on 32, feed-forward gated SILU of 96"
+    areas = [
+        "embedding",
+        "rope",
+        "layers: weights, norms and biases",
+        "final norm and head",
+        "KV cache: 1 sequences of 64 tokens",
+    ]
+    places = [
+        next(i for i, line in enumerate(lines) if line.strip().endswith(what) and line.lstrip().startswith("0x"))
+        for what in areas
+    ]
+    assert places == sorted(places)
+    assert any(line.startswith("bytes per token with 64 tokens in the cache: ") for line in lines)
+    assert "GEMV" not in result.stdout
+
+
+def test_inspect_disassembles_the_program(tiny: Path) -> None:
+    result = invoke("inspect", tiny, "--program", "--context", 32)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    sections = [line.strip() for line in lines if line.startswith("        ; ")]
+    assert sections[0] == "; start" or sections[0] == "; embedding"
+    assert sections[-1] == "; head"
+    commands = [line.split() for line in lines if line[:5].strip().isdigit() and line[11:14] == " x "]
+    assert [int(c[0]) for c in commands] == list(range(len(commands)))
+    # Times that a command runs, times bytes, make up what a token reads.
+    total = sum(int(c[1]) * int(c[3].replace(",", "")) for c in commands)
+    assert f"bytes per token with 32 tokens in the cache: {total:,} (" in result.stdout
+    assert {"GEMV", "ELEMENTWISE", "ROTATE", "APPEND", "STORE"} <= {c[4] for c in commands}
+
+
+def test_inspect_gives_reasons(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "TQ2_0", "blk.0.ffn_gate.weight": "F16"}, hidden=256)
+    result = invoke("inspect", path)
+    assert result.exit_code == 1
+    assert "refused: blk.0.ffn_up.weight (1): this device does not read TQ2_0" in result.stdout
+    assert "refused: blk.0.ffn_gate.weight (1): F16 is not quantised" in result.stdout
+    row = next(line for line in result.stdout.splitlines() if line.startswith("blk.0.ffn_up.weight"))
+    assert row.split()[-1] == "refused"
+    assert "TQ2_0 " in result.stdout
+    quantised = invoke("inspect", path, "--quantise", "Q8_0")
+    assert "F16 → Q8_0" in quantised.stdout
+
+
+def test_inspect_of_what_does_not_fit(tiny: Path) -> None:
+    result = invoke("inspect", tiny, "--memory", "64KiB")
+    assert result.exit_code == 1
+    assert "which does not fit the 65,536 available" in result.stdout
+
+
+def test_run_writes_only_text_to_standard_output(tiny: Path) -> None:
+    result = invoke("run", tiny, "-p", "Hello", "-n", 5, "--device", "golden", "--config", "tiny")
+    assert result.exit_code == 0, result.output
+    quiet = invoke("run", tiny, "-p", "Hello", "-n", 5, "--device", "golden", "--config", "tiny", "--quiet")
+    assert quiet.stderr == ""
+    assert quiet.stdout == result.stdout
+    assert "SHA-256" in result.stderr
+    assert "after a prompt of 6" in result.stderr
+    assert "golden has no clock" in result.stderr
+
+
+def test_raw_leaves_the_chat_template_out(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", chat_template=None)
+    arguments = ["run", path, "-p", "Hello", "-n", 2, "--device", "golden", "--config", "tiny"]
+    fails(f"tailrace: {path} has no chat template: give --raw to continue the prompt as it is", *arguments)
+    result = invoke(*arguments, "--raw")
+    assert result.exit_code == 0
+    assert "after a prompt of 5" in result.stderr
+
+
+def test_sampling_depends_on_the_seed(tiny: Path) -> None:
+    def text(*more: object) -> str:
+        options = ["-n", 8, "--device", "golden", "--config", "tiny", "--temperature", 2, "--quiet"]
+        return invoke("run", tiny, "-p", "Hello", *options, *more).stdout
+
+    assert text("--seed", 1) == text("--seed", 1)
+    assert len({text("--seed", s) for s in range(3)}) > 1
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n"])
+def test_empty_prompt(tiny: Path, prompt: str) -> None:
+    fails("tailrace: the prompt is empty: give some text with -p", "run", tiny, "-p", prompt)
+
+
+def test_context_that_overflows(tiny: Path) -> None:
+    text = "tailrace: the prompt has 6 tokens and 60 more were asked for, but the model's context is 64: ask for at most 58 with -n"
+    fails(text, "run", tiny, "-p", "Hello", "-n", 60, "--device", "golden")
+    text = "tailrace: the prompt has 81 tokens and 1 more were asked for, but the model's context is 64: shorten it"
+    fails(text, "run", tiny, "-p", "x" * 80, "-n", 1, "--device", "golden")
+
+
+def test_bad_models(tmp_path: Path, tiny: Path) -> None:
+    missing = tmp_path / "no.gguf"
+    text = f"tailrace: {missing} does not exist: give the path of a GGUF file, or 'smollm2' or 'shakespeare'"
+    fails(text, "run", missing, "-p", "x")
+    fails(text, "inspect", missing)
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(tiny.read_bytes()[:-30000])
+    result = invoke("run", cut, "-p", "x")
+    assert result.exit_code == 1
+    assert f"tailrace: {cut} is truncated: " in result.stderr
+    unknown = write_model(tmp_path / "u.gguf", "mamba")
+    reason = "its architecture 'mamba' is none of llama, qwen2, qwen3, qwen3moe, gemma3, phi3, gpt2"
+    fails(f"tailrace: {unknown} can't be decoded as a whole: {reason}", "run", unknown, "-p", "x", "--path", "decoder")
+
+
+def test_refusals_come_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    path = write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "TQ2_0"}, hidden=256)
+    result = invoke("run", path, "-p", "x")
+    assert result.exit_code == 1
+    assert "can't run on this device: 1 of its matrices are refused." in result.stderr
+    result = invoke("run", write_model(path), "-p", "x", "--memory", "64K")
+    assert "bytes of device memory, but only 65536 are available: " in result.stderr
+    assert "Use a device with more memory (a simulated one: --memory)" in result.stderr
+
+
+def test_without_torch(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name in ("torch", "accelerate") else find(name, *a)
+    )
+    text = "tailrace: this needs torch, accelerate: pip install 'tailrace[torch]'"
+    fails(text, "run", tiny, "-p", "x", "--path", "operations")
+    fails(text, "run", tiny, "-p", "x", "--prefill", "torch")
+    assert invoke("inspect", tiny).exit_code == 0
+
+
+def test_a_run_imports_neither_torch_nor_transformers(tiny: Path) -> None:
+    code = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.split('.')[0] in ('torch', 'transformers', 'accelerate', 'amaranth', 'pyosys', 'sentencepiece'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "from tailrace.__main__ import main\n"
+        "main()"
+    )
+    arguments = ["run", str(tiny), "-p", "Hello", "-n", "3", "--device", "golden", "--config", "tiny", "-q"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == invoke(*arguments).stdout
+
+
+def test_a_run_of_tokens_with_one_doorbell(tiny: Path) -> None:
+    arguments = ["run", tiny, "-p", "Hello", "-n", 5, "--device", "golden", "--config", "tiny"]
+    single, several = invoke(*arguments), invoke(*arguments, "--tokens-per-doorbell", 4)
+    assert several.stdout == single.stdout
+    assert "5 doorbells" in single.stderr
+    assert "2 doorbells" in several.stderr
+    assert invoke(*arguments, "--tokens-per-doorbell", 4, "--temperature", 1).exit_code == 2
+
+
+def test_room_for_the_context(tiny: Path) -> None:
+    arguments = ["run", tiny, "-p", "Hello", "--device", "golden", "--config", "tiny"]
+    text = "tailrace: the prompt has 6 tokens and 9 more were asked for, but the context is 8: ask for at most 2 with -n"
+    fails(text, *arguments, "-n", 9, "--context", 8)
+    fails(
+        f"tailrace: {tiny} was made for a context of 64 tokens: ask for at most that many with --context",
+        *arguments,
+        "--context",
+        65,
+    )
+    assert invoke(*arguments, "-n", 2, "--context", 8).exit_code == 0
+
+
+@pytest.mark.usefixtures("_torch")
+def test_operations_one_by_one(tiny: Path) -> None:
+    """The same text, but from the linear layers only; what no description fits goes this way by itself, and says so."""
+    arguments = ["run", tiny, "-p", "Hello", "-n", 5, "--device", "golden", "--config", "tiny"]
+    whole, single = invoke(*arguments), invoke(*arguments, "--path", "operations")
+    assert single.exit_code == 0, single.output
+    assert single.stdout == whole.stdout
+    assert "linear layers only, the rest on the host" in single.stderr
+    assert invoke(*arguments, "--prefill", "torch").stdout == whole.stdout
+    from verification.unit.host.transformers_models import make_model
+
+    make_model(tiny.with_name("other.gguf"), "starcoder2", head_size=16)
+    other = invoke("run", tiny.with_name("other.gguf"), "-p", "Hello", "-n", 2, "--device", "golden", "--raw")
+    assert other.exit_code == 0, other.output
+    assert "its architecture 'starcoder2' is none of llama, " in other.stderr
+    assert "So only its linear layers run on the device" in other.stderr
+    assert "linear layers only, the rest on the host" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--config", "huge"], "unknown configuration 'huge': choose one of tiny, base, wide"),
+        (["--config", "base,bus_width=100"], "bus_width must be one of (128, 256, 512), not 100"),
+        (["--memory", "much"], "'much' is not a size of memory: write it like 512MiB or 1GiB"),
+        (
+            ["--wave", "w.vcd:9:3"],
+            "'w.vcd:9:3' is not a waveform file with a window of cycles: write it like wave.vcd or wave.vcd:1000:2000",
+        ),
+        (
+            ["--device", "golden", "--wave", "w.vcd"],
+            "the golden model has no signals to trace: use --wave with --device verilator",
+        ),
+    ],
+)
+def test_bad_options(tiny: Path, arguments: list[str], text: str) -> None:
+    fails(f"tailrace: {text}", "run", tiny, "-p", "x", *arguments)
+
+
+def test_usage_errors() -> None:
+    for arguments in (
+        ["run", "m"],
+        ["run", "m", "-p", "x", "-n", "0"],
+        ["run", "m", "-p", "x", "--device", "gpu"],
+        ["nothing"],
+    ):
+        assert invoke(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (KeyboardInterrupt(), 130, "tailrace: interrupted\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x"),
+            1,
+            "tailrace: No space left on device (/x): free some space\n",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", f"{cache_folder()}/x"),
+            1,
+            f"tailrace: No space left on device ({cache_folder()}/x): free some space, or set TAILRACE_CACHE to another disk\n",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, "tailrace: Permission denied (/x)\n"),
+        (
+            MemoryError(),
+            1,
+            "tailrace: this machine has not enough memory: choose a smaller model or give the device less with --memory\n",
+        ),
+    ],
+)
+def test_errors_from_below(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, text: str) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tailrace.command.inspect.open_model", fail)
+    result = invoke("inspect", "model.gguf")
+    assert (result.exit_code, result.stderr, result.stdout) == (code, text, "")
+
+
+def test_reader_that_goes_away(tmp_path: Path) -> None:
+    tiny = write_model(tmp_path / "m.gguf", layers=200)  # more text than a pipe holds
+    command = f"{sys.executable} -m tailrace inspect {tiny} | head -c 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("l1\n", "")
+
+
+def test_closed_outputs(tmp_path: Path) -> None:
+    """What is written to an output that the caller has closed is lost, and nothing else happens."""
+    tiny = write_model(tmp_path / "m.gguf")
+    for closed, kept in (("1>&-", ""), ("2>&-", "token_embd.weight")):
+        done = subprocess.run(
+            ["bash", "-c", f"{sys.executable} -m tailrace inspect {tiny} {closed}"], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert kept in done.stdout
+
+
+def test_terminated() -> None:
+    """SIGTERM ends the program by an exception, so that nothing half-written stays."""
+    code = "import os, signal, sys; from tailrace import __main__, cli\n"
+    code += "cli.main = lambda **_: os.kill(os.getpid(), signal.SIGTERM)\n"
+    code += "try: __main__.main()\nfinally: print('cleaned up')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "cleaned up\n", "")
+
+
+def test_no_model_is_named() -> None:
+    result = invoke("inspect", "")
+    assert (result.exit_code, result.stderr) == (1, "tailrace: no model is named: give a GGUF file, smollm2 or shakespeare\n")
+
+
+def test_interrupt_in_the_middle_of_a_run(tmp_path: Path) -> None:
+    """A real Ctrl-C, while the golden device works."""
+    path = write_model(tmp_path / "m.gguf", context=4096, layers=8)
+    arguments = [sys.executable, "-m", "tailrace", "run", str(path), "-p", "x", "-n", "4000", "--device", "golden"]
+    process = subprocess.Popen(
+        arguments,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts us in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        assert process.stderr is not None
+        while "uploading" not in (line := process.stderr.readline()):
+            assert line, "ended before it decoded"
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert stderr.endswith("tailrace: interrupted\n")
+    assert "Traceback" not in stderr
+
+
+def test_on_a_terminal_the_text_still_goes_to_standard_output_alone(tiny: Path) -> None:
+    """Standard error is a terminal, with its live display; standard output is a file."""
+    main_end, terminal_end = pty.openpty()
+    arguments = [sys.executable, "-m", "tailrace", "run", str(tiny), "-p", "Hello", "-n", "5", "--device", "golden"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=terminal_end, env=environment)
+    os.close(terminal_end)
+    shown = b""
+    try:
+        while chunk := os.read(main_end, 4096):
+            shown += chunk
+    except OSError:
+        pass  # Linux ends a terminal's output this way.
+    finally:
+        os.close(main_end)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, shown
+    assert text.decode() == invoke(*arguments[3:], "--quiet").stdout
+    assert b"token 1 of 5: " in shown
+    assert b"decode steps on the device" in shown

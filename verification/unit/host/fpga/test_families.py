@@ -1,0 +1,24 @@
+"""What a family's cells are called, and what fits."""
+
+from tailrace.fpga.families import FAMILIES
+
+
+def test_cells_are_counted_by_what_a_data_sheet_calls_them() -> None:
+    counted = {"LUT1": 1, "LUT6": 2, "INV": 4, "FDRE": 8, "FDSE": 16, "DSP48E1": 32, "RAMB18E1": 64, "SRL16E": 128, "BUFG": 256}
+    cells = FAMILIES["xc7"].count(counted)
+    assert cells == {"LUT": 7, "flip-flops": 24, "CARRY4": 0, "LUT RAM": 128, "RAMB36": 0, "RAMB18": 64, "DSP48E1": 32}
+
+
+def test_what_does_not_fit_is_named() -> None:
+    ecp5 = FAMILIES["ecp5"]
+    fits = {
+        "LUT4": 60000,
+        "flip-flops": 83640,
+        "carry pairs": 5000,
+        "distributed RAM": 2000,
+        "block RAM": 208,
+        "multipliers": 156,
+    }
+    assert ecp5.excess(fits) == {}
+    assert ecp5.excess({**fits, "carry pairs": 7000, "multipliers": 157}) == {"LUT4": (86000, 83640), "multipliers": (157, 156)}
+    assert FAMILIES["xcup"].excess(dict.fromkeys(FAMILIES["xcup"].cells, 10**9)) == {}

@@ -1,0 +1,282 @@
+"""From GGUF files to descriptions and to the rows behind each role."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, NormKind
+from tailrace.gguf.describe import ImportedModel, NoDescriptionError, import_model
+from tailrace.gguf.file import open_model
+from tailrace.gguf.rope import Rope, Yarn
+from tailrace.spec.errors import ModelError
+from tailrace.spec.formats import BY_NAME
+from verification.unit.host.tiny_models import write_model
+
+
+def imported(path: Path, context: int | None = None) -> ImportedModel:
+    return import_model(open_model(path), context)
+
+
+def test_llama(tmp_path: Path) -> None:
+    model = imported(write_model(tmp_path / "m.gguf", tied=False))
+    d = model.description
+    assert (d.architecture, d.hidden, d.vocabulary, len(d.layers)) == ("llama", 64, 288, 2)
+    assert d.layers[1].attention == Attention(2, 1, 32, pytest.approx(32**-0.5), 32)
+    assert d.layers[1].feed_forward == FeedForward(96, Activation.SILU)
+    assert (d.norm.kind, d.norm.epsilon) == (NormKind.RMS, pytest.approx(1e-5))
+    assert (d.embedding_scale, d.learned_positions, d.logit_cap) == (1.0, False, None)
+    assert model.ropes == {"rope": Rope(32, 10_000.0)}
+    assert model.matrices["head"].tensor.name == "output.weight"
+    assert set(model.tables) == {
+        "embedding",
+        "final_norm",
+        *(f"layers.{n}.{t}" for n in (0, 1) for t in ("attention_norm", "feed_forward_norm")),
+    }
+
+
+def test_rows_of_q_and_k_are_put_in_order(tmp_path: Path) -> None:
+    """Llama's files have neighbours where a description has halves; with a partial rotation, only what is rotated moves."""
+    for rotary in (32, 16):
+        path = write_model(tmp_path / "m.gguf")
+        file = open_model(path)
+        file.metadata["llama.rope.dimension_count"] = rotary
+        model = import_model(file)
+        one = [*range(0, rotary, 2), *range(1, rotary, 2), *range(rotary, 32)]
+        for role, heads in (("q", 2), ("k", 1)):
+            source = model.matrices[f"layers.0.{role}"]
+            order = [head * 32 + row for head in range(heads) for row in one]
+            found = source.blocks(0, source.rows, BY_NAME["Q8_0"])
+            assert np.array_equal(found, file.tensors[f"blk.0.attn_{role}.weight"].data[order])
+            # In parts, too.
+            assert np.array_equal(source.blocks(5, 20, BY_NAME["Q8_0"]), found[5:20])
+        assert model.matrices["layers.0.v"].order is None
+
+
+def test_biases_move_with_their_rows_and_head_norms_are_repeated(tmp_path: Path) -> None:
+    extra = {"blk.0.attn_q.bias": np.arange(64.0), "blk.1.attn_output.bias": np.arange(64.0)}
+    model = imported(write_model(tmp_path / "m.gguf", extra=extra))
+    one = [*range(0, 32, 2), *range(1, 32, 2)]
+    assert model.tables["layers.0.q_bias"].numbers().tolist() == [[*one, *(32 + i for i in one)]]
+    assert "layers.1.o_bias" in model.tables
+    model = imported(write_model(tmp_path / "m.gguf", "qwen3"))
+    norm = open_model(tmp_path / "m.gguf").tensors["blk.0.attn_q_norm.weight"].data
+    assert np.array_equal(model.tables["layers.0.q_norm"].numbers(), [norm, norm])
+    assert model.tables["layers.0.k_norm"].repeats == 1
+    assert model.description.layers[0].attention.head_norm
+
+
+def write(path: Path, architecture: str, header: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Path:
+    """A file with these values and matrices of Q8_0; `{n}` in a name stands for layers 0 and following."""
+    random = np.random.default_rng(2)
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_context_length(64)
+    for key, value in header.items():
+        writer.add_key_value(f"{architecture}.{key}", value, gguf.GGUFValueType.get_type(value))
+    for name, shape in shapes.items():
+        for layer in range(header["block_count"]) if "{n}" in name else [0]:
+            values = random.standard_normal(shape).astype(np.float32)
+            kind = (
+                gguf.GGMLQuantizationType.Q8_0 if len(shape) > 1 and "position" not in name else gguf.GGMLQuantizationType.F32
+            )
+            data = gguf.quantize(values, kind) if kind != gguf.GGMLQuantizationType.F32 else values
+            writer.add_tensor(name.format(n=layer), data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+PHI3 = {
+    "token_embd.weight": (40, 64),
+    "blk.{n}.attn_norm.weight": (64,),
+    "blk.{n}.attn_qkv.weight": (128, 64),
+    "blk.{n}.attn_output.weight": (64, 64),
+    "blk.{n}.ffn_norm.weight": (64,),
+    "blk.{n}.ffn_up.weight": (192, 64),
+    "blk.{n}.ffn_down.weight": (64, 96),
+    "output_norm.weight": (64,),
+}
+PHI3_HEADER: dict[str, Any] = {
+    "block_count": 1, "embedding_length": 64, "feed_forward_length": 96, "attention.head_count": 4, "attention.head_count_kv": 2,
+    "attention.layer_norm_rms_epsilon": 1e-5, "rope.dimension_count": 8,
+}  # fmt: skip
+
+
+def test_phi3_is_taken_apart(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf", "phi3", {**PHI3_HEADER, "attention.sliding_window": 16}, PHI3)
+    model = imported(path)
+    assert model.description.layers[0].attention == Attention(4, 2, 16, 0.25, 8, window=16)
+    tensors = model.model.tensors
+    rows = {"q": (0, 64), "k": (64, 96), "v": (96, 128)}
+    for role, (first, end) in rows.items():
+        source = model.matrices[f"layers.0.{role}"]
+        assert np.array_equal(source.blocks(0, source.rows, BY_NAME["Q8_0"]), tensors["blk.0.attn_qkv.weight"].data[first:end])
+    for role, first in (("gate", 0), ("up", 96)):
+        source = model.matrices[f"layers.0.{role}"]
+        assert np.array_equal(
+            source.blocks(1, 96, BY_NAME["Q8_0"]), tensors["blk.0.ffn_up.weight"].data[first + 1 : first + 96]
+        )
+
+
+def test_a_window_that_nothing_leaves_is_none(tmp_path: Path) -> None:
+    for window in (0, 64, 100):
+        path = write(tmp_path / "m.gguf", "phi3", {**PHI3_HEADER, "attention.sliding_window": window}, PHI3)
+        assert imported(path).description.layers[0].attention.window is None
+
+
+def test_long_rope_depends_on_the_context(tmp_path: Path) -> None:
+    header = {**PHI3_HEADER, "rope.scaling.original_context_length": 32, "rope.scaling.attn_factor": 1.25}
+    factors = {"rope_factors_long.weight": (4,), "rope_factors_short.weight": (4,)}
+    path = write(tmp_path / "m.gguf", "phi3", header, {**PHI3, **factors})
+    tensors = open_model(path).tensors
+    for context, name in ((32, "short"), (33, "long"), (None, "long")):
+        rope = imported(path, context).ropes["rope"]
+        assert rope == Rope(8, 10_000.0, tuple(map(float, tensors[f"rope_factors_{name}.weight"].data)), 1.25)
+
+
+def test_gemma3(tmp_path: Path) -> None:
+    header = {
+        "block_count": 7, "embedding_length": 64, "feed_forward_length": 96, "attention.head_count": 2, "attention.head_count_kv": 1,
+        "attention.key_length": 32, "attention.value_length": 32, "attention.layer_norm_rms_epsilon": 1e-6, "attention.sliding_window": 8,
+        "rope.freq_base": 1e6, "rope.scaling.type": "linear", "rope.scaling.factor": 8.0,
+    }  # fmt: skip
+    norms = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+    shapes = {
+        "token_embd.weight": (40, 64), "output_norm.weight": (64,),
+        **{f"blk.{{n}}.{name}.weight": (64,) for name in norms},
+        **{f"blk.{{n}}.attn_{name}_norm.weight": (32,) for name in "qk"},
+        "blk.{n}.attn_q.weight": (64, 64), "blk.{n}.attn_k.weight": (32, 64), "blk.{n}.attn_v.weight": (32, 64),
+        "blk.{n}.attn_output.weight": (64, 64), "blk.{n}.ffn_gate.weight": (96, 64), "blk.{n}.ffn_up.weight": (96, 64),
+        "blk.{n}.ffn_down.weight": (64, 96),
+    }  # fmt: skip
+    model = imported(write(tmp_path / "m.gguf", "gemma3", header, shapes))
+    d = model.description
+    assert [layer.attention.window for layer in d.layers] == [8, 8, 8, 8, 8, None, 8]
+    assert [layer.attention.rope for layer in d.layers] == [*["rope_local"] * 5, "rope", "rope_local"]
+    # Only the layers that see everything are stretched.
+    assert model.ropes == {"rope": Rope(32, 1e6, (8.0,) * 16), "rope_local": Rope(32, 1e4)}
+    assert d.embedding_scale == 8.0
+    assert all(layer.post_norms and layer.attention.head_norm for layer in d.layers)
+    assert d.layers[0].feed_forward == FeedForward(96, Activation.GELU)
+    assert model.matrices["head"].tensor.name == "token_embd.weight"
+
+
+def test_gpt2(tmp_path: Path) -> None:
+    header = {
+        "block_count": 1, "embedding_length": 64, "feed_forward_length": 96, "attention.head_count": 4,
+        "attention.layer_norm_epsilon": 1e-5,
+    }  # fmt: skip
+    matrices = {"attn_qkv": (192, 64), "attn_output": (64, 64), "ffn_up": (96, 64), "ffn_down": (64, 96)}
+    shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (40, 64), "position_embd.weight": (64, 64)}
+    for name in ("output_norm", "blk.{n}.attn_norm", "blk.{n}.ffn_norm"):
+        shapes |= {f"{name}.weight": (64,), f"{name}.bias": (64,)}
+    for name, shape in matrices.items():
+        shapes |= {f"blk.{{n}}.{name}.weight": shape, f"blk.{{n}}.{name}.bias": shape[:1]}
+    model = imported(write(tmp_path / "m.gguf", "gpt2", header, shapes))
+    assert model.description.learned_positions
+    assert model.description.layers[0].attention == Attention(4, 4, 16, 0.25)
+    assert model.description.layers[0].feed_forward == FeedForward(96, Activation.GELU, gated=False)
+    assert model.ropes == {}
+    bias = model.model.tensors["blk.0.attn_qkv.bias"].data
+    assert np.array_equal(model.tables["layers.0.k_bias"].numbers(), [bias[64:128]])
+    assert {"final_norm_bias", "layers.0.attention_norm_bias", "layers.0.down_bias", "position_embedding"} <= set(model.tables)
+
+
+MIXTURE_HEADER: dict[str, Any] = {
+    **{k: v for k, v in PHI3_HEADER.items() if not k.startswith("rope")}, "expert_count": 4, "expert_used_count": 2,
+}  # fmt: skip
+MIXTURE = {
+    "token_embd.weight": (40, 64), "output_norm.weight": (64,), "blk.{n}.attn_norm.weight": (64,), "blk.{n}.ffn_norm.weight": (64,),
+    "blk.{n}.attn_q.weight": (64, 64), "blk.{n}.attn_k.weight": (32, 64), "blk.{n}.attn_v.weight": (32, 64),
+    "blk.{n}.attn_output.weight": (64, 64), "blk.{n}.ffn_gate_inp.weight": (4, 64), "blk.{n}.ffn_gate_exps.weight": (4, 96, 64),
+    "blk.{n}.ffn_up_exps.weight": (4, 96, 64), "blk.{n}.ffn_down_exps.weight": (4, 64, 96),
+}  # fmt: skip
+
+
+def test_experts(tmp_path: Path) -> None:
+    model = imported(write(tmp_path / "m.gguf", "llama", MIXTURE_HEADER, MIXTURE))
+    assert model.description.layers[0].feed_forward == Experts(4, 2, FeedForward(96, Activation.SILU), normalise=True)
+    source = model.matrices["layers.0.experts_down"]
+    assert (source.rows, source.columns, source.experts) == (64, 96, 4)
+    data = model.model.tensors["blk.0.ffn_down_exps.weight"].data.reshape(4, 64, -1)
+    assert np.array_equal(source.blocks(3, 9, BY_NAME["Q8_0"], expert=2), data[2, 3:9])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "rope"),
+    [
+        ({"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}, Rope(32, 1e4, (4.0,) * 16)),
+        (
+            {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 16},
+            Rope(32, 1e4, magnitude=0.1 * np.log(4.0) + 1, yarn=Yarn(4.0, 16)),
+        ),
+        ({"rope.scaling.type": "none", "rope.scaling.factor": 0.0}, Rope(32, 1e4)),
+    ],
+)
+def test_scaled_rope(metadata: dict[str, Any], rope: Rope, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", metadata={f"llama.{k}": v for k, v in metadata.items()})
+    assert imported(path).ropes == {"rope": rope}
+
+
+def test_factors_on_frequencies(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", extra={"rope_freqs.weight": np.arange(1.0, 17.0)})
+    assert imported(path).ropes == {"rope": Rope(32, 1e4, tuple(float(i) for i in range(1, 17)))}
+    path = write_model(tmp_path / "m.gguf", extra={"rope_freqs.weight": np.ones(8)})
+    with pytest.raises(ModelError, match="rope_freqs.weight is 8, and its header speaks of 16. Convert it again."):
+        imported(path)
+
+
+def refuses(path: Path, reason: str) -> None:
+    text = f"{path} can't be decoded as a whole: {reason}"
+    with pytest.raises(NoDescriptionError, match=f"^{re.escape(text)}$"):
+        imported(path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({"attn_logit_softcapping": 50.0}, "its header has llama.attn_logit_softcapping = 50.0"),
+        ({"attention.max_alibi_bias": 8.0}, "its header has llama.attention.max_alibi_bias = 8.0"),
+        ({"expert_shared_count": 1}, "its header has llama.expert_shared_count = 1"),
+        ({"rope.scaling.type": "dynamic"}, "it scales RoPE with 'dynamic'"),
+    ],
+)
+def test_what_a_description_can_not_say(metadata: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    refuses(write_model(tmp_path / "m.gguf", metadata={f"llama.{k}": v for k, v in metadata.items()}), reason)
+
+
+def test_sizes_that_a_description_can_not_say(tmp_path: Path) -> None:
+    refuses(write_model(tmp_path / "a.gguf", head_size=36, heads=8), "its heads have 36 elements, which is not a multiple of 8")
+    refuses(write_model(tmp_path / "b.gguf", head_size=288), "its heads have 288 elements, and the device takes up to 256")
+    refuses(write_model(tmp_path / "c.gguf", heads=4, kv_heads=3), "it has 4 heads and 3 KV heads, which is not a multiple")
+
+
+def test_unknown_architectures_and_tensors(tmp_path: Path) -> None:
+    refuses(
+        write_model(tmp_path / "m.gguf", "mamba"),
+        "its architecture 'mamba' is none of llama, qwen2, qwen3, qwen3moe, gemma3, phi3, gpt2",
+    )
+    path = write_model(tmp_path / "m.gguf", extra={"blk.0.attn_sinks.weight": np.zeros(2)})
+    refuses(path, "it has tensors that no other llama model has, such as blk.0.attn_sinks.weight")
+
+
+def test_incomplete_files(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", leave_out=("blk.1.ffn_norm.weight",))
+    text = f"{path} is not a complete llama model: it lacks blk.1.ffn_norm.weight. Convert it again."
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        imported(path)
+    file = open_model(write_model(path))
+    file.metadata["llama.feed_forward_length"] = 64
+    text = f"{path} is not a complete llama model: blk.0.ffn_gate.weight is 96 x 64, and its header speaks of 64 x 64. Convert it again."
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        import_model(file)
+    file = open_model(path)
+    del file.metadata["llama.attention.layer_norm_rms_epsilon"]
+    text = f"{path} is not a complete model: its header lacks llama.attention.layer_norm_rms_epsilon. Convert it again."
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        import_model(file)
