@@ -180,11 +180,12 @@ def _prefill(request: Request, decoder: Decoder, tokens: list[int]) -> None:
     import torch
 
     from ..huggingface.handover import hand_over
+    from ..huggingface.internals import cache_of
     from ..huggingface.loader import load_model
 
     host = load_model(make_plan(decoder.imported.model, decoder.device.geometry, request.quantise))
     with torch.no_grad():
-        hand_over(decoder, host.model(torch.tensor([tokens], device=host.model.device), use_cache=True).past_key_values)
+        hand_over(decoder, cache_of(host.model(torch.tensor([tokens], device=host.model.device), use_cache=True)))
 
 
 def _answer_by_operations(request: Request, terminal: Terminal, model: Model) -> None:

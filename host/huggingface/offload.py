@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers.generation import GenerationMode
 
 from tailrace.spec.errors import ModelError
 
 from ..device.counters import Counters
 from ..device.driver import Device, Floats, Matrix
+from . import internals
 from .loader import HostModel
 from .placement import Place, Placement, Plan
 
@@ -174,7 +174,7 @@ class Offload:
             generation_config: Any,
             **model_kwargs: Any,
         ) -> Any:
-            if generation_config.get_generation_mode() not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
+            if not internals.single_sequence(generation_config):
                 raise ModelError(
                     "the device decodes greedily or by sampling: set num_beams=1, and leave out an assistant model"
                 )
@@ -182,7 +182,7 @@ class Offload:
                 raise ModelError("the device decodes token by token: call generate with input_ids and use_cache=True")
             _prefill(model, input_ids, generation_config.prefill_chunk_size, model_kwargs)
             with self.attached():
-                return model._sample(
+                return internals.sampling_loop(model)(
                     input_ids,
                     logits_processor=logits_processor,
                     stopping_criteria=stopping_criteria,
@@ -226,7 +226,7 @@ def _group_key(plan: Plan, name: str) -> str:
 
 def _prefill(model: Any, input_ids: torch.Tensor, chunk_size: int | None, model_kwargs: dict[str, Any]) -> None:
     """Fill the cache with all positions but the last, on the host."""
-    cache, mask, positions = (model_kwargs.get(name) for name in ("past_key_values", "attention_mask", "position_ids"))
+    cache, mask, positions = (model_kwargs.get(name) for name in (internals.CACHE, "attention_mask", "position_ids"))
     if cache is None:
         raise ModelError("the device decodes token by token: call generate with use_cache=True")
     end = input_ids.shape[1] - 1
@@ -237,8 +237,7 @@ def _prefill(model: Any, input_ids: torch.Tensor, chunk_size: int | None, model_
             input_ids=input_ids[:, start:stop].to(model.device),
             attention_mask=None if mask is None else mask[:, :stop],
             position_ids=None if positions is None else positions[:, start:stop],
-            past_key_values=cache,
-            use_cache=True,
             logits_to_keep=1,
+            **internals.with_cache(cache),
         )
         start = stop

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from transformers import DynamicCache
 
 from tailrace.device.decoder import Decoder
+from tailrace.huggingface.internals import with_cache
 from tailrace.image.weight_stream import blocks_of_stream
 from tailrace.spec.formats import BLOCK, LANE_BYTES, Q8_0
 from tailrace.spec.kv_cache import quantise_keys, quantise_values
@@ -144,4 +145,4 @@ def _logits(model: Any, tokens: Sequence[int], change: Callable[[int, Floats, Fl
 
         layer.update = update
     with torch.no_grad():
-        return model(torch.tensor([list(map(int, tokens))]), past_key_values=cache, use_cache=True).logits[0].numpy()
+        return model(torch.tensor([list(map(int, tokens))]), **with_cache(cache)).logits[0].numpy()

@@ -133,13 +133,14 @@ def test_starting_over(small: Path) -> None:
 def test_transformers_hands_its_cache_over(architecture: str, sizes: dict[str, Any], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from tailrace.huggingface.handover import hand_over
+    from tailrace.huggingface.internals import cache_of
 
     path = tmp_path / "model.gguf"
     model = make_model(path, architecture, seed=SEED, **sizes)
     tokens = text(9)
     decoder, whole = (open_decoder(path, context=16) for _ in range(2))
     with torch.no_grad():
-        cache = model(torch.tensor([tokens[:-2]]), use_cache=True).past_key_values
+        cache = cache_of(model(torch.tensor([tokens[:-2]]), use_cache=True))
     hand_over(decoder, cache)
     assert decoder.positions == [7]
     whole.prefill(tokens[:-2])
@@ -156,13 +157,14 @@ def test_transformers_hands_its_cache_over(architecture: str, sizes: dict[str, A
 def test_a_padded_batch_is_handed_over(small: Path) -> None:
     torch = pytest.importorskip("torch")
     from tailrace.huggingface.handover import hand_over
+    from tailrace.huggingface.internals import cache_of
 
     model = make_model(small.with_name("again.gguf"), "qwen3", layers=1)
     prompts = [text(6, seed=1), text(3, seed=2)]
     ids = torch.tensor([prompts[0], [0, 0, 0, *prompts[1]]])
     mask = (torch.arange(6)[None] >= torch.tensor([[0], [3]])).long()
     with torch.no_grad():
-        cache = model(ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), use_cache=True).past_key_values
+        cache = cache_of(model(ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), use_cache=True))
     batch = open_decoder(small, "tiny,right_hand_sides=2", context=16, batch=2)
     hand_over(batch, cache, [6, 3])
     logits = batch.step([7, 8])
@@ -245,6 +247,7 @@ def test_smollm2_answers() -> None:
     torch = pytest.importorskip("torch")
     from tailrace.device.geometry import Geometry
     from tailrace.huggingface.handover import hand_over
+    from tailrace.huggingface.internals import cache_of
     from tailrace.huggingface.loader import load_model
     from tailrace.huggingface.placement import make_plan
     from tailrace.sampling import generate
@@ -259,5 +262,5 @@ def test_smollm2_answers() -> None:
     assert tokenizer.decode(answer) == "The capital of France is Paris."
     host = load_model(make_plan(model, Geometry.of_config(parse_config("base"))))
     with torch.no_grad():
-        hand_over(decoder, host.model(torch.tensor([tokens[:-1]]), use_cache=True).past_key_values)
+        hand_over(decoder, cache_of(host.model(torch.tensor([tokens[:-1]]), use_cache=True)))
     assert list(generate(decoder, tokens[-1], 12, tokenizer.ends)) == answer
