@@ -15,7 +15,7 @@ from tailrace.spec.errors import ModelError, ToolError
 
 #: A model of 1 MB, from Shakespeare's plays (`tailrace.models.train`): what the command line takes in place of a path.
 SMALL_NAME = "shakespeare"
-SMALL = Path(__file__).parent / "models" / "shakespeare.gguf"
+SMALL = Path(__file__).with_name("shakespeare.gguf")
 #: The model that Tailrace is demonstrated with: likewise.
 NAME = "smollm2"
 #: SmolLM2-135M-Instruct in Q4_1, 98 MB, Apache-2.0, as a package on PyPI. Its dependencies are not needed.

@@ -341,7 +341,7 @@ def test_closed_outputs(tmp_path: Path) -> None:
 
 def test_terminated() -> None:
     """SIGTERM ends the program by an exception, so that nothing half-written stays."""
-    code = "import os, signal, sys; from tailrace import __main__, cli\n"
+    code = "import os, signal, sys; from tailrace import __main__; from tailrace.command import cli\n"
     code += "cli.main = lambda **_: os.kill(os.getpid(), signal.SIGTERM)\n"
     code += "try: __main__.main()\nfinally: print('cleaned up')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
