@@ -236,7 +236,8 @@ class ReadMaster(wiring.Component):
         m.d.comb += [
             quiet.eq(~self.held & (self.outstanding == 0)),
             self.level.eq(self.beats.level),
-            self.idle.eq(quiet & ~self.arriving_valid & ~self.requests.o.valid & (self.beats.level == 0)),
+            # By its level: a request is known there before the buffer offers it.
+            self.idle.eq(quiet & ~self.arriving_valid & (self.requests.level == 0) & (self.beats.level == 0)),
         ]
         with m.If(self.flush):
             m.d.sync += self.arriving_valid.eq(0)

@@ -306,6 +306,32 @@ def test_flush_waits_for_a_burst_that_is_not_accepted():
     assert bench.received == []
 
 
+@pytest.mark.parametrize("requests_in_flight", [1, 16, 17, 128])
+@pytest.mark.parametrize("beats", [1, 5])
+def test_busy_from_the_cycle_after_a_request(requests_in_flight, beats):
+    """Never idle from the cycle after a request is taken until its last beat is; with either kind of buffer for requests."""
+    dut = ReadMaster(CONFIGS[0], requests_in_flight)
+    idle = []
+
+    async def story(ctx):
+        ctx.set(dut.i.payload, {"address": 64, "beats": beats, "kind": ReadKind.WEIGHT, "command": 0})
+        ctx.set(dut.axi.ar.ready, 1)
+        for cycle in range(8 + beats):
+            ctx.set(dut.i.valid, cycle == 0)
+            ctx.set(dut.axi.r.valid, cycle in range(5, 5 + beats))
+            idle.append(ctx.get(dut.idle))
+            await ctx.tick()
+        ctx.set(dut.o.ready, 1)
+        await ctx.tick().repeat(beats)
+        assert ctx.get(dut.idle)
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(story)
+    sim.run()
+    assert idle == [1] + [0] * (7 + beats)
+
+
 def test_reset_in_the_middle():
     """A reset of master and memory together needs no flush."""
     bench = Bench(CONFIGS[0], latency=30)
