@@ -6,6 +6,7 @@ from tailrace.spec.registers import MAGIC
 from tailrace.spec.vector import ALIGNMENT
 
 from .naming import ExportedCore
+from .templates import template
 
 
 def constants_header(core: ExportedCore) -> str:
@@ -27,13 +28,27 @@ def constants_header(core: ExportedCore) -> str:
         "ADDRESS_ALIGNMENT": (ALIGNMENT, "addresses of queues, streams and vectors are multiples of this"),
         "ARGUMENTS": (ARGUMENTS, "registers ARGUMENT_0 and following"),
     }
-    defines = "".join(f"#define TAILRACE_{name} {value}  // {doc}\n" for name, (value, doc) in numbers.items())
-    codes = "".join(f"    TAILRACE_{code.name} = {code.value},  // {ADVICE[code]}\n" for code in ErrorCode)
+    defines = "".join(f"#define {core.macro}_{name} {value}  // {doc}\n" for name, (value, doc) in numbers.items())
+    codes = "".join(f"    {core.macro}_{code.name} = {code.value},  // {ADVICE[code]}\n" for code in ErrorCode)
     return (
         core.header("Constants besides the registers, in C", "//")
-        + "\n#ifndef TAILRACE_CONSTANTS_H\n#define TAILRACE_CONSTANTS_H\n\n"
+        + f"\n#ifndef {core.macro}_CONSTANTS_H\n#define {core.macro}_CONSTANTS_H\n\n"
         + defines
-        + "\n// Values of the register ERROR_CODE, and what to do about them.\nenum tailrace_error {\n"
+        + f"\n// Values of the register ERROR_CODE, and what to do about them.\nenum {core.module}_error {{\n"
         + codes
         + "};\n\n#endif\n"
     )
+
+
+def run_header(core: ExportedCore) -> str:
+    """A C header that starts a command queue and waits for its end.
+
+    Parameters
+    ----------
+    core : ExportedCore
+
+    Returns
+    -------
+    str
+    """
+    return template("run.h", HEADER=core.header("A driver in C", "//").rstrip(), MODULE=core.module, MACRO=core.macro)

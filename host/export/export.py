@@ -6,7 +6,7 @@ from pathlib import Path
 from tailrace.spec.config import Config
 from tailrace.spec.registers import ADDRESS_BITS
 
-from .constants import constants_header
+from .constants import constants_header, run_header
 from .folder import whole_folder
 from .kernel import kernel_xml, package_script
 from .naming import LICENCE, ExportedCore
@@ -75,13 +75,13 @@ def _write(folder: Path, name: str, text: str, executable: bool = False) -> None
 
 
 def _write_registers(folder: Path, core: ExportedCore, constants: dict[int, int]) -> None:
-    _write(folder, "registers/tailrace.rdl", system_rdl(core, constants))
-    root = compile_registers(folder / "registers" / "tailrace.rdl")
-    write_ip_xact(root, folder / "registers" / "tailrace.xml", core)
-    _write(folder, "software/tailrace_constants.h", constants_header(core))
-    write_c_header(root, folder / "software" / "tailrace.h", core)
-    header = core.header("A driver in C", "//").rstrip()
-    _write(folder, "software/tailrace_run.h", template("tailrace_run.h", HEADER=header))
+    registers, software = folder / "registers", folder / "software"
+    _write(folder, f"registers/{core.module}.rdl", system_rdl(core, constants))
+    root = compile_registers(registers / f"{core.module}.rdl")
+    write_ip_xact(root, registers / f"{core.module}.xml", core)
+    _write(folder, f"software/{core.module}_constants.h", constants_header(core))
+    write_c_header(root, software / f"{core.module}.h", core)
+    _write(folder, f"software/{core.module}_run.h", run_header(core))
 
 
 def _write_packaging(folder: Path, core: ExportedCore) -> None:

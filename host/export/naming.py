@@ -22,8 +22,13 @@ class ExportedCore:
 
     @property
     def module(self) -> str:
-        """Name of the Verilog module, such as ``tailrace_base``."""
+        """Name of the Verilog module, such as ``tailrace_base``: the prefix of all that is exported."""
         return "tailrace_" + re.sub(r"[^a-z0-9]+", "_", self.config.name.lower()).strip("_")
+
+    @property
+    def macro(self) -> str:
+        """What macros and constants in C begin with, such as ``TAILRACE_BASE``."""
+        return self.module.upper()
 
     @property
     def version(self) -> str:

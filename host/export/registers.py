@@ -21,9 +21,6 @@ from tailrace.spec.registers import (
 
 from .naming import ExportedCore
 
-#: Name of the address map, which is that of its C structure.
-MAP = "tailrace"
-
 
 @dataclass(frozen=True)
 class Field:
@@ -86,13 +83,13 @@ def system_rdl(core: ExportedCore, constants: Mapping[int, int]) -> str:
         ("Why the last run stopped", ERROR),
         ("Performance counters", COUNTER_REGISTERS),
     )
-    codes = "".join(f'    {code.name} = {code.value} {{ desc = "{code.name.lower()}"; }};\n' for code in ErrorCode)
+    codes = "".join(f'        {code.name} = {code.value} {{ desc = "{code.name.lower()}"; }};\n' for code in ErrorCode)
     parts = [f"    // {title}\n\n" + "\n".join(_register(r, constants) for r in group) for title, group in titles]
     return (
         core.header("Registers behind s_axi_control, in SystemRDL 2.0", "//")
-        + f"\nenum error_code {{\n{codes}}};\n\n"
-        + f'addrmap {MAP} {{\n    name = "{MAP}";\n    desc = "{_text("Registers of the decode co-processor")}";\n'
+        + f'\naddrmap {core.module} {{\n    name = "{core.module}";\n    desc = "Registers of the decode co-processor";\n'
         + "    default regwidth = 32;\n    default accesswidth = 32;\n    lsb0;\n\n"
+        + f"    enum error_code {{\n{codes}    }};\n\n"
         + "\n".join(parts)
         + "};\n"
     )
@@ -176,9 +173,11 @@ def write_c_header(root: Any, path: Path, core: ExportedCore) -> None:
     path : Path
     core : ExportedCore
     """
+    from peakrdl_cheader.c_standards import CStandard
     from peakrdl_cheader.exporter import CHeaderExporter
 
-    CHeaderExporter().export(root, str(path))
+    # The oldest C that the other headers need: C99.
+    CHeaderExporter().export(root, str(path), std=CStandard.gnu99)
     header = core.header("Registers behind s_axi_control, in C", "//")
     path.write_text(header + path.read_text(encoding="utf-8"), encoding="utf-8")
 

@@ -42,7 +42,7 @@ def bench_files(core: ExportedCore, program: BenchProgram) -> dict[str, str]:
     )
     changed = [f"@{place:x} {new}" for place, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
     return {
-        "axi_memory.sv": template("axi_memory.sv"),
+        f"{module}_axi_memory.sv": template("axi_memory.sv", MODULE=module),
         f"{module}_tb.sv": bench,
         "identification.hex": _lines("offset and value of the registers that tell the build", _pairs(program.identification)),
         "memory.hex": _lines(f"device memory before the first doorbell, in words of {config.bus_width} bits", before),

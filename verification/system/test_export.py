@@ -11,7 +11,7 @@ import pytest
 from tailrace.export.export import export_core
 from tailrace.export.naming import ExportedCore
 from tailrace.sim.toolchain import find_compiler, find_verilator
-from tailrace.spec.config import CONFIGS
+from tailrace.spec.config import CONFIGS, parse_config
 
 CORE = ExportedCore(CONFIGS["tiny"])
 NAME = f"tailrace:cores:{CORE.module}"
@@ -26,19 +26,65 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_target(folder: Path, target: str) -> tuple[int, str, Path]:
-    """Run a target as README.md says; returns the exit code, what was printed, and the folder that the tools worked in."""
+def run_fusesoc(folder: Path, target: str, name: str, *libraries: Path) -> tuple[int, str]:
+    """Run a target as README.md says, of a core in `folder` or of one that depends on exports in `libraries`."""
+    tools = (*libraries, folder)[0] / "tools"
     # Whatever Verilator the project found; the exported `tools` where it is only a Python package.
     find_compiler()
-    path = os.pathsep.join([str(folder / "tools"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
     if not str(find_verilator().command).startswith(sys.prefix):
         path = os.pathsep.join([str(find_verilator().command.parent), path])
-    command = [sys.executable, "-m", "fusesoc.main", "--cores-root", ".", "run", f"--target={target}", NAME]
+    roots = [argument for root in (".", *libraries) for argument in ("--cores-root", str(root))]
+    command = [sys.executable, "-m", "fusesoc.main", *roots, "run", f"--target={target}", name]
     environment = {name: value for name, value in os.environ.items() if name != "VERILATOR_ROOT"}
     run = subprocess.run(
         command, cwd=folder, env={**environment, "PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    return run.returncode, run.stdout, folder / "build" / f"tailrace_cores_{CORE.module}_{CORE.version}" / target
+    return run.returncode, run.stdout
+
+
+def run_target(folder: Path, target: str) -> tuple[int, str, Path]:
+    """Run a target of the core itself; returns also the folder that the tools worked in."""
+    code, output = run_fusesoc(folder, target, NAME)
+    return code, output, folder / "build" / f"tailrace_cores_{CORE.module}_{CORE.version}" / target
+
+
+def write_design(folder: Path, *cores: tuple[ExportedCore, Path]) -> None:
+    """Write a core of somebody else's that has the exported ones in it, all of their ports led out."""
+    ports, instances = [], []
+    for core, export in cores:
+        top = (
+            (export / "rtl" / f"{core.module}.v")
+            .read_text()
+            .partition(f"\nmodule {core.module}(")[2]
+            .partition("\nendmodule")[0]
+        )
+        own = re.findall(r"^  (input|output) (\[\d+:0\] )?(\w+);", top, re.MULTILINE)
+        assert len(own) > 50
+        ports += [f"    {way} wire {width}{core.module}_{name}" for way, width, name in own]
+        connections = ", ".join(f".{name}({core.module}_{name})" for _, _, name in own)
+        instances.append(f"    {core.module} {core.module}_0 ({connections});\n")
+    header = ",\n".join(ports)
+    (folder / "soc.v").write_text(f"module soc (\n{header}\n);\n{''.join(instances)}endmodule\n")
+    depend = "".join(f"\n      - tailrace:cores:{core.module}" for core, _ in cores)
+    (folder / "soc.core").write_text(
+        f"""CAPI=2:
+name: someone:else:soc:1.0
+filesets:
+  rtl:
+    files: [soc.v]
+    file_type: verilogSource
+    depend:{depend}
+targets:
+  lint:
+    filesets: [rtl]
+    toplevel: soc
+    flow: lint
+    flow_options:
+      tool: verilator
+      verilator_options: [-Wall]
+"""
+    )
 
 
 def test_lint_passes_and_has_something_to_say(folder: Path) -> None:
@@ -54,6 +100,31 @@ def test_lint_passes_and_has_something_to_say(folder: Path) -> None:
         verilog.write_text(text)
     assert code != 0
     assert "Pin not found: 'clock'" in output
+
+
+def test_a_design_that_depends_on_the_core_is_clean(folder: Path, tmp_path: Path) -> None:
+    write_design(tmp_path, (CORE, folder))
+    code, output = run_fusesoc(tmp_path, "lint", "someone:else:soc", folder)
+    assert code == 0, output
+    assert "%Warning" not in output
+
+
+@pytest.mark.slow
+def test_two_cores_fit_into_one_design(folder: Path, tmp_path: Path) -> None:
+    other = ExportedCore(parse_config("tiny,burst_beats=32"))
+    export_core(other.config, tmp_path / "other")
+    design = tmp_path / "design"
+    design.mkdir()
+    write_design(design, (CORE, folder), (other, tmp_path / "other"))
+    code, output = run_fusesoc(design, "lint", "someone:else:soc", folder, tmp_path / "other")
+    assert code == 0, output
+    assert "%Warning" not in output
+    # What is wrong in the design itself is still said.
+    text = (design / "soc.v").read_text()
+    (design / "soc.v").write_text(text.replace("module soc (", "module soc (\n    input wire nobody_reads_this,"))
+    code, output = run_fusesoc(design, "lint", "someone:else:soc", folder, tmp_path / "other")
+    assert code != 0
+    assert re.findall(r"%Warning-(\w+)", output) == ["UNUSEDSIGNAL"]
 
 
 @pytest.mark.slow

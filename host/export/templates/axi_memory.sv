@@ -5,7 +5,7 @@
 `timescale 1ns / 1ps
 `default_nettype none
 
-module axi_memory #(
+module @MODULE@_axi_memory #(
     parameter DATA_WIDTH = 128,
     parameter ADDRESS_WIDTH = 40,
     parameter WORDS = 1024,         // memory, in words of DATA_WIDTH bits

@@ -67,7 +67,7 @@ module @MODULE@_tb;
         .m00_axi_rvalid(m_rvalid), .m00_axi_rready(m_rready)
     );
 
-    axi_memory #(.DATA_WIDTH(DATA_WIDTH), .ADDRESS_WIDTH(ADDRESS_WIDTH), .WORDS(MEMORY_WORDS)) memory (
+    @MODULE@_axi_memory #(.DATA_WIDTH(DATA_WIDTH), .ADDRESS_WIDTH(ADDRESS_WIDTH), .WORDS(MEMORY_WORDS)) memory (
         .clk(ap_clk), .rst_n(ap_rst_n),
         .awaddr(m_awaddr), .awlen(m_awlen), .awsize(m_awsize), .awburst(m_awburst), .awvalid(m_awvalid), .awready(m_awready),
         .wdata(m_wdata), .wstrb(m_wstrb), .wlast(m_wlast), .wvalid(m_wvalid), .wready(m_wready),

@@ -10,10 +10,11 @@ from tailrace.export import registers
 from tailrace.export.naming import ExportedCore
 
 FILES = [
-    "README.md", "lint/tailrace_tiny.vlt", "registers/tailrace.rdl", "registers/tailrace.xml", "rtl/tailrace_tiny.v",
-    "sim/axi_memory.sv", "sim/expected.hex", "sim/identification.hex", "sim/memory.hex", "sim/tailrace_tiny_tb.sv",
-    "sim/writes.hex", "software/tailrace.h", "software/tailrace_constants.h", "software/tailrace_run.h", "tailrace.core",
-    "tools/verilator", "tools/yosys", "xrt/kernel.xml", "xrt/package_kernel.tcl",
+    "README.md", "lint/tailrace_tiny.vlt", "registers/tailrace_tiny.rdl", "registers/tailrace_tiny.xml", "rtl/tailrace_tiny.v",
+    "sim/expected.hex", "sim/identification.hex", "sim/memory.hex", "sim/tailrace_tiny_axi_memory.sv",
+    "sim/tailrace_tiny_tb.sv", "sim/writes.hex", "software/tailrace_tiny.h", "software/tailrace_tiny_constants.h",
+    "software/tailrace_tiny_run.h", "tailrace.core", "tools/verilator", "tools/yosys", "xrt/kernel.xml",
+    "xrt/package_kernel.tcl",
 ]  # fmt: skip
 
 
