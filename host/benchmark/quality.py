@@ -15,7 +15,7 @@ from ..device.geometry import Geometry
 from ..gguf.describe import import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.loader import load_model, load_tokenizer
-from ..huggingface.offload import Offload
+from ..huggingface.operations import OperationOffload
 from ..huggingface.placement import make_plan
 from .comparison import Quality
 
@@ -100,7 +100,7 @@ def measure_quality(
     with Device(open_device(device, parse_config(config), memory_size)) as opened:
         tell("uploading", 0.1)
         if operations:
-            offload = Offload(host, plan, opened)
+            offload = OperationOffload(host, plan, opened)
             tell(f"{device}, all linear layers", 0.2)
             mine = offload.logits(tokens)[0].float().cpu()
         else:

@@ -10,7 +10,7 @@ from ..device.counters import Counters
 from ..device.driver import Device
 from ..gguf.file import Model
 from ..huggingface.loader import load_model
-from ..huggingface.offload import Offload
+from ..huggingface.operations import OperationOffload
 from ..huggingface.placement import Plan
 from ..huggingface.streamer import TextOutput
 from .report import Run
@@ -45,7 +45,7 @@ def answer_by_operations(
         terminal.note_step(len(offload.steps), request.new_tokens, step.cycles, request.clock, time.monotonic() - start)
 
     with terminal.phase("uploading to the device"):
-        offload = Offload(host, plan, device, on_progress=terminal.progress, on_step=note)
+        offload = OperationOffload(host, plan, device, on_progress=terminal.progress, on_step=note)
     sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if request.temperature:
         sampling = {"do_sample": True, "temperature": request.temperature, "top_p": request.top_p, "top_k": 0}

@@ -53,7 +53,7 @@ class _Group:
         return result if order is None else result[:, order]
 
 
-class Offload:
+class OperationOffload:
     """A Hugging Face model and the device that its linear layers run on.
 
     Loading uploads every matrix; the Hugging Face model itself stays as it is, and runs on the host whenever it is called

@@ -23,7 +23,7 @@ pytest.importorskip("accelerate")
 
 from tailrace.huggingface import loader  # noqa: E402
 from tailrace.huggingface.loader import load_model, load_tokenizer  # noqa: E402
-from tailrace.huggingface.offload import Offload  # noqa: E402
+from tailrace.huggingface.operations import OperationOffload  # noqa: E402
 from verification.unit.host.transformers_models import make_model  # noqa: E402
 
 SEED = 50
@@ -44,11 +44,11 @@ MODELS = {
 }
 
 
-def open_offload(path: Path, config: str = "tiny", quantise: str | None = None, allow_host: bool = False) -> Offload:
+def open_offload(path: Path, config: str = "tiny", quantise: str | None = None, allow_host: bool = False) -> OperationOffload:
     device = Device(GoldenDevice(parse_config(config), 4 << 20))
     plan = make_plan(open_model(path), device.geometry, quantise)
     plan.check(4 << 20, allow_host=allow_host)
-    return Offload(load_model(plan, "cpu"), plan, device)
+    return OperationOffload(load_model(plan, "cpu"), plan, device)
 
 
 def tokens(batch: int = 1, length: int = 9) -> "torch.Tensor":
@@ -63,18 +63,18 @@ def close(got: "torch.Tensor", expected: "torch.Tensor") -> None:
 
 
 @pytest.fixture(params=list(MODELS))
-def offload(request: pytest.FixtureRequest, tmp_path: Path) -> Offload:
+def offload(request: pytest.FixtureRequest, tmp_path: Path) -> OperationOffload:
     return open_offload(write_model(tmp_path / "m.gguf", **MODELS[request.param]))
 
 
-def test_logits_are_those_of_the_host(offload: Offload) -> None:
+def test_logits_are_those_of_the_host(offload: OperationOffload) -> None:
     ids = tokens(length=12)
     with torch.no_grad():
         expected = offload.model(input_ids=ids).logits
     close(offload.logits(ids), expected)
 
 
-def test_generate_is_that_of_hugging_face(offload: Offload) -> None:
+def test_generate_is_that_of_hugging_face(offload: OperationOffload) -> None:
     ids = tokens()
     arguments = dict(max_new_tokens=6, min_new_tokens=6, do_sample=False, return_dict_in_generate=True, output_logits=True)
     expected = offload.model.generate(ids, **arguments)
@@ -87,7 +87,7 @@ def test_generate_is_that_of_hugging_face(offload: Offload) -> None:
     assert {s.weight_bytes for s in offload.steps} == {sum(t.bytes for t in offload.plan.model.matrices)}
 
 
-def test_the_model_itself_stays_as_it_is(offload: Offload) -> None:
+def test_the_model_itself_stays_as_it_is(offload: OperationOffload) -> None:
     ids = tokens()
     before = offload.model(input_ids=ids).logits
     offload.generate(ids, max_new_tokens=2, do_sample=False)
