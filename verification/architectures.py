@@ -160,9 +160,10 @@ def _prime(n: int) -> int:
     return n
 
 
-def open_decoder(path: Path, config: str, **options: Any) -> Decoder:
+def open_decoder(path: Path, config: str, context: int, **options: Any) -> Decoder:
     """A file's model on golden."""
-    return Decoder(Device(open_device("golden", parse_config(config), _MEMORY)), import_model(open_model(path)), **options)
+    imported = import_model(open_model(path), context)
+    return Decoder(Device(open_device("golden", parse_config(config), _MEMORY)), imported, **options)
 
 
 def draw_text(case: Case, positions: int) -> list[int]:
@@ -176,7 +177,7 @@ def measure(case: Case, positions: int = POSITIONS) -> Measured:
         path = Path(folder) / "model.gguf"
         model = make_model(path, case.architecture, seed=case.seed, **case.sizes)
         tokens = draw_text(case, positions)
-        logits, held = decode(open_decoder(path, case.config, context=positions), tokens)
+        logits, held = decode(open_decoder(path, case.config, positions), tokens)
     plain = reference_logits(model, tokens)
     with chosen_experts(model) as of_device:
         same_codes = reference_logits(model, tokens, held)

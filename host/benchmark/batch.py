@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from tailrace.spec.config import parse_config
 
-from ..device.decoder import build_programs
 from ..device.geometry import Geometry
 from ..gguf.describe import import_model
 from ..gguf.file import open_model
 from ..image.plan import ImageRequest, plan_image
+from ..image.programs import build_programs
 from .recording import Job, record
 
 BATCHES = (1, 2, 4)
@@ -63,9 +63,9 @@ def measure_batches(
         If the build has too few right-hand sides, or no room for the caches.
     """
     model = open_model(path)
-    imported, build = import_model(model), parse_config(config)
+    imported, build = import_model(model, context + 1), parse_config(config)
     for batch in batches:
-        image = plan_image(imported, Geometry.of_config(build), ImageRequest(context + 1, batch))
+        image = plan_image(imported, Geometry.of_config(build), ImageRequest(batch))
         programs = build_programs(image)
         whole = record(Job(image, programs, "tokens", build, memory, context, real=True)).whole
         assert whole is not None

@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 from tailrace.spec.config import Config, parse_config
 from tailrace.spec.formats import BLOCK, Q8_0
 
-from ..device.decoder import Programs, build_programs
 from ..device.geometry import Geometry
 from ..gguf.describe import ImportedModel, import_model
 from ..gguf.file import open_model
 from ..image.plan import Image, ImageRequest, experts_used, is_exact, plan_image
+from ..image.programs import Programs, build_programs
 from ..image.router import PLANES
 from ..models.fetch import NAME, resolve_model
 from .recording import Job, Recording, Stretch, is_recorded, record
@@ -216,8 +216,8 @@ def _cache_bytes(image: Image, n: int, context: int) -> int:
 @lru_cache
 def _laid_out(name: str, width: int, real: bool) -> _LaidOut:
     config = parse_config(CONFIGS[width])
-    imported = import_model(open_model(resolve_model(NAME))) if real else _imported_shape(SHAPES[name])
-    image = plan_image(imported, Geometry.of_config(config), ImageRequest(CAPACITY))
+    imported = import_model(open_model(resolve_model(NAME)), CAPACITY) if real else _imported_shape(SHAPES[name])
+    image = plan_image(imported, Geometry.of_config(config), ImageRequest())
     return _LaidOut(image, build_programs(image), config)
 
 
@@ -226,7 +226,7 @@ def _imported_shape(shape: Shape) -> ImportedModel:
     layers = shape.layers if shape.window else _LAYERS
     with TemporaryDirectory() as folder:
         # The file stays mapped when its name is gone.
-        return import_model(open_model(write_header(Path(folder) / "shape.gguf", shape, layers)))
+        return import_model(open_model(write_header(Path(folder) / "shape.gguf", shape, layers)), CAPACITY)
 
 
 def _jobs(point: Point, real: bool) -> Iterator[Job]:

@@ -93,7 +93,7 @@ def measure_quality(
             f"{text} has {tokens.shape[1]} tokens, and {positions} are needed: give a longer text or fewer positions"
         )
     tell("loading the model", 0.02)
-    host = load_model(plan, "cpu")
+    host = load_model(plan, positions, "cpu")
     with torch.no_grad():
         tell("float32 on the host", 0.05)
         reference = host.model(input_ids=tokens, use_cache=False).logits[0].float()
@@ -113,7 +113,7 @@ def measure_quality(
 def _decoded(model: Model, device: Device, tokens: torch.Tensor, tell: Callable[[float], None]) -> torch.Tensor:
     """Logits of whole decode steps, shape (positions, vocabulary)."""
     count = len(tokens)
-    decoder = Decoder(device, import_model(model, count), context=count)
+    decoder = Decoder(device, import_model(model, count))
     logits = torch.empty(count, decoder.imported.description.vocabulary)
     for position, token in enumerate(tokens.tolist()):
         logits[position] = torch.from_numpy(decoder.step(token).copy())

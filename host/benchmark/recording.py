@@ -18,9 +18,9 @@ from tailrace.sim.verilated import VerilatedDevice
 from tailrace.spec.config import Config
 
 from ..device.counters import NAMES
-from ..device.decoder import Programs
 from ..device.driver import Device
 from ..image.plan import Image, TablePiece, write_image
+from ..image.programs import Programs
 from .waits import uses_until, waits
 
 _Key = TypeVar("_Key")

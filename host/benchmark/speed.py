@@ -67,7 +67,7 @@ def measure_speed(
     imported = import_model(open_model(path), _CONTEXT)
     transport = open_device("verilator", parse_config(config), memory_size, latency=latency, threads=threads)
     with Device(transport) as device:
-        decoder = Decoder(device, imported, context=_CONTEXT)
+        decoder = Decoder(device, imported)
         token, start = first, time.perf_counter()
         for _ in range(tokens):
             token = int(decoder.step(token).argmax())

@@ -49,11 +49,11 @@ def trace_token(
         Cycles of the token.
     """
     tell = on_progress or (lambda what, part: None)
-    imported = import_model(open_model(path))
+    imported = import_model(open_model(path), position + 1)
     tell("opening the device", 0.0)
     transport = VerilatedDevice(parse_config(config), MEMORY, memory=memory, timeline=bucket)
     with Device(transport, timeout=600.0) as device:
-        decoder = Decoder(device, imported, context=position + 1, on_progress=tell)
+        decoder = Decoder(device, imported, on_progress=tell)
         decoder.positions[0] = position
         transport.record()
         tell("decoding", 1.0)

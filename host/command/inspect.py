@@ -11,12 +11,12 @@ from tailrace.spec.commands import format_command
 from tailrace.spec.config import parse_config
 from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
 
-from ..device.decoder import Programs, build_programs
 from ..device.geometry import Geometry
 from ..gguf.describe import ImportedModel, NoDescriptionError, Source, import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.placement import Place, make_plan
 from ..image.plan import Image, ImageRequest, experts_used, is_exact, plan_image, refusals
+from ..image.programs import Programs, build_programs
 from ..image.router import PLANES
 from ..models.fetch import resolve_model
 from ..transports.sizes import parse_size
@@ -40,11 +40,10 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
     if not console.is_terminal:
         console.width = 250
     try:
-        imported = import_model(opened, context)
+        imported = import_model(opened, context or min(DEFAULT_CONTEXT, opened.context_length))
     except NoDescriptionError as error:
         console.print(f"{error}. Its linear layers can run one by one, with PyTorch for the rest:", soft_wrap=True)
         return _inspect_operations(console, opened, geometry, quantise, size)
-    room = min(context or DEFAULT_CONTEXT, opened.context_length)
     for line in describe(imported):
         console.print(line, soft_wrap=True)
     refused = refusals(imported, geometry, quantise)
@@ -52,18 +51,18 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
     if refused:
         _print_refusals(console, refused)
         return False
-    image = plan_image(imported, geometry, ImageRequest(room, quantise=quantise))
+    image = plan_image(imported, geometry, ImageRequest(quantise=quantise))
     programs = build_programs(image)
     console.print(memory_map(image, programs))
     chosen = programs.loaded["logits"].program
-    for line in traffic_lines(chosen, (0, room)):
+    for line in traffic_lines(chosen, (0, imported.context)):
         console.print(line, soft_wrap=True)
     fits = programs.end <= size
     console.print(
         f"device memory: {programs.end:,} bytes needed, which {'fits' if fits else 'does not fit'} the {size:,} available"
     )
     if program:
-        for line in listing(chosen, room):
+        for line in listing(chosen, imported.context):
             console.print(line, soft_wrap=True, markup=False)
     return fits
 
@@ -199,7 +198,7 @@ def _areas(image: Image, programs: Programs) -> Iterator[tuple[int, int, str]]:
             areas.append((piece.address, piece.address + piece.size, what))
     yield from areas
     first = image.placement.caches[0][0].keys
-    yield first, first + image.cache_bytes, f"KV cache: {image.request.batch} sequences of {image.request.context} tokens"
+    yield first, first + image.cache_bytes, f"KV cache: {image.request.batch} sequences of {image.capacity} tokens"
     yield first + image.cache_bytes, image.end, "logits and chosen tokens"
     for name, loaded in programs.loaded.items():
         size = 64 * len(loaded.program.commands)

@@ -32,14 +32,15 @@ def tokenise(tokenizer: "PreTrainedTokenizerBase", model: Model, request: Reques
 
 
 def answer_by_operations(
-    request: Request, terminal: Terminal, plan: Plan, device: Device, tokenizer: "PreTrainedTokenizerBase", inputs: Any
-) -> Run:
+    request: Request, terminal: Terminal, plan: Plan, context: int, device: Device, tokenizer: "PreTrainedTokenizerBase",
+    inputs: Any,
+) -> Run:  # fmt: skip
     """Load the model on host and device, and generate."""
     import torch
 
     device.results_digest = digest = hashlib.sha256()
     with terminal.phase("loading the model for the host, and checking its weights"):
-        host = load_model(plan)
+        host = load_model(plan, context)
 
     def note(step: Counters) -> None:
         terminal.note_step(len(offload.steps), request.new_tokens, step.cycles, request.clock, time.monotonic() - start)

@@ -12,13 +12,14 @@ from tailrace.spec.errors import ConfigError, LimitError, TailraceError, ToolErr
 from tailrace.spec.transport import Transport
 
 from ..device.counters import Counters
-from ..device.decoder import Decoder, build_programs, check_memory
+from ..device.decoder import Decoder
 from ..device.driver import Device
 from ..device.geometry import Geometry
-from ..gguf.describe import ImportedModel, NoDescriptionError, import_model
+from ..gguf.describe import ImportedModel, NoDescriptionError, check_context, import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.placement import make_plan
 from ..image.plan import ImageRequest, plan_image
+from ..image.programs import build_programs, check_memory
 from ..models.fetch import resolve_model
 from ..sampling import Sampler, generate
 from ..text.tokenizer import Tokenizer
@@ -85,8 +86,8 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
     model = imported.model
     tokenizer = Tokenizer(model)
     tokens = tokenizer.encode(request.prompt) if request.raw else tokenizer.encode_chat(request.prompt)
-    context = check_length(request, model, len(tokens))
-    wanted = ImageRequest(context, whole_embedding=request.tokens_per_doorbell > 1, quantise=request.quantise)
+    imported = imported.at(check_length(request, model, len(tokens)))
+    wanted = ImageRequest(whole_embedding=request.tokens_per_doorbell > 1, quantise=request.quantise)
     if not is_hardware(request.device):
         # Refuses before a device is built what can't run on it.
         image = plan_image(imported, Geometry.of_config(parse_config(request.config)), wanted)
@@ -113,7 +114,6 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             decoder = Decoder(
                 device,
                 imported,
-                context=context,
                 tokens_per_doorbell=request.tokens_per_doorbell,
                 quantise=request.quantise,
                 on_progress=terminal.progress,
@@ -183,7 +183,7 @@ def _prefill(request: Request, decoder: Decoder, tokens: list[int]) -> None:
     from ..huggingface.internals import cache_of
     from ..huggingface.loader import load_model
 
-    host = load_model(make_plan(decoder.imported.model, decoder.device.geometry, request.quantise))
+    host = load_model(make_plan(decoder.imported.model, decoder.device.geometry, request.quantise), decoder.imported.context)
     with torch.no_grad():
         hand_over(decoder, cache_of(host.model(torch.tensor([tokens], device=host.model.device), use_cache=True)))
 
@@ -199,11 +199,11 @@ def _answer_by_operations(request: Request, terminal: Terminal, model: Model) ->
     with terminal.phase("loading the tokenizer"):
         tokenizer = load_tokenizer(model)
         inputs = tokenise(tokenizer, model, request)
-        check_length(request, model, inputs["input_ids"].shape[1])
+        context = check_length(request, model, inputs["input_ids"].shape[1])
     with _opened(request, terminal) as device:
         plan = make_plan(model, device.geometry, request.quantise)
         plan.check(device.transport.memory_size, allow_host=request.allow_host)
-        run = answer_by_operations(request, terminal, plan, device, tokenizer, inputs)
+        run = answer_by_operations(request, terminal, plan, context, device, tokenizer, inputs)
         _close(request, terminal, run, device)
 
 
@@ -224,13 +224,7 @@ def check_length(request: Request, model: Model, length: int) -> int:
     """
     if length == 0:
         raise TailraceError("the prompt is empty: it has no tokens")
-    context = model.context_length
-    if request.context is not None:
-        if request.context > context:
-            raise LimitError(
-                f"{model.path} was made for a context of {context} tokens: ask for at most that many with --context"
-            )
-        context = request.context
+    context = check_context(model, request.context)
     room = context - length
     if request.new_tokens > room:
         advice = f"ask for at most {room} with -n" if room > 0 else "shorten it"

@@ -2,94 +2,23 @@
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.firmware.decode import build_program, max_context
-from tailrace.firmware.program import Program
 from tailrace.spec.errors import LimitError, TailraceError
 from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES
 
 from ..gguf.describe import ImportedModel
-from ..image.allocator import align
 from ..image.kv_cache import Floats, cache_writes
 from ..image.plan import Image, ImageRequest, Progress, plan_image, write_image
+from ..image.programs import Programs, build_programs, check_memory
 from .counters import Counters
 from .driver import Device
 
 #: Byte of a `SET` command at which its addend is.
 _ADDEND = 8
 _ARGUMENT_POSITION = 4
-
-
-@dataclass(frozen=True)
-class LoadedProgram:
-    """A program and its place in device memory."""
-
-    program: Program
-    address: int
-
-
-@dataclass(frozen=True)
-class Programs:
-    """The programs of an image, which lie behind it.
-
-    Attributes
-    ----------
-    loaded : dict of str to LoadedProgram
-        ``prompt``: no head; ``logits``; ``tokens``: the device chooses.
-    end : int
-        First address after them.
-    """
-
-    loaded: dict[str, LoadedProgram]
-    end: int
-
-
-def build_programs(image: Image) -> Programs:
-    """Build all programs for an image.
-
-    Raises
-    ------
-    LimitError
-        If the model or its context does not fit the device, with what would help.
-    """
-    description, batch = image.imported.description, image.request.batch
-    loaded, address = {}, image.end
-    for name, (logits, choose) in {"prompt": (False, False), "logits": (True, False), "tokens": (False, True)}.items():
-        try:
-            program = build_program(description, image.placement, image.build, batch=batch, logits=logits, choose=choose)
-        except LimitError as error:
-            longest = max_context(description, image.build, batch)
-            if 0 < longest < image.request.context:
-                raise LimitError(f"{error}; the longest context of this model on this device is {longest} tokens") from None
-            raise
-        loaded[name] = LoadedProgram(program, address)
-        address += align(len(program.commands) * COMMAND_BYTES)
-    return Programs(loaded, address)
-
-
-def check_memory(image: Image, programs: Programs, available: int) -> None:
-    """Check that an image and its programs fit so many bytes of device memory.
-
-    Raises
-    ------
-    LimitError
-        If they do not, with what takes how much.
-    """
-    size = programs.end - image.base
-    if size <= available:
-        return
-    others = size - image.stream_bytes - image.table_bytes - image.cache_bytes
-    raise LimitError(
-        f"{image.imported.model.path} needs {size} bytes of device memory, but only {available} are available:"
-        f" {image.stream_bytes} for weights, {image.table_bytes} for embeddings and other tables, {image.cache_bytes} for the"
-        f" KV cache at a context of {image.request.context} tokens, {others} for programs and results."
-        " Use a device with more memory (a simulated one: --memory), ask for a shorter context with --context, or choose a"
-        " smaller model"
-    )
 
 
 class Decoder:
@@ -102,8 +31,7 @@ class Decoder:
     ----------
     device : Device
     imported : ImportedModel
-    context : int or None
-        Positions for which there is room; None: as many as the model was trained for.
+        Its context is the decoder's.
     batch : int
         Sequences, at most as many as the device has right-hand sides.
     tokens_per_doorbell : int
@@ -137,7 +65,6 @@ class Decoder:
         device: Device,
         imported: ImportedModel,
         *,
-        context: int | None = None,
         batch: int = 1,
         tokens_per_doorbell: int = 1,
         quantise: str | None = None,
@@ -145,13 +72,12 @@ class Decoder:
         on_step: Callable[[Counters], None] | None = None,
     ) -> None:
         self.device, self.imported, self.on_step = device, imported, on_step
-        wanted = imported.model.context_length if context is None else context
-        request = ImageRequest(wanted, batch, tokens_per_doorbell > 1, quantise)
+        request = ImageRequest(batch, tokens_per_doorbell > 1, quantise)
         self.image: Image = plan_image(imported, device.geometry, request, device.free_address)
-        self.limit = min(wanted, self.image.request.context)
+        self.limit = imported.context
         self._run_limit = tokens_per_doorbell
         self.positions = [0] * batch
-        self.programs = build_programs(self.image)
+        self.programs: Programs = build_programs(self.image)
         self._upload(on_progress)
 
     def _upload(self, on_progress: Progress | None) -> None:

@@ -31,11 +31,11 @@ def check_decode(examination: Examination) -> str:
     with TemporaryDirectory(prefix="tailrace-") as folder:
         path = Path(folder, "random.gguf")
         write_random_model(path)
-        imported = import_model(open_model(path))
+        imported = import_model(open_model(path), CONTEXT)
         config = config_of(examination, examination.driver.geometry)
         devices = [Device(link, timeout=examination.timeout), Device(GoldenDevice(config, _MEMORY))]
         examination.progress("loading a small model", 0.0)
-        decoders = [Decoder(d, imported, context=CONTEXT, tokens_per_doorbell=_CHOSEN) for d in devices]
+        decoders = [Decoder(d, imported, tokens_per_doorbell=_CHOSEN) for d in devices]
         prompt = [int(t) for t in np.random.default_rng([seed, 3]).integers(0, VOCABULARY, _PROMPT)]
         for decoder in decoders:
             decoder.prefill(prompt[:-1])

@@ -82,9 +82,9 @@ def record_program(config: Config) -> BenchProgram:
     with TemporaryDirectory(prefix="tailrace-") as folder:
         path = Path(folder, "random.gguf")
         write_random_model(path)
-        imported = import_model(open_model(path))
+        imported = import_model(open_model(path), CONTEXT)
         device = _Recorder(config)
-        decoder = Decoder(Device(device), imported, context=CONTEXT, tokens_per_doorbell=_CHOSEN)
+        decoder = Decoder(Device(device), imported, tokens_per_doorbell=_CHOSEN)
         token = decoder.run(1, _CHOSEN)[-1]
         assert isinstance(token, int)
         decoder.prefill([token])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.firmware.description import Attention, Description, Experts, FeedForward, Layer, Norm, NormKind, layer_role
-from tailrace.spec.errors import ModelError
+from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import Format
 
 from .architectures import ARCHITECTURES, EMBEDDING, Architecture
@@ -123,16 +123,24 @@ class ImportedModel:
     Attributes
     ----------
     model : Model
+    context : int
+        Positions that will be used. Angles, caches, programs and the model on the host all go by it.
     description : Description
     matrices, tables : dict from role to Source
     ropes : dict from name to Rope
+        Those for this context.
     """
 
     model: Model
+    context: int
     description: Description
     matrices: dict[str, Source]
     tables: dict[str, Source]
     ropes: dict[str, Rope]
+
+    def at(self, context: int) -> "ImportedModel":
+        """The same model for another context (`import_model`)."""
+        return import_model(self.model, context)
 
 
 def import_model(model: Model, context: int | None = None) -> ImportedModel:
@@ -142,16 +150,35 @@ def import_model(model: Model, context: int | None = None) -> ImportedModel:
     ----------
     model : Model
     context : int or None
-        Positions that will be used; some variants of RoPE depend on it. None: as many as the model was trained for.
+        Positions that will be used. LongRoPE has other angles for a context longer than the one before it was extended. None:
+        as many as the model was trained for.
 
     Raises
     ------
+    LimitError
+        If the model was not trained for that many.
     NoDescriptionError
         If the model computes something that a description can't say.
     ModelError
         If tensors are missing or do not have the shapes that the header speaks of.
     """
-    return _Importer(model, min(context or model.context_length, model.context_length)).run()
+    return _Importer(model, check_context(model, context)).run()
+
+
+def check_context(model: Model, context: int | None) -> int:
+    """The context in use: what was asked for, or what the model was trained for.
+
+    Raises
+    ------
+    LimitError
+        If more was asked for than the model was trained for.
+    """
+    trained = model.context_length
+    if context is None:
+        return trained
+    if not 1 <= context <= trained:
+        raise LimitError(f"{model.path} was made for a context of {trained} tokens: ask for 1 to {trained}, not {context}")
+    return context
 
 
 class _Importer:
@@ -191,7 +218,7 @@ class _Importer:
         unused = sorted(set(model.tensors) - self.used - set(_ROPE_TENSORS))
         if unused:
             raise self._unfit(f"it has tensors that no other {arch.name} model has, such as {unused[0]}")
-        return ImportedModel(model, description, self.matrices, self.tables, ropes)
+        return ImportedModel(model, self.context, description, self.matrices, self.tables, ropes)
 
     # The header.
 

@@ -57,7 +57,7 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
         raise ModelError(f"transformers can't read the tokenizer of {model.path}: {error}. Convert the model again.") from error
 
 
-def load_model(plan: Plan, device: str | None = None) -> HostModel:
+def load_model(plan: Plan, context: int | None, device: str | None = None) -> HostModel:
     """Load a model in float32.
 
     A model that `import_model` can describe is built from its description, and filled with the weights of the file. Any other
@@ -67,6 +67,9 @@ def load_model(plan: Plan, device: str | None = None) -> HostModel:
     ----------
     plan : Plan
         Says which matrices are quantised on the user's wish; the host gets those weights, too.
+    context : int or None
+        Positions that will be used, as for `import_model`: a decoder that goes on from this model's cache has
+        `ImportedModel.context`.
     device : str or None
         Torch device; None takes cuda if there is one.
 
@@ -77,7 +80,7 @@ def load_model(plan: Plan, device: str | None = None) -> HostModel:
     """
     model = plan.model
     try:
-        imported = import_model(model)
+        imported = import_model(model, context)
     except NoDescriptionError:
         imported = None
     host = _load(model) if imported is None else _build(imported)

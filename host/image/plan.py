@@ -64,8 +64,6 @@ class ImageRequest:
 
     Attributes
     ----------
-    context : int
-        Positions for which there is room; rounded up to a multiple of 64.
     batch : int
         Sequences.
     whole_embedding : bool
@@ -75,7 +73,6 @@ class ImageRequest:
         Format that matrices of plain numbers become; None refuses them.
     """
 
-    context: int
     batch: int = 1
     whole_embedding: bool = True
     quantise: str | None = None
@@ -90,7 +87,8 @@ class Image:
     imported : ImportedModel
     build : Build
     request : ImageRequest
-        Its context is a multiple of 64.
+    capacity : int
+        Positions of each sequence for which there is room: the model's context, rounded up to a multiple of 64.
     placement : Placement
     pieces : tuple of MatrixPiece or TablePiece
         All that is written, in the order of addresses.
@@ -101,6 +99,7 @@ class Image:
     imported: ImportedModel
     build: Build
     request: ImageRequest
+    capacity: int
     placement: Placement
     pieces: tuple[MatrixPiece | TablePiece, ...] = field(repr=False)
     base: int
@@ -216,9 +215,9 @@ def _refusal(source: Source, geometry: Geometry, quantise: str | None) -> str | 
 
 class _Planner:
     def __init__(self, imported: ImportedModel, geometry: Geometry, request: ImageRequest) -> None:
-        self.imported, self.geometry = imported, geometry
+        self.imported, self.geometry, self.request = imported, geometry, request
         self.build = Build(geometry.lanes, geometry.right_hand_sides, geometry.buffer_entries, geometry.max_blocks)
-        self.request = replace(request, context=-(-request.context // CAPACITY_UNIT) * CAPACITY_UNIT)
+        self.capacity = -(-imported.context // CAPACITY_UNIT) * CAPACITY_UNIT
         self.description = imported.description
         self.layers = self.description.layers
         self.formats: dict[str, tuple[Format, int]] = {}
@@ -237,7 +236,7 @@ class _Planner:
         self._vector(end, "head_bias")
         caches = self._alike(end, self._cache_region)
         logits = tuple(end.take(4 * self.description.vocabulary) for _ in range(self.request.batch))
-        tokens = tuple(end.take(ADDRESS_UNIT * self.request.context) for _ in range(self.request.batch))
+        tokens = tuple(end.take(ADDRESS_UNIT * self.capacity) for _ in range(self.request.batch))
         regions = [start, *layers, end]
         placement = Placement(
             matrices={role: place for region in regions for role, place in region.matrices.items()},
@@ -247,7 +246,7 @@ class _Planner:
             tokens=tokens,
         )
         pieces = sorted((p for region in regions for p in region.pieces), key=lambda p: p.address)
-        return Image(self.imported, self.build, self.request, placement, tuple(pieces), base, end.top)
+        return Image(self.imported, self.build, self.request, self.capacity, placement, tuple(pieces), base, end.top)
 
     def _alike(self, where: "_Region", make: "Callable[[int, int], _Region]") -> "list[_Region]":
         """A region for each layer; those with the same content follow each other, in the order of the first of each kind."""
@@ -262,17 +261,12 @@ class _Planner:
         return [regions[n] for n in range(len(self.layers))]
 
     def _check(self) -> None:
-        request, model = self.request, self.imported.model
-        path = model.path
-        if not 1 <= request.batch <= self.geometry.right_hand_sides:
+        batch = self.request.batch
+        if not 1 <= batch <= self.geometry.right_hand_sides:
             raise LimitError(
-                f"a batch of {request.batch} needs a device with as many right-hand sides, and this one has"
+                f"a batch of {batch} needs a device with as many right-hand sides, and this one has"
                 f" {self.geometry.right_hand_sides}: use another configuration"
             )
-        positions = self.imported.tables.get("position_embedding")
-        trained = positions.rows if positions is not None else model.context_length
-        if request.context >= trained + CAPACITY_UNIT:
-            raise LimitError(f"{path} was made for a context of {trained} tokens: ask for at most that many")
 
     def _check_formats(self) -> None:
         refused = refusals(self.imported, self.geometry, self.request.quantise)
@@ -313,7 +307,7 @@ class _Planner:
 
     def _positions(self) -> int:
         source = self.imported.tables.get("position_embedding")
-        return self.request.context if source is None else min(self.request.context, source.rows)
+        return self.capacity if source is None else min(self.capacity, source.rows)
 
     def _layer_region(self, n: int, address: int) -> "_Region":
         region, layer = _Region(address), f"layers.{n}."
@@ -420,7 +414,7 @@ class _Planner:
         return region
 
     def _cache(self, region: "_Region", attention: Attention) -> CachePlace:
-        capacity = self.request.context
+        capacity = self.capacity
         if attention.window is not None:
             capacity = min(capacity, -(-attention.window // CAPACITY_UNIT) * CAPACITY_UNIT)
         size, lanes, heads = attention.head_size, self.build.lanes, attention.kv_heads

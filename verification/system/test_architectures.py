@@ -55,7 +55,7 @@ def test_mistakes_are_found(mistake: str, tmp_path: Path) -> None:
     make_model(tmp_path / "model.gguf", architecture, **sizes)
     other = make_model(tmp_path / "other.gguf", architecture, **{**sizes, **changed})
     tokens = draw_text(Case(architecture, sizes, "base", 1), 24)
-    logits, held = decode(open_decoder(tmp_path / "model.gguf", "base", context=24), tokens)
+    logits, held = decode(open_decoder(tmp_path / "model.gguf", "base", 24), tokens)
     assert divergence(reference_logits(other, tokens), logits).mean() > LIMIT
     with pytest.raises(AssertionError, match=r"steps from the reference's own key or value"):
         reference_logits(other, tokens, held)
@@ -65,7 +65,7 @@ def twins(case: Case, path: Path, count: int) -> None:
     """A prompt, steps with logits, and a run of tokens: golden and the gateware leave the same bytes everywhere in memory."""
     make_model(path, case.architecture, seed=case.seed, **case.sizes)
     tokens = draw_text(case, 6)
-    with Twins(import_model(open_model(path)), case.config, MEMORY, context=64, tokens_per_doorbell=count) as both:
+    with Twins(import_model(open_model(path), 64), case.config, MEMORY, tokens_per_doorbell=count) as both:
         both.prefill(tokens[:3])
         for token in tokens[3:-1]:
             assert np.isfinite(both.step(token)).all()

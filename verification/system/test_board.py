@@ -66,8 +66,8 @@ def pair(board: SimulatedBoard, imported: ImportedModel, patience: float = PATIE
     """Open the board, load a model, and take the prompt."""
     transport = SerialTransport(board.port, patience=patience)
     steps: list[Counters] = []
-    ours = Decoder(Device(transport), imported, context=CONTEXT, on_step=steps.append)
-    golden = Decoder(Device(open_device("golden", CONFIG, transport.memory_size)), imported, context=CONTEXT)
+    ours = Decoder(Device(transport), imported, on_step=steps.append)
+    golden = Decoder(Device(open_device("golden", CONFIG, transport.memory_size)), imported)
     for decoder in (ours, golden):
         decoder.prefill(PROMPT)
     steps.clear()
@@ -90,7 +90,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Imported
     folder = tmp_path_factory.mktemp("models")
 
     def make(name: str) -> ImportedModel:
-        return import_model(open_model(write_model(folder / f"{name}.gguf", **MODELS[name])))
+        return import_model(open_model(write_model(folder / f"{name}.gguf", **MODELS[name])), CONTEXT)
 
     return make
 

@@ -21,7 +21,7 @@ PROMPT = (72, 105, 33)
 
 
 def decoder(path: Path, transport: Transport) -> Decoder:
-    return Decoder(Device(transport), import_model(open_model(path)), context=len(PROMPT) + 2)
+    return Decoder(Device(transport), import_model(open_model(path), len(PROMPT) + 2))
 
 
 @pytest.mark.slow

@@ -92,7 +92,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(transport: Transport, model: Path) -> Decoder:
-    return Decoder(Device(transport), import_model(open_model(model)), context=16, tokens_per_doorbell=TOKENS)
+    return Decoder(Device(transport), import_model(open_model(model), 16), tokens_per_doorbell=TOKENS)
 
 
 def decode(decoder: Decoder) -> tuple[list[int], np.ndarray]:

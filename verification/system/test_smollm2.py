@@ -43,7 +43,7 @@ def tokens_of(imported: ImportedModel) -> list[int]:
 
 
 def open_golden(imported: ImportedModel, config: str, **options: int) -> Decoder:
-    return Decoder(Device(open_device("golden", parse_config(config), MEMORY)), imported, context=CONTEXT, **options)
+    return Decoder(Device(open_device("golden", parse_config(config), MEMORY)), imported, **options)
 
 
 def decode(decoder: Decoder, prompt: list[int], count: int) -> tuple[list[int], list[bytes]]:
@@ -73,9 +73,7 @@ def test_the_device_chooses_as_its_logits_say(imported: ImportedModel) -> None:
     prompt = tokens_of(imported)
     expected, _ = decode(open_golden(imported, "base"), prompt, 4)
     doorbells: list[object] = []
-    decoder = Decoder(
-        Device(open_device("golden", parse_config("base"), MEMORY)), imported, context=CONTEXT, tokens_per_doorbell=4
-    )
+    decoder = Decoder(Device(open_device("golden", parse_config("base"), MEMORY)), imported, tokens_per_doorbell=4)
     decoder.prefill(prompt[:-1])
     decoder.on_step = doorbells.append
     assert decoder.run(prompt[-1], 4) == expected
@@ -87,7 +85,7 @@ def test_the_device_chooses_as_its_logits_say(imported: ImportedModel) -> None:
 def test_one_doorbell_per_token(imported: ImportedModel, width: int) -> None:
     """32 tokens: the gateware leaves golden's bytes everywhere in memory, and chooses its tokens."""
     prompt = tokens_of(imported)
-    with Twins(imported, f"base,bus_width={width}", MEMORY, context=CONTEXT) as twins:
+    with Twins(imported, f"base,bus_width={width}", MEMORY) as twins:
         twins.prefill(prompt[:-1])
         token = prompt[-1]
         for _ in range(32):
@@ -101,7 +99,7 @@ def test_one_doorbell_per_token(imported: ImportedModel, width: int) -> None:
 def test_one_doorbell_for_a_run(imported: ImportedModel, width: int) -> None:
     """The device chooses 32 tokens by itself: those of golden, and the same bytes in memory."""
     prompt = tokens_of(imported)
-    with Twins(imported, f"base,bus_width={width}", MEMORY, context=CONTEXT, tokens_per_doorbell=32) as twins:
+    with Twins(imported, f"base,bus_width={width}", MEMORY, tokens_per_doorbell=32) as twins:
         twins.prefill(prompt[:-1])
         tokens = twins.run(prompt[-1], 32)
         assert twins.doorbells == [len(prompt)] * 2
@@ -114,7 +112,7 @@ def test_one_doorbell_for_a_run(imported: ImportedModel, width: int) -> None:
 def test_other_builds_of_the_gateware_give_golden_bits(imported: ImportedModel, config: str) -> None:
     """Two tokens on each, and so the bits of all builds are the same, as golden's are."""
     prompt = tokens_of(imported)
-    with Twins(imported, config, MEMORY, context=CONTEXT) as twins:
+    with Twins(imported, config, MEMORY) as twins:
         for token in prompt[:2]:
             twins.step(token)
         twins.check_memory()

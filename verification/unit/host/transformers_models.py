@@ -1,5 +1,6 @@
 """Small random models of every architecture, as Hugging Face has them and as a converter writes them to GGUF."""
 
+from math import log, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,11 @@ def make_config(
             )
         case "phi3":
             scaling["partial_rotary_factor"] = rotary
-            return transformers.Phi3Config(**common, sliding_window=window, resid_pdrop=0.0)
+            # Phi3Config puts its own number in the place of that of the parameters.
+            original = scaling.get("original_max_position_embeddings", context)
+            return transformers.Phi3Config(
+                **common, sliding_window=window, resid_pdrop=0.0, original_max_position_embeddings=original
+            )
         case "starcoder2":
             return transformers.Starcoder2Config(**common)
         case "gpt2":
@@ -176,8 +181,14 @@ def _write_header(writer: Any, architecture: str, config: Any) -> None:
     if parameters["rope_type"] in ("linear", "yarn"):
         writer.add_rope_scaling_type(gguf.RopeScalingType(parameters["rope_type"]))
         writer.add_rope_scaling_factor(parameters["factor"])
-    if parameters["rope_type"] == "yarn":
+    if parameters["rope_type"] in ("yarn", "longrope"):
         writer.add_rope_scaling_orig_ctx_len(parameters["original_max_position_embeddings"])
+    if parameters["rope_type"] == "longrope":
+        original = parameters["original_max_position_embeddings"]
+        extension = config.max_position_embeddings / original
+        writer.add_rope_scaling_attn_factors(sqrt(1 + log(extension) / log(original)))
+        for name in ("long", "short"):
+            writer.add_tensor(f"rope_factors_{name}.weight", np.array(parameters[f"{name}_factor"], dtype=np.float32))
     if architecture in ("mixtral", "qwen3moe"):
         writer.add_expert_count(getattr(config, "num_local_experts", None) or config.num_experts)
         writer.add_expert_used_count(config.num_experts_per_tok)

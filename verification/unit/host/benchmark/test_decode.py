@@ -12,12 +12,12 @@ from tailrace.benchmark.recording import Job, Recording, Stretch, first_products
 from tailrace.benchmark.shapes import SHAPES, Shape, write_header
 from tailrace.benchmark.waits import uses_until, waits, work_of
 from tailrace.command.cli import main
-from tailrace.device.decoder import build_programs
 from tailrace.device.geometry import Geometry
 from tailrace.firmware.program import NO_TRAFFIC, Program, Traffic
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
 from tailrace.image.plan import ImageRequest, plan_image
+from tailrace.image.programs import build_programs
 from tailrace.sim.timeline import USES, EventKind, Timeline
 from tailrace.spec.commands import encode
 from tailrace.spec.config import CONFIGS
@@ -48,8 +48,8 @@ def test_shapes_have_the_real_models_sizes(name: str, tmp_path: Path) -> None:
 
 
 def test_bytes_that_must_be_read(tmp_path: Path) -> None:
-    imported = import_model(open_model(write_header(tmp_path / "shape.gguf", MIXED, 2)))
-    image = plan_image(imported, Geometry.of_config(CONFIGS["tiny"]), ImageRequest(64))
+    imported = import_model(open_model(write_header(tmp_path / "shape.gguf", MIXED, 2)), 64)
+    image = plan_image(imported, Geometry.of_config(CONFIGS["tiny"]), ImageRequest())
     # 4-bit blocks take 18 bytes for 32 weights. The router is kept exactly, in three planes of 8 bits: 34 bytes each.
     q, kv, o, expert = 128 * 64, 64 * 64, 64 * 128, 3 * 96 * 64
     layer = (q + 2 * kv + o + 2 * expert) * 18 // 32 + 3 * 4 * 64 * 34 // 32
@@ -63,8 +63,8 @@ def test_bytes_that_must_be_read(tmp_path: Path) -> None:
 
 def test_a_window_limits_what_must_be_read(tmp_path: Path) -> None:
     shape = SHAPES["Gemma-3-270M"]
-    imported = import_model(open_model(write_header(tmp_path / "shape.gguf", shape, shape.layers)))
-    image = plan_image(imported, Geometry.of_config(CONFIGS["wide"]), ImageRequest(1024))
+    imported = import_model(open_model(write_header(tmp_path / "shape.gguf", shape, shape.layers)), 1024)
+    image = plan_image(imported, Geometry.of_config(CONFIGS["wide"]), ImageRequest())
     one = 256 * 34 // 32 + 260
     # Every sixth of 18 layers sees everything, the others 512 tokens.
     assert measured_bytes(image, 999, 18) - measured_bytes(image, 0, 18) == one * (3 * 999 + 15 * 511)
@@ -172,8 +172,8 @@ def test_the_command_line_says_no() -> None:
 
 
 def job(tmp_path: Path, layers: int, **changes: object) -> Job:
-    imported = import_model(open_model(write_header(tmp_path / f"{layers}.gguf", SMALL, layers)))
-    image = plan_image(imported, Geometry.of_config(CONFIGS["tiny"]), ImageRequest(128))
+    imported = import_model(open_model(write_header(tmp_path / f"{layers}.gguf", SMALL, layers)), 128)
+    image = plan_image(imported, Geometry.of_config(CONFIGS["tiny"]), ImageRequest())
     facts = {"program": "tokens", "memory": "ideal", "position": 0, **changes}
     return Job(image, build_programs(image), config=CONFIGS["tiny"], **facts)  # type: ignore[arg-type]
 

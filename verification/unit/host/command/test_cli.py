@@ -3,12 +3,14 @@
 import errno
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -233,12 +235,48 @@ def test_room_for_the_context(tiny: Path) -> None:
     text = "tailrace: the prompt has 6 tokens and 9 more were asked for, but the context is 8: ask for at most 2 with -n"
     fails(text, *arguments, "-n", 9, "--context", 8)
     fails(
-        f"tailrace: {tiny} was made for a context of 64 tokens: ask for at most that many with --context",
+        f"tailrace: {tiny} was made for a context of 64 tokens: ask for 1 to 64, not 65",
         *arguments,
         "--context",
         65,
     )
     assert invoke(*arguments, "-n", 2, "--context", 8).exit_code == 0
+
+
+LONG_ROPE = {
+    "context": 128,
+    "metadata": {"llama.rope.scaling.type": "longrope", "llama.rope.scaling.original_context_length": 64},
+    "extra": {"rope_factors_short.weight": np.ones(16), "rope_factors_long.weight": np.full(16, 4.0)},
+}
+
+
+def test_long_rope_goes_by_the_context_in_use(tmp_path: Path) -> None:
+    """Prompt and answer are short: so are the factors, unless a longer context is asked for."""
+    path = write_model(tmp_path / "m.gguf", **LONG_ROPE)
+    plain = write_model(tmp_path / "plain.gguf", context=128)
+    arguments = ["-p", "Hello there", "-n", 12, "--device", "golden", "--config", "tiny"]
+    short = invoke("run", path, *arguments)
+    assert short.exit_code == 0, short.output
+    for same in (invoke("run", path, *arguments, "--context", n) for n in (32, 64)):
+        assert digest(same) == digest(short)
+    assert digest(invoke("run", plain, *arguments)) == digest(short)
+    assert digest(invoke("run", path, *arguments, "--context", 65)) != digest(short)
+
+
+@pytest.mark.usefixtures("_torch")
+@pytest.mark.parametrize("context", [40, 100])
+def test_torch_and_device_compute_the_prompt_alike(tmp_path: Path, context: int) -> None:
+    """With short factors and with long ones."""
+    path = write_model(tmp_path / "m.gguf", **LONG_ROPE)
+    arguments = ["-p", "Hello there, how are", "-n", 8, "--device", "golden", "--config", "tiny", "--context", context]
+    device = invoke("run", path, *arguments)
+    assert device.exit_code == 0, device.output
+    assert invoke("run", path, *arguments, "--prefill", "torch").stdout == device.stdout
+
+
+def digest(result: Result) -> str:
+    """The digest of the results in the closing table."""
+    return re.search(r"SHA\S* +(\S+)", result.stderr)[1]  # type: ignore[index]
 
 
 @pytest.mark.usefixtures("_torch")

@@ -22,8 +22,11 @@ from verification.unit.host.transformers_models import ARCHITECTURES, make_model
 SEED = 5
 
 
-def open_decoder(path: Path, config: str = "tiny", memory: int = 1 << 25, **options: Any) -> Decoder:
-    return Decoder(Device(open_device("golden", parse_config(config), memory)), import_model(open_model(path)), **options)
+def open_decoder(
+    path: Path, config: str = "tiny", memory: int = 1 << 25, context: int | None = None, **options: Any
+) -> Decoder:
+    imported = import_model(open_model(path), context)
+    return Decoder(Device(open_device("golden", parse_config(config), memory)), imported, **options)
 
 
 def text(count: int, vocabulary: int = 301, seed: int = SEED) -> list[int]:
@@ -37,6 +40,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+#: Factors that are far apart, so that none can stand for the other.
+LONG_ROPE = {
+    "rope_type": "longrope",
+    "short_factor": [1.0 + 0.1 * n for n in range(8)],
+    "long_factor": [4.0 + n for n in range(8)],
+}
 CASES: dict[str, dict[str, Any]] = {
     **{name: {"architecture": name} for name in ARCHITECTURES},
     "gemma3 beyond its window": {"architecture": "gemma3", "layers": 6, "window": 4, "positions": 10},
@@ -46,6 +55,14 @@ CASES: dict[str, dict[str, Any]] = {
     "YaRN": {
         "architecture": "qwen3",
         "rope": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
+    },
+    "LongRoPE within the original context": {
+        "architecture": "phi3",
+        "rope": {**LONG_ROPE, "original_max_position_embeddings": 6},
+    },
+    "LongRoPE beyond the original context": {
+        "architecture": "phi3",
+        "rope": {**LONG_ROPE, "original_max_position_embeddings": 5},
     },
     "heads of 40": {"architecture": "llama", "hidden": 160, "heads": 4, "kv_heads": 1, "head_size": 40, "tied": True},
     "Q5_1": {"architecture": "qwen2", "format": "Q5_1"},
@@ -154,6 +171,27 @@ def test_transformers_hands_its_cache_over(architecture: str, sizes: dict[str, A
         assert np.mean(np.abs(own - given) > 0.5 / 127 * np.abs(own).max()) < 0.02
 
 
+@pytest.mark.parametrize("original", [8, 32])
+def test_a_host_model_has_the_context_of_its_decoder(original: int, tmp_path: Path) -> None:
+    """A short prompt, computed by PyTorch, has the angles of the decoder's context: with 16 positions long or short ones."""
+    torch = pytest.importorskip("torch")
+    from tailrace.huggingface.handover import hand_over
+    from tailrace.huggingface.loader import load_model
+    from tailrace.huggingface.placement import make_plan
+
+    path, tokens = tmp_path / "model.gguf", text(7)
+    make_model(path, "phi3", head_size=16, seed=SEED, rope={**LONG_ROPE, "original_max_position_embeddings": original})
+    decoder, whole = (open_decoder(path, context=16) for _ in range(2))
+    host = load_model(make_plan(decoder.imported.model, decoder.device.geometry), decoder.imported.context, "cpu")
+    with torch.no_grad():
+        hand_over(decoder, host.model(torch.tensor([tokens[:-1]]), use_cache=True).past_key_values)
+    whole.prefill(tokens[:-1])
+    for own, given in zip(read_cache(whole, 0), read_cache(decoder, 0), strict=True):
+        assert np.abs(own - given).max() <= 1.5 / 127 * np.abs(own).max()
+    apart = divergence(whole.step(tokens[-1]), decoder.step(tokens[-1]))
+    assert apart < 1e-3, (SEED, apart)
+
+
 def test_a_padded_batch_is_handed_over(small: Path) -> None:
     torch = pytest.importorskip("torch")
     from tailrace.huggingface.handover import hand_over
@@ -203,7 +241,7 @@ def test_what_can_not_be_asked_for(small: Path) -> None:
         decoder.step([1, 2])
     with pytest.raises(LimitError, match="a batch of 2 needs a device with as many right-hand sides, and this one has 1"):
         open_decoder(small, batch=2)
-    with pytest.raises(LimitError, match=r"was made for a context of 128 tokens: ask for at most that many"):
+    with pytest.raises(LimitError, match=r"was made for a context of 128 tokens: ask for 1 to 128, not 500"):
         open_decoder(small, context=500)
     assert decoder.positions == [0]
 
@@ -260,7 +298,7 @@ def test_smollm2_answers() -> None:
     decoder.prefill(tokens[:-1])
     answer = list(generate(decoder, tokens[-1], 12, tokenizer.ends))
     assert tokenizer.decode(answer) == "The capital of France is Paris."
-    host = load_model(make_plan(model, Geometry.of_config(parse_config("base"))))
+    host = load_model(make_plan(model, Geometry.of_config(parse_config("base"))), 64)
     with torch.no_grad():
         hand_over(decoder, cache_of(host.model(torch.tensor([tokens[:-1]]), use_cache=True)))
     assert list(generate(decoder, tokens[-1], 12, tokenizer.ends)) == answer

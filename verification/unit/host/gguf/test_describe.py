@@ -12,7 +12,7 @@ from tailrace.firmware.description import Activation, Attention, Experts, FeedFo
 from tailrace.gguf.describe import ImportedModel, NoDescriptionError, import_model
 from tailrace.gguf.file import open_model
 from tailrace.gguf.rope import Rope, Yarn
-from tailrace.spec.errors import ModelError
+from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import BY_NAME
 from verification.unit.host.tiny_models import write_model
 
@@ -135,8 +135,20 @@ def test_long_rope_depends_on_the_context(tmp_path: Path) -> None:
     path = write(tmp_path / "m.gguf", "phi3", header, {**PHI3, **factors})
     tensors = open_model(path).tensors
     for context, name in ((32, "short"), (33, "long"), (None, "long")):
-        rope = imported(path, context).ropes["rope"]
+        model = imported(path, context)
+        assert model.context == (context or 64)
+        rope = model.ropes["rope"]
         assert rope == Rope(8, 10_000.0, tuple(map(float, tensors[f"rope_factors_{name}.weight"].data)), 1.25)
+
+
+def test_the_context_is_one_that_the_model_was_trained_for(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf")
+    model = imported(path)
+    assert (model.context, model.at(3).context, model.at(3).description) == (64, 3, model.description)
+    for wrong in (-1, 0, 65):
+        text = f"{path} was made for a context of 64 tokens: ask for 1 to 64, not {wrong}"
+        with pytest.raises(LimitError, match=f"^{re.escape(text)}$"):
+            model.at(wrong)
 
 
 def test_gemma3(tmp_path: Path) -> None:

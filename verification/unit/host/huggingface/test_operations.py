@@ -48,7 +48,7 @@ def open_offload(path: Path, config: str = "tiny", quantise: str | None = None, 
     device = Device(GoldenDevice(parse_config(config), 4 << 20))
     plan = make_plan(open_model(path), device.geometry, quantise)
     plan.check(4 << 20, allow_host=allow_host)
-    return OperationOffload(load_model(plan, "cpu"), plan, device)
+    return OperationOffload(load_model(plan, None, "cpu"), plan, device)
 
 
 def tokens(batch: int = 1, length: int = 9) -> "torch.Tensor":
@@ -228,7 +228,7 @@ def test_the_host_has_hugging_faces_model(tmp_path: Path, architecture: str, siz
     """Built from the description of the file, it computes what the model computes that was written to the file."""
     original = make_model(tmp_path / "m.gguf", architecture, **sizes)
     model = open_model(tmp_path / "m.gguf")
-    host = load_model(make_plan(model, Geometry.of_config(parse_config("tiny"))), "cpu").model
+    host = load_model(make_plan(model, Geometry.of_config(parse_config("tiny"))), None, "cpu").model
     ids = tokens(length=40)
     got, expected = host(input_ids=ids).logits, original(input_ids=ids).logits
     assert type(host) is type(original)

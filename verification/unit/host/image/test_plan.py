@@ -14,7 +14,7 @@ from tailrace.gguf.file import open_model
 from tailrace.image.plan import Image, ImageRequest, MatrixPiece, TablePiece, plan_image, write_image
 from tailrace.image.weight_stream import blocks_of_stream
 from tailrace.spec.config import parse_config
-from tailrace.spec.errors import LimitError, ModelError
+from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BY_NUMBER
 from verification.unit.host.gguf.test_describe import MIXTURE, MIXTURE_HEADER, write
 from verification.unit.host.tiny_models import write_model
@@ -32,12 +32,12 @@ class Memory:
         self.data[place], self.written[place] = np.frombuffer(data, dtype=np.uint8), True
 
 
-def imported(path: Path) -> ImportedModel:
-    return import_model(open_model(path))
+def imported(path: Path, context: int = 50) -> ImportedModel:
+    return import_model(open_model(path), context)
 
 
 def planned(model: ImportedModel, config: str = "tiny", base: int = 0, **request: object) -> Image:
-    return plan_image(model, Geometry.of_config(parse_config(config)), ImageRequest(**{"context": 50, **request}), base)  # type: ignore[arg-type]
+    return plan_image(model, Geometry.of_config(parse_config(config)), ImageRequest(**request), base)  # type: ignore[arg-type]
 
 
 def written(image: Image) -> Memory:
@@ -150,7 +150,7 @@ def test_windows_have_small_caches(tmp_path: Path) -> None:
     from verification.unit.host.transformers_models import make_model
 
     make_model(tmp_path / "m.gguf", "gemma3", layers=6, window=70, context=512)
-    image = planned(imported(tmp_path / "m.gguf"), context=512)
+    image = planned(imported(tmp_path / "m.gguf", 512))
     assert [c.capacity for c in image.placement.caches[0]] == [128] * 5 + [512]
 
 
@@ -206,8 +206,4 @@ def test_rows_and_contexts_that_are_too_long(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=re.escape("its rows have 8192 elements, and this device takes at most 4096")):
         planned(model)
     model = imported(write_model(tmp_path / "m.gguf"))
-    assert planned(model, context=64).request.context == 64
-    with pytest.raises(
-        LimitError, match=re.escape(f"{model.model.path} was made for a context of 64 tokens: ask for at most that many")
-    ):
-        planned(model, context=128)
+    assert [planned(model.at(context)).capacity for context in (1, 50, 64)] == [64, 64, 64]

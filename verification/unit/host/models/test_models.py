@@ -21,7 +21,7 @@ TEXT = "KING HENRY.\nWhat says my lord of this most heavy news?\nGo to, good sir
 def mean_surprise(path: Path, tokens: list[int]) -> float:
     """Mean of -log of the probability that the model gives the next token, on the golden device."""
     with Device(open_device("golden", parse_config("tiny"), 1 << 23)) as device:
-        decoder = Decoder(device, import_model(open_model(path), len(tokens)), context=len(tokens))
+        decoder = Decoder(device, import_model(open_model(path), len(tokens)))
         total = 0.0
         for token, following in zip(tokens, tokens[1:], strict=False):
             logits = np.asarray(decoder.step(token), dtype=np.float64).ravel()

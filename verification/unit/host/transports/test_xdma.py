@@ -35,13 +35,13 @@ def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Xdma]:
 
 
 def test_decodes_as_golden(card: Xdma, tmp_path: Path) -> None:
-    imported = import_model(open_model(write_model(tmp_path / "m.gguf")))
+    imported = import_model(open_model(write_model(tmp_path / "m.gguf")), 16)
     transport = XdmaTransport(card.prefix, MEMORY)
     assert isinstance(transport, Transport)
     logits, tokens = [], []
     for each in (transport, GoldenDevice(CONFIG, MEMORY)):
         with Device(each) as device:
-            decoder = Decoder(device, imported, context=16, tokens_per_doorbell=3)
+            decoder = Decoder(device, imported, tokens_per_doorbell=3)
             logits.append([decoder.step(t).tobytes() for t in (3, 7)])
             tokens.append(decoder.run(5, 3))
     assert logits[0] == logits[1]
