@@ -14,8 +14,14 @@ from .probe import unit_probe_layout
 
 #: Operations that may wait for a unit: how far fetch runs ahead of execute. What one column of distributed memory holds.
 QUEUE_DEPTH = 16
-#: Bits of the counts of operations; far more than can be unfinished.
+#: Bits of the counts of operations. Two of them are compared by their difference, which is true while they are less than half
+#: of what the bits count apart.
 COUNT_BITS = 8
+#: A unit gets no more operations once it has been given so many since the other unit's first one that waits, or is at work.
+MAX_LEAD = 1 << (COUNT_BITS - 2)
+#: One more may come while it becomes known that it is so.
+_LATE = 1
+assert MAX_LEAD + _LATE < 1 << (COUNT_BITS - 1)
 
 
 class Dispatcher(wiring.Component):
@@ -23,6 +29,11 @@ class Dispatcher(wiring.Component):
 
     An operation notes how many operations of the other unit came before it. It starts when at most ``pending`` of these are
     unfinished: that depends on two counters only, whatever the operations are.
+
+    A unit may be ahead of the other one, but not by more than `MAX_LEAD` operations and one: when it has been given so many since
+    the other unit's first operation that is not done yet was noted, the next one is not taken. That can't last: the operation that
+    is behind depends on ones before it, which were taken, and so were its reads. So counters of `COUNT_BITS` bits tell which
+    of two is ahead, however long a program goes on.
 
     What a unit is offered is in registers, and so is whether it may start: the fields of an operation go to all of its unit.
 
@@ -66,17 +77,18 @@ class Dispatcher(wiring.Component):
 
         issued = {name: Signal(COUNT_BITS, name=f"{name}_issued") for name in ("matrix", "vector")}
         finished = {name: Signal(COUNT_BITS, name=f"{name}_finished_count") for name in ("matrix", "vector")}
+        far = {name: Signal(name=f"{name}_far") for name in ("matrix", "vector")}
         idle = []
         for name, other, mine in (("matrix", "vector", is_matrix), ("vector", "matrix", ~is_matrix)):
             m.submodules[name] = queue = StreamFifo(queued, QUEUE_DEPTH)
             out, done = getattr(self, name), getattr(self, f"{name}_finished")
             m.d.comb += [
-                queue.i.valid.eq(self.i.valid & mine),
+                queue.i.valid.eq(self.i.valid & mine & ~far[name]),
                 queue.i.payload.operation.eq(self.i.payload),
                 queue.i.payload.before.eq(issued[other]),
             ]
             with m.If(mine):
-                m.d.comb += self.i.ready.eq(queue.i.ready)
+                m.d.comb += self.i.ready.eq(queue.i.ready & ~far[name])
             # The next operation: what may start does not stop being allowed, as the other unit only gets on.
             held, held_valid = Signal(queued, name=f"{name}_held", reset_less=True), Signal(name=f"{name}_held_valid")
             allowed = Signal(name=f"{name}_allowed")
@@ -84,6 +96,12 @@ class Dispatcher(wiring.Component):
                 m.d.sync += issued[name].eq(issued[name] + 1)
             with m.If(done):
                 m.d.sync += finished[name].eq(finished[name] + 1)
+
+            # A register: it is neither in the way of `i.ready` nor of the units. It is late by the operation taken meanwhile.
+            lead = Signal(COUNT_BITS, name=f"{other}_lead")
+            oldest = Mux(held_valid, held.before, queue.o.payload.before)
+            m.d.comb += lead.eq(issued[other] - oldest)
+            m.d.sync += far[other].eq((held_valid | queue.o.valid) & (lead >= MAX_LEAD))
 
             # Negative if the other unit is ahead.
             unfinished = Signal(signed(COUNT_BITS), name=f"{other}_unfinished_before")

@@ -38,7 +38,8 @@ class Sequencer(wiring.Component):
 
     A run goes: reset everything, check the queue, then for each command apply modifiers, check, hand to the dispatcher, request
     the reads; at the end wait until all is done. `SET`, `LOOP`, `FENCE` and `READ` are carried out here. A command that fails
-    its check stops the run after all commands before it have completed. An error on the bus, or the watchdog, stops it at
+    its check stops the run after all commands before it have completed. A run ends when the bus is quiet: reads that were asked for
+    in vain, past a `LOOP` that was left, have come before `done`. An error on the bus, or the watchdog, stops it at
     once: the masters finish what the bus rules oblige them to, everything else is reset, and the run ends when the bus is
     quiet. If it never becomes quiet (the watchdog expires again), the run ends all the same, with `WATCHDOG` at the command
     that had failed, and the next one waits for the bus first.
@@ -392,14 +393,19 @@ class Sequencer(wiring.Component):
                 m.d.comb += self.drain.eq(1)
                 with m.If(self.drained):
                     m.d.sync += self.flush.eq(1)
-                    m.next = "FINISH"
+                    m.next = "ABORT"
                 stop_on_error()
             with m.State("ABORT"):
+                # Commands that were asked for in vain, past a loop, may still be on their way after the last one is done.
+                complete = self.error.code == ErrorCode.NONE
+                m.d.comb += self.drain.eq(complete)
                 with m.If(self.quiet):
                     m.next = "FINISH"
                 with m.Elif(self.expired):
                     # The command stays the one that failed first: the units, in reset, do not know it any more.
                     m.d.sync += [self.error.code.eq(ErrorCode.WATCHDOG), self.error.address.eq(0)]
+                    with m.If(complete):
+                        m.d.sync += self.error.command.eq(index)
                     m.next = "FINISH"
             with m.State("FINISH"):
                 # The masters must see no gap in `flush` as long as the bus is not quiet.

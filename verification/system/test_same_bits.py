@@ -14,8 +14,9 @@ from tailrace.spec.commands import encode, float_bits
 from tailrace.spec.config import Config, parse_config
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.floats import flush
-from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES, Opcode, Target
-from tailrace.spec.registers import AP_START, BY_NAME, COUNTERS, offset
+from tailrace.spec.formats import I8
+from tailrace.spec.isa import ADDRESS_UNIT, ANY_PENDING, COMMAND_BYTES, Opcode, Target
+from tailrace.spec.registers import AP_IDLE, AP_START, BY_NAME, COUNTERS, offset
 from tailrace.spec.transport import Transport
 from verification.programs import MEMORY_BYTES, Program, ProgramMaker, random_program
 from verification.touched import Touched, touched
@@ -145,6 +146,52 @@ def test_a_fence_is_needed(pair: Pair, rng: np.random.Generator) -> None:
             assert finish(pair.gateware) == Outcome()
             was = program.memory[address * ADDRESS_UNIT :][:256].view("<f4")
             assert np.array_equal(np.frombuffer(pair.gateware.read(read, 256), dtype="<f4"), flush(was))
+
+
+@pytest.mark.parametrize("count", [1, 70, 200, 300, 600])
+def test_one_unit_far_ahead_of_the_other(pair: Pair, rng: np.random.Generator, count: int) -> None:
+    """However many products are done while the vector unit works, what it has to do next is done after that."""
+    maker = ProgramMaker(rng, pair.config)
+    one = float_bits(1)
+    maker.load(0, 1)
+    maker.fill(0, 512)
+    matrix = maker.stream(I8, 1, 1)
+    maker.add(Opcode.SET, register=1, addend=count)
+    # Long, and without the bus.
+    fields = {"a": 0, "d": 0, "target": Target.BUFFER, "p": float_bits(1.5), "m": one}
+    maker.add(Opcode.ELEMENTWISE, count=512, segments=10 * pair.config.lanes, **fields)
+    # No product is before it: it could start at once.
+    maker.store(0, 512)
+    product = maker.add(
+        Opcode.GEMV, pending=ANY_PENDING, slots=1, format=I8.number, offset=768, source=matrix, rows=1, blocks=1
+    )
+    maker.add(Opcode.LOOP, register=1, target=product)
+    maker.store(768, 4)
+    assert pair.check(maker.program(), f"{count} products ahead").code is ErrorCode.NONE
+
+
+@pytest.mark.parametrize("latency", [1, 20, 100, 300])
+def test_the_bus_is_quiet_at_the_end(config: Config, rng: np.random.Generator, latency: int) -> None:
+    """No read that was asked for is answered after the end of a run, also if it was asked for in vain, past a loop."""
+    maker = ProgramMaker(rng, config)
+    maker.add(Opcode.SET, register=1, addend=1)
+    maker.fence()
+    maker.add(Opcode.LOOP, register=1, target=1)
+    program = maker.program()
+    with VerilatedDevice(config, MEMORY_BYTES, latency=latency) as device:
+        for turn in range(2):
+            start(device, program)
+            device.wait(60)
+            traffic = device.traffic
+            assert device.read_register(offset("AP_CTRL")) & AP_IDLE, f"run {turn}"
+            counted = [device.read_register(offset(f"{name}_LO")) for name in ("CYCLES", "COMMAND_BEATS")]
+            device.run(2 * latency)
+            assert device.traffic == traffic, f"run {turn}"
+            assert finish(device) == Outcome()
+            # Every beat of a run is counted in it.
+            assert counted[1] * (turn + 1) == traffic.read_beats
+            assert counted[1] > len(program.commands) * COMMAND_BYTES // config.bus_bytes
+            assert device.read_register(offset("CYCLES_LO")) == counted[0]
 
 
 def replaced(program: Program, index: int, command: bytes) -> Program:

@@ -2,7 +2,8 @@ import random
 
 import pytest
 
-from tailrace.hdl.control.dispatcher import Dispatcher
+from tailrace.hdl.control.command_fetch import AHEAD
+from tailrace.hdl.control.dispatcher import COUNT_BITS, MAX_LEAD, Dispatcher
 from tailrace.spec.commands import encode
 from tailrace.spec.isa import ANY_PENDING, VECTOR_OPCODES, Opcode
 
@@ -121,3 +122,117 @@ def test_counts(seed: int):
         assert not ctx.get(dut.vector_busy)
 
     simulate(dut, testbench, background=(clock.run,))
+
+
+def payload(opcode: Opcode, pending: int, index: int) -> dict[str, int]:
+    return {"command": int.from_bytes(encode(opcode, pending=pending), "little"), "index": index}
+
+
+@pytest.mark.parametrize("ahead", [MATRIX, VECTOR])
+@pytest.mark.parametrize("count", [1, 64, 130, 255, 600])
+def test_lead(ahead: str, count: int):
+    """A unit gets ahead of the other by `MAX_LEAD` + 1 operations at most, and whatever the lead, what waits starts in the end.
+
+    The unit that is left behind works for long at its first operation, and has a second one that waits for the other unit's
+    operation before it, which is done long since. The other unit does `count` operations meanwhile that wait for nothing.
+    """
+    fast, slow = (Opcode.GEMV, Opcode.STORE) if ahead == MATRIX else (Opcode.STORE, Opcode.GEMV)
+    dut, clock = Dispatcher(), Clock()
+    behind = VECTOR if ahead == MATRIX else MATRIX
+    done: list[int] = []
+    started: list[int] = []
+
+    async def quick(ctx):
+        stream = getattr(dut, ahead)
+        ctx.set(stream.ready, 1)
+        while True:
+            _, _, valid, payload = await ctx.tick().sample(stream.valid, stream.payload)
+            ctx.set(getattr(dut, f"{ahead}_finished"), valid)
+            if valid:
+                done.append(payload.index)
+
+    async def long(ctx):
+        stream = getattr(dut, behind)
+        for work in (2 * min(count, 300) + 50, 1):
+            while not ctx.get(stream.valid):
+                await ctx.tick()
+            started.append(ctx.get(stream.payload).index)
+            await ctx.tick().repeat(work)
+            if len(started) == 1:
+                lead = len(done) - 1
+                assert lead == count if count <= MAX_LEAD else MAX_LEAD <= lead <= MAX_LEAD + 1
+            ctx.set(stream.ready, 1)
+            ctx.set(getattr(dut, f"{behind}_finished"), 1)
+            await ctx.tick()
+            ctx.set(stream.ready, 0)
+            ctx.set(getattr(dut, f"{behind}_finished"), 0)
+
+    operations = [
+        payload(fast, ANY_PENDING, 0),
+        payload(slow, ANY_PENDING, 1),
+        payload(slow, 0, 2),
+        *(payload(fast, ANY_PENDING, 3 + n) for n in range(count)),
+    ]
+    source = Source(dut.i, operations, clock)
+
+    async def testbench(ctx):
+        await source.run(ctx)
+        while not ctx.get(dut.idle):
+            await ctx.tick()
+
+    simulate(dut, testbench, background=(clock.run, quick, long))
+    assert started == [1, 2]
+    assert done == [0, *range(3, 3 + count)]
+
+
+def test_command_fetch_reads_less_far_ahead_than_a_count_tells():
+    assert AHEAD < 1 << (COUNT_BITS - 1)
+
+
+@pytest.mark.parametrize("name", [MATRIX, VECTOR])
+def test_begins(name: str):
+    """The probe tells the start of an operation once: when the matrix unit takes it, when the vector unit is first offered it."""
+    opcode = Opcode.GEMV if name == MATRIX else Opcode.STORE
+    dut, clock = Dispatcher(), Clock()
+    starts: list[tuple[int, int]] = []
+    commands: list[int] = []
+    taken: list[int] = []
+    offered: list[int] = []
+
+    async def watch(ctx):
+        stream = getattr(dut, name)
+        values = dut.probe[f"{name}_start"], dut.probe[f"{name}_index"], stream.valid, stream.ready, dut.command
+        while True:
+            _, _, start, index, valid, ready, command = await ctx.tick().sample(*values)
+            now = clock.now - 1
+            commands.append(command)
+            if start:
+                starts.append((now, index))
+            if valid and len(offered) == len(taken):
+                offered.append(now)
+            if valid and ready:
+                taken.append(now)
+
+    async def testbench(ctx):
+        stream, finished = getattr(dut, name), getattr(dut, f"{name}_finished")
+        for index in (7, 9, 12):
+            ctx.set(dut.i.payload, payload(opcode, ANY_PENDING, index))
+            ctx.set(dut.i.valid, 1)
+            await ctx.tick()
+        ctx.set(dut.i.valid, 0)
+        for work in (5, 1, 9):
+            while not ctx.get(stream.valid):
+                await ctx.tick()
+            await ctx.tick().repeat(work)
+            ctx.set(stream.ready, 1)
+            ctx.set(finished, 1)
+            await ctx.tick()
+            ctx.set(stream.ready, 0)
+            ctx.set(finished, 0)
+        await ctx.tick().repeat(3)
+
+    simulate(dut, testbench, background=(clock.run, watch))
+    assert starts == list(zip(taken if name == MATRIX else offered, (7, 9, 12), strict=True))
+    # The index of the operation that started last, from the cycle after its start on.
+    assert [commands[now + 1] for now, _ in starts] == [7, 9, 12]
+    assert [commands[now] for now, _ in starts] == [0, 7, 9]

@@ -293,12 +293,13 @@ def test_programs(config: Config, stall: float, work: int, seed: int):
             assert sum(f["done"] for f in facts) == 1
             # Running from the cycle after the start to the end, and flushed before the fetch and at the end.
             assert all(f["running"] for f in facts[1:])
-            flush = [f["flush"] for f in facts[:-1]]
+            flush = [f["flush"] for f in facts[:-3]]
             assert flush == sorted(flush, reverse=True)
             assert not any(f["aborting"] for f in facts)
             # The end waits for what is under way; and little else does.
-            assert facts[-2]["drained"]
-            assert facts[-2]["drain"]
+            assert facts[-4]["drained"]
+            assert [(f["flush"], f["drain"]) for f in facts[-4:]] == [(0, 1), (1, 1), (1, 1), (1, 0)]
+            assert facts[-2]["quiet"]
             if work > 1 and length > 2:
                 assert any(f["command"] and not f["drained"] for f in facts)
 
@@ -625,6 +626,43 @@ def test_bus_never_quiet(cause: str):
         ctx.set(bench.progress, 1)
         assert await bench.finish(ctx) == (ErrorCode.NONE, 0, 0)
         bench.check([LOAD])
+        await works(ctx, bench)
+
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("settle", [0, 1, 20, 100])
+def test_the_end_waits_for_reads_in_vain(settle: int):
+    """All is done, and beats are still to come: a run ends when the bus is quiet."""
+    bench = Bench()
+
+    async def testbench(ctx):
+        for _ in range(2):
+            bench.settle = settle
+            start = len(bench.facts)
+            await bench.ring(ctx, [LOAD])
+            assert await bench.finish(ctx) == (ErrorCode.NONE, 0, 0)
+            bench.check([LOAD])
+            facts = bench.facts[start:]
+            end = next(n for n, f in enumerate(facts) if f["drained"] and f["drain"])
+            assert [f["flush"] for f in facts[end:]] == [0] + [1] * (settle + 3)
+            assert [f["drain"] for f in facts[end:]] == [1] * (settle + 3) + [0]
+            assert [f["quiet"] for f in facts[end:]] == [0] * (settle + 2) + [1, 1]
+
+    bench.run(testbench)
+
+
+def test_reads_in_vain_that_never_come():
+    """The watchdog names the last command: all of them are done."""
+    bench = Bench()
+
+    async def testbench(ctx):
+        bench.settle = None
+        ctx.set(bench.dut.expired_command, 77)
+        ctx.set(bench.watchdog.limit, 200)
+        await bench.ring(ctx, [LOAD, STORE, FENCE])
+        assert await bench.finish(ctx) == (ErrorCode.WATCHDOG, 2, 0)
+        ctx.set(bench.watchdog.limit, 0)
         await works(ctx, bench)
 
     bench.run(testbench)
