@@ -38,11 +38,11 @@ class Sequencer(wiring.Component):
 
     A run goes: reset everything, check the queue, then for each command apply modifiers, check, hand to the dispatcher, request
     the reads; at the end wait until all is done. `SET`, `LOOP`, `FENCE` and `READ` are carried out here. A command that fails
-    its check stops the run after all commands before it have completed. A run ends when the bus is quiet: reads that were asked for
-    in vain, past a `LOOP` that was left, have come before `done`. An error on the bus, or the watchdog, stops it at
-    once: the masters finish what the bus rules oblige them to, everything else is reset, and the run ends when the bus is
-    quiet. If it never becomes quiet (the watchdog expires again), the run ends all the same, with `WATCHDOG` at the command
-    that had failed, and the next one waits for the bus first.
+    its check stops the run after all commands before it have completed. A run ends when the bus is quiet: reads that were asked
+    for in vain, past a `LOOP` that was left, have come before `done`. An error on the bus, or the watchdog, stops it at once:
+    the masters finish what the bus rules oblige them to, everything else is reset, and the run ends when the bus is quiet. If
+    it never becomes quiet (the watchdog expires again), the run ends all the same, with `WATCHDOG` at the command that had
+    failed, and the next one waits for the bus first.
 
     A command takes `CommandChecker.LATENCY` + 4 cycles here, 1 more for each read, and 2 for each modifier; `SET` takes 7
     more. After a `LOOP` that is left the next command comes when the memory has delivered it: `CommandFetch` expects loops to
