@@ -30,10 +30,10 @@ class Dispatcher(wiring.Component):
     An operation notes how many operations of the other unit came before it. It starts when at most ``pending`` of these are
     unfinished: that depends on two counters only, whatever the operations are.
 
-    A unit gets ahead of the other one by `MAX_LEAD` + 1 operations at most: when it has been given so many since the other unit's
-    first operation that waits or is at work, the next one is not taken. That can't last, as the operation that is behind depends
-    only on ones before it, which were taken, as their reads were. So counts of `COUNT_BITS` bits tell which of two is ahead,
-    however long a program goes on.
+    A unit gets ahead of the other one by `MAX_LEAD` + 1 operations at most: when it has been given so many since the other
+    unit's first operation that waits or is at work, the next one is not taken. That can't last, as the operation that is behind
+    depends only on ones before it, which were taken, as their reads were. So counts of `COUNT_BITS` bits tell which of two is
+    ahead, however long a program goes on.
 
     What a unit is offered is in registers, and so is whether it may start: the fields of an operation go to all of its unit.
 
