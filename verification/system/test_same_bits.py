@@ -158,10 +158,10 @@ def test_one_unit_far_ahead_of_the_other(pair: Pair, rng: np.random.Generator, c
     matrix = maker.stream(I8, 1, 1)
     maker.add(Opcode.SET, register=1, addend=count)
     # Long, and without the bus.
-    fields = {"a": 0, "d": 0, "target": Target.BUFFER, "p": float_bits(1.5), "m": one}
+    fields = {"a": 0, "d": 1024, "target": Target.BUFFER, "p": float_bits(1.5), "m": one}
     maker.add(Opcode.ELEMENTWISE, count=512, segments=10 * pair.config.lanes, **fields)
     # No product is before it: it could start at once.
-    maker.store(0, 512)
+    maker.store(1024, 512)
     product = maker.add(
         Opcode.GEMV, pending=ANY_PENDING, slots=1, format=I8.number, offset=768, source=matrix, rows=1, blocks=1
     )
