@@ -81,5 +81,12 @@ class DeviceTimeout(TailraceError):
     """The device did not finish in time."""
 
 
+class DeviceClosed(TailraceError):
+    """The device was closed, or somebody else has opened it since."""
+
+    def __init__(self) -> None:
+        super().__init__("the device is closed: open it again")
+
+
 class LinkError(TailraceError):
     """The link to a board failed, or the board refused what it was asked for."""

@@ -12,6 +12,7 @@ from tailrace.spec.formats import WEIGHT_FORMATS, Format, ScaleKind
 
 from ..device.counters import Counters
 from ..device.driver import Device
+from ..device.products import upload
 from ..image.blocks import BlockFields, Bytes
 
 #: Distinct rows of the random matrix; the matrix repeats them. Cycles do not depend on values.
@@ -105,7 +106,7 @@ def measure_products(
         )
         with Device(transport) as device:
             for fmt in WEIGHT_FORMATS:
-                matrix = device.upload(fmt.name, fmt, random_blocks(rng, fmt, rows, columns))
+                matrix = upload(device, fmt.name, fmt, random_blocks(rng, fmt, rows, columns))
                 before, start = device.counters, time.perf_counter()
-                device.multiply(matrix, x)
+                matrix.multiply(x)
                 yield Product(fmt, width, len(x), rows, columns, device.counters - before, time.perf_counter() - start)

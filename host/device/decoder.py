@@ -25,7 +25,7 @@ class Decoder:
     """A model in a device's memory, and the sequences that it decodes.
 
     Every method takes one token, or one for each sequence; what it returns has the same form. All sequences take a step
-    together; each has its own position and KV cache.
+    together; each has its own position and KV cache. Decoders of one device may be used from several threads.
 
     Parameters
     ----------
@@ -73,21 +73,22 @@ class Decoder:
     ) -> None:
         self.device, self.imported, self.on_step = device, imported, on_step
         request = ImageRequest(batch, tokens_per_doorbell > 1, quantise)
-        self.image: Image = plan_image(imported, device.geometry, request, device.free_address)
         self.limit = imported.context
         self._run_limit = tokens_per_doorbell
         self.positions = [0] * batch
-        self.programs: Programs = build_programs(self.image)
-        self._upload(on_progress)
+        # Nobody else may take the memory that is planned with.
+        with device.exclusive():
+            self.image: Image = plan_image(imported, device.geometry, request, device.free_address)
+            self.programs: Programs = build_programs(self.image)
+            self._upload(on_progress)
 
     def _upload(self, on_progress: Progress | None) -> None:
         image = self.image
         check_memory(image, self.programs, self.device.free_memory)
-        size = self.programs.end - image.base
-        self.device.reserve(size, str(self.imported.model.path))
-        write_image(image, self.device.transport, on_progress)
-        for loaded in self.programs.loaded.values():
-            self.device.transport.write(loaded.address, b"".join(loaded.program.commands))
+        with self.device.reserve(self.programs.end - image.base, str(self.imported.model.path)):
+            write_image(image, self.device, on_progress)
+            for loaded in self.programs.loaded.values():
+                self.device.write(loaded.address, b"".join(loaded.program.commands))
 
     @property
     def batch(self) -> int:
@@ -115,13 +116,14 @@ class Decoder:
         if not tokens or not isinstance(tokens[0], Sequence):
             prompts = [[token for prompt in prompts for token in prompt]]
         self._check_batch(len(prompts))
-        for sequence, prompt in enumerate(prompts):
-            self._check_room(sequence, len(prompt))
-        for index in range(max(map(len, prompts))):
-            # A sequence whose prompt has ended writes to its next row, which its next token writes again.
-            present = [index < len(prompt) for prompt in prompts]
-            self._start("prompt", [prompt[index] if here else 0 for prompt, here in zip(prompts, present, strict=True)])
-            self._advance(present)
+        with self.device.exclusive():
+            for sequence, prompt in enumerate(prompts):
+                self._check_room(sequence, len(prompt))
+            for index in range(max(map(len, prompts))):
+                # A sequence whose prompt has ended writes to its next row, which its next token writes again.
+                present = [index < len(prompt) for prompt in prompts]
+                self._start("prompt", [prompt[index] if here else 0 for prompt, here in zip(prompts, present, strict=True)])
+                self._advance(present)
 
     def step(self, tokens: int | Sequence[int]) -> Floats:
         """Take a token and compute the logits of the next one.
@@ -142,14 +144,15 @@ class Decoder:
             If the device stopped; the sequences are where they were.
         """
         given = self._given(tokens)
-        for sequence in range(self.batch):
-            self._check_room(sequence, 1)
-        self._start("logits", given)
-        self._advance([True] * self.batch)
         size = 4 * self.imported.description.vocabulary
-        raw = b"".join(self.device.transport.read(address, size) for address in self.image.placement.logits)
-        if self.device.results_digest is not None:
-            self.device.results_digest.update(raw)
+        with self.device.exclusive():
+            for sequence in range(self.batch):
+                self._check_room(sequence, 1)
+            self._start("logits", given)
+            raw = b"".join(self.device.read(address, size) for address in self.image.placement.logits)
+            if self.device.results_digest is not None:
+                self.device.results_digest.update(raw)
+            self._advance([True] * self.batch)
         logits = np.frombuffer(raw, dtype="<f4").reshape(self.batch, -1)
         return logits[0] if isinstance(tokens, int) else logits
 
@@ -177,19 +180,20 @@ class Decoder:
         given = self._given(tokens)
         if not 1 <= count <= self._run_limit:
             raise LimitError(f"this decoder chooses 1 to {self._run_limit} tokens with a doorbell, not {count}")
-        for sequence in range(self.batch):
-            self._check_room(sequence, count)
         loaded = self.programs.loaded["tokens"]
-        if loaded.program.steps_command is not None:
-            place = loaded.address + loaded.program.steps_command * COMMAND_BYTES + _ADDEND
-            self.device.transport.write(place, struct.pack("<I", count))
-        self._start("tokens", given, count)
-        self._advance([True] * self.batch, count)
-        chosen = [self._chosen(address, count) for address in self.image.placement.tokens]
+        with self.device.exclusive():
+            for sequence in range(self.batch):
+                self._check_room(sequence, count)
+            if loaded.program.steps_command is not None:
+                place = loaded.address + loaded.program.steps_command * COMMAND_BYTES + _ADDEND
+                self.device.write(place, struct.pack("<I", count))
+            self._start("tokens", given, count)
+            chosen = [self._chosen(address, count) for address in self.image.placement.tokens]
+            self._advance([True] * self.batch, count)
         return chosen[0] if isinstance(tokens, int) else chosen
 
     def _chosen(self, address: int, count: int) -> list[int]:
-        raw = self.device.transport.read(address, ADDRESS_UNIT * count)
+        raw = self.device.read(address, ADDRESS_UNIT * count)
         if self.device.results_digest is not None:
             self.device.results_digest.update(raw)
         return [int(t) for t in np.frombuffer(raw, dtype="<u4")[:: ADDRESS_UNIT // 4]]
@@ -219,8 +223,9 @@ class Decoder:
         if positions.size and positions[-1] >= self.limit:
             raise self._full(int(positions[-1]) + 1)
         place = self.image.placement.caches[sequence][layer]
-        for address, data in cache_writes(place, rows, keys, values, self.image.build.lanes):
-            self.device.transport.write(address, data)
+        with self.device.exclusive():
+            for address, data in cache_writes(place, rows, keys, values, self.image.build.lanes):
+                self.device.write(address, data)
 
     def _given(self, tokens: int | Sequence[int]) -> list[int]:
         given = [tokens] if isinstance(tokens, int) else list(tokens)
@@ -274,7 +279,7 @@ class Decoder:
         table, source = self.image.placement.tables["embedding"], self.imported.tables["embedding"]
         for sequence, token in enumerate(tokens):
             row = source.numbers(token, token + 1).astype("<f4")
-            self.device.transport.write(table.address + sequence * table.stride, row.tobytes())
+            self.device.write(table.address + sequence * table.stride, row.tobytes())
 
     def _advance(self, present: Sequence[bool], count: int = 1) -> None:
         self.positions = [p + (count if here else 0) for p, here in zip(self.positions, present, strict=True)]

@@ -28,12 +28,12 @@ def check_decode(examination: Examination) -> str:
         raise NothingToDo(
             f"the model of this check takes up to {_MEMORY} bytes of memory, and the device has {link.memory_size}"
         )
-    with TemporaryDirectory(prefix="tailrace-") as folder:
+    with TemporaryDirectory(prefix="tailrace-") as folder, examination.driver.temporary():
         path = Path(folder, "random.gguf")
         write_random_model(path)
         imported = import_model(open_model(path), CONTEXT)
         config = config_of(examination, examination.driver.geometry)
-        devices = [Device(link, timeout=examination.timeout), Device(GoldenDevice(config, _MEMORY))]
+        devices = [examination.driver, Device(GoldenDevice(config, _MEMORY))]
         examination.progress("loading a small model", 0.0)
         decoders = [Decoder(d, imported, tokens_per_doorbell=_CHOSEN) for d in devices]
         prompt = [int(t) for t in np.random.default_rng([seed, 3]).integers(0, VOCABULARY, _PROMPT)]
@@ -62,5 +62,4 @@ def check_decode(examination: Examination) -> str:
                 f"with one doorbell for {_CHOSEN} tokens the device chooses {chosen[0]}, and golden {chosen[1]}",
                 "single steps are right, so look at loops and registers of the control part; report the seed",
             )
-    examination.driver.counters += devices[0].counters
     return f"{_STEPS} tokens and {_CHOSEN} more with one doorbell, equal to golden"

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec.formats import BLOCK, Format, ScaleKind
 
-from ..device.driver import Device, Matrix, stream_bytes, workspace_bytes
+from ..device.driver import Device
+from ..device.products import Matrix, stream_bytes, upload, workspace_bytes
 from ..image.blocks import BlockFields
 from .examination import Examination, Fault
 from .identity import config_of
@@ -85,29 +86,25 @@ def _compare(
 ) -> None:
     blocks = random_blocks(fmt, rows, columns, random)
     x = random.standard_normal((1, columns)).astype(np.float32)
-    # A driver of its own, so that the matrix takes no memory for good.
-    fresh = Device(examination.link, timeout=examination.timeout)
-    matrices = [device.upload(f"a matrix in {fmt.name}", fmt, blocks) for device in (fresh, golden)]
-    expected, found = golden.multiply(matrices[1], x), fresh.multiply(matrices[0], x)
-    examination.driver.counters += fresh.counters
-    wrong = np.flatnonzero(found.view(np.uint32)[0] != expected.view(np.uint32)[0])
-    if not wrong.size:
-        return
-    row = int(wrong[0])
-    raise Fault(
-        f"{fmt.name}, {rows} x {columns}: {wrong.size} rows differ from golden, the first is {row}:"
-        f" {found[0, row]:.9g}, not {expected[0, row]:.9g} (seed {examination.seed})",
-        _advice(fresh, matrices[0], x, found, wrong, rows),
-    )
+    with examination.driver.temporary(), golden.temporary():
+        matrix, reference = (upload(device, f"a matrix in {fmt.name}", fmt, blocks) for device in (examination.driver, golden))
+        found, expected = matrix.multiply(x), reference.multiply(x)
+        wrong = np.flatnonzero(found.view(np.uint32)[0] != expected.view(np.uint32)[0])
+        if not wrong.size:
+            return
+        row = int(wrong[0])
+        raise Fault(
+            f"{fmt.name}, {rows} x {columns}: {wrong.size} rows differ from golden, the first is {row}:"
+            f" {found[0, row]:.9g}, not {expected[0, row]:.9g} (seed {examination.seed})",
+            _advice(matrix, x, found, wrong, rows),
+        )
 
 
-def _advice(
-    device: Device, matrix: Matrix, x: NDArray[np.float32], found: NDArray[np.float32], wrong: NDArray[np.intp], rows: int
-) -> str:
+def _advice(matrix: Matrix, x: NDArray[np.float32], found: NDArray[np.float32], wrong: NDArray[np.intp], rows: int) -> str:
     timing = "check the design's timing report, lower its clock, and check supply and temperature"
-    if not np.array_equal(device.multiply(matrix, x).view(np.uint32), found.view(np.uint32)):
+    if not np.array_equal(matrix.multiply(x).view(np.uint32), found.view(np.uint32)):
         return f"the result changes from run to run: {timing}"
-    lanes = device.geometry.lanes
+    lanes = matrix.device.geometry.lanes
     bad = sorted({int(r) % lanes for r in wrong})
     if lanes > 1 and len(bad) < lanes:
         return (

@@ -14,7 +14,8 @@ from torch import nn
 from tailrace.spec.errors import ModelError
 
 from ..device.counters import Counters
-from ..device.driver import Device, Floats, Matrix
+from ..device.driver import Device
+from ..device.products import Floats, Matrix, multiply_all, upload
 from . import internals
 from .loader import HostModel
 from .placement import Place, Placement, Plan
@@ -47,7 +48,7 @@ class _Group:
     def multiply(self, index: int, x: Floats) -> Floats:
         """Product of member `index` with the rows of x, in the layer's order of rows."""
         if index not in self._results or self._input is None or not np.array_equal(self._input, x):
-            results = self._device.multiply_all([m.matrix for m in self._members], x)
+            results = multiply_all([m.matrix for m in self._members], x)
             self._input, self._results = x.copy(), dict(enumerate(results))
         result, order = self._results.pop(index), self._members[index].row_order
         return result if order is None else result[:, order]
@@ -128,7 +129,7 @@ class OperationOffload:
         tensor.check_finite()
         if placement.quantise:
             tensor = tensor.quantised(fmt)
-        return self.device.upload(tensor.name, fmt, tensor.data)
+        return upload(self.device, tensor.name, fmt, tensor.data)
 
     @contextmanager
     def attached(self) -> Iterator[None]:

@@ -6,8 +6,8 @@ from enum import Enum
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import BY_NAME, Format
 
-from ..device.driver import refusal, stream_bytes, workspace_bytes
 from ..device.geometry import Geometry
+from ..device.products import refusal, stream_bytes, workspace_bytes
 from ..gguf.architectures import EMBEDDING, tensor_name
 from ..gguf.file import FLOATS, Model, Tensor
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -12,10 +13,9 @@ from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import BLOCK, BY_NAME, BY_NUMBER, Q8_0, Format
 from tailrace.spec.isa import ADDRESS_UNIT
 from tailrace.spec.kv_cache import CAPACITY_UNIT, key_bytes, value_bytes, value_row_bytes
-from tailrace.spec.transport import Transport
 
-from ..device.driver import refusal
 from ..device.geometry import Geometry
+from ..device.products import refusal
 from ..gguf.describe import ImportedModel, Source
 from ..gguf.file import FLOATS
 from ..huggingface.placement import QUANTISERS
@@ -444,7 +444,15 @@ class _Region:
         return (*((role.removeprefix(prefix), place) for role, place in places), *self.caches, self.top)
 
 
-def write_image(image: Image, transport: Transport, on_progress: Progress | None = None) -> None:
+class Memory(Protocol):
+    """What an image is written to."""
+
+    def write(self, address: int, data: memoryview, /) -> None:
+        """Write bytes from an address on."""
+        ...
+
+
+def write_image(image: Image, memory: Memory, on_progress: Progress | None = None) -> None:
     """Write all weights and tables to a device, piece by piece, so that no second copy of the model is made.
 
     Raises
@@ -460,7 +468,7 @@ def write_image(image: Image, transport: Transport, on_progress: Progress | None
         for address, data in _content(image, piece, checked):
             octets = data.cast("B")
             for first in range(0, len(octets), _WRITE_BYTES):
-                transport.write(address + first, octets[first : first + _WRITE_BYTES])
+                memory.write(address + first, octets[first : first + _WRITE_BYTES])
                 written += len(octets[first : first + _WRITE_BYTES])
                 report(piece.role, min(done + written, done + piece.size) / total)
         done += piece.size

@@ -1,10 +1,12 @@
 """The golden model as a device that a driver can open."""
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.spec.config import Config
-from tailrace.spec.errors import ConfigError, DeviceTimeout, TailraceError
+from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout, TailraceError
 from tailrace.spec.formats import FORMAT_MASK
 from tailrace.spec.isa import ARGUMENTS, ISA_VERSION, MAX_COMMANDS
 from tailrace.spec.registers import (
@@ -43,7 +45,7 @@ class GoldenDevice(RegisterByRegister):
     """A `tailrace.spec.transport.Transport` over the golden model.
 
     The doorbell runs the whole queue before it returns. An exception out of a run, such as Ctrl-C, leaves the device idle
-    and ready for the next one.
+    and ready for the next one. A doorbell of another thread waits for that; memory and registers can be read meanwhile.
 
     Parameters
     ----------
@@ -65,7 +67,9 @@ class GoldenDevice(RegisterByRegister):
         if memory_size > 1 << config.address_width:
             raise ConfigError(f"{memory_size} bytes of memory need more than this build's {config.address_width} address bits")
         self.config = config
-        self._machine = Machine(config, np.zeros(memory_size, dtype=np.uint8), cache_bytes)
+        self._size = memory_size
+        self._machine: Machine | None = Machine(config, np.zeros(memory_size, dtype=np.uint8), cache_bytes)
+        self._doorbell = threading.Lock()
         self._plain = {name: BY_NAME[name].reset for name in _PLAIN}
         self._pending = 0
         self._done = 0
@@ -79,7 +83,7 @@ class GoldenDevice(RegisterByRegister):
     @property
     def memory_size(self) -> int:
         """Bytes of device memory."""
-        return self._machine.memory.size
+        return self._size
 
     @property
     def simulated(self) -> bool:
@@ -89,16 +93,16 @@ class GoldenDevice(RegisterByRegister):
     @property
     def trace(self) -> Trace | None:
         """Called with (command index, opcode, command with its modifiers applied) after every command."""
-        return self._machine.trace
+        return self._open().trace
 
     @trace.setter
     def trace(self, hook: Trace | None) -> None:
-        self._machine.trace = hook
+        self._open().trace = hook
 
     @property
     def activations(self) -> NDArray[np.float32]:
         """The activation buffer as it is now, shape (buffer_entries,); a copy."""
-        return self._machine.buffer.bits.view(np.float32).copy()
+        return self._open().buffer.bits.view(np.float32).copy()
 
     @property
     def interrupt(self) -> bool:
@@ -108,13 +112,13 @@ class GoldenDevice(RegisterByRegister):
     def read(self, address: int, size: int) -> bytes:
         """Read `size` bytes of device memory."""
         self._check_range("read", address, size)
-        return self._machine.memory[address : address + size].tobytes()
+        return self._open().memory[address : address + size].tobytes()
 
     def write(self, address: int, data: bytes | memoryview) -> None:
         """Write device memory."""
         raw = np.frombuffer(data, dtype=np.uint8)
         self._check_range("write", address, raw.size)
-        self._machine.write(address, raw)
+        self._open().write(address, raw)
 
     def _check_range(self, what: str, address: int, size: int) -> None:
         if address < 0 or size < 0 or address + size > self.memory_size:
@@ -124,6 +128,7 @@ class GoldenDevice(RegisterByRegister):
 
     def read_register(self, offset: int) -> int:
         """Read the 32-bit register at a byte offset; 0 where there is none."""
+        self._open()
         name = self._register(offset)
         if name == "AP_CTRL":
             done, self._done = self._done, 0
@@ -138,6 +143,7 @@ class GoldenDevice(RegisterByRegister):
         """Write the 32-bit register at a byte offset. Registers that are read-only or do not exist ignore it."""
         if not 0 <= value <= _WORD:
             raise TailraceError(f"a register holds 0 to {_WORD:#x}, not {value:#x}")
+        self._open()
         name = self._register(offset)
         if name == "AP_CTRL" and value & AP_START:
             self._run()
@@ -154,11 +160,18 @@ class GoldenDevice(RegisterByRegister):
         DeviceTimeout
             If neither is so: no run was started since the last one was seen to be done.
         """
+        self._open()
         if not self.interrupt and not self._done:
             raise DeviceTimeout(f"nothing happened for {timeout:g} s: no run was started, write 1 to AP_CTRL first")
 
     def close(self) -> None:
-        """Release the device. Closing twice is harmless."""
+        """Release the device and its memory. Closing twice is harmless; a run of another thread ends first."""
+        self._machine = None
+
+    def _open(self) -> Machine:
+        if self._machine is None:
+            raise DeviceClosed
+        return self._machine
 
     def _register(self, offset: int) -> str:
         if offset % 4 or not 0 <= offset < 1 << ADDRESS_BITS:
@@ -166,12 +179,14 @@ class GoldenDevice(RegisterByRegister):
         return _NAMES.get(offset, "")
 
     def _run(self) -> None:
-        self._done = 0
-        self._outcome = Outcome()
-        address = self._plain["QUEUE_ADDRESS_HI"] << 32 | self._plain["QUEUE_ADDRESS_LO"]
-        self._outcome = self._machine.run(address, self._plain["QUEUE_LENGTH"], [self._plain[name] for name in _ARGUMENTS])
-        self._done = AP_DONE | AP_READY
-        self._pending |= self._plain["IER"]
+        with self._doorbell:
+            self._done = 0
+            self._outcome = Outcome()
+            address = self._plain["QUEUE_ADDRESS_HI"] << 32 | self._plain["QUEUE_ADDRESS_LO"]
+            arguments = [self._plain[name] for name in _ARGUMENTS]
+            self._outcome = self._open().run(address, self._plain["QUEUE_LENGTH"], arguments)
+            self._done = AP_DONE | AP_READY
+            self._pending |= self._plain["IER"]
 
     def _read_only(self) -> dict[str, int]:
         config = self.config
@@ -195,6 +210,6 @@ class GoldenDevice(RegisterByRegister):
             "ERROR_ADDRESS_HI": self._outcome.address >> 32,
         }
         for name, _ in COUNTERS:
-            count = self._machine.counters[name]
+            count = self._open().counters[name]
             values |= {f"{name}_LO": count & _WORD, f"{name}_HI": count >> 32}
         return values

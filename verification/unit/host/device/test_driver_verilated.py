@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tailrace.device.driver import Device
+from tailrace.device.products import upload
 from tailrace.golden.device import GoldenDevice
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import CONFIGS
@@ -25,16 +26,16 @@ def problem() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     raw[..., 1] = 0x2C
     x = random.standard_normal((3, BLOCKS * 32)).astype(np.float32)
     with Device(GoldenDevice(CONFIGS["base"], 1 << 20)) as device:
-        return raw.reshape(ROWS, -1), x, device.multiply(device.upload("m", BY_NAME["Q5_0"], raw.reshape(ROWS, -1)), x)
+        return raw.reshape(ROWS, -1), x, upload(device, "m", BY_NAME["Q5_0"], raw.reshape(ROWS, -1)).multiply(x)
 
 
 def test_products_counters_and_recovery(problem: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     raw, x, expected = problem
     gateware = open_device("verilator", CONFIGS["base"], 1 << 20)
     with Device(gateware, timeout=1.0) as device:
-        matrix = device.upload("m", BY_NAME["Q5_0"], raw)
-        assert np.array_equal(device.download(matrix), raw)
-        assert np.array_equal(device.multiply(matrix, x), expected), f"seed {SEED}"
+        matrix = upload(device, "m", BY_NAME["Q5_0"], raw)
+        assert np.array_equal(matrix.download(), raw)
+        assert np.array_equal(matrix.multiply(x), expected), f"seed {SEED}"
         counters = device.counters
         stalls = sum(v for n, v in counters.values.items() if n.startswith("STALL_"))
         assert counters.cycles == counters.read_beats + stalls
@@ -43,32 +44,46 @@ def test_products_counters_and_recovery(problem: tuple[np.ndarray, np.ndarray, n
         device.run([], 0)  # an empty queue is done at once
         gateware.freeze()
         with pytest.raises(DeviceTimeout):
-            device.multiply(matrix, x)
+            matrix.multiply(x)
         gateware.freeze(False)
-        assert np.array_equal(device.multiply(matrix, x), expected)
+        assert np.array_equal(matrix.multiply(x), expected)
 
         (part,) = matrix.place.parts
         gateware.inject_fault(part.address + 64 * 20, 16, reads=True)
         with pytest.raises(DeviceError) as caught:
-            device.multiply(matrix, x)
+            matrix.multiply(x)
         assert (caught.value.code, caught.value.command) == (ErrorCode.READ_ERROR, 1)
         assert part.address <= caught.value.address < part.address + matrix.stream_bytes
         gateware.clear_faults()
-        assert np.array_equal(device.multiply(matrix, x), expected)
+        assert np.array_equal(matrix.multiply(x), expected)
 
 
 def test_interruption(problem: tuple[np.ndarray, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interrupted run would store its results over the vectors of the next one, and read what is uploaded next."""
     raw, x, expected = problem
+    fewer = raw[:40]
     gateware = open_device("verilator", CONFIGS["base"], 1 << 20)
     with Device(gateware) as device:
-        matrix = device.upload("m", BY_NAME["Q5_0"], raw)
+        matrix = upload(device, "m", BY_NAME["Q5_0"], raw)
+        other = upload(device, "other", BY_NAME["Q5_0"], fewer)
 
-        def interrupted(timeout: float) -> None:
-            gateware.run(500)  # in the middle of the run
-            raise KeyboardInterrupt
+        def interrupt() -> None:
+            def interrupted(timeout: float) -> None:
+                gateware.run(500)  # in the middle of the run
+                raise KeyboardInterrupt
 
-        with monkeypatch.context() as patch:
-            patch.setattr(gateware, "wait", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                device.multiply(matrix, x)
-        assert np.array_equal(device.multiply(matrix, x), expected)
+            with monkeypatch.context() as patch:
+                patch.setattr(gateware, "wait", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    matrix.multiply(x)
+
+        interrupt()
+        many = np.concatenate([x] * 6)
+        assert np.array_equal(other.multiply(many), np.concatenate([expected[:, :40]] * 6))
+        interrupt()
+        again = upload(device, "again", BY_NAME["Q5_0"], raw)
+        assert np.array_equal(again.download(), raw)
+        assert np.array_equal(matrix.multiply(x), expected)
+        interrupt()
+        with Device(gateware) as anew:
+            assert np.array_equal(upload(anew, "m", BY_NAME["Q5_0"], raw).multiply(x), expected)

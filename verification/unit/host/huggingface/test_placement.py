@@ -7,6 +7,7 @@ import pytest
 
 from tailrace.device.driver import Device
 from tailrace.device.geometry import Geometry
+from tailrace.device.products import upload
 from tailrace.gguf.file import open_model
 from tailrace.golden.device import GoldenDevice
 from tailrace.huggingface.placement import Place, Plan, make_plan
@@ -109,6 +110,6 @@ def test_the_plan_knows_what_uploading_takes(tmp_path: Path) -> None:
     with Device(GoldenDevice(CONFIGS["tiny"], plan.memory_bytes)) as device:
         for placement in plan.placed(Place.DEVICE):
             assert placement.format is not None
-            matrix = device.upload(placement.tensor.name, placement.format, placement.tensor.data)
+            matrix = upload(device, placement.tensor.name, placement.format, placement.tensor.data)
             assert matrix.stream_bytes == placement.stream_bytes
         assert device.free_memory == plan.workspace_bytes

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tailrace.device.driver import Device
+from tailrace.device.products import upload
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec.config import CONFIGS
 from tailrace.spec.errors import ConfigError, LinkError
@@ -21,7 +22,7 @@ from tailrace.spec.formats import BY_NAME
 from tailrace.spec.registers import MAGIC, offset
 from tailrace.spec.transport import Transport
 from tailrace.transports.uio import UioTransport
-from verification.unit.host.device.test_driver import tensor
+from verification.unit.host.device.matrices import tensor
 from verification.unit.host.transports.stand_in import StandIn, make_uio_files
 
 MEMORY = 1 << 20
@@ -80,8 +81,8 @@ def test_multiplies_as_golden(opened: tuple[UioTransport, StandIn, Kernel], rng:
     results = []
     for each in (transport, GoldenDevice(CONFIG, MEMORY)):
         device = Device(each, timeout=20)
-        matrices = [device.upload("m", BY_NAME[name], tensor(BY_NAME[name], 37, 3).data) for name in ("Q4_1", "Q8_0")]
-        results.append([device.multiply(matrix, x).tobytes() for matrix in matrices])
+        matrices = [upload(device, "m", BY_NAME[name], tensor(BY_NAME[name], 37, 3).data) for name in ("Q4_1", "Q8_0")]
+        results.append([matrix.multiply(x).tobytes() for matrix in matrices])
     assert results[0] == results[1]
     assert transport.statistics == {"interrupts": 2, "missed interrupts": 0}
     assert kernel.count == 2
