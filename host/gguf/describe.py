@@ -17,6 +17,7 @@ from tailrace.spec.formats import Format
 
 from .architectures import ARCHITECTURES, EMBEDDING, Architecture
 from .file import Model, Tensor
+from .quantisation import dequantise, quantise
 from .rope import Rope, Yarn
 
 #: Names of the tables of angles.
@@ -92,24 +93,16 @@ class Source:
         """
         data = self.tensor.data.reshape(self.tensor.rows, -1)
         rows = data[self._index(start, stop, expert)]
-        if self.tensor.format is fmt:
-            return rows
-        import gguf
-
-        numbers = gguf.dequantize(rows, gguf.GGMLQuantizationType(self.tensor.ggml_type))
-        return gguf.quantize(numbers, gguf.GGMLQuantizationType(fmt.ggml_type))
+        return rows if self.tensor.format is fmt else quantise(dequantise(rows, self.tensor.ggml_type), fmt.ggml_type)
 
     def numbers(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         """Rows as float32, shape (rows, columns); a vector as (repeats, elements)."""
-        import gguf
-
         index = self._index(start, self.rows if stop is None else stop, 0)
-        kind = gguf.GGMLQuantizationType(self.tensor.ggml_type)
         if self.columns == 1:
-            vector = gguf.dequantize(self.tensor.data.reshape(1, -1), kind).reshape(-1)[index]
-            return np.tile(vector, (self.repeats, 1)).astype(np.float32)
+            vector = self.tensor.dequantised().reshape(-1)[index]
+            return np.tile(vector, (self.repeats, 1))
         data = self.tensor.data.reshape(self.tensor.rows, -1)
-        return gguf.dequantize(data[index], kind).reshape(-1, self.columns).astype(np.float32)
+        return dequantise(data[index], self.tensor.ggml_type).reshape(-1, self.columns)
 
     def _index(self, start: int, stop: int, expert: int) -> Any:
         first = self.first + expert * self.rows
@@ -230,11 +223,11 @@ class _Importer:
 
     @cached_property
     def hidden(self) -> int:
-        return self.model.number("embedding_length")
+        return self.model.integer("embedding_length", 1, 1 << 24)
 
     @cached_property
     def heads(self) -> int:
-        return self.model.number("attention.head_count")
+        return self.model.integer("attention.head_count", 1, 1 << 16)
 
     @cached_property
     def kv_heads(self) -> int:
@@ -380,7 +373,7 @@ class _Importer:
         return (np.arange(heads)[:, None] * self.head_size + one).reshape(-1)
 
     def _feed_forward(self, n: int) -> FeedForward:
-        arch, size = self.arch, self.model.number("feed_forward_length")
+        arch, size = self.arch, self.model.integer("feed_forward_length", 1, 1 << 24)
         if arch.gated:
             place: dict[str, Any] = {"first": 0, "of": 2 * size} if arch.fused_gate_up else {}
             self._matrix(
@@ -392,8 +385,8 @@ class _Importer:
         return FeedForward(size, arch.activation, arch.gated)
 
     def _experts(self, n: int) -> Experts:
-        count, used = self.model.experts, self.model.number("expert_used_count")
-        size = int(self._value("expert_feed_forward_length", 0)) or self.model.number("feed_forward_length")
+        count, used = self.model.experts, self.model.integer("expert_used_count", 1, 1 << 16)
+        size = int(self._value("expert_feed_forward_length", 0)) or self.model.integer("feed_forward_length", 1, 1 << 24)
         if not 0 < used <= count:
             raise self._unfit(f"it uses {used} of {count} experts")
         if not self.arch.gated:

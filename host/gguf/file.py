@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,17 @@ from tailrace.spec.formats import BY_GGML_TYPE, Format, ScaleKind
 
 from ..image.blocks import BlockFields
 from .architectures import EMBEDDING, HEAD, Architecture, architecture_of, tensor_name
-from .header import check_header
+from .header import Header, TensorEntry
+from .printable import printable
+from .quantisation import can_dequantise, dequantise, quantise
+from .recognise import check_kind
+from .split import open_parts
+from .types import PLAIN, TENSOR_TYPES
 
 #: Types that are stored as plain numbers; they can be quantised when the user asks for it.
 FLOATS = ("F32", "F16", "BF16")
+#: The largest numbers that are read: whatever is above was never meant.
+_MAX_LAYERS, _MAX_CONTEXT, _MAX_EXPERTS = (1 << 32) - 1, (1 << 31) - 1, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Tensor:
     shape : tuple of int
         Rows first.
     data : ndarray
-        What the file holds: uint8 of shape (rows, bytes of a row) for block formats, numbers for float32 and float16.
+        What the file holds: uint8 of shape (rows, bytes of a row) for block formats and BF16, else its numbers.
     """
 
     name: str
@@ -68,10 +76,19 @@ class Tensor:
         return BY_GGML_TYPE.get(self.ggml_type)
 
     def dequantised(self) -> NDArray[np.float32]:
-        """Weights as float32, as the `gguf` package computes them, shape (rows, columns)."""
-        import gguf
+        """Weights as float32, as the `gguf` package computes them, shape (rows, columns).
 
-        return gguf.dequantize(self.data, gguf.GGMLQuantizationType(self.ggml_type)).reshape(self.rows, self.columns)
+        Raises
+        ------
+        ModelError
+            If nothing here turns blocks of this type into numbers.
+        """
+        if not can_dequantise(self.ggml_type):
+            raise ModelError(
+                f"{printable(self.name)} has the type {self.type_name}, which nothing here turns into numbers: get the model in"
+                " another one"
+            )
+        return dequantise(self.data, self.ggml_type).reshape(self.rows, self.columns)
 
     def quantised(self, fmt: Format) -> "Tensor":
         """A copy in a block format.
@@ -81,15 +98,12 @@ class Tensor:
         ModelError
             If a row is not a whole number of blocks.
         """
-        import gguf
-
         if self.columns % fmt.file_elements:
             raise ModelError(
-                f"{self.name} can't become {fmt.name}: its rows of {self.columns} elements are not whole blocks of"
+                f"{printable(self.name)} can't become {fmt.name}: its rows of {self.columns} elements are not whole blocks of"
                 f" {fmt.file_elements}"
             )
-        kind = gguf.GGMLQuantizationType(fmt.ggml_type)
-        return Tensor(self.name, fmt.name, fmt.ggml_type, self.shape, gguf.quantize(self.dequantised(), kind))
+        return Tensor(self.name, fmt.name, fmt.ggml_type, self.shape, quantise(self.dequantised(), fmt.ggml_type))
 
     def check_finite(self) -> None:
         """Check that every scale and minimum, or every number, is finite.
@@ -109,20 +123,16 @@ class Tensor:
             else:
                 # The 6-bit subscales of a superblock, behind its two float16, are always finite.
                 numbers = scales.view("<f2")[..., : 1 + self.format.has_minimum]
-        elif self.data.dtype.kind == "f":
-            numbers, what = self.data.reshape(self.rows, -1), "a value"
-        elif self.type_name == "BF16":
-            # The upper half of a float32.
-            numbers = (self.data.view("<u2").astype(np.uint32) << 16).view(np.float32).reshape(self.rows, -1)
-            what = "a value"
+        elif self.type_name in FLOATS:
+            numbers, what = dequantise(self.data, self.ggml_type).reshape(self.rows, -1), "a value"
         else:
             return
         bad = ~np.isfinite(numbers)
         if bad.any():
             row = int(np.argwhere(bad)[0][0])
             raise ModelError(
-                f"{self.name} is damaged: {what} in row {row} is not finite. Download the model again, or quantise it again"
-                " from its source."
+                f"{printable(self.name)} is damaged: {what} in row {row} is not finite. Download the model again, or quantise"
+                " it again from its source."
             )
 
 
@@ -133,54 +143,62 @@ class Model:
     Attributes
     ----------
     path : Path
+        Of a model in parts, that of the first.
     architecture : Architecture
+    header : Header
     tensors : dict of str to Tensor
-    metadata : dict of str to object
-        The scalar values of the header.
-    reader : gguf.GGUFReader
-        The parsed file, for those who would parse it again.
+        Of a model in parts, those of all.
+    parts : int
+        Files that it lies in.
     """
 
     path: Path
     architecture: Architecture
+    header: Header = field(repr=False)
     tensors: dict[str, Tensor]
-    metadata: dict[str, Any]
-    reader: Any = field(repr=False)
+    parts: int = 1
 
-    def number(self, key: str) -> int:
+    def key(self, name: str) -> str:
+        """The key of a value that goes with the architecture, by its name without that."""
+        return f"{self.architecture.name}.{name}"
+
+    def integer(self, name: str, low: int, high: int, default: int | None = None) -> int:
         """A whole number of the header, by its name without the architecture.
 
         Raises
         ------
         ModelError
-            If the file does not have it.
+            If it is another value than one from `low` to `high`, or not there without a default.
         """
-        value = self.metadata.get(f"{self.architecture.name}.{key}")
-        if not isinstance(value, int):
-            raise ModelError(
-                f"{self.path} is not a complete model: its header lacks {self.architecture.name}.{key}. Convert it again."
-            )
-        return value
+        return self.header.integer(self.key(name), low, high, default)
 
     @cached_property
     def layers(self) -> int:
         """Transformer layers."""
-        return self.number("block_count")
+        layers = self.integer("block_count", 0, _MAX_LAYERS)
+        if not 0 < layers <= len(self.tensors):
+            raise ModelError(
+                f"{self.path} is corrupt: its header speaks of {layers} layers, but it has {len(self.tensors)} tensors."
+                " Download it again."
+            )
+        return layers
 
     @cached_property
     def context_length(self) -> int:
         """Positions that the model was trained for."""
-        return self.number("context_length")
+        return self.integer("context_length", 1, _MAX_CONTEXT)
 
     @cached_property
     def head(self) -> Tensor:
         """The matrix of the output head: the embedding where the file has no other."""
-        return self.tensors.get(HEAD) or self.tensors[EMBEDDING]
+        name = HEAD if HEAD in self.tensors else EMBEDDING
+        self._check_present([name])
+        return self.tensors[name]
 
     @cached_property
     def experts(self) -> int:
         """Experts of a layer; 0 if the model has none."""
-        return int(self.metadata.get(f"{self.architecture.name}.expert_count", 0))
+        return self.integer("expert_count", 0, _MAX_EXPERTS, 0)
 
     @cached_property
     def matrix_names(self) -> list[str]:
@@ -193,89 +211,69 @@ class Model:
     @property
     def matrices(self) -> list[Tensor]:
         """The matrices of a decode step, in the order of their use, without those of experts."""
+        self._check_present(self.matrix_names)
         return [self.tensors[n] for n in self.matrix_names] + [self.head]
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """The scalar values of the header, unchecked."""
+        return self.header.scalars()
+
+    @cached_property
+    def reader(self) -> Any:
+        """The file as the `gguf` package parses it, which takes long, for those who would parse it again.
+
+        Raises
+        ------
+        ModelError
+            If the model is in parts.
+        """
+        if self.parts > 1:
+            raise ModelError(
+                f"{self.path} is in {self.parts} parts, which transformers does not read: join them with llama.cpp's"
+                " `llama-gguf-split --merge`"
+            )
+        import gguf
+
+        return gguf.GGUFReader(self.path)
+
+    def _check_present(self, names: list[str]) -> None:
+        missing = [name for name in names if name not in self.tensors]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise ModelError(
+                f"{self.path} is not a complete {printable(self.architecture.name)} model: it lacks {missing[0]}{more}."
+                " Convert it again."
+            )
 
 
 def open_model(path: Path | str) -> Model:
-    """Open a GGUF file and check all that can be checked without reading the weights.
+    """Open a GGUF file, or all parts of a model that is split, and check all that can be checked without reading the weights.
+
+    Parameters
+    ----------
+    path : Path or str
+        Of a model in parts, that of any part.
 
     Raises
     ------
     ModelError
-        If the file is missing, damaged, cut off, in parts, or incomplete.
+        If the file is missing, damaged, cut off, incomplete, or no model.
     """
-    path = Path(path)
-    check_header(path)
-    import gguf
-
-    try:
-        reader = gguf.GGUFReader(path)
-        metadata = {
-            name: value.contents()
-            for name, value in reader.fields.items()
-            if value.types and value.types[0] != gguf.GGUFValueType.ARRAY
-        }
-    except (ValueError, KeyError, IndexError, TypeError, OverflowError, UnicodeDecodeError) as error:
-        raise _diagnose(path, error) from error
-    tensors = {}
-    for t in reader.tensors:
-        shape = tuple(int(n) for n in reversed(t.shape.tolist()))
-        data = t.data.reshape(-1, t.data.shape[-1]) if t.data.dtype == np.uint8 else t.data
-        tensors[t.name] = Tensor(t.name, t.tensor_type.name, int(t.tensor_type), shape, data)
-    model = Model(path, architecture_of(str(metadata.get("general.architecture"))), tensors, metadata, reader)
-    _check_complete(model)
+    headers = open_parts(Path(path))
+    header = headers[0]
+    check_kind(header)
+    tensors = {entry.name: _tensor(part, entry) for part in headers for entry in part.tensors}
+    model = Model(header.path, architecture_of(header.text("general.architecture")), header, tensors, len(headers))
+    if model.architecture.known:
+        assert model.layers
+        model._check_present([*model.matrix_names, EMBEDDING])
     return model
 
 
-def _diagnose(path: Path, error: Exception) -> ModelError:
-    """Say what is wrong with a file that the `gguf` package gave up on: walk the tensors again, one by one."""
-    import gguf
-
-    class Extents(gguf.GGUFReader):
-        def _build_tensors(self, start_offs: int, fields: list[Any]) -> None:
-            for info in fields:
-                _, name, _, shape, kind, place = info.parts
-                name = bytes(name).decode(errors="replace")
-                try:
-                    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind[0])]
-                except ValueError:
-                    raise ModelError(
-                        f"{name} has the unknown tensor type {kind[0]}: the file is damaged, or newer than this gguf package"
-                    ) from None
-                if int(shape[0]) % block:
-                    raise ModelError(
-                        f"{path} is corrupt: the rows of {name} have {shape[0]} elements, not whole blocks of {block}."
-                        " Download it again."
-                    )
-                elements = 1
-                for n in shape.tolist():
-                    elements *= n
-                end = start_offs + int(place[0]) + elements // block * size
-                if end > len(self.data):
-                    raise ModelError(
-                        f"{path} is truncated: {name} ends at byte {end}, but the file has {len(self.data)}. Download it again."
-                    )
-
-    try:
-        Extents(path)
-    except ModelError as found:
-        return found
-    except Exception:  # whatever the package stumbles over, the message below is what the user needs
-        pass
-    return ModelError(f"{path} is corrupt: {error}. Download it again.")
-
-
-def _check_complete(model: Model) -> None:
-    path, arch = model.path, model.architecture.name
-    parts = model.metadata.get("split.count", 0)
-    if parts and parts > 1:
-        raise ModelError(f"{path} is one of {parts} parts: join them with llama.cpp's `llama-gguf-split --merge`")
-    if not 0 < model.layers <= len(model.tensors):
-        raise ModelError(
-            f"{path} is corrupt: its header speaks of {model.layers} layers, but it has {len(model.tensors)} tensors."
-            " Download it again."
-        )
-    missing = [name for name in [*model.matrix_names, EMBEDDING] if name not in model.tensors]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ModelError(f"{path} is not a complete {arch} model: it lacks {missing[0]}{more}. Convert it again.")
+def _tensor(header: Header, entry: TensorEntry) -> Tensor:
+    kind, data = TENSOR_TYPES[entry.ggml_type], header.data[entry.start : entry.end]
+    shape = entry.shape if kind.plain else (prod(entry.shape[:-1]), -1)
+    return Tensor(
+        entry.name, kind.name, entry.ggml_type, entry.shape, data.view(PLAIN.get(kind.name, data.dtype)).reshape(shape)
+    )

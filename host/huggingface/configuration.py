@@ -27,7 +27,7 @@ def configuration_of(imported: ImportedModel) -> PretrainedConfig:
         config.pad_token_id = None
     if config.model_type == "gpt2":
         config.n_positions = model.context_length
-        config.n_inner = model.number("feed_forward_length")
+        config.n_inner = model.integer("feed_forward_length", 1, 1 << 24)
         return config
     config.head_dim = attention.head_size
     if isinstance(feed_forward, Experts):

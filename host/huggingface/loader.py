@@ -136,8 +136,8 @@ def _parsed_once(model: Model) -> Iterator[None]:
 
     It would parse it four times over, and build the table of names once for every module: half of the time to load.
     """
-    originals = gguf.GGUFReader, gguf.get_tensor_name_map
-    gguf.GGUFReader, gguf.get_tensor_name_map = (lambda path: model.reader), cache(gguf.get_tensor_name_map)
+    reader, originals = model.reader, (gguf.GGUFReader, gguf.get_tensor_name_map)
+    gguf.GGUFReader, gguf.get_tensor_name_map = (lambda path: reader), cache(gguf.get_tensor_name_map)
     try:
         yield
     finally:

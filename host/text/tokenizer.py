@@ -169,11 +169,17 @@ class _Arrays:
     """The arrays of a header."""
 
     def __init__(self, model: Model) -> None:
-        self._fields = model.reader.fields
+        self._header = model.header
 
     def __call__(self, name: str) -> list[Any] | None:
-        field = self._fields.get(f"tokenizer.ggml.{name}")
-        return None if field is None else field.contents()
+        key = f"tokenizer.ggml.{name}"
+        if key not in self._header:
+            return None
+        if name in ("tokens", "merges"):
+            return self._header.texts(key)
+        if name == "scores":
+            return self._header.reals(key, -1e38, 1e38).tolist()
+        return self._header.integers(key, 0, 6).tolist()
 
 
 class _ByteLevel:

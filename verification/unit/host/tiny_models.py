@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
+
+from tailrace.gguf.header import Header
+from tailrace.gguf.types import TENSOR_TYPES
+from tailrace.gguf.writer import NewTensor, tensor_of, write_gguf
 
 CHAT_TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}>{% endif %}"
 SPECIAL = ["<unk>", "<|im_start|>", "<|im_end|>"]
@@ -38,52 +41,54 @@ def write_model(
     metadata: Mapping[str, Any] | None = None,
     change: Mapping[str, np.ndarray] | None = None,
     leave_out: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
 ) -> Path:
     """Write a model.
 
     `types` gives the type of single tensors by name, `default_type` that of the other matrices. `extra` adds float32 tensors,
-    `metadata` adds values, `change` replaces a tensor's bytes, and `leave_out` leaves tensors out.
+    `metadata` adds or replaces values, and `without` leaves some out; `change` replaces a tensor's bytes, and `leave_out` leaves
+    tensors out.
     """
     random = np.random.default_rng(seed)
     tokens = SPECIAL + byte_alphabet() + ["ab", "cd"]
     tokens += [f"<unused{i}>" for i in range(-len(tokens) % 32)]
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_name("tiny")
-    writer.add_block_count(layers)
-    writer.add_context_length(context)
-    writer.add_embedding_length(hidden)
-    writer.add_feed_forward_length(feed_forward)
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(kv_heads)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_rope_dimension_count(head_size)
-    writer.add_key_length(head_size)
-    writer.add_value_length(head_size)
-    writer.add_vocab_size(len(tokens))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(tokens)
-    writer.add_token_types([3 if t.startswith("<") and len(t) > 1 else 1 for t in tokens])
-    writer.add_token_merges(["a b", "c d"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_pad_token_id(2)
-    writer.add_unk_token_id(0)
-    if chat_template:
-        writer.add_chat_template(chat_template)
-    for key, value in (metadata or {}).items():
-        writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
+    values: dict[str, Any] = {
+        "general.name": "tiny",
+        f"{architecture}.block_count": layers,
+        f"{architecture}.context_length": context,
+        f"{architecture}.embedding_length": hidden,
+        f"{architecture}.feed_forward_length": feed_forward,
+        f"{architecture}.attention.head_count": heads,
+        f"{architecture}.attention.head_count_kv": kv_heads,
+        f"{architecture}.attention.layer_norm_rms_epsilon": 1e-5,
+        f"{architecture}.rope.freq_base": 10000.0,
+        f"{architecture}.rope.dimension_count": head_size,
+        f"{architecture}.attention.key_length": head_size,
+        f"{architecture}.attention.value_length": head_size,
+        f"{architecture}.vocab_size": len(tokens),
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [3 if t.startswith("<") and len(t) > 1 else 1 for t in tokens],
+        "tokenizer.ggml.merges": ["a b", "c d"],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.padding_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+        **({"tokenizer.chat_template": chat_template} if chat_template else {}),
+        **(metadata or {}),
+    }
+    for key in without:
+        del values[key]
+    tensors: list[NewTensor] = []
 
     def add(name: str, *shape: int, spread: float) -> None:
-        values = (random.standard_normal(shape) * spread).astype(np.float32)
+        numbers = (random.standard_normal(shape) * spread).astype(np.float32)
         if name in leave_out:
             return
-        kind = gguf.GGMLQuantizationType[(types or {}).get(name, default_type if len(shape) == 2 else "F32")]
+        kind = (types or {}).get(name, default_type if len(shape) == 2 else "F32")
         data = (change or {}).get(name)
-        if data is None:
-            data = gguf.quantize(values, kind) if kind != gguf.GGMLQuantizationType.F32 else values
-        writer.add_tensor(name, data, raw_dtype=kind)
+        tensors.append(tensor_of(name, numbers, kind) if data is None else NewTensor(name, shape, kind, data))
 
     add("token_embd.weight", len(tokens), hidden, spread=0.5)
     for layer in range(layers):
@@ -110,10 +115,19 @@ def write_model(
     add("output_norm.weight", hidden, spread=1.0)
     if not tied:
         add("output.weight", len(tokens), hidden, spread=0.5)
-    for name, values in (extra or {}).items():
-        writer.add_tensor(name, values.astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    tensors += [tensor_of(name, numbers) for name, numbers in (extra or {}).items()]
+    return write_gguf(path, architecture, values, tensors)
+
+
+def split(path: Path, stem: Path, count: int) -> list[Path]:
+    """Split a model over files, as llama-gguf-split does it: the first has the header, each some of the tensors."""
+    header = Header(path)
+    values = header.scalars() | {key: header.texts(key) for key in ("tokenizer.ggml.tokens", "tokenizer.ggml.merges")}
+    values["tokenizer.ggml.token_type"] = header.integers("tokenizer.ggml.token_type", 0, 6).astype(np.int32)
+    tensors = [NewTensor(t.name, t.shape, TENSOR_TYPES[t.ggml_type].name, header.data[t.start : t.end]) for t in header.tensors]
+    paths = []
+    for n in range(count):
+        of_part = {"split.no": np.uint16(n), "split.count": np.uint16(count), "split.tensors.count": np.int32(len(tensors))}
+        paths.append(stem.with_name(f"{stem.name}-{n + 1:05}-of-{count:05}.gguf"))
+        write_gguf(paths[-1], None, {**(values if n == 0 else {}), **of_part}, tensors[n::count])
+    return paths

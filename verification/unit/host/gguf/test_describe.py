@@ -41,9 +41,7 @@ def test_llama(tmp_path: Path) -> None:
 def test_rows_of_q_and_k_are_put_in_order(tmp_path: Path) -> None:
     """Llama's files have neighbours where a description has halves; with a partial rotation, only what is rotated moves."""
     for rotary in (32, 16):
-        path = write_model(tmp_path / "m.gguf")
-        file = open_model(path)
-        file.metadata["llama.rope.dimension_count"] = rotary
+        file = open_model(write_model(tmp_path / "m.gguf", metadata={"llama.rope.dimension_count": rotary}))
         model = import_model(file)
         one = [*range(0, rotary, 2), *range(1, rotary, 2), *range(rotary, 32)]
         for role, heads in (("q", 2), ("k", 1)):
@@ -282,13 +280,11 @@ def test_incomplete_files(tmp_path: Path) -> None:
     text = f"{path} is not a complete llama model: it lacks blk.1.ffn_norm.weight. Convert it again."
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
         imported(path)
-    file = open_model(write_model(path))
-    file.metadata["llama.feed_forward_length"] = 64
+    write_model(path, metadata={"llama.feed_forward_length": 64})
     text = f"{path} is not a complete llama model: blk.0.ffn_gate.weight is 96 x 64, and its header speaks of 64 x 64. Convert it again."
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
-        import_model(file)
-    file = open_model(path)
-    del file.metadata["llama.attention.layer_norm_rms_epsilon"]
+        imported(path)
+    write_model(path, without=("llama.attention.layer_norm_rms_epsilon",))
     text = f"{path} is not a complete model: its header lacks llama.attention.layer_norm_rms_epsilon. Convert it again."
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
-        import_model(file)
+        imported(path)
