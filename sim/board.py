@@ -139,8 +139,11 @@ class SimulatedBoard:
         self._stopping = True
         self._wake()
         self._thread.join()
-        handle, self._handle = self._handle, None
-        self._library.board_close(handle)
+        with self._lock:
+            handle, self._handle = self._handle, None
+            if handle is None:
+                return
+            self._library.board_close(handle)
         os.close(self._bell)
         os.close(self._rope)
 

@@ -2,8 +2,11 @@
 
 import ctypes
 import mmap
+import os
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.spec.config import Config
-from tailrace.spec.errors import ConfigError, DeviceTimeout, TailraceError, ToolError
+from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout, TailraceError, ToolError
 from tailrace.spec.transport import RegisterByRegister
 from tailrace.spec.vector import ALIGNMENT
 
@@ -67,7 +70,7 @@ class VerilatedDevice(RegisterByRegister):
     """A simulated co-processor. Implements `tailrace.spec.transport.Transport`.
 
     The clock runs only during register accesses and `wait`; in between, time stands still. Everything is deterministic: the
-    same accesses with the same parameters take the same cycles.
+    same accesses with the same parameters take the same cycles. Threads take turns, and `close` may come from any of them.
 
     Parameters
     ----------
@@ -127,6 +130,8 @@ class VerilatedDevice(RegisterByRegister):
         library: Path | None = None,
     ) -> None:
         self._handle: int | None = None
+        # The simulation is native code that knows no threads, and runs without Python's own lock.
+        self._lock = threading.RLock()
         if memory_size <= 0 or memory_size % ALIGNMENT:
             raise ConfigError(f"memory_size must be a positive multiple of {ALIGNMENT}, not {memory_size}")
         if memory_size > 1 << config.address_width:
@@ -138,9 +143,9 @@ class VerilatedDevice(RegisterByRegister):
             raise ConfigError(f"timeline must be a number of cycles, or 0 for none, not {timeline}")
         self._library = _load(library or build_device(config, trace=trace is not None, probe=timeline > 0, threads=threads))
         # Private and anonymous: zero, and backed by memory only where it is touched.
-        self._memory = mmap.mmap(-1, memory_size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.memory: NDArray[np.uint8] = np.frombuffer(self._memory, dtype=np.uint8)
-        self._handle = self._library.device_open(self.memory.ctypes.data, memory_size, ctypes.byref(options))
+        pages = mmap.mmap(-1, memory_size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._memory: NDArray[np.uint8] = np.frombuffer(pages, dtype=np.uint8)
+        self._handle = self._library.device_open(self._memory.ctypes.data, memory_size, ctypes.byref(options))
         self._timeline = timeline
         self._timeline_start = timeline_window[0] if timeline_window else 0
         if timeline:
@@ -149,7 +154,7 @@ class VerilatedDevice(RegisterByRegister):
         self._seconds = 0.0
         self._run_cycles = 0
         self._chunk = 2000
-        if trace is not None and self._library.device_trace(self._handle, str(trace).encode(), first, last):
+        if trace is not None and self._library.device_trace(self._handle, os.fsencode(trace), first, last):
             self.close()
             raise ToolError(f"the waveform file {trace} can't be written")
 
@@ -159,9 +164,16 @@ class VerilatedDevice(RegisterByRegister):
         return self._size
 
     @property
+    def memory(self) -> NDArray[np.uint8]:
+        """Device memory itself, shape (memory_size,)."""
+        with self._opened():
+            return self._memory
+
+    @property
     def cycles(self) -> int:
         """Clock cycles since the device was opened."""
-        return int(self._library.device_cycles(self._open()))
+        with self._opened() as handle:
+            return int(self._library.device_cycles(handle))
 
     @property
     def cycles_per_second(self) -> float:
@@ -172,27 +184,34 @@ class VerilatedDevice(RegisterByRegister):
     def traffic(self) -> Traffic:
         """What went over the memory port."""
         counts = (ctypes.c_uint64 * 4)()
-        self._library.device_traffic(self._open(), counts)
+        with self._opened() as handle:
+            self._library.device_traffic(handle, counts)
         return Traffic(*counts)
 
     def read(self, address: int, size: int) -> bytes:
         """Read `size` bytes of device memory."""
-        return self.memory[self._span(address, size)].tobytes()
+        span = self._span(address, size)
+        with self._opened():
+            return self._memory[span].tobytes()
 
     def write(self, address: int, data: bytes | memoryview) -> None:
         """Write device memory."""
         array = np.frombuffer(data, dtype=np.uint8)
-        self.memory[self._span(address, array.size)] = array
+        span = self._span(address, array.size)
+        with self._opened():
+            self._memory[span] = array
 
     def read_register(self, offset: int) -> int:
         """Read the 32-bit register at a byte offset."""
         value = ctypes.c_uint32()
-        self._check(self._library.device_read_register(self._open(), offset, ctypes.byref(value)), offset)
+        with self._opened() as handle:
+            self._check(self._library.device_read_register(handle, offset, ctypes.byref(value)), offset)
         return value.value
 
     def write_register(self, offset: int, value: int) -> None:
         """Write the 32-bit register at a byte offset."""
-        self._check(self._library.device_write_register(self._open(), offset, value), offset)
+        with self._opened() as handle:
+            self._check(self._library.device_write_register(handle, offset, value), offset)
 
     def wait(self, timeout: float) -> None:
         """Run until the interrupt is raised.
@@ -233,7 +252,8 @@ class VerilatedDevice(RegisterByRegister):
 
     def reset(self, cycles: int = 16) -> None:
         """Hold the core in reset for `cycles` cycles. Transfers on their way are lost; the memory keeps what it holds."""
-        self._library.device_reset(self._open(), cycles)
+        with self._opened() as handle:
+            self._library.device_reset(handle, cycles)
 
     def record(self) -> None:
         """Forget what has been recorded, and record a timeline from now on.
@@ -244,8 +264,9 @@ class VerilatedDevice(RegisterByRegister):
             If the device was opened without ``timeline``.
         """
         self._require_timeline()
-        self._timeline_start = self.cycles
-        self._library.device_record(self._open(), self._timeline_start, 2**64 - 1, self._timeline)
+        with self._opened() as handle:
+            self._timeline_start = self.cycles
+            self._library.device_record(handle, self._timeline_start, 2**64 - 1, self._timeline)
 
     def _require_timeline(self) -> None:
         if not self._timeline:
@@ -261,10 +282,11 @@ class VerilatedDevice(RegisterByRegister):
         """
         self._require_timeline()
         place = ctypes.c_void_p()
-        count = self._library.device_events(self._open(), ctypes.byref(place))
-        events = _copy(place, count, _EVENT)
-        count = self._library.device_buckets(self._open(), ctypes.byref(place))
-        buckets = _copy(place, count, _BUCKET)
+        with self._opened() as handle:
+            count = self._library.device_events(handle, ctypes.byref(place))
+            events = _copy(place, count, _EVENT)
+            count = self._library.device_buckets(handle, ctypes.byref(place))
+            buckets = _copy(place, count, _BUCKET)
         cycles = np.maximum(buckets["cycles"], 1)
         return Timeline(
             self._timeline_start,
@@ -276,23 +298,31 @@ class VerilatedDevice(RegisterByRegister):
 
     def inject_fault(self, address: int, size: int, *, reads: bool = False, writes: bool = False) -> None:
         """Let every beat that touches a range of memory fail with SLVERR, for reads, writes or both, until `clear_faults`."""
-        for write, wanted in ((0, reads), (1, writes)):
-            if wanted:
-                self._library.device_add_fault(self._open(), write, address, address + size - 1)
+        with self._opened() as handle:
+            for write, wanted in ((0, reads), (1, writes)):
+                if wanted:
+                    self._library.device_add_fault(handle, write, address, address + size - 1)
 
     def clear_faults(self) -> None:
         """Forget all injected faults."""
-        self._library.device_clear_faults(self._open())
+        with self._opened() as handle:
+            self._library.device_clear_faults(handle)
 
     def freeze(self, frozen: bool = True) -> None:
         """Stop the memory: it accepts and answers nothing until it is thawed with ``freeze(False)``."""
-        self._library.device_freeze(self._open(), frozen)
+        with self._opened() as handle:
+            self._library.device_freeze(handle, frozen)
 
     def close(self) -> None:
-        """Release the device and finish its waveform file. Closing twice is harmless."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            self._library.device_close(handle)
+        """Release the device and its memory, and finish its waveform file. Closing twice is harmless.
+
+        What another thread is waiting for ends with `DeviceClosed`.
+        """
+        with self._lock:
+            handle, self._handle = self._handle, None
+            if handle is not None:
+                self._library.device_close(handle)
+                self._memory = np.empty(0, dtype=np.uint8)
 
     def __enter__(self) -> "VerilatedDevice":
         return self
@@ -304,18 +334,19 @@ class VerilatedDevice(RegisterByRegister):
         self.close()
 
     def _advance(self, cycles: int, *, until_interrupt: bool) -> tuple[int, int]:
-        handle, before, start = self._open(), self.cycles, time.perf_counter()
-        status = self._library.device_run(handle, cycles, until_interrupt)
-        self._seconds += time.perf_counter() - start
-        passed = self.cycles - before
-        self._run_cycles += passed
-        if status in (_RULE_BROKEN, _NO_TRACE):
-            self._check(status, 0)
-        return status, passed
+        with self._opened() as handle:
+            before, start = self.cycles, time.perf_counter()
+            status = self._library.device_run(handle, cycles, until_interrupt)
+            self._seconds += time.perf_counter() - start
+            passed = self.cycles - before
+            self._run_cycles += passed
+            if status in (_RULE_BROKEN, _NO_TRACE):
+                self._check(status, 0)
+            return status, passed
 
     def _check(self, status: int, offset: int) -> None:
         if status == _RULE_BROKEN:
-            rule = self._library.device_violation(self._open()).decode()
+            rule = self._library.device_violation(self._handle).decode()
             raise SimulationError(f"the gateware broke a rule of AXI in cycle {self.cycles}: {rule}")
         if status == _CONTROL_SILENT:
             raise SimulationError(f"the gateware does not answer on s_axi_control at offset {offset:#x} (cycle {self.cycles})")
@@ -328,17 +359,19 @@ class VerilatedDevice(RegisterByRegister):
             )
 
     def _span(self, address: int, size: int) -> slice:
-        self._open()
         if address < 0 or size < 0 or address + size > self._size:
             raise ValueError(
                 f"bytes {address:#x} to {address + size:#x} are outside the device's memory of {self._size:#x} bytes"
             )
         return slice(address, address + size)
 
-    def _open(self) -> int:
-        if self._handle is None:
-            raise ValueError("the device is closed")
-        return self._handle
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """The simulation's handle, for this thread alone."""
+        with self._lock:
+            if self._handle is None:
+                raise DeviceClosed
+            yield self._handle
 
 
 def _options(

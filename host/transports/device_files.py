@@ -1,13 +1,14 @@
 """Opens the files that a kernel driver makes of a device."""
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
 from tailrace.spec.errors import LinkError
 
 
-def open_device_file(path: Path, flags: int, missing: str) -> int:
+def open_device_file(path: Path, flags: int, missing: str, *, alone: bool = False) -> int:
     """Open a device file.
 
     Parameters
@@ -17,6 +18,8 @@ def open_device_file(path: Path, flags: int, missing: str) -> int:
         Those of `os.open`.
     missing : str
         What to do if there is no such file.
+    alone : bool
+        Whether to keep out every other program that opens it so, until it is closed or this process ends.
 
     Returns
     -------
@@ -29,7 +32,7 @@ def open_device_file(path: Path, flags: int, missing: str) -> int:
         If it can't be opened, with what to do.
     """
     try:
-        return os.open(path, flags | os.O_CLOEXEC)
+        file = os.open(path, flags | os.O_CLOEXEC)
     except FileNotFoundError:
         raise LinkError(f"{path} does not exist: {missing}") from None
     except PermissionError:
@@ -38,8 +41,21 @@ def open_device_file(path: Path, flags: int, missing: str) -> int:
         ) from None
     except OSError as error:
         if error.errno == errno.EBUSY:
-            raise LinkError(f"{path} is in use: end the other program that has opened it") from None
+            raise _in_use(path) from None
         raise LinkError(f"{path} can't be opened: {error.strerror}. {missing[0].upper()}{missing[1:]}") from None
+    if alone:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise _in_use(path) from None
+    return file
+
+
+def _in_use(path: Path) -> LinkError:
+    return LinkError(
+        f"{path} is in use: wait until the other program that has opened it is done, or end it; fuser -v {path} names it"
+    )
 
 
 def check_span(what: str, address: int, size: int, memory_size: int) -> None:

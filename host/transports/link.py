@@ -2,12 +2,13 @@
 
 import secrets
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
-from tailrace.spec.errors import LinkError
+from tailrace.spec.errors import DeviceClosed, LinkError
 from tailrace.spec.link import (
     END,
     IDENTITY,
@@ -141,6 +142,9 @@ class LinkSession:
         self._patience, self._attempts, self._memory_patience = patience, attempts, memory_patience
         self._session = secrets.randbelow(0xFFFF) + 1
         self._failure: str | None = None
+        # Held from a request to its response; a thread that closes the session waits for that.
+        self._lock = threading.RLock()
+        self._closed = False
         self._opened = False
         self._received = b""
         # The last request that the board is known to have taken, and how many after it it may have taken as well.
@@ -150,9 +154,10 @@ class LinkSession:
         self._piece, self._clean = self.max_payload, 0
 
     def close(self) -> None:
-        """Release the line. Closing twice is harmless."""
-        self._channel.close()
-        self._failure = self._failure or f"the {self._place} is closed: open it again"
+        """Release the line. Closing twice is harmless. What another thread waits for ends first."""
+        with self._lock:
+            self._closed = True
+            self._channel.close()
 
     def status(self) -> int:
         """Flags of the board, as of now."""
@@ -214,30 +219,32 @@ class LinkSession:
 
     def _request(self, kind: Kind, address: int = 0, length: int = 0, payload: bytes = b"") -> Response:
         """Have a request carried out."""
-        self._settle()
-        response = self._exchange(kind, address, length, payload, attempts=self._attempts)
-        if response is None:
-            self._fail_silent()
-        return self._judged(response, kind, address, length)
+        with self._lock:
+            self._settle()
+            response = self._exchange(kind, address, length, payload, attempts=self._attempts)
+            if response is None:
+                self._fail_silent()
+            return self._judged(response, kind, address, length)
 
     def _request_piece(self, kind: Kind, address: int, length: int, payload: bytes = b"") -> Response | None:
         """Have something carried out that may be carried out again; None if the frame was too long for this line."""
         deadline = None
         while True:
-            self._settle()
-            short = length <= _SHORTEST
-            before = self.counters.retried
-            attempts = self._attempts if short else _ATTEMPTS_OF_LONG
-            response = self._exchange(kind, address, length, payload, attempts=attempts)
-            if response is None:
-                if short:
-                    self._fail_silent()
-                self._piece = max(_SHORTEST, length // 2 // WORD_BYTES * WORD_BYTES)
-                self._clean = 0
-                return None
-            if response.status != Status.NOT_READY:
-                self._adapt(self.counters.retried == before)
-                return self._judged(response, kind, address, length)
+            with self._lock:
+                self._settle()
+                short = length <= _SHORTEST
+                before = self.counters.retried
+                attempts = self._attempts if short else _ATTEMPTS_OF_LONG
+                response = self._exchange(kind, address, length, payload, attempts=attempts)
+                if response is None:
+                    if short:
+                        self._fail_silent()
+                    self._piece = max(_SHORTEST, length // 2 // WORD_BYTES * WORD_BYTES)
+                    self._clean = 0
+                    return None
+                if response.status != Status.NOT_READY:
+                    self._adapt(self.counters.retried == before)
+                    return self._judged(response, kind, address, length)
             now = time.monotonic()
             deadline = now + self._memory_patience if deadline is None else deadline
             if now >= deadline:
@@ -275,6 +282,8 @@ class LinkSession:
 
     def _settle(self) -> None:
         """Find out whether the board took the last request, if that was left open."""
+        if self._closed:
+            raise DeviceClosed
         if self._failure is not None:
             raise LinkError(self._failure)
         if self._unsure:

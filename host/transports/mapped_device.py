@@ -1,8 +1,11 @@
 """What devices with mapped registers and an interrupt have in common, whatever their memory is reached through."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
-from tailrace.spec.errors import LinkError
+from tailrace.spec.errors import DeviceClosed
 from tailrace.spec.transport import RegisterByRegister
 
 from .interrupt import InterruptWait
@@ -12,11 +15,17 @@ from .mapped_registers import MappedRegisters
 class MappedDevice(RegisterByRegister):
     """The registers and the interrupt of a transport; its memory is the subclass' own.
 
-    A subclass sets `_registers` and `_wait` when it opens the device, and extends `close`.
+    A subclass sets `_registers` and `_wait` when it opens the device, releases what is its own in `_release`, and uses it only
+    within `_opened`.
     """
 
     _registers: MappedRegisters | None = None
     _wait: InterruptWait
+
+    def __init__(self) -> None:
+        # A file that is closed under a transfer may be another one by the time it begins.
+        self._lock = threading.RLock()
+        self._closed = False
 
     @property
     def statistics(self) -> dict[str, int]:
@@ -25,11 +34,13 @@ class MappedDevice(RegisterByRegister):
 
     def read_register(self, offset: int) -> int:
         """Read the 32-bit register at a byte offset."""
-        return self._open_registers().read(offset)
+        with self._opened() as registers:
+            return registers.read(offset)
 
     def write_register(self, offset: int, value: int) -> None:
         """Write the 32-bit register at a byte offset."""
-        self._open_registers().write(offset, value)
+        with self._opened() as registers:
+            registers.write(offset, value)
 
     def wait(self, timeout: float) -> None:
         """Return when the interrupt is raised.
@@ -42,10 +53,17 @@ class MappedDevice(RegisterByRegister):
         self._wait.wait(timeout)
 
     def close(self) -> None:
-        """Release the device. Closing twice is harmless."""
-        registers, self._registers = self._registers, None
-        if registers is not None:
-            registers.close()
+        """Release the device. Closing twice is harmless. What another thread is waiting for ends with `DeviceClosed`."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._registers is not None:
+                self._registers.close()
+            self._release()
+
+    def _release(self) -> None:
+        """Release all but the registers, which may be half opened."""
 
     def __enter__(self) -> Self:
         return self
@@ -53,7 +71,10 @@ class MappedDevice(RegisterByRegister):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open_registers(self) -> MappedRegisters:
-        if self._registers is None:
-            raise LinkError("the device is closed")
-        return self._registers
+    @contextmanager
+    def _opened(self) -> Iterator[MappedRegisters]:
+        """The device, for this thread alone."""
+        with self._lock:
+            if self._closed or self._registers is None:
+                raise DeviceClosed
+            yield self._registers

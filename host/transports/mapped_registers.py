@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tailrace.spec.errors import LinkError
+from tailrace.spec.errors import DeviceClosed, LinkError
 from tailrace.spec.registers import ADDRESS_BITS
 
 _BYTES = 1 << ADDRESS_BITS
@@ -65,7 +65,7 @@ class MappedRegisters:
 
     def _index(self, offset: int) -> int:
         if self._map is None:
-            raise LinkError("the device is closed")
+            raise DeviceClosed
         if offset % 4 or not 0 <= offset < _BYTES:
             raise LinkError(f"register offsets are multiples of 4 below {_BYTES:#x}, not {offset:#x}")
         return offset // 4

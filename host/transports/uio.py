@@ -70,12 +70,13 @@ class UioTransport(MappedDevice):
         sysfs: Path = Path("/sys"),
         dev: Path = Path("/dev"),
     ) -> None:
+        super().__init__()
         path = Path(device)
         self.name, self.simulated = f"uio:{device}", False
         self._file: int | None = None
         self._memory: NDArray[np.uint64] | None = None
         try:
-            self._file = open_device_file(path, os.O_RDWR | os.O_SYNC, _DEVICE_TREE)
+            self._file = open_device_file(path, os.O_RDWR | os.O_SYNC, _DEVICE_TREE, alone=True)
             self._registers = MappedRegisters(self._file, path, offset=_first_map(sysfs / "class" / "uio" / path.name, path))
             self._memory = _map_memory(memory, base, sysfs, dev)
         except BaseException:
@@ -90,22 +91,22 @@ class UioTransport(MappedDevice):
     def read(self, address: int, size: int) -> bytes:
         """Read `size` bytes of device memory."""
         check_span("read", address, size, self.memory_size)
-        lines, first = self._lines(address, size)
-        return bytes(lines.copy().view(np.uint8)[first : first + size])
+        with self._opened():
+            lines, first = self._lines(address, size)
+            return bytes(lines.copy().view(np.uint8)[first : first + size])
 
     def write(self, address: int, data: bytes | memoryview) -> None:
         """Write device memory."""
         source = np.frombuffer(data, dtype=np.uint8)
         check_span("write", address, source.size, self.memory_size)
         # Memory that is not cached may refuse accesses that are not aligned, so lines of 64 bytes go as a whole.
-        lines, first = self._lines(address, source.size)
-        whole = lines.copy() if source.size % ALIGNMENT or first else np.empty_like(lines)
-        whole.view(np.uint8)[first : first + source.size] = source
-        lines[:] = whole
+        with self._opened():
+            lines, first = self._lines(address, source.size)
+            whole = lines.copy() if source.size % ALIGNMENT or first else np.empty_like(lines)
+            whole.view(np.uint8)[first : first + source.size] = source
+            lines[:] = whole
 
-    def close(self) -> None:
-        """Release the device. Closing twice is harmless."""
-        super().close()
+    def _release(self) -> None:
         self._memory = None
         file, self._file = self._file, None
         if file is not None:
@@ -113,20 +114,18 @@ class UioTransport(MappedDevice):
 
     def _lines(self, address: int, size: int) -> tuple[NDArray[np.uint64], int]:
         """The lines of 64 bytes that some bytes are in, and the first byte's place in them."""
-        if self._memory is None:
-            raise LinkError("the device is closed")
+        assert self._memory is not None
         first, end = address // ALIGNMENT * ALIGNMENT, -(-(address + size) // ALIGNMENT) * ALIGNMENT
         return self._memory[first // 8 : end // 8], address - first
 
     def _next_event(self, seconds: float) -> bool:
-        if self._file is None:
-            raise LinkError("the device is closed")
-        poll = select.poll()
-        poll.register(self._events, select.POLLIN)
         try:
-            # The kernel disables the interrupt when it comes, because it does not know how to take it back.
-            os.write(self._events, struct.pack("=I", 1))
-            return bool(poll.poll(1000 * seconds)) and bool(os.read(self._events, 4))
+            with self._opened():
+                poll = select.poll()
+                poll.register(self._events, select.POLLIN)
+                # The kernel disables the interrupt when it comes, because it does not know how to take it back.
+                os.write(self._events, struct.pack("=I", 1))
+                return bool(poll.poll(1000 * seconds)) and bool(os.read(self._events, 4))
         except OSError as error:
             raise LinkError(
                 f"{self._path} has no interrupt ({error.strerror}): add the core's interrupt to its node in the device tree,"

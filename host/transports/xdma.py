@@ -64,13 +64,14 @@ class XdmaTransport(MappedDevice):
             raise ConfigError(f"memory_size must be a positive multiple of {ALIGNMENT}, not {memory_size}")
         if memory_offset < 0 or memory_offset % ALIGNMENT:
             raise ConfigError(f"memory_offset must be a multiple of {ALIGNMENT}, not {memory_offset:#x}")
+        super().__init__()
         self.name, self.simulated, self.memory_size = f"xdma:{prefix}", False, memory_size
         self._base = memory_offset
         self._paths = {part: Path(f"{prefix}_{part}") for part in ("user", "h2c_0", "c2h_0", "events_0")}
         self._files: dict[str, int] = {}
         try:
             for part, flags in {"user": os.O_RDWR | os.O_SYNC, "h2c_0": os.O_WRONLY, "c2h_0": os.O_RDONLY}.items():
-                self._files[part] = open_device_file(self._paths[part], flags, _LOAD)
+                self._files[part] = open_device_file(self._paths[part], flags, _LOAD, alone=part == "user")
             if events:
                 self._files["events_0"] = open_device_file(
                     self._paths["events_0"], os.O_RDONLY, "enable user interrupts in the XDMA core, or add wait=poll"
@@ -99,21 +100,18 @@ class XdmaTransport(MappedDevice):
         while done < len(view):
             done += self._transfer("h2c_0", address + done, view[done : done + _TRANSFER])
 
-    def close(self) -> None:
-        """Release the device. Closing twice is harmless."""
-        super().close()
+    def _release(self) -> None:
         files, self._files = self._files, {}
         for file in files.values():
             os.close(file)
 
     def _transfer(self, part: str, address: int, view: memoryview) -> int:
         """Move some bytes; returns how many, at least 1: what is missing is asked for again."""
-        if part not in self._files:
-            raise LinkError("the device is closed")
         writes = part.startswith("h2c")
         place = self._base + address
         try:
-            moved = os.pwrite(self._files[part], view, place) if writes else os.preadv(self._files[part], [view], place)
+            with self._opened():
+                moved = os.pwrite(self._files[part], view, place) if writes else os.preadv(self._files[part], [view], place)
             reason = "nothing was transferred"
         except OSError as error:
             moved, reason = 0, error.strerror or str(error)
@@ -125,9 +123,10 @@ class XdmaTransport(MappedDevice):
         return moved
 
     def _next_event(self, seconds: float) -> bool:
-        poll = select.poll()
-        poll.register(self._files["events_0"], select.POLLIN)
-        if not poll.poll(1000 * seconds):
-            return False
-        # The driver forgets its count of interrupts when all four bytes are read, and refuses any other length.
-        return bool(os.read(self._files["events_0"], 4))
+        with self._opened():
+            poll = select.poll()
+            poll.register(self._files["events_0"], select.POLLIN)
+            if not poll.poll(1000 * seconds):
+                return False
+            # The driver forgets its count of interrupts when all four bytes are read, and refuses any other length.
+            return bool(os.read(self._files["events_0"], 4))

@@ -1,6 +1,8 @@
 """The simulated device as a transport: parameters, memory, waveforms, life and death."""
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from tailrace.sim.devices import open_device
 from tailrace.sim.verilated import VerilatedDevice
 from tailrace.sim.verilog import to_verilog
 from tailrace.spec.config import CONFIGS
-from tailrace.spec.errors import ConfigError, ToolError
+from tailrace.spec.errors import ConfigError, DeviceClosed, ToolError
 from tailrace.spec.transport import Transport
 from verification.unit.sim import prober
 from verification.unit.sim.prober import Prober
@@ -91,9 +93,82 @@ def test_memory_size_is_checked(library: Path, size: int, text: str) -> None:
 def test_a_closed_device_says_so(device: VerilatedDevice) -> None:
     device.close()
     device.close()
-    for act in (lambda: device.read(0, 1), lambda: device.read_register(0), lambda: device.wait(1), lambda: device.cycles):
-        with pytest.raises(ValueError, match="^the device is closed$"):
-            act()
+    calls = {
+        "read": lambda: device.read(0, 1),
+        "write": lambda: device.write(0, b"1"),
+        "memory": lambda: device.memory,
+        "read_register": lambda: device.read_register(0),
+        "write_register": lambda: device.write_register(0, 0),
+        "wait": lambda: device.wait(1),
+        "run": lambda: device.run(1),
+        "reset": device.reset,
+        "cycles": lambda: device.cycles,
+        "traffic": lambda: device.traffic,
+        "inject_fault": lambda: device.inject_fault(0, 64, reads=True),
+        "clear_faults": device.clear_faults,
+        "freeze": device.freeze,
+    }
+    for name, call in calls.items():
+        with pytest.raises(DeviceClosed, match="^the device is closed: open it again$"):
+            print(name, call())
+
+
+def test_closing_beside_another_thread(device: VerilatedDevice) -> None:
+    """Native code runs without Python's lock: what it works on must not be taken away meanwhile."""
+    ends: list[type[BaseException]] = []
+    started = threading.Event()
+
+    def work() -> None:
+        try:
+            while True:
+                device.run(20_000)
+                started.set()
+        except BaseException as error:
+            ends.append(type(error))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert started.wait(20)
+    device.close()
+    for thread in threads:
+        thread.join(20)
+    assert ends == [DeviceClosed] * 2
+
+
+def test_threads_take_turns(library: Path) -> None:
+    """Two drive one simulation: nothing of either is lost, and time passes as often as both ask for it."""
+    with VerilatedDevice(CONFIG, 1 << 16, library=library) as device:
+
+        def work(place: int) -> None:
+            for value in range(100):
+                device.write(place, bytes([value]) * 64)
+                device.run(50)
+                assert device.read_register(prober.CHECKSUM) == 0
+                assert device.read(place, 64) == bytes([value]) * 64
+
+        before = device.cycles
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(work, (0, 64)))
+        assert device.cycles - before >= 2 * 100 * 50
+
+
+def resident() -> int:
+    """KiB of anonymous memory that this process has."""
+    return next(int(line.split()[1]) for line in open("/proc/self/status", encoding="ascii") if line.startswith("RssAnon"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells what a process has")
+@pytest.mark.parametrize("kind", ["golden", "verilator"])
+def test_closing_gives_memory_back(library: Path, kind: str) -> None:
+    size = 1 << 27
+    device = open_device(kind, CONFIG, size, **({} if kind == "golden" else {"library": library}))
+    before = resident()
+    device.write(0, bytes([1]) * size)
+    filled = resident()
+    device.close()
+    assert filled - before > 0.9 * (size >> 10)
+    assert resident() - before < 0.1 * (size >> 10)
 
 
 def test_two_devices_of_one_library_are_apart(library: Path) -> None:

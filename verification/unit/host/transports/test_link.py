@@ -11,7 +11,7 @@ import pytest
 from tailrace.sim.devices import open_device
 from tailrace.sim.serial_board import LinkResponder
 from tailrace.spec.config import parse_config
-from tailrace.spec.errors import LinkError
+from tailrace.spec.errors import DeviceClosed, LinkError
 from tailrace.spec.link import IDENTITY, MAX_PAYLOAD, VERSION, Kind, Request, Response, Status, decode, encode, unpack_request
 from tailrace.spec.registers import offset
 from tailrace.transports.link import ATTEMPTS, ATTEMPTS_TO_OPEN, LinkSession
@@ -431,5 +431,5 @@ def test_a_closed_line(line: Line, session: LinkSession) -> None:
     session.close()
     session.close()
     assert line.closed == 2
-    with fails(f"the {PLACE} is closed: open it again"):
+    with pytest.raises(DeviceClosed, match="^the device is closed: open it again$"):
         session.status()

@@ -1,5 +1,6 @@
 """The serial transport on a board that is a pseudo-terminal."""
 
+import itertools
 import re
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 from tailrace.golden.device import GoldenDevice
 from tailrace.sim.serial_board import SerialBoard
 from tailrace.spec.config import parse_config
-from tailrace.spec.errors import ConfigError, DeviceTimeout, LinkError, TailraceError, ToolError
+from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout, LinkError, TailraceError, ToolError
 from tailrace.spec.registers import offset
 from tailrace.spec.transport import Transport
 from tailrace.transports.serial import SerialTransport
@@ -221,8 +222,33 @@ def test_without_pyserial(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_closing_twice_is_harmless(board: SerialBoard, transport: SerialTransport) -> None:
     transport.close()
     transport.close()
-    with pytest.raises(LinkError, match=f"^the serial port {board.port} is closed: open it again$"):
+    with pytest.raises(DeviceClosed, match="^the device is closed: open it again$"):
         transport.read(0, 4)
+
+
+def test_threads_take_turns_and_closing_waits_for_them(transport: SerialTransport) -> None:
+    ends: list[type[BaseException]] = []
+    started = threading.Barrier(3)
+
+    def work(place: int) -> None:
+        started.wait(20)
+        try:
+            for value in itertools.count():
+                data = bytes([value % 256]) * 256
+                transport.write(place, data)
+                assert transport.read(place, 256) == data
+        except BaseException as error:
+            ends.append(type(error))
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in (0, 256)]
+    for thread in threads:
+        thread.start()
+    started.wait(20)
+    time.sleep(0.2)
+    transport.close()
+    for thread in threads:
+        thread.join(20)
+    assert ends == [DeviceClosed] * 2
 
 
 def test_a_port_is_released_when_no_board_answers(board: SerialBoard) -> None:

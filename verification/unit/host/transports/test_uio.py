@@ -17,7 +17,7 @@ from tailrace.device.driver import Device
 from tailrace.device.products import upload
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec.config import CONFIGS
-from tailrace.spec.errors import ConfigError, LinkError
+from tailrace.spec.errors import ConfigError, DeviceClosed, LinkError
 from tailrace.spec.formats import BY_NAME
 from tailrace.spec.registers import MAGIC, offset
 from tailrace.spec.transport import Transport
@@ -121,8 +121,14 @@ def test_no_interrupt(opened: tuple[UioTransport, StandIn, Kernel], monkeypatch:
     transport.close()
     transport.close()
     for call in (lambda: transport.wait(1.0), lambda: transport.read_register(0), lambda: transport.read(0, 4)):
-        with pytest.raises(LinkError, match="^the device is closed$"):
+        with pytest.raises(DeviceClosed, match="^the device is closed: open it again$"):
             call()
+
+
+def test_a_device_that_another_program_uses(opened: tuple[UioTransport, StandIn, Kernel], tmp_path: Path) -> None:
+    path = tmp_path / "dev/uio0"
+    text = f"{path} is in use: wait until the other program that has opened it is done, or end it; fuser -v {path} names it"
+    fails(LinkError, text, tmp_path)
 
 
 def test_polling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

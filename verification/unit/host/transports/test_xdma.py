@@ -3,6 +3,9 @@
 import errno
 import os
 import re
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec.config import CONFIGS
-from tailrace.spec.errors import ConfigError, DeviceTimeout, LinkError
+from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout, LinkError
 from tailrace.spec.registers import MAGIC, offset
 from tailrace.spec.transport import Transport
 from tailrace.transports.mapped_registers import MappedRegisters
@@ -24,6 +27,14 @@ from verification.unit.host.tiny_models import write_model
 from verification.unit.host.transports.stand_in import Xdma
 
 MEMORY = 1 << 20
+#: Another program with the card.
+_HOLDER = """
+import fcntl, sys
+file = open(sys.argv[1], "r+b")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
 CONFIG = CONFIGS["tiny"]
 
 
@@ -141,8 +152,40 @@ def test_closing_twice(card: Xdma) -> None:
     for _ in range(2):
         transport.close()
     for call in (lambda: transport.read(0, 4), lambda: transport.read_register(0), lambda: transport.write_register(0, 0)):
-        with pytest.raises(LinkError, match="^the device is closed$"):
+        with pytest.raises(DeviceClosed, match="^the device is closed: open it again$"):
             call()
+
+
+def test_a_card_that_another_program_uses(card: Xdma) -> None:
+    text = f"{card.user} is in use: wait until the other program that has opened it is done, or end it; fuser -v {card.user} names it"
+    with XdmaTransport(card.prefix, MEMORY), pytest.raises(LinkError, match=f"^{re.escape(text)}$"):
+        XdmaTransport(card.prefix, MEMORY)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, card.user], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(LinkError, match=f"^{re.escape(text)}$"):
+        XdmaTransport(card.prefix, MEMORY)
+    holder.communicate("")
+    XdmaTransport(card.prefix, MEMORY).close()
+
+
+def test_closing_beside_a_wait(card: Xdma) -> None:
+    ends: list[type[BaseException]] = []
+    transport = XdmaTransport(card.prefix, MEMORY)
+
+    def work() -> None:
+        try:
+            transport.wait(20)
+        except BaseException as error:
+            ends.append(type(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    transport.close()
+    thread.join(20)
+    assert ends == [DeviceClosed]
 
 
 def test_files_that_are_not_there(card: Xdma) -> None:
@@ -161,7 +204,7 @@ def test_files_that_are_not_there(card: Xdma) -> None:
 def test_files_that_can_not_be_opened(card: Xdma, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {
         errno.EACCES: " may not be opened by this user: run as root, or give the user access to it with a udev rule",
-        errno.EBUSY: " is in use: end the other program that has opened it",
+        errno.EBUSY: " is in use: wait until the other program that has opened it is done, or end it; fuser -v ",
         errno.EIO: " can't be opened: Input/output error. Load the xdma driver of",
     }
     for number, text in texts.items():
