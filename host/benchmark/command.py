@@ -12,6 +12,7 @@ from tailrace.sim.memory_models import MEMORIES as _MEMORIES
 from tailrace.spec.config import BUS_WIDTHS
 from tailrace.spec.formats import WEIGHT_FORMATS
 
+from ..command.output_file import OutputFile, OutputFolder
 from ..command.terminal import Terminal
 from ..fpga.command import FOLDER
 from ..fpga.parts import BLOCKS, PARTS
@@ -227,7 +228,7 @@ def quality(model: str, positions: int, text: Path | None, device: str, config: 
 @click.option("--position", type=click.IntRange(min=0), default=512, show_default=True, help="Tokens in the KV cache.")
 @click.option("--memory", "memory_model", type=click.Choice(_MEMORIES), default="ideal", show_default=True)
 @click.option("--bucket", type=click.IntRange(min=1), default=64, show_default=True, help="Cycles of a row of the port's use.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("token.json"), show_default=True)
+@click.option("-o", "--output", type=OutputFile(), default=Path("token.json"), show_default=True)
 def timeline(model: str, config: str, position: int, memory_model: str, bucket: int, output: Path) -> None:
     """A timeline of one token, for Perfetto and `tailrace plot`."""
     from .timeline import trace_token
@@ -257,7 +258,7 @@ def timeline(model: str, config: str, position: int, memory_model: str, bucket: 
     help=f"Part to build, one of {', '.join(PARTS)}; can be repeated.  [default: the single blocks]",
 )
 @click.option("--config", default="base", show_default=True, help="Build of the device.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Folder for builds.")
+@click.option("-o", "--output", type=OutputFolder(), default=FOLDER, show_default=True, help="Folder for builds.")
 def area(parts: tuple[str, ...], config: str, output: Path) -> None:
     """Cells and routed frequency of parts of the gateware on an ECP5. What is finished in the folder is not built again."""
     from .report import area_table

@@ -12,6 +12,10 @@ from tailrace.spec.config import CONFIGS
 from tailrace.spec.errors import TailraceError
 
 from .device_option import DeviceName, clock_was_given, refuse_for_hardware
+from .grouped_help import GroupedCommand, WholeSummaries
+from .output_file import OutputFile
+from .prompt_text import read_prompt
+from .waveform import WaveFile
 
 #: The build that `run` and `inspect` take when none is asked for.
 DEFAULT_CONFIG = "base"
@@ -19,7 +23,7 @@ DEFAULT_CONFIG = "base"
 DEFAULT_MEMORY = "1GiB"
 
 
-class Commands(click.Group):
+class Commands(WholeSummaries):
     """Commands whose errors are one message and an exit code, never a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -103,9 +107,19 @@ def main() -> None:
     """
 
 
-@main.command()
+#: The options of `run` under their headings.
+_RUN_GROUPS = {
+    "Prompt and answer": ("prompt", "file", "raw", "new_tokens", "context", "temperature", "top_p", "seed", "quiet"),
+    "Device": ("device", "config", "memory", "tokens_per_doorbell", "clock"),
+    "Model": ("path", "prefill", "quantise", "allow_host"),
+    "Simulation": ("memory_timing", "latency", "bandwidth", "threads", "wave", "trace"),
+}
+
+
+@main.command(cls=GroupedCommand, groups=_RUN_GROUPS)
 @click.argument("model")
-@click.option("-p", "--prompt", required=True, help="What to ask.")
+@click.option("-p", "--prompt", help="What to ask; without it the prompt is read from a file, or from standard input.")
+@click.option("-f", "--file", metavar="FILE", help="Read the prompt from this file (UTF-8); - is standard input.")
 @click.option("-n", "--new-tokens", type=click.IntRange(min=1), default=32, show_default=True, help="Tokens to generate.")
 @click.option(
     "--device",
@@ -177,9 +191,17 @@ def main() -> None:
     help="MHz to state a speed for; of hardware, its own.",
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the simulation.")
-@click.option("--wave", metavar="FILE[:FROM:TO]", help="Write a waveform (VCD) of these cycles, by default the first 10,000.")
 @click.option(
-    "--trace", metavar="FILE", help="Write a timeline of the first doorbell's commands and stalls, for Perfetto and plot."
+    "--wave",
+    type=WaveFile(),
+    metavar="FILE[:FROM:TO]",
+    help="Write a waveform (VCD) of these cycles, by default the first 10,000.",
+)
+@click.option(
+    "--trace",
+    type=OutputFile(),
+    metavar="FILE",
+    help="Write a timeline of the first doorbell's commands and stalls, for Perfetto and plot.",
 )
 @_quantise
 @click.option("--allow-host", is_flag=True, help="Run what the device refuses on the host; the closing table names it.")
@@ -190,6 +212,7 @@ def run(**options: Any) -> None:
     The generated text alone goes to standard output.
     """
     context = click.get_current_context()
+    options["prompt"] = read_prompt(options["prompt"], options.pop("file"))
     if refuse_for_hardware(context) and not clock_was_given(context):
         options["clock"] = None
     if options["temperature"] and options["tokens_per_doorbell"] > 1:
@@ -226,9 +249,7 @@ def inspect(**options: Any) -> None:
 
 @main.command()
 @click.argument("trace", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Picture to write; without it TRACE with the ending .png."
-)
+@click.option("-o", "--output", type=OutputFile(), help="Picture to write; without it TRACE with the ending .png.")
 @click.option("--cycles", nargs=2, type=int, metavar="FIRST END", help="Draw these cycles only.")
 def plot(trace: Path, output: Path | None, cycles: tuple[int, int] | None) -> None:
     """Draw what the memory port did over a token, from a TRACE that run --trace has written."""

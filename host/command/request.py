@@ -1,6 +1,7 @@
 """What the command line was asked to do."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Request:
     bandwidth: float
     clock: float | None
     wave: str | None
-    trace: str | None
+    trace: Path | None
     threads: int
     temperature: float | None
     top_p: float

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import time
-from pathlib import Path
 from typing import Any
 
 from tailrace.sim.devices import open_device
@@ -25,10 +24,11 @@ from ..sampling import Sampler, generate
 from ..text.tokenizer import Tokenizer
 from ..transports.facts import clock_of
 from ..transports.open import is_hardware, open_transport, parse_hardware
-from ..transports.sizes import parse_size, parse_wave
+from ..transports.sizes import parse_size
 from .report import Run, Setting, run_table
 from .request import Request
 from .terminal import Terminal
+from .waveform import parse_wave
 
 #: Cycles of a row of the memory port's use in a trace.
 TRACE_BUCKET = 256
@@ -168,7 +168,7 @@ def _write_trace(request: Request, decoder: Decoder) -> None:
     title = (
         f"{decoder.imported.model.path.stem}, {request.config}, memory {request.memory_timing}, position {decoder.positions[0]}"
     )
-    write_trace(Path(request.trace), timeline, program.commands, program.sections, title)
+    write_trace(request.trace, timeline, program.commands, program.sections, title)
 
 
 def _prefill(request: Request, decoder: Decoder, tokens: list[int]) -> None:

@@ -6,6 +6,8 @@ import click
 
 from tailrace.spec.config import CONFIGS, parse_config
 
+from ..command.output_file import OutputFolder
+
 
 @click.command()
 @click.option(
@@ -14,7 +16,7 @@ from tailrace.spec.config import CONFIGS, parse_config
     show_default=True,
     help=f"Configuration: {', '.join(CONFIGS)}, with changes if need be, as in base,bus_width=256.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Folder to write.")
+@click.option("-o", "--output", type=OutputFolder(), required=True, metavar="FOLDER", help="Folder to write.")
 @click.option("--force", is_flag=True, help="Replace an earlier export in that folder.")
 def export(config: str, output: Path, force: bool) -> None:
     """Write the core as Verilog, with its register map, a testbench, FuseSoC targets and an XRT kernel's description.

@@ -9,6 +9,7 @@ from rich.console import Console
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ConfigError
 
+from ..command.output_file import OutputFolder
 from .families import FAMILIES
 from .parts import PARTS
 from .progress import shown
@@ -40,7 +41,7 @@ FOLDER = Path("build") / "fpga"
     help="MHz to aim for, default 100; on a board the core's clock.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the placement.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help=f"Folder for everything; default: one below {FOLDER}.")
+@click.option("-o", "--output", type=OutputFolder(), help=f"Folder for everything; default: one below {FOLDER}.")
 @click.pass_context
 def build(
     context: click.Context,

@@ -1,7 +1,6 @@
-"""Sizes and waveform windows as a user writes them."""
+"""Sizes of memory as a user writes them."""
 
 import re
-from pathlib import Path
 
 from tailrace.spec.errors import ConfigError
 from tailrace.spec.vector import ALIGNMENT
@@ -22,25 +21,3 @@ def parse_size(text: str) -> int:
     if size == 0:
         raise ConfigError(f"{text!r} is not a size of memory: write it like 512MiB or 1GiB")
     return size
-
-
-#: Window of a waveform when none is asked for: a whole token takes tens of gigabytes.
-WAVE_WINDOW = (0, 10_000)
-
-
-def parse_wave(text: str) -> tuple[Path, tuple[int, int]]:
-    """File and window of cycles of ``FILE`` or ``FILE:FROM:TO``; without a window `WAVE_WINDOW`.
-
-    Raises
-    ------
-    ConfigError
-        If there is no file, or the window is empty or not two cycles.
-    """
-    # A file has no colon in its name here: a window with a slip in it must not become one.
-    match = re.fullmatch(r"((?:.*/)?[^/:]+)(?::(\d+):(\d+))?", text)
-    window = (int(match[2]), int(match[3])) if match and match[2] else WAVE_WINDOW
-    if not match or window[0] >= window[1]:
-        raise ConfigError(
-            f"{text!r} is not a waveform file with a window of cycles: write it like wave.vcd or wave.vcd:1000:2000"
-        )
-    return Path(match[1]), window

@@ -305,10 +305,6 @@ def test_operations_one_by_one(tiny: Path) -> None:
         (["--config", "base,bus_width=100"], "bus_width must be one of (128, 256, 512), not 100"),
         (["--memory", "much"], "'much' is not a size of memory: write it like 512MiB or 1GiB"),
         (
-            ["--wave", "w.vcd:9:3"],
-            "'w.vcd:9:3' is not a waveform file with a window of cycles: write it like wave.vcd or wave.vcd:1000:2000",
-        ),
-        (
             ["--device", "golden", "--wave", "w.vcd"],
             "the golden model has no signals to trace: use --wave with --device verilator",
         ),
@@ -318,9 +314,31 @@ def test_bad_options(tiny: Path, arguments: list[str], text: str) -> None:
     fails(f"tailrace: {text}", "run", tiny, "-p", "x", *arguments)
 
 
+def test_the_wave_is_checked_before_anything_else() -> None:
+    fails(
+        "Error: Invalid value for '--wave': 'w.vcd:9:3' is not a waveform file with a window of cycles:"
+        " write it like wave.vcd or wave.vcd:1000:2000",
+        *("run", "none.gguf", "-p", "x", "--wave", "w.vcd:9:3"),
+        code=2,
+    )
+    fails(
+        "Error: Invalid value for '--trace': /none/t.json can't be written: No such file or directory",
+        *("run", "none.gguf", "-p", "x", "--trace", "/none/t.json"),
+        code=2,
+    )
+
+
+def test_prompt_on_standard_input(tiny: Path) -> None:
+    arguments = ["run", str(tiny), "--device", "golden", "--config", "tiny", "--raw", "-n", "3"]
+    given = CliRunner().invoke(main, [*arguments, "-p", "Grüße"])
+    piped = CliRunner().invoke(main, arguments, input="Grüße\n".encode())
+    assert given.exit_code == 0, given.output
+    assert piped.stdout == given.stdout
+
+
 def test_usage_errors() -> None:
     for arguments in (
-        ["run", "m"],
+        ["run", "m", "-p", "x", "-f", "y"],
         ["run", "m", "-p", "x", "-n", "0"],
         ["run", "m", "-p", "x", "--device", "gpu"],
         ["nothing"],

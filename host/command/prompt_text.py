@@ -1,0 +1,46 @@
+"""Where a prompt comes from: the command line, a file, or standard input."""
+
+import sys
+from pathlib import Path
+
+import click
+
+#: The name that stands for standard input.
+STANDARD_INPUT = "-"
+
+
+def read_prompt(prompt: str | None, file: str | None) -> str:
+    """The prompt's text.
+
+    Parameters
+    ----------
+    prompt : str or None
+        As given with ``-p``.
+    file : str or None
+        As given with ``-f``: a path, or ``-`` for standard input. With neither, standard input is read, if it is no terminal.
+
+    Raises
+    ------
+    click.UsageError
+        If there is no prompt or there are two, or the file can't be read or is no UTF-8.
+    """
+    if prompt is not None and file is not None:
+        raise click.UsageError("-p and -f both give a prompt: leave one out")
+    if prompt is not None:
+        return prompt
+    if file is None and (sys.stdin is None or sys.stdin.isatty()):
+        raise click.UsageError(
+            "there is no prompt: give it with -p, in a file with -f, or on standard input; or start tailrace chat"
+        )
+    name = "standard input" if file in (None, STANDARD_INPUT) else file
+    try:
+        data = sys.stdin.buffer.read() if file in (None, STANDARD_INPUT) else Path(str(file)).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"the prompt can't be read from {name}: {error.strerror}") from None
+    try:
+        # One line end at the end is the editor's or the shell's, not the prompt's.
+        return data.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(
+            f"the prompt in {name} is not UTF-8 (byte {error.start}): convert it, for example with iconv"
+        ) from None
