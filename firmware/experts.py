@@ -12,7 +12,7 @@ from tailrace.spec.isa import Combine, Reduce
 from .buffer_map import slot_map
 from .command_list import Loaded, interleaved
 from .description import Experts, layer_role
-from .feed_forward import Middle, Stage
+from .feed_forward import Middle, Results, Stage
 from .norms import add_residual, normalise
 from .workspace import Workspace
 
@@ -64,7 +64,11 @@ class _Mixture:
         self._results = [allocate("the results of an expert", w.batch * w.hidden) for _ in SETS]
         self._down = w.matrix(layer_role(layer, "experts_down"), w.hidden, experts.expert.size)
         places = self._first_blocks()
-        self._middles = [Middle(w, experts.expert, layer, p, s, prefix="experts_") for p, s in zip(places, SETS)]
+        results = Results(w, experts.expert, layer, several=True, prefix="experts_")
+        # The parts of one expert after the other have the places in turn.
+        first = Middle(w, experts.expert, layer, results, places[0], SETS[0], prefix="experts_")
+        second = Middle(w, experts.expert, layer, results, places[1], SETS[1], prefix="experts_", turn=first.parts)
+        self._middles = [first, second]
         self._chosen = [(s, k) for s in w.sequences for k in range(experts.used)]
 
     def _first_blocks(self) -> list[int]:

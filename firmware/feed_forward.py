@@ -7,7 +7,7 @@ from typing import Any
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK
-from tailrace.spec.isa import Combine, Multiplier
+from tailrace.spec.isa import BUFFER_UNIT, Combine, Multiplier
 
 from .buffer_map import slot_map
 from .command_list import Address, Slot, interleaved
@@ -31,7 +31,10 @@ def feed_forward(workspace: Workspace, layer: int, block: FeedForward, post_norm
     with w.buffer.phase():
         normalise(w, layer_role(layer, "feed_forward_norm"))
         result = w.buffer.allocate("the results of down", w.batch * w.hidden)
-        middle = Middle(w, block, layer, first_block(w, block))
+        start = first_block(w, block)
+        held = None if start is not None else w.buffer.allocate("the activations of a feed-forward layer", w.batch * block.size)
+        parts = len(w.matrix(layer_role(layer, "up"), block.size, w.hidden).parts)
+        middle = Middle(w, block, layer, Results(w, block, layer, several=parts > 1), start or 0, held=held)
         interleaved(middle.stages())
         middle.quantise_held()
         down = w.matrix(down_role, w.hidden, block.size)
@@ -51,6 +54,40 @@ def first_block(workspace: Workspace, block: FeedForward) -> int | None:
     return None if size > blocks.free else blocks.mark()
 
 
+class Results:
+    """Where the results of gate and up lie until they are used: those of two parts in turn, if there is room.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    block : FeedForward
+    layer : int
+    several : bool
+        Whether there is more than one part to come.
+    prefix : str
+        What the names of the matrices start with.
+
+    Attributes
+    ----------
+    stride : int
+        Entries of a slot's results of a part.
+    ups, gates : list of int
+        Places of a part's results; a layer without a gate has the same ones twice.
+    argument : int
+        Place of the argument of GELU.
+    """
+
+    def __init__(self, workspace: Workspace, block: FeedForward, layer: int, *, several: bool, prefix: str = "") -> None:
+        w, gelu = workspace, block.activation is Activation.GELU
+        parts = w.matrix(layer_role(layer, f"{prefix}up"), block.size, w.hidden).parts
+        self.stride = max(-(-p.rows // BUFFER_UNIT) * BUFFER_UNIT for p in parts)
+        size = w.batch * self.stride
+        copies = 2 if several and size * (2 * (1 + block.gated) + gelu) <= w.buffer.free else 1
+        self.ups = [w.buffer.allocate("the results of up", size) for _ in range(copies)]
+        self.gates = [w.buffer.allocate("the results of gate", size) for _ in range(copies)] if block.gated else self.ups
+        self.argument = w.buffer.allocate("the argument of GELU", size) if gelu else 0
+
+
 class Middle:
     """What lies between up and down: ``activation(gate) * up``, computed part by part.
 
@@ -59,43 +96,42 @@ class Middle:
     workspace : Workspace
     block : FeedForward
     layer : int
-    first_block : int or None
-        Where in the slots; None: in the buffer first, and at block 0 when all is computed.
+    results : Results
+    first_block : int
+        Where the activations go in the slots.
     vector_set : int
+    held : int or None
+        Where in the buffer the activations stay until all are computed; None: they go to the slots at once.
     prefix : str
         What the names of the matrices start with.
+    turn : int
+        Parts that have had the places of the results before: the first one takes the place whose turn it is.
     """
 
     def __init__(
-        self, workspace: Workspace, block: FeedForward, layer: int, first_block: int | None, vector_set: int = MIDDLE_SET,
-        prefix: str = "",
+        self, workspace: Workspace, block: FeedForward, layer: int, results: Results, first_block: int, vector_set: int = MIDDLE_SET,
+        *, held: int | None = None, prefix: str = "", turn: int = 0,
     ) -> None:  # fmt: skip
         w = self._workspace = workspace
-        self._block, self._set = block, vector_set
+        self._block, self._set, self._results, self._held, self._turn = block, vector_set, results, held, turn
+        self._stride, self.first_block = results.stride, first_block
         if block.size % BLOCK:
             raise LimitError(f"the size of a feed-forward layer must be a multiple of {BLOCK}, not {block.size}")
         self._up_role, self._gate_role = layer_role(layer, f"{prefix}up"), layer_role(layer, f"{prefix}gate")
         self._up = w.matrix(self._up_role, block.size, w.hidden)
         self._gate = w.matrix(self._gate_role, block.size, w.hidden) if block.gated else self._up
         self._check_parts()
-        self.first_block = first_block or 0
-        self._held = None
-        if first_block is None:
-            self._held = w.buffer.allocate("the activations of a feed-forward layer", w.batch * block.size)
-        # What the results of a part take for each slot.
-        self._stride = max(-(-p.rows // 4) * 4 for p in self._up.parts)
-        size = w.batch * self._stride
-        wanted = 2 * size * (1 + block.gated) + size * (block.activation is Activation.GELU)
-        copies = 2 if len(self._up.parts) > 1 and wanted <= w.buffer.free else 1
-        self._ups = [w.buffer.allocate("the results of up", size) for _ in range(copies)]
-        self._gates = [w.buffer.allocate("the results of gate", size) for _ in range(copies)] if block.gated else self._ups
-        self._argument = w.buffer.allocate("the argument of GELU", size) if block.activation is Activation.GELU else 0
 
     def _check_parts(self) -> None:
         if [(p.first_row, p.rows) for p in self._gate.parts] != [(p.first_row, p.rows) for p in self._up.parts]:
             raise ModelError(f"{self._gate_role} and {self._up_role} must have the same parts")
         if any(p.first_row % BLOCK for p in self._up.parts):
             raise ModelError(f"parts of {self._up_role} must start at multiples of {BLOCK} rows")
+
+    @property
+    def parts(self) -> int:
+        """Parts that gate and up have."""
+        return len(self._up.parts)
 
     def stages(self, slots: range | None = None, expert: int | None = None) -> list[Stage]:
         """Products and the vector work on their results, to be interleaved.
@@ -111,7 +147,8 @@ class Middle:
         slots = slots or range(self._workspace.batch)
         product = partial(self._workspace.product, slot_stride=self._stride, slots=slots.stop, expert=expert)
         for i, (gate_part, up_part) in enumerate(zip(self._gate.parts, self._up.parts)):
-            gate, up = self._gates[i % len(self._gates)], self._ups[i % len(self._ups)]
+            place = (self._turn + i) % len(self._results.ups)
+            gate, up = self._results.gates[place], self._results.ups[place]
             if self._block.gated:
                 stages.append(
                     (partial(product, self._gate, gate_part, gate), partial(self._finish_gate, slots, gate_part, gate))
@@ -149,8 +186,8 @@ class Middle:
             apply(function=Function.SIGMOID, multiplier=Multiplier.A, **target)
             return
         second: dict[str, Any] = {"b_stride": self._stride, "combine": Combine.PRODUCT}
-        apply(b=x, m=CUBIC, n=LINEAR, to=self._argument, d_stride=self._stride, **second)
-        apply(b=self._argument, function=Function.SIGMOID, multiplier=Multiplier.A, **second, **target)
+        apply(b=x, m=CUBIC, n=LINEAR, to=self._results.argument, d_stride=self._stride, **second)
+        apply(b=self._results.argument, function=Function.SIGMOID, multiplier=Multiplier.A, **second, **target)
 
     def _target(self, slots: range, part: MatrixPart) -> dict[str, Any]:
         """Where the activations of a part go."""

@@ -16,14 +16,14 @@ HEAD_PART = 2048
 def feed_forward_part_rows(description: Description, layer: Layer, build: Build, batch: int = 1) -> int:
     """Rows of the parts of gate and up, a multiple of 64; the last part may have fewer.
 
-    Experts follow each other, so one part each is enough for them.
+    Experts follow each other, so one part each is enough for them, if there is room.
     """
     block = layer.feed_forward
     experts = isinstance(block, Experts)
     expert = block.expert if isinstance(block, Experts) else block
     wanted = expert.size if experts else -(-expert.size // FEED_FORWARD_PARTS)
-    # Two parts at a time, of gate and up, and what GELU needs; for experts one part of two experts.
-    places = 2 * (1 + expert.gated) + (expert.activation is Activation.GELU) * (1 + experts)
+    # Two parts at a time, of gate and up, be they of one expert or of two, and what GELU needs.
+    places = 2 * (1 + expert.gated) + (expert.activation is Activation.GELU)
     # Beside them: x, the results of down, for experts their sum and the results of another one, and what the slots can't hold.
     beside = (4 if experts else 2) * batch * description.hidden
     if not experts and description.hidden + expert.size > build.vector_blocks * BLOCK:

@@ -21,7 +21,7 @@ from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.isa import Opcode
 
 from .model import Model, build_of
-from .test_decode import FOUR, HEADS, SILU, TINY, model_of
+from .test_decode import FOUR, HEADS, SILU, TINY, compare, model_of
 
 MIXED = model_of(
     layers=tuple(Layer(replace(HEADS, window=w), SILU) for w in (3, None, 3, None, 3))
@@ -192,6 +192,23 @@ def test_long_contexts_keep_one_group_at_a_time() -> None:
     capacity = max_context(description, build_of(small))
     assert 256 <= capacity < 512
     assert bits(Model(description, small, capacity=capacity))[:-1] == bits(Model(description, large, capacity=capacity))[:-1]
+
+
+@pytest.mark.parametrize(
+    ("activation", "size", "parts"),
+    [(Activation.SILU, 256, 2), (Activation.SILU, 384, 3), (Activation.GELU, 128, 2), (Activation.GELU, 192, 3)],
+)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_experts_in_parts(activation: Activation, size: int, parts: int, batch: int) -> None:
+    """Experts too large for the buffer are computed part by part, with the same bits, by whatever comes before."""
+    description = model_of(HEADS, Experts(5, 3, FeedForward(size, activation)), count=2)
+    small = Config("small", 128, right_hand_sides=2, vector_blocks=64, buffer_entries=1024 * batch)
+    cut = Model(description, small, batch=batch)
+    assert len(cut.placement.matrices["layers.0.experts_gate"].parts) == parts
+    whole = Model(description, replace(small, buffer_entries=16384), batch=batch)
+    assert len(whole.placement.matrices["layers.0.experts_gate"].parts) == 1
+    assert bits(cut)[:-1] == bits(whole)[:-1]
+    compare(Model(description, small, batch=batch), tokens=2)
 
 
 @pytest.mark.parametrize("description", [model_of(), EXPERTS, model_of(HEADS, FeedForward(2048, Activation.GELU))])
