@@ -109,8 +109,8 @@ class Middle:
     """
 
     def __init__(
-        self, workspace: Workspace, block: FeedForward, layer: int, results: Results, first_block: int, vector_set: int = MIDDLE_SET,
-        *, held: int | None = None, prefix: str = "", turn: int = 0,
+        self, workspace: Workspace, block: FeedForward, layer: int, results: Results, first_block: int,
+        vector_set: int = MIDDLE_SET, *, held: int | None = None, prefix: str = "", turn: int = 0,
     ) -> None:  # fmt: skip
         w = self._workspace = workspace
         self._block, self._set, self._results, self._held, self._turn = block, vector_set, results, held, turn

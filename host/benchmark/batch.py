@@ -8,7 +8,8 @@ from tailrace.spec.config import parse_config
 from ..device.geometry import Geometry
 from ..gguf.describe import import_model
 from ..gguf.file import open_model
-from ..image.plan import ImageRequest, plan_image
+from ..image.image import ImageRequest
+from ..image.plan import plan_image
 from ..image.programs import build_programs
 from .recording import Job, record
 

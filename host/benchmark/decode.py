@@ -12,7 +12,8 @@ from tailrace.spec.formats import BLOCK, Q8_0
 from ..device.geometry import Geometry
 from ..gguf.describe import ImportedModel, import_model
 from ..gguf.file import open_model
-from ..image.plan import Image, ImageRequest, experts_used, is_exact, plan_image
+from ..image.image import Image, ImageRequest, experts_used, is_exact
+from ..image.plan import plan_image
 from ..image.programs import Programs, build_programs
 from ..image.router import PLANES
 from ..models.fetch import NAME, resolve_model

@@ -19,8 +19,9 @@ from tailrace.spec.config import Config
 
 from ..device.counters import NAMES
 from ..device.driver import Device
-from ..image.plan import Image, TablePiece, write_image
+from ..image.image import Image, TablePiece
 from ..image.programs import Programs
+from ..image.write import write_image
 from .waits import uses_until, waits
 
 _Key = TypeVar("_Key")

@@ -15,7 +15,9 @@ from ..device.geometry import Geometry
 from ..gguf.describe import ImportedModel, NoDescriptionError, Source, import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.placement import Place, make_plan
-from ..image.plan import Image, ImageRequest, experts_used, is_exact, plan_image, refusals
+from ..image.fits import refusals
+from ..image.image import Image, ImageRequest, experts_used, is_exact
+from ..image.plan import plan_image
 from ..image.programs import Programs, build_programs
 from ..image.router import PLANES
 from ..models.fetch import resolve_model

@@ -17,7 +17,8 @@ from ..device.geometry import Geometry
 from ..gguf.describe import ImportedModel, NoDescriptionError, check_context, import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.placement import make_plan
-from ..image.plan import ImageRequest, plan_image
+from ..image.image import ImageRequest
+from ..image.plan import plan_image
 from ..image.programs import build_programs, check_memory
 from ..models.fetch import resolve_model
 from ..sampling import Sampler, generate

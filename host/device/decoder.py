@@ -10,9 +10,11 @@ from tailrace.spec.errors import LimitError, TailraceError
 from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES
 
 from ..gguf.describe import ImportedModel
+from ..image.image import Image, ImageRequest
 from ..image.kv_cache import Floats, cache_writes
-from ..image.plan import Image, ImageRequest, Progress, plan_image, write_image
+from ..image.plan import plan_image
 from ..image.programs import Programs, build_programs, check_memory
+from ..image.write import Progress, write_image
 from .counters import Counters
 from .driver import Device
 

@@ -16,6 +16,7 @@ from tailrace.spec.vector import pack_vector, vector_bytes
 
 from ..image.allocator import Allocator, align
 from ..image.blocks import Bytes
+from ..image.fits import refusal
 from ..image.weight_stream import blocks_of_stream, matrix_exponent, stream_of_blocks
 from .driver import Device
 from .geometry import Geometry
@@ -118,7 +119,7 @@ def upload(device: Device, name: str, fmt: Format, blocks: Bytes) -> Matrix:
     """
     geometry = device.geometry
     rows, columns = blocks.shape[0], blocks.shape[1] // fmt.file_bytes * fmt.file_elements
-    if reason := refusal(geometry, fmt, rows, columns):
+    if reason := refusal(geometry, fmt, columns):
         raise (ModelError if not geometry.reads(fmt.number) else LimitError)(f"{name}: {reason}")
     try:
         exponent = matrix_exponent(fmt, blocks)
@@ -243,15 +244,3 @@ def workspace_bytes(geometry: Geometry, rows: Sequence[int], columns: int, vecto
     parts = sum(len(rows_of_parts(n, geometry.right_hand_sides, geometry.buffer_entries)) for n in rows)
     commands = (vectors + parts * (1 + vectors)) * COMMAND_BYTES
     return commands + vectors * (vector_bytes(-(-columns // BLOCK)) + sum(result_bytes(n) for n in rows))
-
-
-def refusal(geometry: Geometry, fmt: Format, rows: int, columns: int) -> str | None:
-    """Why a build can't run a matrix, with what to do; None if it can."""
-    if not geometry.reads(fmt.number):
-        return f"this device does not read {fmt.name}: it reads {', '.join(f.name for f in geometry.readable)}"
-    if columns > geometry.max_blocks * BLOCK:
-        return (
-            f"its rows have {columns} elements, and this device takes at most {geometry.max_blocks * BLOCK}:"
-            f" use a configuration with vector_blocks of at least {1 << (columns // BLOCK - 1).bit_length()}"
-        )
-    return None

@@ -18,7 +18,7 @@ from ..device.driver import Device
 from ..device.products import Floats, Matrix, multiply_all, upload
 from . import internals
 from .loader import HostModel
-from .placement import Place, Placement, Plan
+from .placement import Place, Plan, TensorPlacement
 
 #: Called with what is being loaded, and how much of all of it is done (0 to 1).
 Progress = Callable[[str, float], None]
@@ -123,7 +123,7 @@ class OperationOffload:
             done += matrix.stream_bytes
             on_progress(name, done / plan.stream_bytes)
 
-    def _upload(self, placement: Placement) -> Matrix:
+    def _upload(self, placement: TensorPlacement) -> Matrix:
         tensor, fmt = placement.tensor, placement.format
         assert fmt is not None
         tensor.check_finite()

@@ -4,15 +4,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tailrace.spec.errors import LimitError, ModelError
-from tailrace.spec.formats import BY_NAME, Format
+from tailrace.spec.formats import Format
 
 from ..device.geometry import Geometry
-from ..device.products import refusal, stream_bytes, workspace_bytes
+from ..device.products import stream_bytes, workspace_bytes
 from ..gguf.architectures import EMBEDDING, tensor_name
-from ..gguf.file import FLOATS, Model, Tensor
-
-#: Formats that the `gguf` package can quantise to.
-QUANTISERS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4")
+from ..gguf.file import Model, Tensor
+from ..image.fits import check_quantiser, device_format
 
 
 class Place(Enum):
@@ -24,7 +22,7 @@ class Place(Enum):
 
 
 @dataclass(frozen=True)
-class Placement:
+class TensorPlacement:
     """A tensor and where it is used.
 
     Attributes
@@ -57,9 +55,9 @@ class Plan:
 
     model: Model
     geometry: Geometry
-    placements: tuple[Placement, ...]
+    placements: tuple[TensorPlacement, ...]
 
-    def placed(self, place: Place) -> list[Placement]:
+    def placed(self, place: Place) -> list[TensorPlacement]:
         """The tensors in one place."""
         return [p for p in self.placements if p.place is place]
 
@@ -127,8 +125,7 @@ def make_plan(model: Model, geometry: Geometry, quantise: str | None = None) -> 
     quantise : str or None
         Format to quantise F32, F16 and BF16 matrices to; None refuses them.
     """
-    if quantise is not None and quantise not in QUANTISERS:
-        raise ModelError(f"can't quantise to {quantise!r}: choose one of {', '.join(QUANTISERS)}")
+    check_quantiser(quantise)
     wanted = {t.name for t in model.matrices}
     placements = []
     for tensor in model.tensors.values():
@@ -136,32 +133,15 @@ def make_plan(model: Model, geometry: Geometry, quantise: str | None = None) -> 
             placements.append(_place_matrix(tensor, geometry, quantise))
         else:
             reason = "looked up by token" if tensor.name == EMBEDDING else "not a matrix of the decode step"
-            placements.append(Placement(tensor, Place.HOST, reason=reason))
+            placements.append(TensorPlacement(tensor, Place.HOST, reason=reason))
     return Plan(model, geometry, tuple(placements))
 
 
-def _place_matrix(tensor: Tensor, geometry: Geometry, quantise: str | None) -> Placement:
-    readable = ", ".join(f.name for f in geometry.readable)
-    fmt = tensor.format
-    note = "also looked up by token on the host" if tensor.name == EMBEDDING else ""
-    if fmt is None and tensor.type_name in FLOATS:
-        if quantise is None:
-            reason = (
-                f"{tensor.type_name} is not quantised, and this device reads {readable}: ask for a format with --quantise Q8_0"
-            )
-            return Placement(tensor, Place.REFUSED, reason=reason)
-        fmt, note = BY_NAME[quantise], f"quantised from {tensor.type_name} as asked"
+def _place_matrix(tensor: Tensor, geometry: Geometry, quantise: str | None) -> TensorPlacement:
+    fmt, reason = device_format(tensor, tensor.columns, geometry, quantise)
     if fmt is None:
-        reason = (
-            f"this device does not read {tensor.type_name}: it reads {readable}. Get the model in one of these, for example"
-            " with `llama-quantize --pure` from its 16-bit file"
-        )
-        return Placement(tensor, Place.REFUSED, reason=reason)
-    if tensor.columns % fmt.file_elements:
-        reason = f"its rows have {tensor.columns} elements, which is not a multiple of {fmt.file_elements}"
-        return Placement(tensor, Place.REFUSED, reason=reason)
-    limit = refusal(geometry, fmt, tensor.rows, tensor.columns)
-    if limit is not None:
-        return Placement(tensor, Place.REFUSED, reason=limit)
-    size = stream_bytes(geometry, fmt, tensor.rows, tensor.columns)
-    return Placement(tensor, Place.DEVICE, fmt, size, note)
+        return TensorPlacement(tensor, Place.REFUSED, reason=reason)
+    note = "also looked up by token on the host" if tensor.name == EMBEDDING else ""
+    if fmt is not tensor.format:
+        note = f"quantised from {tensor.type_name} as asked"
+    return TensorPlacement(tensor, Place.DEVICE, fmt, stream_bytes(geometry, fmt, tensor.rows, tensor.columns), note)

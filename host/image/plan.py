@@ -1,155 +1,24 @@
-"""The memory image of a model: where everything that a decode program uses lies, planned before anything is written."""
+"""Decides where everything of a model lies in a device's memory, before anything is written."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
-
-from tailrace.firmware.description import Attention, Experts
+from tailrace.firmware.description import Attention, layer_role
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.spec.errors import LimitError, ModelError
-from tailrace.spec.formats import BLOCK, BY_NAME, BY_NUMBER, Q8_0, Format
+from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
 from tailrace.spec.isa import ADDRESS_UNIT
 from tailrace.spec.kv_cache import CAPACITY_UNIT, key_bytes, value_bytes, value_row_bytes
 
 from ..device.geometry import Geometry
-from ..device.products import refusal
-from ..gguf.describe import ImportedModel, Source
-from ..gguf.file import FLOATS
-from ..huggingface.placement import QUANTISERS
+from ..gguf.describe import ImportedModel
 from .allocator import align
-from .router import EXPONENT, PLANES, planes_of
-from .weight_stream import matrix_exponent, stream_of_blocks
-
-#: Called with what is being written, and how much of all of it is done (0 to 1).
-Progress = Callable[[str, float], None]
-#: Bytes that are written at once: on a serial port that takes a quarter of a second.
-_WRITE_BYTES = 1 << 16
-#: Rows of a table that are written at a time.
-_TABLE_ROWS = 1024
-
-
-@dataclass(frozen=True)
-class MatrixPiece:
-    """A stream to be written: rows of one matrix, or of one expert's, or a plane of one that has been taken apart."""
-
-    role: str
-    address: int
-    size: int
-    source: Source
-    format: Format
-    exponent: int
-    start: int
-    stop: int
-    expert: int = 0
-    plane: int | None = None
-
-
-@dataclass(frozen=True)
-class TablePiece:
-    """Rows of float32 to be written; `role` is that of a tensor, or the name of a table of angles."""
-
-    role: str
-    address: int
-    size: int
-    rows: int
-    columns: int
-
-
-@dataclass(frozen=True)
-class ImageRequest:
-    """What an image is to be made for.
-
-    Attributes
-    ----------
-    batch : int
-        Sequences.
-    whole_embedding : bool
-        Whether all embeddings lie in the device's memory, so that it can go on from a token that it chose. Else there is one
-        row for each sequence, which the driver writes before each token.
-    quantise : str or None
-        Format that matrices of plain numbers become; None refuses them.
-    """
-
-    batch: int = 1
-    whole_embedding: bool = True
-    quantise: str | None = None
-
-
-@dataclass(frozen=True)
-class Image:
-    """A model laid out for a device.
-
-    Attributes
-    ----------
-    imported : ImportedModel
-    build : Build
-    request : ImageRequest
-    capacity : int
-        Positions of each sequence for which there is room: the model's context, rounded up to a multiple of 64.
-    placement : Placement
-    pieces : tuple of MatrixPiece or TablePiece
-        All that is written, in the order of addresses.
-    base, end : int
-        First address, and the first one after it; caches, logits and tokens lie below it.
-    """
-
-    imported: ImportedModel
-    build: Build
-    request: ImageRequest
-    capacity: int
-    placement: Placement
-    pieces: tuple[MatrixPiece | TablePiece, ...] = field(repr=False)
-    base: int
-    end: int
-
-    @property
-    def stream_bytes(self) -> int:
-        """Bytes of all weight streams."""
-        return sum(p.size for p in self.pieces if isinstance(p, MatrixPiece))
-
-    @property
-    def table_bytes(self) -> int:
-        """Bytes of all tables."""
-        return sum(p.size for p in self.pieces if isinstance(p, TablePiece))
-
-    def format_of(self, role: str) -> Format:
-        """The format that a matrix has on the device."""
-        return BY_NUMBER[self.placement.matrices[role].format]
-
-    @property
-    def token_bytes(self) -> int:
-        """Bytes that the file has of the weights that a token uses: of experts, those that are chosen."""
-        matrices = self.imported.matrices
-        return sum(
-            experts_used(self.imported, role)
-            * source.rows
-            * self.format_of(role).row_bytes(source.columns)
-            * (PLANES if is_exact(role, source) else 1)
-            for role, source in matrices.items()
-        )
-
-    @property
-    def cache_bytes(self) -> int:
-        """Bytes of the KV caches of all sequences."""
-        layers = self.imported.description.layers
-        per_layer = (
-            layer.attention.kv_heads * (place.key_stride + place.value_stride + place.scale_stride)
-            for caches in self.placement.caches
-            for layer, place in zip(layers, caches, strict=True)
-        )
-        return sum(per_layer)
-
-
-def experts_used(imported: ImportedModel, role: str) -> int:
-    """How many of a matrix a token uses: 1, or for those of experts as many as are chosen."""
-    if not imported.matrices[role].experts:
-        return 1
-    experts = imported.description.layers[int(role.split(".")[1])].feed_forward
-    assert isinstance(experts, Experts)
-    return experts.used
+from .fits import refusals
+from .image import Image, ImageRequest, MatrixPiece, TablePiece, is_exact
+from .router import EXPONENT, PLANES
+from .weight_stream import matrix_exponent
 
 
 def plan_image(imported: ImportedModel, geometry: Geometry, request: ImageRequest, base: int = 0) -> Image:
@@ -175,44 +44,6 @@ def plan_image(imported: ImportedModel, geometry: Geometry, request: ImageReques
     return _Planner(imported, geometry, request).run(base)
 
 
-def refusals(imported: ImportedModel, geometry: Geometry, quantise: str | None) -> dict[str, str]:
-    """Matrices that a device can't read, by the names of their tensors, with the reason and what to do.
-
-    Raises
-    ------
-    ModelError
-        If `quantise` is no format to quantise to.
-    """
-    if quantise is not None and quantise not in QUANTISERS:
-        raise ModelError(f"can't quantise to {quantise!r}: choose one of {', '.join(QUANTISERS)}")
-    reasons = {s.tensor.name: _refusal(s, geometry, quantise) for role, s in imported.matrices.items() if not is_exact(role, s)}
-    return {name: reason for name, reason in reasons.items() if reason}
-
-
-def is_exact(role: str, source: Source) -> bool:
-    """Whether a matrix of plain numbers is carried as it is, taken apart into planes: routers of experts are."""
-    return role.endswith(".router") and source.tensor.type_name in FLOATS and source.columns % BLOCK == 0
-
-
-def _refusal(source: Source, geometry: Geometry, quantise: str | None) -> str | None:
-    tensor, readable = source.tensor, ", ".join(f.name for f in geometry.readable)
-    fmt = tensor.format
-    if fmt is None and tensor.type_name in FLOATS:
-        if quantise is None:
-            return (
-                f"{tensor.type_name} is not quantised, and this device reads {readable}: ask for a format with --quantise Q8_0"
-            )
-        fmt = BY_NAME[quantise]
-    if fmt is None:
-        return (
-            f"this device does not read {tensor.type_name}: it reads {readable}. Get the model in one of these, for example"
-            " with `llama-quantize --pure` from its 16-bit file"
-        )
-    if source.columns % fmt.file_elements:
-        return f"its rows have {source.columns} elements, which is not a multiple of {fmt.file_elements}"
-    return refusal(geometry, fmt, source.rows, source.columns)
-
-
 class _Planner:
     def __init__(self, imported: ImportedModel, geometry: Geometry, request: ImageRequest) -> None:
         self.imported, self.geometry, self.request = imported, geometry, request
@@ -221,20 +52,22 @@ class _Planner:
         self.description = imported.description
         self.layers = self.description.layers
         self.formats: dict[str, tuple[Format, int]] = {}
+        self.roles: dict[int, list[object]] = {}
 
     def run(self, base: int) -> Image:
         self._check_formats()
         self._check()
         self.formats = {role: self._format(role) for role in self.imported.matrices}
+        self.roles = self._roles_of_layers()
         start = _Region(base)
         self._tables_of_model(start)
-        layers = self._alike(start, self._layer_region)
+        layers = self._alike(start, self._kind, self._layer_region)
         end = _Region(start.top)
         self._vector(end, "final_norm")
         self._vector(end, "final_norm_bias")
         self._matrix(end, "head", head_part_rows(self.description, self.build, self.request.batch))
         self._vector(end, "head_bias")
-        caches = self._alike(end, self._cache_region)
+        caches = self._alike(end, self.layers.__getitem__, self._cache_region)
         logits = tuple(end.take(4 * self.description.vocabulary) for _ in range(self.request.batch))
         tokens = tuple(end.take(ADDRESS_UNIT * self.capacity) for _ in range(self.request.batch))
         regions = [start, *layers, end]
@@ -248,17 +81,30 @@ class _Planner:
         pieces = sorted((p for region in regions for p in region.pieces), key=lambda p: p.address)
         return Image(self.imported, self.build, self.request, self.capacity, placement, tuple(pieces), base, end.top)
 
-    def _alike(self, where: "_Region", make: "Callable[[int, int], _Region]") -> "list[_Region]":
-        """A region for each layer; those with the same content follow each other, in the order of the first of each kind."""
+    def _alike(self, where: "_Region", kind: "Callable[[int], object]", make: "Callable[[int], _Region]") -> "list[_Region]":
+        """A region for each layer; those of one kind follow each other, in the order of the first of each kind."""
         kinds: dict[object, list[int]] = {}
         for n in range(len(self.layers)):
-            kinds.setdefault((self.layers[n], make(n, 0).content(n)), []).append(n)
+            kinds.setdefault(kind(n), []).append(n)
         regions: dict[int, _Region] = {}
-        for members in kinds.values():
-            for n in members:
-                regions[n] = make(n, where.top)
+        for first, *others in kinds.values():
+            pattern = make(first)
+            for n in (first, *others):
+                regions[n] = pattern.moved(where.top, first, n, self.imported)
                 where.top = regions[n].top
         return [regions[n] for n in range(len(self.layers))]
+
+    def _kind(self, n: int) -> object:
+        """All of a layer that decides what its region looks like."""
+        return (self.layers[n], tuple(self.roles.get(n, ())))
+
+    def _roles_of_layers(self) -> "dict[int, list[object]]":
+        found: dict[int, list[object]] = {}
+        for role, s in (*self.imported.matrices.items(), *self.imported.tables.items()):
+            if role.startswith("layers."):
+                _, n, name = role.split(".", 2)
+                found.setdefault(int(n), []).append((name, s.rows, s.columns, s.experts, s.repeats, self.formats.get(role)))
+        return found
 
     def _check(self) -> None:
         batch = self.request.batch
@@ -309,8 +155,8 @@ class _Planner:
         source = self.imported.tables.get("position_embedding")
         return self.capacity if source is None else min(self.capacity, source.rows)
 
-    def _layer_region(self, n: int, address: int) -> "_Region":
-        region, layer = _Region(address), f"layers.{n}."
+    def _layer_region(self, n: int) -> "_Region":
+        region, layer = _Region(), f"layers.{n}."
         for tensor in ("attention_norm", "attention_norm_bias"):
             self._vector(region, layer + tensor)
         for tensor in ("q", "k", "v"):
@@ -407,8 +253,8 @@ class _Planner:
         region.pieces.append(TablePiece(role, address, rows * pitch, rows, columns))
         region.tables[role] = TablePlace(address, columns, pitch if by_row else 0)
 
-    def _cache_region(self, n: int, address: int) -> "_Region":
-        region = _Region(address)
+    def _cache_region(self, n: int) -> "_Region":
+        region = _Region()
         for _ in range(self.request.batch):
             region.caches.append(self._cache(region, self.layers[n].attention))
         return region
@@ -426,7 +272,7 @@ class _Planner:
 class _Region:
     """Consecutive addresses that are being given out, and what lies there."""
 
-    def __init__(self, address: int) -> None:
+    def __init__(self, address: int = 0) -> None:
         self.top = address
         self.matrices: dict[str, MatrixPlace] = {}
         self.tables: dict[str, TablePlace] = {}
@@ -437,67 +283,24 @@ class _Region:
         address, self.top = self.top, self.top + align(size)
         return address
 
-    def content(self, n: int) -> tuple[object, ...]:
-        """All that lies here, without the number of the layer."""
-        prefix = f"layers.{n}."
-        places = [*self.matrices.items(), *self.tables.items()]
-        return (*((role.removeprefix(prefix), place) for role, place in places), *self.caches, self.top)
+    def moved(self, address: int, first: int, n: int, imported: ImportedModel) -> "_Region":
+        """The same for layer `n` in place of layer `first`, from another address on."""
+        region, prefix, own = _Region(address + self.top), layer_role(first, ""), layer_role(n, "")
 
+        def role(other: str) -> str:
+            return own + other.removeprefix(prefix)
 
-class Memory(Protocol):
-    """What an image is written to."""
-
-    def write(self, address: int, data: memoryview, /) -> None:
-        """Write bytes from an address on."""
-        ...
-
-
-def write_image(image: Image, memory: Memory, on_progress: Progress | None = None) -> None:
-    """Write all weights and tables to a device, piece by piece, so that no second copy of the model is made.
-
-    Raises
-    ------
-    ModelError
-        If a tensor is damaged.
-    """
-    report = on_progress or (lambda what, done: None)
-    checked: set[str] = set()
-    total, done = sum(p.size for p in image.pieces), 0
-    for piece in image.pieces:
-        written = 0
-        for address, data in _content(image, piece, checked):
-            octets = data.cast("B")
-            for first in range(0, len(octets), _WRITE_BYTES):
-                memory.write(address + first, octets[first : first + _WRITE_BYTES])
-                written += len(octets[first : first + _WRITE_BYTES])
-                report(piece.role, min(done + written, done + piece.size) / total)
-        done += piece.size
-        report(piece.role, done / total)
-
-
-def _content(image: Image, piece: MatrixPiece | TablePiece, checked: set[str]) -> Iterator[tuple[int, memoryview]]:
-    """A piece's data, with addresses."""
-    if isinstance(piece, MatrixPiece):
-        tensor = piece.source.tensor
-        if tensor.name not in checked:
-            tensor.check_finite()
-            checked.add(tensor.name)
-        if piece.plane is None:
-            blocks = piece.source.blocks(piece.start, piece.stop, piece.format, piece.expert)
-        else:
-            blocks = planes_of(piece.source.numbers())[piece.plane]
-        yield piece.address, stream_of_blocks(piece.format, blocks, image.build.lanes, piece.exponent).data
-        return
-    source, rope = image.imported.tables.get(piece.role), image.imported.ropes.get(piece.role)
-    if piece.role == "embedding" and not image.request.whole_embedding:
-        return
-    pitch = align(4 * piece.columns)
-    for first in range(0, piece.rows, _TABLE_ROWS):
-        count = min(_TABLE_ROWS, piece.rows - first)
-        rows = np.zeros((count, pitch // 4), dtype="<f4")
-        if rope is not None:
-            rows[:, : piece.columns] = rope.table(first, count)
-        else:
-            assert source is not None
-            rows[:, : piece.columns] = source.numbers(first, first + count) if source.columns > 1 else source.numbers()
-        yield piece.address + first * pitch, rows.reshape(-1).view(np.uint8).data
+        for name, matrix in self.matrices.items():
+            parts = tuple(replace(part, address=address + part.address) for part in matrix.parts)
+            region.matrices[role(name)] = replace(matrix, parts=parts)
+        for name, table in self.tables.items():
+            region.tables[role(name)] = replace(table, address=address + table.address)
+        for c in self.caches:
+            keys, values, scales = (address + a for a in (c.keys, c.values, c.scales))
+            region.caches.append(replace(c, keys=keys, values=values, scales=scales))
+        for piece in self.pieces:
+            place: dict[str, Any] = {"role": role(piece.role), "address": address + piece.address}
+            if isinstance(piece, MatrixPiece):
+                place["source"] = imported.matrices[place["role"]]
+            region.pieces.append(replace(piece, **place))
+        return region

@@ -8,7 +8,7 @@ from tailrace.spec.errors import LimitError
 from tailrace.spec.isa import COMMAND_BYTES
 
 from .allocator import align
-from .plan import Image
+from .image import Image
 
 
 @dataclass(frozen=True)

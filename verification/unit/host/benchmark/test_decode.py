@@ -16,7 +16,8 @@ from tailrace.device.geometry import Geometry
 from tailrace.firmware.program import NO_TRAFFIC, Program, Traffic
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
-from tailrace.image.plan import ImageRequest, plan_image
+from tailrace.image.image import ImageRequest
+from tailrace.image.plan import plan_image
 from tailrace.image.programs import build_programs
 from tailrace.sim.timeline import USES, EventKind, Timeline
 from tailrace.spec.commands import encode

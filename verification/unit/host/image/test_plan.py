@@ -11,8 +11,10 @@ from tailrace.device.geometry import Geometry
 from tailrace.firmware.description import layer_role
 from tailrace.gguf.describe import ImportedModel, import_model
 from tailrace.gguf.file import open_model
-from tailrace.image.plan import Image, ImageRequest, MatrixPiece, TablePiece, plan_image, write_image
+from tailrace.image.image import Image, ImageRequest, MatrixPiece, TablePiece
+from tailrace.image.plan import plan_image
 from tailrace.image.weight_stream import blocks_of_stream
+from tailrace.image.write import write_image
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BY_NUMBER

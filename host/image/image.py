@@ -1,0 +1,137 @@
+"""The memory image of a model: where everything that a decode program uses lies, and what goes there."""
+
+from dataclasses import dataclass, field
+
+from tailrace.firmware.description import Experts
+from tailrace.firmware.placement import Build, Placement
+from tailrace.spec.formats import BLOCK, BY_NUMBER, Format
+
+from ..gguf.describe import ImportedModel, Source
+from ..gguf.file import FLOATS
+from .router import PLANES
+
+
+@dataclass(frozen=True)
+class MatrixPiece:
+    """A stream to be written: rows of one matrix, or of one expert's, or a plane of one that has been taken apart."""
+
+    role: str
+    address: int
+    size: int
+    source: Source
+    format: Format
+    exponent: int
+    start: int
+    stop: int
+    expert: int = 0
+    plane: int | None = None
+
+
+@dataclass(frozen=True)
+class TablePiece:
+    """Rows of float32 to be written; `role` is that of a tensor, or the name of a table of angles."""
+
+    role: str
+    address: int
+    size: int
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """What an image is to be made for.
+
+    Attributes
+    ----------
+    batch : int
+        Sequences.
+    whole_embedding : bool
+        Whether all embeddings lie in the device's memory, so that it can go on from a token that it chose. Else there is one
+        row for each sequence, which the driver writes before each token.
+    quantise : str or None
+        Format that matrices of plain numbers become; None refuses them.
+    """
+
+    batch: int = 1
+    whole_embedding: bool = True
+    quantise: str | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    """A model laid out for a device.
+
+    Attributes
+    ----------
+    imported : ImportedModel
+    build : Build
+    request : ImageRequest
+    capacity : int
+        Positions of each sequence for which there is room: the model's context, rounded up to a multiple of 64.
+    placement : Placement
+    pieces : tuple of MatrixPiece or TablePiece
+        All that is written, in the order of addresses.
+    base, end : int
+        First address, and the first one after it; caches, logits and tokens lie below it.
+    """
+
+    imported: ImportedModel
+    build: Build
+    request: ImageRequest
+    capacity: int
+    placement: Placement
+    pieces: tuple[MatrixPiece | TablePiece, ...] = field(repr=False)
+    base: int
+    end: int
+
+    @property
+    def stream_bytes(self) -> int:
+        """Bytes of all weight streams."""
+        return sum(p.size for p in self.pieces if isinstance(p, MatrixPiece))
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of all tables."""
+        return sum(p.size for p in self.pieces if isinstance(p, TablePiece))
+
+    def format_of(self, role: str) -> Format:
+        """The format that a matrix has on the device."""
+        return BY_NUMBER[self.placement.matrices[role].format]
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that the file has of the weights that a token uses: of experts, those that are chosen."""
+        matrices = self.imported.matrices
+        return sum(
+            experts_used(self.imported, role)
+            * source.rows
+            * self.format_of(role).row_bytes(source.columns)
+            * (PLANES if is_exact(role, source) else 1)
+            for role, source in matrices.items()
+        )
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the KV caches of all sequences."""
+        layers = self.imported.description.layers
+        per_layer = (
+            layer.attention.kv_heads * (place.key_stride + place.value_stride + place.scale_stride)
+            for caches in self.placement.caches
+            for layer, place in zip(layers, caches, strict=True)
+        )
+        return sum(per_layer)
+
+
+def experts_used(imported: ImportedModel, role: str) -> int:
+    """How many of a matrix a token uses: 1, or for those of experts as many as are chosen."""
+    if not imported.matrices[role].experts:
+        return 1
+    experts = imported.description.layers[int(role.split(".")[1])].feed_forward
+    assert isinstance(experts, Experts)
+    return experts.used
+
+
+def is_exact(role: str, source: Source) -> bool:
+    """Whether a matrix of plain numbers is carried as it is, taken apart into planes: routers of experts are."""
+    return role.endswith(".router") and source.tensor.type_name in FLOATS and source.columns % BLOCK == 0

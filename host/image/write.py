@@ -1,0 +1,77 @@
+"""Writes an image to a device, piece by piece."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+
+from .allocator import align
+from .image import Image, MatrixPiece, TablePiece
+from .router import planes_of
+from .weight_stream import stream_of_blocks
+
+#: Called with what is being written, and how much of all of it is done (0 to 1).
+Progress = Callable[[str, float], None]
+#: Bytes that are written at once: on a serial port that takes a quarter of a second.
+_WRITE_BYTES = 1 << 16
+#: Rows of a table that are written at a time.
+_TABLE_ROWS = 1024
+
+
+class Memory(Protocol):
+    """What an image is written to."""
+
+    def write(self, address: int, data: memoryview, /) -> None:
+        """Write bytes from an address on."""
+        ...
+
+
+def write_image(image: Image, memory: Memory, on_progress: Progress | None = None) -> None:
+    """Write all weights and tables to a device, piece by piece, so that no second copy of the model is made.
+
+    Raises
+    ------
+    ModelError
+        If a tensor is damaged.
+    """
+    report = on_progress or (lambda what, done: None)
+    checked: set[str] = set()
+    total, done = sum(p.size for p in image.pieces), 0
+    for piece in image.pieces:
+        written = 0
+        for address, data in _content(image, piece, checked):
+            octets = data.cast("B")
+            for first in range(0, len(octets), _WRITE_BYTES):
+                memory.write(address + first, octets[first : first + _WRITE_BYTES])
+                written += len(octets[first : first + _WRITE_BYTES])
+                report(piece.role, min(done + written, done + piece.size) / total)
+        done += piece.size
+        report(piece.role, done / total)
+
+
+def _content(image: Image, piece: MatrixPiece | TablePiece, checked: set[str]) -> Iterator[tuple[int, memoryview]]:
+    """A piece's data, with addresses."""
+    if isinstance(piece, MatrixPiece):
+        tensor = piece.source.tensor
+        if tensor.name not in checked:
+            tensor.check_finite()
+            checked.add(tensor.name)
+        if piece.plane is None:
+            blocks = piece.source.blocks(piece.start, piece.stop, piece.format, piece.expert)
+        else:
+            blocks = planes_of(piece.source.numbers())[piece.plane]
+        yield piece.address, stream_of_blocks(piece.format, blocks, image.build.lanes, piece.exponent).data
+        return
+    source, rope = image.imported.tables.get(piece.role), image.imported.ropes.get(piece.role)
+    if piece.role == "embedding" and not image.request.whole_embedding:
+        return
+    pitch = align(4 * piece.columns)
+    for first in range(0, piece.rows, _TABLE_ROWS):
+        count = min(_TABLE_ROWS, piece.rows - first)
+        rows = np.zeros((count, pitch // 4), dtype="<f4")
+        if rope is not None:
+            rows[:, : piece.columns] = rope.table(first, count)
+        else:
+            assert source is not None
+            rows[:, : piece.columns] = source.numbers(first, first + count) if source.columns > 1 else source.numbers()
+        yield piece.address + first * pitch, rows.reshape(-1).view(np.uint8).data
