@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tailrace.spec.errors import ToolError
+from tailrace.spec.errors import MissingPackage
 
 from .compile import compile_library
 
@@ -87,9 +87,7 @@ def _simulator() -> type:
     try:
         from pyverilator import PyVerilator
     except ModuleNotFoundError as error:
-        raise ToolError(
-            f"the Python package {error.name!r} is needed to open a block: run: pip install 'tailrace[sim]'"
-        ) from None
+        raise MissingPackage(str(error.name), "to open a block", "sim") from None
 
     class Block(PyVerilator):  # type: ignore[misc]
         """A simulated block."""

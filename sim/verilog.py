@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tailrace.spec.errors import ToolError
+from tailrace.spec.errors import MissingPackage, ToolError
 
 from .run_tool import Listener, run_tool
 
@@ -126,4 +126,4 @@ def require_tools() -> None:
     """
     for package in ("amaranth", "pyosys"):
         if find_spec(package) is None:
-            raise ToolError(f"the Python package {package!r} is needed to make Verilog: run: pip install 'tailrace[sim]'")
+            raise MissingPackage(package, "to make Verilog", "sim")

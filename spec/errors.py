@@ -59,6 +59,26 @@ class ToolError(TailraceError):
     """A tool or package that is needed is missing, too old, or failed."""
 
 
+class MissingPackage(ToolError):
+    """A Python package of an extra is not installed.
+
+    Parameters
+    ----------
+    package : str
+        Its name, or several.
+    purpose : str
+        What it is needed for, after "is needed".
+    extra : str
+        The extra of Tailrace that has it.
+    """
+
+    def __init__(self, package: str, purpose: str, extra: str) -> None:
+        super().__init__(
+            f"the Python package {package} is needed {purpose}: run make setup in Tailrace's folder, or there:"
+            f" .venv/bin/pip install -e '.[{extra}]'"
+        )
+
+
 class DeviceError(TailraceError):
     """The device stopped a program.
 

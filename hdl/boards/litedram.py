@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tailrace.spec.errors import ToolError
+from tailrace.spec.errors import MissingPackage, ToolError
 
 #: What LiteX itself takes for the ULX3S. Its rows and columns are those of each memory that the board was made with, and its
 #: timing the most careful of them.
@@ -95,9 +95,7 @@ def generate(folder: Path, name: str, clock_hz: float, data_width: int, simulate
     """
     for package in ("litedram", "litex", "migen"):
         if find_spec(package) is None:
-            raise ToolError(
-                f"the Python package {package!r} is needed to make a memory controller: run: pip install 'tailrace[board]'"
-            )
+            raise MissingPackage(package, "to make a memory controller", "board")
     folder.mkdir(parents=True, exist_ok=True)
     settings, note = folder / f"{name}.yml", folder / f"{name}_start.json"
     # YAML is a superset of JSON.

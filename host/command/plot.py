@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tailrace.sim.timeline import BEATS, USES
-from tailrace.spec.errors import ToolError
+from tailrace.spec.errors import MissingPackage, ToolError
 
 from .trace import THREADS, PortUse
 
@@ -37,7 +37,7 @@ def draw(use: PortUse, path: Path) -> float:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ToolError('drawing needs matplotlib: install it with `pip install "tailrace[plot]"`') from error
+        raise MissingPackage("matplotlib", "to draw", "plot") from error
 
     step = max(1, -(-len(use.uses) // POINTS))
     rows = -(-len(use.uses) // step)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
-from tailrace.spec.errors import ConfigError, LimitError, TailraceError, ToolError
+from tailrace.spec.errors import ConfigError, LimitError, MissingPackage, TailraceError
 from tailrace.spec.transport import Transport
 
 from ..device.counters import Counters
@@ -306,7 +306,7 @@ def require_torch() -> None:
     """
     missing = [name for name in ("torch", "transformers", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ToolError(f"this needs {', '.join(missing)}: pip install 'tailrace[torch]'")
+        raise MissingPackage(", ".join(missing), "to run models on the host", "torch")
     from transformers.utils import logging
 
     logging.set_verbosity_error()

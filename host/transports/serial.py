@@ -3,7 +3,7 @@
 import time
 from typing import Any, Self
 
-from tailrace.spec.errors import ConfigError, DeviceTimeout, LinkError, TailraceError, ToolError
+from tailrace.spec.errors import ConfigError, DeviceTimeout, LinkError, MissingPackage, TailraceError
 from tailrace.spec.link import FLAG_INTERRUPT, WORD_BYTES
 from tailrace.spec.registers import offset
 
@@ -180,7 +180,7 @@ class SerialChannel:
         try:
             import serial
         except ImportError:
-            raise ToolError("a serial port needs pyserial, run: pip install 'tailrace[serial]'") from None
+            raise MissingPackage("pyserial", "for serial ports", "serial") from None
         self._late: type[OSError] = serial.SerialTimeoutException
         try:
             # A line that takes nothing for seconds is like one that loses everything.

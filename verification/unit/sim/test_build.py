@@ -12,7 +12,7 @@ from tailrace.sim import build, verilog
 from tailrace.sim.build import TOP, build_library, core_verilog
 from tailrace.sim.verilog import to_verilog
 from tailrace.spec.config import Config
-from tailrace.spec.errors import ToolError
+from tailrace.spec.errors import MissingPackage, ToolError
 from verification.unit.sim.prober import Prober
 
 
@@ -42,7 +42,7 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(verilog, "find_spec", lambda name, missing=missing: None if name == missing else object())
         with pytest.raises(ToolError) as error:
             core_verilog(Config("one", 128))
-        assert str(error.value) == f"the Python package {missing!r} is needed to make Verilog: run: pip install 'tailrace[sim]'"
+        assert str(error.value) == str(MissingPackage(missing, "to make Verilog", "sim"))
 
 
 def test_a_module_with_other_ports_is_refused() -> None:

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from tailrace.hdl.fifo import StreamFifo
 from tailrace.sim import pyverilator
 from tailrace.sim.pyverilator import open_block, split_tcl_list
-from tailrace.spec.errors import ToolError
+from tailrace.spec.errors import MissingPackage
 
 
 class Adder(wiring.Component):
@@ -128,9 +128,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyverilator", None)
     pyverilator._simulator.cache_clear()
     try:
-        with pytest.raises(
-            ToolError, match=r"^the Python package 'pyverilator' is needed to open a block: run: pip install 'tailrace\[sim\]'$"
-        ):
+        with pytest.raises(MissingPackage, match="^the Python package pyverilator is needed to open a block: "):
             open_block("module block; endmodule")
     finally:
         pyverilator._simulator.cache_clear()

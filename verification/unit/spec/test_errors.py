@@ -8,6 +8,7 @@ from tailrace.spec.errors import (
     ErrorCode,
     LimitError,
     LinkError,
+    MissingPackage,
     ModelError,
     TailraceError,
 )
@@ -34,6 +35,13 @@ def test_bus_errors_name_the_address() -> None:
 def test_other_errors_do_not() -> None:
     assert str(DeviceError(ErrorCode.MISALIGNED, 0, 0)) == (
         "the device stopped at command 0 with MISALIGNED: addresses in commands must be multiples of 64"
+    )
+
+
+def test_a_missing_package_says_how_to_get_what_was_tested() -> None:
+    assert str(MissingPackage("litex", "to make a memory controller", "board")) == (
+        "the Python package litex is needed to make a memory controller: run make setup in Tailrace's folder, or there:"
+        " .venv/bin/pip install -e '.[board]'"
     )
 
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from tailrace.command.cli import main
 from tailrace.sim.cache import cache_folder
+from tailrace.spec.errors import MissingPackage
 from verification.unit.host.tiny_models import write_model
 
 
@@ -198,7 +199,7 @@ def test_without_torch(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name in ("torch", "accelerate") else find(name, *a)
     )
-    text = "tailrace: this needs torch, accelerate: pip install 'tailrace[torch]'"
+    text = f"tailrace: {MissingPackage('torch, accelerate', 'to run models on the host', 'torch')}"
     fails(text, "run", tiny, "-p", "x", "--path", "operations")
     fails(text, "run", tiny, "-p", "x", "--prefill", "torch")
     assert invoke("inspect", tiny).exit_code == 0

