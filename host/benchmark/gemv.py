@@ -8,12 +8,12 @@ import numpy as np
 
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import BUS_WIDTHS, parse_config
-from tailrace.spec.formats import WEIGHT_FORMATS, Format, ScaleKind
+from tailrace.spec.formats import WEIGHT_FORMATS, Format
 
 from ..device.counters import Counters
 from ..device.driver import Device
 from ..device.products import upload
-from ..image.blocks import BlockFields, Bytes
+from ..image.blocks import Bytes, random_blocks
 
 #: Distinct rows of the random matrix; the matrix repeats them. Cycles do not depend on values.
 _DISTINCT_ROWS = 64
@@ -55,20 +55,10 @@ class Product:
         return self.vectors * self.rows * self.columns / self.seconds
 
 
-def random_blocks(rng: np.random.Generator, fmt: Format, rows: int, columns: int) -> Bytes:
-    """Make a random matrix as a GGUF file would hold it: any codes and subscales, scales between 1/128 and 1/64.
-
-    Returns
-    -------
-    ndarray of uint8, shape (rows, fmt.row_bytes(columns))
-    """
-    blocks = rng.integers(0, 256, (min(rows, _DISTINCT_ROWS), columns // fmt.file_elements, fmt.file_bytes), dtype=np.uint8)
-    scales = blocks[..., BlockFields.of(fmt).scale]
-    if fmt.scale_kind is ScaleKind.EXPONENT:
-        scales[...] = 120
-    else:
-        scales[..., 1 : 2 + 2 * fmt.has_minimum : 2] = 0x20
-    return np.resize(blocks.reshape(len(blocks), -1), (rows, fmt.row_bytes(columns)))
+def _matrix(rng: np.random.Generator, fmt: Format, rows: int, columns: int) -> Bytes:
+    """A random matrix whose rows repeat themselves, so that it is made in no time."""
+    distinct = random_blocks(rng, fmt, min(rows, _DISTINCT_ROWS), columns)
+    return np.resize(distinct, (rows, fmt.row_bytes(columns)))
 
 
 def measure_products(
@@ -106,7 +96,7 @@ def measure_products(
         )
         with Device(transport) as device:
             for fmt in WEIGHT_FORMATS:
-                matrix = upload(device, fmt.name, fmt, random_blocks(rng, fmt, rows, columns))
+                matrix = upload(device, fmt.name, fmt, _matrix(rng, fmt, rows, columns))
                 before, start = device.counters, time.perf_counter()
                 matrix.multiply(x)
                 yield Product(fmt, width, len(x), rows, columns, device.counters - before, time.perf_counter() - start)

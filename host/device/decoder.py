@@ -14,7 +14,8 @@ from ..image.image import Image, ImageRequest
 from ..image.kv_cache import Floats, cache_writes
 from ..image.plan import plan_image
 from ..image.programs import Programs, build_programs, check_memory
-from ..image.write import Progress, write_image
+from ..image.write import write_image
+from ..progress import Progress
 from .counters import Counters
 from .driver import Device
 

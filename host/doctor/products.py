@@ -4,11 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.golden.device import GoldenDevice
-from tailrace.spec.formats import BLOCK, Format, ScaleKind
+from tailrace.spec.formats import BLOCK, Format
 
 from ..device.driver import Device
 from ..device.products import Matrix, stream_bytes, upload, workspace_bytes
-from ..image.blocks import BlockFields
+from ..image.blocks import random_blocks
 from .examination import Examination, Fault
 from .identity import config_of
 
@@ -47,24 +47,6 @@ def check_products(examination: Examination) -> str:
     return f"{len(names)} formats and {rows} x {columns} in {fmt.name} equal golden; {bandwidth}"
 
 
-def random_blocks(fmt: Format, rows: int, columns: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """A matrix with any codes, and scales of a sensible size, as a GGUF file would hold it.
-
-    Returns
-    -------
-    ndarray of uint8, shape (rows, bytes of a row)
-    """
-    raw = random.integers(0, 256, (rows, columns // fmt.file_elements, fmt.file_bytes), dtype=np.uint8)
-    scales = raw[..., BlockFields.of(fmt).scale]
-    if fmt.scale_kind is ScaleKind.EXPONENT:
-        scales[...] = random.integers(100, 120, scales.shape)
-    else:
-        for byte in range(1, 2 + 2 * fmt.has_minimum, 2):
-            # The upper byte of a float16: 2**-7 to 2**-3.
-            scales[..., byte] = random.integers(0x20, 0x30, scales.shape[:-1])
-    return raw.reshape(rows, -1)
-
-
 def _large(examination: Examination, fmt: Format) -> tuple[int, int]:
     """Rows and columns of the large product: as much as the link carries in reasonable time, and the memory holds."""
     device = examination.driver
@@ -84,7 +66,7 @@ def _fits(device: Device, fmt: Format, rows: int, columns: int) -> bool:
 def _compare(
     examination: Examination, golden: Device, fmt: Format, rows: int, columns: int, random: np.random.Generator
 ) -> None:
-    blocks = random_blocks(fmt, rows, columns, random)
+    blocks = random_blocks(random, fmt, rows, columns)
     x = random.standard_normal((1, columns)).astype(np.float32)
     with examination.driver.temporary(), golden.temporary():
         matrix, reference = (upload(device, f"a matrix in {fmt.name}", fmt, blocks) for device in (examination.driver, golden))

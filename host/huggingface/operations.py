@@ -16,12 +16,10 @@ from tailrace.spec.errors import ModelError
 from ..device.counters import Counters
 from ..device.driver import Device
 from ..device.products import Floats, Matrix, multiply_all, upload
+from ..progress import Progress
 from . import internals
 from .loader import HostModel
 from .placement import Place, Plan, TensorPlacement
-
-#: Called with what is being loaded, and how much of all of it is done (0 to 1).
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)

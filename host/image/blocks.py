@@ -161,3 +161,27 @@ def _transpose_bits(words: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
         change = (words ^ (words >> places)) & np.uint64(mask)
         words = words ^ change ^ (change << places)
     return words
+
+
+def random_blocks(rng: np.random.Generator, fmt: Format, rows: int, columns: int) -> Bytes:
+    """A matrix with any codes and subscales, and scales between 2**-7 and 2**-3, as a GGUF file would hold it.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    fmt : Format
+    rows, columns : int
+
+    Returns
+    -------
+    ndarray of uint8, shape (rows, bytes of a row)
+    """
+    raw = rng.integers(0, 256, (rows, columns // fmt.file_elements, fmt.file_bytes), dtype=np.uint8)
+    scales = raw[..., BlockFields.of(fmt).scale]
+    if fmt.scale_kind is ScaleKind.EXPONENT:
+        scales[...] = rng.integers(100, 120, scales.shape)
+    else:
+        for byte in range(1, 2 + 2 * fmt.has_minimum, 2):
+            # The upper byte of a float16.
+            scales[..., byte] = rng.integers(0x20, 0x30, scales.shape[:-1])
+    return raw.reshape(rows, -1)

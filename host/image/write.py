@@ -1,17 +1,16 @@
 """Writes an image to a device, piece by piece."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 
+from ..progress import Progress
 from .allocator import align
 from .image import Image, MatrixPiece, TablePiece
 from .router import planes_of
 from .weight_stream import stream_of_blocks
 
-#: Called with what is being written, and how much of all of it is done (0 to 1).
-Progress = Callable[[str, float], None]
 #: Bytes that are written at once: on a serial port that takes a quarter of a second.
 _WRITE_BYTES = 1 << 16
 #: Rows of a table that are written at a time.

