@@ -4,8 +4,6 @@ import hashlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from tailrace.spec.errors import ModelError
-
 from ..device.counters import Counters
 from ..device.driver import Device
 from ..gguf.file import Model
@@ -25,8 +23,6 @@ def tokenise(tokenizer: "PreTrainedTokenizerBase", model: Model, request: Reques
     """What the model takes, as Hugging Face has it."""
     if request.raw:
         return tokenizer(request.prompt, return_tensors="pt")
-    if not tokenizer.chat_template:
-        raise ModelError(f"{model.path} has no chat template: give --raw to continue the prompt as it is")
     chat = [{"role": "user", "content": request.prompt}]
     return tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import time
+from dataclasses import replace
 from typing import Any
 
 from tailrace.sim.devices import open_device
@@ -54,11 +55,22 @@ def answer(request: Request) -> None:
         path = resolve_model(request.model, terminal.progress)
     with terminal.phase(f"importing {path.name}"):
         model = open_model(path)
+        request = _without_template(request, terminal, model)
         imported = _import(request, terminal, model)
     if imported is None:
         _answer_by_operations(request, terminal, model)
     else:
         _answer_by_steps(request, terminal, imported)
+
+
+def _without_template(request: Request, terminal: Terminal, model: Model) -> Request:
+    """The request, with its prompt continued as it is if the model knows no chats."""
+    if request.raw or model.header.text("tokenizer.chat_template", ""):
+        return request
+    terminal.console.print(
+        f"{model.path} has no chat template: the prompt is continued as it is, as with --raw", soft_wrap=True
+    )
+    return replace(request, raw=True)
 
 
 def _import(request: Request, terminal: Terminal, model: Model) -> ImportedModel | None:

@@ -136,13 +136,20 @@ def test_run_writes_only_text_to_standard_output(tiny: Path) -> None:
     assert "golden has no clock" in result.stderr
 
 
-def test_raw_leaves_the_chat_template_out(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "m.gguf", chat_template=None)
-    arguments = ["run", path, "-p", "Hello", "-n", 2, "--device", "golden", "--config", "tiny"]
-    fails(f"tailrace: {path} has no chat template: give --raw to continue the prompt as it is", *arguments)
-    result = invoke(*arguments, "--raw")
+def test_raw_leaves_the_chat_template_out(tiny: Path) -> None:
+    result = invoke("run", tiny, "-p", "Hello", "-n", 2, "--device", "golden", "--config", "tiny", "--raw")
     assert result.exit_code == 0
     assert "after a prompt of 5" in result.stderr
+    assert "chat template" not in result.stderr
+
+
+def test_a_model_without_a_chat_template_continues_the_prompt_and_says_so(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", chat_template=None)
+    arguments = ["run", path, "-p", "Hello", "-n", 2, "--device", "golden", "--config", "tiny"]
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    assert f"{path} has no chat template: the prompt is continued as it is, as with --raw\n" in result.stderr
+    assert result.stdout == invoke(*arguments, "--raw").stdout
 
 
 def test_sampling_depends_on_the_seed(tiny: Path) -> None:
