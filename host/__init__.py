@@ -1,1 +1,88 @@
-"""Tailrace: an open decode co-processor for large language models, and what drives it."""
+"""Tailrace: an open decode co-processor for large language models, and what drives it.
+
+`load` gives a language model on a device; the page docs/api.md shows how it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tailrace.spec.errors import (
+    ConfigError,
+    DeviceError,
+    DeviceTimeout,
+    LimitError,
+    LinkError,
+    ModelError,
+    TailraceError,
+    ToolError,
+)
+
+if TYPE_CHECKING:
+    from .completion import ChosenLogprob, Completion, FinishReason, Piece, Stream, TokenLogprob
+    from .language_model import LanguageModel
+    from .loading import load
+    from .options import Options
+    from .sampling import LogitsProcessor, Sampler
+    from .session import Session
+
+    __version__: str
+
+__all__ = [
+    "ChosenLogprob",
+    "Completion",
+    "ConfigError",
+    "DeviceError",
+    "DeviceTimeout",
+    "FinishReason",
+    "LanguageModel",
+    "LimitError",
+    "LinkError",
+    "LogitsProcessor",
+    "ModelError",
+    "Options",
+    "Piece",
+    "Sampler",
+    "Session",
+    "Stream",
+    "TailraceError",
+    "TokenLogprob",
+    "ToolError",
+    "__version__",
+    "load",
+]
+
+#: Where names are that are imported when they are asked for: every import of a lower floor comes through here, and needs none.
+_PLACES = {
+    "ChosenLogprob": "completion",
+    "Completion": "completion",
+    "FinishReason": "completion",
+    "LanguageModel": "language_model",
+    "LogitsProcessor": "sampling",
+    "Options": "options",
+    "Piece": "completion",
+    "Sampler": "sampling",
+    "Session": "session",
+    "Stream": "completion",
+    "TokenLogprob": "completion",
+    "load": "loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("tailrace")
+        except PackageNotFoundError:
+            # A checkout on the path, not installed.
+            return "0+unknown"
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_PLACES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,6 +15,7 @@ from .device_option import DeviceName, clock_was_given, refuse_for_hardware
 from .grouped_help import GroupedCommand, WholeSummaries
 from .output_file import OutputFile
 from .prompt_text import read_prompt
+from .sampling_options import SAMPLING, sampling_options, take_wish
 from .waveform import WaveFile
 
 #: The build that `run` and `inspect` take when none is asked for.
@@ -109,7 +110,8 @@ def main() -> None:
 
 #: The options of `run` under their headings.
 _RUN_GROUPS = {
-    "Prompt and answer": ("prompt", "file", "raw", "new_tokens", "context", "temperature", "top_p", "seed", "quiet"),
+    "Prompt and answer": ("prompt", "file", "raw", "new_tokens", "context", "quiet"),
+    "Choice of tokens": SAMPLING,
     "Device": ("device", "config", "memory", "tokens_per_doorbell", "clock"),
     "Model": ("path", "prefill", "quantise", "allow_host"),
     "Simulation": ("memory_timing", "latency", "bandwidth", "threads", "wave", "trace"),
@@ -159,15 +161,7 @@ _RUN_GROUPS = {
     help="Tokens that the device chooses on its own before the host looks.",
 )
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the model's chat template.")
-@click.option("--temperature", type=click.FloatRange(min=0), help="Sample; without it the best token is taken.")
-@click.option(
-    "--top-p",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Sample from the likeliest tokens that reach this probability together.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed for sampling.")
+@sampling_options
 @click.option(
     "--memory-timing",
     type=click.Choice(["ideal", "ddr4", "hbm2"]),
@@ -215,9 +209,10 @@ def run(**options: Any) -> None:
     options["prompt"] = read_prompt(options["prompt"], options.pop("file"))
     if refuse_for_hardware(context) and not clock_was_given(context):
         options["clock"] = None
-    if options["temperature"] and options["tokens_per_doorbell"] > 1:
+    options["wish"] = wish = take_wish(options, options["new_tokens"])
+    if wish.needs_logits and options["tokens_per_doorbell"] > 1:
         raise click.UsageError(
-            "--tokens-per-doorbell is for the best token, which the device chooses itself: leave --temperature out"
+            "--tokens-per-doorbell is for the best token, which the device chooses itself: leave temperature and penalties out"
         )
     from .request import Request
     from .run import answer

@@ -4,6 +4,8 @@ import hashlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from tailrace.spec.errors import ConfigError
+
 from ..device.counters import Counters
 from ..device.driver import Device
 from ..gguf.file import Model
@@ -34,6 +36,9 @@ def answer_by_operations(
     """Load the model on host and device, and generate."""
     import torch
 
+    wish, sampler = request.wish, request.wish.sampler
+    if wish.stop or sampler.presence_penalty or sampler.frequency_penalty:
+        raise ConfigError("--stop, --presence-penalty and --frequency-penalty are for whole decode steps: leave them out")
     device.results_digest = digest = hashlib.sha256()
     with terminal.phase("loading the model for the host, and checking its weights"):
         host = load_model(plan, context)
@@ -44,20 +49,23 @@ def answer_by_operations(
     with terminal.phase("uploading to the device"):
         offload = OperationOffload(host, plan, device, on_progress=terminal.progress, on_step=note)
     sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    if request.temperature:
-        sampling = {"do_sample": True, "temperature": request.temperature, "top_p": request.top_p, "top_k": 0}
-        torch.manual_seed(request.seed)
+    if sampler.draws:
+        names = ("temperature", "top_k", "top_p", "min_p")
+        sampling = {"do_sample": True, **{name: getattr(sampler, name) for name in names}}
+        torch.manual_seed(sampler.seed)
     start = time.monotonic()
     with terminal.generation():
         output = offload.generate(
             **inputs.to(host.model.device),
             max_new_tokens=request.new_tokens,
+            repetition_penalty=sampler.repetition_penalty,
             streamer=TextOutput(tokenizer, terminal.write),
             **sampling,
         )
     return Run(
         prompt_tokens=inputs["input_ids"].shape[1],
         new_tokens=output.shape[1] - inputs["input_ids"].shape[1],
+        seed=sampler.seed,
         steps=len(offload.steps),
         counters=sum(offload.steps, Counters()),
         seconds=time.monotonic() - start,

@@ -44,6 +44,8 @@ class Run:
     Attributes
     ----------
     prompt_tokens, new_tokens : int
+    seed : int or None
+        What the new tokens were drawn with; None: nothing was drawn.
     steps : int
         Decode steps on the device.
     counters : Counters
@@ -67,6 +69,7 @@ class Run:
 
     prompt_tokens: int
     new_tokens: int
+    seed: int | None
     steps: int
     counters: Counters
     seconds: float
@@ -90,6 +93,8 @@ def run_table(run: Run, setting: Setting, geometry: Geometry) -> Table:
     table.add_row(
         "tokens", f"{run.new_tokens} new after a prompt of {run.prompt_tokens}; {run.steps} decode steps on the device, {what}"
     )
+    if run.seed is not None:
+        table.add_row("drawn", f"with --seed {run.seed}, which gives the same tokens again")
     if run.whole_steps:
         _add_prompt(table, run)
     if run.on_host:

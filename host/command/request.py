@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..answer import Wish
+
 
 @dataclass(frozen=True)
 class Request:
@@ -30,9 +32,7 @@ class Request:
     wave: str | None
     trace: Path | None
     threads: int
-    temperature: float | None
-    top_p: float
-    seed: int
+    wish: Wish
     quantise: str | None
     allow_host: bool
     quiet: bool

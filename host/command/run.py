@@ -15,6 +15,7 @@ from ..device.counters import Counters
 from ..device.decoder import Decoder
 from ..device.driver import Device
 from ..device.geometry import Geometry
+from ..engine import Engine
 from ..gguf.describe import ImportedModel, NoDescriptionError, check_context, import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.placement import make_plan
@@ -22,7 +23,7 @@ from ..image.image import ImageRequest
 from ..image.plan import plan_image
 from ..image.programs import build_programs, check_memory
 from ..models.fetch import resolve_model
-from ..sampling import Sampler, generate
+from ..sequences import Holder
 from ..text.tokenizer import Tokenizer
 from ..transports.facts import clock_of
 from ..transports.open import is_hardware, open_transport, parse_hardware
@@ -141,27 +142,22 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
         prompt_done = True
         if request.trace is not None:
             device.transport.record()  # type: ignore[attr-defined]
-        text = tokenizer.stream(terminal.write)
-        sampler = Sampler(request.temperature, request.top_p, request.seed) if request.temperature else None
-        start, new_tokens = time.monotonic(), 0
+        engine = Engine(decoder, tokenizer)
+        engine.sequences.note_run(0, 0, tokens[:-1])
+        asked = engine.answer(0, tokens, Holder(), request.wish)
+        start = time.monotonic()
         with terminal.generation():
-            for token in generate(
-                decoder,
-                tokens[-1],
-                request.new_tokens,
-                tokenizer.ends,
-                sampler=sampler,
-                tokens_per_doorbell=request.tokens_per_doorbell,
-            ):
-                new_tokens += 1
-                text.put(token)
-            text.end()
+            for piece in engine.pieces([asked]):
+                terminal.write(piece.text)
+            terminal.write("\n")
+        counters, completion = sum(steps, Counters()), asked.completion()
         run = Run(
             prompt_tokens=len(tokens),
-            new_tokens=new_tokens,
-            steps=decoder.positions[0] - len(tokens) + 1,
+            new_tokens=len(completion.tokens),
+            seed=completion.seed,
+            steps=counters.weight_bytes // decoder.image.token_bytes,
             doorbells=len(steps),
-            counters=sum(steps, Counters()),
+            counters=counters,
             seconds=time.monotonic() - start,
             digest=digest.hexdigest(),
             whole_steps=True,

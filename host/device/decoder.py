@@ -2,33 +2,73 @@
 
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.spec.errors import LimitError, TailraceError
+from tailrace.firmware.attention import effective_window
+from tailrace.firmware.description import Attention
+from tailrace.spec.errors import LimitError, ModelError, TailraceError
 from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES
 
 from ..gguf.describe import ImportedModel
 from ..image.image import Image, ImageRequest
-from ..image.kv_cache import Floats, cache_writes
+from ..image.kv_cache import Floats, StoredCache, cache_writes, read_stored, stored_writes
 from ..image.plan import plan_image
 from ..image.programs import Programs, build_programs, check_memory
 from ..image.write import write_image
 from ..progress import Progress
 from .counters import Counters
 from .driver import Device
+from .token_ids import Token, TokenArray, Tokens, is_one, token_list
 
 #: Byte of a `SET` command at which its addend is.
 _ADDEND = 8
 _ARGUMENT_POSITION = 4
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What the device holds of a sequence: its KV cache, code by code, whatever the build.
+
+    Attributes
+    ----------
+    length : int
+        Tokens.
+    earliest : int
+        Fewest tokens but 0 that it can be cut to: of a sliding window, older tokens are gone.
+    layers : tuple of StoredCache
+    """
+
+    length: int
+    earliest: int
+    layers: tuple[StoredCache, ...]
+
+    def first(self, length: int) -> "Snapshot":
+        """What it was when the sequence had its first tokens only.
+
+        Raises
+        ------
+        LimitError
+            If it has fewer, or a sliding window has lost what the next token would see.
+        """
+        _check_cut(self.length, self.earliest, length)
+        # Of a ring that has closed, all rows stay.
+        layers = tuple(held.first(length) if held.shape[1] == self.length else held for held in self.layers)
+        return Snapshot(length, self.earliest if length else 0, layers if length else tuple(held.first(0) for held in layers))
+
+
 class Decoder:
     """A model in a device's memory, and the sequences that it decodes.
 
     Every method takes one token, or one for each sequence; what it returns has the same form. All sequences take a step
-    together; each has its own position and KV cache. Decoders of one device may be used from several threads.
+    together; each has its own position and KV cache. A sequence for which None is given sits the step out: it stays where it
+    is. (It writes to its next row, which its next token writes again. If it is full, it loses its last token.)
+
+    Tokens may be Python's integers, numpy's, or arrays and tensors of them. Decoders of one device may be used from several
+    threads.
 
     Parameters
     ----------
@@ -79,11 +119,18 @@ class Decoder:
         self.limit = imported.context
         self._run_limit = tokens_per_doorbell
         self.positions = [0] * batch
+        self._earliest = [0] * batch
         # Nobody else may take the memory that is planned with.
         with device.exclusive():
             self.image: Image = plan_image(imported, device.geometry, request, device.free_address)
             self.programs: Programs = build_programs(self.image)
             self._upload(on_progress)
+        # Sizes of the rings in which layers with a sliding window keep their tokens.
+        self._windows = {
+            window
+            for layer, place in zip(imported.description.layers, self.image.placement.caches[0], strict=True)
+            if (window := effective_window(layer.attention, place.capacity)) is not None
+        }
 
     def _upload(self, on_progress: Progress | None) -> None:
         image = self.image
@@ -98,46 +145,75 @@ class Decoder:
         """Sequences."""
         return self.image.request.batch
 
-    def reset(self) -> None:
-        """Start all sequences over."""
-        self.positions = [0] * self.batch
+    @property
+    def tokens_per_doorbell(self) -> int:
+        """The largest `count` of `run`."""
+        return self._run_limit
 
-    def prefill(self, tokens: Sequence[int] | Sequence[Sequence[int]]) -> None:
+    def reset(self, sequence: int | None = None) -> None:
+        """Start a sequence over, or all of them."""
+        for index in range(self.batch) if sequence is None else [sequence]:
+            self.positions[index], self._earliest[index] = 0, 0
+
+    def earliest(self, sequence: int = 0) -> int:
+        """Fewest tokens but 0 to which `truncate` can cut a sequence: in a sliding window, older ones are overwritten."""
+        return self._earliest[sequence]
+
+    def truncate(self, length: int, sequence: int = 0) -> None:
+        """Take a sequence back to its first tokens.
+
+        Parameters
+        ----------
+        length : int
+            Tokens that stay.
+        sequence : int
+
+        Raises
+        ------
+        LimitError
+            If it has fewer, or a sliding window has lost what the next token would see.
+        """
+        _check_cut(self.positions[sequence], self._earliest[sequence], length)
+        if length == 0:
+            self.reset(sequence)
+        self.positions[sequence] = length
+
+    def prefill(self, tokens: Tokens) -> None:
         """Take tokens of a prompt, one after the other, without computing logits.
 
         Parameters
         ----------
-        tokens : sequence of int, or of such sequences
-            Those of one sequence, or for each sequence its own; they may differ in length.
+        tokens : sequence of int, or of such sequences; or arrays
+            Those of one sequence, or for each sequence its own; they may differ in length, and be empty.
 
         Raises
         ------
         LimitError
             If the context is full before the end; nothing has been taken then.
         """
-        prompts: list[list[int]] = [list(t) if isinstance(t, Sequence) else [t] for t in tokens]
-        if not tokens or not isinstance(tokens[0], Sequence):
-            prompts = [[token for prompt in prompts for token in prompt]]
+        given = token_list(tokens)
+        prompts: list[list[Any]] = [given] if not given or not isinstance(given[0], list) else given
         self._check_batch(len(prompts))
         with self.device.exclusive():
             for sequence, prompt in enumerate(prompts):
+                self._check_tokens(prompt)
                 self._check_room(sequence, len(prompt))
             for index in range(max(map(len, prompts))):
-                # A sequence whose prompt has ended writes to its next row, which its next token writes again.
-                present = [index < len(prompt) for prompt in prompts]
-                self._start("prompt", [prompt[index] if here else 0 for prompt, here in zip(prompts, present, strict=True)])
-                self._advance(present)
+                now = [prompt[index] if index < len(prompt) else None for prompt in prompts]
+                self._start("prompt", now)
+                self._advance(now)
 
-    def step(self, tokens: int | Sequence[int]) -> Floats:
+    def step(self, tokens: Token | TokenArray | Sequence[Token | None]) -> Floats:
         """Take a token and compute the logits of the next one.
 
         Parameters
         ----------
-        tokens : int, or sequence of int
+        tokens : int, or sequence of int or None
 
         Returns
         -------
         ndarray of float32, shape (vocabulary,), or (batch, vocabulary)
+            The caller's own. Those of a sequence that sat out are NaN.
 
         Raises
         ------
@@ -146,32 +222,40 @@ class Decoder:
         DeviceError, DeviceTimeout
             If the device stopped; the sequences are where they were.
         """
-        given = self._given(tokens)
-        size = 4 * self.imported.description.vocabulary
+        size = self.imported.description.vocabulary
+        logits = np.full((self.batch, size), np.nan, dtype=np.float32)
         with self.device.exclusive():
-            for sequence in range(self.batch):
-                self._check_room(sequence, 1)
+            given = self._given(tokens, 1)
             self._start("logits", given)
-            raw = b"".join(self.device.read(address, size) for address in self.image.placement.logits)
-            if self.device.results_digest is not None:
-                self.device.results_digest.update(raw)
-            self._advance([True] * self.batch)
-        logits = np.frombuffer(raw, dtype="<f4").reshape(self.batch, -1)
-        return logits[0] if isinstance(tokens, int) else logits
+            for sequence, address in enumerate(self.image.placement.logits):
+                if given[sequence] is not None:
+                    raw = self.device.read(address, 4 * size)
+                    if self.device.results_digest is not None:
+                        self.device.results_digest.update(raw)
+                    logits[sequence] = np.frombuffer(raw, dtype="<f4")
+            self._advance(given)
+        return logits[0] if is_one(tokens) else logits
 
-    def run(self, tokens: int | Sequence[int], count: int = 1) -> list[int] | list[list[int]]:
+    @overload
+    def run(self, tokens: int | np.integer[Any], count: int = 1) -> list[int]: ...
+    @overload
+    def run(self, tokens: Sequence[Token | None], count: int = 1) -> list[list[int]]: ...
+    @overload
+    def run(self, tokens: TokenArray, count: int = 1) -> Any: ...
+
+    def run(self, tokens: Token | TokenArray | Sequence[Token | None], count: int = 1) -> list[int] | list[list[int]]:
         """Take a token, and let the device choose the best next one, and go on from it; with one doorbell.
 
         Parameters
         ----------
-        tokens : int, or sequence of int
+        tokens : int, or sequence of int or None
         count : int
-            Tokens to choose, at most `tokens_per_doorbell`.
+            Tokens to choose, at most `tokens_per_doorbell`. More than 1 is for when no sequence sits out.
 
         Returns
         -------
         list of int, or list of such lists
-            The chosen tokens of the sequence, or of each. The last one has not been taken yet.
+            The chosen tokens of the sequence, or of each; of one that sat out none. The last one has not been taken yet.
 
         Raises
         ------
@@ -180,26 +264,69 @@ class Decoder:
         DeviceError, DeviceTimeout
             If the device stopped; the sequences are where they were.
         """
-        given = self._given(tokens)
         if not 1 <= count <= self._run_limit:
             raise LimitError(f"this decoder chooses 1 to {self._run_limit} tokens with a doorbell, not {count}")
         loaded = self.programs.loaded["tokens"]
         with self.device.exclusive():
-            for sequence in range(self.batch):
-                self._check_room(sequence, count)
+            given = self._given(tokens, count)
+            if count > 1 and None in given:
+                raise ValueError("a sequence can sit out one token at a time, not a run of several")
             if loaded.program.steps_command is not None:
                 place = loaded.address + loaded.program.steps_command * COMMAND_BYTES + _ADDEND
                 self.device.write(place, struct.pack("<I", count))
             self._start("tokens", given, count)
-            chosen = [self._chosen(address, count) for address in self.image.placement.tokens]
-            self._advance([True] * self.batch, count)
-        return chosen[0] if isinstance(tokens, int) else chosen
+            places = zip(self.image.placement.tokens, given, strict=True)
+            chosen = [[] if token is None else self._chosen(address, count) for address, token in places]
+            self._advance(given, count)
+        return chosen[0] if is_one(tokens) else chosen
 
     def _chosen(self, address: int, count: int) -> list[int]:
         raw = self.device.read(address, ADDRESS_UNIT * count)
         if self.device.results_digest is not None:
             self.device.results_digest.update(raw)
         return [int(t) for t in np.frombuffer(raw, dtype="<u4")[:: ADDRESS_UNIT // 4]]
+
+    def snapshot(self, sequence: int = 0) -> Snapshot:
+        """Read the KV cache of a sequence back, exactly as it is stored."""
+        layers, lanes = [], self.image.build.lanes
+        with self.device.exclusive():
+            length = self.positions[sequence]
+            for layer, place in zip(self.imported.description.layers, self.image.placement.caches[sequence], strict=True):
+                window = effective_window(layer.attention, place.capacity)
+                rows = length if window is None else min(length, window)
+                layers.append(read_stored(place, layer.attention, rows, lanes, self.device.read))
+            return Snapshot(length, self._earliest[sequence], tuple(layers))
+
+    def restore(self, snapshot: Snapshot, sequence: int = 0) -> None:
+        """Make a sequence what it, or another one of the same model, was.
+
+        Parameters
+        ----------
+        snapshot : Snapshot
+            Of this decoder, or of one of the same model on any device.
+        sequence : int
+
+        Raises
+        ------
+        LimitError
+            If the context is too short.
+        ModelError
+            If it is not one of such a model.
+        """
+        length = snapshot.length
+        if length > self.limit:
+            raise self._full(length)
+        layers = self.imported.description.layers
+        shapes = [_cache_shape(layer.attention, length) for layer in layers]
+        if len(snapshot.layers) != len(layers) or [held.shape for held in snapshot.layers] != shapes:
+            raise ModelError("the snapshot is that of another model: use one of the same")
+        with self.device.exclusive():
+            # Whoever is interrupted here finds an empty sequence.
+            self.reset(sequence)
+            for place, held in zip(self.image.placement.caches[sequence], snapshot.layers, strict=True):
+                for address, data in stored_writes(place, held, self.image.build.lanes):
+                    self.device.write(address, data)
+            self._earliest[sequence], self.positions[sequence] = snapshot.earliest, length
 
     def load_cache(self, layer: int, sequence: int, first: int, keys: Floats, values: Floats) -> None:
         """Write keys and values that were computed elsewhere to the cache of a layer, in place of all that it holds.
@@ -229,17 +356,35 @@ class Decoder:
         with self.device.exclusive():
             for address, data in cache_writes(place, rows, keys, values, self.image.build.lanes):
                 self.device.write(address, data)
+        if attention.window is not None and positions.size and positions[0] > 0:
+            self._earliest[sequence] = max(self._earliest[sequence], int(positions[0]) + attention.window - 1)
 
-    def _given(self, tokens: int | Sequence[int]) -> list[int]:
-        given = [tokens] if isinstance(tokens, int) else list(tokens)
+    def _given(self, tokens: Any, count: int) -> list[int | None]:
+        """One token for each sequence, or None, checked; there is room for `count`."""
+        given = token_list(tokens)
         self._check_batch(len(given))
+        self._check_tokens(given)
+        for sequence, token in enumerate(given):
+            if token is not None:
+                self._check_room(sequence, count)
         return given
 
     def _check_batch(self, count: int) -> None:
         if count != self.batch:
             raise ValueError(f"this decoder has {self.batch} sequences, and {count} were given")
 
+    def _check_tokens(self, tokens: Sequence[int | None]) -> None:
+        vocabulary = self.imported.description.vocabulary
+        for token in tokens:
+            if token is not None and not 0 <= token < vocabulary:
+                raise TailraceError(f"token {token} is not one of the model's {vocabulary}")
+
     def _check_room(self, sequence: int, count: int) -> None:
+        if 0 < self.positions[sequence] < self._earliest[sequence]:
+            raise LimitError(
+                f"sequence {sequence} can't go on: a run of several tokens was interrupted, and wrote over what its sliding"
+                " window would see. Start it over"
+            )
         if self.positions[sequence] + count > self.limit:
             raise self._full(self.positions[sequence] + count)
 
@@ -249,14 +394,14 @@ class Decoder:
             " --context, or start over"
         )
 
-    def _start(self, name: str, tokens: Sequence[int], count: int = 1) -> Counters:
-        vocabulary = self.imported.description.vocabulary
-        for token in tokens:
-            if not 0 <= token < vocabulary:
-                raise TailraceError(f"token {token} is not one of the model's {vocabulary}")
-        # A full sequence that only keeps others company must not write behind its cache.
-        positions = (min(p, self.limit - 1) for p in self.positions)
-        arguments = [*tokens, *[0] * (_ARGUMENT_POSITION - len(tokens)), *positions]
+    def _start(self, name: str, given: Sequence[int | None], count: int = 1) -> Counters:
+        for sequence, token in enumerate(given):
+            if token is None:
+                # A full sequence that only keeps others company must not write behind its cache.
+                self.positions[sequence] = min(self.positions[sequence], self.limit - 1)
+            self._note_rows(sequence, self.positions[sequence] + count)
+        tokens = [0 if token is None else token for token in given]
+        arguments = [*tokens, *[0] * (_ARGUMENT_POSITION - len(tokens)), *self.positions]
         if not self.image.request.whole_embedding:
             self._write_embeddings(tokens)
             arguments[: len(tokens)] = range(len(tokens))
@@ -271,6 +416,11 @@ class Decoder:
             self.on_step(counters)
         return counters
 
+    def _note_rows(self, sequence: int, end: int) -> None:
+        """Remember that rows up to position `end` may have been written, even if the run is interrupted."""
+        if any(end > window for window in self._windows):
+            self._earliest[sequence] = max(self._earliest[sequence], end - 1)
+
     def _weight_bytes(self, name: str) -> int:
         total = self.image.token_bytes
         if name != "prompt":
@@ -284,5 +434,21 @@ class Decoder:
             row = source.numbers(token, token + 1).astype("<f4")
             self.device.write(table.address + sequence * table.stride, row.tobytes())
 
-    def _advance(self, present: Sequence[bool], count: int = 1) -> None:
-        self.positions = [p + (count if here else 0) for p, here in zip(self.positions, present, strict=True)]
+    def _advance(self, given: Sequence[int | None], count: int = 1) -> None:
+        self.positions = [p + (0 if t is None else count) for p, t in zip(self.positions, given, strict=True)]
+
+
+def _cache_shape(attention: Attention, length: int) -> tuple[int, int, int]:
+    """KV heads, rows and elements that the cache of a layer has with so many tokens."""
+    rows = length if attention.window is None else min(length, attention.window)
+    return attention.kv_heads, rows, attention.head_size
+
+
+def _check_cut(there: int, earliest: int, length: int) -> None:
+    if not 0 <= length <= there:
+        raise LimitError(f"a sequence of {there} tokens can be cut to 0 to {there}, not {length}")
+    if 0 < length < earliest:
+        raise LimitError(
+            f"a sequence of {there} tokens with a sliding window can be cut to 0, or to {earliest} to {there}, not"
+            f" {length}: what came before is overwritten"
+        )

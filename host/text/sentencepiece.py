@@ -46,10 +46,10 @@ class SentencePiece:
         longest_first = sorted(self._whole, key=len, reverse=True)
         self._split = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if longest_first else None
 
-    def encode(self, text: str) -> list[int]:
-        """Tokens of a text."""
+    def encode(self, text: str, at_start: bool = True) -> list[int]:
+        """Tokens of a text; `at_start`: it does not go on from another one."""
         result: list[int] = []
-        prefix = self._space_prefix
+        prefix = self._space_prefix and at_start
         for piece in self._split.split(text) if self._split else [text]:
             if piece in self._whole:
                 result.append(self._whole[piece])

@@ -4,7 +4,7 @@ Two kinds of vocabulary are known: byte-level BPE (`gpt2`), for which the `token
 with scores (`llama`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tailrace.spec.errors import ModelError
@@ -48,7 +48,7 @@ _WITH_START = ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "tekken"
 
 
 class _Vocabulary(Protocol):
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str, at_start: bool = True) -> list[int]: ...
 
     def decode(self, ids: Sequence[int], at_start: bool = True) -> str: ...
 
@@ -98,13 +98,25 @@ class Tokenizer:
         self.ends = frozenset((named & self._special) | {i for i in stated if i is not None})
         self.chat_template: str | None = model.metadata.get("tokenizer.chat_template")
 
-    def encode(self, text: str) -> list[int]:
-        """Tokens of a text as it is, after a begin-of-text token if the model wants one."""
-        start = [] if self._start is None else [int(self._start)]
-        return start + self._vocabulary.encode(text)
+    def encode(self, text: str, at_start: bool = True) -> list[int]:
+        """Tokens of a text as it is, after a begin-of-text token if the model wants one.
 
-    def encode_chat(self, prompt: str) -> list[int]:
-        """Tokens of a conversation that begins with `prompt`, up to where the model is to answer.
+        Parameters
+        ----------
+        text : str
+        at_start : bool
+            False: it goes on from another text.
+        """
+        start = [int(self._start)] if at_start and self._start is not None else []
+        return start + self._vocabulary.encode(text, at_start)
+
+    def encode_chat(self, conversation: str | Sequence[Mapping[str, str]]) -> list[int]:
+        """Tokens of a conversation, up to where the model is to answer.
+
+        Parameters
+        ----------
+        conversation : str, or sequence of mapping
+            Messages, each with a ``role`` and its ``content``; or what a user says, without a word before it.
 
         Raises
         ------
@@ -116,7 +128,8 @@ class Tokenizer:
         names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
         ids = {name: self._value(f"{key}_token_id") for name, key in names.items()}
         special = {name: self._tokens[i] for name, i in ids.items() if i is not None}
-        text = render_chat(self.chat_template, [{"role": "user", "content": prompt}], special)
+        messages = [{"role": "user", "content": conversation}] if isinstance(conversation, str) else conversation
+        text = render_chat(self.chat_template, messages, special)
         return self._vocabulary.encode(text)
 
     def decode(self, ids: Iterable[int], at_start: bool = True) -> str:
@@ -151,14 +164,13 @@ class TextStream:
     def put(self, token: int) -> None:
         """Take a token."""
         self._ids.append(token)
-        text = self._tokenizer.decode(self._ids)
+        text = self._tokenizer.decode(self._ids, at_start=False)
         if not text.endswith("\ufffd"):
             self._give(text)
 
     def end(self) -> None:
-        """Hand on what is left, and end the line."""
-        self._give(self._tokenizer.decode(self._ids))
-        self._write("\n")
+        """Hand on what is left: half a character becomes U+FFFD."""
+        self._give(self._tokenizer.decode(self._ids, at_start=False))
 
     def _give(self, text: str) -> None:
         self._write(text[len(self._given) :])
@@ -186,7 +198,7 @@ class _ByteLevel:
     def __init__(self, backend: Any) -> None:
         self._backend = backend
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, at_start: bool = True) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int], at_start: bool = True) -> str:

@@ -161,6 +161,41 @@ def test_sampling_depends_on_the_seed(tiny: Path) -> None:
     assert len({text("--seed", s) for s in range(3)}) > 1
 
 
+def test_a_seed_that_was_drawn_can_be_given(tiny: Path) -> None:
+    arguments = ["run", tiny, "-p", "ab", "-n", 6, "--device", "golden", "--config", "tiny", "--temperature", 2]
+    first, second = (invoke(*arguments) for _ in range(2))
+    seeds = [re.search(r"with --seed (\d+)", result.stderr) for result in (first, second)]
+    assert seeds[0] is not None
+    assert seeds[1] is not None
+    assert seeds[0][1] != seeds[1][1]
+    assert invoke(*arguments, "--seed", seeds[0][1]).stdout == first.stdout
+    assert "--seed" not in invoke(*arguments[:-2]).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--temperature", 1, "--seed", -1), "seed must be a whole number from 0 to 18446744073709551615, not -1"),
+        (("--temperature", "nan"), "temperature must be 0, for the best token, or from 1e-06 to 1e+06, not nan"),
+        (("--temperature", "1e-310"), "temperature must be 0, for the best token, or from 1e-06 to 1e+06, not 1e-310"),
+        (("--temperature", 1, "--top-p", "nan"), "top_p must be above 0 and at most 1, not nan"),
+        (("--top-p", 0.5), "top_p chooses what is drawn from, and nothing is drawn without a temperature: give one"),
+        (("--stop", ""), "a stop string must be some text, not ''"),
+    ],
+)
+def test_sampling_out_of_range_is_a_usage_error(options: tuple[object, ...], text: str, tiny: Path) -> None:
+    result = invoke("run", tiny, "-p", "ab", "--device", "golden", *options)
+    assert result.exit_code == 2
+    assert f"Error: {text}\n" in result.stderr
+
+
+def test_an_answer_ends_before_a_stop_string(tiny: Path) -> None:
+    arguments = ["run", tiny, "-p", "ab", "-n", 8, "--device", "golden", "--config", "tiny", "--quiet"]
+    whole = invoke(*arguments).stdout.removesuffix("\n")
+    assert len(whole) > 3
+    assert invoke(*arguments, "--stop", whole[2:4], "--stop", "no such text").stdout == whole[: whole.index(whole[2:4])] + "\n"
+
+
 @pytest.mark.parametrize("prompt", ["", "  \n"])
 def test_empty_prompt(tiny: Path, prompt: str) -> None:
     fails("tailrace: the prompt is empty: give some text with -p", "run", tiny, "-p", prompt)

@@ -21,7 +21,7 @@ VALUES = dict.fromkeys(NAMES, 0) | {
 
 
 def text_of(counters: Counters, **changes: object) -> str:
-    run = Run(prompt_tokens=7, new_tokens=3, steps=2, counters=counters, seconds=4.0, digest="ab" * 32)
+    run = Run(prompt_tokens=7, new_tokens=3, seed=None, steps=2, counters=counters, seconds=4.0, digest="ab" * 32)
     setting = Setting("verilator", "base", True, "memory latency 100", 100.0)
     here = {name: changes.pop(name) for name in list(changes) if name in vars(setting)}
     run, setting = replace(run, **changes), replace(setting, **here)  # type: ignore[arg-type]

@@ -1,0 +1,177 @@
+"""An answer in the making: takes token after token, and knows when it is finished."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tailrace.spec.errors import ConfigError
+
+from .completion import ChosenLogprob, Completion, FinishReason, Piece, TokenLogprob
+from .device.counters import Counters
+from .image.kv_cache import Floats
+from .sampling import LogitsProcessor, Sampler, log_probabilities, process
+from .sequences import Holder
+from .text.stop_strings import StopStrings
+from .text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How an answer is to be made.
+
+    Attributes
+    ----------
+    sampler : Sampler
+    max_tokens : int or None
+        None: until it ends by itself, or the context is full.
+    stop : tuple of str
+    logprobs : int or None
+        How many of the likeliest tokens to report at each place; None: nothing.
+    processors : tuple of LogitsProcessor
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range.
+    """
+
+    sampler: Sampler
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    processors: tuple[LogitsProcessor, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_tokens", 1), ("logprobs", 0)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least):
+                raise ConfigError(f"{name} must be a whole number of {least} or more, or None, not {value}")
+        StopStrings(self.stop)
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether the device can't choose the token itself."""
+        return not self.sampler.takes_the_best or bool(self.processors) or self.logprobs is not None
+
+
+class Answer:
+    """An answer in the making.
+
+    Parameters
+    ----------
+    index : int
+        Which of several prompts it answers.
+    prompt : sequence of int
+    wish : Wish
+    holder : Holder
+        Whose sequence of the device it uses.
+    tokenizer : Tokenizer
+    limit : int
+        Tokens that a sequence has room for.
+
+    Attributes
+    ----------
+    tokens : list of int
+        Prompt and answer.
+    reason : FinishReason or None
+        Why it is finished; None: it is not.
+    reused : int or None
+        Tokens of the prompt that were there already; None: not known yet.
+    seconds : float
+    counters : Counters
+    """
+
+    def __init__(self, index: int, prompt: Sequence[int], wish: Wish, holder: Holder, tokenizer: Tokenizer, limit: int) -> None:
+        self.index, self.wish, self.holder = index, wish, holder
+        self.tokens = list(prompt)
+        self.reason: FinishReason | None = None
+        self.reused: int | None = None
+        self.seconds, self.counters = 0.0, Counters()
+        self._prompt, self._limit, self._tokenizer = len(prompt), limit, tokenizer
+        self._said: list[str] = []
+        self._stream, self._stop = tokenizer.stream(self._said.append), StopStrings(wish.stop)
+        self._text: list[str] = []
+        self._logprobs: list[ChosenLogprob] = []
+        # Tokens that no piece has brought yet.
+        self._new = 0
+
+    @property
+    def room(self) -> int:
+        """Tokens that may still be chosen before it ends, at most."""
+        left = self._limit + 1 - len(self.tokens)
+        most = self.wish.max_tokens
+        return left if most is None else min(left, most - len(self.tokens) + self._prompt)
+
+    def choose(self, logits: Floats) -> int:
+        """The next token for logits of shape (vocabulary,)."""
+        wish, answer = self.wish, len(self.tokens) - self._prompt
+        adjusted = wish.sampler.adjust(logits, self.tokens, answer)
+        return wish.sampler.choose(process(wish.processors, self.tokens, adjusted), len(self.tokens))
+
+    def take(self, token: int, logits: Floats | None = None) -> Piece | None:
+        """Take the next token; returns what has become of it, if anything has.
+
+        Parameters
+        ----------
+        token : int
+        logits : ndarray of float32, shape (vocabulary,), or None
+            As the device gave them, if log probabilities are wanted.
+        """
+        if token in self._tokenizer.ends:
+            return self.finish("stop")
+        self.tokens.append(token)
+        self._new += 1
+        if self.wish.logprobs is not None and logits is not None:
+            self._logprobs.append(self._logprob(token, logits, self.wish.logprobs))
+        self._stream.put(token)
+        text = self._heard()
+        if self._stop.found is not None:
+            return self._piece(text, "stop")
+        if self.room == 0:
+            full = self.wish.max_tokens is None or len(self.tokens) - self._prompt < self.wish.max_tokens
+            return self.finish("context" if full else "length", text)
+        return self._piece(text, None) if text else None
+
+    def finish(self, reason: FinishReason, text: str = "") -> Piece:
+        """End it, with what was held back."""
+        self._stream.end()
+        text += self._heard() + self._stop.end()
+        return self._piece(text, "stop" if self._stop.found is not None else reason)
+
+    def completion(self) -> Completion:
+        """The answer, as far as it goes."""
+        tokens, logprobs = tuple(self.tokens[self._prompt :]), tuple(self._logprobs)
+        return Completion(
+            text="".join(self._text),
+            tokens=tokens,
+            finish_reason=self.reason or "closed",
+            prompt_tokens=self._prompt,
+            reused_tokens=self.reused or 0,
+            seed=self.wish.sampler.seed,
+            logprobs=None if self.wish.logprobs is None else logprobs,
+            seconds=self.seconds,
+            counters=self.counters,
+        )
+
+    def _heard(self) -> str:
+        """What the stream of text has handed on since, but for what may be part of a stop string."""
+        text = self._stop.put("".join(self._said))
+        self._said.clear()
+        return text
+
+    def _piece(self, text: str, reason: FinishReason | None) -> Piece:
+        self.reason = reason
+        self._text.append(text)
+        new, self._new = self._new, 0
+        logprobs = None if self.wish.logprobs is None else tuple(self._logprobs[len(self._logprobs) - new :])
+        return Piece(text, tuple(self.tokens[len(self.tokens) - new :]), logprobs, reason, self.index)
+
+    def _logprob(self, token: int, logits: Floats, count: int) -> ChosenLogprob:
+        values = log_probabilities(logits)
+        best = np.argsort(-values, kind="stable")[:count]
+        top = tuple(TokenLogprob(int(t), self._text_of(int(t)), float(values[t])) for t in best)
+        return ChosenLogprob(token, self._text_of(token), float(values[token]), top)
+
+    def _text_of(self, token: int) -> str:
+        return self._tokenizer.decode([token], at_start=False)

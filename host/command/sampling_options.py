@@ -1,0 +1,59 @@
+"""The options that say how an answer's tokens are chosen, and where it ends. `tailrace.sampling` checks them."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tailrace.spec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..answer import Wish
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--temperature", type=float, help="Draw tokens; without it, or with 0, the best one is taken."),
+    click.option("--top-k", type=int, default=0, help="Draw from so many of the likeliest tokens only; 0: from all."),
+    click.option(
+        "--top-p", type=float, default=1.0, help="Draw from the likeliest tokens that reach this probability together."
+    ),
+    click.option("--min-p", type=float, default=0.0, help="Draw from tokens at least so many times as likely as the best one."),
+    click.option("--repetition-penalty", type=float, default=1.0, help="Above 1: rather no token of prompt or answer again."),
+    click.option("--presence-penalty", type=float, default=0.0, help="Subtracted from the logits of tokens in the answer."),
+    click.option("--frequency-penalty", type=float, default=0.0, help="The same, as many times as they are in it."),
+    click.option(
+        "--seed", type=int, help="Draw the same tokens again: the closing table names the seed. Without it another one."
+    ),
+    click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text; may be given several times."),
+)
+#: Their names, in the order of help.
+SAMPLING = (
+    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed", "stop",
+)  # fmt: skip
+
+
+def sampling_options(command: _Command) -> _Command:
+    """Add the options to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def take_wish(options: dict[str, Any], max_tokens: int | None) -> "Wish":
+    """Take these options out of a command's.
+
+    Raises
+    ------
+    click.UsageError
+        If one is out of range.
+    """
+    from ..answer import Wish
+    from ..sampling import Sampler
+
+    given = {name: options.pop(name) for name in SAMPLING}
+    stop = given.pop("stop")
+    try:
+        return Wish(Sampler(**given), max_tokens, stop)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None

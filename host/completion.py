@@ -1,0 +1,153 @@
+"""What a language model answers: whole, or piece by piece."""
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from inspect import GEN_CLOSED, getgeneratorstate
+from types import TracebackType
+from typing import Literal, Self
+
+from tailrace.spec.errors import TailraceError
+
+from .device.counters import Counters
+
+#: Why an answer ended: with an end token or a stop string; because it has `max_tokens`; because the context is full; or because
+#: its stream was closed.
+FinishReason = Literal["stop", "length", "context", "closed"]
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A token, and how likely the model thought it, before sampling changed anything.
+
+    Attributes
+    ----------
+    token : int
+    text : str
+    logprob : float
+        Natural logarithm of its probability.
+    """
+
+    token: int
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True)
+class ChosenLogprob(TokenLogprob):
+    """A token of an answer, with the likeliest ones in its place.
+
+    Attributes
+    ----------
+    top : tuple of TokenLogprob
+        The likeliest first; the chosen one may be among them.
+    """
+
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True)
+class Completion:
+    """An answer. ``str()`` is its text.
+
+    Attributes
+    ----------
+    text : str
+        Without the stop string or end token that ended it.
+    tokens : tuple of int
+        Without an end token; with those that a stop string lies in.
+    finish_reason : FinishReason
+    prompt_tokens : int
+        Tokens of the prompt.
+    reused_tokens : int
+        How many of them the device already held, so that they were not computed again.
+    seed : int or None
+        What the tokens were drawn with: the same seed gives the same answer again. None: nothing was drawn.
+    logprobs : tuple of ChosenLogprob or None
+        For each token, if they were asked for.
+    seconds : float
+        Time that its steps took.
+    counters : Counters
+        Of its steps. A step that several prompts shared is in those of each.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+    reused_tokens: int
+    seed: int | None
+    logprobs: tuple[ChosenLogprob, ...] | None
+    seconds: float
+    counters: Counters
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The next part of an answer.
+
+    Attributes
+    ----------
+    text : str
+        Whole characters; empty at most in the last piece of an answer.
+    tokens : tuple of int
+        Those since the last piece.
+    logprobs : tuple of ChosenLogprob or None
+        For each of these, if they were asked for.
+    finish_reason : FinishReason or None
+        None: more follows.
+    index : int
+        Which of several prompts it answers.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    logprobs: tuple[ChosenLogprob, ...] | None = None
+    finish_reason: FinishReason | None = None
+    index: int = 0
+
+
+class Stream(Iterator[Piece]):
+    """An answer, or several, as they are computed: each piece is computed when it is asked for.
+
+    Whoever leaves early closes the stream, or lets go of it; the model is free for the next one in any case. It is a context
+    manager.
+    """
+
+    def __init__(self, pieces: Generator[Piece, None, None], completions: Callable[[], list[Completion]], is_one: bool) -> None:
+        self._pieces, self._completions, self._is_one = pieces, completions, is_one
+
+    def __next__(self) -> Piece:
+        return next(self._pieces)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it here. Closing twice is harmless."""
+        self._pieces.close()
+
+    @property
+    def results(self) -> list[Completion]:
+        """The answers, in the order of the prompts.
+
+        Raises
+        ------
+        TailraceError
+            If the stream has not ended and was not closed.
+        """
+        if getgeneratorstate(self._pieces) != GEN_CLOSED:
+            raise TailraceError("the stream has not ended: read all its pieces, or close it, then ask for the result")
+        return self._completions()
+
+    @property
+    def result(self) -> Completion:
+        """The answer; of several prompts see `results`."""
+        if not self._is_one:
+            raise TailraceError("the stream answers several prompts: ask for its results")
+        return self.results[0]

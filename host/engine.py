@@ -1,0 +1,163 @@
+"""Computes answers: as many at a time as a decoder has sequences, each at its own place in its own text."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from threading import RLock
+from time import monotonic
+
+from tailrace.spec.errors import LimitError, TailraceError
+
+from .answer import Answer, Wish
+from .completion import Piece
+from .device.counters import Counters
+from .device.decoder import Decoder
+from .device.token_ids import token_list
+from .options import Prompt
+from .sequences import Holder, Sequences
+from .text.tokenizer import Tokenizer
+
+
+class Engine:
+    """A decoder, the tokens of its model, and who has which of its sequences.
+
+    Parameters
+    ----------
+    decoder : Decoder
+        Its sequences belong to this object.
+    tokenizer : Tokenizer
+    release : callable or None
+        Called when it is closed.
+
+    Attributes
+    ----------
+    lock : RLock
+        Held by whoever works with the device or the sequences.
+    sequences : Sequences
+    """
+
+    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, release: Callable[[], None] | None = None) -> None:
+        self.decoder, self.tokenizer = decoder, tokenizer
+        self.lock, self.sequences = RLock(), Sequences(decoder)
+        self._release, self._is_open = release, True
+        self._counters, told = Counters(), decoder.on_step
+
+        def note(counters: Counters) -> None:
+            self._counters += counters
+            if told is not None:
+                told(counters)
+
+        decoder.on_step = note
+
+    def close(self) -> None:
+        """Release the device. Closing twice is harmless."""
+        with self.lock:
+            if self._is_open and self._release is not None:
+                self._release()
+            self._is_open = False
+
+    def tokens(self, prompt: Prompt, at_start: bool = True) -> list[int]:
+        """Tokens of a prompt; `at_start`: it begins a text."""
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt, at_start)
+        return [int(token) for token in token_list(prompt)]
+
+    def answer(self, index: int, tokens: Sequence[int], holder: Holder, wish: Wish) -> Answer:
+        """An answer that is to be made.
+
+        Raises
+        ------
+        LimitError
+            If the prompt is too long.
+        TailraceError
+            If it is empty.
+        """
+        limit = self.decoder.limit
+        if not tokens:
+            raise TailraceError("the prompt is empty: it has no tokens")
+        if len(tokens) > limit:
+            raise LimitError(
+                f"the prompt has {len(tokens)} tokens, and the context has room for {limit}: load the model with a larger"
+                " context, or shorten the prompt"
+            )
+        return Answer(index, tokens, wish, holder, self.tokenizer, limit)
+
+    def pieces(self, answers: Sequence[Answer], keep: bool = False) -> Generator[Piece, None, None]:
+        """Compute answers. When one is finished, the next one takes its place.
+
+        Parameters
+        ----------
+        answers : sequence of Answer
+        keep : bool
+            Whether their holders keep their sequences.
+
+        Yields
+        ------
+        Piece
+        """
+        waiting, active = deque(answers), list[Answer]()
+        try:
+            while waiting or active:
+                with self.lock:
+                    if not self._is_open:
+                        raise TailraceError("the language model is closed: load it again")
+                    while waiting and len(active) < self.decoder.batch:
+                        active.append(waiting.popleft())
+                    pieces = self._pass(active)
+                    for answer in active:
+                        if answer.reason is not None:
+                            self.sequences.settle(answer.holder, answer.tokens)
+                            if not keep:
+                                self.sequences.release(answer.holder)
+                    active = [answer for answer in active if answer.reason is None]
+                yield from pieces
+        finally:
+            if not keep:
+                with self.lock:
+                    for answer in active:
+                        self.sequences.release(answer.holder)
+
+    def _pass(self, answers: Sequence[Answer]) -> list[Piece]:
+        """Take the next token of each answer, or several of their prompts; returns what has become of them."""
+        start, before, decoder, sequences = monotonic(), self._counters, self.decoder, self.sequences
+        placed: dict[int, Answer] = {}
+        for answer in answers:
+            place = sequences.place(answer.holder, answer.tokens, tuple(placed))
+            placed[place] = answer
+            if answer.reused is None:
+                answer.reused = decoder.positions[place]
+        rest = {place: answer.tokens[decoder.positions[place] :] for place, answer in placed.items()}
+        # Every prompt's last token gives the answer's first one.
+        common = min(map(len, rest.values())) - 1
+        for place, tokens in rest.items():
+            sequences.note(place, tokens[: common or 1])
+        pieces: list[Piece | None] = []
+        if common:
+            decoder.prefill([rest.get(place, [])[:common] for place in range(decoder.batch)])
+        else:
+            given = [rest[place][0] if place in rest else None for place in range(decoder.batch)]
+            asked = {place: answer for place, answer in placed.items() if len(rest[place]) == 1}
+            choose = self._choose if any(answer.wish.needs_logits for answer in asked.values()) else self._let_choose
+            pieces = choose(given, asked)
+        for answer in answers:
+            answer.seconds += monotonic() - start
+            answer.counters += self._counters - before
+        return [piece for piece in pieces if piece is not None]
+
+    def _choose(self, given: Sequence[int | None], asked: Mapping[int, Answer]) -> list[Piece | None]:
+        """Choose the next tokens from the device's logits."""
+        logits = self.decoder.step(given)
+        chosen = {place: answer.choose(logits[place]) for place, answer in asked.items()}
+        return [answer.take(chosen[place], logits[place]) for place, answer in asked.items()]
+
+    def _let_choose(self, given: Sequence[int | None], asked: Mapping[int, Answer]) -> list[Piece | None]:
+        """Let the device choose the next tokens."""
+        decoder, count = self.decoder, 1
+        if len(asked) == decoder.batch:
+            count = min(decoder.tokens_per_doorbell, *(answer.room for answer in asked.values()))
+        before = list(decoder.positions)
+        chosen = decoder.run(given, count)
+        pieces = []
+        for place, answer in asked.items():
+            self.sequences.note_run(place, before[place] + 1, chosen[place][:-1])
+            pieces += [answer.take(token) for token in chosen[place] if answer.reason is None]
+        return pieces

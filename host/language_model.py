@@ -1,0 +1,182 @@
+"""A language model on a device: text in, text out."""
+
+import os
+from collections import deque
+from types import TracebackType
+from typing import Any, Literal, Self, Unpack, overload
+
+from .answer import Answer
+from .completion import Completion, Stream
+from .device.decoder import Decoder
+from .device.driver import Device
+from .engine import Engine
+from .options import Conversation, Options, Prompt, Prompts, wish_of
+from .sequences import Holder
+from .session import Session
+from .text.tokenizer import Tokenizer
+
+
+class LanguageModel:
+    """A language model on a device. `tailrace.load` makes one; it is a context manager.
+
+    It may be used from several threads: they take turns, a whole answer each, or a piece of a stream each. An answer is the
+    same whatever else the model does, or has done before.
+
+    Parameters
+    ----------
+    engine : Engine
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the device, if `load` has opened it. Closing twice is harmless."""
+        self._engine.close()
+
+    @property
+    def decoder(self) -> Decoder:
+        """What decodes. Its sequences belong to this model: whoever steps it by hand makes one of its own."""
+        return self._engine.decoder
+
+    @property
+    def device(self) -> Device:
+        """The device."""
+        return self.decoder.device
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to tokens and back."""
+        return self._engine.tokenizer
+
+    @property
+    def context(self) -> int:
+        """Tokens that prompt and answer have room for together."""
+        return self.decoder.limit
+
+    @property
+    def batch(self) -> int:
+        """Prompts that share steps."""
+        return self.decoder.batch
+
+    # A text is a sequence of texts, too, says Python: of the signatures the first one that fits counts.
+    @overload
+    def generate(  # type: ignore[overload-overlap]
+        self, prompt: Prompt, *, stream: Literal[False] = False, **options: Unpack[Options]
+    ) -> Completion: ...
+    @overload
+    def generate(self, prompt: Prompts, *, stream: Literal[False] = False, **options: Unpack[Options]) -> list[Completion]: ...
+    @overload
+    def generate(self, prompt: Prompt | Prompts, *, stream: Literal[True], **options: Unpack[Options]) -> Stream: ...
+
+    def generate(
+        self, prompt: Prompt | Prompts, *, stream: bool = False, **options: Unpack[Options]
+    ) -> Completion | list[Completion] | Stream:
+        """Continue a text, or several.
+
+        Parameters
+        ----------
+        prompt : str, or tokens; or a sequence of them
+            Several share the device's steps, as many as `batch` at a time; when one has its answer, the next one takes its
+            place. Each has the answer that it has alone.
+        stream : bool
+            Return a stream of the answer's pieces.
+        **options
+            `Options`.
+
+        Returns
+        -------
+        Completion, or list of Completion, or Stream
+
+        Raises
+        ------
+        ConfigError
+            If an option is out of range.
+        LimitError
+            If a prompt is longer than the context.
+        TailraceError
+            If a prompt is empty, or the model is closed.
+        DeviceError, DeviceTimeout
+            If the device stopped. The next call works.
+        """
+        several = _are_several(prompt)
+        prompts: Any = prompt if several else [prompt]
+        engine = self._engine
+        answers = [engine.answer(n, engine.tokens(p), Holder(), wish_of(options)) for n, p in enumerate(prompts)]
+        return self._deliver(answers, stream, not several)
+
+    @overload
+    def chat(self, messages: Conversation, *, stream: Literal[False] = False, **options: Unpack[Options]) -> Completion: ...
+    @overload
+    def chat(self, messages: Conversation, *, stream: Literal[True], **options: Unpack[Options]) -> Stream: ...
+
+    def chat(self, messages: Conversation, *, stream: bool = False, **options: Unpack[Options]) -> Completion | Stream:
+        """Answer a conversation, as the model's chat template has it.
+
+        What the device still holds of its beginning is not computed again.
+
+        Parameters
+        ----------
+        messages : sequence of mapping, or str
+            Each with ``role`` (``system``, ``user`` or ``assistant``) and ``content``; or what a user says, alone.
+        stream : bool
+            Return a stream of the answer's pieces.
+        **options
+            `Options`.
+
+        Returns
+        -------
+        Completion or Stream
+
+        Raises
+        ------
+        ModelError
+            If the model has no chat template, or one that refuses the conversation.
+        ConfigError, LimitError, TailraceError, DeviceError, DeviceTimeout
+            As `generate`.
+        """
+        tokens = self.tokenizer.encode_chat(messages)
+        return self._deliver([self._engine.answer(0, tokens, Holder(), wish_of(options))], stream, True)
+
+    def session(self, prompt: Prompt = "") -> Session:
+        """A text that is kept, with what the device has computed of it.
+
+        Parameters
+        ----------
+        prompt : str or tokens
+            What it begins with; computed when it is first used.
+        """
+        empty = isinstance(prompt, str) and not prompt
+        return Session(self._engine, [] if empty else self._engine.tokens(prompt))
+
+    def load_session(self, path: str | os.PathLike[str]) -> Session:
+        """A session that was saved, by whichever build of the device.
+
+        Raises
+        ------
+        ModelError
+            If the file is no session, damaged, or one of another model.
+        """
+        return Session.load(self._engine, path)
+
+    def _deliver(self, answers: list[Answer], stream: bool, is_one: bool) -> Any:
+        result = Stream(self._engine.pieces(answers), lambda: [answer.completion() for answer in answers], is_one)
+        if stream:
+            return result
+        with self._engine.lock:
+            deque(result, maxlen=0)
+        return result.result if is_one else result.results
+
+
+def _are_several(prompt: Any) -> bool:
+    if isinstance(prompt, str):
+        return False
+    if hasattr(prompt, "ndim"):
+        return bool(prompt.ndim > 1)
+    return len(prompt) > 0 and (isinstance(prompt[0], str | list | tuple | range) or bool(getattr(prompt[0], "ndim", 0)))

@@ -1,0 +1,73 @@
+"""What a caller can ask for: prompts in their several forms, and how an answer is made."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+from .answer import Wish
+from .device.token_ids import Token, TokenArray
+from .sampling import LogitsProcessor, Sampler
+
+#: A text, or its tokens.
+Prompt = str | Sequence[Token] | TokenArray
+#: Several of them.
+Prompts = Sequence[str] | Sequence[Sequence[Token]] | Sequence[TokenArray]
+#: What was said, each with its ``role`` and ``content``; or what a user says, without a word before it.
+Conversation = str | Sequence[Mapping[str, str]]
+
+
+class Options(TypedDict, total=False):
+    """How an answer is made. All can be left out.
+
+    Attributes
+    ----------
+    max_tokens : int or None
+        Tokens of the answer, at most. None: until it ends by itself, or the context is full.
+    temperature : float or None
+        None or 0: always the best token. Else tokens are drawn.
+    top_k, top_p, min_p
+        What is drawn from: see `tailrace.Sampler`, as for the penalties, the bias and the seed.
+    stop : str, or sequence of str
+        Texts before which the answer ends.
+    logprobs : int or None
+        Report each token's log probability, and those of so many of the likeliest ones.
+    logits_processor : callable, or sequence of callable
+        Takes all tokens so far and the logits of the next one, and returns logits.
+    """
+
+    max_tokens: int | None
+    temperature: float | None
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: Mapping[int, float] | None
+    seed: int | None
+    stop: str | Sequence[str] | None
+    logprobs: int | None
+    logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None
+
+
+def wish_of(options: Options) -> Wish:
+    """The options, checked, with a seed of its own if none was given.
+
+    Raises
+    ------
+    ConfigError
+        If one is out of range.
+    TypeError
+        If there is no such option.
+    """
+    given: dict[str, Any] = dict(options)
+    for name in given:
+        if name not in Options.__annotations__:
+            raise TypeError(f"unknown option {name!r}: choose from {', '.join(Options.__annotations__)}")
+    stop, processors = given.pop("stop", None), given.pop("logits_processor", None)
+    rest = {name: given.pop(name, None) for name in ("max_tokens", "logprobs")}
+    return Wish(
+        sampler=Sampler(**given),
+        stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
+        processors=(processors,) if callable(processors) else tuple(processors or ()),
+        **rest,
+    )

@@ -1,0 +1,153 @@
+"""Sessions in files: tokens and what the device has computed of them, as arrays without any code.
+
+A file is a zip archive of numpy arrays (``.npz``). What is read from one is checked before it is believed.
+"""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+
+from tailrace.firmware.description import Attention
+from tailrace.spec.errors import ModelError
+from tailrace.spec.formats import BLOCK
+
+from .device.decoder import Snapshot
+from .gguf.describe import ImportedModel
+from .image.kv_cache import StoredCache
+
+#: Changes whenever older files can no longer be read.
+_VERSION = 1
+#: Bytes of each tensor that tell one model from another: so many pieces of so many bytes.
+_PIECES, _PIECE_BYTES = 16, 256
+#: What a header of an array takes at most.
+_HEADER_BYTES = 4096
+_FIELDS = ("key_scales", "key_codes", "value_scales", "value_codes")
+
+
+def fingerprint(imported: ImportedModel, quantise: str | None) -> str:
+    """What tells models apart whose keys and values differ: of their weights, samples from each tensor.
+
+    Parameters
+    ----------
+    imported : ImportedModel
+    quantise : str or None
+        What matrices of plain numbers have become.
+    """
+    digest = hashlib.sha256(f"{imported.description!r} {quantise}".encode())
+    for name, rope in sorted(imported.ropes.items()):
+        digest.update(name.encode() + np.asarray(rope.table(1, 1), "<f4").tobytes())
+    for name, tensor in sorted(imported.model.tensors.items()):
+        digest.update(f"{name} {tensor.type_name} {tensor.shape} ".encode())
+        data = np.ascontiguousarray(tensor.data).reshape(-1).view(np.uint8)
+        for first in np.linspace(0, max(data.size - _PIECE_BYTES, 0), _PIECES).astype(int):
+            digest.update(data[first : first + _PIECE_BYTES].tobytes())
+    return digest.hexdigest()
+
+
+def write_session(path: Path, model: str, tokens: Sequence[int], snapshot: Snapshot | None) -> None:
+    """Write a session; the file is complete or as it was.
+
+    Parameters
+    ----------
+    path : Path
+    model : str
+        `fingerprint`.
+    tokens : sequence of int
+    snapshot : Snapshot or None
+        Of the first of them.
+    """
+    length, earliest = (0, 0) if snapshot is None else (snapshot.length, snapshot.earliest)
+    arrays: dict[str, Any] = {
+        "tailrace_session": np.array([_VERSION, length, earliest], np.int64),
+        "model": np.frombuffer(bytes.fromhex(model), np.uint8),
+        "tokens": np.array(tokens, np.int64),
+    }
+    for n, held in enumerate(() if snapshot is None else snapshot.layers):
+        arrays |= {f"layer_{n}_{field}": getattr(held, field) for field in _FIELDS}
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        draft = Path(file.name)
+        try:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+
+def read_session(path: Path, model: str, imported: ImportedModel) -> tuple[list[int], Snapshot | None]:
+    """Read a session.
+
+    Parameters
+    ----------
+    path : Path
+    model : str
+        `fingerprint` of the model that it is read for.
+    imported : ImportedModel
+
+    Raises
+    ------
+    ModelError
+        If it is no session, damaged, or one of another model.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(_Arrays(path, archive), path, model, imported)
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist: give the path of a session that was saved") from None
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise ModelError(f"{path} is no session of tailrace, or is damaged: {error}") from error
+
+
+class _Arrays:
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self._path, self._archive = path, archive
+
+    def __call__(self, name: str, kind: str, shape: tuple[int, ...] | None, most: int = 0) -> Any:
+        """An array of this type and shape; without a shape one of up to `most` numbers."""
+        info = self._archive.getinfo(f"{name}.npy")
+        wanted = np.dtype(kind)
+        size = wanted.itemsize * (most if shape is None else int(np.prod(shape)))
+        if info.file_size > size + _HEADER_BYTES:
+            raise ValueError(f"{name} has {info.file_size} bytes")
+        with self._archive.open(info) as file:
+            found = np.lib.format.read_array(file, allow_pickle=False)
+        if found.dtype != wanted or (found.shape != shape if shape is not None else found.ndim != 1 or found.size > most):
+            raise ValueError(f"{name} has the type {found.dtype} and the shape {found.shape}")
+        if found.dtype.kind == "f" and not np.isfinite(found).all():
+            raise ValueError(f"{name} has something that is not a number")
+        return found
+
+
+def _read(array: _Arrays, path: Path, model: str, imported: ImportedModel) -> tuple[list[int], Snapshot | None]:
+    version, length, earliest = array("tailrace_session", "<i8", (3,)).tolist()
+    if version != _VERSION:
+        raise ModelError(f"{path} was saved by another version of tailrace: start the session anew")
+    if array("model", "u1", (32,)).tobytes().hex() != model:
+        raise ModelError(f"{path} was saved with another model than {imported.model.path}: load it with that one")
+    tokens = array("tokens", "<i8", None, imported.model.context_length + 1).tolist()
+    vocabulary = imported.description.vocabulary
+    if not 0 <= length <= len(tokens) or not 0 <= earliest <= length or not all(0 <= t < vocabulary for t in tokens):
+        raise ValueError("its numbers contradict each other")
+    if not length:
+        return tokens, None
+    layers = tuple(_layer(array, n, layer.attention, length) for n, layer in enumerate(imported.description.layers))
+    return tokens, Snapshot(length, earliest, layers)
+
+
+def _layer(array: _Arrays, n: int, attention: Attention, length: int) -> StoredCache:
+    heads, size, blocks = attention.kv_heads, attention.head_size, -(-attention.head_size // BLOCK)
+    rows = length if attention.window is None else min(length, attention.window)
+    return StoredCache(
+        array(f"layer_{n}_key_scales", "<f2", (heads, rows, blocks)),
+        array(f"layer_{n}_key_codes", "i1", (heads, rows, blocks, BLOCK)),
+        array(f"layer_{n}_value_scales", "<f4", (heads, rows)),
+        array(f"layer_{n}_value_codes", "i1", (heads, rows, size)),
+    )
