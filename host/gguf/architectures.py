@@ -40,6 +40,8 @@ class Architecture:
         Base of RoPE's angles in windowed layers, if it differs from that of the others.
     normalised_experts : bool
         Whether the weights of the chosen experts add up to 1.
+    capped_logits : bool
+        Whether logits are capped if the header says so.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Architecture:
     global_every: int = 0
     local_rope_base: float | None = None
     normalised_experts: bool = True
+    capped_logits: bool = False
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -94,6 +97,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             windowed=True,
             global_every=6,
             local_rope_base=10_000.0,
+            capped_logits=True,
         ),
         Architecture("phi3", fused_qkv=True, fused_gate_up=True, windowed=True),
         Architecture(
@@ -106,6 +110,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
     )
 }
+
+#: Architectures without a description whose linear layers run one by one, with the rest in PyTorch.
+BY_OPERATIONS = ("stablelm", "starcoder2")
 
 
 def architecture_of(name: str) -> Architecture:

@@ -5,7 +5,7 @@ Sources: the names and keys of the `gguf` package, and llama.cpp's model graphs 
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import log, sqrt
+from math import isclose, sqrt
 from typing import Any
 
 import numpy as np
@@ -17,37 +17,28 @@ from tailrace.spec.formats import Format
 
 from .architectures import ARCHITECTURES, EMBEDDING, Architecture
 from .file import Model, Tensor
+from .keys import check_keys
+from .printable import printable
 from .quantisation import dequantise, quantise
-from .rope import Rope, Yarn
+from .rope import Rope
+from .rope_reader import read_local_rope, read_rope, rope_tensors
 
 #: Names of the tables of angles.
 ROPE, LOCAL_ROPE = "rope", "rope_local"
-#: Tensors that go into the tables of angles.
-_ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
-#: Header values that change what a model computes, with the value that changes nothing.
-_UNSUPPORTED = {
-    "attention.max_alibi_bias": 0.0,
-    "attention.clamp_kqv": 0.0,
-    "attn_logit_softcapping": 0.0,
-    "attention.temperature_length": 0,
-    "attention.temperature_scale": 0.0,
-    "attention.shared_kv_layers": 0,
-    "attention.causal": True,
-    "expert_shared_count": 0,
-    "expert_group_count": 0,
-    "expert_weights_scale": 1.0,
-    "router_logit_softcapping": 0.0,
-    "logit_scale": 1.0,
-    "residual_scale": 1.0,
-    "embedding_scale": 1.0,
-    "rope.scaling.yarn_log_multiplier": 0.0,
-}
+#: Tensors that converters have left in old files, and that nobody reads.
+_LEFT_OVER = "attn_rot_embd.weight"
 #: llama.cpp's number for a router that is a softmax.
 _SOFTMAX_GATING = 1
+#: The largest sizes that are read. Those of tensors are compared with the tensors before anything is made of them.
+_MAX_SIZE, _MAX_HEADS, _MAX_WINDOW = 1 << 24, 1 << 16, (1 << 31) - 1
 
 
 class NoDescriptionError(ModelError):
     """A model that no description fits, so that no decode program can be built."""
+
+
+class UnknownArchitectureError(NoDescriptionError):
+    """A model of an architecture that is not known."""
 
 
 @dataclass(frozen=True)
@@ -150,11 +141,19 @@ def import_model(model: Model, context: int | None = None) -> ImportedModel:
     ------
     LimitError
         If the model was not trained for that many.
+    UnknownArchitectureError
+        If its architecture is not known.
     NoDescriptionError
         If the model computes something that a description can't say.
     ModelError
-        If tensors are missing or do not have the shapes that the header speaks of.
+        If a value of the header is not what it should be, tensors are missing or do not have the shapes that the header
+        speaks of, or there are values or tensors that nobody here understands.
     """
+    if not model.architecture.known:
+        raise UnknownArchitectureError(
+            f"{model.path} can't be decoded as a whole: its architecture '{printable(model.architecture.name)}' is none of"
+            f" {', '.join(ARCHITECTURES)}"
+        )
     return _Importer(model, check_context(model, context)).run()
 
 
@@ -184,14 +183,6 @@ class _Importer:
 
     def run(self) -> ImportedModel:
         model, arch = self.model, self.arch
-        if not arch.known:
-            raise self._unfit(f"its architecture {arch.name!r} is none of {', '.join(ARCHITECTURES)}")
-        for key, neutral in _UNSUPPORTED.items():
-            value = self._value(key, neutral)
-            if value != neutral:
-                raise self._unfit(f"its header has {arch.name}.{key} = {value}")
-        if model.experts and self._value("expert_gating_func", _SOFTMAX_GATING) != _SOFTMAX_GATING:
-            raise self._unfit("its router is not a softmax")
         layers = tuple(self._layer(n) for n in range(model.layers))
         self._model_tensors()
         description = Description(
@@ -202,126 +193,130 @@ class _Importer:
             norm=self.norm,
             embedding_scale=sqrt(self.hidden) if arch.scaled_embedding else 1.0,
             learned_positions=arch.learned_positions,
-            logit_cap=self._value("final_logit_softcapping", 0.0) or None,
+            logit_cap=self._real("final_logit_softcapping", 1e-3, 1e6) if arch.capped_logits else None,
         )
-        ropes = {} if arch.learned_positions else {ROPE: self._rope()}
+        ropes = {} if arch.learned_positions else {ROPE: read_rope(model, self.rotary_size, self.context)}
         if any(layer.attention.rope == LOCAL_ROPE for layer in layers):
-            base = self._value("rope.freq_base_swa", arch.local_rope_base)
-            ropes[LOCAL_ROPE] = Rope(self.rotary_size, float(base))
-        unused = sorted(set(model.tensors) - self.used - set(_ROPE_TENSORS))
+            ropes[LOCAL_ROPE] = read_local_rope(model, self.rotary_size)
+        check_keys(model)
+        unused = sorted(n for n in set(model.tensors) - self.used - rope_tensors(model) if not n.endswith(_LEFT_OVER))
         if unused:
-            raise self._unfit(f"it has tensors that no other {arch.name} model has, such as {unused[0]}")
+            raise ModelError(
+                f"{model.path} can't be run: it has tensors that no other {arch.name} model has that is known here, such as"
+                f" {printable(unused[0])}, so its results would be wrong"
+            )
         return ImportedModel(model, self.context, description, self.matrices, self.tables, ropes)
 
     # The header.
 
-    def _value(self, key: str, default: Any) -> Any:
-        return self.model.metadata.get(f"{self.arch.name}.{key}", default)
+    def _real(self, key: str, low: float, high: float) -> float | None:
+        """A number that may be missing, or 0, which means the same."""
+        key = self.model.key(key)
+        return self.model.header.real(key, low, high) if self.model.header.real(key, 0.0, high, 0.0) else None
+
+    def _per_layer(self, key: str, low: int, high: int, default: int | None = None) -> tuple[int, ...]:
+        return self.model.header.per_layer(self.model.key(key), low, high, self.model.layers, default)
 
     def _unfit(self, reason: str) -> NoDescriptionError:
         return NoDescriptionError(f"{self.model.path} can't be decoded as a whole: {reason}")
 
     @cached_property
     def hidden(self) -> int:
-        return self.model.integer("embedding_length", 1, 1 << 24)
+        return self.model.integer("embedding_length", 1, _MAX_SIZE)
 
     @cached_property
-    def heads(self) -> int:
-        return self.model.integer("attention.head_count", 1, 1 << 16)
+    def heads(self) -> tuple[int, ...]:
+        """Heads of each layer."""
+        heads = self._per_layer("attention.head_count", 0, _MAX_HEADS)
+        if 0 in heads:
+            raise self._unfit(f"its layer {heads.index(0)} has no heads")
+        return heads
 
     @cached_property
-    def kv_heads(self) -> int:
-        heads = self._value("attention.head_count_kv", self.heads)
-        if not 0 < heads <= self.heads or self.heads % heads:
-            raise self._unfit(f"it has {self.heads} heads and {heads} KV heads, which is not a multiple")
-        return int(heads)
+    def kv_heads(self) -> tuple[int, ...]:
+        """KV heads of each layer."""
+        key = "attention.head_count_kv"
+        found = self._per_layer(key, 0, _MAX_HEADS) if self.model.key(key) in self.model.header else self.heads
+        for heads, kv_heads in zip(self.heads, found, strict=True):
+            if not 0 < kv_heads <= heads or heads % kv_heads:
+                raise self._unfit(f"it has {heads} heads and {kv_heads} KV heads, which is not a multiple")
+        return found
+
+    @cached_property
+    def feed_forward(self) -> tuple[int, ...]:
+        """Size of each layer's feed-forward."""
+        sizes = self._per_layer("feed_forward_length", 0, _MAX_SIZE)
+        if 0 in sizes:
+            raise self._unfit(f"its layer {sizes.index(0)} has no feed-forward")
+        return sizes
 
     @cached_property
     def head_size(self) -> int:
-        size = self._value("attention.key_length", self.hidden // self.heads)
-        values = self._value("attention.value_length", size)
+        size = self.model.integer("attention.key_length", 1, _MAX_SIZE, max(self.hidden // self.heads[0], 1))
+        values = self.model.integer("attention.value_length", 1, _MAX_SIZE, size)
         if values != size:
             raise self._unfit(f"its keys have {size} elements and its values {values}")
         if size % 8:
             raise self._unfit(f"its heads have {size} elements, which is not a multiple of 8")
         if size > 256:
             raise self._unfit(f"its heads have {size} elements, and the device takes up to 256")
-        return int(size)
+        return size
 
     @cached_property
     def rotary_size(self) -> int:
         if self.arch.learned_positions:
             return 0
-        size = self._value("rope.dimension_count", self.head_size)
+        size = self.model.integer("rope.dimension_count", 0, _MAX_SIZE, self.head_size)
         if size % 8 or not 0 < size <= self.head_size:
             raise self._unfit(f"it rotates {size} of {self.head_size} elements of a head, which is not a multiple of 8")
-        return int(size)
+        return size
 
     @cached_property
     def norm(self) -> Norm:
         kind = self.arch.norm
         key = "attention.layer_norm_rms_epsilon" if kind is NormKind.RMS else "attention.layer_norm_epsilon"
-        epsilon = self._value(key, None)
-        if epsilon is None:
-            raise ModelError(
-                f"{self.model.path} is not a complete model: its header lacks {self.arch.name}.{key}. Convert it again."
-            )
-        return Norm(kind, float(epsilon))
+        return Norm(kind, self.model.header.real(self.model.key(key), 1e-15, 1.0))
 
     @cached_property
     def scale(self) -> float:
         # Gemma 3's largest model, which has 62 layers, is the one that does not go by the size of its heads.
-        if self.arch.name == "gemma3" and self.model.layers == 62:
-            return 1.0 / sqrt(self.hidden / self.heads)
-        return float(self._value("attention.scale", 0.0)) or 1.0 / sqrt(self.head_size)
+        largest_gemma = self.arch.name == "gemma3" and self.model.layers == 62
+        scale = 1.0 / sqrt(self.hidden / self.heads[0] if largest_gemma else self.head_size)
+        stated = self._real("attention.scale", 1e-6, 1e6)
+        if stated is not None and not isclose(stated, scale, rel_tol=1e-3):
+            # llama.cpp does not obey it in these architectures, and other models than theirs would have it.
+            raise self.model.header.unexpected(self.model.key("attention.scale"), f"{scale:.4g}")
+        return scale
+
+    @cached_property
+    def windowed(self) -> tuple[bool, ...]:
+        """Whether each layer is one of those with a window."""
+        header, key, layers = self.model.header, self.model.key("attention.sliding_window_pattern"), self.model.layers
+        if not self.arch.windowed:
+            return (False,) * layers
+        if header.is_array(key):
+            return tuple(map(bool, header.booleans(key, count=layers)))
+        every = header.integer(key, 0, _MAX_HEADS, self.arch.global_every)
+        return tuple(not (every and n % every == every - 1) for n in range(layers))
+
+    @cached_property
+    def window(self) -> int | None:
+        """Tokens of the windows; one that nothing can leave is none."""
+        size = self.model.integer("attention.sliding_window", 0, _MAX_WINDOW, 0) if self.arch.windowed else 0
+        return size if 0 < size < self.model.context_length else None
 
     def _attention(self, layer: int) -> Attention:
-        window, every = None, self._value("attention.sliding_window_pattern", self.arch.global_every)
-        if self.arch.windowed and not (every and layer % every == every - 1):
-            window = int(self._value("attention.sliding_window", 0)) or None
-            # A window that nothing can leave is none.
-            window = None if window is not None and window >= self.model.context_length else window
-        local = self.arch.local_rope_base is not None and bool(every) and layer % every != every - 1
+        windowed = self.windowed[layer]
         return Attention(
-            heads=self.heads,
-            kv_heads=self.kv_heads,
+            heads=self.heads[layer],
+            kv_heads=self.kv_heads[layer],
             head_size=self.head_size,
             scale=self.scale,
             rotary_size=self.rotary_size,
-            rope=LOCAL_ROPE if local else ROPE,
-            window=window,
+            rope=LOCAL_ROPE if windowed and self.arch.local_rope_base is not None else ROPE,
+            window=self.window if windowed else None,
             head_norm=self.arch.head_norm,
         )
-
-    def _rope(self) -> Rope:
-        kind = self._value("rope.scaling.type", "none")
-        base = float(self._value("rope.freq_base", 10_000.0))
-        factor = float(self._value("rope.scaling.factor", 0.0) or self._value("rope.scale_linear", 0.0) or 1.0)
-        magnitude = float(self._value("rope.scaling.attn_factor", 1.0))
-        original = int(self._value("rope.scaling.original_context_length", self.model.context_length))
-        pairs, size = self.rotary_size // 2, self.rotary_size
-        if "rope_factors_long.weight" in self.model.tensors:
-            name = f"rope_factors_{'long' if self.context > original else 'short'}.weight"
-            return Rope(size, base, self._factors(name), magnitude)
-        if kind == "longrope":
-            raise ModelError(f"{self.model.path} is not a complete model: it lacks rope_factors_long.weight. Convert it again.")
-        if "rope_freqs.weight" in self.model.tensors:
-            return Rope(size, base, self._factors("rope_freqs.weight"))
-        if kind == "yarn":
-            betas = (
-                float(self._value(f"rope.scaling.yarn_{n}", default)) for n, default in (("beta_fast", 32), ("beta_slow", 1))
-            )
-            magnitude *= float(self._value("rope.scaling.yarn_attn_factor", 1.0)) * (0.1 * log(factor) + 1.0)
-            return Rope(size, base, magnitude=magnitude, yarn=Yarn(factor, original, *betas))
-        if kind not in ("none", "linear"):
-            raise self._unfit(f"it scales RoPE with {kind!r}")
-        return Rope(size, base, (factor,) * pairs if factor != 1.0 else ())
-
-    def _factors(self, name: str) -> tuple[float, ...]:
-        values = self.model.tensors[name].dequantised().reshape(-1)
-        if len(values) != self.rotary_size // 2:
-            raise self._misshapen(name, (self.rotary_size // 2,))
-        return tuple(map(float, values))
 
     # The tensors.
 
@@ -348,21 +343,20 @@ class _Importer:
         rows = {"q": (query, a.heads), "k": (key, a.kv_heads), "v": (key, 0)}
         first, total = 0, query + 2 * key
         for name, (size, heads) in rows.items():
-            order = self._row_order(heads) if self.arch.paired_rope and heads else None
+            ordered = heads if self.arch.paired_rope else 0
             fused = self.arch.fused_qkv
             place: dict[str, Any] = {"first": first, "of": total} if fused else {}
             self._matrix(
-                layer_role(n, name), f"blk.{n}.attn_{'qkv' if fused else name}", size, self.hidden, order=order, **place
+                layer_role(n, name), f"blk.{n}.attn_{'qkv' if fused else name}", size, self.hidden, ordered=ordered, **place
             )
             first += size
             if a.head_norm and heads:
-                norm_order = self._row_order(1) if self.arch.paired_rope else None
                 self._vector(
                     layer_role(n, f"{name}_norm"),
                     f"blk.{n}.attn_{name}_norm.weight",
                     a.head_size,
                     repeats=heads,
-                    order=norm_order,
+                    ordered=int(self.arch.paired_rope),
                 )
         self._matrix(layer_role(n, "o"), f"blk.{n}.attn_output", self.hidden, query)
 
@@ -373,7 +367,7 @@ class _Importer:
         return (np.arange(heads)[:, None] * self.head_size + one).reshape(-1)
 
     def _feed_forward(self, n: int) -> FeedForward:
-        arch, size = self.arch, self.model.integer("feed_forward_length", 1, 1 << 24)
+        arch, size = self.arch, self.feed_forward[n]
         if arch.gated:
             place: dict[str, Any] = {"first": 0, "of": 2 * size} if arch.fused_gate_up else {}
             self._matrix(
@@ -385,10 +379,12 @@ class _Importer:
         return FeedForward(size, arch.activation, arch.gated)
 
     def _experts(self, n: int) -> Experts:
-        count, used = self.model.experts, self.model.integer("expert_used_count", 1, 1 << 16)
-        size = int(self._value("expert_feed_forward_length", 0)) or self.model.integer("feed_forward_length", 1, 1 << 24)
-        if not 0 < used <= count:
-            raise self._unfit(f"it uses {used} of {count} experts")
+        model, count = self.model, self.model.experts
+        gating = model.integer("expert_gating_func", 0, 1 << 16, _SOFTMAX_GATING)
+        if gating not in (0, _SOFTMAX_GATING):
+            raise ModelError(f"{model.path} can't be run: its router is not a softmax (expert_gating_func {gating})")
+        used = model.integer("expert_used_count", 1, count)
+        size = model.integer("expert_feed_forward_length", 0, _MAX_SIZE, 0) or self.feed_forward[n]
         if not self.arch.gated:
             raise self._unfit("its experts are not gated")
         self._matrix(layer_role(n, "router"), f"blk.{n}.ffn_gate_inp", count, self.hidden)
@@ -415,34 +411,33 @@ class _Importer:
         *,
         first: int = 0,
         of: int = 0,
-        order: NDArray[np.int64] | None = None,
+        ordered: int = 0,
         experts: int = 0,
     ) -> None:
-        """Note the tensor of a matrix, and its bias if it has one; `of`: rows of the whole tensor, if this is a part of it."""
+        """Note the tensor of a matrix, and its bias if it has one.
+
+        `of`: rows of the whole tensor, if this is a part of it; `ordered`: heads whose rows are put in order.
+        """
         tensor = self._tensor(f"{name}.weight", ((experts,) if experts else ()) + ((of or rows), columns))
+        order = self._row_order(ordered) if ordered else None
         self.matrices[role] = Source(tensor, first, rows, columns, order, experts)
         if f"{name}.bias" in self.model.tensors and not experts:
-            bias = self._tensor(f"{name}.bias", (of or rows,))
+            bias = self._readable(self._tensor(f"{name}.bias", (of or rows,)))
             self.tables[f"{role}_bias"] = Source(bias, first, rows, 1, order)
 
-    def _vector(self, role: str, name: str, size: int, *, repeats: int = 1, order: NDArray[np.int64] | None = None) -> None:
-        self.tables[role] = Source(self._tensor(name, (size,)), 0, size, 1, order, repeats=repeats)
+    def _vector(self, role: str, name: str, size: int, *, repeats: int = 1, ordered: int = 0) -> None:
+        tensor = self._readable(self._tensor(name, (size,)))
+        self.tables[role] = Source(tensor, 0, size, 1, self._row_order(ordered) if ordered else None, repeats=repeats)
 
     def _table(self, role: str, name: str, rows: int, columns: int) -> None:
-        self.tables[role] = Source(self._tensor(name, (rows, columns)), 0, rows, columns)
+        self.tables[role] = Source(self._readable(self._tensor(name, (rows, columns))), 0, rows, columns)
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        tensor = self.model.tensors.get(name)
-        if tensor is None:
-            raise ModelError(f"{self.model.path} is not a complete {self.arch.name} model: it lacks {name}. Convert it again.")
-        if tensor.shape != shape:
-            raise self._misshapen(name, shape)
+        tensor = self.model.tensor(name, shape)
         self.used.add(name)
         return tensor
 
-    def _misshapen(self, name: str, shape: tuple[int, ...]) -> ModelError:
-        found = " x ".join(map(str, self.model.tensors[name].shape))
-        return ModelError(
-            f"{self.model.path} is not a complete {self.arch.name} model: {name} is {found}, and its header speaks of"
-            f" {' x '.join(map(str, shape))}. Convert it again."
-        )
+    def _readable(self, tensor: Tensor) -> Tensor:
+        """A tensor whose numbers are needed."""
+        tensor.check_readable()
+        return tensor

@@ -83,12 +83,22 @@ class Tensor:
         ModelError
             If nothing here turns blocks of this type into numbers.
         """
+        self.check_readable()
+        return dequantise(self.data, self.ggml_type).reshape(self.rows, self.columns)
+
+    def check_readable(self) -> None:
+        """Check that the tensor can be turned into numbers.
+
+        Raises
+        ------
+        ModelError
+            If nothing here does that for its type.
+        """
         if not can_dequantise(self.ggml_type):
             raise ModelError(
                 f"{printable(self.name)} has the type {self.type_name}, which nothing here turns into numbers: get the model in"
                 " another one"
             )
-        return dequantise(self.data, self.ggml_type).reshape(self.rows, self.columns)
 
     def quantised(self, fmt: Format) -> "Tensor":
         """A copy in a block format.
@@ -236,6 +246,23 @@ class Model:
         import gguf
 
         return gguf.GGUFReader(self.path)
+
+    def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """A tensor of this shape.
+
+        Raises
+        ------
+        ModelError
+            If it is missing, or has another shape.
+        """
+        self._check_present([name])
+        tensor = self.tensors[name]
+        if tensor.shape != shape:
+            raise ModelError(
+                f"{self.path} is not a complete {self.architecture.name} model: {name} is {' x '.join(map(str, tensor.shape))},"
+                f" and its header speaks of {' x '.join(map(str, shape))}. Convert it again."
+            )
+        return tensor
 
     def _check_present(self, names: list[str]) -> None:
         missing = [name for name in names if name not in self.tensors]

@@ -126,7 +126,7 @@ class Header:
             return default
         value = self._scalar(key, INTEGERS, expected := f"a whole number from {low} to {high}")
         if not low <= value <= high:
-            raise self._unexpected(key, expected)
+            raise self.unexpected(key, expected)
         return int(value)
 
     def real(self, key: str, low: float, high: float, default: float | None = None) -> float:
@@ -135,7 +135,7 @@ class Header:
             return default
         value = float(self._scalar(key, INTEGERS | REALS, expected := f"a number from {low:g} to {high:g}"))
         if not (math.isfinite(value) and low <= value <= high):
-            raise self._unexpected(key, expected)
+            raise self.unexpected(key, expected)
         return value
 
     def boolean(self, key: str, default: bool | None = None) -> bool:
@@ -150,7 +150,7 @@ class Header:
             return default
         value = self._value(key)
         if value.kind != TEXT or value.count is not None:
-            raise self._unexpected(key, "a text")
+            raise self.unexpected(key, "a text")
         return self._decoded(key, self._bytes(value.position)[0])
 
     def integers(
@@ -162,7 +162,7 @@ class Header:
         expected = f"an array of {_items(count)}whole numbers from {low} to {high}"
         items = self._items(key, INTEGERS, count, expected)
         if len(items) and (int(items.min()) < low or int(items.max()) > high):
-            raise self._unexpected(key, expected, _first(items, (items < low) | (items > high)))
+            raise self.unexpected(key, expected, _first(items, (items < low) | (items > high)))
         return items.astype(np.int64)
 
     def reals(
@@ -175,7 +175,7 @@ class Header:
         items = self._items(key, INTEGERS | REALS, count, expected).astype(np.float64)
         bad = ~((items >= low) & (items <= high) & np.isfinite(items))
         if bad.any():
-            raise self._unexpected(key, expected, _first(items, bad))
+            raise self.unexpected(key, expected, _first(items, bad))
         return items
 
     def booleans(self, key: str, *, count: int | None = None, default: Sequence[bool] | None = None) -> NDArray[np.bool_]:
@@ -190,7 +190,7 @@ class Header:
             return list(default)
         value = self._value(key)
         if value.kind != TEXT or value.count is None or count not in (None, value.count):
-            raise self._unexpected(key, f"an array of {_items(count)}texts")
+            raise self.unexpected(key, f"an array of {_items(count)}texts")
         view, position, texts = self._view, value.position, []
         unpack, decode = _SIZE.unpack_from, str
         try:
@@ -219,6 +219,11 @@ class Header:
             return value.count == 0 if value.count is not None else not self._bytes(value.position)[0]
         return not self._numbers(value).any()
 
+    def is_any_of(self, key: str, values: Sequence[float]) -> bool:
+        """Whether a value is one of these numbers; true is 1."""
+        value = self._values[key]
+        return value.kind != TEXT and value.count is None and float(self._numbers(value)[0]) in values
+
     def shown(self, key: str) -> str:
         """A value as a message has it."""
         value = self._values[key]
@@ -228,6 +233,13 @@ class Header:
             return f"'{shortened(bytes(self._bytes(value.position)[0][:400]).decode(errors='replace'))}'"
         number = self._numbers(value)[0]
         return str(bool(number)).lower() if value.kind == BOOLEAN else f"{number:g}" if value.kind in REALS else str(number)
+
+    def unexpected(self, key: str, expected: str, found: str | None = None) -> ModelError:
+        """What is to be said of a value that is not what was expected; `found`: more about what it is."""
+        return ModelError(
+            f"{self.path} can't be used: {key} in its header is {self.shown(key)}{found or ''}, and {expected} is expected."
+            " Convert the model again."
+        )
 
     def unasked(self, prefix: str) -> list[str]:
         """Keys that begin so and whose values nobody has asked for."""
@@ -256,13 +268,13 @@ class Header:
     def _scalar(self, key: str, kinds: set[int] | frozenset[int], expected: str) -> Any:
         value = self._value(key)
         if value.kind not in kinds or value.count is not None:
-            raise self._unexpected(key, expected)
+            raise self.unexpected(key, expected)
         return self._numbers(value)[0].item()
 
     def _items(self, key: str, kinds: set[int] | frozenset[int], count: int | None, expected: str) -> NDArray[Any]:
         value = self._value(key)
         if value.kind not in kinds or value.count is None or count not in (None, value.count):
-            raise self._unexpected(key, expected)
+            raise self.unexpected(key, expected)
         return self._numbers(value)
 
     def _numbers(self, value: _Value) -> NDArray[Any]:
@@ -285,12 +297,6 @@ class Header:
 
     def _damaged_text(self, what: str) -> ModelError:
         return ModelError(f"{self.path} is corrupt: {what} is not text in UTF-8. Download it again.")
-
-    def _unexpected(self, key: str, expected: str, found: str | None = None) -> ModelError:
-        return ModelError(
-            f"{self.path} can't be used: {key} in its header is {self.shown(key)}{found or ''}, and {expected} is expected."
-            " Convert the model again."
-        )
 
     # The walk.
 
@@ -392,7 +398,7 @@ class Header:
         """Where the tensors lie, whose list ends at `position`."""
         alignment = self.integer("general.alignment", 1, 1 << 30, _DEFAULT_ALIGNMENT)
         if alignment & (alignment - 1):
-            raise self._unexpected("general.alignment", "a power of two")
+            raise self.unexpected("general.alignment", "a power of two")
         base, size = -(-position // alignment) * alignment, len(self._view)
         entries = []
         for name, kind, shape, offset in found:

@@ -28,10 +28,10 @@ def write_model(
     types: Mapping[str, str] | None = None,
     default_type: str = "Q8_0",
     hidden: int = 64,
-    heads: int = 2,
-    kv_heads: int = 1,
+    heads: int | tuple[int, ...] = 2,
+    kv_heads: int | tuple[int, ...] = 1,
     head_size: int = 32,
-    feed_forward: int = 96,
+    feed_forward: int | tuple[int, ...] = 96,
     layers: int = 2,
     context: int = 64,
     tied: bool = True,
@@ -45,7 +45,7 @@ def write_model(
 ) -> Path:
     """Write a model.
 
-    `types` gives the type of single tensors by name, `default_type` that of the other matrices. `extra` adds float32 tensors,
+    Heads and feed-forward are the same in all layers, or one for each. `types` gives the type of single tensors by name, `default_type` that of the other matrices. `extra` adds float32 tensors,
     `metadata` adds or replaces values, and `without` leaves some out; `change` replaces a tensor's bytes, and `leave_out` leaves
     tensors out.
     """
@@ -93,15 +93,16 @@ def write_model(
     add("token_embd.weight", len(tokens), hidden, spread=0.5)
     for layer in range(layers):
         block = f"blk.{layer}"
-        query, key = heads * head_size, kv_heads * head_size
+        query, key, inner = (n if isinstance(n, int) else n[layer] for n in (heads, kv_heads, feed_forward))
+        query, key = query * head_size, key * head_size
         for name, rows, columns in (
             ("attn_q", query, hidden),
             ("attn_k", key, hidden),
             ("attn_v", key, hidden),
             ("attn_output", hidden, query),
-            ("ffn_gate", feed_forward, hidden),
-            ("ffn_up", feed_forward, hidden),
-            ("ffn_down", hidden, feed_forward),
+            ("ffn_gate", inner, hidden),
+            ("ffn_up", inner, hidden),
+            ("ffn_down", hidden, inner),
         ):
             add(f"{block}.{name}.weight", rows, columns, spread=columns**-0.5)
         for name in ("attn_norm", "ffn_norm"):

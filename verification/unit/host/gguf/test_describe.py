@@ -4,17 +4,20 @@ import re
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import pytest
 
 from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, NormKind
-from tailrace.gguf.describe import ImportedModel, NoDescriptionError, import_model
+from tailrace.gguf.describe import ImportedModel, NoDescriptionError, UnknownArchitectureError, import_model
 from tailrace.gguf.file import open_model
+from tailrace.gguf.header import Header
 from tailrace.gguf.rope import Rope, Yarn
+from tailrace.gguf.writer import tensor_of, write_gguf
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import BY_NAME
 from verification.unit.host.tiny_models import write_model
+
+from .conftest import Limit
 
 
 def imported(path: Path, context: int | None = None) -> ImportedModel:
@@ -70,23 +73,15 @@ def test_biases_move_with_their_rows_and_head_norms_are_repeated(tmp_path: Path)
 def write(path: Path, architecture: str, header: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Path:
     """A file with these values and matrices of Q8_0; `{n}` in a name stands for layers 0 and following."""
     random = np.random.default_rng(2)
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_context_length(64)
-    for key, value in header.items():
-        writer.add_key_value(f"{architecture}.{key}", value, gguf.GGUFValueType.get_type(value))
+    values = {f"{architecture}.{key}": value for key, value in {"context_length": 64, **header}.items()}
+    tensors = []
     for name, shape in shapes.items():
         for layer in range(header["block_count"]) if "{n}" in name else [0]:
-            values = random.standard_normal(shape).astype(np.float32)
-            kind = (
-                gguf.GGMLQuantizationType.Q8_0 if len(shape) > 1 and "position" not in name else gguf.GGMLQuantizationType.F32
-            )
-            data = gguf.quantize(values, kind) if kind != gguf.GGMLQuantizationType.F32 else values
-            writer.add_tensor(name.format(n=layer), data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+            numbers = random.standard_normal(shape)
+            numbers = np.abs(numbers) if "rope" in name else numbers
+            kind = "Q8_0" if len(shape) > 1 and "position" not in name else "F32"
+            tensors.append(tensor_of(name.format(n=layer), numbers, kind))
+    return write_gguf(path, architecture, values, tensors)
 
 
 PHI3 = {
@@ -221,6 +216,10 @@ def test_experts(tmp_path: Path) -> None:
     ("metadata", "rope"),
     [
         ({"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}, Rope(32, 1e4, (4.0,) * 16)),
+        ({"rope.scaling.factor": 4.0}, Rope(32, 1e4, (4.0,) * 16)),
+        ({"rope.scale_linear": 4.0}, Rope(32, 1e4, (4.0,) * 16)),
+        ({"rope.scaling.type": "none", "rope.scaling.factor": 4.0}, Rope(32, 1e4)),
+        ({"rope.scaling.type": "linear", "rope.scaling.attn_factor": 1.25}, Rope(32, 1e4, magnitude=1.25)),
         (
             {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 16},
             Rope(32, 1e4, magnitude=0.1 * np.log(4.0) + 1, yarn=Yarn(4.0, 16)),
@@ -233,6 +232,39 @@ def test_scaled_rope(metadata: dict[str, Any], rope: Rope, tmp_path: Path) -> No
     assert imported(path).ropes == {"rope": rope}
 
 
+def test_scaling_that_nobody_understands(tmp_path: Path) -> None:
+    for kind in ("dynamic", "llama3", "[/x]"):
+        path = write_model(tmp_path / "m.gguf", metadata={"llama.rope.scaling.type": kind})
+        is_not_run(path, f"can't be run: it scales RoPE with '{kind}', which is not known here")
+    path = write_model(tmp_path / "m.gguf", metadata={"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 0.5})
+    is_not_run(
+        path,
+        "can't be used: llama.rope.scaling.factor in its header is 0.5, and a number of at least 1 is expected. Convert the model"
+        " again.",
+    )
+    path = write_model(tmp_path / "m.gguf", metadata={"llama.rope.scaling.type": "longrope"})
+    is_not_run(path, "is not a complete model: it lacks rope_factors_long.weight. Convert it again.")
+
+
+def test_factors_come_on_top_of_scaling(tmp_path: Path) -> None:
+    """As llama.cpp has it: verification/system/test_llama_cpp.py compares the logits."""
+    extra, factors = {"rope_freqs.weight": np.arange(1.0, 17.0)}, tuple(float(i) for i in range(1, 17))
+    linear = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
+    path = write_model(tmp_path / "m.gguf", extra=extra, metadata=linear)
+    assert imported(path).ropes == {"rope": Rope(32, 1e4, tuple(4 * f for f in factors))}
+    path = write_model(tmp_path / "m.gguf", extra=extra, metadata={**linear, "llama.rope.scaling.type": "none"})
+    assert imported(path).ropes == {"rope": Rope(32, 1e4, factors)}
+    path = write_model(tmp_path / "m.gguf", extra=extra, metadata={**linear, "llama.rope.scaling.type": "yarn"})
+    rope = imported(path).ropes["rope"]
+    assert (rope.divisors, rope.yarn) == (factors, Yarn(4.0, 64))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, -1.0])
+def test_factors_that_are_none(bad: float, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", extra={"rope_freqs.weight": np.r_[np.ones(15), bad]})
+    is_not_run(path, "is damaged: rope_freqs.weight has values that are no positive numbers. Download it again.")
+
+
 def test_factors_on_frequencies(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", extra={"rope_freqs.weight": np.arange(1.0, 17.0)})
     assert imported(path).ropes == {"rope": Rope(32, 1e4, tuple(float(i) for i in range(1, 17)))}
@@ -242,22 +274,148 @@ def test_factors_on_frequencies(tmp_path: Path) -> None:
 
 
 def refuses(path: Path, reason: str) -> None:
+    """No description fits, but what computes every operation by itself may run it."""
     text = f"{path} can't be decoded as a whole: {reason}"
     with pytest.raises(NoDescriptionError, match=f"^{re.escape(text)}$"):
         imported(path)
 
 
+def is_not_run(path: Path, text: str) -> None:
+    """Nothing here runs it."""
+    with pytest.raises(ModelError, match=f"^{re.escape(f'{path} {text}')}$") as caught:
+        imported(path)
+    assert not isinstance(caught.value, NoDescriptionError)
+
+
 @pytest.mark.parametrize(
-    ("metadata", "reason"),
+    ("key", "value", "shown"),
     [
-        ({"attn_logit_softcapping": 50.0}, "its header has llama.attn_logit_softcapping = 50.0"),
-        ({"attention.max_alibi_bias": 8.0}, "its header has llama.attention.max_alibi_bias = 8.0"),
-        ({"expert_shared_count": 1}, "its header has llama.expert_shared_count = 1"),
-        ({"rope.scaling.type": "dynamic"}, "it scales RoPE with 'dynamic'"),
+        ("attn_logit_softcapping", 50.0, "50"),
+        ("final_logit_softcapping", 30.0, "30"),
+        ("attention.max_alibi_bias", 8.0, "8"),
+        ("attention.clamp_kqv", 1.5, "1.5"),
+        ("attention.causal", False, "false"),
+        ("attention.temperature_length", 8192, "8192"),
+        ("expert_shared_count", 1, "1"),
+        ("expert_weights_scale", 2.5, "2.5"),
+        ("logit_scale", 0.25, "0.25"),
+        ("residual_scale", 0.5, "0.5"),
+        ("rope.scaling.yarn_log_multiplier", 0.1, "0.1"),
+        ("rope.dimension_sections", [8, 8, 0, 0], "an array of 4 numbers"),
+        ("nextn_predict_layers", 1, "1"),
+        ("ssm.state_size", 128, "128"),
+        ("something.new", "yes", "'yes'"),
+        ("something.n\x1bew", True, "true"),
     ],
 )
-def test_what_a_description_can_not_say(metadata: dict[str, Any], reason: str, tmp_path: Path) -> None:
-    refuses(write_model(tmp_path / "m.gguf", metadata={f"llama.{k}": v for k, v in metadata.items()}), reason)
+def test_values_that_nobody_understands(key: str, value: Any, shown: str, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", metadata={f"llama.{key}": value})
+    name = key.replace("\x1b", "\\x1b")
+    is_not_run(
+        path,
+        f"can't be run: its header has llama.{name} = {shown}, which no other llama model has that is known here, so its"
+        " results would be wrong",
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attn_logit_softcapping", 0.0),
+        ("final_logit_softcapping", 0.0),
+        ("attention.causal", True),
+        ("expert_shared_count", 0),
+        ("expert_group_count", 1),
+        ("expert_weights_scale", 1.0),
+        ("expert_weights_norm", True),
+        ("logit_scale", 1.0),
+        ("rope.dimension_sections", [0, 0, 0, 0]),
+        ("attention.layer_norm_epsilon", 1e-5),
+        ("tensor_data_layout", "Meta AI original pth"),
+        ("attention.sliding_window", 16),
+        ("pooling_type", 1),
+        ("something.new", ""),
+        ("something.new", False),
+        ("rope.scaling.finetuned", True),
+        ("rope.scaling.yarn_ext_factor", -1.0),
+        ("rope.scaling.yarn_attn_factor", 1.0),
+        ("attention.scale", 0.0),
+        ("attention.scale", 32**-0.5),
+        ("rope.scaling.original_context_length", 0),
+    ],
+)
+def test_values_that_change_nothing(key: str, value: Any, tmp_path: Path) -> None:
+    plain = imported(write_model(tmp_path / "a.gguf"))
+    model = imported(write_model(tmp_path / "b.gguf", metadata={f"llama.{key}": value}))
+    assert (model.description, model.ropes) == (plain.description, plain.ropes)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("attention.head_count", (1 << 31) - 1, "a whole number from 0 to 65536"),
+        ("attention.head_count", 2.0, "a whole number from 0 to 65536"),
+        ("attention.head_count", "2", "a whole number from 0 to 65536"),
+        ("attention.head_count", [2, 2, 2], "an array of 2 whole numbers from 0 to 65536"),
+        ("attention.head_count", [2.0, 2.0], "an array of 2 whole numbers from 0 to 65536"),
+        ("feed_forward_length", -96, "a whole number from 0 to 16777216"),
+        ("embedding_length", 0, "a whole number from 1 to 16777216"),
+        ("context_length", 0, "a whole number from 1 to 2147483647"),
+        ("attention.key_length", 0, "a whole number from 1 to 16777216"),
+        ("rope.dimension_count", True, "a whole number from 0 to 16777216"),
+        ("attention.layer_norm_rms_epsilon", 0.0, "a number from 1e-15 to 1"),
+        ("attention.layer_norm_rms_epsilon", float("nan"), "a number from 1e-15 to 1"),
+        ("rope.freq_base", 0.0, "a number from 2 to 1e+12"),
+        ("rope.freq_base", float("inf"), "a number from 2 to 1e+12"),
+        ("rope.freq_base", -10000.0, "a number from 2 to 1e+12"),
+        ("rope.scaling.factor", float("nan"), "a number from 0 to 1e+06"),
+        ("rope.scaling.factor", 1e-9, "a number from 0.001 to 1e+06"),
+        ("rope.scaling.type", 1, "a text"),
+        ("rope.scaling.attn_factor", 0.0, "a number from 0.001 to 1000"),
+        ("rope.scaling.original_context_length", -1, "a whole number from 0 to 2147483647"),
+        ("rope.scaling.yarn_ext_factor", 1.0, "0"),
+        ("rope.scaling.yarn_attn_factor", 1.2, "1"),
+        ("attention.scale", -1.0, "a number from 0 to 1e+06"),
+        ("attention.scale", 0.5, "0.1768"),
+        ("expert_count", 1 << 20, "a whole number from 0 to 65536"),
+    ],
+)
+def test_values_out_of_range(key: str, value: Any, expected: str, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", metadata={f"llama.{key}": value})
+    is_not_run(
+        path,
+        f"can't be used: llama.{key} in its header is {Header(path).shown(f'llama.{key}')}, and {expected} is expected."
+        " Convert the model again.",
+    )
+
+
+@pytest.mark.parametrize("count", [9, 4096, 65536])
+def test_nothing_is_allocated_for_sizes_that_no_tensor_has(count: int, tmp_path: Path, at_most: Limit) -> None:
+    model = open_model(write_model(tmp_path / "m.gguf", metadata={"llama.attention.head_count": count}))
+    text = f"blk.0.attn_q.weight is 64 x 64, and its header speaks of {32 * count} x 64. Convert"
+    with at_most(1 << 20), pytest.raises(ModelError, match=text):
+        import_model(model)
+
+
+def test_layers_may_differ(tmp_path: Path) -> None:
+    """Head counts and sizes one for each layer: as one number where they are equal, else layer by layer."""
+    same = {
+        "llama.attention.head_count": [2, 2],
+        "llama.attention.head_count_kv": [1, 1],
+        "llama.feed_forward_length": [96, 96],
+    }
+    plain = imported(write_model(tmp_path / "a.gguf"))
+    assert imported(write_model(tmp_path / "b.gguf", metadata=same)).description == plain.description
+    sizes = {"heads": (2, 4), "kv_heads": (1, 2), "feed_forward": (96, 64)}
+    first, second = imported(write_model(tmp_path / "c.gguf", **sizes)).description.layers  # type: ignore[arg-type]
+    assert (first.attention.heads, first.attention.kv_heads, first.feed_forward) == (2, 1, FeedForward(96, Activation.SILU))
+    assert (second.attention.heads, second.attention.kv_heads, second.feed_forward) == (4, 2, FeedForward(64, Activation.SILU))
+
+
+def test_layers_without_heads_or_feed_forward(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    refuses(write_model(path, metadata={"llama.attention.head_count": [2, 0]}), "its layer 1 has no heads")
+    refuses(write_model(path, metadata={"llama.feed_forward_length": [0, 96]}), "its layer 0 has no feed-forward")
 
 
 def test_sizes_that_a_description_can_not_say(tmp_path: Path) -> None:
@@ -266,13 +424,43 @@ def test_sizes_that_a_description_can_not_say(tmp_path: Path) -> None:
     refuses(write_model(tmp_path / "c.gguf", heads=4, kv_heads=3), "it has 4 heads and 3 KV heads, which is not a multiple")
 
 
-def test_unknown_architectures_and_tensors(tmp_path: Path) -> None:
-    refuses(
-        write_model(tmp_path / "m.gguf", "mamba"),
-        "its architecture 'mamba' is none of llama, qwen2, qwen3, qwen3moe, gemma3, phi3, gpt2",
+@pytest.mark.parametrize("name", ["mamba", "mistral3", "foo", "[/x]", "ä", ""])
+def test_unknown_architectures(name: str, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", name)
+    text = f"{path} can't be decoded as a whole: its architecture '{name}' is none of llama, qwen2, qwen3, qwen3moe, gemma3, phi3, gpt2"
+    with pytest.raises(UnknownArchitectureError, match=f"^{re.escape(text)}$"):
+        imported(path)
+
+
+def test_unknown_architectures_need_nothing_else(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", "flux\x1b[31m", {}, [tensor_of("x", np.zeros(4))])
+    with pytest.raises(UnknownArchitectureError, match=r"its architecture 'flux\\x1b\[31m' is none of"):
+        imported(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["blk.0.attn_sinks.weight", "blk.0.ffn_up_shexp.weight", "v.patch_embd.weight", "[/x]", "\x1b"]
+)
+def test_tensors_that_nobody_understands(name: str, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", extra={name: np.zeros((2, 3, 4, 4))})
+    shown = name.replace("\x1b", "\\x1b")
+    is_not_run(
+        path,
+        f"can't be run: it has tensors that no other llama model has that is known here, such as {shown}, so its results would"
+        " be wrong",
     )
-    path = write_model(tmp_path / "m.gguf", extra={"blk.0.attn_sinks.weight": np.zeros(2)})
-    refuses(path, "it has tensors that no other llama model has, such as blk.0.attn_sinks.weight")
+
+
+def test_tensors_that_nobody_reads(tmp_path: Path) -> None:
+    imported(write_model(tmp_path / "m.gguf", extra={"blk.0.attn_rot_embd.weight": np.zeros(16)}))
+
+
+def test_norms_that_nothing_turns_into_numbers(tmp_path: Path) -> None:
+    change = {"output_norm.weight": np.zeros(1 * 292, np.uint8)}
+    path = write_model(tmp_path / "m.gguf", hidden=256, types={"output_norm.weight": "Q8_K"}, change=change)
+    text = "output_norm.weight has the type Q8_K, which nothing here turns into numbers: get the model in another one"
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        imported(path)
 
 
 def test_incomplete_files(tmp_path: Path) -> None:
