@@ -12,7 +12,7 @@ from tailrace.spec.config import parse_config
 from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
 
 from ..device.geometry import Geometry
-from ..gguf.describe import ImportedModel, NoDescriptionError, Source, import_model
+from ..gguf.describe import ImportedModel, NoDescriptionError, Source, check_operations, import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.placement import Place, make_plan
 from ..image.fits import refusals
@@ -44,6 +44,7 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
     try:
         imported = import_model(opened, context or min(DEFAULT_CONTEXT, opened.context_length))
     except NoDescriptionError as error:
+        check_operations(opened)
         console.print(f"{error}. Its linear layers can run one by one, with PyTorch for the rest:", soft_wrap=True)
         return _inspect_operations(console, opened, geometry, quantise, size)
     for line in describe(imported):

@@ -16,7 +16,7 @@ from ..device.decoder import Decoder
 from ..device.driver import Device
 from ..device.geometry import Geometry
 from ..engine import Engine
-from ..gguf.describe import ImportedModel, NoDescriptionError, check_context, import_model
+from ..gguf.describe import ImportedModel, NoDescriptionError, check_context, check_operations, import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.placement import make_plan
 from ..image.image import ImageRequest
@@ -77,6 +77,7 @@ def _without_template(request: Request, terminal: Terminal, model: Model) -> Req
 def _import(request: Request, terminal: Terminal, model: Model) -> ImportedModel | None:
     """The model for whole decode steps; None if its operations are to run one by one."""
     if request.path == "operations":
+        check_operations(model)
         return None
     if request.allow_host and request.path == "decoder":
         raise ConfigError("--allow-host is for matrices that run one by one: leave --path decoder out")
@@ -88,6 +89,7 @@ def _import(request: Request, terminal: Terminal, model: Model) -> ImportedModel
     except NoDescriptionError as error:
         if request.path == "decoder":
             raise
+        check_operations(model)
         terminal.console.print(
             f"{error}. So only its linear layers run on the device, one doorbell for each group of them, and the rest runs"
             " on the host, with PyTorch.",

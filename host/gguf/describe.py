@@ -15,7 +15,7 @@ from tailrace.firmware.description import Attention, Description, Experts, FeedF
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import Format
 
-from .architectures import ARCHITECTURES, EMBEDDING, Architecture
+from .architectures import ARCHITECTURES, BY_OPERATIONS, EMBEDDING, Architecture
 from .file import Model, Tensor
 from .keys import check_keys
 from .printable import printable
@@ -150,11 +150,28 @@ def import_model(model: Model, context: int | None = None) -> ImportedModel:
         speaks of, or there are values or tensors that nobody here understands.
     """
     if not model.architecture.known:
-        raise UnknownArchitectureError(
-            f"{model.path} can't be decoded as a whole: its architecture '{printable(model.architecture.name)}' is none of"
-            f" {', '.join(ARCHITECTURES)}"
-        )
+        raise _unknown_architecture(model)
     return _Importer(model, check_context(model, context)).run()
+
+
+def check_operations(model: Model) -> None:
+    """Check that the operations of a model can run one by one, with what lies between them in PyTorch.
+
+    Raises
+    ------
+    UnknownArchitectureError
+        If nothing here runs its architecture.
+    """
+    if not model.architecture.known and model.architecture.name not in BY_OPERATIONS:
+        raise _unknown_architecture(model)
+
+
+def _unknown_architecture(model: Model) -> UnknownArchitectureError:
+    name = model.architecture.name
+    here = "decoded as a whole" if name in BY_OPERATIONS else "run"
+    return UnknownArchitectureError(
+        f"{model.path} can't be {here}: its architecture '{printable(name)}' is none of {', '.join(ARCHITECTURES)}"
+    )
 
 
 def check_context(model: Model, context: int | None) -> int:

@@ -95,11 +95,14 @@ class Plan:
         Raises
         ------
         ModelError
-            If a matrix can't run on the device.
+            If a matrix can't run on the device, or the host can't turn one of those left to it into numbers.
         LimitError
             If the model does not fit its memory.
         """
         refused = self.placed(Place.REFUSED)
+        if allow_host or not refused:
+            for p in (*refused, *self.placed(Place.HOST)):
+                p.tensor.check_readable()
         if refused and not allow_host:
             lines = [f"  {p.tensor.name} ({p.tensor.type_name}): {p.reason}" for p in refused[:5]]
             if len(refused) > 5:

@@ -218,9 +218,23 @@ def test_bad_models(tmp_path: Path, tiny: Path) -> None:
     result = invoke("run", cut, "-p", "x")
     assert result.exit_code == 1
     assert f"tailrace: {cut} is truncated: " in result.stderr
-    unknown = write_model(tmp_path / "u.gguf", "mamba")
-    reason = "its architecture 'mamba' is none of llama, qwen2, qwen3, qwen3moe, gemma3, phi3, gpt2"
-    fails(f"tailrace: {unknown} can't be decoded as a whole: {reason}", "run", unknown, "-p", "x", "--path", "decoder")
+    by_operations = write_model(tmp_path / "s.gguf", "stablelm")
+    reason = "its architecture 'stablelm' is none of llama, qwen2, qwen3, qwen3moe, gemma3, phi3, gpt2"
+    fails(
+        f"tailrace: {by_operations} can't be decoded as a whole: {reason}", "run", by_operations, "-p", "x", "--path", "decoder"
+    )
+
+
+@pytest.mark.parametrize("name", ["mistral3", "foo", "[/x]", "mamba[link=http://x]", "\x1b[31m", "ü"])
+def test_unknown_architectures_are_refused_at_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without asking for PyTorch first."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    path = write_model(tmp_path / "m.gguf", name)
+    shown = name.replace("\x1b", "\\x1b")
+    text = f"tailrace: {path} can't be run: its architecture '{shown}' is none of llama, qwen2, qwen3, qwen3moe, gemma3, phi3, gpt2"
+    for path_option in ("auto", "decoder", "operations"):
+        fails(text, "run", path, "-p", "x", "--path", path_option)
+    fails(text, "inspect", path)
 
 
 def test_refusals_come_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, NormKind
-from tailrace.gguf.describe import ImportedModel, NoDescriptionError, UnknownArchitectureError, import_model
+from tailrace.gguf.describe import ImportedModel, NoDescriptionError, UnknownArchitectureError, check_operations, import_model
 from tailrace.gguf.file import open_model
 from tailrace.gguf.header import Header
 from tailrace.gguf.rope import Rope, Yarn
@@ -427,9 +427,18 @@ def test_sizes_that_a_description_can_not_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["mamba", "mistral3", "foo", "[/x]", "ä", ""])
 def test_unknown_architectures(name: str, tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", name)
-    text = f"{path} can't be decoded as a whole: its architecture '{name}' is none of llama, qwen2, qwen3, qwen3moe, gemma3, phi3, gpt2"
+    text = f"{path} can't be run: its architecture '{name}' is none of llama, qwen2, qwen3, qwen3moe, gemma3, phi3, gpt2"
     with pytest.raises(UnknownArchitectureError, match=f"^{re.escape(text)}$"):
         imported(path)
+
+
+def test_what_runs_by_operations(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", "stablelm")
+    refuses(path, "its architecture 'stablelm' is none of llama, qwen2, qwen3, qwen3moe, gemma3, phi3, gpt2")
+    check_operations(open_model(path))
+    check_operations(open_model(write_model(tmp_path / "m.gguf")))
+    with pytest.raises(UnknownArchitectureError, match="can't be run: its architecture 'falcon' is none of llama, "):
+        check_operations(open_model(write_model(tmp_path / "m.gguf", "falcon")))
 
 
 def test_unknown_architectures_need_nothing_else(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tailrace.device.driver import Device
@@ -55,6 +56,16 @@ def test_unsupported_type(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
         plan_of(path).check(1 << 30)
     plan_of(path).check(1 << 30, allow_host=True)
+
+
+def test_the_host_does_not_take_what_nothing_turns_into_numbers(tmp_path: Path) -> None:
+    change = {"blk.0.ffn_up.weight": np.zeros((96, 256 // 128 * 18), np.uint8)}
+    path = write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "Q1_0"}, hidden=256, change=change)
+    with pytest.raises(ModelError, match=r"this device does not read Q1_0: it reads Q8_0, "):
+        plan_of(path).check(1 << 30)
+    text = "blk.0.ffn_up.weight has the type Q1_0, which nothing here turns into numbers: get the model in another one"
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        plan_of(path).check(1 << 30, allow_host=True)
 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
