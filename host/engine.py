@@ -12,6 +12,7 @@ from .completion import Piece
 from .device.counters import Counters
 from .device.decoder import Decoder
 from .device.token_ids import token_list
+from .gguf.describe import ImportedModel
 from .options import Prompt
 from .sequences import Holder, Sequences
 from .text.tokenizer import Tokenizer
@@ -47,6 +48,13 @@ class Engine:
                 told(counters)
 
         decoder.on_step = note
+
+    @property
+    def imported(self) -> ImportedModel:
+        """The model's file, as it is on the device."""
+        imported = self.decoder.imported
+        assert isinstance(imported, ImportedModel)
+        return imported
 
     def close(self) -> None:
         """Release the device. Closing twice is harmless."""

@@ -2,39 +2,25 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
-
-from tailrace.sim.devices import KINDS, open_device
-from tailrace.spec.config import CONFIGS, RIGHT_HAND_SIDES, Config, parse_config
-from tailrace.spec.errors import ConfigError
-from tailrace.spec.transport import Transport
 
 from .device.decoder import Decoder
 from .device.driver import Device
-from .device.geometry import Geometry
+from .device.opening import AUTO, DEFAULT_CONTEXT, check_device, open_for
 from .engine import Engine
-from .gguf.describe import ImportedModel, import_model
+from .gguf.describe import import_model
 from .gguf.file import open_model
 from .image.image import ImageRequest
-from .image.plan import plan_image
-from .image.programs import build_programs
 from .language_model import LanguageModel
 from .models.fetch import resolve_model
 from .text.tokenizer import Tokenizer
-from .transports.open import is_hardware, open_transport
-from .transports.sizes import parse_size
-
-#: Tokens that there is room for if nothing is said, and the model was trained for more.
-DEFAULT_CONTEXT = 4096
-_AUTO = "auto"
 
 
 def load(
     model: str | os.PathLike[str],
     device: str | Device = "golden",
     *,
-    config: str = _AUTO,
-    memory: str = _AUTO,
+    config: str = AUTO,
+    memory: str = AUTO,
     context: int | None = None,
     batch: int = 1,
     tokens_per_doorbell: int = 1,
@@ -77,24 +63,14 @@ def load(
     ToolError
         If something that is needed is not installed.
     """
-    if not isinstance(device, Device) and not is_hardware(device) and device not in KINDS:
-        raise ConfigError(
-            f"unknown device {device!r}: choose one of {', '.join(KINDS)}, or hardware such as serial:/dev/ttyUSB0"
-        )
+    check_device(device, config, memory)
     path = resolve_model(os.fspath(model), progress)
     file = open_model(path)
     imported = import_model(file, min(file.context_length, DEFAULT_CONTEXT) if context is None else context)
     tokenizer = Tokenizer(file)
-    if isinstance(device, Device):
-        opened = device
-    else:
-        request = ImageRequest(batch, tokens_per_doorbell > 1, quantise)
-        opened = Device(_open(device, config, memory, imported, request))
+    request = ImageRequest(batch, tokens_per_doorbell > 1, quantise)
+    opened = device if isinstance(device, Device) else open_for(device, config, memory, imported, request)
     try:
-        if device is opened or is_hardware(str(device)):
-            for name, value in (("config", config), ("memory", memory)):
-                if value != _AUTO:
-                    raise ConfigError(f"{name} is for devices without hardware that are opened here: leave it out")
         decoder = Decoder(
             opened,
             imported,
@@ -108,22 +84,3 @@ def load(
             opened.close()
         raise
     return LanguageModel(Engine(decoder, tokenizer, None if device is opened else opened.close))
-
-
-def _open(kind: str, config: str, memory: str, imported: ImportedModel, request: ImageRequest) -> Transport:
-    if is_hardware(kind):
-        return open_transport(kind)
-    build = _default_config(kind, request.batch) if config == _AUTO else parse_config(config)
-    if memory == _AUTO:
-        image = plan_image(imported, Geometry.of_config(build), request)
-        size = 1 << (build_programs(image).end - 1).bit_length()
-    else:
-        size = parse_size(memory)
-    return open_device(kind, build, size)
-
-
-def _default_config(kind: str, batch: int) -> Config:
-    if kind == "golden":
-        return CONFIGS["wide"]
-    sides = next((n for n in RIGHT_HAND_SIDES if n >= batch), RIGHT_HAND_SIDES[-1])
-    return replace(CONFIGS["base"], name=f"base,right_hand_sides={sides}", right_hand_sides=sides)

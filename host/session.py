@@ -31,9 +31,8 @@ class Session:
     @classmethod
     def load(cls, engine: Engine, path: str | os.PathLike[str]) -> "Session":
         """Read a session that was saved; see `LanguageModel.load_session`."""
-        decoder = engine.decoder
-        model = fingerprint(decoder.imported, decoder.image.request.quantise)
-        tokens, snapshot = read_session(Path(path), model, decoder.imported)
+        model = fingerprint(engine.imported, engine.decoder.image.request.quantise)
+        tokens, snapshot = read_session(Path(path), model, engine.imported)
         return cls(engine, tokens, None if snapshot is None else Holder(tokens[: snapshot.length], snapshot))
 
     def __len__(self) -> int:
@@ -118,10 +117,10 @@ class Session:
         OSError
             If it can't be written; an older file of this name stays as it was.
         """
-        decoder = self._engine.decoder
+        engine = self._engine
         with self._idle():
-            held = self._engine.sequences.copy(self._holder, self._tokens)
-            model = fingerprint(decoder.imported, decoder.image.request.quantise)
+            held = engine.sequences.copy(self._holder, self._tokens)
+            model = fingerprint(engine.imported, engine.decoder.image.request.quantise)
             write_session(Path(path), model, self._tokens, held.snapshot)
 
     @contextmanager

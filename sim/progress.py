@@ -6,11 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def say(text: str) -> None:
-    """Write a line to standard error."""
-    print(f"tailrace: {text}", file=sys.stderr, flush=True)
-
-
 @contextmanager
 def announced(what: str) -> Iterator[None]:
     """Say what is being done, and at the end how long it took."""
@@ -21,6 +16,6 @@ def announced(what: str) -> Iterator[None]:
         with Console(stderr=True).status(f"{what} (once; then it is cached)"):
             yield
     else:
-        say(f"{what} (once; then it is cached)")
+        print(f"tailrace: {what} (once; then it is cached)", file=sys.stderr, flush=True)
         yield
-    say(f"{what}: {time.monotonic() - start:.1f} s")
+    print(f"tailrace: {what}: {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)

@@ -120,7 +120,7 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             done, total = len(steps) * request.tokens_per_doorbell, request.new_tokens
             if prompt_done:
                 if len(steps) == 1 and request.trace is not None:
-                    _write_trace(request, decoder)
+                    _write_trace(request, imported, decoder)
                 elapsed = time.monotonic() - start
                 terminal.note_step(done, total, counters.cycles // request.tokens_per_doorbell, clock, elapsed)
             else:
@@ -138,7 +138,7 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
         prompt_done = False
         with terminal.phase("computing the prompt"):
             prompt_start = time.monotonic()
-            _prefill(request, decoder, tokens[:-1])
+            _prefill(request, imported, decoder, tokens[:-1])
             prompt_seconds = time.monotonic() - prompt_start
         prompt_steps, steps = steps, []
         prompt_done = True
@@ -170,19 +170,17 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
         _close(request, terminal, run, device)
 
 
-def _write_trace(request: Request, decoder: Decoder) -> None:
+def _write_trace(request: Request, imported: ImportedModel, decoder: Decoder) -> None:
     from .trace import write_trace
 
     assert request.trace is not None
     program = decoder.programs.loaded["tokens" if request.tokens_per_doorbell > 1 else "logits"].program
     timeline = decoder.device.transport.timeline()  # type: ignore[attr-defined]
-    title = (
-        f"{decoder.imported.model.path.stem}, {request.config}, memory {request.memory_timing}, position {decoder.positions[0]}"
-    )
+    title = f"{imported.model.path.stem}, {request.config}, memory {request.memory_timing}, position {decoder.positions[0]}"
     write_trace(request.trace, timeline, program.commands, program.sections, title)
 
 
-def _prefill(request: Request, decoder: Decoder, tokens: list[int]) -> None:
+def _prefill(request: Request, imported: ImportedModel, decoder: Decoder, tokens: list[int]) -> None:
     if not tokens:
         return
     if request.prefill == "device":
@@ -194,7 +192,7 @@ def _prefill(request: Request, decoder: Decoder, tokens: list[int]) -> None:
     from ..huggingface.internals import cache_of
     from ..huggingface.loader import load_model
 
-    host = load_model(make_plan(decoder.imported.model, decoder.device.geometry, request.quantise), decoder.imported.context)
+    host = load_model(make_plan(imported.model, decoder.device.geometry, request.quantise), imported.context)
     with torch.no_grad():
         hand_over(decoder, cache_of(host.model(torch.tensor([tokens], device=host.model.device), use_cache=True)))
 

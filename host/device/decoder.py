@@ -13,7 +13,7 @@ from tailrace.firmware.description import Attention
 from tailrace.spec.errors import LimitError, ModelError, TailraceError
 from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES
 
-from ..gguf.describe import ImportedModel
+from ..gguf.describe import DescribedModel
 from ..image.image import Image, ImageRequest
 from ..image.kv_cache import Floats, StoredCache, cache_writes, read_stored, stored_writes
 from ..image.plan import plan_image
@@ -73,7 +73,7 @@ class Decoder:
     Parameters
     ----------
     device : Device
-    imported : ImportedModel
+    imported : DescribedModel
         Its context is the decoder's.
     batch : int
         Sequences, at most as many as the device has right-hand sides.
@@ -106,7 +106,7 @@ class Decoder:
     def __init__(
         self,
         device: Device,
-        imported: ImportedModel,
+        imported: DescribedModel,
         *,
         batch: int = 1,
         tokens_per_doorbell: int = 1,
@@ -135,7 +135,7 @@ class Decoder:
     def _upload(self, on_progress: Progress | None) -> None:
         image = self.image
         check_memory(image, self.programs, self.device.free_memory)
-        with self.device.reserve(self.programs.end - image.base, str(self.imported.model.path)):
+        with self.device.reserve(self.programs.end - image.base, self.imported.name):
             write_image(image, self.device, on_progress)
             for loaded in self.programs.loaded.values():
                 self.device.write(loaded.address, b"".join(loaded.program.commands))

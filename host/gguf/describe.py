@@ -86,9 +86,9 @@ class Source:
         rows = data[self._index(start, stop, expert)]
         return rows if self.tensor.format is fmt else quantise(dequantise(rows, self.tensor.ggml_type), fmt.ggml_type)
 
-    def numbers(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+    def numbers(self, start: int = 0, stop: int | None = None, expert: int = 0) -> NDArray[np.float32]:
         """Rows as float32, shape (rows, columns); a vector as (repeats, elements)."""
-        index = self._index(start, self.rows if stop is None else stop, 0)
+        index = self._index(start, self.rows if stop is None else stop, expert)
         if self.columns == 1:
             vector = self.tensor.dequantised().reshape(-1)[index]
             return np.tile(vector, (self.repeats, 1))
@@ -101,12 +101,13 @@ class Source:
 
 
 @dataclass(frozen=True)
-class ImportedModel:
-    """A model as the decode path has it.
+class DescribedModel:
+    """A model as the decode path has it, wherever it comes from.
 
     Attributes
     ----------
-    model : Model
+    name : str
+        What messages call it: the file's path.
     context : int
         Positions that will be used. Angles, caches, programs and the model on the host all go by it.
     description : Description
@@ -115,12 +116,19 @@ class ImportedModel:
         Those for this context.
     """
 
-    model: Model
+    name: str
     context: int
     description: Description
     matrices: dict[str, Source]
     tables: dict[str, Source]
     ropes: dict[str, Rope]
+
+
+@dataclass(frozen=True)
+class ImportedModel(DescribedModel):
+    """A model from a GGUF file."""
+
+    model: Model
 
     def at(self, context: int) -> "ImportedModel":
         """The same model for another context (`import_model`)."""
@@ -222,7 +230,15 @@ class _Importer:
                 f"{model.path} can't be run: it has tensors that no other {arch.name} model has that is known here, such as"
                 f" {printable(unused[0])}, so its results would be wrong"
             )
-        return ImportedModel(model, self.context, description, self.matrices, self.tables, ropes)
+        return ImportedModel(
+            name=str(model.path),
+            context=self.context,
+            description=description,
+            matrices=self.matrices,
+            tables=self.tables,
+            ropes=ropes,
+            model=model,
+        )
 
     # The header.
 

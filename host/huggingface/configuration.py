@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import torch
 from transformers import AutoConfig, MixtralConfig, PretrainedConfig
 
 from tailrace.firmware.description import Experts
 
 from ..gguf.architectures import HEAD
 from ..gguf.describe import LOCAL_ROPE, ImportedModel
+from . import internals
 
 
 def configuration_of(imported: ImportedModel) -> PretrainedConfig:
@@ -56,10 +56,6 @@ def set_frequencies(host: Any, imported: ImportedModel) -> None:
     for name, rope in imported.ropes.items():
         if name not in used or (not rope.divisors and rope.yarn is None and rope.magnitude == 1.0):
             continue
-        rotary = host.model.rotary_emb
-        layers = "sliding_attention_" if name == LOCAL_ROPE else "full_attention_"
-        prefix = layers if hasattr(rotary, f"{layers}inv_freq") else ""
-        frequencies = torch.from_numpy(rope.frequencies())
-        for buffer in ("inv_freq", "original_inv_freq"):
-            getattr(rotary, f"{prefix}{buffer}").copy_(frequencies)
-        setattr(rotary, f"{prefix}attention_scaling", rope.magnitude)
+        layers = "sliding_attention" if name == LOCAL_ROPE else "full_attention"
+        kinds = internals.rotations(host)
+        internals.set_rotation(host, layers if layers in kinds else "", rope.frequencies(), rope.magnitude)

@@ -1,6 +1,7 @@
 """From a prompt that PyTorch has computed to a decoder that goes on from there: the KV cache changes hands, layer by layer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import DynamicCache
@@ -8,16 +9,17 @@ from transformers import DynamicCache
 from tailrace.spec.errors import ModelError
 
 from ..device.decoder import Decoder
-from ..gguf.describe import ImportedModel
 
 
 def hand_over(decoder: Decoder, cache: DynamicCache, lengths: Sequence[int] | None = None) -> None:
     """Load a decoder with the cache of a Hugging Face model, quantised as the device quantises it.
 
+    One layer at a time comes to the host, as float32, whatever the cache is.
+
     Parameters
     ----------
     decoder : Decoder
-        Its sequences are started over.
+        Its sequences are started over. Those beyond the cache's stay empty.
     cache : DynamicCache
         Of a model with the same weights, filled with one or more sequences.
     lengths : sequence of int or None
@@ -31,18 +33,17 @@ def hand_over(decoder: Decoder, cache: DynamicCache, lengths: Sequence[int] | No
     LimitError
         If a sequence is longer than the decoder's context.
     """
-    check_order(decoder.imported)
     layers = decoder.imported.description.layers
     if len(cache.layers) != len(layers):
         raise ModelError(f"the cache has {len(cache.layers)} layers, and the model {len(layers)}: use that of the same model")
     total = int(cache.get_seq_length())
     wanted = [total] * decoder.batch if lengths is None else list(lengths)
-    if len(wanted) != decoder.batch or not all(0 < n <= total for n in wanted):
+    if len(wanted) > decoder.batch or not all(0 <= n <= total for n in wanted):
         raise ModelError(f"the cache has {total} tokens for each of its sequences, which does not fit lengths {wanted}")
     decoder.reset()
     for layer, held in enumerate(cache.layers):
-        keys, values = (t.detach().to("cpu", torch.float32).numpy() for t in (held.keys, held.values))
-        expected = (decoder.batch, layers[layer].attention.kv_heads, layers[layer].attention.head_size)
+        keys, values = (_on_the_host(t) for t in (held.keys, held.values))
+        expected = (len(wanted), layers[layer].attention.kv_heads, layers[layer].attention.head_size)
         if (*keys.shape[:2], keys.shape[3]) != expected:
             raise ModelError(
                 f"the cache of layer {layer} has {keys.shape[0]} sequences, {keys.shape[1]} KV heads of {keys.shape[3]}, not"
@@ -51,22 +52,10 @@ def hand_over(decoder: Decoder, cache: DynamicCache, lengths: Sequence[int] | No
         for sequence, length in enumerate(wanted):
             # Of a sliding window, only the last tokens are there.
             count = min(length, keys.shape[2])
-            decoder.load_cache(layer, sequence, length - count, keys[sequence, :, -count:], values[sequence, :, -count:])
-    decoder.positions = wanted
+            first = keys.shape[2] - count
+            decoder.load_cache(layer, sequence, length - count, keys[sequence, :, first:], values[sequence, :, first:])
+    decoder.positions[: len(wanted)] = wanted
 
 
-def check_order(imported: ImportedModel) -> None:
-    """Check that Hugging Face rotates the same pairs of a head's elements.
-
-    Raises
-    ------
-    ModelError
-        If it does not.
-    """
-    architecture = imported.model.architecture
-    attention = imported.description.layers[0].attention
-    if architecture.paired_rope and attention.rotary_size != attention.head_size:
-        raise ModelError(
-            f"{imported.model.path} rotates only {attention.rotary_size} of {attention.head_size} elements of a head, in"
-            " another order than transformers does: let the device compute the prompt"
-        )
+def _on_the_host(part: torch.Tensor) -> Any:
+    return part.detach().to("cpu", torch.float32).numpy()

@@ -20,6 +20,7 @@ from ..progress import Progress
 from . import internals
 from .loader import HostModel
 from .placement import Place, Plan, TensorPlacement
+from .prefill import prefill
 
 
 @dataclass(frozen=True)
@@ -173,13 +174,14 @@ class OperationOffload:
             generation_config: Any,
             **model_kwargs: Any,
         ) -> Any:
-            if not internals.single_sequence(generation_config):
+            if not internals.is_single_sequence(internals.generation_mode(generation_config)):
                 raise ModelError(
                     "the device decodes greedily or by sampling: set num_beams=1, and leave out an assistant model"
                 )
-            if not model_kwargs.get("use_cache") or input_ids.numel() == 0:
+            if not model_kwargs.get("use_cache") or internals.CACHE not in model_kwargs or input_ids.numel() == 0:
                 raise ModelError("the device decodes token by token: call generate with input_ids and use_cache=True")
-            _prefill(model, input_ids, generation_config.prefill_chunk_size, model_kwargs)
+            mask, chunk = model_kwargs.get("attention_mask"), generation_config.prefill_chunk_size
+            prefill(model, input_ids[:, :-1], model_kwargs[internals.CACHE], None if mask is None else mask[:, :-1], chunk)
             with self.attached():
                 return internals.sampling_loop(model)(
                     input_ids,
@@ -221,22 +223,3 @@ def _group_key(plan: Plan, name: str) -> str:
             if f".{matrix}." in name:
                 return name.replace(matrix, group[0])
     return name
-
-
-def _prefill(model: Any, input_ids: torch.Tensor, chunk_size: int | None, model_kwargs: dict[str, Any]) -> None:
-    """Fill the cache with all positions but the last, on the host."""
-    cache, mask, positions = (model_kwargs.get(name) for name in (internals.CACHE, "attention_mask", "position_ids"))
-    if cache is None:
-        raise ModelError("the device decodes token by token: call generate with use_cache=True")
-    end = input_ids.shape[1] - 1
-    start = cache.get_seq_length()
-    while start < end:
-        stop = min(end, start + chunk_size) if chunk_size else end
-        model(
-            input_ids=input_ids[:, start:stop].to(model.device),
-            attention_mask=None if mask is None else mask[:, :stop],
-            position_ids=None if positions is None else positions[:, start:stop],
-            logits_to_keep=1,
-            **internals.with_cache(cache),
-        )
-        start = stop

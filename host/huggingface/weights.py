@@ -19,7 +19,7 @@ ROPE_TENSORS = {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_s
 #: Parameters that hold all experts of a layer, and the tensors that they are made of.
 _EXPERTS = {"gate_up_proj": ("ffn_gate_exps", "ffn_up_exps"), "down_proj": ("ffn_down_exps",)}
 #: Architectures whose norms multiply with 1 more than Hugging Face's weights; the file holds the sum.
-_NORMS_ABOVE_ONE = ("gemma3",)
+NORMS_ABOVE_ONE = ("gemma3",)
 
 
 def sources(host: nn.Module, model: Model) -> dict[str, tuple[Tensor, ...]]:
@@ -93,6 +93,6 @@ def arranged(
     (tensor,) = tensors
     weights = tensor.dequantised() if order is None else tensor.dequantised()[order]
     if len(tensor.shape) == 1:
-        above_one = model.architecture.name in _NORMS_ABOVE_ONE and tensor.name.endswith("norm.weight")
+        above_one = model.architecture.name in NORMS_ABOVE_ONE and tensor.name.endswith("norm.weight")
         return weights.reshape(-1) - np.float32(above_one)
     return weights.T if isinstance(module, Conv1D) else weights

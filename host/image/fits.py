@@ -4,7 +4,7 @@ from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BLOCK, BY_NAME, Format
 
 from ..device.geometry import Geometry
-from ..gguf.describe import ImportedModel
+from ..gguf.describe import DescribedModel
 from ..gguf.file import FLOATS, Tensor
 from .image import is_exact
 
@@ -74,7 +74,7 @@ def device_format(tensor: Tensor, columns: int, geometry: Geometry, quantise: st
     return (fmt, "") if reason is None else (None, reason)
 
 
-def refusals(imported: ImportedModel, geometry: Geometry, quantise: str | None) -> dict[str, str]:
+def refusals(imported: DescribedModel, geometry: Geometry, quantise: str | None) -> dict[str, str]:
     """Matrices that a device can't read, by the names of their tensors, with the reason and what to do.
 
     Raises

@@ -6,7 +6,7 @@ from tailrace.firmware.description import Experts
 from tailrace.firmware.placement import Build, Placement
 from tailrace.spec.formats import BLOCK, BY_NUMBER, Format
 
-from ..gguf.describe import ImportedModel, Source
+from ..gguf.describe import DescribedModel, Source
 from ..gguf.file import FLOATS
 from .router import PLANES
 
@@ -64,7 +64,7 @@ class Image:
 
     Attributes
     ----------
-    imported : ImportedModel
+    imported : DescribedModel
     build : Build
     request : ImageRequest
     capacity : int
@@ -76,7 +76,7 @@ class Image:
         First address, and the first one after it; caches, logits and tokens lie below it.
     """
 
-    imported: ImportedModel
+    imported: DescribedModel
     build: Build
     request: ImageRequest
     capacity: int
@@ -123,7 +123,7 @@ class Image:
         return sum(per_layer)
 
 
-def experts_used(imported: ImportedModel, role: str) -> int:
+def experts_used(imported: DescribedModel, role: str) -> int:
     """How many of a matrix a token uses: 1, or for those of experts as many as are chosen."""
     if not imported.matrices[role].experts:
         return 1

@@ -13,7 +13,7 @@ from tailrace.spec.isa import ADDRESS_UNIT
 from tailrace.spec.kv_cache import CAPACITY_UNIT, key_bytes, value_bytes, value_row_bytes
 
 from ..device.geometry import Geometry
-from ..gguf.describe import ImportedModel
+from ..gguf.describe import DescribedModel
 from .allocator import align
 from .fits import refusals
 from .image import Image, ImageRequest, MatrixPiece, TablePiece, is_exact
@@ -21,14 +21,14 @@ from .router import EXPONENT, PLANES
 from .weight_stream import matrix_exponent
 
 
-def plan_image(imported: ImportedModel, geometry: Geometry, request: ImageRequest, base: int = 0) -> Image:
+def plan_image(imported: DescribedModel, geometry: Geometry, request: ImageRequest, base: int = 0) -> Image:
     """Decide where everything lies. Reads no weights, but for the exponents of MXFP4.
 
     Layers that are made alike follow each other at one distance, and so do their caches.
 
     Parameters
     ----------
-    imported : ImportedModel
+    imported : DescribedModel
     geometry : Geometry
     request : ImageRequest
     base : int
@@ -45,7 +45,7 @@ def plan_image(imported: ImportedModel, geometry: Geometry, request: ImageReques
 
 
 class _Planner:
-    def __init__(self, imported: ImportedModel, geometry: Geometry, request: ImageRequest) -> None:
+    def __init__(self, imported: DescribedModel, geometry: Geometry, request: ImageRequest) -> None:
         self.imported, self.geometry, self.request = imported, geometry, request
         self.build = Build(geometry.lanes, geometry.right_hand_sides, geometry.buffer_entries, geometry.max_blocks)
         self.capacity = -(-imported.context // CAPACITY_UNIT) * CAPACITY_UNIT
@@ -122,7 +122,7 @@ class _Planner:
         if len(refused) > 5:
             lines.append(f"  and {len(refused) - 5} more; `tailrace inspect` lists them all")
         raise ModelError(
-            f"{self.imported.model.path} can't run on this device: {len(refused)} of its matrices are refused.\n"
+            f"{self.imported.name} can't run on this device: {len(refused)} of its matrices are refused.\n"
             + "\n".join(lines)
             + "\n--allow-host runs these on the host instead, and the linear layers that are left one by one."
         )  # fmt: skip
@@ -283,7 +283,7 @@ class _Region:
         address, self.top = self.top, self.top + align(size)
         return address
 
-    def moved(self, address: int, first: int, n: int, imported: ImportedModel) -> "_Region":
+    def moved(self, address: int, first: int, n: int, imported: DescribedModel) -> "_Region":
         """The same for layer `n` in place of layer `first`, from another address on."""
         region, prefix, own = _Region(address + self.top), layer_role(first, ""), layer_role(n, "")
 

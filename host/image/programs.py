@@ -71,7 +71,7 @@ def check_memory(image: Image, programs: Programs, available: int) -> None:
         return
     others = size - image.stream_bytes - image.table_bytes - image.cache_bytes
     raise LimitError(
-        f"{image.imported.model.path} needs {size} bytes of device memory, but only {available} are available:"
+        f"{image.imported.name} needs {size} bytes of device memory, but only {available} are available:"
         f" {image.stream_bytes} for weights, {image.table_bytes} for embeddings and other tables, {image.cache_bytes} for the"
         f" KV cache at a context of {image.capacity} tokens, {others} for programs and results."
         " Use a device with more memory (a simulated one: --memory), ask for a shorter context with --context, or choose a"

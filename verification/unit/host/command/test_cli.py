@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tailrace.command.cli import main
+from tailrace.sim.cache import cache_folder
 from tailrace.spec.errors import MissingPackage
 from verification.unit.host.tiny_models import write_model
 
@@ -413,10 +413,9 @@ def test_usage_errors() -> None:
             "tailrace: No space left on device (/x): free some space\n",
         ),
         (
-            OSError(errno.ENOSPC, "No space left on device"),
+            OSError(errno.ENOSPC, "No space left on device", f"{cache_folder()}/x"),
             1,
-            "tailrace: No space left on device: free some space where the output goes and in"
-            f" {tempfile.gettempdir()}, or set TMPDIR to a folder on another disk\n",
+            f"tailrace: No space left on device ({cache_folder()}/x): free some space, or set TAILRACE_CACHE to another disk\n",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, "tailrace: Permission denied (/x)\n"),
         (
