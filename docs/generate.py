@@ -229,13 +229,14 @@ PAGES = {"registers.md": registers_page, "isa.md": isa_page}
 
 def main(arguments: list[str]) -> int:
     """Write the pages, or compare them."""
-    stale = [name for name, page in PAGES.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != page()]
+    written = {name: (DOCS / name).read_text(encoding="utf-8") if (DOCS / name).exists() else "" for name in PAGES}
+    stale = [name for name, page in PAGES.items() if written[name] != page()]
     if arguments == ["--check"]:
         for name in stale:
             print(f"docs/{name} does not follow from spec/: run `make docs` and commit what it writes")
         return 1 if stale else 0
     for name in stale:
-        (DOCS / name).write_text(PAGES[name]())
+        (DOCS / name).write_text(PAGES[name](), encoding="utf-8")
         print(f"wrote docs/{name}")
     return 0
 

@@ -64,7 +64,8 @@ def board_verilog(config: Config, clocks_per_bit: int) -> str:
             verilog = board + memory.verilog.read_text(encoding="utf-8")
         (folder / "board.v").write_text(verilog, encoding="utf-8")
 
-    return (cached("verilog", key, make) / "board.v").read_text(encoding="utf-8")
+    what = f"the Verilog of a board with configuration {config.name}"
+    return (cached("verilog", key, make, what=what) / "board.v").read_text(encoding="utf-8")
 
 
 def build_board_library(verilog: str, what: str) -> Path:

@@ -66,7 +66,8 @@ def core_verilog(config: Config, probe: bool = False) -> str:
             verilog = to_verilog(Top(config, probe, gated=True), name=TOP, flatten=False, processes=True)
         (folder / "core.v").write_text(verilog, encoding="utf-8")
 
-    return (cached("verilog", key, make) / "core.v").read_text(encoding="utf-8")
+    what = f"the Verilog of configuration {config.name}"
+    return (cached("verilog", key, make, what=what) / "core.v").read_text(encoding="utf-8")
 
 
 def build_library(

@@ -1,18 +1,29 @@
 """A cache of things that take long to make, named after what they are made from."""
 
+import errno
 import hashlib
 import os
+import shlex
 import shutil
+import stat
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
 
 from tailrace.spec.errors import ToolError
 
+from .cache_entry import MANIFEST, damage, files_of, seal, sync
+from .cache_lock import locked
+from .progress import say
+
 #: Environment variable that names another place for the cache.
 VARIABLE = "TAILRACE_CACHE"
+#: Ending of folders that are being filled.
+DRAFT = ".draft"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_folder() -> Path:
@@ -25,7 +36,7 @@ def content_key(parts: Iterable[str | bytes]) -> str:
     """A name for what is made from `parts`: equal parts in equal order give equal names."""
     digest = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        data = os.fsencode(part) if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()[:32]
 
@@ -40,15 +51,17 @@ def source_parts(folders: Iterable[Path], pattern: str) -> list[str | bytes]:
 
 
 def is_cached(kind: str, key: str) -> bool:
-    """Whether `cached` would find this entry."""
-    return (cache_folder() / kind / key).is_dir()
+    """Whether `cached` would find this entry, whole."""
+    entry = cache_folder() / kind / key
+    return entry.is_dir() and damage(entry) is None
 
 
-def cached(kind: str, key: str, make: Callable[[Path], object]) -> Path:
-    """Return a folder of the cache, made now if it does not exist.
+def cached(kind: str, key: str, make: Callable[[Path], object], *, what: str) -> Path:
+    """Return a folder of the cache, made now if it does not exist or is damaged.
 
-    `make` fills a temporary folder beside it, which takes its name only when it is complete. So an entry is whole or absent,
-    whatever interrupts it, and two processes that make the same one do no harm: the first to finish wins.
+    `make` fills a temporary folder beside it, which takes its name when it is complete and on the disk, with checksums of its
+    files. They are compared at each use. So an entry is whole or made again, whatever interrupts it. Of several processes that
+    need the same one, one makes it, and the others wait.
 
     Parameters
     ----------
@@ -58,31 +71,112 @@ def cached(kind: str, key: str, make: Callable[[Path], object]) -> Path:
         Its name, from `content_key`.
     make : callable
         Takes the folder to fill.
+    what : str
+        What it is, for messages and for `tailrace cache`.
 
     Raises
     ------
     ToolError
-        If the cache can't be written.
+        If the cache can't be written, or is one that other users can write to.
     """
     folder = cache_folder() / kind
     entry = folder / key
-    if entry.is_dir():
-        return entry
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{key[:8]}-", dir=folder))
-    except OSError as error:
-        raise ToolError(
-            f"the cache {folder} can't be written ({error.strerror}): set {VARIABLE} to a folder that can"
-        ) from error
+    with _advised(folder):
+        if _found(entry):
+            return entry
+        # With that, nobody else comes near to what is loaded from there.
+        for place in (folder.parent, folder):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_strangers(place)
+        with locked(folder, key, what) as alone:
+            if _found(entry):
+                return entry
+            if entry.exists():
+                say(f"{what} in the cache is damaged ({damage(entry)}): making it again ({entry})")
+                _remove(entry)
+            for left in folder.glob(f".{key}.*{DRAFT}") if alone else ():
+                # Of a process that was killed.
+                shutil.rmtree(left, ignore_errors=True)
+            _make(entry, make, what)
+    return entry
+
+
+def _found(entry: Path) -> bool:
+    """Whether there is a whole entry that is the user's own; that it is used is noted."""
+    if not entry.is_dir():
+        return False
+    for place in (entry.parent.parent, entry.parent, entry):
+        _refuse_strangers(place)
+    if damage(entry) is not None:
+        return False
+    for path in files_of(entry):
+        _refuse_strangers(path)
+    with suppress(OSError):
+        os.utime(entry / MANIFEST)
+    return True
+
+
+def _make(entry: Path, make: Callable[[Path], object], what: str) -> None:
+    draft = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", suffix=DRAFT, dir=entry.parent))
     try:
         make(draft)
-        draft.chmod(0o755)
+        seal(draft, what)
         try:
             draft.rename(entry)
         except OSError:
-            if not entry.is_dir():
+            # Without locks somebody else may have been faster.
+            if not _found(entry):
                 raise
-        return entry
+        sync(entry.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+    if reason := damage(entry):
+        raise ToolError(
+            f"the disk of the cache {entry.parent} does not keep what is written to it ({reason}): set {VARIABLE} to a folder"
+            " on another one"
+        )
+
+
+def _remove(entry: Path) -> None:
+    """Remove an entry, so that nobody finds half of it."""
+    doomed = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", suffix=DRAFT, dir=entry.parent))
+    entry.rename(doomed / entry.name)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Refuse what somebody else could have put there: libraries of the cache are loaded into this process."""
+    status = path.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        raise ToolError(
+            f"the cache {path} belongs to another user, who could put other code there: set {VARIABLE} to a folder of your own"
+        )
+    # In a folder like /tmp nobody can take another one's files away, and each of them is looked at.
+    sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky:
+        own = f"run chmod -R go-w {shlex.quote(str(path))}, or " if status.st_uid == os.geteuid() else ""
+        raise ToolError(
+            f"other users can write to the cache {path}, and could put other code there: {own}set {VARIABLE} to a folder of"
+            " your own"
+        )
+
+
+@contextmanager
+def _advised(folder: Path) -> Iterator[None]:
+    """Say of what the system refuses within the cache that it is the cache, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _FULL and (error.filename is None or _lies_in(error.filename, folder.parent)):
+            raise ToolError(
+                f"the cache {folder} can't be written ({reason}): free some space there and in {tempfile.gettempdir()}, or set"
+                f" {VARIABLE} and TMPDIR to folders on another disk"
+            ) from error
+        if not isinstance(error, FileNotFoundError) and _lies_in(error.filename, folder.parent):
+            raise ToolError(f"the cache {folder} can't be written ({reason}): set {VARIABLE} to a folder that can") from error
+        raise
+
+
+def _lies_in(path: object, folder: Path) -> bool:
+    return isinstance(path, str | bytes | os.PathLike) and Path(os.fsdecode(path)).is_relative_to(folder)

@@ -5,7 +5,9 @@ may have spaces in their names, and Ctrl-C stops everything.
 """
 
 import json
+import os
 import platform
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -14,7 +16,7 @@ from pathlib import Path
 from .cache import cached, content_key, is_cached
 from .processes import run_all
 from .progress import announced
-from .toolchain import Verilator, find_compiler, find_verilator
+from .toolchain import Compiler, Verilator, find_compiler, find_verilator
 
 #: Name of the shared object within its folder of the cache.
 LIBRARY = "library.so"
@@ -35,6 +37,8 @@ _BRIEF = ("-O1",)
 _RUNTIME = ("-O1",)
 #: For what runs once.
 _SLOW = ("-O0",)
+#: An octal escape, or another one.
+_ESCAPE = re.compile(rb"\\(?:([0-3][0-7]{2})|.)", re.DOTALL)
 #: Bytes from which on a source is compiled by itself.
 _LARGE = 200_000
 
@@ -103,21 +107,23 @@ def compile_library(
     ]
     fast = _BRIEF if brief else _FAST
     flags = [*_COMMON, *_features(trace), *(f"-D{definition}" for definition in definitions)]
-    if "clang" not in Path(compiler[0]).name:
+    if not compiler.is_clang:
         # Otherwise two libraries in one process would share what belongs to one of them.
         flags.append("-fno-gnu-unique")
     recipe = Path(__file__).read_bytes()
-    key = content_key([recipe, verilog, *identity, *options, *flags, *fast, *compiler, verilator.version, _processor()])
+    tools = [*compiler.identity, verilator.version, _processor()]
+    key = content_key([recipe, verilog, *identity, *options, *flags, *fast, *tools])
 
     def make(folder: Path) -> None:
         work = folder / "work"
         work.mkdir()
         with announced(f"compiling the simulation of {what}"):
-            objects = _compile(work, verilog, prefix, harness, verilator, options, [*compiler, *flags], fast)
-            run_all([[*compiler, "-shared", "-pthread", "-Wl,-Bsymbolic", "-o", "../" + LIBRARY, *map(str, objects)]], work)
+            objects = _compile(work, verilog, prefix, harness, verilator, options, compiler, flags, fast)
+            link = [*compiler.command, "-shared", "-pthread", "-Wl,-Bsymbolic", "-o", "../" + LIBRARY]
+            run_all([[*link, *map(str, objects)]], work)
         shutil.rmtree(work)
 
-    return cached("compiled", key, make) / LIBRARY
+    return cached("compiled", key, make, what=f"the simulation of {what}") / LIBRARY
 
 
 def _compile(
@@ -127,12 +133,13 @@ def _compile(
     harness: Callable[[Path], Sequence[Path]],
     verilator: Verilator,
     options: Sequence[str],
-    compiler: Sequence[str],
+    compiler: Compiler,
+    flags: Sequence[str],
     fast: Sequence[str],
 ) -> list[Path]:
     (work / "design.v").write_text(verilog, encoding="utf-8")
     run_all([[str(verilator.command), *options, "--Mdir", ".", "design.v"]], work, verilator.environment)
-    sources = json.loads((work / f"{prefix}.json").read_text(encoding="utf-8"))["sources"]
+    sources = read_sources((work / f"{prefix}.json").read_bytes())
     often = [work / path for kind, paths in sources.items() if kind.endswith("_fast") for path in paths] + [*harness(work)]
     # Small sources compile faster together, since each reads the same long headers.
     large = [path for path in often if path.stat().st_size >= _LARGE]
@@ -142,7 +149,7 @@ def _compile(
     large.sort(key=lambda path: -path.stat().st_size)
     jobs = [(path, fast) for path in [*large, work / "often.cpp"]] + [(work / "once.cpp", _SLOW)]
     include = verilator.root / "include"
-    compile_one = [*compiler, "-I.", f"-I{include}", f"-I{include}/vltstd", "-c"]
+    compile_one = [*compiler.command, *flags, "-I.", f"-I{include}", f"-I{include}/vltstd", "-c"]
 
     def commands(jobs: Sequence[tuple[Path, Sequence[str]]]) -> list[list[str]]:
         return [[*compile_one, *level, "-o", f"{source.stem}.o", str(source)] for source, level in jobs]
@@ -152,15 +159,34 @@ def _compile(
 
     # Verilator's runtime depends on the tools and flags alone, and takes a third of the time.
     runtime = [(Path(path), _RUNTIME) for path in sources["global"]]
-    key = content_key([*compile_one, *_RUNTIME, *(source.name for source, _ in runtime), verilator.version])
+    key = content_key([*compile_one, *_RUNTIME, *(source.name for source, _ in runtime), *compiler.identity, verilator.version])
     ready = is_cached("runtime", key)
     run_all(commands(jobs if ready else [*jobs, *runtime]), work)
-    shared = cached("runtime", key, lambda folder: [shutil.copy(made, folder) for made in objects(work, runtime)])
+
+    def share(folder: Path) -> None:
+        if ready:
+            # Somebody has removed it since.
+            run_all(commands(runtime), work)
+        for made in objects(work, runtime):
+            shutil.copy(made, folder)
+
+    shared = cached("runtime", key, share, what=f"the runtime of {verilator.version}")
     return objects(work, jobs) + objects(shared, runtime)
 
 
+def read_sources(written: bytes) -> dict[str, list[str]]:
+    """Paths of C++ sources, by what they are for, as Verilator writes them.
+
+    It is nearly JSON, but bytes beyond ASCII are octal, as in C.
+    """
+    plain = _ESCAPE.sub(lambda found: bytes([int(found[1], 8)]) if found[1] else found[0], written)
+    sources: dict[str, list[str]] = json.loads(os.fsdecode(plain), strict=False)["sources"]
+    return sources
+
+
 def _join(target: Path, sources: Sequence[Path]) -> None:
-    target.write_text("".join(f'#include "{source}"\n' for source in sources), encoding="utf-8")
+    names = [source.name if source.parent == target.parent else source for source in sources]
+    target.write_bytes(b"".join(b'#include "%s"\n' % os.fsencode(name) for name in names))
 
 
 def _features(trace: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """Runs compilers, several at a time, and stops them all when one fails or the user does."""
 
+import math
 import os
 import subprocess
 import tempfile
@@ -18,13 +19,13 @@ def run_all(commands: Sequence[Sequence[str]], folder: Path, environment: dict[s
     ToolError
         If one fails, with the end of what it wrote.
     """
-    waiting = list(commands)
+    waiting, processors = list(commands), usable_processors()
     # So that the errors can be told from the rest.
     english = {**(os.environ if environment is None else environment), "LC_ALL": "C"}
     running: dict[int, tuple[subprocess.Popen[bytes], Sequence[str], tempfile._TemporaryFileWrapper[bytes]]] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < (os.cpu_count() or 1):
+            while waiting and len(running) < processors:
                 command = waiting.pop(0)
                 output = tempfile.NamedTemporaryFile(prefix="tailrace-")
                 process = subprocess.Popen(
@@ -48,8 +49,22 @@ def run_all(commands: Sequence[Sequence[str]], folder: Path, environment: dict[s
             output.close()
 
 
+def usable_processors() -> int:
+    """Processors that this process may use: less than the machine has, in a container and where somebody has said so."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        count = min(count, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        # Not in a control group, or one without a limit.
+        pass
+    return max(count, 1)
+
+
 def _failure(command: Sequence[str], code: int, output: str) -> str:
     lines = [line for line in output.splitlines() if line.strip()]
     important = [line for line in lines if "rror" in line] or lines[-5:] or [f"exit code {code}"]
     cause = " (killed: is there enough memory?)" if code == -9 else ""
+    if "No space left on device" in output:
+        cause = " (the disk is full: free some space, or set TAILRACE_CACHE and TMPDIR to folders on another one)"
     return f"{Path(command[0]).name} failed{cause}: " + "\n  ".join(important[:5])

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def say(text: str) -> None:
+    """Write a line to standard error."""
+    print(f"tailrace: {text}", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def announced(what: str) -> Iterator[None]:
     """Say what is being done, and at the end how long it took."""
@@ -16,6 +21,6 @@ def announced(what: str) -> Iterator[None]:
         with Console(stderr=True).status(f"{what} (once; then it is cached)"):
             yield
     else:
-        print(f"tailrace: {what} (once; then it is cached)", file=sys.stderr, flush=True)
+        say(f"{what} (once; then it is cached)")
         yield
-    print(f"tailrace: {what}: {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
+    say(f"{what}: {time.monotonic() - start:.1f} s")

@@ -34,7 +34,7 @@ def run_tool(command: Sequence[str], folder: Path, listen: Listener | None = Non
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         errors="replace",
     )
     assert process.stdout is not None

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,13 +72,34 @@ def find_verilator() -> Verilator:
     raise ToolError(f"Verilator was not found; {_INSTALL}")
 
 
-def find_compiler() -> list[str]:
-    """Find the C++ compiler: what ``CXX`` names, g++ or clang++.
+@dataclass(frozen=True)
+class Compiler:
+    """A C++ compiler.
 
-    Returns
-    -------
-    list of str
-        The command and its fixed arguments.
+    Attributes
+    ----------
+    command : tuple of str
+        The command and its fixed arguments; perhaps another program that calls the compiler, such as ccache.
+    version : str
+        What it says of itself.
+    """
+
+    command: tuple[str, ...]
+    version: str
+
+    @property
+    def is_clang(self) -> bool:
+        """Whether it is Clang, under whatever name."""
+        return "clang" in self.version.lower()
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What its output depends on, for the cache."""
+        return (*self.command, self.version)
+
+
+def find_compiler() -> Compiler:
+    """Find the C++ compiler: what ``CXX`` names, g++ or clang++.
 
     Raises
     ------
@@ -89,11 +111,16 @@ def find_compiler() -> list[str]:
         command = shlex.split(named)
         if shutil.which(command[0]) is None:
             raise ToolError(f"the C++ compiler that CXX names was not found: {named!r}; correct CXX, or unset it")
-        return command
+        return _compiler(*command)
     for name in ("g++", "clang++"):
         if shutil.which(name):
-            return [name]
+            return _compiler(name)
     raise ToolError("a C++ compiler is needed to build the simulation: install g++ (on Debian and Ubuntu: apt install g++)")
+
+
+@cache
+def _compiler(*command: str) -> Compiler:
+    return Compiler(command, _ask(Path(command[0]), *command[1:], "--version"))
 
 
 def _packaged() -> Verilator | None:
@@ -117,7 +144,13 @@ def _ask(command: Path, *arguments: str, root: Path | None = None) -> str:
         environment["VERILATOR_ROOT"] = str(root)
     try:
         run = subprocess.run(
-            [str(command), *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+            [str(command), *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=60,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

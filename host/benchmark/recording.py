@@ -158,7 +158,12 @@ def record(job: Job, on_progress: Callable[[int], None] | None = None) -> Record
     DeviceError
         If the device stopped.
     """
-    folder = cached(_FOLDER, job.key(), lambda draft: _save(draft / _RESULT, simulate(job, on_progress)))
+    folder = cached(
+        _FOLDER,
+        job.key(),
+        lambda draft: _save(draft / _RESULT, simulate(job, on_progress)),
+        what=f"a recording of a step of {job.image.imported.model.path.name}",
+    )
     return _load(folder / _RESULT)
 
 

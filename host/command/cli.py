@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class Commands(WholeSummaries):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands, those of other modules too."""
-        return sorted([*super().list_commands(ctx), "bench", "build", "doctor", "export"])
+        return sorted([*super().list_commands(ctx), "bench", "build", "cache", "doctor", "export"])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Find a command; the measurements are imported when they are asked for."""
@@ -41,6 +42,10 @@ class Commands(WholeSummaries):
             from ..fpga.command import build
 
             return build
+        if name == "cache":
+            from .cache import cache
+
+            return cache
         if name == "doctor":
             from ..doctor.command import doctor
 
@@ -69,19 +74,19 @@ class Commands(WholeSummaries):
                 1,
             )
         except OSError as error:
-            advice = ": free some space" if error.errno == errno.ENOSPC else ""
-            if advice and _in_cache(error.filename):
-                advice += ", or set TAILRACE_CACHE to another disk"
-            message, code = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}{advice}", 1
+            message, code = _system_error(error), 1
         if message:
             click.echo(f"tailrace: {message}", err=True)
         ctx.exit(code)
 
 
-def _in_cache(path: object) -> bool:
-    from tailrace.sim.cache import cache_folder
-
-    return isinstance(path, str | os.PathLike) and Path(path).is_relative_to(cache_folder())
+def _system_error(error: OSError) -> str:
+    """What the system says, where, and what to do; a write to a full disk does not know its file."""
+    place = f" ({error.filename})" if error.filename else ""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror or error}{place}"
+    where = "" if place else f" where the output goes and in {tempfile.gettempdir()}, or set TMPDIR to a folder on another disk"
+    return f"{error.strerror}{place}: free some space{where}"
 
 
 _config = click.option(

@@ -2,10 +2,23 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name a file or folder in the errors of what is written there: a write to a full disk does not know its file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 class OutputFile(click.ParamType):  # type: ignore[type-arg]

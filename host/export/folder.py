@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tailrace.spec.errors import TailraceError
 
+from ..command.output_file import writing
+
 
 @contextmanager
 def whole_folder(target: Path, mark: str, replace: bool) -> Iterator[Path]:
@@ -39,7 +41,8 @@ def whole_folder(target: Path, mark: str, replace: bool) -> Iterator[Path]:
     fresh, old = (target.with_name(f".{target.name}.{kind}-{os.getpid()}") for kind in ("new", "old"))
     fresh.mkdir()
     try:
-        yield fresh
+        with writing(target):
+            yield fresh
         _check(target, mark, replace)
         if target.exists():
             target.rename(old)

@@ -9,7 +9,7 @@ from rich.console import Console
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ConfigError
 
-from ..command.output_file import OutputFolder
+from ..command.output_file import OutputFolder, writing
 from .families import FAMILIES
 from .parts import PARTS
 from .progress import shown
@@ -80,9 +80,10 @@ def _build_part(part: str, config: str, family: str, output: Path | None, target
     from .report import mapping_text, record_table
 
     folder = output or FOLDER / build_name(part, config, family)
-    with shown(f"{part} of {config} for {family}") as progress:
-        record = build_part(part, config, family, folder, target=target, seed=seed, progress=progress)
-    (folder / "mapping.md").write_text(mapping_text(record), encoding="utf-8")
+    with writing(folder):
+        with shown(f"{part} of {config} for {family}") as progress:
+            record = build_part(part, config, family, folder, target=target, seed=seed, progress=progress)
+        (folder / "mapping.md").write_text(mapping_text(record), encoding="utf-8")
     _console().print(record_table(record))
     click.echo(f"netlist, logs and reports are in {folder}; mapping.md says what became of memories and products")
     if family != "ecp5":
@@ -92,16 +93,17 @@ def _build_part(part: str, config: str, family: str, output: Path | None, target
 def _build_table(folder: Path, target: float, seed: int) -> None:
     from .table import build_all, table_text
 
-    with shown("table of configurations") as progress:
-        text = table_text(build_all(folder, progress, target=target, seed=seed))
-    (folder / "table.md").write_text(text, encoding="utf-8")
+    with writing(folder):
+        with shown("table of configurations") as progress:
+            text = table_text(build_all(folder, progress, target=target, seed=seed))
+        (folder / "table.md").write_text(text, encoding="utf-8")
     click.echo(text)
 
 
 def _build_board(board: str, config: str, target: float | None, seed: int, folder: Path) -> None:
     from . import ulx3s
 
-    with shown(f"{board} with {config}") as progress:
+    with writing(folder), shown(f"{board} with {config}") as progress:
         clock = round(target * 1e6) if target else None
         bitstream = ulx3s.build(folder, parse_config(config), clock, seed, progress)
     for name, (reached, wanted) in bitstream.megahertz.items():

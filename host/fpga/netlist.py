@@ -97,7 +97,7 @@ def netlist_verilog(component: Any, what: str) -> str:
                 _write_verilog(folder, SYNTHESISED)
             shutil.move(folder / _NETLIST, entry / _NETLIST)
 
-        netlist = (cached("netlist", key, make) / _NETLIST).read_text(encoding="utf-8")
+        netlist = (cached("netlist", key, make, what=f"the netlist of {what}") / _NETLIST).read_text(encoding="utf-8")
     return "\n".join([netlist, *_models(set(_INSTANCE.findall(netlist)))])
 
 

@@ -116,16 +116,16 @@ def synthesise(folder: Path, family: Family, progress: Progress | None = None) -
         *(["delete t:$scopeinfo", family.timing, "tee -q -o delays.txt sta"] if family.timing else []),
         listen=listen,
     )
-    counted = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
+    counted = json.loads((folder / "cells.json").read_text(encoding="utf-8"))["design"]["num_cells_by_type"]
     cells = read_cells(folder)
     log = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     delay = None
     if family.timing:
-        arrivals = [_ARRIVAL.match(line) for line in (folder / "delays.txt").read_text().splitlines()]
+        arrivals = [_ARRIVAL.match(line) for line in (folder / "delays.txt").read_text(encoding="utf-8").splitlines()]
         delay = next((int(arrival[1]) / 1000 for arrival in arrivals if arrival), None)
     return Synthesis(
         family.count(counted),
-        parse_memories((folder / "memories.txt").read_text().splitlines(), log, cells, family),
+        parse_memories((folder / "memories.txt").read_text(encoding="utf-8").splitlines(), log, cells, family),
         parse_products(log, cells, family),
         logic_levels(cells),
         delay,

@@ -14,8 +14,9 @@ _HARMLESS = frozenset(
     (
         # How the file came about, and facts that its tensors tell as well.
         "tensor_data_layout", "vocab_size", "rope.scaling.finetuned",
-        # Of the kinds of norm, an architecture uses one; without experts, nothing is chosen.
-        "attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon", "expert_used_count", "expert_feed_forward_length",
+        # Of the kinds of norm and of feed-forward, an architecture uses one; without experts, nothing is chosen.
+        "attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon", "feed_forward_length", "expert_used_count",
+        "expert_feed_forward_length",
         # How embeddings of a text are made, and how a classifier names its classes.
         "pooling_type", "classifier.output_labels",
         # llama.cpp obeys windows only where `Architecture.windowed` is true.

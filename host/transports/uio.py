@@ -209,7 +209,7 @@ def _check_cache(folder: Path) -> None:
 
 def _number(path: Path, missing: str, base: int = 0) -> int:
     try:
-        return int(path.read_text().strip(), base)
+        return int(path.read_text(encoding="utf-8").strip(), base)
     except OSError as error:
         raise LinkError(f"{path} can't be read ({error.strerror}): {missing}") from None
     except ValueError:

@@ -21,6 +21,21 @@ def byte_alphabet() -> list[str]:
     return [chr(b) if b in printable else chr(next(extra)) for b in range(256)]
 
 
+def tokenizer_values(tokens: list[str]) -> dict[str, Any]:
+    """The part of a header about a byte-level tokenizer with this vocabulary."""
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [3 if t.startswith("<") and len(t) > 1 else 1 for t in tokens],
+        "tokenizer.ggml.merges": ["a b", "c d"],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.padding_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+    }
+
+
 def write_model(
     path: Path,
     architecture: str = "llama",
@@ -66,15 +81,7 @@ def write_model(
         f"{architecture}.attention.key_length": head_size,
         f"{architecture}.attention.value_length": head_size,
         f"{architecture}.vocab_size": len(tokens),
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "smollm",
-        "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": [3 if t.startswith("<") and len(t) > 1 else 1 for t in tokens],
-        "tokenizer.ggml.merges": ["a b", "c d"],
-        "tokenizer.ggml.bos_token_id": 1,
-        "tokenizer.ggml.eos_token_id": 2,
-        "tokenizer.ggml.padding_token_id": 2,
-        "tokenizer.ggml.unknown_token_id": 0,
+        **tokenizer_values(tokens),
         **({"tokenizer.chat_template": chat_template} if chat_template else {}),
         **(metadata or {}),
     }

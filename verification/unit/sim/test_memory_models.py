@@ -54,7 +54,10 @@ Drive = Callable[..., Answers]
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     folder = tmp_path_factory.mktemp("dram")
     source = Path(__file__).with_name("dram_bench.cpp")
-    run_all([[*find_compiler(), "-std=gnu++17", "-O1", "-shared", "-fPIC", f"-I{CPP}", str(source), "-o", "dram.so"]], folder)
+    run_all(
+        [[*find_compiler().command, "-std=gnu++17", "-O1", "-shared", "-fPIC", f"-I{CPP}", str(source), "-o", "dram.so"]],
+        folder,
+    )
     library = ctypes.CDLL(str(folder / "dram.so"))
     library.drive.restype = library.parameters.restype = ctypes.c_uint64
     return library

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.sim.processes import run_all
+from tailrace.sim import processes
+from tailrace.sim.processes import run_all, usable_processors
 from tailrace.spec.errors import ToolError
 
 
@@ -21,7 +22,7 @@ def test_all_are_run_in_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_told_with_its_errors_and_stops_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(processes, "usable_processors", lambda: 2)
     failing = python("print('x.cpp:1: error: no such thing'); print('noise'); raise SystemExit(1)")
     start = time.monotonic()
     with pytest.raises(ToolError) as error:
@@ -44,3 +45,26 @@ def test_a_silent_failure_shows_its_code(tmp_path: Path) -> None:
 def test_a_killed_compiler_suggests_why(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match=r"failed \(killed: is there enough memory\?\): exit code -9$"):
         run_all([python("import os; os.kill(os.getpid(), 9)")], tmp_path)
+
+
+def test_a_full_disk_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ToolError) as caught:
+        run_all([python("print('fatal error: error writing to x.s: No space left on device'); raise SystemExit(1)")], tmp_path)
+    assert str(caught.value) == (
+        f"{Path(sys.executable).name} failed (the disk is full: free some space, or set TAILRACE_CACHE and TMPDIR to folders on"
+        " another one): fatal error: error writing to x.s: No space left on device"
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="not on this system")
+def test_only_processors_that_may_be_used_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable_processors() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    for quota, count in {"150000 100000": 2, "50000 100000": 1, "max 100000": 64}.items():
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(64))
+        monkeypatch.setattr(Path, "read_text", lambda path, encoding, quota=quota: quota)
+        assert usable_processors() == count

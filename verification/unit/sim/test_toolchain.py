@@ -104,11 +104,30 @@ def test_an_old_one_is_named(no_tools: None, script: Script) -> None:
 
 def test_the_first_compiler_on_the_path_is_taken(no_tools: None, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     script("bin/clang++")
-    assert find_compiler() == ["clang++"]
+    assert find_compiler().command == ("clang++",)
     script("bin/g++")
-    assert find_compiler() == ["g++"]
+    assert find_compiler().command == ("g++",)
     monkeypatch.setenv("CXX", "clang++ -stdlib=libc++")
-    assert find_compiler() == ["clang++", "-stdlib=libc++"]
+    assert find_compiler().command == ("clang++", "-stdlib=libc++")
+
+
+@pytest.mark.parametrize(
+    ("command", "version", "is_clang"),
+    [
+        ("ccache clang++", "Debian clang version 19.1.7", True),
+        ("ccache g++", "g++ (Debian 12.2.0-14) 12.2.0", False),
+        ("c++", "Apple clang version 17.0.0", True),
+    ],
+)
+def test_a_compiler_is_known_by_what_it_says(
+    no_tools: None, script: Script, monkeypatch: pytest.MonkeyPatch, command: str, version: str, is_clang: bool
+) -> None:
+    """By its name it may be a wrapper; and another version makes another library."""
+    script(f"bin/{command.split()[0]}", version)
+    monkeypatch.setenv("CXX", command)
+    found = find_compiler()
+    assert (found.version, found.is_clang) == (version, is_clang)
+    assert found.identity == (*command.split(), version)
 
 
 def test_no_compiler_says_what_to_install(no_tools: None) -> None:

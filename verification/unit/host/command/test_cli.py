@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,7 +16,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tailrace.command.cli import main
-from tailrace.sim.cache import cache_folder
 from tailrace.spec.errors import MissingPackage
 from verification.unit.host.tiny_models import write_model
 
@@ -413,9 +413,10 @@ def test_usage_errors() -> None:
             "tailrace: No space left on device (/x): free some space\n",
         ),
         (
-            OSError(errno.ENOSPC, "No space left on device", f"{cache_folder()}/x"),
+            OSError(errno.ENOSPC, "No space left on device"),
             1,
-            f"tailrace: No space left on device ({cache_folder()}/x): free some space, or set TAILRACE_CACHE to another disk\n",
+            "tailrace: No space left on device: free some space where the output goes and in"
+            f" {tempfile.gettempdir()}, or set TMPDIR to a folder on another disk\n",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, "tailrace: Permission denied (/x)\n"),
         (

@@ -84,3 +84,11 @@ def test_the_earlier_export_stays_if_the_new_one_cannot_take_its_place(tmp_path:
         export(target, "two", replace=True)
     assert (target / MARK).read_text() == "one"
     assert names(tmp_path) == ["core"]
+
+
+def test_a_full_disk_is_told_with_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as caught, whole_folder(tmp_path / "core", MARK, False):
+        # What a write raises.
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "core")
+    assert names(tmp_path) == []

@@ -15,6 +15,17 @@ from tailrace.gguf.rope import Rope, Yarn
 from tailrace.gguf.writer import tensor_of, write_gguf
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import BY_NAME
+from verification.unit.host.small_shapes import (
+    GEMMA3,
+    GEMMA3_HEADER,
+    GPT2,
+    GPT2_HEADER,
+    MIXTURE,
+    MIXTURE_HEADER,
+    PHI3,
+    PHI3_HEADER,
+    write,
+)
 from verification.unit.host.tiny_models import write_model
 
 from .conftest import Limit
@@ -70,36 +81,6 @@ def test_biases_move_with_their_rows_and_head_norms_are_repeated(tmp_path: Path)
     assert model.description.layers[0].attention.head_norm
 
 
-def write(path: Path, architecture: str, header: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Path:
-    """A file with these values and matrices of Q8_0; `{n}` in a name stands for layers 0 and following."""
-    random = np.random.default_rng(2)
-    values = {f"{architecture}.{key}": value for key, value in {"context_length": 64, **header}.items()}
-    tensors = []
-    for name, shape in shapes.items():
-        for layer in range(header["block_count"]) if "{n}" in name else [0]:
-            numbers = random.standard_normal(shape)
-            numbers = np.abs(numbers) if "rope" in name else numbers
-            kind = "Q8_0" if len(shape) > 1 and "position" not in name else "F32"
-            tensors.append(tensor_of(name.format(n=layer), numbers, kind))
-    return write_gguf(path, architecture, values, tensors)
-
-
-PHI3 = {
-    "token_embd.weight": (40, 64),
-    "blk.{n}.attn_norm.weight": (64,),
-    "blk.{n}.attn_qkv.weight": (128, 64),
-    "blk.{n}.attn_output.weight": (64, 64),
-    "blk.{n}.ffn_norm.weight": (64,),
-    "blk.{n}.ffn_up.weight": (192, 64),
-    "blk.{n}.ffn_down.weight": (64, 96),
-    "output_norm.weight": (64,),
-}
-PHI3_HEADER: dict[str, Any] = {
-    "block_count": 1, "embedding_length": 64, "feed_forward_length": 96, "attention.head_count": 4, "attention.head_count_kv": 2,
-    "attention.layer_norm_rms_epsilon": 1e-5, "rope.dimension_count": 8,
-}  # fmt: skip
-
-
 def test_phi3_is_taken_apart(tmp_path: Path) -> None:
     path = write(tmp_path / "m.gguf", "phi3", {**PHI3_HEADER, "attention.sliding_window": 16}, PHI3)
     model = imported(path)
@@ -145,21 +126,7 @@ def test_the_context_is_one_that_the_model_was_trained_for(tmp_path: Path) -> No
 
 
 def test_gemma3(tmp_path: Path) -> None:
-    header = {
-        "block_count": 7, "embedding_length": 64, "feed_forward_length": 96, "attention.head_count": 2, "attention.head_count_kv": 1,
-        "attention.key_length": 32, "attention.value_length": 32, "attention.layer_norm_rms_epsilon": 1e-6, "attention.sliding_window": 8,
-        "rope.freq_base": 1e6, "rope.scaling.type": "linear", "rope.scaling.factor": 8.0,
-    }  # fmt: skip
-    norms = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
-    shapes = {
-        "token_embd.weight": (40, 64), "output_norm.weight": (64,),
-        **{f"blk.{{n}}.{name}.weight": (64,) for name in norms},
-        **{f"blk.{{n}}.attn_{name}_norm.weight": (32,) for name in "qk"},
-        "blk.{n}.attn_q.weight": (64, 64), "blk.{n}.attn_k.weight": (32, 64), "blk.{n}.attn_v.weight": (32, 64),
-        "blk.{n}.attn_output.weight": (64, 64), "blk.{n}.ffn_gate.weight": (96, 64), "blk.{n}.ffn_up.weight": (96, 64),
-        "blk.{n}.ffn_down.weight": (64, 96),
-    }  # fmt: skip
-    model = imported(write(tmp_path / "m.gguf", "gemma3", header, shapes))
+    model = imported(write(tmp_path / "m.gguf", "gemma3", GEMMA3_HEADER, GEMMA3))
     d = model.description
     assert [layer.attention.window for layer in d.layers] == [8, 8, 8, 8, 8, None, 8]
     assert [layer.attention.rope for layer in d.layers] == [*["rope_local"] * 5, "rope", "rope_local"]
@@ -172,17 +139,7 @@ def test_gemma3(tmp_path: Path) -> None:
 
 
 def test_gpt2(tmp_path: Path) -> None:
-    header = {
-        "block_count": 1, "embedding_length": 64, "feed_forward_length": 96, "attention.head_count": 4,
-        "attention.layer_norm_epsilon": 1e-5,
-    }  # fmt: skip
-    matrices = {"attn_qkv": (192, 64), "attn_output": (64, 64), "ffn_up": (96, 64), "ffn_down": (64, 96)}
-    shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (40, 64), "position_embd.weight": (64, 64)}
-    for name in ("output_norm", "blk.{n}.attn_norm", "blk.{n}.ffn_norm"):
-        shapes |= {f"{name}.weight": (64,), f"{name}.bias": (64,)}
-    for name, shape in matrices.items():
-        shapes |= {f"blk.{{n}}.{name}.weight": shape, f"blk.{{n}}.{name}.bias": shape[:1]}
-    model = imported(write(tmp_path / "m.gguf", "gpt2", header, shapes))
+    model = imported(write(tmp_path / "m.gguf", "gpt2", GPT2_HEADER, GPT2))
     assert model.description.learned_positions
     assert model.description.layers[0].attention == Attention(4, 4, 16, 0.25)
     assert model.description.layers[0].feed_forward == FeedForward(96, Activation.GELU, gated=False)
@@ -192,15 +149,10 @@ def test_gpt2(tmp_path: Path) -> None:
     assert {"final_norm_bias", "layers.0.attention_norm_bias", "layers.0.down_bias", "position_embedding"} <= set(model.tables)
 
 
-MIXTURE_HEADER: dict[str, Any] = {
-    **{k: v for k, v in PHI3_HEADER.items() if not k.startswith("rope")}, "expert_count": 4, "expert_used_count": 2,
-}  # fmt: skip
-MIXTURE = {
-    "token_embd.weight": (40, 64), "output_norm.weight": (64,), "blk.{n}.attn_norm.weight": (64,), "blk.{n}.ffn_norm.weight": (64,),
-    "blk.{n}.attn_q.weight": (64, 64), "blk.{n}.attn_k.weight": (32, 64), "blk.{n}.attn_v.weight": (32, 64),
-    "blk.{n}.attn_output.weight": (64, 64), "blk.{n}.ffn_gate_inp.weight": (4, 64), "blk.{n}.ffn_gate_exps.weight": (4, 96, 64),
-    "blk.{n}.ffn_up_exps.weight": (4, 96, 64), "blk.{n}.ffn_down_exps.weight": (4, 64, 96),
-}  # fmt: skip
+def test_experts_of_their_own_size(tmp_path: Path) -> None:
+    header = {**MIXTURE_HEADER, "feed_forward_length": 32, "expert_feed_forward_length": 96}
+    experts = imported(write(tmp_path / "m.gguf", "llama", header, MIXTURE)).description.layers[0].feed_forward
+    assert experts == Experts(4, 2, FeedForward(96, Activation.SILU), normalise=True)
 
 
 def test_experts(tmp_path: Path) -> None:

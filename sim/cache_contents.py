@@ -1,0 +1,93 @@
+"""What the cache holds, and how it is made smaller."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .cache import DRAFT, cache_folder
+from .cache_entry import MANIFEST, damage, description
+from .cache_lock import is_locked
+
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A folder of the cache.
+
+    Attributes
+    ----------
+    path : Path
+    what : str
+        What it is, for people.
+    size : int
+        Bytes of its files.
+    age, unused : float
+        Days since it was made and since it was last used.
+    state : str
+        ``whole``; ``damaged``: made again when it is needed; ``being made``; or ``left behind`` by a process that was
+        killed.
+    """
+
+    path: Path
+    what: str
+    size: int
+    age: float
+    unused: float
+    state: str
+
+
+def contents() -> list[Stored]:
+    """All that lies in the cache, the largest first."""
+    return sorted(_stored(), key=lambda stored: -stored.size)
+
+
+def sweep(days: float) -> list[Stored]:
+    """Remove what is of no use: what is damaged or was left behind, and what was not used for so many days.
+
+    Returns
+    -------
+    list of Stored
+        What was removed.
+    """
+    useless = [s for s in contents() if s.state in ("damaged", "left behind") or s.state == "whole" and s.unused >= days]
+    return [stored for stored in useless if _remove(stored.path)]
+
+
+def clear() -> list[Stored]:
+    """Remove all but what is being made.
+
+    Returns
+    -------
+    list of Stored
+        What was removed.
+    """
+    return [stored for stored in contents() if stored.state != "being made" and _remove(stored.path)]
+
+
+def _stored() -> Iterator[Stored]:
+    kinds = [kind for kind in cache_folder().iterdir() if kind.is_dir()] if cache_folder().is_dir() else []
+    for path in (path for kind in kinds for path in kind.iterdir() if path.is_dir()):
+        sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+        manifest = path / MANIFEST
+        whole = manifest.is_file()
+        made, now = path.stat().st_mtime, time.time()
+        used = manifest.stat().st_mtime if whole else made
+        what = description(path) or path.parent.name
+        yield Stored(path, what, sum(sizes), (now - made) / _DAY, (now - used) / _DAY, _state(path))
+
+
+def _state(path: Path) -> str:
+    if not path.name.endswith(DRAFT):
+        return "damaged" if damage(path) else "whole"
+    key = path.name[1:].partition(".")[0]
+    return "being made" if is_locked(path.parent, key) else "left behind"
+
+
+def _remove(path: Path) -> bool:
+    # Half of an entry must not be found.
+    (path / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+    return not path.exists()

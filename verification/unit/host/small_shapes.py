@@ -1,0 +1,76 @@
+"""Headers and tensors of small models of the architectures that `tiny_models` does not write, without vocabularies."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tailrace.gguf.writer import tensor_of, write_gguf
+
+PHI3 = {
+    "token_embd.weight": (40, 64),
+    "blk.{n}.attn_norm.weight": (64,),
+    "blk.{n}.attn_qkv.weight": (128, 64),
+    "blk.{n}.attn_output.weight": (64, 64),
+    "blk.{n}.ffn_norm.weight": (64,),
+    "blk.{n}.ffn_up.weight": (192, 64),
+    "blk.{n}.ffn_down.weight": (64, 96),
+    "output_norm.weight": (64,),
+}
+PHI3_HEADER: dict[str, Any] = {
+    "block_count": 1, "embedding_length": 64, "feed_forward_length": 96, "attention.head_count": 4, "attention.head_count_kv": 2,
+    "attention.layer_norm_rms_epsilon": 1e-5, "rope.dimension_count": 8,
+}  # fmt: skip
+GEMMA3_HEADER: dict[str, Any] = {
+    "block_count": 7, "embedding_length": 64, "feed_forward_length": 96, "attention.head_count": 2, "attention.head_count_kv": 1,
+    "attention.key_length": 32, "attention.value_length": 32, "attention.layer_norm_rms_epsilon": 1e-6, "attention.sliding_window": 8,
+    "rope.freq_base": 1e6, "rope.scaling.type": "linear", "rope.scaling.factor": 8.0,
+}  # fmt: skip
+_GEMMA3_NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+GEMMA3: dict[str, tuple[int, ...]] = {
+    "token_embd.weight": (40, 64), "output_norm.weight": (64,),
+    **{f"blk.{{n}}.{name}.weight": (64,) for name in _GEMMA3_NORMS},
+    **{f"blk.{{n}}.attn_{name}_norm.weight": (32,) for name in "qk"},
+    "blk.{n}.attn_q.weight": (64, 64), "blk.{n}.attn_k.weight": (32, 64), "blk.{n}.attn_v.weight": (32, 64),
+    "blk.{n}.attn_output.weight": (64, 64), "blk.{n}.ffn_gate.weight": (96, 64), "blk.{n}.ffn_up.weight": (96, 64),
+    "blk.{n}.ffn_down.weight": (64, 96),
+}  # fmt: skip
+GPT2_HEADER: dict[str, Any] = {
+    "block_count": 1, "embedding_length": 64, "feed_forward_length": 96, "attention.head_count": 4,
+    "attention.layer_norm_epsilon": 1e-5,
+}  # fmt: skip
+_GPT2_MATRICES = {"attn_qkv": (192, 64), "attn_output": (64, 64), "ffn_up": (96, 64), "ffn_down": (64, 96)}
+GPT2: dict[str, tuple[int, ...]] = {
+    "token_embd.weight": (40, 64),
+    "position_embd.weight": (64, 64),
+    **{
+        f"{name}.{kind}": (64,)
+        for name in ("output_norm", "blk.{n}.attn_norm", "blk.{n}.ffn_norm")
+        for kind in ("weight", "bias")
+    },
+    **{f"blk.{{n}}.{name}.weight": shape for name, shape in _GPT2_MATRICES.items()},
+    **{f"blk.{{n}}.{name}.bias": shape[:1] for name, shape in _GPT2_MATRICES.items()},
+}
+MIXTURE_HEADER: dict[str, Any] = {
+    **{k: v for k, v in PHI3_HEADER.items() if not k.startswith("rope")}, "expert_count": 4, "expert_used_count": 2,
+}  # fmt: skip
+MIXTURE = {
+    "token_embd.weight": (40, 64), "output_norm.weight": (64,), "blk.{n}.attn_norm.weight": (64,), "blk.{n}.ffn_norm.weight": (64,),
+    "blk.{n}.attn_q.weight": (64, 64), "blk.{n}.attn_k.weight": (32, 64), "blk.{n}.attn_v.weight": (32, 64),
+    "blk.{n}.attn_output.weight": (64, 64), "blk.{n}.ffn_gate_inp.weight": (4, 64), "blk.{n}.ffn_gate_exps.weight": (4, 96, 64),
+    "blk.{n}.ffn_up_exps.weight": (4, 96, 64), "blk.{n}.ffn_down_exps.weight": (4, 64, 96),
+}  # fmt: skip
+
+
+def write(path: Path, architecture: str, header: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Path:
+    """A file with these values and matrices of Q8_0; `{n}` in a name stands for layers 0 and following."""
+    random = np.random.default_rng(2)
+    values = {f"{architecture}.{key}": value for key, value in {"context_length": 64, **header}.items()}
+    tensors = []
+    for name, shape in shapes.items():
+        for layer in range(header["block_count"]) if "{n}" in name else [0]:
+            numbers = random.standard_normal(shape)
+            numbers = np.abs(numbers) if "rope" in name else numbers
+            kind = "Q8_0" if len(shape) > 1 and "position" not in name else "F32"
+            tensors.append(tensor_of(name.format(n=layer), numbers, kind))
+    return write_gguf(path, architecture, values, tensors)
