@@ -162,7 +162,7 @@ def record(job: Job, on_progress: Callable[[int], None] | None = None) -> Record
         _FOLDER,
         job.key(),
         lambda draft: _save(draft / _RESULT, simulate(job, on_progress)),
-        what=f"a recording of a step of {job.image.imported.model.path.name}",
+        what=f"a recording of a step of {Path(job.image.imported.name).name}",
     )
     return _load(folder / _RESULT)
 
