@@ -1,5 +1,6 @@
 """The program ``tailrace``, also as ``python -m tailrace``."""
 
+import io
 import os
 import signal
 import sys
@@ -12,6 +13,10 @@ def main() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+    # A terminal that can't show a character shows a question mark; a text is no reason to stop.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         from .command.cli import main as commands

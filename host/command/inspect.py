@@ -9,6 +9,7 @@ from tailrace.firmware.description import Description, Experts, Layer
 from tailrace.firmware.program import Program
 from tailrace.spec.commands import format_command
 from tailrace.spec.config import parse_config
+from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
 
 from ..device.geometry import Geometry
@@ -21,6 +22,7 @@ from ..image.plan import plan_image
 from ..image.programs import Programs, build_programs
 from ..image.router import PLANES
 from ..models.fetch import resolve_model
+from ..text.tokenizer import Tokenizer
 from ..transports.sizes import parse_size
 from .report import plan_summary, plan_table
 
@@ -47,8 +49,8 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
         check_operations(opened)
         console.print(f"{error}. Its linear layers can run one by one, with PyTorch for the rest:", soft_wrap=True)
         return _inspect_operations(console, opened, geometry, quantise, size)
-    for line in describe(imported):
-        console.print(line, soft_wrap=True)
+    for line in (*describe(imported), *_tokenizer(opened)):
+        console.print(line, soft_wrap=True, markup=False)
     refused = refusals(imported, geometry, quantise)
     console.print(tensor_table(imported, geometry, quantise, refused))
     if refused:
@@ -100,6 +102,13 @@ def describe(imported: ImportedModel) -> list[str]:
     ]
     lines += [text for there, text in extra if there]
     return lines
+
+
+def _tokenizer(model: Model) -> list[str]:
+    try:
+        return Tokenizer(model).describe()
+    except ModelError as error:
+        return [f"tokenizer: refused: {error}"]
 
 
 def _alike(description: Description) -> list[tuple[Layer, list[int]]]:

@@ -102,6 +102,8 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
     model = imported.model
     tokenizer = Tokenizer(model)
     tokens = tokenizer.encode(request.prompt) if request.raw else tokenizer.encode_chat(request.prompt)
+    for line in tokenizer.notes:
+        terminal.warn(f"the tokenizer: {line}")
     imported = imported.at(check_length(request, model, len(tokens)))
     wanted = ImageRequest(whole_embedding=request.tokens_per_doorbell > 1, quantise=request.quantise)
     if not is_hardware(request.device):

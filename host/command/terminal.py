@@ -54,6 +54,10 @@ class Terminal:
         sys.stdout.flush()
         self._column = cell_len(text.rpartition("\n")[2]) + (0 if "\n" in text else self._column)
 
+    def warn(self, text: str) -> None:
+        """Show what may make answers worse, also where the rest is not to be shown."""
+        Console(file=sys.stderr, highlight=False, markup=False, emoji=False).print(f"warning: {text}", soft_wrap=True)
+
     def note(self, text: str) -> None:
         """Show one line about the current token, below the text; an empty one takes it away."""
         if not self.console.is_terminal or self.console.quiet:

@@ -4,102 +4,52 @@ The vocabulary alone decides: two neighbours merge if their texts together are a
 order of merges is that of llama.cpp.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from heapq import heapify, heappop, heappush
+
+from tailrace.spec.errors import TailraceError
+
+from .merging import merge
 
 #: What stands for a space.
 SPACE = "\u2581"
 
 
 class SentencePiece:
-    """A vocabulary, ready to encode and decode.
+    """A vocabulary, ready to encode text that holds no control tokens.
 
     Parameters
     ----------
-    tokens : sequence of str
+    ids : mapping of str to int
+        Tokens by their texts.
     scores : sequence of float
-    bytes_of : mapping of int to int
-        Tokens that stand for single bytes, and which.
-    whole : sequence of int
-        Tokens that are matched in the text before anything is merged (control and user-defined ones).
-    space_prefix : bool
-        Whether text starts with a space that it does not have.
+        By token.
     unknown : int or None
         Token for what the vocabulary can't express.
     """
 
-    def __init__(
-        self,
-        tokens: Sequence[str],
-        scores: Sequence[float],
-        bytes_of: Mapping[int, int],
-        whole: Sequence[int],
-        space_prefix: bool,
-        unknown: int | None,
-    ) -> None:
-        self._tokens, self._scores, self._space_prefix, self._unknown = tokens, scores, space_prefix, unknown
-        self._ids = {text: index for index, text in enumerate(tokens)}
-        self._bytes_of = dict(bytes_of)
-        self._byte_tokens = {byte: index for index, byte in bytes_of.items()}
-        self._whole = {tokens[i]: i for i in whole if tokens[i]}
-        longest_first = sorted(self._whole, key=len, reverse=True)
-        self._split = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if longest_first else None
+    def __init__(self, ids: Mapping[str, int], scores: Sequence[float], unknown: int | None) -> None:
+        self._ids, self._scores, self._unknown = ids, scores, unknown
 
-    def encode(self, text: str, at_start: bool = True) -> list[int]:
-        """Tokens of a text; `at_start`: it does not go on from another one."""
-        result: list[int] = []
-        prefix = self._space_prefix and at_start
-        for piece in self._split.split(text) if self._split else [text]:
-            if piece in self._whole:
-                result.append(self._whole[piece])
-                prefix = self._space_prefix
-            elif piece:
-                result += self._merge((" " if prefix else "") + piece)
-                prefix = False
-        return result
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text.
 
-    def _merge(self, text: str) -> list[int]:
-        parts: list[str] = list(text.replace(" ", SPACE))
-        after = [*range(1, len(parts)), -1]
-        before = list(range(-1, len(parts) - 1))
-        # Best score first, then leftmost. An entry is stale once one of its parts has changed.
-        queue: list[tuple[float, int, int, str]] = []
+        Raises
+        ------
+        TailraceError
+            If the vocabulary can't express it, and has no token that says so.
+        """
+        return [token for part in merge(list(text.replace(" ", SPACE)), self._order) for token in self._tokens_of(part)]
 
-        def candidate(left: int) -> tuple[float, int, int, str] | None:
-            right = after[left] if left >= 0 else -1
-            if right < 0:
-                return None
-            index = self._ids.get(joined := parts[left] + parts[right])
-            return None if index is None else (-self._scores[index], left, right, joined)
-
-        queue = [c for i in range(len(parts)) if (c := candidate(i)) is not None]
-        heapify(queue)
-        while queue:
-            _, left, right, joined = heappop(queue)
-            if after[left] != right or not parts[left] or parts[left] + parts[right] != joined:
-                continue
-            parts[left], parts[right] = joined, ""
-            after[left] = after[right]
-            if after[left] >= 0:
-                before[after[left]] = left
-            for neighbour in (before[left], left):
-                if (c := candidate(neighbour)) is not None:
-                    heappush(queue, c)
-        return [token for part in parts if part for token in self._tokens_of(part)]
+    def _order(self, left: str, right: str) -> float | None:
+        index = self._ids.get(left + right)
+        return None if index is None else -self._scores[index]
 
     def _tokens_of(self, part: str) -> list[int]:
         if part in self._ids:
             return [self._ids[part]]
-        data = part.replace(SPACE, " ").encode()
-        if all(byte in self._byte_tokens for byte in data):
-            return [self._byte_tokens[byte] for byte in data]
-        return [] if self._unknown is None else [self._unknown]
-
-    def decode(self, ids: Sequence[int], at_start: bool = True) -> str:
-        """Text of tokens; `at_start`: a leading space is the one that `encode` has put there."""
-        data = b"".join(
-            bytes([self._bytes_of[i]]) if i in self._bytes_of else self._tokens[i].replace(SPACE, " ").encode() for i in ids
-        )
-        text = data.decode(errors="replace")
-        return text.removeprefix(" ") if at_start and self._space_prefix else text
+        tokens = [self._ids.get(f"<0x{byte:02X}>", self._unknown) for byte in part.encode()]
+        if None in tokens:
+            raise TailraceError(f"the model's vocabulary can't express {part.replace(SPACE, ' ')!r}: leave it out")
+        if self._unknown in tokens:
+            return [self._unknown] if self._unknown is not None else []
+        return [token for token in tokens if token is not None]

@@ -1,56 +1,24 @@
 """The tokenizer of a GGUF file, without PyTorch and transformers.
 
-Two kinds of vocabulary are known: byte-level BPE (`gpt2`), for which the `tokenizers` package does the work, and SentencePiece
-with scores (`llama`).
+Two kinds of vocabulary are known: byte-pair encoding and SentencePiece with scores.
 """
 
+import codecs
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tailrace.spec.errors import ModelError
 
 from ..gguf.file import Model
-from .chat import render_chat
-from .sentencepiece import SentencePiece
-
-#: Types of tokens in a GGUF file.
-_CONTROL, _USER_DEFINED, _BYTE = 3, 4, 6
-#: Tokens that end an answer, by their usual names; files name only one of them.
-_END_NAMES = (
-    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>",
-)  # fmt: skip
-
-_CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_LLAMA3 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{_REST}"
-_QWEN2 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_REST}"
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_REST_WITH_SLASH = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_TEKKEN = rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*|\p{{N}}|{_REST_WITH_SLASH}"
-_GPT4O = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"
-    rf"|\p{{N}}{{1,3}}|{_REST_WITH_SLASH}"
-)
-#: How text is cut before merging, by ``tokenizer.ggml.pre``: by an expression, or (`None`) as GPT-2 does it, or ("digits") as
-#: GPT-2 does it after every digit has been set apart.
-_CUTS: dict[str, str | None] = {
-    **dict.fromkeys(("default", "gpt-2", "gpt2", "olmo", "mpt", "jais", "trillion", "granite-docling", "phi-2")),
-    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), "digits"),
-    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "dbrx", "smaug-bpe", "lfm2"), _LLAMA3),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"), _QWEN2),
-    "tekken": _TEKKEN,
-    **dict.fromkeys(("gpt-4o", "llama4"), _GPT4O),
-}
-#: Whose merges are left out where a whole piece of text is a token.
-_WHOLE_PIECES = (_LLAMA3, _TEKKEN)
-#: Whose text starts with a begin-of-text token unless the file says otherwise.
-_WITH_START = ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "tekken")
+from .byte_pairs import BYTE_OF, BytePairs
+from .chat import GuardedChat, check_unicode, render_chat, texts_of
+from .sentencepiece import SPACE, SentencePiece
+from .vocabulary import KINDS, TokenType, Vocabulary, byte_of, read_vocabulary
 
 
-class _Vocabulary(Protocol):
-    def encode(self, text: str, at_start: bool = True) -> list[int]: ...
-
-    def decode(self, ids: Sequence[int], at_start: bool = True) -> str: ...
+class _Encoder(Protocol):
+    def encode(self, text: str) -> list[int]: ...
 
 
 class Tokenizer:
@@ -62,173 +30,186 @@ class Tokenizer:
 
     Attributes
     ----------
+    vocabulary : Vocabulary
+        The tables behind it.
     ends : frozenset of int
         Tokens that end an answer.
+    notes : list of str
+        What a user should know: what the file lacks or gets wrong, and what is done about it. What is lost of a text is added
+        when it is encoded.
     chat_template : str or None
 
     Raises
     ------
     ModelError
-        If the file has no vocabulary, or one of an unknown kind.
+        If the file has no vocabulary, one of an unknown kind, or one that contradicts itself.
     """
 
     def __init__(self, model: Model) -> None:
-        self._path, self._metadata = model.path, model.metadata
-        read = _Arrays(model)
-        kind = self._value("model")
-        self._tokens: list[str] = read("tokens") or []
-        if kind is None or not self._tokens:
-            raise ModelError(f"{model.path} has no tokenizer: convert the model again")
-        types = read("token_type") or [1] * len(self._tokens)
-        self._special = frozenset(i for i, t in enumerate(types) if t == _CONTROL)
-        pre = str(self._value("pre", "default"))
-        if kind == "gpt2":
-            self._vocabulary: _Vocabulary = _byte_level(model, self._tokens, types, read("merges") or [], pre)
-            starts = pre in _WITH_START
-        elif kind == "llama":
-            self._vocabulary, starts = self._sentencepiece(types, read("scores")), True
-        else:
-            raise ModelError(
-                f"{model.path} has a tokenizer of the kind {kind!r}, and only 'gpt2' and 'llama' are known here:"
-                " --path operations uses that of transformers"
-            )
-        self._start = self._value("bos_token_id") if self._value("add_bos_token", starts) else None
-        named = {self._tokens.index(name) for name in _END_NAMES if name in self._tokens}
-        stated = (self._value(f"{n}_token_id") for n in ("eos", "eot", "eom"))
-        self.ends = frozenset((named & self._special) | {i for i in stated if i is not None})
-        self.chat_template: str | None = model.metadata.get("tokenizer.chat_template")
+        self._path = model.path
+        v = self.vocabulary = read_vocabulary(model)
+        self._encoder: _Encoder = (
+            SentencePiece(v.ids, v.scores, v.special.get("unknown")) if v.cut is None else BytePairs(v.ids, v.merges, v.cut)
+        )
+        self._control = _any_of(v, TokenType.CONTROL, TokenType.UNKNOWN)
+        self._whole = _any_of(v, TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)
+        self.ends, self.notes = v.ends, v.notes
+        self.chat_template = model.header.text("tokenizer.chat_template", "") or None
 
     def encode(self, text: str, at_start: bool = True) -> list[int]:
-        """Tokens of a text as it is, after a begin-of-text token if the model wants one.
+        """Tokens of a text as it is, after a begin-of-text token if the model wants one; names of control tokens are those.
 
         Parameters
         ----------
         text : str
         at_start : bool
             False: it goes on from another text.
-        """
-        start = [int(self._start)] if at_start and self._start is not None else []
-        return start + self._vocabulary.encode(text, at_start)
 
-    def encode_chat(self, conversation: str | Sequence[Mapping[str, str]]) -> list[int]:
+        Raises
+        ------
+        TailraceError
+            If the text is not Unicode, or the vocabulary can't express it.
+        """
+        check_unicode(text)
+        start = [self.vocabulary.start] if at_start and self.vocabulary.start is not None else []
+        return start + self._encode(text, at_start=at_start)
+
+    def encode_chat(
+        self, messages: str | Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True, **variables: Any
+    ) -> list[int]:
         """Tokens of a conversation, up to where the model is to answer.
+
+        The template alone decides whether a begin-of-text token comes first, as in transformers. Names of control tokens are
+        those only where the template writes them: what people wrote stays text.
 
         Parameters
         ----------
-        conversation : str, or sequence of mapping
-            Messages, each with a ``role`` and its ``content``; or what a user says, without a word before it.
+        messages : str or sequence of mapping
+            The turns, each with a ``role`` (system, user, assistant, ...) and its ``content``; a text is a user's only one.
+        add_generation_prompt : bool
+            Whether the beginning of an answer follows.
+        **variables : object
+            More for the template, such as ``tools`` or ``enable_thinking``; what JSON can hold.
 
         Raises
         ------
         ModelError
-            If the model has no chat template, or one that fails.
+            If the model has no chat template, or one that fails or needs too much time or memory.
+        TailraceError
+            If the text is not Unicode, or the vocabulary can't express it.
         """
         if not self.chat_template:
             raise ModelError(f"{self._path} has no chat template: give --raw to continue the prompt as it is")
-        names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
-        ids = {name: self._value(f"{key}_token_id") for name, key in names.items()}
-        special = {name: self._tokens[i] for name, i in ids.items() if i is not None}
-        messages = [{"role": "user", "content": conversation}] if isinstance(conversation, str) else conversation
-        text = render_chat(self.chat_template, messages, special)
-        return self._vocabulary.encode(text)
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        for text in texts_of([messages, variables]):
+            check_unicode(text)
+        v = self.vocabulary
+        names = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
+        tokens = {name: v.tokens[v.special[part]] for part, name in names.items() if part in v.special}
+        chat = GuardedChat(list(messages), variables, self._control, self.chat_template)
+        text = render_chat(
+            self.chat_template,
+            chat.messages,
+            {**tokens, **chat.variables, "add_generation_prompt": add_generation_prompt},
+        )
+        return self._encode(text, chat.guard)
 
-    def decode(self, ids: Iterable[int], at_start: bool = True) -> str:
-        """Text of tokens, without special ones; `at_start`: they are the first of their text."""
-        return self._vocabulary.decode([i for i in ids if i not in self._special], at_start)
+    def _encode(self, text: str, guard: str = "", at_start: bool = True) -> list[int]:
+        """Tokens of a text; `guard` keeps apart what is no control token, and is no part of it."""
+        v, result = self.vocabulary, list[int]()
+        prefix, strip = v.space_prefix and at_start, False
+        pieces = self._whole.split(text) if self._whole else [text]
+        for place, piece in enumerate(pieces):
+            if place % 2:
+                token = v.ids[piece]
+                result.append(token)
+                prefix, strip = v.space_prefix, token in v.strip_right
+                continue
+            if strip:
+                piece = piece.lstrip()
+            if place + 1 < len(pieces) and v.ids[pieces[place + 1]] in v.strip_left:
+                piece = piece.rstrip()
+            if piece := piece.replace(guard, "") if guard else piece:
+                result += self._encoder.encode(" " + piece if prefix else piece)
+                prefix = False
+        if isinstance(self._encoder, BytePairs) and (lost := self._encoder.lost):
+            self.notes.append(
+                f"the vocabulary has no tokens for {', '.join(sorted(lost))}: these bytes are left out of the text"
+            )
+            lost.clear()
+        return result
 
-    def stream(self, write: Callable[[str], None]) -> "TextStream":
+    def token_bytes(self, token: int) -> bytes:
+        """What a token adds to a text; nothing for control tokens, and for tokens that have no text."""
+        v = self.vocabulary
+        if not 0 <= token < len(v.tokens):
+            return b""
+        kind, text = v.types[token], v.tokens[token]
+        if kind in (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.UNUSED):
+            return b""
+        if kind == TokenType.BYTE:
+            return bytes([byte_of(text) or 0])
+        if v.cut is None or not v.cut.bytes:
+            return text.replace(SPACE, " ").encode()
+        if kind == TokenType.NORMAL and all(character in BYTE_OF for character in text):
+            return bytes(BYTE_OF[character] for character in text)
+        return text.encode()
+
+    def decode(self, ids: Iterable[int], at_start: bool | None = None) -> str:
+        """Text of tokens, without control tokens; bytes that are no UTF-8 become U+FFFD.
+
+        Parameters
+        ----------
+        ids : iterable of int
+        at_start : bool or None
+            Whether they are the first of their text: then a leading space may be the one that `encode` has put there, and goes.
+            None: they are if they begin with the begin-of-text token. A continuation's first space is part of it.
+        """
+        ids = [int(i) for i in ids]
+        if at_start is None:
+            at_start = bool(ids) and ids[0] == self.vocabulary.start
+        text = b"".join(map(self.token_bytes, ids)).decode(errors="replace")
+        return text.removeprefix(" ") if at_start and self.vocabulary.space_prefix else text
+
+    def stream(self, write: Callable[[str], object]) -> "TextStream":
         """A place for generated tokens, which hands their text on as soon as it is whole."""
         return TextStream(self, write)
 
-    def _value(self, key: str, default: Any = None) -> Any:
-        return self._metadata.get(f"tokenizer.ggml.{key}", default)
-
-    def _sentencepiece(self, types: Sequence[int], scores: Sequence[float] | None) -> SentencePiece:
-        if scores is None:
-            raise ModelError(f"{self._path} has a tokenizer without scores: convert the model again")
-        bytes_of = {i: int(self._tokens[i][1:-1], 16) for i, t in enumerate(types) if t == _BYTE}
-        whole = [i for i, t in enumerate(types) if t in (_CONTROL, _USER_DEFINED)]
-        return SentencePiece(
-            self._tokens, scores, bytes_of, whole, bool(self._value("add_space_prefix", True)), self._value("unknown_token_id")
-        )
+    def describe(self) -> list[str]:
+        """The tokenizer, line by line."""
+        v = self.vocabulary
+        merges = f", {len(v.merges):,} merges, text cut as {v.cut_name!r}" if v.cut else ""
+        start = "nothing" if v.start is None else v.named([v.start])
+        template = "a chat template" if self.chat_template else "no chat template"
+        return [
+            f"tokenizer: {KINDS[v.kind]} ({v.kind}), {len(v.tokens):,} tokens{merges}; text begins with {start}, answers end"
+            f" with {v.named(v.ends) or 'nothing'}; {template}",
+            *(f"tokenizer: {note}" for note in self.notes),
+        ]
 
 
 class TextStream:
     """Hands text on, token by token, but no half characters."""
 
-    def __init__(self, tokenizer: Tokenizer, write: Callable[[str], None]) -> None:
+    def __init__(self, tokenizer: Tokenizer, write: Callable[[str], object]) -> None:
         self._tokenizer, self._write = tokenizer, write
-        self._ids: list[int] = []
-        self._given = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def put(self, token: int) -> None:
         """Take a token."""
-        self._ids.append(token)
-        text = self._tokenizer.decode(self._ids, at_start=False)
-        if not text.endswith("\ufffd"):
-            self._give(text)
+        self._give(self._decoder.decode(self._tokenizer.token_bytes(token)))
 
     def end(self) -> None:
         """Hand on what is left: half a character becomes U+FFFD."""
-        self._give(self._tokenizer.decode(self._ids, at_start=False))
+        self._give(self._decoder.decode(b"", final=True))
 
     def _give(self, text: str) -> None:
-        self._write(text[len(self._given) :])
-        self._given = text
+        if text:
+            self._write(text)
 
 
-class _Arrays:
-    """The arrays of a header."""
-
-    def __init__(self, model: Model) -> None:
-        self._header = model.header
-
-    def __call__(self, name: str) -> list[Any] | None:
-        key = f"tokenizer.ggml.{name}"
-        if key not in self._header:
-            return None
-        if name in ("tokens", "merges"):
-            return self._header.texts(key)
-        if name == "scores":
-            return self._header.reals(key, -1e38, 1e38).tolist()
-        return self._header.integers(key, 0, 6).tolist()
-
-
-class _ByteLevel:
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
-
-    def encode(self, text: str, at_start: bool = True) -> list[int]:
-        return self._backend.encode(text, add_special_tokens=False).ids
-
-    def decode(self, ids: Sequence[int], at_start: bool = True) -> str:
-        return self._backend.decode(list(ids), skip_special_tokens=False)
-
-
-def _byte_level(model: Model, tokens: list[str], types: Sequence[int], merges: list[str], pre: str) -> _ByteLevel:
-    from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
-    from tokenizers import Tokenizer as Backend
-
-    if pre not in _CUTS:
-        raise ModelError(
-            f"{model.path} cuts text by the rules of {pre!r}, which are not known here: --path operations uses those of"
-            " transformers"
-        )
-    cut = _CUTS[pre]
-    vocabulary = {text: index for index, text in enumerate(tokens)}
-    pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
-    backend = Backend(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=cut in _WHOLE_PIECES))
-    if cut in (None, "digits"):
-        steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if cut else []
-        steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
-    else:
-        steps = [
-            pre_tokenizers.Split(Regex(cut), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
-    backend.decoder = decoders.ByteLevel()
-    whole = [(text, t) for text, t in zip(tokens, types, strict=True) if t in (_CONTROL, _USER_DEFINED)]
-    backend.add_special_tokens([AddedToken(text, normalized=False, special=True) for text, t in whole if t == _CONTROL])
-    backend.add_tokens([AddedToken(text, normalized=False) for text, t in whole if t == _USER_DEFINED])
-    return _ByteLevel(backend)
+def _any_of(v: Vocabulary, *types: TokenType) -> re.Pattern[str] | None:
+    """What finds the tokens of some types, at each place the longest."""
+    texts = sorted({v.tokens[i] for i in v.of_type(*types) if v.ids.get(v.tokens[i]) == i}, key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, texts))})") if texts else None

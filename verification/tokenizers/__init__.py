@@ -1,0 +1,1 @@
+"""Tokenizers and chat templates against independent readers: llama.cpp (through `cyllama`) and transformers."""
