@@ -68,20 +68,23 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+# Type checkers are not to see it: every name would be there for them.
+if not TYPE_CHECKING:
 
-        try:
-            return version("tailrace")
-        except PackageNotFoundError:
-            # A checkout on the path, not installed.
-            return "0+unknown"
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_PLACES[name]}", __name__), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import PackageNotFoundError, version
+
+            try:
+                return version("tailrace")
+            except PackageNotFoundError:
+                # A checkout on the path, not installed.
+                return "0+unknown"
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{_PLACES[name]}", __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -134,9 +134,11 @@ class Session:
         answer = self._engine.answer(0, tokens, self._holder, wish_of(options))
 
         def pieces() -> Generator[Piece, None, None]:
-            with self._idle():
-                self._is_busy = True
+            ours = False
             try:
+                with self._idle():
+                    # In this order, so that Ctrl-C in between does not leave it busy.
+                    ours = self._is_busy = True
                 yield from self._engine.pieces([answer], keep=True)
             except GeneratorExit:
                 self._tokens = answer.tokens
@@ -144,7 +146,8 @@ class Session:
             else:
                 self._tokens = answer.tokens
             finally:
-                self._is_busy = False
+                if ours:
+                    self._is_busy = False
 
         result = Stream(pieces(), lambda: [answer.completion()], True)
         if stream:

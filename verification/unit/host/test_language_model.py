@@ -1,6 +1,7 @@
 """The language model: prompts, chats, streams, batches; what is reused, interrupted, shared; bits are always those of a model alone."""
 
 import re
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -405,6 +406,46 @@ def test_interrupted(which: str, request: pytest.FixtureRequest, monkeypatch: py
                     opened.generate(own, max_tokens=12, logit_bias={2: -1e5} if after % 2 else None)
                 left[0] = 1000
                 assert same(opened.generate(prompts[1 - n], max_tokens=4, logprobs=1), expected[1 - n])
+
+
+def test_interrupted_anywhere(model: Path, rng: np.random.Generator) -> None:
+    """Ctrl-C at any moment, again and again, with two sessions that move to and fro."""
+    prompts = [[20, 21, 22, 23, 24], [20, 21, 22, 40, 41]]
+    options: dict[str, Any] = {"max_tokens": 5, "logprobs": 1, "logit_bias": {2: -1e5}}
+    expected = [alone(model, p, **options) for p in prompts]
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with load(model) as opened:
+            sessions, hits = [opened.session(p) for p in prompts], 0
+            for turn in range(16):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(0.001, 0.3)))
+                    sessions[turn % 2].fork().generate(**options)
+                    opened.generate(prompts[turn % 2], **options)
+                except KeyboardInterrupt:
+                    hits += 1
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                answer = (
+                    sessions[turn % 2].fork().generate(**options) if turn % 4 else opened.generate(prompts[turn % 2], **options)
+                )
+                assert same(answer, expected[turn % 2])
+            assert hits
+    finally:
+        signal.signal(signal.SIGALRM, old)
+
+
+def test_two_models_on_a_device(model: Path, tmp_path: Path) -> None:
+    other = write_model(tmp_path / "other.gguf", layers=1, seed=3)
+    with Device(open_device("golden", parse_config("tiny"), 1 << 23)) as device:
+        models = [tailrace.load(path, device, context=CONTEXT) for path in (model, other)]
+        answers = [[m.generate("abcd", max_tokens=4, logprobs=1) for m in models] for _ in range(2)]
+    for path, found in zip((model, other), zip(*answers), strict=True):
+        assert all(same(answer, alone(path, "abcd", max_tokens=4, logprobs=1)) for answer in found)
 
 
 def test_a_stream_that_is_left(model: Path, lm: LanguageModel) -> None:

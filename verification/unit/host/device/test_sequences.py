@@ -226,6 +226,17 @@ def test_part_of_a_snapshot(plain: Path, windowed: Path) -> None:
         short.restore(kept_of(plain, tokens))
 
 
+def test_what_a_hand_over_leaves_out_is_gone(windowed: Path) -> None:
+    """Of a window, transformers keeps fewer tokens than the device does."""
+    decoder = open_decoder(windowed)
+    numbers = np.ones((2, WINDOW - 1, 16), dtype=np.float32)
+    decoder.load_cache(0, 0, 3, numbers, numbers)
+    decoder.positions = [3 + WINDOW - 1]
+    assert decoder.earliest() == 3 + WINDOW - 1
+    decoder.step(1)
+    decoder.truncate(7)
+
+
 def kept_of(path: Path, tokens: list[int]) -> Any:
     decoder = open_decoder(path)
     decoder.prefill(tokens)
