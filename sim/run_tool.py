@@ -6,8 +6,6 @@ from pathlib import Path
 
 #: Takes a line of a tool's output.
 Listener = Callable[[str], None]
-#: Takes a short text on what is being done.
-Progress = Callable[[str], None]
 
 
 def run_tool(command: Sequence[str], folder: Path, listen: Listener | None = None) -> tuple[int, list[str]]:

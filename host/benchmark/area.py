@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from tailrace.sim.run_tool import Progress
-
 from ..fpga.build import ROUTED, build_name, build_part
+from ..fpga.progress import Activity
 from ..fpga.record import Record
 
 
-def measure_area(parts: tuple[str, ...], config: str, folder: Path, progress: Progress) -> Iterator[Record]:
+def measure_area(parts: tuple[str, ...], config: str, folder: Path, progress: Activity) -> Iterator[Record]:
     """Synthesise, place and route parts of a build, each by itself.
 
     Parameters

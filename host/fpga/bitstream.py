@@ -10,10 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tailrace.sim.run_tool import Progress, run_tool
+from tailrace.sim.run_tool import run_tool
 from tailrace.spec.errors import MissingPackage, ToolError
 
 from .place_and_route import placement_phase
+from .progress import Activity
 from .synthesis import synthesis_phase
 
 #: Passes between reading and synthesis. Those of one component have their reasons in `tailrace.fpga`; the names of
@@ -75,7 +76,7 @@ def require_board_tools() -> None:
             raise MissingPackage(package, "to build a board", "board")
 
 
-def make_bitstream(platform: Any, top: Any, name: str, folder: Path, seed: int, progress: Progress) -> Bitstream:
+def make_bitstream(platform: Any, top: Any, name: str, folder: Path, seed: int, progress: Activity) -> Bitstream:
     """Build a board.
 
     Parameters

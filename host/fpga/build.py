@@ -6,12 +6,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tailrace.sim.cache import content_key
-from tailrace.sim.run_tool import Progress
 from tailrace.spec.config import parse_config
 
 from .families import FAMILIES, Family
 from .parts import make_part
 from .place_and_route import DEVICE, PACKAGE, SPEED_GRADE, place_and_route, require_nextpnr
+from .progress import Activity
 from .record import Record, read_record
 from .synthesis import read_design, synthesise, write_design
 
@@ -27,7 +27,7 @@ def build_part(
     *,
     target: float = 100.0,
     seed: int = 1,
-    progress: Progress = lambda _: None,
+    progress: Activity = lambda _: None,
 ) -> Record:
     """Synthesise a part, and for the ECP5 place and route it, or find it finished in the folder.
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from tailrace.sim.run_tool import Progress, run_tool
+from tailrace.sim.run_tool import run_tool
 from tailrace.spec.errors import MissingPackage, ToolError
 
 from .critical_path import CriticalPath, parse_path
+from .progress import Activity
 from .synthesis import NETLIST
 
 #: The largest ECP5 in a common package, speed grade 8 being the fastest.
@@ -52,7 +53,7 @@ def placement_phase(line: str) -> str | None:
     return next((text.format(*match.groups()) for match, text in matches if match), None)
 
 
-def place_and_route(folder: Path, *, target: float = 100.0, seed: int = 1, progress: Progress | None = None) -> Timing:
+def place_and_route(folder: Path, *, target: float = 100.0, seed: int = 1, progress: Activity | None = None) -> Timing:
     """Place and route the netlist of a folder by itself, without pins. Takes minutes for a core.
 
     Parameters

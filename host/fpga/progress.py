@@ -1,19 +1,19 @@
 """Shows what tools are doing that take minutes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 
-from tailrace.sim.run_tool import Progress
-
+#: Takes a short text on what is being done.
+Activity = Callable[[str], None]
 #: Seconds between two lines about the same phase, where there is no terminal.
 _PAUSE = 30.0
 
 
 @contextmanager
-def shown(what: str) -> Iterator[Progress]:
+def shown(what: str) -> Iterator[Activity]:
     """Show on standard error what is being done, and for how long: one changing line, or now and then a new one."""
     console = Console(stderr=True, highlight=False)
     start = time.monotonic()

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tailrace.sim.run_tool import Progress
 from tailrace.sim.verilog import require_tools, run_yosys
 
 from .families import Family
 from .levels import logic_levels
 from .mapping import MappedMemory, MappedProduct, parse_memories, parse_products
+from .progress import Activity
 
 #: Name of the top module in every netlist.
 TOP = "top"
@@ -81,7 +81,7 @@ def synthesis_phase(line: str) -> str | None:
     return f"synthesis: {match[2].lower()}, step {match[1]} of {_PASSES}" if match else None
 
 
-def synthesise(folder: Path, family: Family, progress: Progress | None = None) -> Synthesis:
+def synthesise(folder: Path, family: Family, progress: Activity | None = None) -> Synthesis:
     """Synthesise the ``design.il`` of a folder; netlist and log stay there.
 
     Parameters

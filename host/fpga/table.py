@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tailrace.sim.run_tool import Progress
-
 from .build import build_name, build_part
 from .families import FAMILIES
+from .progress import Activity
 from .record import Record
 from .report import mapping_text
 
@@ -14,7 +13,7 @@ from .report import mapping_text
 CONFIGS = ("tiny", "base", "base,bus_width=512", "wide")
 
 
-def build_all(folder: Path, progress: Progress, *, target: float, seed: int) -> list[Record]:
+def build_all(folder: Path, progress: Activity, *, target: float, seed: int) -> list[Record]:
     """Build the core of each configuration for each family; what is finished in the folder is not built again."""
     records = []
     for family in FAMILIES:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from tailrace.sim.run_tool import Progress
 from tailrace.spec.config import CONFIGS, Config
 
 from .bitstream import Bitstream, make_bitstream, require_board_tools
+from .progress import Activity
 
 
 def build(
@@ -13,7 +13,7 @@ def build(
     config: Config | None = None,
     clock_hz: int | None = None,
     seed: int = 1,
-    progress: Progress = lambda _: None,
+    progress: Activity = lambda _: None,
 ) -> Bitstream:
     """Make the board's bitstream.
 

@@ -3,10 +3,12 @@
 import re
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import tailrace.device
 from tailrace.device.driver import Device
 from tailrace.device.products import Matrix, upload
 from tailrace.golden.device import GoldenDevice
@@ -259,3 +261,13 @@ def test_memory_is_given_back() -> None:
         with device.reserve(100, "something") as address:
             assert address == 0
         assert device.free_memory == before - 128
+
+
+def test_nothing_else_writes_to_a_transport() -> None:
+    """What does not go by way of `Device.write` does not wait for earlier runs."""
+    device = Path(str(tailrace.device.__file__)).parent
+    rooms = [path for path in device.parent.iterdir() if path.is_dir() and not path.is_symlink()]
+    sources = [path for room in rooms for path in room.rglob("*.py")]
+    assert device / "driver.py" in sources
+    writers = [path for path in sources if re.search(r"transport\.(write|wait)\(", path.read_text(encoding="utf-8"))]
+    assert writers == [device / "driver.py"]
