@@ -63,9 +63,7 @@ class _Heads:
         self._tokens = self._window or capacity
         if self._tokens > w.build.buffer_entries:
             size = w.build.buffer_entries
-            raise LimitError(
-                f"{self._tokens} cached tokens need a build with as many buffer_entries, not {size}, or a shorter context"
-            )
+            raise LimitError(f"{self._tokens} cached tokens need as many buffer_entries, and this build has {size}")
         self._width = min(w.build.right_hand_sides, attention.group)
         start = w.buffer.mark()
         columns = attention.heads * size

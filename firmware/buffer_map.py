@@ -43,7 +43,7 @@ class RegionMap:
         Raises
         ------
         LimitError
-            If it does not fit, with what would help.
+            If it does not fit, with what holds the room, and the parameter of the build that sets it.
         """
         first, end = self._next, self._next + -(-entries // self._unit) * self._unit
         if end > self._size:
@@ -51,7 +51,7 @@ class RegionMap:
             raise LimitError(
                 f"the {self._memory} has no room for {name}: {entries} needed, {self.free} of {self._size} left"
                 + (f" beside {held}" if held else "")
-                + f"; use a build with a larger {self._parameter}, a smaller batch or a shorter context"
+                + f": it is as large as the build's {self._parameter}"
             )
         self._used.append((name, first, end))
         self._next = end

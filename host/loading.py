@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 from .device.decoder import Decoder
 from .device.driver import Device
-from .device.opening import AUTO, DEFAULT_CONTEXT, check_device, open_for
+from .device.opening import DEFAULT_CONTEXT, check_device, open_for
 from .engine import Engine
 from .gguf.describe import import_model
 from .gguf.file import open_model
+from .image.builds import AUTO
 from .image.image import ImageRequest
 from .language_model import LanguageModel
 from .models.fetch import resolve_model
@@ -37,7 +38,8 @@ def load(
         ``golden``: the numpy model; ``verilator``: the gateware, simulated; hardware, such as ``serial:/dev/ttyUSB0``; or a
         device that is open, and stays so when the language model is closed.
     config : str
-        Build of a device without hardware: a name and changes, as in ``base,bus_width=256``. ``auto``: one that fits.
+        Build of a device without hardware: a name and changes, as in ``base,bus_width=256``. ``auto``: the smallest of `base`, `large` and `wide` that takes the model with
+        its context; simulated, with a bus of 512 bits.
     memory : str
         Memory of a device without hardware, as in ``2GiB``. ``auto``: as much as is needed.
     context : int or None

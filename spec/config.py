@@ -80,6 +80,7 @@ CONFIGS: dict[str, Config] = {
     for c in (
         Config("tiny", 128, vector_blocks=128, buffer_entries=4096),
         Config("base", 128),
+        Config("large", 128, vector_blocks=1024, buffer_entries=32768),
         Config("wide", 512, right_hand_sides=4, vector_blocks=1024, buffer_entries=65536),
     )
 }

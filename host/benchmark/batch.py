@@ -8,9 +8,8 @@ from tailrace.spec.config import parse_config
 from ..device.geometry import Geometry
 from ..gguf.describe import import_model
 from ..gguf.file import open_model
+from ..image.builds import lay_out
 from ..image.image import ImageRequest
-from ..image.plan import plan_image
-from ..image.programs import build_programs
 from .recording import Job, record
 
 BATCHES = (1, 2, 4)
@@ -66,9 +65,8 @@ def measure_batches(
     model = open_model(path)
     imported, build = import_model(model, context + 1), parse_config(config)
     for batch in batches:
-        image = plan_image(imported, Geometry.of_config(build), ImageRequest(batch))
-        programs = build_programs(image)
-        whole = record(Job(image, programs, "tokens", build, memory, context, real=True)).whole
+        layout = lay_out(imported, Geometry.of_config(build), ImageRequest(batch))
+        whole = record(Job(layout.image, layout.programs, "tokens", build, memory, context, real=True)).whole
         assert whole is not None
-        weights = programs.loaded["tokens"].program.weight_bytes
+        weights = layout.programs.loaded["tokens"].program.weight_bytes
         yield BatchStep(model.path.name, config, memory, context, batch, whole.cycles, weights)

@@ -12,9 +12,9 @@ from tailrace.spec.formats import BLOCK, Q8_0
 from ..device.geometry import Geometry
 from ..gguf.describe import ImportedModel, import_model
 from ..gguf.file import open_model
+from ..image.builds import lay_out
 from ..image.image import Image, ImageRequest, experts_used, is_exact
-from ..image.plan import plan_image
-from ..image.programs import Programs, build_programs
+from ..image.programs import Programs
 from ..image.router import PLANES
 from ..models.fetch import NAME, resolve_model
 from .recording import Job, Recording, Stretch, is_recorded, record
@@ -218,8 +218,8 @@ def _cache_bytes(image: Image, n: int, context: int) -> int:
 def _laid_out(name: str, width: int, real: bool) -> _LaidOut:
     config = parse_config(CONFIGS[width])
     imported = import_model(open_model(resolve_model(NAME)), CAPACITY) if real else _imported_shape(SHAPES[name])
-    image = plan_image(imported, Geometry.of_config(config), ImageRequest())
-    return _LaidOut(image, build_programs(image), config)
+    layout = lay_out(imported, Geometry.of_config(config), ImageRequest())
+    return _LaidOut(layout.image, layout.programs, config)
 
 
 def _imported_shape(shape: Shape) -> ImportedModel:

@@ -19,10 +19,8 @@ from .prompt_text import read_prompt
 from .sampling_options import SAMPLING, sampling_options, take_wish
 from .waveform import WaveFile
 
-#: The build that `run` and `inspect` take when none is asked for.
-DEFAULT_CONFIG = "base"
-#: Device memory when none is asked for.
-DEFAULT_MEMORY = "1GiB"
+#: What `--config` and `--memory` are when nothing is asked for: what the model needs.
+_AUTO = "auto"
 
 
 class Commands(WholeSummaries):
@@ -91,11 +89,14 @@ def _system_error(error: OSError) -> str:
 
 _config = click.option(
     "--config",
-    default=DEFAULT_CONFIG,
+    default=_AUTO,
     show_default=True,
-    help=f"Build of the device: {', '.join(CONFIGS)}, with changes if need be, as in base,bus_width=256.",
+    help=f"Build of the device: {', '.join(CONFIGS)}, with changes if need be, as in base,bus_width=256; auto: the smallest"
+    " from base on that takes the model with its context, simulated with the widest bus.",
 )
-_memory = click.option("--memory", default=DEFAULT_MEMORY, show_default=True, help="Memory of the device.")
+_memory = click.option(
+    "--memory", default=_AUTO, show_default=True, help="Memory of the device, such as 2GiB; auto: what is needed."
+)
 _quantise = click.option(
     "--quantise",
     metavar="FORMAT",
@@ -275,7 +276,7 @@ def devices() -> None:
     click.echo("configurations of these (--config), and what can be changed in them:")
     for name, config in CONFIGS.items():
         values = ", ".join(f"{field}={value}" for field, value in asdict(config).items() if field != "name")
-        click.echo(f"  {name}{' (default)' if name == DEFAULT_CONFIG else ''}: {values}")
+        click.echo(f"  {name}: {values}")
     found = find_hardware()
     for name, what in found:
         click.echo(f"found {name}: {what}")

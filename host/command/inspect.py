@@ -8,18 +8,19 @@ from rich.table import Table
 from tailrace.firmware.description import Description, Experts, Layer
 from tailrace.firmware.program import Program
 from tailrace.spec.commands import format_command
-from tailrace.spec.config import parse_config
+from tailrace.spec.config import Config, parse_config
 from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
 
 from ..device.geometry import Geometry
 from ..gguf.describe import ImportedModel, NoDescriptionError, Source, check_operations, import_model
 from ..gguf.file import Model, open_model
-from ..huggingface.placement import Place, make_plan
+from ..huggingface.placement import Place, make_plan, make_smallest_plan
+from ..image.builds import AUTO, advice, choose, smallest_build
 from ..image.fits import refusals
 from ..image.image import Image, ImageRequest, experts_used, is_exact
-from ..image.plan import plan_image
-from ..image.programs import Programs, build_programs
+from ..image.layout import longest_context
+from ..image.programs import Programs
 from ..image.router import PLANES
 from ..models.fetch import resolve_model
 from ..text.tokenizer import Tokenizer
@@ -38,7 +39,8 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
     bool
         Whether the model can run.
     """
-    geometry, size = Geometry.of_config(parse_config(config)), parse_size(memory)
+    build = None if config == AUTO else parse_config(config)
+    size = None if memory == AUTO else parse_size(memory)
     opened = open_model(resolve_model(model))
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -48,36 +50,47 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
     except NoDescriptionError as error:
         check_operations(opened)
         console.print(f"{error}. Its linear layers can run one by one, with PyTorch for the rest:", soft_wrap=True)
-        return _inspect_operations(console, opened, geometry, quantise, size)
+        return _inspect_operations(console, opened, build, quantise, size)
     for line in (*describe(imported), *_tokenizer(opened)):
         console.print(line, soft_wrap=True, markup=False)
+    request = ImageRequest(quantise=quantise)
+    geometry = Geometry.of_config(build or smallest_build(imported, request))
     refused = refusals(imported, geometry, quantise)
     console.print(tensor_table(imported, geometry, quantise, refused))
     if refused:
         _print_refusals(console, refused)
+        console.print(advice(imported, geometry, request), soft_wrap=True)
         return False
-    image = plan_image(imported, geometry, ImageRequest(quantise=quantise))
-    programs = build_programs(image)
+    choice = choose(imported, request, config)
+    image, programs = choice.layout.image, choice.layout.programs
     console.print(memory_map(image, programs))
     chosen = programs.loaded["logits"].program
     for line in traffic_lines(chosen, (0, imported.context)):
         console.print(line, soft_wrap=True)
-    fits = programs.end <= size
-    console.print(
-        f"device memory: {programs.end:,} bytes needed, which {'fits' if fits else 'does not fit'} the {size:,} available"
-    )
+    longest = longest_context(imported, geometry, request)
+    why = ", the smallest that takes this model with this context" if build is None else ""
+    console.print(f"configuration {choice.config.name}{why}: its longest context here is {longest:,} tokens", soft_wrap=True)
+    console.print(_memory_line(programs.end, size), soft_wrap=True)
     if program:
         for line in listing(chosen, imported.context):
             console.print(line, soft_wrap=True, markup=False)
-    return fits
+    return size is None or programs.end <= size
 
 
-def _inspect_operations(console: Console, model: Model, geometry: Geometry, quantise: str | None, size: int) -> bool:
-    plan = make_plan(model, geometry, quantise)
+def _memory_line(needed: int, size: int | None) -> str:
+    fits = "" if size is None else f", which {'fits' if needed <= size else 'does not fit'} the {size:,} available"
+    return f"device memory: {needed:,} bytes needed{fits}"
+
+
+def _inspect_operations(console: Console, model: Model, build: Config | None, quantise: str | None, size: int | None) -> bool:
+    if build is None:
+        _, plan = make_smallest_plan(model, quantise)
+    else:
+        plan = make_plan(model, Geometry.of_config(build), quantise)
     console.print(plan_table(plan))
-    for line in plan_summary(plan, size):
+    for line in [*plan_summary(plan), _memory_line(plan.memory_bytes, size)]:
         console.print(line, soft_wrap=True)
-    return not plan.placed(Place.REFUSED) and plan.memory_bytes <= size
+    return not plan.placed(Place.REFUSED) and (size is None or plan.memory_bytes <= size)
 
 
 def describe(imported: ImportedModel) -> list[str]:

@@ -163,17 +163,15 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
-def plan_summary(plan: Plan, memory_size: int) -> list[str]:
+def plan_summary(plan: Plan) -> list[str]:
     """Totals of a plan, line by line."""
     device, refused = plan.placed(Place.DEVICE), plan.placed(Place.REFUSED)
     file_bytes = sum(p.tensor.bytes for p in device if not p.quantise)
-    fits = "fits" if plan.memory_bytes <= memory_size else "does not fit"
     lines = [
         f"{len(device)} matrices on the device, {len(refused)} refused,"
         f" {len(plan.placed(Place.HOST))} other tensors on the host (norms, biases, attention and the embedding's look-up)",
         f"bytes per token: {plan.stream_bytes:,} read over the bus"
         + (f", {file_bytes:,} in the file" if not any(p.quantise for p in device) else ""),
-        f"device memory: {plan.memory_bytes:,} bytes needed, which {fits} the {memory_size:,} available",
     ]
     reasons: dict[str, list[str]] = {}
     for p in refused:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tailrace.sim.devices import open_device
-from tailrace.spec.config import parse_config
+from tailrace.spec.config import Config, parse_config
 from tailrace.spec.errors import ConfigError, LimitError, MissingPackage, TailraceError
 from tailrace.spec.transport import Transport
 
@@ -18,16 +18,15 @@ from ..device.geometry import Geometry
 from ..engine import Engine
 from ..gguf.describe import ImportedModel, NoDescriptionError, check_context, check_operations, import_model
 from ..gguf.file import Model, open_model
-from ..huggingface.placement import make_plan
+from ..huggingface.placement import make_plan, make_smallest_plan
+from ..image.builds import AUTO, choose, rounded_up
 from ..image.image import ImageRequest
-from ..image.plan import plan_image
-from ..image.programs import build_programs, check_memory
 from ..models.fetch import resolve_model
 from ..sequences import Holder
 from ..text.tokenizer import Tokenizer
 from ..transports.facts import clock_of
 from ..transports.open import is_hardware, open_transport, parse_hardware
-from ..transports.sizes import parse_size
+from ..transports.sizes import format_size, parse_size
 from .report import Run, Setting, run_table
 from .request import Request
 from .terminal import Terminal
@@ -51,7 +50,7 @@ def answer(request: Request) -> None:
     if is_hardware(request.device):
         parse_hardware(request.device)
     else:
-        parse_config(request.config), parse_size(request.memory), _device_options(request)
+        _config(request), _memory(request), _device_options(request)
     with terminal.phase("looking for the model"):
         path = resolve_model(request.model, terminal.progress)
     with terminal.phase(f"importing {path.name}"):
@@ -108,8 +107,9 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
     wanted = ImageRequest(whole_embedding=request.tokens_per_doorbell > 1, quantise=request.quantise)
     if not is_hardware(request.device):
         # Refuses before a device is built what can't run on it.
-        image = plan_image(imported, Geometry.of_config(parse_config(request.config)), wanted)
-        check_memory(image, build_programs(image), parse_size(request.memory))
+        memory = _memory(request)
+        chosen = choose(imported, wanted, request.config, memory, simulated=request.device == "verilator")
+        request = _decided(request, terminal, chosen.config, chosen.memory)
     if request.prefill == "torch":
         require_torch()
     with _opened(request, terminal) as device:
@@ -201,8 +201,7 @@ def _prefill(request: Request, imported: ImportedModel, decoder: Decoder, tokens
 
 def _answer_by_operations(request: Request, terminal: Terminal, model: Model) -> None:
     if not is_hardware(request.device):
-        plan = make_plan(model, Geometry.of_config(parse_config(request.config)), request.quantise)
-        plan.check(parse_size(request.memory), allow_host=request.allow_host)
+        request = _decide_by_plan(request, terminal, model)
     require_torch()
     from ..huggingface.loader import load_tokenizer
     from .operations import answer_by_operations, tokenise
@@ -244,6 +243,40 @@ def check_length(request: Request, model: Model, length: int) -> int:
             f"the prompt has {length} tokens and {request.new_tokens} more were asked for, but {whose} is {context}: {advice}"
         )
     return length + request.new_tokens if request.context is None else context
+
+
+def _decide_by_plan(request: Request, terminal: Terminal, model: Model) -> Request:
+    """The build and the memory for a model whose operations run one by one."""
+    config, memory = _config(request), _memory(request)
+    if config is None:
+        config, plan = make_smallest_plan(model, request.quantise)
+    else:
+        plan = make_plan(model, Geometry.of_config(config), request.quantise)
+    memory = rounded_up(plan.memory_bytes) if memory is None else memory
+    plan.check(memory, allow_host=request.allow_host)
+    return _decided(request, terminal, config, memory)
+
+
+def _config(request: Request) -> Config | None:
+    """The build that was asked for; None: one that fits."""
+    return None if request.config == AUTO else parse_config(request.config)
+
+
+def _memory(request: Request) -> int | None:
+    """The memory that was asked for; None: what is needed."""
+    return None if request.memory == AUTO else parse_size(request.memory)
+
+
+def _decided(request: Request, terminal: Terminal, config: Config, memory: int) -> Request:
+    """The request with a build and memory, and a word on what was not asked for."""
+    taken: list[str] = []
+    if request.config == AUTO:
+        taken.append(f"configuration {config.name}, the smallest that takes this model with this context")
+    if request.memory == AUTO:
+        taken.append(f"{format_size(memory)} of device memory")
+    if taken:
+        terminal.console.print(f"taken: {'; '.join(taken)}", soft_wrap=True)
+    return replace(request, config=config.name, memory=format_size(memory))
 
 
 def _opened(request: Request, terminal: Terminal) -> Device:

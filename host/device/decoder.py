@@ -14,10 +14,10 @@ from tailrace.spec.errors import LimitError, ModelError, TailraceError
 from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES
 
 from ..gguf.describe import DescribedModel
+from ..image.builds import lay_out
 from ..image.image import Image, ImageRequest
 from ..image.kv_cache import Floats, StoredCache, cache_writes, read_stored, stored_writes
-from ..image.plan import plan_image
-from ..image.programs import Programs, build_programs, check_memory
+from ..image.programs import Programs
 from ..image.write import write_image
 from ..progress import Progress
 from .counters import Counters
@@ -122,8 +122,9 @@ class Decoder:
         self._earliest = [0] * batch
         # Nobody else may take the memory that is planned with.
         with device.exclusive():
-            self.image: Image = plan_image(imported, device.geometry, request, device.free_address)
-            self.programs: Programs = build_programs(self.image)
+            layout = lay_out(imported, device.geometry, request, device.free_memory, device.free_address)
+            self.image: Image = layout.image
+            self.programs: Programs = layout.programs
             self._upload(on_progress)
         # Sizes of the rings in which layers with a sliding window keep their tokens.
         self._windows = {
@@ -134,7 +135,6 @@ class Decoder:
 
     def _upload(self, on_progress: Progress | None) -> None:
         image = self.image
-        check_memory(image, self.programs, self.device.free_memory)
         with self.device.reserve(self.programs.end - image.base, self.imported.name):
             write_image(image, self.device, on_progress)
             for loaded in self.programs.loaded.values():

@@ -110,6 +110,8 @@ class DescribedModel:
         What messages call it: the file's path.
     context : int
         Positions that will be used. Angles, caches, programs and the model on the host all go by it.
+    trained : int
+        Positions that it was trained for.
     description : Description
     matrices, tables : dict from role to Source
     ropes : dict from name to Rope
@@ -118,6 +120,7 @@ class DescribedModel:
 
     name: str
     context: int
+    trained: int
     description: Description
     matrices: dict[str, Source]
     tables: dict[str, Source]
@@ -233,6 +236,7 @@ class _Importer:
         return ImportedModel(
             name=str(model.path),
             context=self.context,
+            trained=model.context_length,
             description=description,
             matrices=self.matrices,
             tables=self.tables,

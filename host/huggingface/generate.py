@@ -18,9 +18,10 @@ from tailrace.spec.errors import LimitError, ModelError, TailraceError
 from ..device.counters import Counters
 from ..device.decoder import Decoder
 from ..device.driver import Device
-from ..device.opening import AUTO, DEFAULT_CONTEXT, check_device, open_for
+from ..device.opening import DEFAULT_CONTEXT, check_device, open_for
 from ..gguf.describe import DescribedModel, import_model
 from ..gguf.file import open_model
+from ..image.builds import AUTO
 from ..image.image import ImageRequest
 from ..progress import Progress
 from . import internals

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from tailrace.spec.config import Config
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import Format
 
@@ -10,6 +11,7 @@ from ..device.geometry import Geometry
 from ..device.products import stream_bytes, workspace_bytes
 from ..gguf.architectures import EMBEDDING, tensor_name
 from ..gguf.file import Model, Tensor
+from ..image.builds import builds_to_choose_from
 from ..image.fits import check_quantiser, device_format
 
 
@@ -138,6 +140,12 @@ def make_plan(model: Model, geometry: Geometry, quantise: str | None = None) -> 
             reason = "looked up by token" if tensor.name == EMBEDDING else "not a matrix of the decode step"
             placements.append(TensorPlacement(tensor, Place.HOST, reason=reason))
     return Plan(model, geometry, tuple(placements))
+
+
+def make_smallest_plan(model: Model, quantise: str | None = None) -> tuple[Config, Plan]:
+    """The smallest of the builds to choose from that refuses the fewest matrices, and the plan for it."""
+    plans = [(build, make_plan(model, Geometry.of_config(build), quantise)) for build in builds_to_choose_from()]
+    return min(plans, key=lambda choice: len(choice[1].placed(Place.REFUSED)))
 
 
 def _place_matrix(tensor: Tensor, geometry: Geometry, quantise: str | None) -> TensorPlacement:

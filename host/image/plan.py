@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tailrace.firmware.description import Attention, layer_role
+from tailrace.firmware.description import Attention, Layer, layer_role
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.spec.errors import LimitError, ModelError
@@ -17,6 +17,7 @@ from ..gguf.describe import DescribedModel
 from .allocator import align
 from .fits import refusals
 from .image import Image, ImageRequest, MatrixPiece, TablePiece, is_exact
+from .kinds import kinds_of_layers
 from .router import EXPONENT, PLANES
 from .weight_stream import matrix_exponent
 
@@ -52,22 +53,20 @@ class _Planner:
         self.description = imported.description
         self.layers = self.description.layers
         self.formats: dict[str, tuple[Format, int]] = {}
-        self.roles: dict[int, list[object]] = {}
 
     def run(self, base: int) -> Image:
         self._check_formats()
         self._check()
         self.formats = {role: self._format(role) for role in self.imported.matrices}
-        self.roles = self._roles_of_layers()
         start = _Region(base)
         self._tables_of_model(start)
-        layers = self._alike(start, self._kind, self._layer_region)
+        layers = self._alike(start, kinds_of_layers(self.imported, self.formats), self._layer_region)
         end = _Region(start.top)
         self._vector(end, "final_norm")
         self._vector(end, "final_norm_bias")
         self._matrix(end, "head", head_part_rows(self.description, self.build, self.request.batch))
         self._vector(end, "head_bias")
-        caches = self._alike(end, self.layers.__getitem__, self._cache_region)
+        caches = self._alike(end, self._kinds_of_caches(), self._cache_region)
         logits = tuple(end.take(4 * self.description.vocabulary) for _ in range(self.request.batch))
         tokens = tuple(end.take(ADDRESS_UNIT * self.capacity) for _ in range(self.request.batch))
         regions = [start, *layers, end]
@@ -81,30 +80,21 @@ class _Planner:
         pieces = sorted((p for region in regions for p in region.pieces), key=lambda p: p.address)
         return Image(self.imported, self.build, self.request, self.capacity, placement, tuple(pieces), base, end.top)
 
-    def _alike(self, where: "_Region", kind: "Callable[[int], object]", make: "Callable[[int], _Region]") -> "list[_Region]":
+    def _alike(self, where: "_Region", kinds: list[list[int]], make: "Callable[[int], _Region]") -> "list[_Region]":
         """A region for each layer; those of one kind follow each other, in the order of the first of each kind."""
-        kinds: dict[object, list[int]] = {}
-        for n in range(len(self.layers)):
-            kinds.setdefault(kind(n), []).append(n)
         regions: dict[int, _Region] = {}
-        for first, *others in kinds.values():
-            pattern = make(first)
-            for n in (first, *others):
-                regions[n] = pattern.moved(where.top, first, n, self.imported)
+        for layers in kinds:
+            pattern = make(layers[0])
+            for n in layers:
+                regions[n] = pattern.moved(where.top, layers[0], n, self.imported)
                 where.top = regions[n].top
         return [regions[n] for n in range(len(self.layers))]
 
-    def _kind(self, n: int) -> object:
-        """All of a layer that decides what its region looks like."""
-        return (self.layers[n], tuple(self.roles.get(n, ())))
-
-    def _roles_of_layers(self) -> "dict[int, list[object]]":
-        found: dict[int, list[object]] = {}
-        for role, s in (*self.imported.matrices.items(), *self.imported.tables.items()):
-            if role.startswith("layers."):
-                _, n, name = role.split(".", 2)
-                found.setdefault(int(n), []).append((name, s.rows, s.columns, s.experts, s.repeats, self.formats.get(role)))
-        return found
+    def _kinds_of_caches(self) -> list[list[int]]:
+        kinds: dict[Layer, list[int]] = {}
+        for n, layer in enumerate(self.layers):
+            kinds.setdefault(layer, []).append(n)
+        return list(kinds.values())
 
     def _check(self) -> None:
         batch = self.request.batch

@@ -1,10 +1,9 @@
-"""The programs of an image, which lie behind it, and whether it all fits."""
+"""The programs of an image, which lie behind it."""
 
 from dataclasses import dataclass
 
-from tailrace.firmware.decode import build_program, max_context
+from tailrace.firmware.decode import build_program
 from tailrace.firmware.program import Program
-from tailrace.spec.errors import LimitError
 from tailrace.spec.isa import COMMAND_BYTES
 
 from .allocator import align
@@ -35,45 +34,30 @@ class Programs:
     end: int
 
 
+def check_programs(image: Image) -> None:
+    """Check that all programs can be built: by the one that needs the most, and as fast as that can be done.
+
+    Raises
+    ------
+    LimitError
+        If the model or its context does not fit the device.
+    """
+    description, batch = image.imported.description, image.request.batch
+    build_program(description, image.placement, image.build, batch=batch, logits=True, choose=True, overlap=False)
+
+
 def build_programs(image: Image) -> Programs:
     """Build all programs for an image.
 
     Raises
     ------
     LimitError
-        If the model or its context does not fit the device, with what would help.
+        If the model or its context does not fit the device.
     """
     description, batch = image.imported.description, image.request.batch
     loaded, address = {}, image.end
     for name, (logits, choose) in {"prompt": (False, False), "logits": (True, False), "tokens": (False, True)}.items():
-        try:
-            program = build_program(description, image.placement, image.build, batch=batch, logits=logits, choose=choose)
-        except LimitError as error:
-            longest = max_context(description, image.build, batch)
-            if 0 < longest < image.capacity:
-                raise LimitError(f"{error}; the longest context of this model on this device is {longest} tokens") from None
-            raise
+        program = build_program(description, image.placement, image.build, batch=batch, logits=logits, choose=choose)
         loaded[name] = LoadedProgram(program, address)
         address += align(len(program.commands) * COMMAND_BYTES)
     return Programs(loaded, address)
-
-
-def check_memory(image: Image, programs: Programs, available: int) -> None:
-    """Check that an image and its programs fit so many bytes of device memory.
-
-    Raises
-    ------
-    LimitError
-        If they do not, with what takes how much.
-    """
-    size = programs.end - image.base
-    if size <= available:
-        return
-    others = size - image.stream_bytes - image.table_bytes - image.cache_bytes
-    raise LimitError(
-        f"{image.imported.name} needs {size} bytes of device memory, but only {available} are available:"
-        f" {image.stream_bytes} for weights, {image.table_bytes} for embeddings and other tables, {image.cache_bytes} for the"
-        f" KV cache at a context of {image.capacity} tokens, {others} for programs and results."
-        " Use a device with more memory (a simulated one: --memory), ask for a shorter context with --context, or choose a"
-        " smaller model"
-    )

@@ -8,6 +8,12 @@ from tailrace.spec.vector import ALIGNMENT
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
+def format_size(size: int) -> str:
+    """A size as `parse_size` reads it, in the largest unit that it is a multiple of."""
+    unit = next(u for u in reversed(_UNITS) if size % _UNITS[u] == 0)
+    return f"{size // _UNITS[unit]}{unit}{'iB' if unit else ''}"
+
+
 def parse_size(text: str) -> int:
     """Bytes of a size such as ``512MiB``, ``1G`` or ``98304``, rounded down to a multiple of 64.
 

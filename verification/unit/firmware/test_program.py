@@ -239,24 +239,22 @@ def test_what_does_not_fit_is_refused() -> None:
     refused(
         model_of(hidden=1024),
         "the activation buffer has no room for the results of o: 1024 needed, 976 of 2048 left beside the activations 1024, the"
-        " statistic of a norm 4, the factor of a norm 4, the angles of rope 32, the next tokens 8; use a build with a larger"
-        " buffer_entries, a smaller batch or a shorter context",
+        " statistic of a norm 4, the factor of a norm 4, the angles of rope 32, the next tokens 8: it is as large"
+        " as the build's buffer_entries",
         build=Build(1, 1, 2048, 64),
     )
     refused(model_of(hidden=96 + 16), "the hidden size must be a multiple of 32, not 112")
     refused(
         model_of(replace(HEADS, heads=1, kv_heads=1, head_size=40)), "heads times head_size must be a multiple of 32, not 40"
     )
-    refused(
-        model_of(), "8192 cached tokens need a build with as many buffer_entries, not 4096, or a shorter context", context=8192
-    )
+    refused(model_of(), "8192 cached tokens need as many buffer_entries, and this build has 4096", context=8192)
     refused(
         model_of(HEADS, FeedForward(208, Activation.SILU)), "the size of a feed-forward layer must be a multiple of 32, not 208"
     )
     refused(
         model_of(),
         "the vector slot has no room for the probabilities of attention: 64 needed, 56 of 64 left beside the input of attention and its"
-        " output 4, queries 4; use a build with a larger vector_blocks, a smaller batch or a shorter context",
+        " output 4, queries 4: it is as large as the build's vector_blocks",
         context=1024,
     )
 

@@ -9,8 +9,8 @@ from tailrace.spec.errors import ConfigError
 
 
 def test_named_configurations() -> None:
-    assert list(CONFIGS) == ["tiny", "base", "wide"]
-    assert [(c.bus_width, c.right_hand_sides) for c in CONFIGS.values()] == [(128, 1), (128, 1), (512, 4)]
+    assert list(CONFIGS) == ["tiny", "base", "large", "wide"]
+    assert [(c.bus_width, c.right_hand_sides) for c in CONFIGS.values()] == [(128, 1), (128, 1), (128, 1), (512, 4)]
     assert all(config.name == name for name, config in CONFIGS.items())
 
 
@@ -64,8 +64,8 @@ def test_parse() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("huge", "unknown configuration 'huge': choose one of tiny, base, wide"),
-        ("", "unknown configuration '': choose one of tiny, base, wide"),
+        ("huge", "unknown configuration 'huge': choose one of tiny, base, large, wide"),
+        ("", "unknown configuration '': choose one of tiny, base, large, wide"),
         (
             "base,lanes=2",
             "unknown field 'lanes' in configuration 'base,lanes=2': choose from address_width,"

@@ -64,7 +64,7 @@ def test_devices() -> None:
         "configurations of these (--config), and what can be changed in them:",
     ]
     assert lines[2].startswith("  tiny: bus_width=128, ")
-    assert lines[3].startswith("  base (default): ")
+    assert lines[3].startswith("  base: ")
 
 
 def test_inspect(tiny: Path) -> None:
@@ -245,7 +245,7 @@ def test_refusals_come_before_anything_is_loaded(tmp_path: Path, monkeypatch: py
     assert "can't run on this device: 1 of its matrices are refused." in result.stderr
     result = invoke("run", write_model(path), "-p", "x", "--memory", "64K")
     assert "bytes of device memory, but only 65536 are available: " in result.stderr
-    assert "Use a device with more memory (a simulated one: --memory)" in result.stderr
+    assert "Use a device with more memory (a simulated one takes what is needed: --memory auto)" in result.stderr
 
 
 def test_without_torch(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,6 +298,42 @@ def test_room_for_the_context(tiny: Path) -> None:
         65,
     )
     assert invoke(*arguments, "-n", 2, "--context", 8).exit_code == 0
+
+
+def test_build_and_memory_are_those_that_the_model_needs(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", context=1 << 14)
+    short = invoke("run", path, "-p", "Hello", "-n", 2, "--device", "golden")
+    assert (
+        "taken: configuration base, the smallest that takes this model with this context; 1MiB of device memory" in short.stderr
+    )
+    assert "golden, configuration base (128-bit bus)" in short.stderr
+    long = invoke(
+        "run", path, "-p", "Hello", "-n", 2, "--device", "golden", "--context", 10_000, "--config", "auto", "--memory", "1GiB"
+    )
+    assert "taken: configuration large, the smallest that takes this model with this context\n" in long.stderr
+    assert long.stdout == short.stdout
+    asked = invoke("run", path, "-p", "Hello", "-n", 2, "--device", "golden", "--config", "tiny", "--memory", "1GiB")
+    assert "taken" not in asked.stderr
+    quiet = invoke("run", path, "-p", "Hello", "-n", 2, "--device", "golden", "-q")
+    assert (quiet.stderr, quiet.stdout) == ("", short.stdout)
+
+
+def test_inspect_says_which_build_takes_the_model(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", context=1 << 14)
+    lines = invoke("inspect", path).stdout.splitlines()
+    (line,) = [
+        line for line in lines if line.startswith("configuration base, the smallest that takes this model with this context:")
+    ]
+    longest = int(line.split()[-2].replace(",", ""))
+    assert invoke("inspect", path, "--config", "base", "--context", longest).exit_code == 0
+    text = f"The longest context of this model on this device is {longest} tokens, and a build that takes {longest + 1} is large (--config large)"
+    result = invoke("inspect", path, "--config", "base", "--context", longest + 1)
+    assert (result.exit_code, result.output.splitlines()[-1].endswith(text)) == (1, True), result.output
+    assert any(line.startswith("device memory: ") and line.endswith(" bytes needed") for line in lines)
+    fails_with = invoke("inspect", path, "--context", (1 << 14) + 1)
+    assert fails_with.output.splitlines() == [
+        f"tailrace: {path} was made for a context of 16384 tokens: ask for 1 to 16384, not 16385"
+    ]
 
 
 LONG_ROPE = {
@@ -358,7 +394,7 @@ def test_operations_one_by_one(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--config", "huge"], "unknown configuration 'huge': choose one of tiny, base, wide"),
+        (["--config", "huge"], "unknown configuration 'huge': choose one of tiny, base, large, wide"),
         (["--config", "base,bus_width=100"], "bus_width must be one of (128, 256, 512), not 100"),
         (["--memory", "much"], "'much' is not a size of memory: write it like 512MiB or 1GiB"),
         (

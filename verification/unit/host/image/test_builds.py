@@ -1,0 +1,109 @@
+"""The build that a model gets when none is asked for, and the advice where the one that there is does not take it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tailrace.benchmark.shapes import SHAPES, write_header
+from tailrace.device.geometry import Geometry
+from tailrace.gguf.describe import ImportedModel, import_model
+from tailrace.gguf.file import open_model
+from tailrace.image.builds import AUTO, CHOICES, choose, lay_out, named_build, smallest_build
+from tailrace.image.image import ImageRequest
+from tailrace.image.layout import fits
+from tailrace.spec.config import CONFIGS, parse_config
+from tailrace.spec.errors import LimitError, ModelError
+from verification.unit.host.tiny_models import write_model
+
+
+def shape(folder: Path, name: str, context: int = 2048) -> ImportedModel:
+    return import_model(open_model(write_header(folder / "m.gguf", SHAPES[name], SHAPES[name].layers)), context)
+
+
+@pytest.mark.parametrize("name", ["SmolLM2-135M", "Llama-2-7B", "Gemma-3-270M"])
+def test_the_smallest_build_that_fits_is_taken(name: str, tmp_path: Path) -> None:
+    model, request = shape(tmp_path, name), ImageRequest()
+    chosen = choose(model, request)
+    smaller = CHOICES[: CHOICES.index(chosen.config.name)]
+    assert not any(fits(model, Geometry.of_config(CONFIGS[name]), request) for name in smaller)
+    assert chosen.layout.image.imported is model
+    assert chosen.layout.size <= chosen.memory < chosen.layout.size + (1 << 20)
+    assert chosen.memory % (1 << 20) == 0
+    # What was taken is enough, to the byte.
+    lay_out(model, Geometry.of_config(chosen.config), request, chosen.layout.size)
+    assert choose(model, request, chosen.config.name, chosen.memory).layout.size == chosen.layout.size
+
+
+def test_a_longer_context_takes_a_larger_build(tmp_path: Path) -> None:
+    model = shape(tmp_path, "SmolLM2-135M")
+    assert smallest_build(model, ImageRequest()).name == "base"
+    assert smallest_build(model.at(8192), ImageRequest()).name == "large"
+    assert smallest_build(model.at(8192), ImageRequest(2)).name == "large,right_hand_sides=2"
+    assert smallest_build(model, ImageRequest(4)).name == "base,right_hand_sides=4"
+
+
+def test_a_simulated_build_has_the_widest_bus(tmp_path: Path) -> None:
+    model = shape(tmp_path, "SmolLM2-135M")
+    assert choose(model, ImageRequest(), simulated=True).config == parse_config("base,bus_width=512")
+    assert named_build("wide", 1, "bus_width=512") is CONFIGS["wide"]
+    assert choose(model, ImageRequest(), "base", simulated=True).config is CONFIGS["base"]
+
+
+def test_advice_is_true(tmp_path: Path) -> None:
+    """A refusal names a build and a context, and both run."""
+    model, request = shape(tmp_path, "SmolLM2-135M", 8192), ImageRequest()
+    geometry = Geometry.of_config(CONFIGS["base"])
+    with pytest.raises(LimitError) as caught:
+        lay_out(model, geometry, request)
+    found = re.search(
+        r"\. The longest context of this model on this device is (\d+) tokens, and a build that takes 8192 is (\w+) \(--config \2\)$",
+        str(caught.value),
+    )
+    assert found is not None, caught.value
+    lay_out(model.at(int(found[1])), geometry, request)
+    choose(model, request, found[2])
+
+
+def test_what_no_named_build_takes(tmp_path: Path) -> None:
+    model, request = import_model(open_model(write_model(tmp_path / "m.gguf", context=1 << 17)), 1 << 17), ImageRequest()
+    with pytest.raises(LimitError) as caught:
+        choose(model, request, AUTO)
+    found = re.search(r"The longest context of this model on this device is (\d+) tokens(?:, and the longest that a named build"
+                      r" takes is (\d+) \(--config (\w+)\))?$", str(caught.value))  # fmt: skip
+    assert found is not None, caught.value
+    choose(model.at(int(found[1])), request, "wide")
+    with pytest.raises(LimitError, match=r"and the longest that a named build takes is \d+ \(--config \w+\)$") as caught:
+        choose(model, request, "tiny")
+    longest, build = re.findall(r"(\d+) \(--config (\w+)\)", str(caught.value))[0]
+    choose(model.at(int(longest)), request, build)
+
+
+def test_rows_that_are_too_long_for_a_build(tmp_path: Path) -> None:
+    model = import_model(open_model(write_model(tmp_path / "m.gguf", feed_forward=8192)), 64)
+    assert smallest_build(model, ImageRequest()).name == "base"
+    with pytest.raises(
+        LimitError, match=r"(?s)this device takes at most 4096.*A build that takes 64 is base \(--config base\)$"
+    ):
+        choose(model, ImageRequest(), "tiny")
+
+
+def test_what_no_build_reads_is_refused_as_it_is(tmp_path: Path) -> None:
+    model = import_model(open_model(write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "F16"})), 64)
+    with pytest.raises(ModelError, match=r"(?s)blk.0.ffn_up.weight: F16 is not quantised.*one by one\.$"):
+        choose(model, ImageRequest())
+
+
+def test_memory_that_is_too_small(tmp_path: Path) -> None:
+    model = import_model(open_model(write_model(tmp_path / "m.gguf", context=1 << 12)), 1 << 12)
+    request, needed = ImageRequest(), choose(model, ImageRequest()).layout.size
+    with pytest.raises(LimitError) as caught:
+        choose(model, request, memory=needed - 64)
+    text = str(caught.value)
+    assert text.startswith(f"{model.model.path} needs {needed} bytes of device memory, but only {needed - 64} are available: ")
+    found = re.search(
+        r"\(a simulated one takes what is needed: --memory auto\), or ask for a context of up to (\d+) tokens", text
+    )
+    assert found is not None, text
+    assert int(found[1]) < 1 << 12
+    choose(model.at(int(found[1])), request, memory=needed - 64)
