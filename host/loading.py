@@ -38,8 +38,8 @@ def load(
         ``golden``: the numpy model; ``verilator``: the gateware, simulated; hardware, such as ``serial:/dev/ttyUSB0``; or a
         device that is open, and stays so when the language model is closed.
     config : str
-        Build of a device without hardware: a name and changes, as in ``base,bus_width=256``. ``auto``: the smallest of `base`, `large` and `wide` that takes the model with
-        its context; simulated, with a bus of 512 bits.
+        Build of a device without hardware: a name and changes, as in ``base,bus_width=256``. ``auto``: the smallest of `base`,
+        `large` and `wide` that takes the model with its context; simulated, with a bus of 512 bits.
     memory : str
         Memory of a device without hardware, as in ``2GiB``. ``auto``: as much as is needed.
     context : int or None

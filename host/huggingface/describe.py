@@ -195,7 +195,9 @@ class _Describer:
             learned_positions=arch.learned_positions,
             logit_cap=getattr(config, "final_logit_softcapping", None) or None,
         )
-        return DescribedModel(self.name, self.context, trained_context(self.model), description, self.matrices, self.tables, ropes)
+        return DescribedModel(
+            self.name, self.context, trained_context(self.model), description, self.matrices, self.tables, ropes
+        )
 
     def _unfit(self, reason: str) -> NoDescriptionError:
         return NoDescriptionError(f"{self.name} can't be decoded as a whole: {reason}")
