@@ -18,6 +18,7 @@ from .control.command_fetch import CommandFetch
 from .control.counters import Counters
 from .control.probe import ProbeSignature
 from .control.registers import ControlRegisters
+from .control.run_checker import RunChecker
 from .control.sequencer import Sequencer
 from .control.watchdog import Watchdog
 from .datapath import Datapath
@@ -69,6 +70,7 @@ class Core(wiring.Component):
         m.submodules.registers = registers = ControlRegisters(config)
         m.submodules.counters = counters = Counters()
         m.submodules.watchdog = watchdog = Watchdog()
+        m.submodules.run_checker = run_checker = RunChecker(config)
         m.submodules.sequencer = sequencer = Sequencer(config)
         m.submodules.reader = reader = ReadMaster(config)
         m.submodules.writer = writer = WriteMaster(config)
@@ -103,8 +105,14 @@ class Core(wiring.Component):
         m.d.comb += [
             self.interrupt.eq(registers.interrupt),
             self.failed.eq(sequencer.error.code != ErrorCode.NONE),
+            run_checker.address.eq(registers.queue_address),
+            run_checker.length.eq(registers.queue_length),
+            run_checker.base.eq(registers.base),
+            run_checker.limit.eq(registers.limit),
+            *(master.first_page.eq(run_checker.first_page) for master in (reader, writer)),
+            *(master.last_page.eq(run_checker.last_page) for master in (reader, writer)),
             sequencer.start.eq(registers.start),
-            sequencer.address.eq(registers.queue_address),
+            sequencer.code.eq(run_checker.code),
             sequencer.length.eq(registers.queue_length),
             sequencer.arguments.eq(registers.arguments),
             registers.done.eq(sequencer.done),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Value
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, Module, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -24,6 +24,10 @@ class Top(wiring.Component):
     ``ap_clk`` and ``ap_rst_n`` (synchronous, active low), the AXI4-Lite slave ``s_axi_control``, the AXI4 master ``m00_axi``
     (one ID, full-width incrementing bursts), and ``interrupt``.
 
+    The reset goes through two registers, as it has a long way to go to all that it resets (UG1393, "Kernel Interface
+    Requirements"). So the core is in reset until two cycles after ``ap_rst_n`` has risen, and takes nothing from the host
+    before.
+
     Parameters
     ----------
     config : Config
@@ -42,7 +46,9 @@ class Top(wiring.Component):
         m = Module()
         config = self.config
         m.domains.sync = ClockDomain()
-        m.d.comb += [ClockSignal().eq(self.ap_clk), ResetSignal().eq(~self.ap_rst_n)]
+        reset = Signal(2, init=0b11, reset_less=True)
+        m.d.sync += reset.eq(Cat(~self.ap_rst_n, reset[0]))
+        m.d.comb += [ClockSignal().eq(self.ap_clk), ResetSignal().eq(reset[1])]
         m.submodules.core = core = Core(config, self.gated)
         m.d.comb += self.interrupt.eq(core.interrupt)
 
@@ -55,8 +61,11 @@ class Top(wiring.Component):
                 inner, outer = getattr(stream.payload, field), port(f"{prefix}{name}")
                 m.d.comb += outer.eq(inner) if out else inner.eq(outer)
             valid, ready = port(f"{prefix}valid"), port(f"{prefix}ready")
+            # In reset, or just before it, the core would forget what it takes.
             m.d.comb += (
-                [valid.eq(stream.valid), stream.ready.eq(ready)] if out else [stream.valid.eq(valid), ready.eq(stream.ready)]
+                [valid.eq(stream.valid), stream.ready.eq(ready)]
+                if out
+                else [stream.valid.eq(valid), ready.eq(stream.ready & ~reset.any())]
             )
 
         control, read, write = core.control, core.read, core.write

@@ -13,11 +13,11 @@ class ErrorCode(IntEnum):
     BAD_FIELD = 2
     #: A length, an offset or an address exceeds the limits of this build, or is zero where it must not be.
     OUT_OF_RANGE = 3
-    #: An address is not a multiple of 64.
+    #: The address of the queue is not a multiple of 64, or ``BASE`` or ``LIMIT`` not one of 4096.
     MISALIGNED = 4
-    #: The memory answered a read with an error response.
+    #: The memory answered a read with an error response, or it was to be at or behind ``LIMIT``.
     READ_ERROR = 5
-    #: The memory answered a write with an error response.
+    #: The memory answered a write with an error response, or it was to be at or behind ``LIMIT``.
     WRITE_ERROR = 6
     #: No progress on any bus for as long as ``WATCHDOG_CYCLES`` says.
     WATCHDOG = 7
@@ -29,9 +29,9 @@ ADVICE: dict[ErrorCode, str] = {
     ErrorCode.BAD_OPCODE: "the command queue is damaged or was made for another instruction set: import the model again",
     ErrorCode.BAD_FIELD: "the command was made for another build: import the model again for this device",
     ErrorCode.OUT_OF_RANGE: "the command exceeds this build's limits: use a larger configuration",
-    ErrorCode.MISALIGNED: "addresses in commands must be multiples of 64",
-    ErrorCode.READ_ERROR: "the memory refused a read: check that the address lies within the device's memory",
-    ErrorCode.WRITE_ERROR: "the memory refused a write: check that the address lies within the device's memory",
+    ErrorCode.MISALIGNED: "the queue's address must be a multiple of 64, BASE and LIMIT multiples of 4096",
+    ErrorCode.READ_ERROR: "the memory, or LIMIT, refused a read: check that the address lies within the device's memory",
+    ErrorCode.WRITE_ERROR: "the memory, or LIMIT, refused a write: check that the address lies within the device's memory",
     ErrorCode.WATCHDOG: "the memory stopped answering: check its clock and reset, then start again",
 }
 
@@ -88,7 +88,7 @@ class DeviceError(TailraceError):
     command : int
         Index in the queue of the command that failed.
     address : int
-        Address of the failing bus transfer, for bus errors; 0 otherwise.
+        Address of the failing transfer, from ``BASE`` on, for reads and writes that failed; 0 otherwise.
     """
 
     def __init__(self, code: ErrorCode, command: int, address: int) -> None:

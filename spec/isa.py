@@ -16,11 +16,15 @@ three may name up to three *modifiers*: modifier ``i`` adds register ``modifier_
 the command (modulo 2**32) before it is looked at. So addresses and lengths depend on loop counts, positions, tokens and
 experts.
 
+**Addresses** count from the control register ``BASE`` on, so a program runs wherever its memory is, and are numbers modulo
+2**ADDRESS_WIDTH. What a command reads or writes at or behind ``LIMIT`` is not sent to the bus: it ends the run with
+`READ_ERROR` or `WRITE_ERROR`, as if the memory had refused it.
+
 **Units.** Addresses and distances in memory are in units of 64 bytes. Offsets in the activation buffer count float32 entries;
 what lies beyond its end wraps around to its start, and so do block numbers in the vector slots. Float fields hold the bits of
 a float32.
 
-Versions: the major number changes when an old program would no longer run, the minor one when commands are added.
+Versions: the major number changes when an old program or driver would no longer run, the minor one when commands are added.
 """
 
 from dataclasses import dataclass
@@ -28,7 +32,7 @@ from enum import IntEnum
 
 from .errors import ErrorCode
 
-ISA_MAJOR, ISA_MINOR = 2, 0
+ISA_MAJOR, ISA_MINOR = 3, 0
 #: Value of the ``ISA_VERSION`` register.
 ISA_VERSION = ISA_MAJOR << 16 | ISA_MINOR
 

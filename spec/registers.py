@@ -12,6 +12,13 @@ from .isa import ARGUMENTS, FIRST_ARGUMENT
 MAGIC = int.from_bytes(b"TLRC", "little")
 #: Bits of a byte offset that ``s_axi_control`` decodes.
 ADDRESS_BITS = 12
+#: What ``BASE`` and ``LIMIT`` are multiples of. No burst crosses a multiple of it, so a burst lies in memory that a program may
+#: use, or outside, as a whole; and adding ``BASE`` changes no burst.
+PAGE_BYTES = 4096
+#: ``WATCHDOG_CYCLES`` that is left 0, as XRT leaves arguments that a host does not set.
+DEFAULT_WATCHDOG_CYCLES = 1 << 20
+#: ``WATCHDOG_CYCLES`` of a device that waits for ever.
+NO_WATCHDOG = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -49,42 +56,59 @@ CONTROL: tuple[Register, ...] = (
     ),
     Register("QUEUE_ADDRESS_LO", 0x10, "rw", "address of the first command, a multiple of 64, lower half"),
     Register("QUEUE_ADDRESS_HI", 0x14, "rw", "upper half"),
-    Register("QUEUE_LENGTH", 0x1C, "rw", "number of commands to run, 0 to MAX_COMMANDS"),
+    Register("QUEUE_LENGTH", 0x18, "rw", "number of commands to run, 0 to MAX_COMMANDS"),
     Register(
         "WATCHDOG_CYCLES",
-        0x24,
+        0x1C,
         "rw",
-        "cycles without a transfer on the memory bus after which a run is stopped; 0: never. The vector unit works for up to"
-        " 4095 * BUFFER_ENTRIES cycles without one, if a command has that many segments.",
-        reset=1 << 20,
+        "cycles without a transfer on the memory bus after which a run is stopped;"
+        f" 0: {DEFAULT_WATCHDOG_CYCLES}; 0xFFFFFFFF: never. The vector unit works for up to 4095 * BUFFER_ENTRIES cycles"
+        " without one, if a command has that many segments.",
+        reset=DEFAULT_WATCHDOG_CYCLES,
     ),
     *(
-        Register(f"ARGUMENT_{i}", 0x1A0 + 4 * i, "rw", f"register r{FIRST_ARGUMENT + i} of the program when a run starts")
+        Register(f"ARGUMENT_{i}", 0x20 + 4 * i, "rw", f"register r{FIRST_ARGUMENT + i} of the program when a run starts")
         for i in range(ARGUMENTS)
     ),
+    Register(
+        "BASE_LO",
+        0x40,
+        "rw",
+        f"what is added to every address, that of the queue and those in commands, on the way to the memory bus; a multiple of"
+        f" {PAGE_BYTES}; lower half",
+    ),
+    Register("BASE_HI", 0x44, "rw", "upper half"),
+    Register(
+        "LIMIT_LO",
+        0x48,
+        "rw",
+        "bytes of memory from BASE on that a program may use: an address from LIMIT on is not sent to the bus and ends the run"
+        f" with READ_ERROR or WRITE_ERROR; a multiple of {PAGE_BYTES}; 0: all that ADDRESS_WIDTH reaches; lower half",
+    ),
+    Register("LIMIT_HI", 0x4C, "rw", "upper half"),
 )
 
 IDENTIFICATION: tuple[Register, ...] = (
-    Register("MAGIC", 0x40, "ro", "0x43524C54, 'TLRC'"),
-    Register("ISA_VERSION", 0x44, "ro", "major number in the upper half, minor in the lower"),
-    Register("BUS_WIDTH", 0x48, "ro", "bits of the memory bus"),
-    Register("LANES", 0x4C, "ro", "lanes: rows that are multiplied at once"),
-    Register("RIGHT_HAND_SIDES", 0x50, "ro", "vector slots"),
-    Register("CHANNELS", 0x54, "ro", "AXI masters"),
-    Register("FORMATS", 0x58, "ro", "bit n: weight format number n"),
-    Register("MAX_BLOCKS", 0x5C, "ro", "blocks of 32 elements in a vector slot: the longest row"),
-    Register("BUFFER_ENTRIES", 0x60, "ro", "float32 entries of the activation buffer; the rows of a matrix"),
-    Register("MAX_COMMANDS", 0x68, "ro", "commands in a queue"),
-    Register("ADDRESS_WIDTH", 0x6C, "ro", "bits of an address"),
-    Register("READ_FIFO_BEATS", 0x70, "ro", "beats that may be on their way from memory"),
-    Register("BURST_BEATS", 0x74, "ro", "longest read burst in beats"),
+    Register("MAGIC", 0x50, "ro", "0x43524C54, 'TLRC'"),
+    Register("ISA_VERSION", 0x54, "ro", "major number in the upper half, minor in the lower"),
+    Register("BUS_WIDTH", 0x58, "ro", "bits of the memory bus"),
+    Register("LANES", 0x5C, "ro", "lanes: rows that are multiplied at once"),
+    Register("RIGHT_HAND_SIDES", 0x60, "ro", "vector slots"),
+    Register("CHANNELS", 0x64, "ro", "AXI masters"),
+    Register("FORMATS", 0x68, "ro", "bit n: weight format number n"),
+    Register("MAX_BLOCKS", 0x6C, "ro", "blocks of 32 elements in a vector slot: the longest row"),
+    Register("BUFFER_ENTRIES", 0x70, "ro", "float32 entries of the activation buffer; the rows of a matrix"),
+    Register("MAX_COMMANDS", 0x74, "ro", "commands in a queue"),
+    Register("ADDRESS_WIDTH", 0x78, "ro", "bits of an address"),
+    Register("READ_FIFO_BEATS", 0x7C, "ro", "beats that may be on their way from memory"),
+    Register("BURST_BEATS", 0x80, "ro", "longest read burst in beats"),
 )
 
 ERROR: tuple[Register, ...] = (
-    Register("ERROR_CODE", 0x80, "ro", "why the last run stopped, 0 if it finished"),
-    Register("ERROR_COMMAND", 0x84, "ro", "index of the command that failed"),
-    Register("ERROR_ADDRESS_LO", 0x88, "ro", "address of the failing bus transfer, lower half"),
-    Register("ERROR_ADDRESS_HI", 0x8C, "ro", "upper half"),
+    Register("ERROR_CODE", 0x90, "ro", "why the last run stopped, 0 if it finished"),
+    Register("ERROR_COMMAND", 0x94, "ro", "index of the command that failed"),
+    Register("ERROR_ADDRESS_LO", 0x98, "ro", "address of the failing transfer, from BASE on, lower half"),
+    Register("ERROR_ADDRESS_HI", 0x9C, "ro", "upper half"),
 )
 
 #: The performance counters, in the order of their registers. Each is 64 bits wide, starts at 0 with a run and stops with

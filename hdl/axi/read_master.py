@@ -1,14 +1,14 @@
 """The AXI4 read master: turns read requests into bursts, and the answers into one stream of tagged beats."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Shape, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from tailrace.spec.config import Config
 
 from ..fifo import StreamFifo
-from .signature import AxiRead, ReadKind, address_layout, read_beat_layout, read_request_layout
+from .signature import PAGE_BITS, AxiRead, ReadKind, from_base, read_beat_layout, read_request_layout
 
 #: Requests that may be in flight. Cached values are read with one request for each group of rows, which is a single beat as
 #: long as the context is short: there must be as many of them as the memory has cycles of latency.
@@ -27,6 +27,10 @@ class ReadMaster(wiring.Component):
     in cycle t+2. Throughput: one burst and one beat a cycle. From a memory that answers every request in order at one beat
     a cycle, the first one `L` cycles after its burst's handshake, `o` receives a beat every cycle if
     ``L < read_fifo_beats - burst_beats`` (and requests are long enough that `requests_in_flight` of them cover `L`).
+
+    Memory: requests count addresses from the start of page `first_page`, and may use pages 0 to `last_page` from there. A burst
+    lies in one page, so adding a page to it breaks no rule of the bus. One that lies outside is not asked for. When all beats
+    before it have come, it is an error, at the address of its first beat.
 
     Errors: a beat with an error response sets `error`, with the beat's address and command. Neither this beat nor any later one
     reaches `o`, those before it do. Nothing more is asked for, until `flush`.
@@ -50,10 +54,12 @@ class ReadMaster(wiring.Component):
     flush : Signal(), in
     idle : Signal(), out
         Nothing is queued, on its way, or buffered.
+    first_page, last_page : Signal(address_width - 12), in
+        To be held while anything is under way; all memory, if nothing drives them. The sum of both is a page that there is.
     error : Signal(), out
-        A beat had an error response; stays 1 until `flush`.
+        A beat had an error response, or was not asked for; stays 1 until `flush`.
     error_address : Signal(address_width), out
-        Address of the first such beat.
+        Address of the first such beat, from the start of `first_page` on.
     error_command : Signal(16), out
         Command of its request.
     level : Signal(16), out
@@ -85,6 +91,8 @@ class ReadMaster(wiring.Component):
                 "o": Out(stream.Signature(read_beat_layout(bus_width))),
                 "axi": Out(AxiRead(address_width, bus_width)),
                 "flush": In(1),
+                "first_page": In(address_width - PAGE_BITS),
+                "last_page": In(address_width - PAGE_BITS, init=(1 << address_width - PAGE_BITS) - 1),
                 "idle": Out(1),
                 "error": Out(1),
                 "error_address": Out(address_width),
@@ -104,7 +112,7 @@ class ReadMaster(wiring.Component):
         #: The request's last beat, counted from the start of the unit of `burst_beats` beats that `address` lies in.
         self.end = Signal(len(self.i.payload.beats) + 1)
         self.request_valid = Signal()
-        self.bursts = StreamFifo(address_layout(address_width), 2)
+        self.bursts = StreamFifo(planned_layout(address_width), 2)
         self.held = Signal()
         self.free = Signal(range(self.capacity + 1), init=self.capacity)
         self.outstanding = Signal(range(self.capacity + 1))
@@ -133,7 +141,8 @@ class ReadMaster(wiring.Component):
             # The request ends in this unit. No adder decides that: it is the longest path of the master.
             final.eq(end[beat_bits:] == 0),
             bursts.i.valid.eq(self.request_valid & ~self.flush),
-            bursts.i.payload.address.eq(address),
+            bursts.i.payload.address.eq(from_base(address, self.first_page)),
+            bursts.i.payload.outside.eq(address[PAGE_BITS:] > self.last_page),
             bursts.i.payload.length.eq(Mux(final, end[:beat_bits], config.burst_beats - 1) - address[byte_bits:unit_bits]),
         ]
         planned = bursts.i.valid & bursts.i.ready
@@ -173,8 +182,9 @@ class ReadMaster(wiring.Component):
             rest.eq(self.free + ~Cat(length, 0).as_signed()),
             # Room only grows while a burst waits, so `ar.valid` never falls before `ar.ready`.
             room.eq(rest >= 0),
-            ar.valid.eq(burst.valid & room & (self.held | ~(self.flush | self.error))),
-            ar.payload.eq(burst.payload),
+            ar.valid.eq(burst.valid & room & ~burst.payload.outside & (self.held | ~(self.flush | self.error))),
+            ar.payload.address.eq(burst.payload.address),
+            ar.payload.length.eq(length),
             asked.eq(ar.valid & ar.ready),
             burst.ready.eq(asked),
         ]
@@ -192,12 +202,14 @@ class ReadMaster(wiring.Component):
     def _receive(self, m: Module) -> None:
         """Tag each beat that arrives with what it is for, and buffer it."""
         r, arriving = self.axi.r, self.arriving
-        failed = Signal()
+        failed, refused = Signal(), Signal()
         m.d.comb += [
             r.ready.eq(1),
             self.beat.eq(r.valid),
             self.beat_kind.eq(arriving.kind),
             failed.eq(self.beat & r.payload.response[1]),
+            # All that was asked for has come, so `arriving` is what the burst belongs to, and where it begins.
+            refused.eq(self.bursts.o.valid & self.bursts.o.payload.outside & (self.outstanding == 0) & self.arriving_valid),
             self.beats.i.valid.eq(self.beat & ~failed & ~self.error & ~self.flush),
             self.beats.i.payload.data.eq(r.payload.data),
             self.beats.i.payload.kind.eq(arriving.kind),
@@ -220,7 +232,7 @@ class ReadMaster(wiring.Component):
 
         with m.If(self.flush):
             m.d.sync += self.error.eq(0)
-        with m.Elif(failed & ~self.error):
+        with m.Elif((failed | refused) & ~self.error):
             m.d.sync += [
                 self.error.eq(1),
                 self.error_address.eq(arriving.address),
@@ -243,3 +255,8 @@ class ReadMaster(wiring.Component):
             m.d.sync += self.arriving_valid.eq(0)
             with m.If(quiet):
                 m.d.sync += self.free.eq(self.capacity)
+
+
+def planned_layout(address_width: int) -> data.StructLayout:
+    """A burst on the bus: its address, its beats less one, and whether it is outside the memory that may be used."""
+    return data.StructLayout({"address": address_width, "length": 8, "outside": 1})

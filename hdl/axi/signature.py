@@ -6,8 +6,15 @@ Channel fields are those of the AMBA AXI specification (ARM IHI 0022), section A
 
 from enum import IntEnum
 
+from amaranth.hdl import Cat, Value
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from tailrace.spec.registers import PAGE_BYTES
+
+#: Bits of an address within a page.
+PAGE_BITS = exact_log2(PAGE_BYTES)
 
 
 class Response(IntEnum):
@@ -17,6 +24,11 @@ class Response(IntEnum):
     EXOKAY = 1
     SLVERR = 2
     DECERR = 3
+
+
+def from_base(address: Value, first_page: Value) -> Value:
+    """The address on the bus of one that counts from the start of a page. Bits within a page stay as they are."""
+    return Cat(address[:PAGE_BITS], (address[PAGE_BITS:] + first_page)[: len(first_page)])
 
 
 def address_layout(address_width: int) -> data.StructLayout:
@@ -73,7 +85,10 @@ class ReadKind(enum.Enum, shape=2):
 
 
 def read_request_layout(address_width: int) -> data.StructLayout:
-    """A read of `beats` bus beats (at least 1) from an address that is a multiple of 64, for command number `command`."""
+    """A read of `beats` bus beats (at least 1) from an address that is a multiple of 64, for command number `command`.
+
+    The address counts from the start of the memory that the program may use.
+    """
     return data.StructLayout({"address": address_width, "beats": 32, "kind": ReadKind, "command": 16})
 
 
@@ -83,5 +98,8 @@ def read_beat_layout(data_width: int) -> data.StructLayout:
 
 
 def beat_write_layout(address_width: int, data_width: int) -> data.StructLayout:
-    """A write of the bytes of a bus beat whose `strobe` bit is set; the address is that of the whole beat."""
+    """A write of the bytes of a bus beat whose `strobe` bit is set; the address is that of the whole beat.
+
+    It counts from the start of the memory that the program may use.
+    """
     return data.StructLayout({"address": address_width, "data": data_width, "strobe": data_width // 8, "command": 16})

@@ -1,13 +1,13 @@
 """The AXI write master: single beats to memory."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
 
 from ..fifo import SMALL_DEPTH, StreamFifo
-from .signature import AxiWrite, beat_write_layout
+from .signature import PAGE_BITS, AxiWrite, beat_write_layout, from_base
 
 #: Beats that may wait for the bus.
 BEATS_QUEUED = SMALL_DEPTH
@@ -24,6 +24,10 @@ class WriteMaster(wiring.Component):
     not wait for each other, but for this: data is not offered before its address is.
 
     Latency: 1 cycle from `i` to `axi.aw` and `axi.w`. Throughput: one beat a cycle, while at most 64 beats wait for answers.
+
+    Memory: addresses count from the start of page `first_page`, and may lie in pages 0 to `last_page` from there. A beat that
+    lies outside waits until all before it are answered, and is dropped then; that is an error like that of a beat that was
+    refused.
 
     Errors: an error response sets `error`, with the first address and its command. Writing goes on until `flush`.
 
@@ -43,10 +47,12 @@ class WriteMaster(wiring.Component):
     flush : Signal(), in
     idle : Signal(), out
         Every beat that was taken has been written and acknowledged.
+    first_page, last_page : Signal(address_width - 12), in
+        To be held while anything is under way; all memory, if nothing drives them. The sum of both is a page that there is.
     error : Signal(), out
-        A beat had an error response; stays 1 until `flush`.
+        A beat had an error response, or was dropped; stays 1 until `flush`.
     error_address : Signal(address_width), out
-        Address of the first such beat.
+        Address of the first such beat, from the start of `first_page` on.
     error_command : Signal(16), out
         Its command.
     beat : Signal(), out
@@ -61,6 +67,8 @@ class WriteMaster(wiring.Component):
                 "i": In(stream.Signature(beat_write_layout(address_width, bus_width))),
                 "axi": Out(AxiWrite(address_width, bus_width)),
                 "flush": In(1),
+                "first_page": In(address_width - PAGE_BITS),
+                "last_page": In(address_width - PAGE_BITS, init=(1 << address_width - PAGE_BITS) - 1),
                 "idle": Out(1),
                 "error": Out(1),
                 "error_address": Out(address_width),
@@ -79,14 +87,16 @@ class WriteMaster(wiring.Component):
         m.submodules.beats = beats = self.beats
         m.submodules.unanswered = unanswered = self.unanswered
         i, aw, w, b = self.i, self.axi.aw, self.axi.w, self.axi.b
+        outside = Signal()
+        m.d.comb += outside.eq(i.payload.address[PAGE_BITS:] > self.last_page)
 
         queues = (addresses, beats, unanswered)
         for queue in queues:
             others = [other.i.ready for other in queues if other is not queue]
-            m.d.comb += queue.i.valid.eq(i.valid & others[0] & others[1] & ~self.flush)
+            m.d.comb += queue.i.valid.eq(i.valid & others[0] & others[1] & ~self.flush & ~outside)
         m.d.comb += [
-            i.ready.eq((addresses.i.ready & beats.i.ready & unanswered.i.ready) | self.flush),
-            addresses.i.payload.eq(i.payload.address),
+            i.ready.eq(Mux(outside, self.idle, addresses.i.ready & beats.i.ready & unanswered.i.ready) | self.flush),
+            addresses.i.payload.eq(from_base(i.payload.address, self.first_page)),
             beats.i.payload.data.eq(i.payload.data),
             beats.i.payload.strobe.eq(i.payload.strobe),
             unanswered.i.payload.address.eq(i.payload.address),
@@ -121,5 +131,11 @@ class WriteMaster(wiring.Component):
                 self.error.eq(1),
                 self.error_address.eq(unanswered.o.payload.address),
                 self.error_command.eq(unanswered.o.payload.command),
+            ]
+        with m.Elif(i.valid & outside & self.idle & ~self.error):
+            m.d.sync += [
+                self.error.eq(1),
+                self.error_address.eq(i.payload.address),
+                self.error_command.eq(i.payload.command),
             ]
         return m

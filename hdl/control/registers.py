@@ -33,7 +33,7 @@ class ControlRegisters(wiring.Component):
         1 while an enabled interrupt is pending and ``GIE`` is set.
     start : out
         1 for one cycle when the doorbell is rung while nothing runs.
-    queue_address, queue_length, arguments, watchdog_cycles : out
+    queue_address, queue_length, base, limit, arguments, watchdog_cycles : out
         Arguments of the run, steady while it lasts if the host keeps them so.
     done : in
         1 for one cycle at the end of a run; `error` must be valid then and stay so.
@@ -50,6 +50,8 @@ class ControlRegisters(wiring.Component):
                 "start": Out(1),
                 "queue_address": Out(64),
                 "queue_length": Out(32),
+                "base": Out(64),
+                "limit": Out(64),
                 "arguments": Out(data.ArrayLayout(32, ARGUMENTS)),
                 "watchdog_cycles": Out(32),
                 "done": In(1),
@@ -103,6 +105,8 @@ class ControlRegisters(wiring.Component):
         m.d.comb += [
             self.queue_address.eq(Cat(storage["QUEUE_ADDRESS_LO"], storage["QUEUE_ADDRESS_HI"])),
             self.queue_length.eq(storage["QUEUE_LENGTH"]),
+            self.base.eq(Cat(storage["BASE_LO"], storage["BASE_HI"])),
+            self.limit.eq(Cat(storage["LIMIT_LO"], storage["LIMIT_HI"])),
             self.watchdog_cycles.eq(storage["WATCHDOG_CYCLES"]),
             *(self.arguments[i].eq(storage[f"ARGUMENT_{i}"]) for i in range(ARGUMENTS)),
         ]

@@ -14,7 +14,6 @@ from tailrace.spec.isa import (
     ANY_PENDING,
     ARGUMENTS,
     COMMAND_BYTES,
-    MAX_COMMANDS,
     MODIFIABLE,
     MODIFIERS,
     Opcode,
@@ -55,7 +54,10 @@ class Sequencer(wiring.Component):
     Attributes
     ----------
     start : in
-        1 for one cycle: run the queue given by `address`, `length` and `arguments`.
+        1 for one cycle: run the queue of `length` commands with `arguments`.
+    length, arguments : in
+    code : in
+        An `ErrorCode`: why the run can't begin. It is looked at `REGISTERS` cycles after `start` at the earliest.
     running : out
         1 from the cycle after `start` until the cycle of `done`.
     done, error : out
@@ -92,8 +94,8 @@ class Sequencer(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "address": In(64),
-                "length": In(32),
+                "length": In(16),
+                "code": In(8),
                 "arguments": In(data.ArrayLayout(REGISTER_BITS, ARGUMENTS)),
                 "running": Out(1),
                 "done": Out(1),
@@ -195,7 +197,7 @@ class Sequencer(wiring.Component):
         # Of `index` in the cycle before, which has not changed since wherever this is looked at.
         finished = Signal()
         m.d.sync += self.fetch_index.eq(index + 1)
-        m.d.sync += finished.eq((index + 1)[:16] == self.length[:16])
+        m.d.sync += finished.eq((index + 1)[:16] == self.length)
         # Of the cycle before, in which the command was the same, and no fewer operations were unfinished.
         pending_met = Signal()
         m.d.sync += pending_met.eq((self.vector_unfinished <= gemv.pending) | (gemv.pending == ANY_PENDING))
@@ -213,12 +215,8 @@ class Sequencer(wiring.Component):
                     m.d.sync += fail(ErrorCode.WATCHDOG)
                     m.next = "FINISH"
                 with m.Elif(self.quiet & registers.ready):
-                    high = self.address[config.address_width :].any() if config.address_width < 64 else 0
-                    with m.If((self.length > MAX_COMMANDS) | high):
-                        m.d.sync += fail(ErrorCode.OUT_OF_RANGE)
-                        m.next = "FINISH"
-                    with m.Elif(self.address % ADDRESS_UNIT != 0):
-                        m.d.sync += fail(ErrorCode.MISALIGNED)
+                    with m.If(self.code != ErrorCode.NONE):
+                        m.d.sync += fail(self.code)
                         m.next = "FINISH"
                     with m.Elif(self.length == 0):
                         m.next = "FINISH"

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 from weakref import WeakKeyDictionary
 
 from tailrace.spec.errors import DeviceClosed, DeviceTimeout
-from tailrace.spec.registers import AP_IDLE, AP_START, offset
+from tailrace.spec.registers import AP_IDLE, AP_START, PAGE_BYTES, offset
 from tailrace.spec.transport import Transport
 
 from ..image.allocator import Allocator
@@ -63,7 +63,8 @@ class Device:
     timeout : float
         Seconds without progress after which a run is given up.
     watchdog_cycles : int or None
-        Cycles without a transfer on the memory bus after which the device stops itself; 0: never; None: as the device is.
+        Cycles without a transfer on the memory bus after which the device stops itself; 0: `DEFAULT_WATCHDOG_CYCLES`;
+        `NO_WATCHDOG`: never; None: as the device is.
 
     Attributes
     ----------
@@ -101,6 +102,12 @@ class Device:
                 if watchdog_cycles is not None:
                     transport.write_register(offset("WATCHDOG_CYCLES"), watchdog_cycles)
                 self.settle()
+                # A program that leaves the memory is stopped, also where the memory's own addresses would wrap around.
+                pages = -(-transport.memory_size // PAGE_BYTES)
+                limit = min(pages * PAGE_BYTES, 1 << self.geometry.address_width)
+                for name, value in (("BASE", 0), ("LIMIT", limit)):
+                    transport.write_register(offset(f"{name}_LO"), value & 0xFFFF_FFFF)
+                    transport.write_register(offset(f"{name}_HI"), value >> 32 & 0xFFFF_FFFF)
         except BaseException:
             self.close()
             raise

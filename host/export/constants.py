@@ -2,7 +2,7 @@
 
 from tailrace.spec.errors import ADVICE, ErrorCode
 from tailrace.spec.isa import ARGUMENTS, COMMAND_BYTES, ISA_VERSION, MAX_COMMANDS
-from tailrace.spec.registers import MAGIC
+from tailrace.spec.registers import MAGIC, NO_WATCHDOG, PAGE_BYTES
 from tailrace.spec.vector import ALIGNMENT
 
 from .naming import ExportedCore
@@ -26,6 +26,8 @@ def constants_header(core: ExportedCore) -> str:
         "COMMAND_BYTES": (COMMAND_BYTES, "bytes of a command"),
         "MAX_COMMANDS": (MAX_COMMANDS, "commands in a queue"),
         "ADDRESS_ALIGNMENT": (ALIGNMENT, "addresses of queues, streams and vectors are multiples of this"),
+        "PAGE_BYTES": (PAGE_BYTES, "BASE and LIMIT are multiples of this"),
+        "NO_WATCHDOG": (f"{NO_WATCHDOG:#x}", "value of WATCHDOG_CYCLES with which the device waits for ever"),
         "ARGUMENTS": (ARGUMENTS, "registers ARGUMENT_0 and following"),
     }
     defines = "".join(f"#define {core.macro}_{name} {value}  // {doc}\n" for name, (value, doc) in numbers.items())

@@ -14,8 +14,9 @@ _PROTOCOL = ("AP_CTRL", "GIE", "IER", "ISR")
 def kernel_xml(core: ExportedCore) -> str:
     """The description of the kernel: its ports, and its arguments with their register offsets.
 
-    The queue's address is a pointer to a buffer in the memory behind ``m00_axi``. Commands in it hold addresses of their own:
-    all that a program uses has to lie where it was built for.
+    ``base`` is a pointer to the buffer behind ``m00_axi`` that holds all the memory that a program uses. The queue's address,
+    and addresses in commands, count from there, so it may be wherever XRT puts it. Arguments that a host leaves out are 0,
+    the default of each.
 
     Parameters
     ----------
@@ -38,9 +39,10 @@ def kernel_xml(core: ExportedCore) -> str:
 
 
 def _argument(number: int, register: Register) -> str:
-    name, pointer = register.name.lower().removesuffix("_lo"), register.name.endswith("_LO")
-    assert not pointer or BY_NAME[register.name.removesuffix("LO") + "HI"].offset == register.offset + 4
-    size, kind, port = (8, "void*", "m00_axi") if pointer else (4, "uint", "s_axi_control")
+    name, pointer, wide = register.name.lower().removesuffix("_lo"), register.name == "BASE_LO", register.name.endswith("_LO")
+    assert not wide or BY_NAME[register.name.removesuffix("LO") + "HI"].offset == register.offset + 4
+    size = 8 if wide else 4
+    kind, port = ("void*", "m00_axi") if pointer else ("ulong" if wide else "uint", "s_axi_control")
     return (
         f'      <arg name="{name}" addressQualifier="{_GLOBAL if pointer else _SCALAR}" id="{number}" port="{port}"'
         f' size="{size:#x}" offset="{register.offset:#x}" type="{kind}" hostOffset="0x0" hostSize="{size:#x}"/>'

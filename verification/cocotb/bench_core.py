@@ -21,7 +21,7 @@ from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.formats import FORMATS
 from tailrace.spec.isa import Opcode
-from tailrace.spec.registers import AP_DONE, AP_IDLE, AP_START, COUNTERS, offset
+from tailrace.spec.registers import AP_DONE, AP_IDLE, AP_START, COUNTERS, NO_WATCHDOG, offset
 from verification.programs import MEMORY_BYTES, Program, ProgramMaker, random_program
 from verification.touched import touched
 
@@ -288,7 +288,7 @@ async def memory_stops_answering(dut: object) -> None:
             await bench.ring(program)
             assert (await bench.finish()).code is ErrorCode.WATCHDOG
         channel.pause = False
-        await bench.set("WATCHDOG_CYCLES", 0)
+        await bench.set("WATCHDOG_CYCLES", NO_WATCHDOG)
         bench.place(program)
         await bench.ring(program)
         assert (await bench.finish()).code is ErrorCode.NONE

@@ -4,6 +4,7 @@ from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.hdl._ast import AnySeq
 from amaranth.utils import exact_log2
 
+from tailrace.hdl.axi.signature import from_base
 from verification.formal.read_master_rules import ReadMasterRules
 from verification.formal.visible_fifo import NUMBER_BITS
 
@@ -93,7 +94,8 @@ class ReadMasterBeats(ReadMasterRules):
                 left.eq(dut.i.payload.beats),
             ]
         with m.Elif(following & ar.valid & ar.ready & (self.asked == number)):
-            m.d.comb += Assert((ar.payload.address == address) & (beats <= left), "a burst is not the next of its request")
+            here = from_base(address, dut.first_page)
+            m.d.comb += Assert((ar.payload.address == here) & (beats <= left), "a burst is not the next of its request")
             m.d.sync += [
                 number.eq(number + beats),
                 address.eq(address + beats * dut.config.bus_bytes),
@@ -106,7 +108,9 @@ class ReadMasterBeats(ReadMasterRules):
         for n, burst in enumerate(dut.bursts.entries):
             count = burst.length + 1
             ours = following & dut.bursts.holds(n) & (dut.bursts.notes[n] == at) & (rest != 0)
-            m.d.comb += self.state(~ours | ((burst.address == place) & (count <= rest)), "bursts of the request")
+            m.d.comb += self.state(
+                ~ours | ((burst.address == from_base(place, dut.first_page)) & (count <= rest)), "bursts of the request"
+            )
             at = Mux(ours, at + count, at)[: len(number)]
             place = Mux(ours, place + count * dut.config.bus_bytes, place)[: len(address)]
             rest = Mux(ours, rest - count, rest)[: len(left)]

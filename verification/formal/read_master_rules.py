@@ -1,9 +1,10 @@
 """What the read master owes to the bus: AXI's rules, room for all that it asks for, and an end to a flush."""
 
 from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Module, Mux, Signal
-from amaranth.hdl._ast import AnySeq
+from amaranth.hdl._ast import AnyConst, AnySeq
 from amaranth.utils import exact_log2
 
+from tailrace.hdl.axi.signature import PAGE_BITS
 from verification.formal.visible_fifo import CountingFifo, VisibleFifo
 
 
@@ -48,6 +49,8 @@ class ReadMasterRules(Elaboratable):
         for payload in (dut.i.payload, r.payload):
             m.d.comb += Cat(payload).eq(AnySeq(len(Cat(payload))))
         m.d.comb += Assume((dut.i.payload.beats != 0) & (dut.i.payload.address[:6] == 0))
+        # Any memory, which stays the same.
+        m.d.comb += [pages.eq(AnyConst(len(pages))) for pages in (dut.first_page, dut.last_page)]
         # The memory answers only what it was asked for, and a flush lasts until all is idle.
         m.d.sync += [
             self.owed.eq(self.owed + Mux(ar.valid & ar.ready, ar.payload.length + 1, 0) - (r.valid & r.ready)),
@@ -69,6 +72,7 @@ class ReadMasterRules(Elaboratable):
                 Assert(burst.length < longest, "a burst is too long"),
                 Assert(burst.address[:size_bits] == 0, "a burst does not start at a beat"),
                 Assert(burst.address[size_bits:12] + burst.length < 4096 // size, "a burst crosses 4 KiB"),
+                Assert(~self._outside(burst.address), "a burst lies outside the memory that may be used"),
             ]
         waiting, offered = Signal(), Signal.like(Cat(dut.o.payload))
         m.d.sync += [waiting.eq(dut.o.valid & ~dut.o.ready & ~dut.flush), offered.eq(Cat(dut.o.payload))]
@@ -79,12 +83,19 @@ class ReadMasterRules(Elaboratable):
             within = planned.address[size_bits:unit_bits] + planned.length < longest
             with m.If(dut.bursts.holds(n)):
                 m.d.comb += self.state((planned.address[:size_bits] == 0) & within, "planned bursts lie in one unit")
+                m.d.comb += self.state(
+                    planned.outside == self._outside(planned.address), "planned bursts are known to be outside"
+                )
         with m.If(dut.request_valid):
             left = dut.end + 1 - dut.address[size_bits:unit_bits]
             whole = (dut.address[:size_bits] == 0) & (left > 0) & (left < 1 << len(dut.i.payload.beats))
             m.d.comb += self.state(whole, "the request at hand")
         with m.If(dut.held):
             m.d.comb += self.state(dut.bursts.o.valid & (dut.free > dut.bursts.o.payload.length), "room for a held burst")
+
+    def _outside(self, address):
+        """Whether an address on the bus is not one of the memory that may be used."""
+        return (address[PAGE_BITS:] - self.dut.first_page)[: len(self.dut.last_page)] > self.dut.last_page
 
     def _room(self, m: Module) -> None:
         """What was asked for always fits, so no beat is lost; and room is never forgotten, so nothing waits for ever."""
@@ -105,7 +116,7 @@ class ReadMasterRules(Elaboratable):
 
         with m.If(~self.flushing & ~dut.error):
             m.d.comb += Assert(dut.free + promised == dut.capacity, "room was forgotten")
-            with m.If(dut.bursts.o.valid & ~dut.flush & (promised == 0)):
+            with m.If(dut.bursts.o.valid & ~dut.bursts.o.payload.outside & ~dut.flush & (promised == 0)):
                 m.d.comb += Assert(ar.valid, "a burst waits for nothing")
 
     def _flush(self, m: Module) -> None:
@@ -125,5 +136,12 @@ class ReadMasterRules(Elaboratable):
                 Assert(dut.idle, "a flush does not end"),
                 Assert(~dut.error, "an error outlives a flush"),
             ]
+        # What is not asked for is an error as soon as all before it has come, and the request is the one at hand.
+        refused = Signal()
+        m.d.sync += refused.eq(
+            dut.bursts.o.valid & dut.bursts.o.payload.outside & (self.owed == 0) & dut.arriving_valid & ~dut.flush
+        )
+        with m.If(refused):
+            m.d.comb += Assert(dut.error, "a burst that is not asked for is no error")
         with m.If(failed):
             m.d.comb += Assert(dut.error, "an error vanished without a flush")

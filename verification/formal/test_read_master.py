@@ -51,6 +51,8 @@ def test_beats(short_requests, follow):
         ("self.beat & ~failed & ~self.error", "self.beat & ~failed & ~self.error & ~arriving.command[0]", "a beat was lost"),
         ("self.beat & ~failed & ~self.error", "self.beat & ~self.error", "a beat came from nowhere"),
         ("self.error.eq(0)", "self.error.eq(self.error)", "an error outlives a flush"),
+        (" & ~burst.payload.outside", "", "a burst lies outside the memory that may be used"),
+        ("(failed | refused)", "failed", "a burst that is not asked for is no error"),
     ],
 )
 def test_bus_notices(old, new, broken):
@@ -65,6 +67,12 @@ def test_bus_notices(old, new, broken):
         (
             "end[beat_bits:] - 1",
             "end[beat_bits:] - 2",
+            "asked",
+            "a burst is not the next of its request",
+        ),
+        (
+            "from_base(address, self.first_page)",
+            "address",
             "asked",
             "a burst is not the next of its request",
         ),

@@ -35,6 +35,10 @@ def test_bus(name):
             "idle though something is on its way, or not idle though nothing is",
         ),
         ("error_address.eq(unanswered.o", "error_address.eq(i", 10, "the error has a wrong address"),
+        (" & ~outside", "", 4, "a beat outside the memory that may be used"),
+        ("from_base(i.payload.address, self.first_page)", "i.payload.address", 4, "a wrong address"),
+        ("Mux(outside, self.idle, ", "Mux(outside, 1, ", 6, "a beat is dropped before all before it are answered"),
+        ("i.valid & outside & self.idle & ~self.error", "0", 4, "an error is not reported"),
     ],
 )
 def test_bus_notices(old, new, depth, broken):

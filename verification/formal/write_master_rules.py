@@ -3,6 +3,7 @@
 from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Module, Signal, Value
 from amaranth.hdl._ast import AnyConst, AnySeq
 
+from tailrace.hdl.axi.signature import PAGE_BITS, from_base
 from tailrace.hdl.axi.write_master import WriteMaster
 from verification.formal.visible_fifo import NUMBER_BITS, VisibleFifo
 
@@ -42,6 +43,8 @@ class WriteMasterRules(Elaboratable):
             m.d.comb += free.eq(AnySeq(1))
         for payload in (dut.i.payload, axi.b.payload):
             m.d.comb += Cat(payload).eq(AnySeq(len(Cat(payload))))
+        # Any memory, which stays the same.
+        m.d.comb += [pages.eq(AnyConst(len(pages))) for pages in (dut.first_page, dut.last_page)]
         self._steady(m)
         self._bursts(m)
         self._numbers(m)
@@ -69,7 +72,9 @@ class WriteMasterRules(Elaboratable):
         dut, aw, w, b = self.dut, self.dut.axi.aw, self.dut.axi.w, self.dut.axi.b
         # Beats taken, put on either channel, and answered.
         taken, asked, sent, answered = (Signal(NUMBER_BITS, name=name) for name in ("taken", "asked", "sent", "answered"))
-        takes = dut.i.valid & dut.i.ready & ~dut.flush
+        outside = dut.i.payload.address[PAGE_BITS:] > dut.last_page
+        takes = dut.i.valid & dut.i.ready & ~outside & ~dut.flush
+        drops = dut.i.valid & dut.i.ready & outside & ~dut.flush
         m.d.sync += [
             taken.eq(taken + takes),
             asked.eq(asked + (aw.valid & aw.ready)),
@@ -100,7 +105,28 @@ class WriteMasterRules(Elaboratable):
             self.state(unanswered(asked) <= unanswered(taken), "no more asked for than taken"),
             self.state(unanswered(sent) <= unanswered(taken), "no more sent than taken"),
         ]
+        self._outside(m, drops, answered, taken)
         self._contents(m, taken, takes, asked, sent, answered)
+
+    def _outside(self, m: Module, drops: Value, answered: Signal, taken: Signal) -> None:
+        """A beat outside the memory that may be used is not written, and is an error, after all beats before it."""
+        dut, aw = self.dut, self.dut.axi.aw
+        page = (aw.payload.address[PAGE_BITS:] - dut.first_page)[: len(dut.last_page)]
+        m.d.comb += [
+            Assert(~aw.valid | (page <= dut.last_page), "a beat outside the memory that may be used"),
+            Assert(~drops | (answered == taken), "a beat is dropped before all before it are answered"),
+        ]
+        for entry_held, entry in ((dut.addresses.holds(n), entry) for n, entry in enumerate(dut.addresses.entries)):
+            place = (entry[PAGE_BITS:] - dut.first_page)[: len(dut.last_page)]
+            m.d.comb += self.state(~entry_held | (place <= dut.last_page), "addresses inside")
+        dropped, address, command = Signal(), Signal.like(dut.error_address), Signal.like(dut.error_command)
+        m.d.sync += [dropped.eq(drops & ~dut.error), address.eq(dut.i.payload.address), command.eq(dut.i.payload.command)]
+        with m.If(dropped):
+            m.d.comb += [
+                Assert(dut.error, "an error is not reported"),
+                Assert(dut.error_address == address, "the error has a wrong address"),
+                Assert(dut.error_command == command, "the error has a wrong command"),
+            ]
 
     def _contents(self, m: Module, taken: Signal, takes: Value, asked: Signal, sent: Signal, answered: Signal) -> None:
         """What goes out under a number is what came in under it. The prover chooses the number."""
@@ -109,7 +135,10 @@ class WriteMasterRules(Elaboratable):
         with m.If(takes & (taken == chosen)):
             m.d.sync += came.eq(dut.i.payload)
         m.d.comb += [
-            Assert(~aw.valid | (asked != chosen) | (aw.payload.address == came.address), "a wrong address"),
+            Assert(
+                ~aw.valid | (asked != chosen) | (aw.payload.address == from_base(came.address, dut.first_page)),
+                "a wrong address",
+            ),
             Assert(~w.valid | (sent != chosen) | (w.payload.data == came.data), "wrong data"),
             Assert(~w.valid | (sent != chosen) | (w.payload.strobe == came.strobe), "wrong strobes"),
         ]
@@ -126,7 +155,7 @@ class WriteMasterRules(Elaboratable):
             ]
         m.d.comb += Assert(~flushed | ~dut.error, "an error outlives a flush")
         for queue, same in (
-            (dut.addresses, lambda entry: entry == came.address),
+            (dut.addresses, lambda entry: entry == from_base(came.address, dut.first_page)),
             (dut.beats, lambda entry: (entry.data == came.data) & (entry.strobe == came.strobe)),
             (dut.unanswered, lambda entry: (entry.address == came.address) & (entry.command == came.command)),
         ):

@@ -37,6 +37,10 @@ _PLAIN = {
     "QUEUE_ADDRESS_HI": _WORD,
     "QUEUE_LENGTH": _WORD,
     "WATCHDOG_CYCLES": _WORD,
+    "BASE_LO": _WORD,
+    "BASE_HI": _WORD,
+    "LIMIT_LO": _WORD,
+    "LIMIT_HI": _WORD,
     **dict.fromkeys(_ARGUMENTS, _WORD),
 }
 
@@ -182,9 +186,11 @@ class GoldenDevice(RegisterByRegister):
         with self._doorbell:
             self._done = 0
             self._outcome = Outcome()
-            address = self._plain["QUEUE_ADDRESS_HI"] << 32 | self._plain["QUEUE_ADDRESS_LO"]
+            address, base, limit = (
+                self._plain[f"{name}_HI"] << 32 | self._plain[f"{name}_LO"] for name in ("QUEUE_ADDRESS", "BASE", "LIMIT")
+            )
             arguments = [self._plain[name] for name in _ARGUMENTS]
-            self._outcome = self._open().run(address, self._plain["QUEUE_LENGTH"], arguments)
+            self._outcome = self._open().run(address, self._plain["QUEUE_LENGTH"], arguments, base=base, limit=limit)
             self._done = AP_DONE | AP_READY
             self._pending |= self._plain["IER"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from tailrace.spec.commands import check, check_queue, decode, resolve
+from tailrace.spec.commands import check, check_queue, decode, reach, resolve
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.formats import BY_NUMBER, LANE_BYTES, Format, ScaleKind
@@ -43,7 +43,7 @@ class Outcome:
     command : int
         Index of the command that failed, else 0.
     address : int
-        Address of the first bus beat that failed, for bus errors, else 0.
+        Address, from ``BASE`` on, of the first bus beat that failed, for bus errors, else 0.
     """
 
     code: ErrorCode = ErrorCode.NONE
@@ -95,6 +95,8 @@ class Machine:
     def __post_init__(self) -> None:
         self._cache = MatrixCache(self.cache_bytes, self.memory.size)
         self._decoded: dict[bytes, tuple[ErrorCode, Opcode, dict[str, int]]] = {}
+        # Where the memory of the program begins, and its bytes that exist.
+        self._base, self._end = 0, self.memory.size
         self.reset()
 
     def reset(self) -> None:
@@ -108,7 +110,9 @@ class Machine:
         self.memory[address : address + data.size] = data
         self._cache.written_by_host(address, address + data.size)
 
-    def run(self, address: int, length: int, arguments: Sequence[int] = (0,) * ARGUMENTS) -> Outcome:
+    def run(
+        self, address: int, length: int, arguments: Sequence[int] = (0,) * ARGUMENTS, *, base: int = 0, limit: int = 0
+    ) -> Outcome:
         """Run the queue of `length` commands at `address`.
 
         Parameters
@@ -116,11 +120,14 @@ class Machine:
         address, length : int
         arguments : sequence of int
             Values of the control registers ``ARGUMENT_n``, all of them.
+        base, limit : int
+            Values of the control registers ``BASE`` and ``LIMIT``.
         """
         self.counters = {name: 0 for name, _ in COUNTERS}
-        code = check_queue(address, length, self.config)
+        code = check_queue(address, length, self.config, base, limit)
         if code:
             return Outcome(code)
+        self._base, self._end = base, max(0, min(reach(base, limit, self.config), self.memory.size - base))
         registers = ProgramRegisters(arguments)
         index = 0
         # Infinities are results like others.
@@ -208,6 +215,7 @@ class Machine:
             # Cached values change with every token: there is nothing to keep.
             return unpack(self._value_stream(source, weights, fields), weights, rows, blocks, lanes)
         stream = self._read("WEIGHT_BEATS", source, weights.matrix_bytes(rows, blocks, lanes))
+        source += self._base
         key = source, rows, blocks, weights.number
         matrix = self._cache.get(key)
         if matrix is None:
@@ -222,37 +230,41 @@ class Machine:
         stride = fields["stride"] * ADDRESS_UNIT
         if not stride:
             return self._read("WEIGHT_BEATS", source, groups * size)
-        if source + (groups - 1) * stride + size <= self.memory.size:
+        if source + (groups - 1) * stride + size <= self._end:
             self.counters["WEIGHT_BEATS"] += groups * size // self.config.bus_bytes
-            return as_strided(self.memory[source:], (groups, size), (stride, 1)).reshape(-1)
+            return as_strided(self.memory[self._base + source :], (groups, size), (stride, 1)).reshape(-1)
         return np.concatenate([self._read("WEIGHT_BEATS", source + group * stride, size) for group in range(groups)])
 
     def _read(self, counter: str, address: int, size: int) -> NDArray[np.uint8]:
-        if address + size > self.memory.size:
+        address %= 1 << self.config.address_width
+        if address + size > self._end:
             raise _Stop(ErrorCode.READ_ERROR, self._first_missing_beat(address))
         self.counters[counter] += size // self.config.bus_bytes
-        return self.memory[address : address + size]
+        return self.memory[self._base + address :][:size]
 
     def _store(self, fields: dict[str, int]) -> None:
         address = fields["destination"] * ADDRESS_UNIT
         bits = self.buffer.read_bits(fields["a"], 0, 1, fields["count"])
         data = np.ascontiguousarray(bits[0], dtype="<u4").view(np.uint8)
-        if address + data.size > self.memory.size:
+        if address + data.size > self._end:
             raise _Stop(ErrorCode.WRITE_ERROR, self._first_missing_beat(address))
         self.counters["WRITE_BEATS"] += -(-data.size // self.config.bus_bytes)
+        address += self._base
         self.memory[address : address + data.size] = data
         self._cache.written_by_device(np.arange(address, address + data.size, ADDRESS_UNIT))
 
     def _append(self, fields: dict[str, int]) -> None:
         written = appended(self.buffer, fields, self.config.lanes)
-        missing = written.addresses >= self.memory.size
+        places = written.addresses & ((1 << min(self.config.address_width, 63)) - 1)
+        missing = places >= self._end
         if missing.any():
-            address = int(written.addresses[missing.argmax()])
+            address = int(places[missing.argmax()])
             raise _Stop(ErrorCode.WRITE_ERROR, address - address % self.config.bus_bytes)
-        self.memory[written.addresses] = written.data
-        self._cache.written_by_device(written.addresses)
+        places += self._base
+        self.memory[places] = written.data
+        self._cache.written_by_device(places)
         self.counters["WRITE_BEATS"] += written.beats
 
     def _first_missing_beat(self, address: int) -> int:
         bus_bytes = self.config.bus_bytes
-        return max(address, self.memory.size // bus_bytes * bus_bytes)
+        return max(address, self._end // bus_bytes * bus_bytes)

@@ -16,7 +16,7 @@ from tailrace.spec.errors import ErrorCode
 from tailrace.spec.floats import flush
 from tailrace.spec.formats import I8
 from tailrace.spec.isa import ADDRESS_UNIT, ANY_PENDING, COMMAND_BYTES, Opcode, Target
-from tailrace.spec.registers import AP_IDLE, AP_START, BY_NAME, COUNTERS, offset
+from tailrace.spec.registers import AP_IDLE, AP_START, BY_NAME, COUNTERS, PAGE_BYTES, offset
 from tailrace.spec.transport import Transport
 from verification.programs import MEMORY_BYTES, Program, ProgramMaker, random_program
 from verification.touched import Touched, touched
@@ -43,9 +43,16 @@ CLOCKED = {
 WATCHDOG_CYCLES = 3000
 
 
-def start(device: Transport, program: Program) -> None:
-    """Start a program as a driver without a library would."""
-    device.write(0, program.memory.tobytes())
+def set_memory(device: Transport, base: int, limit: int) -> None:
+    """Let programs use `limit` bytes from `base` on."""
+    for name, value in (("BASE", base), ("LIMIT", limit)):
+        device.write_register(offset(f"{name}_LO"), value & 0xFFFF_FFFF)
+        device.write_register(offset(f"{name}_HI"), value >> 32)
+
+
+def start(device: Transport, program: Program, base: int = 0) -> None:
+    """Start a program, with its memory from `base` on, as a driver without a library would."""
+    device.write(base, program.memory.tobytes())
     for name, value in (
         *((f"ARGUMENT_{i}", value) for i, value in enumerate(program.arguments)),
         ("QUEUE_ADDRESS_LO", program.queue),
@@ -156,6 +163,8 @@ def test_one_unit_far_ahead_of_the_other(pair: Pair, rng: np.random.Generator, c
     maker.load(0, 1)
     maker.fill(0, 512)
     matrix = maker.stream(I8, 1, 1)
+    # The products wait for nothing, so their vector has to be there.
+    maker.add(Opcode.READ, register=2)
     maker.add(Opcode.SET, register=1, addend=count)
     # Long, and without the bus.
     fields = {"a": 0, "d": 1024, "target": Target.BUFFER, "p": float_bits(1.5), "m": one}
@@ -192,6 +201,58 @@ def test_the_bus_is_quiet_at_the_end(config: Config, rng: np.random.Generator, l
             assert counted[1] * (turn + 1) == traffic.read_beats
             assert counted[1] > len(program.commands) * COMMAND_BYTES // config.bus_bytes
             assert device.read_register(offset("CYCLES_LO")) == counted[0]
+
+
+@pytest.mark.parametrize("pages", [1, 100, 255])
+def test_a_program_runs_wherever_its_memory_is(config: Config, rng: np.random.Generator, pages: int) -> None:
+    """With ``BASE`` before it and ``LIMIT`` behind it; nothing outside is changed."""
+    base = pages * PAGE_BYTES
+    with VerilatedDevice(config, 3 * MEMORY_BYTES, latency=20) as gateware:
+        golden = GoldenDevice(config, 3 * MEMORY_BYTES)
+        for number in range(5):
+            program = random_program(rng, config, 12)
+            outcomes = []
+            for device in (golden, gateware):
+                device.write(0, bytes(3 * MEMORY_BYTES))
+                set_memory(device, base, MEMORY_BYTES)
+                start(device, program, base)
+                outcomes.append(finish(device))
+            assert outcomes == [Outcome(), Outcome()]
+            assert gateware.read(0, 3 * MEMORY_BYTES) == golden.read(0, 3 * MEMORY_BYTES), f"program {number}\n{program}"
+            assert not any(gateware.read(0, base))
+            assert not any(gateware.read(base + MEMORY_BYTES, 2 * MEMORY_BYTES - base))
+
+
+def test_what_lies_behind_the_limit(config: Config, rng: np.random.Generator) -> None:
+    """It is there, and no program reads or writes it: that is an error at its address, and the next run works."""
+    base, behind = 2 * PAGE_BYTES, MEMORY_BYTES
+    with VerilatedDevice(config, 3 * MEMORY_BYTES, latency=20) as gateware:
+        golden = GoldenDevice(config, 3 * MEMORY_BYTES)
+        for command, code in bad_commands(config):
+            if code not in (ErrorCode.READ_ERROR, ErrorCode.WRITE_ERROR):
+                continue
+            program = random_program(rng, config, 5)
+            index = int(rng.integers(len(program.commands)))
+            broken = replaced(program, index, command)
+            outcomes = []
+            for device in (golden, gateware):
+                device.write(0, b"\xa5" * (3 * MEMORY_BYTES))
+                set_memory(device, base, MEMORY_BYTES)
+                start(device, broken, base)
+                outcomes.append(finish(device))
+            assert outcomes[0] == outcomes[1], f"{code.name}\n{broken}"
+            assert (outcomes[0].code, outcomes[0].command) == (code, index)
+            traffic = gateware.traffic
+            assert set(gateware.read(base + behind, 3 * MEMORY_BYTES - base - behind)) == {0xA5}
+            assert set(gateware.read(0, base)) == {0xA5}
+            start(gateware, program, base)
+            assert finish(gateware) == Outcome()
+            assert gateware.traffic.read_beats > traffic.read_beats
+        for base, limit, code in ((64, 0, ErrorCode.MISALIGNED), (0, 1 << 41, ErrorCode.OUT_OF_RANGE)):
+            for device in (golden, gateware):
+                set_memory(device, base, limit)
+                start(device, program, 0)
+                assert finish(device) == Outcome(code)
 
 
 def replaced(program: Program, index: int, command: bytes) -> Program:

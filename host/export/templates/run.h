@@ -14,7 +14,7 @@ static inline int @MODULE@_is_present(const volatile @MODULE@_t *device)
 }
 
 // Start `length` commands at the address `queue` (a multiple of @MACRO@_ADDRESS_ALIGNMENT). Arguments of the program are
-// written to ARGUMENT_0 and following before.
+// written to ARGUMENT_0 and following before. Addresses count from BASE, a multiple of @MACRO@_PAGE_BYTES, which stays as it is.
 static inline void @MODULE@_start(volatile @MODULE@_t *device, uint64_t queue, uint32_t length)
 {
     (void)device->AP_CTRL;  // clears done

@@ -60,6 +60,12 @@ class Image:
         self.device.wait(0)
         return ErrorCode(self.register("ERROR_CODE")), self.register("ERROR_COMMAND"), self.wide("ERROR_ADDRESS")
 
+    def use(self, base: int, limit: int) -> None:
+        """Let programs use `limit` bytes of memory from `base` on."""
+        for name, value in (("BASE", base), ("LIMIT", limit)):
+            self.device.write_register(offset(f"{name}_LO"), value & 0xFFFF_FFFF)
+            self.device.write_register(offset(f"{name}_HI"), value >> 32)
+
     def floats(self, address: int, count: int) -> NDArray[np.uint32]:
         """Bits of float32 values in memory."""
         return np.frombuffer(self.device.read(address, 4 * count), dtype="<u4")

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from tailrace.golden.machine import Machine
+from tailrace.golden.machine import Machine, Outcome
 from tailrace.spec.commands import encode, float_bits
 from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.errors import ErrorCode
@@ -359,11 +359,81 @@ class TestErrors:
         assert image.device.read(FIRST_OPERAND, 5) == b"\0\0\0\0\xff"
         assert image.run(queue=end + 64, length=1) == (ErrorCode.READ_ERROR, 0, end + 64)
 
+    def test_what_lies_behind_the_limit(self, image: Image) -> None:
+        """It is there, and is neither read nor written."""
+        base, limit = 8192, 4096
+        end = base + limit
+        image.device.write(0, b"\xaa" * image.device.memory_size)
+        before = fill(image, 0, np.ones(64, dtype=np.float32))
+        assert image.run(before, queue=base) == (ErrorCode.NONE, 0, 0)
+        image.use(base, limit)
+        kept = image.device.read(end, 4096)
+
+        def run(*commands: bytes) -> tuple[ErrorCode, int, int]:
+            image.device.write(base, b"".join(commands))
+            return image.run(queue=0, length=len(commands))
+
+        assert run(FENCE, store(0, 17, limit - 64)) == (ErrorCode.WRITE_ERROR, 1, limit)
+        assert run(store(0, 1, limit)) == (ErrorCode.WRITE_ERROR, 0, limit)
+        assert run(store(0, 1, 1 << 37)) == (ErrorCode.WRITE_ERROR, 0, 1 << 37)
+        append = {"count": 32, "segments": 1, "destination": limit // ADDRESS_UNIT, "token": 0, "row_stride": 2}
+        assert run(encode(Opcode.APPEND, cache=Cache.KEYS, **append)) == (ErrorCode.WRITE_ERROR, 0, limit)
+        assert run(encode(Opcode.APPEND, cache=Cache.VALUES, **append)) == (ErrorCode.WRITE_ERROR, 0, limit)
+        source = limit // ADDRESS_UNIT - 1
+        for command in (
+            encode(Opcode.LOAD_VECTOR, source=source, blocks=63),
+            encode(Opcode.GEMV, slots=1, rows=64, blocks=4, source=source),
+            encode(Opcode.ELEMENTWISE, n_stream=1, count=1024, segments=2, source=source),
+        ):
+            assert run(FENCE, command) == (ErrorCode.READ_ERROR, 1, limit)
+        assert image.run(queue=limit - 64, length=3)[:2] != (ErrorCode.READ_ERROR, 0)
+        assert image.run(queue=limit, length=1) == (ErrorCode.READ_ERROR, 0, limit)
+        assert image.device.read(end, 4096) == kept
+        assert run(store(0, 16, limit - 64)) == (ErrorCode.NONE, 0, 0)
+        assert image.floats(end - 64, 16).view(np.float32).tolist() == [1] * 16
+        assert image.device.read(end, 4096) == kept
+
+    def test_a_limit_that_reaches_further_than_memory(self, image: Image) -> None:
+        size = image.device.memory_size
+        for base, limit in ((size - 4096, 8192), (size - 4096, 0), (size, 4096)):
+            image.use(base, limit)
+            there = max(size - base, 0)
+            image.device.write(min(base, size - 64), store(0, 1, there))
+            expected = (ErrorCode.WRITE_ERROR, 0, there) if there else (ErrorCode.READ_ERROR, 0, 0)
+            assert image.run(queue=0, length=1) == expected
+
+    @pytest.mark.parametrize(("base", "limit"), [(64, 0), (0, 64), (4095, 0), (0, (1 << 32) + 1)])
+    def test_base_and_limit_are_whole_pages(self, image: Image, base: int, limit: int) -> None:
+        image.use(base, limit)
+        assert image.run(FENCE) == (ErrorCode.MISALIGNED, 0, 0)
+
+    @pytest.mark.parametrize(("base", "limit"), [(1 << 40, 0), (0, (1 << 40) + 4096), (4096, 1 << 40)])
+    def test_base_and_limit_reach_as_far_as_addresses(self, image: Image, base: int, limit: int) -> None:
+        image.use(base, limit)
+        assert image.run(FENCE) == (ErrorCode.OUT_OF_RANGE, 0, 0)
+
     def test_bad_queues(self, image: Image) -> None:
         assert image.run(length=MAX_COMMANDS + 1) == (ErrorCode.OUT_OF_RANGE, 0, 0)
         assert image.run(queue=1 << image.config.address_width, length=1) == (ErrorCode.OUT_OF_RANGE, 0, 0)
         assert image.run(queue=32, length=1) == (ErrorCode.MISALIGNED, 0, 0)
         assert image.run(length=0) == (ErrorCode.NONE, 0, 0)
+
+
+@pytest.mark.parametrize("base", [4096, 1 << 20, (1 << 21) - 4096])
+def test_a_program_runs_wherever_its_memory_is(rng: np.random.Generator, base: int) -> None:
+    config = CONFIGS["tiny"]
+    program = random_program(rng, config, 12)
+    here, there = program.memory.copy(), np.zeros(4 << 20, dtype=np.uint8)
+    there[base : base + here.size] = here
+    queue, length = program.queue, len(program.commands)
+    machines = Machine(config, here), Machine(config, there)
+    for _ in range(2):
+        assert machines[0].run(queue, length, program.arguments) == Outcome()
+        assert machines[1].run(queue, length, program.arguments, base=base, limit=here.size) == Outcome()
+        assert np.array_equal(there[base : base + here.size], here)
+        assert not there[:base].any()
+        assert not there[base + here.size :].any()
+        assert machines[0].counters == machines[1].counters
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -135,12 +135,14 @@ def test_a_register_is_accessed_once(board: LinkResponder, device: Device) -> No
 
 def test_registers_in_a_row(board: LinkResponder, device: Device) -> None:
     start(board)
-    device.write_register(offset("QUEUE_LENGTH"), 7)
-    request = (Kind.READ_REGISTERS, 1, offset("QUEUE_LENGTH"), 40)
-    # Between registers there are zeros.
-    words = [7, 0, 1 << 20, 0, 0, 0, 0, 0, 0, MAGIC]
+    device.write_register(offset("LIMIT_LO"), 7)
+    request = (Kind.READ_REGISTERS, 1, offset("LIMIT_LO"), 12)
+    words = [7, 0, MAGIC]
     assert ask(board, *request).payload == b"".join(word.to_bytes(4, "little") for word in words)
-    device.write_register(offset("QUEUE_LENGTH"), 8)
+    # Between registers there are zeros.
+    between = ask(board, Kind.READ_REGISTERS, 3, offset("BURST_BEATS"), 20).payload
+    assert [between[n : n + 4] for n in range(0, 20, 4)] == [(64).to_bytes(4, "little"), *[bytes(4)] * 4]
+    device.write_register(offset("LIMIT_LO"), 8)
     # They are read again.
     assert ask(board, *request).payload[:4] == (8).to_bytes(4, "little")
     assert ask(board, Kind.READ_REGISTERS, 2, 0x1000 - MAX_PAYLOAD, MAX_PAYLOAD).payload == bytes(MAX_PAYLOAD)
@@ -212,7 +214,7 @@ def test_memory_that_is_not_ready(device: Device) -> None:
         assert ask(board, Kind.WRITE_MEMORY, 1, 0, 4, ONE) == Response(
             Kind.WRITE_MEMORY | RESPONSE, 1, SESSION, Status.NOT_READY, 0
         )
-    assert ask(board, Kind.READ_REGISTER, 2, 0x40, 4).payload == b"TLRC"
+    assert ask(board, Kind.READ_REGISTER, 2, offset("MAGIC"), 4).payload == b"TLRC"
     time.sleep(0.11)
     assert ask(board, Kind.WRITE_MEMORY, 3, 0, 4, ONE).status == Status.OK
     assert device.accesses == [("write", 0)]

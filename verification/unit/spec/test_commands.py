@@ -14,6 +14,7 @@ from tailrace.spec.commands import (
     float_bits,
     format_command,
     limits,
+    reach,
     reserved_mask,
     resolve,
 )
@@ -259,3 +260,33 @@ def test_check_of_any_command_is_an_answer(command: tuple[Opcode, dict[str, int]
 )
 def test_check_queue(address: int, length: int, code: ErrorCode) -> None:
     assert check_queue(address, length, BUILD) == code
+
+
+END = FAR * 64
+
+
+@pytest.mark.parametrize(
+    ("base", "limit", "code", "bytes_"),
+    [
+        (0, 0, OK, END),
+        (4096, 0, OK, END - 4096),
+        (END - 4096, 0, OK, 4096),
+        (1 << 33, 1 << 20, OK, 1 << 20),
+        (0, END, OK, END),
+        (END - 4096, 4096, OK, 4096),
+        (END - 4096, 8192, OUT, 0),
+        (4096, END, OUT, 0),
+        (0, END + 4096, OUT, 0),
+        (0, 1 << 63, OUT, 0),
+        (END, 0, OUT, 0),
+        (1 << 63, 0, OUT, 0),
+        (64, 0, ALIGN, 0),
+        (0, 64, ALIGN, 0),
+        (END - 4096, 4095, ALIGN, 0),
+        (END + 64, 0, OUT, 0),
+    ],
+)
+def test_memory_of_a_run(base: int, limit: int, code: ErrorCode, bytes_: int) -> None:
+    assert check_queue(0, 1, BUILD, base, limit) == code
+    if code is OK:
+        assert reach(base, limit, BUILD) == bytes_

@@ -26,15 +26,16 @@ def test_one_base_catches_all(kind: type[Exception]) -> None:
 def test_bus_errors_name_the_address() -> None:
     error = DeviceError(ErrorCode.READ_ERROR, 3, 0x1000)
     assert str(error) == (
-        "the device stopped at command 3 with READ_ERROR at address 0x1000: the memory refused a read: check that the address"
-        " lies within the device's memory"
+        "the device stopped at command 3 with READ_ERROR at address 0x1000: the memory, or LIMIT, refused a read:"
+        " check that the address lies within the device's memory"
     )
     assert (error.code, error.command, error.address) == (ErrorCode.READ_ERROR, 3, 0x1000)
 
 
 def test_other_errors_do_not() -> None:
     assert str(DeviceError(ErrorCode.MISALIGNED, 0, 0)) == (
-        "the device stopped at command 0 with MISALIGNED: addresses in commands must be multiples of 64"
+        "the device stopped at command 0 with MISALIGNED: the queue's address must be a multiple of 64, BASE and LIMIT multiples of"
+        " 4096"
     )
 
 

@@ -3,7 +3,19 @@ import pytest
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.isa import ARGUMENTS, FIRST_ARGUMENT
 from tailrace.spec.isa import REGISTERS as REGISTER_COUNT
-from tailrace.spec.registers import ADDRESS_BITS, BY_NAME, COUNTER_BASE, COUNTERS, MAGIC, REGISTERS, Register, offset
+from tailrace.spec.registers import (
+    ADDRESS_BITS,
+    BY_NAME,
+    CONTROL,
+    COUNTER_BASE,
+    COUNTERS,
+    DEFAULT_WATCHDOG_CYCLES,
+    MAGIC,
+    NO_WATCHDOG,
+    REGISTERS,
+    Register,
+    offset,
+)
 
 
 def test_offsets_are_unique_and_aligned() -> None:
@@ -28,6 +40,17 @@ def test_each_is_documented(register: Register) -> None:
 def test_ap_ctrl_conventions() -> None:
     """UG1393: control, global enable, enable, status; arguments from 0x10."""
     assert [offset(name) for name in ("AP_CTRL", "GIE", "IER", "ISR", "QUEUE_ADDRESS_LO")] == [0, 4, 8, 12, 16]
+
+
+def test_arguments_of_a_run_are_few_words() -> None:
+    """XRT writes every word from 0x10 to the last argument with each start, those that a host did not set as 0."""
+    written = [r for r in CONTROL if r.offset >= 0x10]
+    assert [r.offset for r in written] == list(range(0x10, 0x50, 4))
+    assert offset(f"ARGUMENT_{ARGUMENTS - 1}") < 0x40
+    # As wide as two registers: at multiples of eight, as C structures have them.
+    assert all(r.offset % 8 == 0 for r in REGISTERS if r.name.endswith("_LO"))
+    text = BY_NAME["WATCHDOG_CYCLES"].doc
+    assert f"0: {DEFAULT_WATCHDOG_CYCLES}; {NO_WATCHDOG:#X}: never".replace("0X", "0x") in text
 
 
 def test_pairs_lie_side_by_side() -> None:

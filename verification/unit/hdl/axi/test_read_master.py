@@ -243,6 +243,66 @@ def test_error_on_any_beat(failing, response, memory_stall, stall):
     assert bench.received == bench.expected(later), f"seed {bench.seed}"
 
 
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[2]], ids=lambda c: c.name)
+@pytest.mark.parametrize(("memory_stall", "stall"), [(0, 0), (0.4, 0.6)])
+@pytest.mark.parametrize("number", range(2))
+def test_memory_that_may_be_used(config, memory_stall, stall, number, seed):
+    """Addresses count from a page anywhere, also above 256 GiB; nothing outside is asked for, and that is an error."""
+    chance = random.Random(f"{seed} {number}")
+    pages = 1 << config.address_width - 12
+    bench = Bench(config, 6, memory_stall, stall, seed=chance.randrange(1 << 16))
+    first = chance.choice((0, 1, pages - 40, (1 << 38) // 4096, chance.randrange(pages - 40)))
+    last = chance.choice((0, 1, 2, 9))
+    size = config.bus_bytes
+    requests, inside, failure = [], [], None
+    for command in range(12):
+        page = chance.choice((0, last, last, last + 1)) if command > 3 else chance.randint(0, last)
+        start = (4096 * page + 64 * chance.randrange(64)) // 64 * 64
+        beats = chance.choice((1, 3, 64, chance.randint(1, 2 * 4096 // size)))
+        kind = chance.choice(list(ReadKind))
+        requests.append((start, beats, kind, command))
+        for n in range(beats):
+            address = start + n * size
+            if failure is None and address >> 12 > last:
+                failure = address, command
+            if failure is None:
+                inside.append((beat_data(4096 * first + address, config.bus_width), kind, n == beats - 1))
+
+    sent = []
+
+    async def source(ctx):
+        await bench.send(ctx, requests)
+        sent.append(True)
+
+    async def story(ctx):
+        ctx.set(bench.dut.first_page, first)
+        ctx.set(bench.dut.last_page, last)
+        if failure:
+            await ctx.tick().until(bench.dut.error)
+            await ctx.tick().repeat(1500)
+        else:
+            while not sent:
+                await ctx.tick()
+            await bench.until_idle(ctx)
+        assert ctx.get(bench.dut.error) == (failure is not None)
+        if failure:
+            assert (ctx.get(bench.dut.error_address), ctx.get(bench.dut.error_command)) == failure
+        assert bench.received == inside, f"seed {bench.seed}"
+        assert all(first <= address >> 12 <= first + last for address, _ in bench.memory.bursts)
+        ctx.set(bench.dut.flush, 1)
+        await ctx.tick().repeat(20)
+        assert sent
+        await bench.until_idle(ctx)
+        ctx.set(bench.dut.flush, 0)
+        bench.received.clear()
+        await bench.send(ctx, [(0, 5, ReadKind.WEIGHT, 0)])
+        await bench.until_idle(ctx)
+        assert not ctx.get(bench.dut.error)
+        assert [data for data, *_ in bench.received] == [beat_data(4096 * first + n * size, config.bus_width) for n in range(5)]
+
+    bench.run(story, source)
+
+
 def test_an_exclusive_okay_is_no_error():
     bench = Bench(CONFIGS[0])
     bench.memory.errors = {0: Response.EXOKAY}

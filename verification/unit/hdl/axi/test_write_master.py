@@ -141,6 +141,57 @@ def test_the_first_error_is_reported(response: Response) -> None:
     assert bench.memory.bytes == bench.expected(beats)
 
 
+@pytest.mark.parametrize(("memory_stall", "stall"), [(0, 0), (0.6, 0.3)])
+@pytest.mark.parametrize("first", [0, 1, (1 << 38) // 4096, (1 << 28) - 4])
+def test_memory_that_may_be_used(memory_stall: float, stall: float, first: int) -> None:
+    """Addresses count from a page anywhere; what lies outside is not written, and is an error after all before it."""
+    bench = Bench(128, 9, memory_stall, stall, seed=first % 97)
+    last = 3
+    beats = bench.beats(60)
+    places = bench.random.sample(range((last + 1) * 4096 // 16), len(beats))
+    for beat, place in zip(beats, places, strict=True):
+        beat["address"] = 16 * place
+    beats[20]["address"] = 4096 * (last + 1)
+    beats[30]["address"] = (1 << 40) - 16
+    inside = [beat | {"address": beat["address"] + 4096 * first} for n, beat in enumerate(beats) if n not in (20, 30)]
+
+    async def story(ctx: Any) -> None:
+        ctx.set(bench.dut.first_page, first)
+        ctx.set(bench.dut.last_page, last)
+        await bench.send(ctx, beats[:21])
+        # Dropped when those before it were answered.
+        assert bench.memory.answered == 20
+        assert ctx.get(bench.dut.error) == 1
+        await bench.send(ctx, beats[21:])
+        await bench.until_idle(ctx)
+        assert ctx.get(bench.dut.error) == 1
+        assert ctx.get(bench.dut.error_address) == beats[20]["address"]
+        assert ctx.get(bench.dut.error_command) == beats[20]["command"]
+        ctx.set(bench.dut.flush, 1)
+        await ctx.tick()
+        ctx.set(bench.dut.flush, 0)
+        await bench.send(ctx, [beats[30]])
+        assert ctx.get(bench.dut.error_address) == beats[30]["address"]
+
+    bench.run(story)
+    assert bench.memory.bytes == bench.expected(inside), f"seed {bench.seed}"
+
+
+def test_a_memory_error_goes_before_a_beat_outside_that_comes_after_it() -> None:
+    bench = Bench(128, 20)
+    beats = bench.beats(3)
+    beats[2]["address"] = 1 << 39
+    bench.memory.errors = {beats[0]["address"]: Response.SLVERR}
+
+    async def story(ctx: Any) -> None:
+        ctx.set(bench.dut.last_page, (1 << 24) // 4096 - 1)
+        await bench.send(ctx, beats)
+        await bench.until_idle(ctx)
+        assert ctx.get(bench.dut.error_address) == beats[0]["address"]
+
+    bench.run(story)
+
+
 def test_an_exclusive_okay_is_no_error() -> None:
     bench = Bench(128)
     beats = bench.beats(1)

@@ -24,7 +24,8 @@ from .bench import STALLS, Clock
 from .lite_master import LiteMaster
 
 PROGRAM_ARGUMENTS = tuple(f"ARGUMENT_{i}" for i in range(8))
-ARGUMENTS = ("QUEUE_ADDRESS_LO", "QUEUE_ADDRESS_HI", "QUEUE_LENGTH", "WATCHDOG_CYCLES", *PROGRAM_ARGUMENTS)
+MEMORY = ("BASE_LO", "BASE_HI", "LIMIT_LO", "LIMIT_HI")
+ARGUMENTS = ("QUEUE_ADDRESS_LO", "QUEUE_ADDRESS_HI", "QUEUE_LENGTH", "WATCHDOG_CYCLES", *MEMORY, *PROGRAM_ARGUMENTS)
 FINISHED = AP_DONE | AP_READY | AP_IDLE
 
 
@@ -113,6 +114,9 @@ def test_arguments(stall: float, seed: int):
             assert ctx.get(dut.queue_address) == values["QUEUE_ADDRESS_HI"] << 32 | values["QUEUE_ADDRESS_LO"]
             assert ctx.get(dut.queue_length) == values["QUEUE_LENGTH"]
             assert ctx.get(dut.watchdog_cycles) == values["WATCHDOG_CYCLES"]
+            for name in ("base", "limit"):
+                high, low = values[f"{name.upper()}_HI"], values[f"{name.upper()}_LO"]
+                assert ctx.get(getattr(dut, name)) == high << 32 | low
 
     bench.run(testbench)
     assert not bench.starts

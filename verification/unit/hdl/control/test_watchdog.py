@@ -1,17 +1,25 @@
+import inspect
 import random
 
 import pytest
 from amaranth.sim import Simulator
 
 from tailrace.hdl.control.watchdog import Watchdog
+from tailrace.spec.registers import DEFAULT_WATCHDOG_CYCLES, NO_WATCHDOG
+
+#: What a limit of 0 stands for here; the real one would take too long.
+DEFAULT = 77
 
 
 def run(cycles: list[tuple[int, int, int]]) -> list[int]:
     """`expired` in each cycle of (running, progress, limit)."""
-    dut = Watchdog()
+    dut = Watchdog(DEFAULT)
     expired = []
 
     async def testbench(ctx):
+        # The limit stands when a run begins.
+        ctx.set(dut.limit, cycles[0][2])
+        await ctx.tick()
         for running, progress, limit in cycles:
             ctx.set(dut.running, running)
             ctx.set(dut.progress, progress)
@@ -31,8 +39,13 @@ def test_after_limit_cycles(limit: int):
     assert run([(1, 0, limit)] * (limit + 5)) == [0] * limit + [1] * 5
 
 
+def test_zero_is_the_default():
+    assert run([(1, 0, 0)] * (DEFAULT + 5)) == [0] * DEFAULT + [1] * 5
+    assert inspect.signature(Watchdog).parameters["default"].default == 1 << 20 == DEFAULT_WATCHDOG_CYCLES
+
+
 def test_never():
-    assert not any(run([(1, 0, 0)] * 2000))
+    assert not any(run([(1, 0, NO_WATCHDOG)] * 2000))
 
 
 def test_not_running():
@@ -46,14 +59,14 @@ def test_progress_starts_again():
     assert run([(1, 0, 3)] * 4 + [(1, 1, 3)] + [(1, 0, 3)] * 4) == [0, 0, 0, 1, 1, 0, 0, 0, 1]
 
 
-@pytest.mark.parametrize("limit", [0, 1, 2, 5, 20])
+@pytest.mark.parametrize("limit", [NO_WATCHDOG, 1, 2, 5, 20])
 def test_random(limit: int, seed: int):
     chance = random.Random(seed)
     cycles = [(chance.random() < 0.97, chance.random() < 0.1, limit) for _ in range(1000)]
     quiet, expected = 0, []
     for running, progress, _ in cycles:
         # As it stands in a register, it outlasts the run by a cycle.
-        expected.append(int(limit != 0 and quiet >= limit))
+        expected.append(int(quiet >= limit))
         quiet = 0 if progress or not running else quiet + 1
-    assert any(expected) == (limit != 0)
+    assert any(expected) == (limit != NO_WATCHDOG)
     assert run(cycles) == expected

@@ -68,7 +68,7 @@ def test_what_is_not_our_device() -> None:
     transport = Faulty()
     transport.replaced[offset("ISA_VERSION")] = 1 << 16 | 5
     text = (
-        "golden has instruction set 1.5, and this driver speaks 2.x:"
+        "golden has instruction set 1.5, and this driver speaks 3.x:"
         " rebuild the device, or install the release of tailrace that matches it."
     )
     with pytest.raises(TailraceError, match=f"^{re.escape(text)}$"):
@@ -271,3 +271,27 @@ def test_nothing_else_writes_to_a_transport() -> None:
     assert device / "driver.py" in sources
     writers = [path for path in sources if re.search(r"transport\.(write|wait)\(", path.read_text(encoding="utf-8"))]
     assert writers == [device / "driver.py"]
+
+
+@pytest.mark.parametrize(("memory", "limit"), [(1 << 20, 1 << 20), ((1 << 20) + 64, (1 << 20) + 4096), (1 << 12, 1 << 12)])
+def test_a_device_is_opened_with_its_memory_as_the_limit(memory: int, limit: int) -> None:
+    """Whatever another program left in the registers."""
+    transport = GoldenDevice(CONFIGS["tiny"], memory)
+    for name in ("BASE_LO", "BASE_HI", "LIMIT_LO", "LIMIT_HI"):
+        transport.write_register(offset(name), 0xFFFF_FFFF)
+    with Device(transport):
+        found = [transport.read_register(offset(name)) for name in ("BASE_LO", "BASE_HI", "LIMIT_LO", "LIMIT_HI")]
+    assert found == [0, 0, limit, 0]
+
+
+def test_all_of_the_address_space_is_a_limit() -> None:
+    """Memory as large as addresses reach, to the last page."""
+
+    class Large(GoldenDevice):
+        @property
+        def memory_size(self) -> int:
+            return 1 << 40
+
+    transport = Large(CONFIGS["tiny"], MIB)
+    with Device(transport):
+        assert [transport.read_register(offset(f"LIMIT_{half}")) for half in ("LO", "HI")] == [0, 1 << 8]

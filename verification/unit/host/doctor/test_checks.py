@@ -71,8 +71,8 @@ def test_a_device_in_order(config: str) -> None:
     assert [o.verdict for o in outcomes.values()] == ["ok"] * 8 + ["skipped"]
     assert outcomes["open"].text == "golden, 1,048,576 bytes of memory"
     lines = {"tiny": "128-bit bus, 1 lanes, 1", "wide": "512-bit bus, 4 lanes, 4"}[config]
-    assert outcomes["identification"].text == f"instruction set 2.0, {lines} right-hand sides, 9 formats"
-    assert outcomes["registers"].text == "14 registers keep 36 patterns, 13 can't be written"
+    assert outcomes["identification"].text == f"instruction set 3.0, {lines} right-hand sides, 9 formats"
+    assert outcomes["registers"].text == "18 registers keep 36 patterns, 13 can't be written"
     assert outcomes["memory patterns"].text == (
         f"{lines[:3]} data lines, 18 address lines, 256 blocks of 4096 bytes, both ends; seed 5"
     )
@@ -120,7 +120,7 @@ def test_another_device(magic: int, advice: str) -> None:
         (
             "ISA_VERSION",
             0x0001_0003,
-            "the instruction set is 1.3, and this driver speaks 2.x",
+            "the instruction set is 1.3, and this driver speaks 3.x",
             "build the device again from this release, or install the release of tailrace that it was built from",
         ),
         (
@@ -144,7 +144,7 @@ def test_registers_that_make_no_sense(register: str, value: int, text: str, advi
 
 def test_registers_that_do_not_fit_together() -> None:
     outcomes = examined(Broken(CONFIG, MEMORY, registers={offset("LANES"): lambda _: 2}))
-    assert outcomes[1].text.startswith("the registers do not fit together: Geometry(version=131072, bus_width=128, lanes=2, ")
+    assert outcomes[1].text.startswith("the registers do not fit together: Geometry(version=196608, bus_width=128, lanes=2, ")
     assert outcomes[1].advice == (
         "read them again: if they change, the control bus is not reliable (clock crossing, timing); if not, the device was built"
         " from other sources than this release"

@@ -39,13 +39,17 @@ def test_the_arguments_are_all_registers_that_a_run_takes() -> None:
     for argument in arguments:
         place, size = (int(argument.get(name, ""), 0) for name in ("offset", "size"))
         covered |= set(range(place, place + size, 4))
-        pointer = argument.get("name") == "queue_address"
+        name = argument.get("name", "")
+        pointer, wide = name == "base", name in ("base", "limit", "queue_address")
         assert (argument.get("addressQualifier"), argument.get("port")) == (
             ("1", "m00_axi") if pointer else ("0", "s_axi_control")
         )
-        assert place == BY_NAME[argument.get("name", "").upper() + ("_LO" if pointer else "")].offset
+        assert (argument.get("type"), size) == (("void*", 8) if pointer else ("ulong", 8) if wide else ("uint", 4))
+        assert place == BY_NAME[name.upper() + ("_LO" if wide else "")].offset
     # Below 0x10 are the registers of the protocol.
     assert covered == {r.offset for r in CONTROL if r.offset >= 0x10}
+    # XRT writes every word up to the last one.
+    assert covered == set(range(0x10, 0x50, 4))
 
 
 def test_the_script_is_complete_tcl_and_names_files_that_exist(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from tailrace.spec.registers import (
     BY_NAME,
     IDENTIFICATION,
     MAGIC,
+    NO_WATCHDOG,
+    PAGE_BYTES,
     REGISTERS,
     Register,
     offset,
@@ -127,9 +129,11 @@ def test_side_effects_are_those_of_the_device(folder: Path) -> None:
 
 
 def test_constants_are_those_of_the_contract(folder: Path) -> None:
-    names = ["MAGIC", "ISA_VERSION", "COMMAND_BYTES", *(code.name for code in ErrorCode)]
+    names = ["MAGIC", "ISA_VERSION", "COMMAND_BYTES", "PAGE_BYTES", "NO_WATCHDOG", *(code.name for code in ErrorCode)]
     prints = "\n".join(f'printf("%u\\n", (unsigned)TAILRACE_TINY_{name});' for name in names)
-    assert run_c(folder, prints) == [str(int(v)) for v in (MAGIC, ISA_VERSION, COMMAND_BYTES, *ErrorCode)]
+    assert run_c(folder, prints) == [
+        str(int(v)) for v in (MAGIC, ISA_VERSION, COMMAND_BYTES, PAGE_BYTES, NO_WATCHDOG, *ErrorCode)
+    ]
 
 
 @pytest.mark.parametrize("compiler", [C, CPP], ids=["C", "C++"])

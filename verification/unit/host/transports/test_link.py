@@ -324,7 +324,7 @@ def test_a_refusal_is_named(line: Line, session: LinkSession, status: int, name:
     ):
         session.read_register(0x40)
     line.answers = whole
-    assert session.read_register(0x40) == 0x43524C54
+    assert session.read_register(offset("MAGIC")) == 0x43524C54
 
 
 def test_a_bus_error_is_named(line: Line, session: LinkSession) -> None:
@@ -355,7 +355,7 @@ def test_memory_that_does_not_come_up(line: Line) -> None:
         " not help, check that its bitstream was built for this board's memory"
     ):
         session.read_memory(0, 4)
-    assert session.read_register(0x40) == 0x43524C54
+    assert session.read_register(offset("MAGIC")) == 0x43524C54
 
 
 @pytest.mark.parametrize("payload", [IDENTITY.pack(1, 1024, 1, 64), b"\x01\x00", b"\x01\x00" + bytes(98)])
@@ -400,7 +400,7 @@ def test_another_baud_rate(line: Line) -> None:
 
 def test_what_is_no_frame_is_forgotten(line: Line, session: LinkSession) -> None:
     line.arriving = [bytes(3000)] * 5
-    assert session.read_register(0x40) == 0x43524C54
+    assert session.read_register(offset("MAGIC")) == 0x43524C54
     assert len(session._received) <= 3000
     assert session.counters.damaged >= 5
 

@@ -1,0 +1,55 @@
+import random
+
+import pytest
+
+from tailrace.hdl.control.run_checker import RunChecker
+from tailrace.spec.commands import check_queue, reach
+from tailrace.spec.config import CONFIGS, Config
+from tailrace.spec.errors import ErrorCode
+from tailrace.spec.isa import MAX_COMMANDS
+from tailrace.spec.registers import PAGE_BYTES
+
+from ..simulate import simulate
+
+LATENCY = 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [CONFIGS["base"], Config("few addresses", 128, address_width=32), Config("all addresses", 128, address_width=64)],
+    ids=lambda c: c.name,
+)
+def test_it_finds_what_the_contract_says(config: Config, seed: int):
+    """Around every bound, and anywhere; the pages are those from BASE to the end of what may be used."""
+    dut, chance = RunChecker(config), random.Random(seed)
+    end = 1 << config.address_width
+    near = [
+        value + step
+        for value in (0, PAGE_BYTES, 1 << 31, end // 2, end - PAGE_BYTES, end)
+        for step in (-PAGE_BYTES, -1, 0, 1, 64, PAGE_BYTES)
+    ]
+    edges = [value for value in near if 0 <= value < 1 << 64]
+    lengths = [0, 1, MAX_COMMANDS, MAX_COMMANDS + 1, MAX_COMMANDS + 2, 1 << 31, (1 << 32) - 1]
+    cases = [(address, length, 0, 0) for address in edges for length in lengths]
+    cases += [(0, 1, base, limit) for base in edges for limit in edges]
+    for _ in range(300):
+        base = chance.randrange(end) // PAGE_BYTES * PAGE_BYTES
+        cases.append(
+            (64 * chance.randrange(end // 64), 1, base, chance.choice((0, chance.randrange(end) // PAGE_BYTES * PAGE_BYTES)))
+        )
+    seen = set()
+
+    async def testbench(ctx):
+        for address, length, base, limit in cases:
+            for name, value in (("address", address), ("length", length), ("base", base), ("limit", limit)):
+                ctx.set(getattr(dut, name), value)
+            await ctx.tick().repeat(LATENCY)
+            code = check_queue(address, length, config, base, limit)
+            seen.add(code)
+            assert ctx.get(dut.code) == code, f"{address:#x} {length} {base:#x} {limit:#x}"
+            if code is ErrorCode.NONE:
+                assert ctx.get(dut.first_page) * PAGE_BYTES == base
+                assert (ctx.get(dut.last_page) + 1) * PAGE_BYTES == reach(base, limit, config)
+
+    simulate(dut, testbench)
+    assert seen == {ErrorCode.NONE, ErrorCode.OUT_OF_RANGE, ErrorCode.MISALIGNED}
