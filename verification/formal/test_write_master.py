@@ -26,7 +26,7 @@ def test_bus(name):
         ("beats.o.valid & ~leads", "beats.o.valid & ~leads & i.valid", 6, "a channel changed while stalled"),
         ("beats.level < addresses.level", "0 < 0 * addresses.level", 6, "a beat before its address"),
         ("others[0] & others[1] & ~self.flush", "~self.flush", 8, "a beat before its address"),
-        ("| self.flush)", "| self.beat)", 12, "an address lost, invented or out of order"),
+        ("| self.flush)", "| self.beat)", 12, "a beat is dropped before all before it are answered"),
         ("unanswered.o.ready.eq(b.valid)", "unanswered.o.ready.eq(b.valid & ~self.flush)", 10, "an answer is not recognised"),
         (
             "unanswered.level == 0",

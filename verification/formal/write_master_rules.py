@@ -134,11 +134,9 @@ class WriteMasterRules(Elaboratable):
         chosen, came = AnyConst(NUMBER_BITS), Signal(dut.i.payload.shape())
         with m.If(takes & (taken == chosen)):
             m.d.sync += came.eq(dut.i.payload)
+        place = from_base(came.address, dut.first_page)
         m.d.comb += [
-            Assert(
-                ~aw.valid | (asked != chosen) | (aw.payload.address == from_base(came.address, dut.first_page)),
-                "a wrong address",
-            ),
+            Assert(~aw.valid | (asked != chosen) | (aw.payload.address == place), "a wrong address"),
             Assert(~w.valid | (sent != chosen) | (w.payload.data == came.data), "wrong data"),
             Assert(~w.valid | (sent != chosen) | (w.payload.strobe == came.strobe), "wrong strobes"),
         ]
@@ -155,7 +153,7 @@ class WriteMasterRules(Elaboratable):
             ]
         m.d.comb += Assert(~flushed | ~dut.error, "an error outlives a flush")
         for queue, same in (
-            (dut.addresses, lambda entry: entry == from_base(came.address, dut.first_page)),
+            (dut.addresses, lambda entry: entry == place),
             (dut.beats, lambda entry: (entry.data == came.data) & (entry.strobe == came.strobe)),
             (dut.unanswered, lambda entry: (entry.address == came.address) & (entry.command == came.command)),
         ):
