@@ -119,7 +119,7 @@ _RUN_GROUPS = {
     "Prompt and answer": ("prompt", "file", "raw", "new_tokens", "context", "quiet"),
     "Choice of tokens": SAMPLING,
     "Device": ("device", "config", "memory", "tokens_per_doorbell", "clock"),
-    "Model": ("path", "prefill", "quantise", "allow_host"),
+    "Model": ("path", "prefill", "torch_device", "torch_dtype", "quantise", "allow_host"),
     "Simulation": ("memory_timing", "latency", "bandwidth", "threads", "wave", "trace"),
 }
 
@@ -153,6 +153,20 @@ _RUN_GROUPS = {
     default="device",
     show_default=True,
     help="What computes the prompt: the device, token by token, or PyTorch, which hands its KV cache over.",
+)
+@click.option(
+    "--torch-device",
+    metavar="NAME",
+    default="auto",
+    show_default=True,
+    help="Where PyTorch computes, such as cuda:1 or cpu; auto: cuda if there is one.",
+)
+@click.option(
+    "--torch-dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="Type of PyTorch's copy of the model; auto: float32 on the CPU, elsewhere 16 bits.",
 )
 @click.option(
     "--context",

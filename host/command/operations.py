@@ -41,7 +41,7 @@ def answer_by_operations(
         raise ConfigError("--stop, --presence-penalty and --frequency-penalty are for whole decode steps: leave them out")
     device.results_digest = digest = hashlib.sha256()
     with terminal.phase("loading the model for the host, and checking its weights"):
-        host = load_model(plan, context)
+        host = load_model(plan, context, request.torch_device, request.torch_dtype)
 
     def note(step: Counters) -> None:
         terminal.note_step(len(offload.steps), request.new_tokens, step.cycles, request.clock, time.monotonic() - start)

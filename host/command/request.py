@@ -22,6 +22,8 @@ class Request:
     memory: str
     path: str
     prefill: str
+    torch_device: str
+    torch_dtype: str
     context: int | None
     tokens_per_doorbell: int
     raw: bool

@@ -189,14 +189,18 @@ def _prefill(request: Request, imported: ImportedModel, decoder: Decoder, tokens
         decoder.prefill(tokens)
         return
     import torch
+    from transformers import DynamicCache
 
     from ..huggingface.handover import hand_over
-    from ..huggingface.internals import cache_of
     from ..huggingface.loader import load_model
+    from ..huggingface.prefill import prefill
 
-    host = load_model(make_plan(imported.model, decoder.device.geometry, request.quantise), imported.context)
+    plan = make_plan(imported.model, decoder.device.geometry, request.quantise)
+    host = load_model(plan, imported.context, request.torch_device, request.torch_dtype).model
+    cache = DynamicCache(config=host.config)
     with torch.no_grad():
-        hand_over(decoder, cache_of(host.model(torch.tensor([tokens], device=host.model.device), use_cache=True)))
+        prefill(host, torch.tensor([tokens]), cache)
+    hand_over(decoder, cache)
 
 
 def _answer_by_operations(request: Request, terminal: Terminal, model: Model) -> None:

@@ -1,14 +1,38 @@
-"""The Hugging Face configuration of a described model: what transformers reads from the header, with what it leaves out."""
+"""The Hugging Face configuration of a described model."""
 
 from typing import Any
 
-from transformers import AutoConfig, MixtralConfig, PretrainedConfig
+from transformers import (
+    AutoConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    MixtralConfig,
+    Phi3Config,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+    Qwen3MoeConfig,
+)
 
 from tailrace.firmware.description import Experts
+from tailrace.spec.errors import ModelError
 
 from ..gguf.architectures import HEAD
-from ..gguf.describe import LOCAL_ROPE, ImportedModel
+from ..gguf.describe import LOCAL_ROPE, ROPE, ImportedModel
+from ..gguf.file import Model
 from . import internals
+
+_CLASSES: dict[str, Any] = {
+    "llama": LlamaConfig,
+    "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
+    "qwen3moe": Qwen3MoeConfig,
+    "gemma3": Gemma3TextConfig,
+    "phi3": Phi3Config,
+    "gpt2": GPT2Config,
+}
+_TOKENS = {"bos_token_id": "bos_token_id", "eos_token_id": "eos_token_id", "pad_token_id": "padding_token_id"}
 
 
 def configuration_of(imported: ImportedModel) -> PretrainedConfig:
@@ -18,36 +42,94 @@ def configuration_of(imported: ImportedModel) -> PretrainedConfig:
     """
     model, description = imported.model, imported.description
     attention, feed_forward = description.layers[0].attention, description.layers[0].feed_forward
-    config: Any = AutoConfig.from_pretrained(str(model.path.parent), gguf_file=model.path.name)
-    if isinstance(feed_forward, Experts) and config.model_type == "llama":
-        config = MixtralConfig(**{k: v for k, v in config.to_dict().items() if k not in ("model_type", "architectures")})
-    config.vocab_size = description.vocabulary
-    config.tie_word_embeddings = HEAD not in model.tensors
-    if config.pad_token_id is not None and config.pad_token_id >= description.vocabulary:
-        config.pad_token_id = None
-    if config.model_type == "gpt2":
-        config.n_positions = model.context_length
-        config.n_inner = model.integer("feed_forward_length", 1, 1 << 24)
-        return config
-    config.head_dim = attention.head_size
+    common: dict[str, Any] = {
+        "vocab_size": description.vocabulary,
+        "tie_word_embeddings": HEAD not in model.tensors,
+        **_tokens(imported),
+    }
+    if description.architecture == "gpt2":
+        assert not isinstance(feed_forward, Experts)
+        return GPT2Config(
+            **common,
+            n_positions=model.context_length,
+            n_embd=description.hidden,
+            n_layer=len(description.layers),
+            n_head=attention.heads,
+            n_inner=feed_forward.size,
+            layer_norm_epsilon=description.norm.epsilon,
+        )
+    common |= {
+        "max_position_embeddings": model.context_length,
+        "hidden_size": description.hidden,
+        "num_hidden_layers": len(description.layers),
+        "num_attention_heads": attention.heads,
+        "num_key_value_heads": attention.kv_heads,
+        "head_dim": attention.head_size,
+        "rms_norm_eps": description.norm.epsilon,
+        "rope_parameters": _rope_parameters(imported),
+    }
+    kind = _CLASSES[description.architecture]
     if isinstance(feed_forward, Experts):
-        config.num_experts_per_tok, config.norm_topk_prob = feed_forward.used, feed_forward.normalise
-        size = "intermediate_size" if config.model_type == "mixtral" else "moe_intermediate_size"
-        setattr(config, size, feed_forward.expert.size)
-        setattr(config, "num_local_experts" if config.model_type == "mixtral" else "num_experts", feed_forward.count)
-    if attention.rotary_size != attention.head_size:
-        config.rope_parameters["partial_rotary_factor"] = attention.rotary_size / attention.head_size
+        kind = MixtralConfig if kind is LlamaConfig else kind
+        size, count = (
+            ("intermediate_size", "num_local_experts") if kind is MixtralConfig else ("moe_intermediate_size", "num_experts")
+        )
+        common |= {size: feed_forward.expert.size, count: feed_forward.count, "num_experts_per_tok": feed_forward.used}
+        common["norm_topk_prob"] = feed_forward.normalise
+    else:
+        common["intermediate_size"] = feed_forward.size
     windows = [layer.attention.window for layer in description.layers]
-    if model.architecture.windowed or config.model_type == "mixtral":
-        config.sliding_window = next((w for w in windows if w is not None), None)
-    if config.model_type == "gemma3_text":
-        if config.sliding_window is None:
-            config.sliding_window = model.context_length
+    if model.architecture.windowed or kind is MixtralConfig:
+        common["sliding_window"] = next((w for w in windows if w is not None), None)
+    if description.architecture == "gemma3":
         local = [layer.attention.rope == LOCAL_ROPE for layer in description.layers]
-        config.layer_types = ["sliding_attention" if is_local else "full_attention" for is_local in local]
-        config.query_pre_attn_scalar = round(attention.scale**-2)
-        config.final_logit_softcapping = description.logit_cap
+        common |= {
+            "sliding_window": common["sliding_window"] or model.context_length,
+            "layer_types": ["sliding_attention" if is_local else "full_attention" for is_local in local],
+            "query_pre_attn_scalar": round(attention.scale**-2),
+            "final_logit_softcapping": description.logit_cap,
+        }
+    return kind(**common)
+
+
+def configuration_from_header(model: Model) -> PretrainedConfig:
+    """Configuration of a model without a description, as transformers reads it from the header.
+
+    Raises
+    ------
+    ModelError
+        If transformers does not know such models, or the model is in parts, which it does not read.
+    """
+    if model.parts > 1:
+        raise ModelError(
+            f"{model.path} is in {model.parts} parts, which transformers does not read: join them with llama.cpp's"
+            " `llama-gguf-split --merge`"
+        )
+    try:
+        config = AutoConfig.from_pretrained(str(model.path.parent), gguf_file=model.path.name)
+    except Exception as error:
+        raise ModelError(f"transformers can't load {model.path}: {error}") from error
+    config.tie_word_embeddings = HEAD not in model.tensors
     return config
+
+
+def _tokens(imported: ImportedModel) -> dict[str, int | None]:
+    header, vocabulary = imported.model.header, imported.description.vocabulary
+    found = {name: header.integer(f"tokenizer.ggml.{key}", -1, (1 << 31) - 1, -1) for name, key in _TOKENS.items()}
+    return {name: token if 0 <= token < vocabulary else None for name, token in found.items()}
+
+
+def _rope_parameters(imported: ImportedModel) -> dict[str, Any]:
+    attention = imported.description.layers[0].attention
+
+    def plain(name: str) -> dict[str, Any]:
+        part = attention.rotary_size / attention.head_size
+        parameters = {"rope_type": "default", "rope_theta": imported.ropes[name].base}
+        return parameters if part == 1 else {**parameters, "partial_rotary_factor": part}
+
+    if LOCAL_ROPE not in imported.ropes and imported.description.architecture != "gemma3":
+        return plain(ROPE)
+    return {"full_attention": plain(ROPE), "sliding_attention": plain(LOCAL_ROPE if LOCAL_ROPE in imported.ropes else ROPE)}
 
 
 def set_frequencies(host: Any, imported: ImportedModel) -> None:

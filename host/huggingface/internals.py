@@ -132,6 +132,28 @@ def set_rotation(model: Any, kind: str, frequencies: NDArray[np.float64], magnit
     setattr(rotary, f"{prefix}attention_scaling", magnitude)
 
 
+def make_buffers(model: Any) -> None:
+    """Give memory and values to the buffers of a model that was made on the device ``meta``.
+
+    Raises
+    ------
+    ToolError
+        If there are others than are known.
+    """
+    base = getattr(model, "model", None)
+    if base is not None and hasattr(base, "rotary_emb"):
+        base.rotary_emb = type(base.rotary_emb)(config=model.config)
+    for module in model.modules():
+        if hasattr(module, "scalar_embed_scale"):
+            module.embed_scale = torch.tensor(module.scalar_embed_scale)
+    left = [name for name, buffer in model.named_buffers() if buffer.is_meta]
+    if left:
+        raise ToolError(
+            f"transformers {transformers.__version__} has given {type(model).__name__} the buffer {left[0]}, which is not known"
+            " here: install a version that this package was tested with, 5.23 or 5.24"
+        )
+
+
 def attention_scale(attention: nn.Module) -> float:
     """What an attention multiplies its scores with."""
     return float(attention.scaling)  # type: ignore[arg-type]

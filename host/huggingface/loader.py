@@ -1,25 +1,25 @@
 """The Hugging Face model of a GGUF file, with the weights of the file."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
-from functools import cache
-from io import StringIO
 
-import gguf
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.initialization import no_init_weights
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from tailrace.spec.errors import ModelError
+from tailrace.spec.errors import ConfigError, ModelError
 
 from ..gguf.describe import ImportedModel, NoDescriptionError, import_model
 from ..gguf.file import Model, Tensor
-from .configuration import configuration_of, set_frequencies
+from . import internals
+from .configuration import configuration_from_header, configuration_of, set_frequencies
 from .placement import Plan
 from .weights import ROPE_TENSORS, arranged, row_orders, sources
+
+#: Types that a model can have on the host, by their names.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,6 @@ class HostModel:
     Attributes
     ----------
     model : PreTrainedModel
-        In float32, on cuda if there is one.
     source : dict of str to Tensor
         For each parameter and each tied use of it the tensor of the file that it comes from. Those made of several are
         left out.
@@ -51,17 +50,16 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
         If the file has none that transformers reads.
     """
     try:
-        with _parsed_once(model):
-            return AutoTokenizer.from_pretrained(str(model.path.parent), gguf_file=model.path.name)
+        return AutoTokenizer.from_pretrained(str(model.path.parent), gguf_file=model.path.name)
     except Exception as error:
         raise ModelError(f"transformers can't read the tokenizer of {model.path}: {error}. Convert the model again.") from error
 
 
-def load_model(plan: Plan, context: int | None, device: str | None = None) -> HostModel:
-    """Load a model in float32.
+def load_model(plan: Plan, context: int | None, device: str = _AUTO, dtype: str = "float32") -> HostModel:
+    """Load a model.
 
-    A model that `import_model` can describe is built from its description, and filled with the weights of the file. Any other
-    is loaded by transformers, and its matrices are compared with the file's.
+    It is built without memory, and then filled with the weights of the file, one tensor after the other, on the device and in
+    the type that it is to have.
 
     Parameters
     ----------
@@ -70,84 +68,89 @@ def load_model(plan: Plan, context: int | None, device: str | None = None) -> Ho
     context : int or None
         Positions that will be used, as for `import_model`: a decoder that goes on from this model's cache has
         `ImportedModel.context`.
-    device : str or None
-        Torch device; None takes cuda if there is one.
+    device : str
+        Of PyTorch. ``auto``: cuda if there is one, else the CPU.
+    dtype : str
+        One of `DTYPES`. ``auto``: float32 on the CPU; elsewhere that of the file if its matrices have 16 bits, else bfloat16.
 
     Raises
     ------
+    ConfigError
+        If PyTorch has no such device, or the type is none of these.
     ModelError
-        If transformers does not have the model, a tensor is missing or left over, or a weight is not the file's.
+        If transformers does not have the model, or a tensor is missing, left over, or of another shape.
     """
+    place = _device(device)
+    kind = _dtype(dtype, place, plan.model)
     model = plan.model
     try:
         imported = import_model(model, context)
     except NoDescriptionError:
         imported = None
-    host = _load(model) if imported is None else _build(imported)
-    host.eval().requires_grad_(False)
+    host = _build(model, imported)
+    host.eval()
     found = sources(host, model)
     orders = row_orders(host, model, found)
     quantised = {p.tensor.name: p.format for p in plan.placements if p.quantise}
-    state = host.state_dict()
+    filled: dict[nn.Parameter, nn.Parameter] = {}
     for parameter, tensors in found.items():
-        weight, formats = state[parameter], [quantised.get(t.name) for t in tensors]
-        module = host.get_submodule(parameter.rpartition(".")[0])
-        if imported is None and not any(formats):
-            _check_equal(weight, parameter, tensors[0])
-            continue
-        wanted = [t if f is None else t.quantised(f) for t, f in zip(tensors, formats, strict=True)]
-        values = np.require(arranged(model, wanted, module, orders.get(parameter)), requirements=("C", "W"))
-        weight.copy_(torch.from_numpy(values).reshape(weight.shape))
-    host.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return HostModel(host, {p: t[0] for p, t in found.items() if len(t) == 1}, orders)
+        module, leaf = host.get_submodule(parameter.rpartition(".")[0]), parameter.rpartition(".")[2]
+        empty = getattr(module, leaf)
+        if empty not in filled:
+            formats = [quantised.get(t.name) for t in tensors]
+            wanted = [t if f is None else t.quantised(f) for t, f in zip(tensors, formats, strict=True)]
+            values = np.require(arranged(model, wanted, module, orders.get(parameter)), requirements=("C", "W"))
+            if values.size != empty.numel():
+                raise ModelError(f"{tensors[0].name} has {values.size} elements, and {parameter} {empty.numel()}")
+            weight = torch.from_numpy(values).reshape(empty.shape).to(place, kind)
+            filled[empty] = nn.Parameter(weight, requires_grad=False)
+        # Both uses of one that is tied get the same.
+        setattr(module, leaf, filled[empty])
+    host.config.dtype = kind
+    return HostModel(host.to(place), {p: t[0] for p, t in found.items() if len(t) == 1}, orders)
 
 
-def _build(imported: ImportedModel) -> PreTrainedModel:
-    """The model of a description, before its weights are filled in."""
-    model = imported.model
+def _build(model: Model, imported: ImportedModel | None) -> PreTrainedModel:
+    """A model whose parameters have no memory yet."""
+    config = _undescribed(model) if imported is None else configuration_of(imported)
     try:
-        with _parsed_once(model), redirect_stderr(StringIO()), no_init_weights():
-            host = AutoModelForCausalLM.from_config(configuration_of(imported), dtype=torch.float32)
+        with torch.device("meta"):
+            host = AutoModelForCausalLM.from_config(config)
+        internals.make_buffers(host)
     except Exception as error:
         raise ModelError(f"transformers can't build the model of {model.path}: {error}") from error
     host.tie_weights()
-    set_frequencies(host, imported)
+    if imported is not None:
+        set_frequencies(host, imported)
     return host
 
 
-def _load(model: Model) -> PreTrainedModel:
-    """A model as transformers loads it."""
+def _undescribed(model: Model) -> PretrainedConfig:
     arch = model.architecture.name
     if model.metadata.get(f"{arch}.rope.scaling.type", "none") != "none" or ROPE_TENSORS & set(model.tensors):
         raise ModelError(
             f"{model.path} scales RoPE, which transformers does not read from files of the architecture {arch!r}: choose a"
             " model without it"
         )
+    return configuration_from_header(model)
+
+
+def _device(name: str) -> torch.device:
+    if name == _AUTO:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        with _parsed_once(model), redirect_stderr(StringIO()):  # its progress bars
-            return AutoModelForCausalLM.from_pretrained(str(model.path.parent), gguf_file=model.path.name, dtype=torch.float32)
-    except Exception as error:
-        raise ModelError(f"transformers can't load {model.path}: {error}") from error
+        # Whoever is not there says so when it is used.
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"PyTorch can't use the device {name!r}: {reason}") from None
 
 
-@contextmanager
-def _parsed_once(model: Model) -> Iterator[None]:
-    """While this is open, transformers gets the file parsed already.
-
-    It would parse it four times over, and build the table of names once for every module: half of the time to load.
-    """
-    reader, originals = model.reader, (gguf.GGUFReader, gguf.get_tensor_name_map)
-    gguf.GGUFReader, gguf.get_tensor_name_map = (lambda path: reader), cache(gguf.get_tensor_name_map)
-    try:
-        yield
-    finally:
-        gguf.GGUFReader, gguf.get_tensor_name_map = originals
-
-
-def _check_equal(weight: torch.Tensor, parameter: str, tensor: Tensor) -> None:
-    """Check a matrix. Vectors stay on the host, and a converter may have changed what they mean."""
-    if weight.ndim > 1 and not np.array_equal(weight.numpy().reshape(tensor.rows, -1), tensor.dequantised()):
-        raise ModelError(
-            f"transformers loaded {parameter} with other values than {tensor.name} of the file: this version of transformers"
-            " is not supported for this architecture"
-        )
+def _dtype(name: str, device: torch.device, model: Model) -> torch.dtype:
+    if name != _AUTO:
+        if name not in DTYPES:
+            raise ConfigError(f"{name!r} is no type of a model on the host: choose auto or one of {', '.join(DTYPES)}")
+        return DTYPES[name]
+    if device.type == "cpu":
+        return torch.float32
+    return torch.float16 if model.head.type_name == "F16" else torch.bfloat16

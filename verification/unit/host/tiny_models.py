@@ -139,3 +139,11 @@ def split(path: Path, stem: Path, count: int) -> list[Path]:
         paths.append(stem.with_name(f"{stem.name}-{n + 1:05}-of-{count:05}.gguf"))
         write_gguf(paths[-1], None, {**(values if n == 0 else {}), **of_part}, tensors[n::count])
     return paths
+
+
+def write_stable_lm(path: Path, types: Mapping[str, str] | None = None) -> Path:
+    """A model of an architecture that nothing describes: LayerNorms with biases, a quarter of each head rotated."""
+    norms = [f"blk.{layer}.{name}.bias" for layer in range(2) for name in ("attn_norm", "ffn_norm")]
+    extra = {name: np.full(64, 0.1) for name in [*norms, "output_norm.bias"]}
+    header = {"stablelm.attention.layer_norm_epsilon": 1e-5}
+    return write_model(path, "stablelm", kv_heads=2, tied=False, extra=extra, metadata=header, types=types)
