@@ -229,24 +229,6 @@ class Model:
         """The scalar values of the header, unchecked."""
         return self.header.scalars()
 
-    @cached_property
-    def reader(self) -> Any:
-        """The file as the `gguf` package parses it, which takes long, for those who would parse it again.
-
-        Raises
-        ------
-        ModelError
-            If the model is in parts.
-        """
-        if self.parts > 1:
-            raise ModelError(
-                f"{self.path} is in {self.parts} parts, which transformers does not read: join them with llama.cpp's"
-                " `llama-gguf-split --merge`"
-            )
-        import gguf
-
-        return gguf.GGUFReader(self.path)
-
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A tensor of this shape.
 

@@ -14,7 +14,7 @@ from tailrace.gguf.file import open_model
 from tailrace.huggingface.placement import make_plan
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ConfigError, ModelError
-from verification.unit.host.tiny_models import write_model, write_stable_lm
+from verification.unit.host.tiny_models import split, write_model, write_stable_lm
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -64,6 +64,18 @@ def test_it_is_what_transformers_loads(architecture: str, tmp_path: Path) -> Non
     ids = torch.randint(3, 250, (1, 40), generator=torch.Generator().manual_seed(50))
     with torch.no_grad():
         assert torch.equal(ours(ids).logits, theirs(ids).logits)
+
+
+def test_a_model_in_parts(tmp_path: Path) -> None:
+    """Which transformers does not read: nor do we, where we depend on it."""
+    make_model(tmp_path / "m.gguf", "qwen3")
+    names = split(tmp_path / "m.gguf", tmp_path / "part", 3)
+    whole, parts = load(tmp_path / "m.gguf"), load(names[1])
+    assert all(torch.equal(parts.state_dict()[name], weight) for name, weight in whole.state_dict().items())
+    first = split(write_stable_lm(tmp_path / "s.gguf"), tmp_path / "stable", 2)[0]
+    text = f"{first} is in 2 parts, which transformers does not read: join them with llama.cpp's `llama-gguf-split --merge`"
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        load(first)
 
 
 def test_two_threads_load_their_own_files(tmp_path: Path) -> None:
