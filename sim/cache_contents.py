@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cache import DRAFT, cache_folder
-from .cache_entry import MANIFEST, damage, description
+from .cache_entry import MANIFEST, damage, description, size_of
 from .cache_lock import is_locked
 
 _DAY = 86_400.0
@@ -70,13 +70,17 @@ def clear() -> list[Stored]:
 def _stored() -> Iterator[Stored]:
     kinds = [kind for kind in cache_folder().iterdir() if kind.is_dir()] if cache_folder().is_dir() else []
     for path in (path for kind in kinds for path in kind.iterdir() if path.is_dir()):
-        sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
-        manifest = path / MANIFEST
-        whole = manifest.is_file()
-        made, now = path.stat().st_mtime, time.time()
-        used = manifest.stat().st_mtime if whole else made
-        what = description(path) or path.parent.name
-        yield Stored(path, what, sum(sizes), (now - made) / _DAY, (now - used) / _DAY, _state(path))
+        try:
+            made = path.stat().st_mtime
+        except FileNotFoundError:
+            # It has become an entry, or somebody removes it as well.
+            continue
+        try:
+            used = (path / MANIFEST).stat().st_mtime
+        except FileNotFoundError:
+            used = made
+        now, what = time.time(), description(path) or path.parent.name
+        yield Stored(path, what, size_of(path), (now - made) / _DAY, (now - used) / _DAY, _state(path))
 
 
 def _state(path: Path) -> str:

@@ -74,6 +74,19 @@ def description(folder: Path) -> str:
         return ""
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of the files in a folder that may be changing."""
+    total = 0
+    # Folders that vanish meanwhile os.walk, unlike Path.rglob, takes for empty.
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(place, name)).st_size
+            except OSError:
+                continue
+    return total
+
+
 def sync(path: Path) -> None:
     """Have the disk keep a file, or which files a folder has."""
     place = os.open(path, os.O_RDONLY)

