@@ -102,6 +102,13 @@ _quantise = click.option(
     metavar="FORMAT",
     help="Quantise F32, F16 and BF16 matrices, for example to Q8_0; otherwise they are refused.",
 )
+_tokens_per_doorbell = click.option(
+    "--tokens-per-doorbell",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Tokens that the device chooses on its own before the host looks.",
+)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -173,13 +180,7 @@ _RUN_GROUPS = {
     type=click.IntRange(min=1),
     help="Tokens that the KV cache has room for; without it as many as prompt and answer need.",
 )
-@click.option(
-    "--tokens-per-doorbell",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Tokens that the device chooses on its own before the host looks.",
-)
+@_tokens_per_doorbell
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the model's chat template.")
 @sampling_options
 @click.option(
@@ -238,6 +239,40 @@ def run(**options: Any) -> None:
     from .run import answer
 
     answer(Request(**options))
+
+
+_CHAT_GROUPS = {
+    "Conversation": ("system", "load", "new_tokens", "context", "quiet"),
+    "Choice of tokens": SAMPLING,
+    "Device": ("device", "config", "memory", "tokens_per_doorbell", "quantise"),
+}
+
+
+@main.command(cls=GroupedCommand, groups=_CHAT_GROUPS)
+@click.argument("model")
+@click.option("--system", default="", metavar="TEXT", help="What the model is told before anything is said.")
+@click.option("--load", metavar="NAME", help="Go on with a conversation that /save has kept.")
+@click.option("-n", "--new-tokens", type=click.IntRange(min=1), help="Tokens of an answer, at most; without it until it ends.")
+@click.option(
+    "--context", type=click.IntRange(min=1), help="Tokens that the conversation has room for; without it 4096, or as trained."
+)
+@click.option("--device", type=DeviceName(), default="golden", show_default=True, help="As for run.")
+@_config
+@_memory
+@_tokens_per_doorbell
+@sampling_options
+@_quantise
+@click.option("-q", "--quiet", is_flag=True, help="Nothing but what the model says.")
+def chat(**options: Any) -> None:
+    """Chat with a model in the terminal.
+
+    Each line is a turn; /help lists what else there is. Ctrl-C ends an answer, Ctrl-D leaves. If standard input is no
+    terminal, its lines are the turns.
+    """
+    refuse_for_hardware(click.get_current_context())
+    from .chat import chat_with
+
+    chat_with(**options)
 
 
 @main.command()

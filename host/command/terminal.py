@@ -76,6 +76,15 @@ class Terminal:
         self.console.file.flush()
         self._below = text
 
+    def end_line(self, text: str) -> None:
+        """End the line of a text that was written, if it has not ended by itself."""
+        if text and not text.endswith("\n"):
+            self.write("\n")
+
+    def remark(self, text: str) -> None:
+        """Say something that is not part of the text, on lines of its own."""
+        self.console.print(text, style="dim", markup=False, soft_wrap=True)
+
     def note_step(self, count: int, total: int, cycles: int, clock: float | None, seconds: float) -> None:
         """Show how fast tokens come: `count` of `total` after `seconds`, each in `cycles` (0: unknown) at `clock` MHz."""
         speed = f"{cycles:,} cycles, " if cycles else ""
