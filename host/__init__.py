@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from tailrace.spec.errors import (
     ConfigError,
+    DeviceClosed,
     DeviceError,
     DeviceTimeout,
     LimitError,
     LinkError,
+    MissingPackage,
     ModelError,
     TailraceError,
     ToolError,
@@ -31,6 +33,7 @@ __all__ = [
     "ChosenLogprob",
     "Completion",
     "ConfigError",
+    "DeviceClosed",
     "DeviceError",
     "DeviceTimeout",
     "FinishReason",
@@ -38,6 +41,7 @@ __all__ = [
     "LimitError",
     "LinkError",
     "LogitsProcessor",
+    "MissingPackage",
     "ModelError",
     "Options",
     "Piece",

@@ -9,7 +9,6 @@ from tailrace.spec.errors import LimitError, TailraceError
 
 from .answer import Answer, Wish
 from .completion import Piece
-from .device.counters import Counters
 from .device.decoder import Decoder
 from .device.token_ids import token_list
 from .gguf.describe import ImportedModel
@@ -40,14 +39,6 @@ class Engine:
         self.decoder, self.tokenizer = decoder, tokenizer
         self.lock, self.sequences = RLock(), Sequences(decoder)
         self._release, self._is_open = release, True
-        self._counters, told = Counters(), decoder.on_step
-
-        def note(counters: Counters) -> None:
-            self._counters += counters
-            if told is not None:
-                told(counters)
-
-        decoder.on_step = note
 
     @property
     def imported(self) -> ImportedModel:
@@ -126,7 +117,7 @@ class Engine:
 
     def _pass(self, answers: Sequence[Answer]) -> list[Piece]:
         """Take the next token of each answer, or several of their prompts; returns what has become of them."""
-        start, before, decoder, sequences = monotonic(), self._counters, self.decoder, self.sequences
+        start, before, decoder, sequences = monotonic(), self.decoder.counters, self.decoder, self.sequences
         placed: dict[int, Answer] = {}
         for answer in answers:
             place = sequences.place(answer.holder, answer.tokens, tuple(placed))
@@ -148,7 +139,7 @@ class Engine:
             pieces = choose(given, asked)
         for answer in answers:
             answer.seconds += monotonic() - start
-            answer.counters += self._counters - before
+            answer.counters += decoder.counters - before
         return [piece for piece in pieces if piece is not None]
 
     def _choose(self, given: Sequence[int | None], asked: Mapping[int, Answer]) -> list[Piece | None]:

@@ -10,7 +10,7 @@ from .completion import Completion, Stream
 from .device.decoder import Decoder
 from .device.driver import Device
 from .engine import Engine
-from .options import Conversation, Options, Prompt, Prompts, wish_of
+from .options import Conversation, Options, Prompt, Prompts, Variables, wish_of
 from .sequences import Holder
 from .session import Session
 from .text.tokenizer import Tokenizer
@@ -112,11 +112,20 @@ class LanguageModel:
         return self._deliver(answers, stream, not several)
 
     @overload
-    def chat(self, messages: Conversation, *, stream: Literal[False] = False, **options: Unpack[Options]) -> Completion: ...
+    def chat(
+        self, messages: Conversation, *, stream: Literal[False] = False, chat_template_kwargs: Variables = None,
+        **options: Unpack[Options],
+    ) -> Completion: ...  # fmt: skip
     @overload
-    def chat(self, messages: Conversation, *, stream: Literal[True], **options: Unpack[Options]) -> Stream: ...
+    def chat(
+        self, messages: Conversation, *, stream: Literal[True], chat_template_kwargs: Variables = None,
+        **options: Unpack[Options],
+    ) -> Stream: ...  # fmt: skip
 
-    def chat(self, messages: Conversation, *, stream: bool = False, **options: Unpack[Options]) -> Completion | Stream:
+    def chat(
+        self, messages: Conversation, *, stream: bool = False, chat_template_kwargs: Variables = None,
+        **options: Unpack[Options],
+    ) -> Completion | Stream:  # fmt: skip
         """Answer a conversation, as the model's chat template has it.
 
         What the device still holds of its beginning is not computed again.
@@ -127,6 +136,8 @@ class LanguageModel:
             Each with ``role`` (``system``, ``user`` or ``assistant``) and ``content``; or what a user says, alone.
         stream : bool
             Return a stream of the answer's pieces.
+        chat_template_kwargs : mapping or None
+            More for the template, such as ``{"enable_thinking": False}``.
         **options
             `Options`.
 
@@ -141,7 +152,7 @@ class LanguageModel:
         ConfigError, LimitError, TailraceError, DeviceError, DeviceTimeout
             As `generate`.
         """
-        tokens = self.tokenizer.encode_chat(messages)
+        tokens = self.tokenizer.encode_chat(messages, **(chat_template_kwargs or {}))
         return self._deliver([self._engine.answer(0, tokens, Holder(), wish_of(options))], stream, True)
 
     def session(self, prompt: Prompt = "") -> Session:

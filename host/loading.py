@@ -1,6 +1,7 @@
 """From the name of a model and that of a device to a language model."""
 
 import os
+import warnings
 from collections.abc import Callable
 
 from .device.decoder import Decoder
@@ -54,6 +55,11 @@ def load(
     progress : callable or None
         Told what is being done, and how much of it is (0 to 1).
 
+    Warns
+    -----
+    UserWarning
+        Of what the file's tokenizer lacks or gets wrong, and what is done about it.
+
     Raises
     ------
     ModelError
@@ -70,6 +76,8 @@ def load(
     file = open_model(path)
     imported = import_model(file, min(file.context_length, DEFAULT_CONTEXT) if context is None else context)
     tokenizer = Tokenizer(file)
+    for note in tokenizer.notes:
+        warnings.warn(f"{path}: {note}", stacklevel=2)
     request = ImageRequest(batch, tokens_per_doorbell > 1, quantise)
     opened = device if isinstance(device, Device) else open_for(device, config, memory, imported, request)
     try:

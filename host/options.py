@@ -12,7 +12,9 @@ Prompt = str | Sequence[Token] | TokenArray
 #: Several of them.
 Prompts = Sequence[str] | Sequence[Sequence[Token]] | Sequence[TokenArray]
 #: What was said, each with its ``role`` and ``content``; or what a user says, without a word before it.
-Conversation = str | Sequence[Mapping[str, str]]
+Conversation = str | Sequence[Mapping[str, Any]]
+#: What a chat template is told besides.
+Variables = Mapping[str, Any] | None
 
 
 class Options(TypedDict, total=False):

@@ -11,7 +11,7 @@ from tailrace.spec.errors import LimitError, TailraceError
 
 from .completion import Completion, Piece, Stream
 from .engine import Engine
-from .options import Conversation, Options, Prompt, wish_of
+from .options import Conversation, Options, Prompt, Variables, wish_of
 from .sequences import Holder
 from .session_file import fingerprint, read_session, write_session
 
@@ -73,21 +73,33 @@ class Session:
         return self._deliver([*self._tokens, *self._engine.tokens(prompt, not self._tokens)], stream, options)
 
     @overload
-    def chat(self, messages: Conversation, *, stream: Literal[False] = False, **options: Unpack[Options]) -> Completion: ...
+    def chat(
+        self, messages: Conversation, *, stream: Literal[False] = False, chat_template_kwargs: Variables = None,
+        **options: Unpack[Options],
+    ) -> Completion: ...  # fmt: skip
     @overload
-    def chat(self, messages: Conversation, *, stream: Literal[True], **options: Unpack[Options]) -> Stream: ...
+    def chat(
+        self, messages: Conversation, *, stream: Literal[True], chat_template_kwargs: Variables = None,
+        **options: Unpack[Options],
+    ) -> Stream: ...  # fmt: skip
 
-    def chat(self, messages: Conversation, *, stream: bool = False, **options: Unpack[Options]) -> Completion | Stream:
+    def chat(
+        self, messages: Conversation, *, stream: bool = False, chat_template_kwargs: Variables = None,
+        **options: Unpack[Options],
+    ) -> Completion | Stream:  # fmt: skip
         """Answer a conversation, which takes the place of what the session was; what both begin with is not computed again.
 
         Parameters
         ----------
         messages : sequence of mapping, or str
             The whole conversation, as for `LanguageModel.chat`.
+        chat_template_kwargs : mapping or None
+            The same.
         stream, **options
             As for `generate`.
         """
-        return self._deliver(self._engine.tokenizer.encode_chat(messages), stream, options)
+        tokens = self._engine.tokenizer.encode_chat(messages, **(chat_template_kwargs or {}))
+        return self._deliver(tokens, stream, options)
 
     def truncate(self, length: int) -> None:
         """Take it back to its first tokens.

@@ -92,6 +92,8 @@ class Decoder:
     programs : Programs
     positions : list of int
         Tokens that each sequence has behind it.
+    counters : Counters
+        Sums over its doorbells so far.
     limit : int
         Positions that a sequence can have.
 
@@ -120,6 +122,7 @@ class Decoder:
         self._run_limit = tokens_per_doorbell
         self.positions = [0] * batch
         self._earliest = [0] * batch
+        self.counters = Counters()
         # Nobody else may take the memory that is planned with.
         with device.exclusive():
             layout = lay_out(imported, device.geometry, request, device.free_memory, device.free_address)
@@ -412,6 +415,7 @@ class Decoder:
             arguments=arguments,
             weight_bytes=count * self._weight_bytes(name),
         )
+        self.counters += counters
         if self.on_step is not None:
             self.on_step(counters)
         return counters

@@ -99,7 +99,7 @@ class Tokenizer:
             If the text is not Unicode, or the vocabulary can't express it.
         """
         if not self.chat_template:
-            raise ModelError(f"{self._path} has no chat template: give --raw to continue the prompt as it is")
+            raise ModelError(f"{self._path} has no chat template: continue the prompt as it is, with `generate` or --raw")
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         for text in texts_of([messages, variables]):

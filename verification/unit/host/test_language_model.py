@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tailrace
-from tailrace import Completion, ConfigError, LanguageModel, LimitError, TailraceError
+from tailrace import Completion, ConfigError, LanguageModel, LimitError, ModelError, TailraceError
 from tailrace.device.driver import Device
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
@@ -457,6 +457,36 @@ def test_a_stream_that_is_left(model: Path, lm: LanguageModel) -> None:
         stream.close()
         stream.close()
         assert same(lm.generate("abcd", max_tokens=5), expected)
+
+
+def test_a_template_is_told_more(tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}{{ mood }}>"
+    with load(write_model(tmp_path / "m.gguf", layers=1, chat_template=template)) as opened:
+        answer = opened.chat("ab", chat_template_kwargs={"mood": "xyz"}, max_tokens=3)
+        assert same(answer, opened.generate("abxyz>", max_tokens=3))
+        session = opened.session()
+        assert same(session.chat("ab", chat_template_kwargs={"mood": "xyz"}, max_tokens=3), answer)
+    with load(write_model(tmp_path / "n.gguf", layers=1, chat_template=None)) as opened:
+        with pytest.raises(ModelError, match="has no chat template: continue the prompt as it is, with `generate` or --raw$"):
+            opened.chat("ab")
+
+
+def test_what_is_wrong_with_a_tokenizer_is_a_warning(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", layers=1, metadata={"tokenizer.ggml.eot_token_id": 9999})
+    with pytest.warns(UserWarning, match="eot_token_id is 9,999, but there are 288 tokens: it is left out") as caught:
+        load(path).close()
+    assert caught[0].filename == __file__
+
+
+def test_steps_are_told_and_counted(model: Path) -> None:
+    """Whoever listens to the decoder's steps does not take them from the answers."""
+    with load(model) as opened:
+        seen: list[int] = []
+        opened.decoder.on_step = lambda counters: seen.append(counters.runs)
+        answer = opened.generate("abcd", max_tokens=3, logit_bias={2: -1e5})
+        assert len(seen) == answer.counters.runs == 2 + 2
+        opened.decoder.on_step = None
+        assert opened.generate("xy", max_tokens=3, logit_bias={2: -1e5}).counters.runs == 2 + 2
 
 
 def test_closing(model: Path) -> None:

@@ -223,7 +223,7 @@ def test_overlapping_control_tokens_in_what_people_write(tmp_path: Path) -> None
 
 
 def test_a_model_without_chat_template(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"has no chat template: give --raw to continue the prompt as it is$"):
+    with pytest.raises(ModelError, match=r"has no chat template: continue the prompt as it is, with `generate` or --raw$"):
         Tokenizer(model_with(tmp_path, BPE)).encode_chat("x")
 
 
