@@ -108,6 +108,11 @@ def test_a_recording_agrees_with_the_counters(rng: np.random.Generator) -> None:
             expected += [index for index in of_run if (decoded := decode(commands[index])) and decoded[0] in opcodes]
         assert [span.index for span in spans] == expected
         assert all(before.end <= after.start for before, after in zip(spans, spans[1:], strict=False))
+        # The counters of busy cycles are the cycles of the commands, which no other part of the core counts.
+        for (first, last), (_, counted) in zip(record.runs(), runs, strict=True):
+            busy = sum(span.end - span.start for span in spans if first <= span.start < last)
+            assert counted[f"{unit.upper()}_BUSY"] == busy, unit
+            assert 0 < busy < last - first
         assert all(span.start < span.end for span in spans)
 
 

@@ -272,3 +272,31 @@ def test_empty_queue():
 
     bench.run(testbench)
     bench.check(0x40, 0)
+
+
+@pytest.mark.parametrize("width", BUS_WIDTHS)
+@pytest.mark.parametrize("target", [0, 3])
+@pytest.mark.parametrize("beyond", [0, 5])
+def test_requests_after_a_loop_name_their_command(width: int, target: int, beyond: int):
+    """Each read has the index of the command at its address, so that an error names it, and none is behind the queue."""
+    bench = Bench(width)
+    bench.jumps = True
+    queue, loop = 0x1000, 6
+    length = loop + 1 + beyond
+    code = int.from_bytes(encode(Opcode.LOOP, register=1, target=target), "little")
+    for n in range(COMMAND_BYTES * 8 // width):
+        place = queue + loop * COMMAND_BYTES + n * width // 8
+        bench.contents[place] = code >> n * width & (1 << width) - 1
+    turns = loop + 1 - target
+
+    async def testbench(ctx):
+        await bench.start(ctx, queue, length)
+        await bench.until(ctx, 3 * (loop + 1))
+
+    bench.run(testbench)
+    for request in bench.requests.payloads:
+        index, rest = divmod(request.address - queue, COMMAND_BYTES)
+        assert (request.command, rest) == (index, 0)
+        assert 0 <= index < length
+    expected = [n if n <= loop else target + (n - target) % turns for n in range(3 * (loop + 1))]
+    assert [command.index for command in bench.commands.payloads[: len(expected)]] == expected

@@ -225,7 +225,8 @@ def test_begins(name: str):
                 await ctx.tick()
             await ctx.tick().repeat(work)
             ctx.set(stream.ready, 1)
-            ctx.set(finished, 1)
+            # What the matrix unit has taken is at work there, and not finished.
+            ctx.set(finished, name == VECTOR)
             await ctx.tick()
             ctx.set(stream.ready, 0)
             ctx.set(finished, 0)
@@ -233,6 +234,55 @@ def test_begins(name: str):
 
     simulate(dut, testbench, background=(clock.run, watch))
     assert starts == list(zip(taken if name == MATRIX else offered, (7, 9, 12), strict=True))
-    # The index of the operation that started last, from the cycle after its start on.
-    assert [commands[now + 1] for now, _ in starts] == [7, 9, 12]
-    assert [commands[now] for now, _ in starts] == [0, 7, 9]
+    # The index of the operation at work, from two cycles after its start on.
+    assert [commands[now + 2] for now, _ in starts] == [7, 9, 12]
+    assert commands[-1] == 12
+
+
+@pytest.mark.parametrize("waiting", [MATRIX, VECTOR])
+def test_what_hangs_is_named(waiting: str):
+    """An operation that waits for ever is named, not one of the other unit that started and finished long after it came."""
+    other = VECTOR if waiting == MATRIX else MATRIX
+    mine, others = (Opcode.GEMV, Opcode.STORE) if waiting == MATRIX else (Opcode.STORE, Opcode.GEMV)
+    dut = Dispatcher()
+
+    async def issue(ctx, opcode: Opcode, pending: int, index: int) -> None:
+        ctx.set(dut.i.payload, payload(opcode, pending, index))
+        ctx.set(dut.i.valid, 1)
+        await ctx.tick().until(dut.i.ready)
+        ctx.set(dut.i.valid, 0)
+
+    async def testbench(ctx):
+        stream, finished = getattr(dut, other), getattr(dut, f"{other}_finished")
+
+        async def finish() -> None:
+            ctx.set(finished, 1)
+            await ctx.tick()
+            ctx.set(finished, 0)
+
+        async def take() -> None:
+            ctx.set(stream.ready, 1)
+            await ctx.tick().until(stream.valid)
+            ctx.set(stream.ready, 0)
+
+        # The other unit's operation, which has been offered to it, and one that depends on it.
+        await issue(ctx, others, 0, 3)
+        await issue(ctx, mine, 0, 5)
+        # The matrix unit works at what it has taken, the vector unit at what it is offered.
+        if other == MATRIX:
+            await take()
+        await ctx.tick().repeat(10)
+        assert ctx.get(dut.command) == 3
+        if other == VECTOR:
+            await take()
+        await finish()
+        await ctx.tick().repeat(10)
+        # It may start now, and its unit never takes it; the other unit does one more.
+        await issue(ctx, others, ANY_PENDING, 8)
+        await take()
+        await finish()
+        await ctx.tick().repeat(10)
+        assert not ctx.get(dut.idle)
+        assert ctx.get(dut.command) == 5
+
+    simulate(dut, testbench)

@@ -328,6 +328,37 @@ def test_loops():
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("mode", SetMode)
+def test_limits_of_set(mode: SetMode):
+    """Below, at and above the limit, each way of limiting; and what a window that wraps does with it."""
+    bench = Bench()
+    values = [0, 1, 99, 100, 101, 1 << 31, (1 << 32) - 1]
+    commands = []
+    for limit in (0, 1, 100, (1 << 32) - 1):
+        for value in values:
+            commands.append(encode(Opcode.SET, register=2, addend=value, mode=mode, limit=limit))
+            # The value shows in what is passed on: in a field that takes any.
+            commands.append(encode(Opcode.APPEND, count=1, segments=1, modifier_word_0=6, modifier_register_0=2))
+    # A count from 0 to 2, again and again.
+    step = len(commands)
+    commands.append(encode(Opcode.SET, register=3, addend=8))
+    commands.append(encode(Opcode.APPEND, count=1, segments=1, modifier_word_0=6, modifier_register_0=4))
+    commands.append(encode(Opcode.SET, register=4, y=4, addend=1, mode=mode, limit=3))
+    commands.append(encode(Opcode.LOOP, register=3, target=step + 1))
+
+    async def testbench(ctx):
+        await bench.ring(ctx, commands)
+        assert await bench.finish(ctx) == (ErrorCode.NONE, 0, 0)
+        bench.check(commands)
+        tokens = [decode(event[2])[1]["token"] for event in bench.events if event[0] == "operation"]
+        window = {SetMode.PLAIN: range(8), SetMode.MINIMUM: (0, 1, 2, 3, 3, 3, 3, 3), SetMode.WRAP: (0, 1, 2, 0, 1, 2, 0, 1)}
+        assert tokens[-8:] == list(window[mode])
+        if mode is SetMode.WRAP:
+            assert tokens[14:21] == [0, 1, 99, 0, 0, 0, 0]
+
+    bench.run(testbench)
+
+
 def test_loop_forward():
     """The target of a loop must not lie behind it."""
     bench = Bench()
