@@ -1,7 +1,7 @@
 """What a language model answers: whole, or piece by piece."""
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import GEN_CLOSED, getgeneratorstate
 from types import TracebackType
 from typing import Literal, Self
@@ -78,7 +78,7 @@ class Completion:
     seed: int | None
     logprobs: tuple[ChosenLogprob, ...] | None
     seconds: float
-    counters: Counters
+    counters: Counters = field(repr=False)
 
     def __str__(self) -> str:
         return self.text

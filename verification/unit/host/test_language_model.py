@@ -319,6 +319,30 @@ def test_a_batch(model: Path, rng: np.random.Generator) -> None:
             assert [same(a, e) for a, e in zip(steps.results, expected, strict=True)] == [True] * 6
 
 
+def test_a_batch_with_windows(windowed: Path) -> None:
+    """A sequence that waits while others go on, its window closed, has what it needs when it goes on itself."""
+    prompts = [list(range(20, 20 + n)) for n in (9, 2, 5)]
+    with load(windowed, batch=2) as opened:
+        for prompt, answer in zip(prompts, opened.generate(prompts, max_tokens=7, logprobs=1), strict=True):
+            assert same(answer, alone(windowed, prompt, max_tokens=7, logprobs=1))
+        for prompt in prompts:
+            longer = [*prompt, 50]
+            assert same(opened.generate(longer, max_tokens=3), alone(windowed, longer, max_tokens=3))
+
+
+def test_a_full_sequence_keeps_company(model: Path) -> None:
+    """Its last token is computed again."""
+    full, other = [30 + n % 7 for n in range(CONTEXT - 1)], [20, 21]
+    options: dict[str, Any] = {"max_tokens": 6, "logit_bias": {2: -1e5}}
+    with load(model, batch=2) as opened:
+        first = opened.generate([full, other], **options)
+        assert [a.finish_reason for a in first] == ["context", "length"]
+        assert len(first[0].tokens) == 2
+        for prompt, answer in zip((full, other), first, strict=True):
+            assert same(answer, alone(model, prompt, **options))
+            assert same(opened.generate(prompt, **options), answer)
+
+
 def test_a_batch_shares_steps(model: Path) -> None:
     """Two prompts at a time need half the steps, and a third one begins when the first is done."""
     with load(model, batch=2) as opened:
@@ -437,6 +461,20 @@ def test_interrupted_anywhere(model: Path, rng: np.random.Generator) -> None:
             assert hits
     finally:
         signal.signal(signal.SIGALRM, old)
+
+
+@pytest.mark.slow
+def test_the_rtl_gives_the_same_answers(model: Path) -> None:
+    options: dict[str, Any] = {"max_tokens": 4, "temperature": 2.0, "seed": 7, "logprobs": 2}
+    expected = [alone(model, p, **options) for p in ("abcd", "cdx")]
+    with load(model, device="verilator", config="tiny") as simulated:
+        session = simulated.session("abcd")
+        assert same(session.generate(**options), expected[0])
+        assert same(simulated.generate("cdx", **options), expected[1])
+        answer = session.generate([50], **options)
+        assert answer.reused_tokens == len(session) - len(answer.tokens) - 2
+        assert answer.counters.cycles > 0
+        assert same(answer, alone(model, session.tokens[: -len(answer.tokens)], **options))
 
 
 def test_two_models_on_a_device(model: Path, tmp_path: Path) -> None:
