@@ -18,7 +18,7 @@ Variables = Mapping[str, Any] | None
 
 
 class Options(TypedDict, total=False):
-    """How an answer is made. All can be left out.
+    """How an answer is made. All can be left out, and None is as good as that.
 
     Attributes
     ----------
@@ -38,12 +38,12 @@ class Options(TypedDict, total=False):
 
     max_tokens: int | None
     temperature: float | None
-    top_k: int
-    top_p: float
-    min_p: float
-    repetition_penalty: float
-    presence_penalty: float
-    frequency_penalty: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
     logit_bias: Mapping[int, float] | None
     seed: int | None
     stop: str | Sequence[str] | None
@@ -61,10 +61,10 @@ def wish_of(options: Options) -> Wish:
     TypeError
         If there is no such option.
     """
-    given: dict[str, Any] = dict(options)
-    for name in given:
+    for name in options:
         if name not in Options.__annotations__:
             raise TypeError(f"unknown option {name!r}: choose from {', '.join(Options.__annotations__)}")
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     stop, processors = given.pop("stop", None), given.pop("logits_processor", None)
     rest = {name: given.pop(name, None) for name in ("max_tokens", "logprobs")}
     return Wish(

@@ -247,6 +247,11 @@ def test_seeds(lm: LanguageModel) -> None:
     assert lm.generate("ab", max_tokens=1).seed is None
 
 
+def test_none_is_as_good_as_left_out(lm: LanguageModel) -> None:
+    options: Any = dict.fromkeys(tailrace.Options.__annotations__) | {"max_tokens": 3}
+    assert same(lm.generate("ab", **options), lm.generate("ab", max_tokens=3))
+
+
 def test_wrong_options(lm: LanguageModel) -> None:
     for options, text in (
         ({"max_tokens": 0}, "max_tokens must be a whole number of 1 or more, or None, not 0"),
