@@ -93,7 +93,6 @@ def cached(kind: str, key: str, make: Callable[[Path], object], *, what: str) ->
                 return entry
             if entry.exists():
                 say(f"{what} in the cache is damaged ({damage(entry)}): making it again ({entry})")
-                _remove(entry)
             for left in folder.glob(f".{key}.*{DRAFT}") if alone else ():
                 # Of a process that was killed.
                 shutil.rmtree(left, ignore_errors=True)
@@ -121,12 +120,16 @@ def _make(entry: Path, make: Callable[[Path], object], what: str) -> None:
     try:
         make(draft)
         seal(draft, what)
-        try:
-            draft.rename(entry)
-        except OSError:
-            # Without locks somebody else may have been faster.
-            if not _found(entry):
-                raise
+        if not _found(entry):
+            # Only now: what is damaged may be better than nothing, to somebody who is offline.
+            if entry.exists():
+                _remove(entry)
+            try:
+                draft.rename(entry)
+            except OSError:
+                # Without locks somebody else may have been faster.
+                if not _found(entry):
+                    raise
         sync(entry.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -164,6 +164,19 @@ def test_a_damaged_entry_is_made_again_and_that_is_said(folder: Path, damage: st
     assert entries(folder) == ["key"]
 
 
+def test_a_damaged_entry_stays_until_there_is_a_new_one(folder: Path) -> None:
+    entry = cached("kind", "key", fill, what="a thing")
+    os.truncate(entry / "library.so", 1000)
+
+    def make(draft: Path) -> None:
+        raise ToolError("no network")
+
+    with pytest.raises(ToolError, match="^no network$"):
+        cached("kind", "key", make, what="a thing")
+    assert (entry / "library.so").stat().st_size == 1000
+    assert entries(folder) == ["key"]
+
+
 def test_a_large_file_is_not_read_again_unless_it_has_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_entry, "_LARGE", 1000)
     entry = cached("kind", "key", fill, what="a thing")
