@@ -16,10 +16,15 @@ parameters = llama_cpp.LlamaModelParams()
 parameters.n_gpu_layers = 0
 model = llama_cpp.LlamaModel(request["path"], parameters)
 vocabulary = model.get_vocab()
+def piece(token):
+    try:
+        return vocabulary.token_to_piece(token, 0, False)
+    except UnicodeDecodeError:
+        return None
 answer = {
     "ends": [i for i in range(vocabulary.n_vocab) if vocabulary.is_eog(i)],
     "tokens": [vocabulary.tokenize(text, request["start"], True) for text in request["texts"]],
-    "pieces": [vocabulary.token_to_piece(i, 0, False) for i in request["ids"]],
+    "pieces": [piece(i) for i in request["ids"]],
 }
 sys.stdout.write("\\n" + json.dumps(answer))
 """
@@ -41,7 +46,8 @@ def ask(path: Path, texts: list[str], ids: list[int] | None = None, *, start: bo
     Returns
     -------
     dict or None
-        ``tokens`` of each text, ``ends``, and ``pieces``: texts of `ids`. None: llama.cpp refuses the file.
+        ``tokens`` of each text, ``ends``, and ``pieces``: texts of `ids`, None for those that are no whole characters. None: it
+        refuses the file.
     """
     request = json.dumps({"path": str(path), "texts": texts, "ids": ids or [], "start": start})
     command = [sys.executable, "-c", _PROGRAM]
