@@ -4,20 +4,17 @@ A model's file is not to be trusted, and no sandbox within Python bounds what an
 process of its own, which the operating system stops.
 """
 
-import json
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tailrace.spec.errors import ModelError, TailraceError
 
+from .renderer import Renderer, StoppedError
+
 #: What a template may use: seconds of processor time, seconds in all, bytes of memory, characters of its prompt.
 CPU_SECONDS, SECONDS, MEMORY, CHARACTERS = 5, 60, 1 << 29, 1 << 22
-_PROGRAM = Path(__file__).with_name("render.py")
+_RENDERER = Renderer()
 
 
 def render_chat(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
@@ -40,28 +37,19 @@ def render_chat(template: str, messages: Sequence[Mapping[str, Any]], variables:
         If the conversation holds what JSON can't.
     """
     given = {"tools": None, "documents": None, **variables, "messages": list(messages)}
-    limits = {"seconds": CPU_SECONDS, "memory": MEMORY, "characters": CHARACTERS}
+    request = {"template": template, "variables": given, "memory": MEMORY, "characters": CHARACTERS}
     try:
-        request = json.dumps({"path": sys.path, "template": template, "variables": given, "limits": limits})
+        answer = _RENDERER.ask(request, CPU_SECONDS, SECONDS)
+    except StoppedError as error:
+        raise _refusal(str(error)) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise TailraceError(f"the conversation can't be given to the chat template: {error}") from error
-    # Isolated, and without the site's start-up files: it starts in a tenth of a second, and finds its modules where this does.
-    command = [sys.executable, "-I", "-S", "-X", "utf8", str(_PROGRAM)]
-    try:
-        done = subprocess.run(command, input=request.encode(), capture_output=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise _refusal(f"it ran for more than {SECONDS} seconds") from None
-    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        raise _refusal(f"it took more than {CPU_SECONDS} seconds of processor time")
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError:
-        raise _refusal(
-            f"its process ended with {done.returncode}: {done.stderr.decode(errors='replace')[-200:].strip()}"
-        ) from None
+    if "limit" in answer:
+        memory = f"it needs more than {MEMORY >> 20} MiB of memory"
+        raise _refusal(memory if answer["limit"] == "memory" else "it calls itself too deeply")
     if "text" not in answer:
         raise _refusal(answer["error"])
-    return str(answer["text"])
+    return answer["text"]
 
 
 def _refusal(reason: str) -> ModelError:

@@ -1,8 +1,10 @@
-"""A process that renders a chat template within limits: a request in JSON comes in, its text or what is wrong goes out."""
+"""A process that renders chat templates within limits: requests in JSON come in, texts or what is wrong go out."""
 
 import json
+import math
 import signal
 import sys
+import time
 from typing import Any
 
 
@@ -57,32 +59,36 @@ def render(template: str, variables: dict[str, Any], characters: int) -> str:
     return "".join(pieces)
 
 
-def _limit(seconds: int, memory: int) -> None:
+def _limit_processor_time(seconds: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + seconds, resource.RLIM_INFINITY))
+
+
+def _answer(request: dict[str, Any]) -> dict[str, str]:
+    try:
+        return {"text": render(request["template"], request["variables"], request["characters"])}
+    except MemoryError:
+        return {"limit": "memory"}
+    except RecursionError:
+        return {"limit": "depth"}
+    except Exception as error:  # whatever a template does, it is the template that can't be used
+        return {"error": str(error) or type(error).__name__}
+
+
+def main() -> None:
+    """Answer requests, a line each, until there are no more. The argument is the path of modules."""
     import resource
 
     # Ctrl-C is for the one that waits for this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.path[:] = json.loads(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-
-
-def main() -> None:
-    """Read a request from standard input, and answer on standard output."""
-    request = json.load(sys.stdin)
-    limits = request["limits"]
-    sys.path[:] = request["path"]
-    _limit(limits["seconds"], limits["memory"])
-    answer: dict[str, str]
-    try:
-        answer = {"text": render(request["template"], request["variables"], limits["characters"])}
-    except MemoryError:
-        answer = {"error": f"it needs more than {limits['memory'] >> 20} MiB of memory"}
-    except RecursionError:
-        answer = {"error": "it calls itself too deeply"}
-    except Exception as error:  # whatever a template does, it is the template that can't be used
-        answer = {"error": str(error) or type(error).__name__}
-    json.dump(answer, sys.stdout)
+    for line in sys.stdin:
+        request = json.loads(line)
+        _limit_processor_time(request["seconds"])
+        resource.setrlimit(resource.RLIMIT_AS, (request["memory"], request["memory"]))
+        print(json.dumps(_answer(request)), flush=True)
 
 
 if __name__ == "__main__":
