@@ -1,4 +1,4 @@
-"""Write docs/registers.md and docs/isa.md from `tailrace.spec`; with ``--check`` only say whether they are up to date."""
+"""Write docs/registers.md and docs/isa.md from `tailrace.spec`, and the table of docs/models.md; ``--check`` compares."""
 
 import sys
 from collections.abc import Iterable
@@ -224,19 +224,33 @@ def _unit(opcode: isa.Opcode) -> str:
     return "vector" if opcode in isa.VECTOR_OPCODES else "sequencer"
 
 
+def models_page() -> str:
+    """The page on models, with the table of what they need."""
+    from tailrace.benchmark.models import all_needs, markdown
+
+    begin, end = "<!-- Written by docs/generate.py: `tailrace bench models`. -->\n", "<!-- End of the table. -->"
+    before, _, rest = (DOCS / "models.md").read_text(encoding="utf-8").partition(begin)
+    return f"{before}{begin}\n{markdown(all_needs())}\n\n{end}{rest.partition(end)[2]}"
+
+
 PAGES = {"registers.md": registers_page, "isa.md": isa_page}
+#: Pages that take half a minute to write; a slow test compares them.
+SLOW_PAGES = {"models.md": models_page}
 
 
 def main(arguments: list[str]) -> int:
     """Write the pages, or compare them."""
-    written = {name: (DOCS / name).read_text(encoding="utf-8") if (DOCS / name).exists() else "" for name in PAGES}
-    stale = [name for name, page in PAGES.items() if written[name] != page()]
-    if arguments == ["--check"]:
+    check = arguments == ["--check"]
+    pages = PAGES if check else PAGES | SLOW_PAGES
+    written = {name: (DOCS / name).read_text(encoding="utf-8") if (DOCS / name).exists() else "" for name in pages}
+    texts = {name: page() for name, page in pages.items()}
+    stale = [name for name, text in texts.items() if written[name] != text]
+    if check:
         for name in stale:
-            print(f"docs/{name} does not follow from spec/: run `make docs` and commit what it writes")
+            print(f"docs/{name} does not follow from the sources: run `make docs` and commit what it writes")
         return 1 if stale else 0
     for name in stale:
-        (DOCS / name).write_text(PAGES[name](), encoding="utf-8")
+        (DOCS / name).write_text(texts[name], encoding="utf-8")
         print(f"wrote docs/{name}")
     return 0
 

@@ -13,6 +13,8 @@ from ..image.image import ImageRequest
 from .recording import Job, record
 
 BATCHES = (1, 2, 4)
+#: Tokens in each cache if none are asked for.
+CONTEXT = 512
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class BatchStep:
 
 
 def measure_batches(
-    path: str, config: str, *, batches: tuple[int, ...] = BATCHES, context: int = 512, memory: str = "ideal"
+    path: str, config: str, *, batches: tuple[int, ...] = BATCHES, context: int | None = None, memory: str = "ideal"
 ) -> Iterator[BatchStep]:
     """Run a step of a model for 1, 2 and 4 sequences, each as long as the others.
 
@@ -50,7 +52,8 @@ def measure_batches(
         GGUF file.
     config : str
     batches : tuple of int
-    context : int
+    context : int or None
+        Tokens in each cache; None: `CONTEXT`, or as many as the model was trained for but one.
     memory : str
 
     Yields
@@ -63,6 +66,7 @@ def measure_batches(
         If the build has too few right-hand sides, or no room for the caches.
     """
     model = open_model(path)
+    context = min(CONTEXT, model.context_length - 1) if context is None else context
     imported, build = import_model(model, context + 1), parse_config(config)
     for batch in batches:
         layout = lay_out(imported, Geometry.of_config(build), ImageRequest(batch))

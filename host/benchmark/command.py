@@ -113,9 +113,9 @@ def decode(
 
     All of it takes hours. What has been measured is kept, so it can be interrupted and goes on where it was.
     """
+    from ..models.shapes import SHAPES
     from .decode import CAPACITY, CONFIGS, CONTEXTS, MEMORIES, REAL, is_measured, measure, measure_by_shape, points
     from .decode_report import check_table, decode_table, stall_table
-    from .shapes import SHAPES
 
     quick_models, quick_widths = _QUICK if quick else (tuple(SHAPES), tuple(CONFIGS))
     wanted = points(
@@ -165,12 +165,41 @@ def _numbers(option: str, text: str | None, default: Sequence[int], largest: int
 
 
 @bench.command()
+def models() -> None:
+    """What published models need, and how fast boards would decode them, predicted: planned, not simulated."""
+    from .models import UTILISATION, all_needs, table_rows
+
+    terminal = Terminal()
+    with terminal.phase("planning published models"):
+        titles, *rows = table_rows(all_needs(on_progress=terminal.progress))
+    table = Table(
+        box=None, pad_edge=False, caption=f"tokens per second of boards: predicted, {UTILISATION:.0%} of the memory's peak"
+    )
+    for n, title in enumerate(titles):
+        table.add_column(title, justify="right" if n > 1 else "left")
+    for row in rows:
+        table.add_row(*row)
+    _show(table)
+
+
+@bench.command()
 @click.argument("model", default="smollm2")
 @click.option("--config", default="wide", show_default=True, help="Build of the device.")
-@click.option("--context", type=click.IntRange(min=0), default=512, show_default=True, help="Tokens in each cache.")
-@click.option("--memory", "memory_model", default="ideal", show_default=True, help="Memory behind the device.")
+@click.option(
+    "--context",
+    type=click.IntRange(min=0),
+    help="Tokens in each cache; default: 512, or all that the model was trained for but one.",
+)
+@click.option(
+    "--memory",
+    "memory_model",
+    type=click.Choice(_MEMORIES),
+    default="ideal",
+    show_default=True,
+    help="Memory behind the device.",
+)
 @click.option("--clock", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Assumed clock in MHz.")
-def batch(model: str, config: str, context: int, memory_model: str, clock: float) -> None:
+def batch(model: str, config: str, context: int | None, memory_model: str, clock: float) -> None:
     """Speed of 1, 2 and 4 sequences of MODEL at once."""
     from .batch import BATCHES, measure_batches
     from .decode_report import batch_table

@@ -17,8 +17,8 @@ from ..image.image import Image, ImageRequest, experts_used, is_exact
 from ..image.programs import Programs
 from ..image.router import PLANES
 from ..models.fetch import NAME, resolve_model
+from ..models.shapes import SHAPES, Shape, write_header
 from .recording import Job, Recording, Stretch, is_recorded, record
-from .shapes import SHAPES, Shape, write_header
 
 #: The model that is there, so that it is run whole, and its own weights are used.
 REAL = "SmolLM2-135M"

@@ -9,7 +9,6 @@ from click.testing import CliRunner
 from tailrace.benchmark.decode import CONTEXTS, REAL, Point, Step, bytes_again, measured_bytes, points, sum_of_layers
 from tailrace.benchmark.decode_report import largest_loss
 from tailrace.benchmark.recording import Job, Recording, Stretch, first_products, record, simulate
-from tailrace.benchmark.shapes import SHAPES, Shape, write_header
 from tailrace.benchmark.waits import uses_until, waits, work_of
 from tailrace.command.cli import main
 from tailrace.device.geometry import Geometry
@@ -19,6 +18,7 @@ from tailrace.gguf.file import open_model
 from tailrace.image.image import ImageRequest
 from tailrace.image.plan import plan_image
 from tailrace.image.programs import build_programs
+from tailrace.models.shapes import SHAPES, Shape, write_header
 from tailrace.sim.timeline import USES, EventKind, Timeline
 from tailrace.spec.commands import encode
 from tailrace.spec.config import CONFIGS
@@ -35,7 +35,7 @@ PARAMETERS = {
     "Gemma-3-270M": 268.1,
 }
 SMALL = Shape("small", "llama", 4, 64, 2, 1, 32, 96, 192, "Q8_0", "Q8_0")
-MIXED = Shape("mixed", "qwen3moe", 2, 64, 4, 2, 32, 96, 192, head_norm=True, experts=4, used=2)
+MIXED = Shape("mixed", "qwen3moe", 2, 64, 4, 2, 32, 96, 192, experts=4, used=2)
 
 
 @pytest.mark.parametrize("name", SHAPES)

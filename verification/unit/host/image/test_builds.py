@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.benchmark.shapes import SHAPES, write_header
 from tailrace.device.geometry import Geometry
 from tailrace.gguf.describe import ImportedModel, import_model
 from tailrace.gguf.file import open_model
 from tailrace.image.builds import AUTO, CHOICES, choose, lay_out, named_build, smallest_build
 from tailrace.image.image import ImageRequest
 from tailrace.image.layout import fits
+from tailrace.models.shapes import SHAPES, write_header
 from tailrace.spec.config import CONFIGS, parse_config
 from tailrace.spec.errors import LimitError, ModelError
 from verification.unit.host.tiny_models import write_model

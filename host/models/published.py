@@ -1,0 +1,57 @@
+"""Shapes of published models, from the configurations that their makers have published, as Q4_0 (tied embeddings Q8_0)."""
+
+from dataclasses import replace
+
+from .shapes import Shape
+
+_K = 1024
+
+
+def _tied(name: str, architecture: str, *numbers: int, **more: int) -> Shape:
+    layers, hidden, heads, kv_heads, head_size, feed_forward, vocabulary = numbers
+    sizes = (layers, hidden, heads, kv_heads, head_size, feed_forward, vocabulary)
+    return replace(Shape(name, architecture, *sizes, head_format="Q8_0", tied=True), **more)  # type: ignore[arg-type]
+
+
+PUBLISHED: tuple[Shape, ...] = (
+    _tied("GPT-2", "gpt2", 12, 768, 12, 12, 64, 3072, 50257, context=_K),
+    _tied("GPT-2 XL", "gpt2", 48, 1600, 25, 25, 64, 6400, 50257, context=_K),
+    _tied("SmolLM2-135M", "llama", 30, 576, 9, 3, 64, 1536, 49152),
+    _tied("SmolLM2-360M", "llama", 32, 960, 15, 5, 64, 2560, 49152),
+    _tied("SmolLM2-1.7B", "llama", 24, 2048, 32, 32, 64, 8192, 49152),
+    Shape("TinyLlama-1.1B", "llama", 22, 2048, 32, 4, 64, 5632, 32000, context=2 * _K),
+    Shape("Llama-2-7B", "llama", 32, 4096, 32, 32, 128, 11008, 32000, context=4 * _K),
+    Shape("Llama-2-13B", "llama", 40, 5120, 40, 40, 128, 13824, 32000, context=4 * _K),
+    Shape("Llama-2-70B", "llama", 80, 8192, 64, 8, 128, 28672, 32000, context=4 * _K),
+    _tied("Llama-3.2-1B", "llama", 16, 2048, 32, 8, 64, 8192, 128256, context=128 * _K),
+    _tied("Llama-3.2-3B", "llama", 28, 3072, 24, 8, 128, 8192, 128256, context=128 * _K),
+    Shape("Llama-3.1-8B", "llama", 32, 4096, 32, 8, 128, 14336, 128256, context=128 * _K),
+    Shape("Llama-3.1-70B", "llama", 80, 8192, 64, 8, 128, 28672, 128256, context=128 * _K),
+    Shape("Mistral-7B-v0.3", "llama", 32, 4096, 32, 8, 128, 14336, 32768, context=32 * _K),
+    Shape("Mixtral-8x7B", "llama", 32, 4096, 32, 8, 128, 14336, 32000, experts=8, used=2, context=32 * _K),
+    _tied("Qwen2.5-0.5B", "qwen2", 24, 896, 14, 2, 64, 4864, 151936, context=32 * _K),
+    _tied("Qwen2.5-1.5B", "qwen2", 28, 1536, 12, 2, 128, 8960, 151936, context=32 * _K),
+    _tied("Qwen2.5-3B", "qwen2", 36, 2048, 16, 2, 128, 11008, 151936, context=32 * _K),
+    Shape("Qwen2.5-7B", "qwen2", 28, 3584, 28, 4, 128, 18944, 152064, context=32 * _K),
+    Shape("Qwen2.5-14B", "qwen2", 48, 5120, 40, 8, 128, 13824, 152064, context=32 * _K),
+    Shape("Qwen2.5-32B", "qwen2", 64, 5120, 40, 8, 128, 27648, 152064, context=32 * _K),
+    Shape("Qwen2.5-72B", "qwen2", 80, 8192, 64, 8, 128, 29568, 152064, context=32 * _K),
+    _tied("Qwen3-0.6B", "qwen3", 28, 1024, 16, 8, 128, 3072, 151936, context=40 * _K),
+    _tied("Qwen3-1.7B", "qwen3", 28, 2048, 16, 8, 128, 6144, 151936, context=40 * _K),
+    _tied("Qwen3-4B", "qwen3", 36, 2560, 32, 8, 128, 9728, 151936, context=40 * _K),
+    Shape("Qwen3-8B", "qwen3", 36, 4096, 32, 8, 128, 12288, 151936, context=40 * _K),
+    Shape("Qwen3-14B", "qwen3", 40, 5120, 40, 8, 128, 17408, 151936, context=40 * _K),
+    Shape("Qwen3-32B", "qwen3", 64, 5120, 64, 8, 128, 25600, 151936, context=40 * _K),
+    Shape("Qwen3-30B-A3B", "qwen3moe", 48, 2048, 32, 4, 128, 768, 151936, experts=128, used=8, context=40 * _K),
+    Shape("Qwen3-Coder-30B-A3B", "qwen3moe", 48, 2048, 32, 4, 128, 768, 151936, experts=128, used=8, context=256 * _K),
+    _tied("Gemma-3-270M", "gemma3", 18, 640, 4, 1, 256, 2048, 262144, window=512, context=32 * _K),
+    _tied("Gemma-3-1B", "gemma3", 26, 1152, 4, 1, 256, 6912, 262144, window=512, context=32 * _K),
+    _tied("Gemma-3-4B", "gemma3", 34, 2560, 8, 4, 256, 10240, 262144, window=1024, context=128 * _K),
+    _tied("Gemma-3-12B", "gemma3", 48, 3840, 16, 8, 256, 15360, 262144, window=1024, context=128 * _K),
+    _tied("Gemma-3-27B", "gemma3", 62, 5376, 32, 16, 128, 21504, 262144, window=1024, context=128 * _K),
+    Shape("Phi-3-mini-4k", "phi3", 32, 3072, 32, 32, 96, 8192, 32064, window=2047, context=4 * _K),
+    Shape("Phi-3.5-mini", "phi3", 32, 3072, 32, 32, 96, 8192, 32064, context=128 * _K, original=4 * _K),
+    Shape("Phi-3-medium-4k", "phi3", 40, 5120, 40, 10, 128, 17920, 32064, window=2047, context=4 * _K),
+    _tied("Phi-4-mini", "phi3", 32, 3072, 24, 8, 128, 8192, 200064, context=128 * _K, original=4 * _K, rotary=96),
+    Shape("Phi-4", "phi3", 40, 5120, 40, 10, 128, 17920, 100352, context=16 * _K),
+)
