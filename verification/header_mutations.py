@@ -1,9 +1,9 @@
 """Damaged and strange GGUF headers, by the thousand: each is read, or refused with one message, in little time and memory.
 
-``python -m verification.header_mutations --count 100000 --seed 1`` changes headers of small models and tries what the command line
-does before it opens a device: the file is opened and described, its image and programs are planned, `tailrace inspect` prints
-them, its tokenizer encodes and decodes. A mutation has a number, and is the same whenever it is made with the same seed: after
-a mistake, ``--first NUMBER --count 1`` shows it again.
+``python -m verification.header_mutations --count 100000 --seed 1`` changes headers of small models and tries what the command
+line does before it opens a device: the file is opened and described, its image and programs are planned, `tailrace inspect`
+prints them, its tokenizer encodes and decodes. A mutation has a number, and is the same whenever it is made with the same
+seed: after a mistake, ``--first NUMBER --count 1`` shows it again.
 """
 
 import resource
@@ -50,11 +50,24 @@ from verification.unit.host.tiny_models import tokenizer_values, write_model
 SECONDS, BYTES = 10.0, 512 << 20
 #: How often the whole of `tailrace inspect` is run on what was accepted.
 _INSPECTED = 20
-_EXTREMES: dict[str, tuple[Any, ...]] = {
-    "i": (-1, 0, 1, 2, 3, 7, 8, 31, 33, 255, 256, 65535, 65536, (1 << 31) - 1, -(1 << 31), 1 << 31, (1 << 32) - 1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1),
-    "f": (0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, 1e-30, 1e30, 3e38, float("inf"), float("-inf"), float("nan")),
-    "s": ("", "x", "llama", "gpt2", "none", "yarn", "linear", "longrope", "[/x]", "[link=http://x]y", "\x1b[31m", "ü\n", "%s{}", "a" * 5000, "{{ 1/0 }}"),
-}  # fmt: skip
+_WHOLE_NUMBERS = (
+    -1, 0, 1, 2, 3, 7, 8, 31, 33, 255, 256, 65535, 65536, (1 << 31) - 1, -(1 << 31), 1 << 31, (1 << 32) - 1,
+    (1 << 63) - 1, 1 << 63, (1 << 64) - 1,
+)  # fmt: skip
+_REALS = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, 1e-30, 1e30, 3e38, float("inf"), float("-inf"), float("nan"))
+_TEXTS = (
+    "", "x", "llama", "gpt2", "none", "yarn", "linear", "longrope", "[/x]", "[link=http://x]y", "\x1b[31m", "ü\n", "%s{}",
+    "a" * 5000, "{{ 1/0 }}",
+)  # fmt: skip
+#: Values that may be missing; {} stands for the architecture.
+_KEYS = (
+    "general.alignment", "general.type", "split.count", "split.no", "{}.rope.scaling.type", "{}.rope.scaling.factor",
+    "{}.rope.freq_base", "{}.rope.scaling.yarn_beta_fast", "{}.rope.scaling.original_context_length", "{}.attention.scale",
+    "{}.attention.sliding_window", "{}.attention.sliding_window_pattern", "{}.expert_count", "{}.expert_used_count",
+    "{}.expert_feed_forward_length", "{}.attention.head_count_kv", "{}.attention.value_length", "{}.final_logit_softcapping",
+    "{}.attention.causal", "{}.rope.scaling.attn_factor", "{}.leading_dense_block_count", "tokenizer.ggml.add_bos_token",
+    "tokenizer.ggml.add_space_prefix", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.scores",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -162,13 +175,13 @@ def _scalar(rng: np.random.Generator) -> tuple[int, bytes]:
     """A value of any type, often an extreme one: its type, and its bytes."""
     kind = int(rng.choice([*SCALARS, TEXT]))
     if kind == TEXT:
-        raw = str(rng.choice(_EXTREMES["s"])).encode()
+        raw = str(rng.choice(_TEXTS)).encode()
         return kind, struct.pack("<Q", len(raw)) + raw
     dtype = SCALARS[kind]
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
-            return kind, np.array(_EXTREMES["f"][int(rng.integers(len(_EXTREMES["f"])))]).astype(dtype).tobytes()
-    value = _EXTREMES["i"][int(rng.integers(len(_EXTREMES["i"])))]
+            return kind, np.array(_REALS[int(rng.integers(len(_REALS)))]).astype(dtype).tobytes()
+    value = _WHOLE_NUMBERS[int(rng.integers(len(_WHOLE_NUMBERS)))]
     return kind, (value & ((1 << 8 * dtype.itemsize) - 1)).to_bytes(dtype.itemsize, "little")
 
 
@@ -235,14 +248,7 @@ def _without_entry(original: Original, rng: np.random.Generator) -> bytes:
 def _with_entry(original: Original, rng: np.random.Generator) -> bytes:
     """A value more, of a name that means something."""
     data = bytearray(original.header)
-    names = [
-        "general.alignment", "general.type", "split.count", "split.no", "{}.rope.scaling.type", "{}.rope.scaling.factor", "{}.rope.freq_base",
-        "{}.rope.scaling.yarn_beta_fast", "{}.rope.scaling.original_context_length", "{}.attention.scale", "{}.attention.sliding_window",
-        "{}.attention.sliding_window_pattern", "{}.expert_count", "{}.expert_used_count", "{}.expert_feed_forward_length", "{}.attention.head_count_kv",
-        "{}.attention.value_length", "{}.final_logit_softcapping", "{}.attention.causal", "{}.rope.scaling.attn_factor", "{}.leading_dense_block_count",
-        "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_space_prefix", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.scores",
-    ]  # fmt: skip
-    name = str(rng.choice(names)).format(original.path.stem.split("-")[0]).encode()
+    name = str(rng.choice(_KEYS)).format(original.path.stem.split("-")[0]).encode()
     kind, raw = _scalar(rng)
     struct.pack_into("<Q", data, 16, struct.unpack_from("<Q", data, 16)[0] + 1)
     entry = struct.pack("<Q", len(name)) + name + struct.pack("<I", kind) + raw
@@ -315,7 +321,8 @@ def mutation(originals: Sequence[Original], number: int, seed: int) -> tuple[str
     if int(rng.integers(10)) == 0:
         # And the same again, or something else, on top of it.
         changed = _flip(Original(original.path, changed or b"\0", (), (), 0), rng)
-    size = len(changed) if kind == "cut off" else original.size + max(len(changed) - len(original.header), 0)
+    # The tensors move with the end of the header, to the next multiple of the alignment.
+    size = len(changed) if kind == "cut off" else original.size + max(len(changed) - len(original.header), 0) + 64
     return original.path.name, kind, changed, size
 
 
@@ -347,7 +354,7 @@ def attempt(path: Path, seen: _Seen) -> str:
     """
     try:
         model = open_model(path)
-        imported = import_model(model)
+        imported = import_model(model, min(64, model.context_length) if model.architecture.known else None)
     except TailraceError as error:
         return _kind(error, path)
     outcomes = [_refusal(path, _plan, imported, seen), _refusal(path, _tokens, model)]
@@ -373,12 +380,14 @@ def _plan(imported: ImportedModel, seen: _Seen) -> None:
         return
     for rope in imported.ropes.values():
         assert np.isfinite(rope.table(0, 4)).all()
-    image = plan_image(imported, Geometry.of_config(parse_config("base")), ImageRequest(min(64, model.context_length)))
+    image = plan_image(imported, Geometry.of_config(parse_config("base")), ImageRequest())
     build_programs(image)
     seen.plans.add(key)
 
 
 def _tokens(model: Model) -> None:
+    if "tokenizer.ggml.model" not in model.header:
+        return
     tokenizer = Tokenizer(model)
     tokenizer.decode(tokenizer.encode("Hi wörld <|im_end|>\n12"))
     tokenizer.decode([0, 3, 4, 5])
@@ -437,17 +446,23 @@ def _work(answers: Connection, files: list[Path], folder: Path, numbers: range, 
     Tokenizer(open_model(files[0])).encode("x"), _inspect(files[0])  # what is imported late is not what a file takes
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + BYTES, resource.RLIM_INFINITY))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in numbers:
         name, change, header, size = mutation(originals, number, seed)
         with path.open("wb") as file:
             file.write(header)
             file.truncate(size)
-        start = time.monotonic()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
+        start, before = time.monotonic(), _resident("VmRSS")
         outcome, wrong = _try_one(path, seen)
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        grown = _resident("VmHWM") - before
         answers.send((number, name, change, outcome, wrong, time.monotonic() - start, grown))
     answers.close()
+
+
+def _resident(what: str) -> int:
+    """Bytes of memory that the process has, or has had at most."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
+    return int(line.split()[1]) * 1024
 
 
 @dataclass
@@ -463,7 +478,7 @@ class Results:
     slowest : float
         Seconds that the slowest took.
     grown : int
-        Bytes that the process has grown by at most.
+        Bytes that the process has grown by at most while it looked at a file.
     """
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -517,10 +532,7 @@ def small_files(folder: Path) -> list[Path]:
     }
     files = [
         write_model(folder / "llama.gguf"),
-        write_model(folder / "llama-yarn.gguf", tied=False, metadata={
-            "llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0, "llama.rope.scaling.original_context_length": 16,
-            "llama.attention.head_count": [2, 2], "llama.attention.head_count_kv": [1, 1],
-        }),
+        write_model(folder / "llama-yarn.gguf", tied=False, metadata=_YARN),
         write_model(folder / "llama-pieces.gguf", metadata=_pieces(), extra={"rope_freqs.weight": np.ones(16)}),
         write_model(folder / "qwen2.gguf", "qwen2"),
         write_model(folder / "qwen3.gguf", "qwen3"),
@@ -528,6 +540,15 @@ def small_files(folder: Path) -> list[Path]:
     for name, (header, tensors) in shapes.items():
         files.append(small_shapes.write(folder / f"{name}.gguf", name.split("-")[0], header, tensors))
     return [*files, SMALL]
+
+
+_YARN: dict[str, Any] = {
+    "llama.rope.scaling.type": "yarn",
+    "llama.rope.scaling.factor": 4.0,
+    "llama.rope.scaling.original_context_length": 16,
+    "llama.attention.head_count": [2, 2],
+    "llama.attention.head_count_kv": [1, 1],
+}
 
 
 def _pieces() -> dict[str, Any]:
@@ -548,7 +569,7 @@ def table(results: Results, count: int, seconds: float) -> Table:
     kinds = sorted({outcome for _, outcome in results.outcomes}, key=lambda kind: (kind != "runs", kind))
     shown = Table(
         title=f"{count} changed headers in {seconds:.0f} s",
-        caption=f"the slowest took {results.slowest:.2f} s; the process has grown by at most {results.grown >> 20} MiB",
+        caption=f"the slowest took {results.slowest:.2f} s; none took more than {results.grown / (1 << 20):.1f} MiB of memory",
     )
     shown.add_column("change")
     for kind in kinds:
@@ -570,7 +591,8 @@ def table(results: Results, count: int, seconds: float) -> Table:
 )
 def main(count: int, seed: int, first: int, files: tuple[Path, ...]) -> None:
     """Try changed headers. A thousand take about half a minute."""
-    console = Console(markup=False, width=None)
+    console = Console(markup=False)
+    console.width = max(console.width, 160)
     start = time.monotonic()
     with TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("headers", total=count)
