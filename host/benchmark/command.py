@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from tailrace.sim.memory_models import MEMORIES as _MEMORIES
@@ -13,6 +12,7 @@ from tailrace.spec.config import BUS_WIDTHS
 from tailrace.spec.formats import WEIGHT_FORMATS
 
 from ..command.output_file import OutputFile, OutputFolder
+from ..command.plain_console import PlainConsole
 from ..command.terminal import Terminal
 from ..fpga.command import FOLDER
 from ..fpga.parts import BLOCKS, PARTS
@@ -30,7 +30,7 @@ _SPEED_CONFIGS = ("base", "base,bus_width=512")
 
 
 def _show(table: Table) -> None:
-    console = Console(highlight=False)
+    console = PlainConsole()
     if not console.is_terminal:
         console.width = 160
     console.print(table)

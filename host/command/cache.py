@@ -1,12 +1,12 @@
 """Shows what the cache holds, and empties it."""
 
 import click
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from tailrace.sim.cache import VARIABLE, cache_folder
 from tailrace.sim.cache_contents import Stored, clear, contents, sweep
+
+from .plain_console import PlainConsole
 
 #: Days after which `--sweep` takes an entry for one that nobody needs.
 DAYS = 30.0
@@ -45,8 +45,8 @@ def _list(stored: list[Stored]) -> None:
             column.justify = "right"
         for entry in stored:
             state = "" if entry.state == "whole" else entry.state
-            table.add_row(Text(entry.what), _megabytes([entry]), _ago(entry.age), _ago(entry.unused), state)
-        console = Console(highlight=False)
+            table.add_row(entry.what, _megabytes([entry]), _ago(entry.age), _ago(entry.unused), state)
+        console = PlainConsole()
         if not console.is_terminal:
             console.width = 120
         console.print(table)

@@ -12,6 +12,7 @@ import click
 from tailrace.spec.config import CONFIGS
 from tailrace.spec.errors import TailraceError
 
+from ..gguf.printable import printable_lines
 from .device_option import DeviceName, clock_was_given, refuse_for_hardware
 from .grouped_help import GroupedCommand, WholeSummaries
 from .output_file import OutputFile
@@ -74,7 +75,7 @@ class Commands(WholeSummaries):
         except OSError as error:
             message, code = _system_error(error), 1
         if message:
-            click.echo(f"tailrace: {message}", err=True)
+            click.echo(f"tailrace: {printable_lines(message)}", err=True)
         ctx.exit(code)
 
 
@@ -328,6 +329,6 @@ def devices() -> None:
         click.echo(f"  {name}: {values}")
     found = find_hardware()
     for name, what in found:
-        click.echo(f"found {name}: {what}")
+        click.echo(printable_lines(f"found {name}: {what}"))
     if not found:
         click.echo("no hardware was found: serial ports (with pyserial), /dev/xdma* and /dev/uio* were looked for")

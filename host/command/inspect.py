@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from rich.console import Console
 from rich.table import Table
 
 from tailrace.firmware.description import Description, Experts, Layer
@@ -25,6 +24,7 @@ from ..image.router import PLANES
 from ..models.fetch import resolve_model
 from ..text.tokenizer import Tokenizer
 from ..transports.sizes import parse_size
+from .plain_console import PlainConsole
 from .report import plan_summary, plan_table
 
 #: Tokens that there is room for when none are asked for.
@@ -42,7 +42,7 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
     build = None if config == AUTO else parse_config(config)
     size = None if memory == AUTO else parse_size(memory)
     opened = open_model(resolve_model(model))
-    console = Console(highlight=False)
+    console = PlainConsole()
     if not console.is_terminal:
         console.width = 250
     try:
@@ -52,7 +52,7 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
         console.print(f"{error}. Its linear layers can run one by one, with PyTorch for the rest:", soft_wrap=True)
         return _inspect_operations(console, opened, build, quantise, size)
     for line in (*describe(imported), *_tokenizer(opened)):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     request = ImageRequest(quantise=quantise)
     geometry = Geometry.of_config(build or smallest_build(imported, request))
     refused = refusals(imported, geometry, quantise)
@@ -73,7 +73,7 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
     console.print(_memory_line(programs.end, size), soft_wrap=True)
     if program:
         for line in listing(chosen, imported.context):
-            console.print(line, soft_wrap=True, markup=False)
+            console.print(line, soft_wrap=True)
     return size is None or programs.end <= size
 
 
@@ -82,7 +82,7 @@ def _memory_line(needed: int, size: int | None) -> str:
     return f"device memory: {needed:,} bytes needed{fits}"
 
 
-def _inspect_operations(console: Console, model: Model, build: Config | None, quantise: str | None, size: int | None) -> bool:
+def _inspect_operations(console: PlainConsole, model: Model, build: Config | None, quantise: str | None, size: int | None) -> bool:
     if build is None:
         _, plan = make_smallest_plan(model, quantise)
     else:
@@ -159,7 +159,7 @@ def _layer(layer: Layer) -> str:
     return ", ".join(parts)
 
 
-def _print_refusals(console: Console, refused: Mapping[str, str]) -> None:
+def _print_refusals(console: PlainConsole, refused: Mapping[str, str]) -> None:
     """Reasons, each with the tensors that it holds for."""
     reasons: dict[str, list[str]] = {}
     for name, reason in refused.items():

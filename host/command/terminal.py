@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
+from rich.text import Text
+
+from ..gguf.printable import printable
+from .plain_console import PlainConsole
 
 
 class Terminal:
@@ -20,7 +23,7 @@ class Terminal:
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(file=sys.stderr, quiet=quiet, highlight=False)
+        self.console = PlainConsole(file=sys.stderr, quiet=quiet)
         self._live: Live | None = None
         self._shared = sys.stdout.isatty() and self.console.is_terminal
         self._column = 0
@@ -35,7 +38,7 @@ class Terminal:
             return
         # Standard output is not rich's business: it may be a file.
         with Live(
-            Spinner("dots", f"{what} …"), console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False
+            _spinner(f"{what} …"), console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False
         ) as self._live:
             yield
         self._live = None
@@ -43,7 +46,7 @@ class Terminal:
     def progress(self, what: str, done: float) -> None:
         """Show how much of the current phase is done, 0 to 1."""
         if self._live is not None:
-            self._live.update(Spinner("dots", f"{what} … {done:4.0%}"))
+            self._live.update(_spinner(f"{what} … {done:4.0%}"))
 
     def write(self, text: str) -> None:
         """Write generated text to standard output."""
@@ -56,7 +59,7 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         """Show what may make answers worse, also where the rest is not to be shown."""
-        Console(file=sys.stderr, highlight=False, markup=False, emoji=False).print(f"warning: {text}", soft_wrap=True)
+        PlainConsole(file=sys.stderr).print(f"warning: {text}", soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Show one line about the current token, below the text; an empty one takes it away."""
@@ -64,9 +67,9 @@ class Terminal:
             return
         if not self._shared:
             if self._live is not None and text:
-                self._live.update(Spinner("dots", text), refresh=True)
+                self._live.update(_spinner(text), refresh=True)
             return
-        width = self.console.width
+        text, width = printable(text), self.console.width
         column = self._column % width
         if text == self._below or (column == 0 and self._column):
             return  # At the right margin it depends on the terminal where the cursor is.
@@ -104,3 +107,8 @@ class Terminal:
         else:
             with self.phase("decoding"):
                 yield
+
+
+def _spinner(text: str) -> Spinner:
+    # A string would be taken for markup.
+    return Spinner("dots", Text(printable(text)))

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ConfigError
 
 from ..command.output_file import OutputFolder, writing
+from ..command.plain_console import PlainConsole
 from .families import FAMILIES
 from .parts import PARTS
 from .progress import shown
@@ -114,8 +114,8 @@ def _build_board(board: str, config: str, target: float | None, seed: int, folde
     click.echo(f"bitstream: {bitstream.path}")
 
 
-def _console() -> Console:
-    console = Console(highlight=False)
+def _console() -> PlainConsole:
+    console = PlainConsole()
     if not console.is_terminal:
         console.width = 120
     return console

@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.text import Text
+
+from ..command.plain_console import PlainConsole
 
 #: Takes a short text on what is being done.
 Activity = Callable[[str], None]
@@ -15,15 +17,15 @@ _PAUSE = 30.0
 @contextmanager
 def shown(what: str) -> Iterator[Activity]:
     """Show on standard error what is being done, and for how long: one changing line, or now and then a new one."""
-    console = Console(stderr=True, highlight=False)
+    console = PlainConsole(stderr=True)
     start = time.monotonic()
 
     def passed(text: str) -> str:
         return f"{what}: {text}, {time.monotonic() - start:.0f} s"
 
     if console.is_terminal:
-        with console.status(what) as status:
-            yield lambda text: status.update(passed(text))
+        with console.status(Text(what)) as status:
+            yield lambda text: status.update(Text(passed(text)))
         return
     phase, said = "", start
 

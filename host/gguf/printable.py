@@ -20,3 +20,8 @@ def shortened(text: str) -> str:
     """Printable text that is not longer than a line."""
     text = printable(text[: _LONGEST + 1])
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def printable_lines(text: str) -> str:
+    """The same for text that has lines: their ends stay."""
+    return "\n".join(map(printable, text.split("\n")))

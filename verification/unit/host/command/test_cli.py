@@ -237,6 +237,28 @@ def test_unknown_architectures_are_refused_at_once(name: str, tmp_path: Path, mo
     fails(text, "inspect", path)
 
 
+@pytest.mark.parametrize("name", ["[/x]", "blk.0.[/red]x", "[link=http://x]", "ü \x1b[31m", "a\nb"])
+def test_names_of_tensors_and_files_are_text(name: str, tmp_path: Path) -> None:
+    shown = name.replace("\x1b", "\\x1b").replace("\n", "\\n")
+    path = write_model(tmp_path / "tiny[q4][link=x]ü.gguf", extra={name: np.zeros(32)})
+    text = f"{path} can't be run: it has tensors that no other llama model has that is known here, such as {shown}, so its results would be wrong"
+    fails(f"tailrace: {text}", "run", path, "-p", "x")
+    fails(f"tailrace: {text}", "inspect", path)
+    good = write_model(path)
+    result = invoke("run", good, "-p", "x", "--raw", "-n", "1", "--device", "golden")
+    assert "importing tiny[q4][link=x]ü.gguf …" in result.stderr
+    strange = write_model(tmp_path / "\x1b[31m.gguf", "foo")
+    assert invoke("inspect", strange).stderr.startswith(f"tailrace: {tmp_path}/\\x1b[31m.gguf can't be run: ")
+
+
+def test_inspect_by_operations_shows_names_as_they_are(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", "stablelm", extra={"[/x]": np.zeros(32), "[link=http://x]\x1b": np.zeros(32)})
+    output = invoke("inspect", path).stdout
+    assert "[/x]" in output
+    assert "[link=http://x]\\x1b" in output
+    assert "\x1b" not in output
+
+
 def test_refusals_come_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     path = write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "TQ2_0"}, hidden=256)
