@@ -31,7 +31,6 @@ from rich.progress import Progress
 from rich.table import Table
 
 from tailrace.command.cli import main as command_line
-from tailrace.device.decoder import build_programs
 from tailrace.device.geometry import Geometry
 from tailrace.firmware.description import Norm, NormKind
 from tailrace.gguf.describe import ImportedModel, import_model
@@ -40,6 +39,7 @@ from tailrace.gguf.header import Header
 from tailrace.gguf.types import ARRAY, SCALARS, TEXT
 from tailrace.image.image import ImageRequest
 from tailrace.image.plan import plan_image
+from tailrace.image.programs import build_programs
 from tailrace.models.fetch import SMALL
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import TailraceError

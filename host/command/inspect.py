@@ -82,7 +82,9 @@ def _memory_line(needed: int, size: int | None) -> str:
     return f"device memory: {needed:,} bytes needed{fits}"
 
 
-def _inspect_operations(console: PlainConsole, model: Model, build: Config | None, quantise: str | None, size: int | None) -> bool:
+def _inspect_operations(
+    console: PlainConsole, model: Model, build: Config | None, quantise: str | None, size: int | None
+) -> bool:
     if build is None:
         _, plan = make_smallest_plan(model, quantise)
     else:
