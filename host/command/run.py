@@ -176,7 +176,7 @@ def _write_trace(request: Request, imported: ImportedModel, decoder: Decoder) ->
     from .trace import write_trace
 
     assert request.trace is not None
-    program = decoder.programs.loaded["tokens" if request.tokens_per_doorbell > 1 else "logits"].program
+    program = decoder.programs.loaded["logits" if request.wish.needs_logits else "tokens"].program
     timeline = decoder.device.transport.timeline()  # type: ignore[attr-defined]
     title = f"{imported.model.path.stem}, {request.config}, memory {request.memory_timing}, position {decoder.positions[0]}"
     write_trace(request.trace, timeline, program.commands, program.sections, title)

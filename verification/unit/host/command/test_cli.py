@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tailrace.command.cli import main
+from tailrace.command.trace import read_trace
 from tailrace.spec.errors import MissingPackage
 from verification.unit.host.tiny_models import write_model
 
@@ -307,6 +308,18 @@ def test_a_run_of_tokens_with_one_doorbell(tiny: Path) -> None:
     assert "5 doorbells" in single.stderr
     assert "2 doorbells" in several.stderr
     assert invoke(*arguments, "--tokens-per-doorbell", 4, "--temperature", 1).exit_code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--temperature", 1)])
+def test_a_trace_names_the_commands_that_ran(options: tuple[object, ...], tiny: Path, tmp_path: Path) -> None:
+    """Those of the program that lets the device choose, or of the one that hands its logits over."""
+    arguments = ["run", tiny, "-p", "Hi", "-n", 1, "--device", "verilator", "--config", "tiny", "--trace", tmp_path / "t.json"]
+    result = invoke(*arguments, *options)
+    assert result.exit_code == 0, result.output
+    names = {name for spans in read_trace(tmp_path / "t.json").spans.values() for name, _, _ in spans}
+    assert not [name for name in names if name.startswith("command ")]
+    assert any(name.endswith("next token") for name in names) is not bool(options)
 
 
 def test_room_for_the_context(tiny: Path) -> None:
