@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from types import FrameType
 
 
@@ -17,6 +18,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    # What a library says of its callers' code is, of a command, a line for its user.
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     signal.signal(signal.SIGTERM, _terminate)
     try:
         from .command.cli import main as commands

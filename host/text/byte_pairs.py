@@ -45,11 +45,9 @@ class BytePairs:
 
     def __init__(self, ids: Mapping[str, int], merges: Sequence[str], cut: Cut) -> None:
         self._ids, self._cut = ids, cut
-        self._ranks: dict[tuple[str, str], int] = {}
-        for rank, pair in enumerate(merges):
-            # A part may itself begin with a space.
-            left, _, right = pair[1:].partition(" ")
-            self._ranks.setdefault((pair[:1] + left, right), rank)
+        # No part has a space: that is another character in the byte alphabet, and U+2581 without it. Of equal merges the first
+        # counts.
+        self._ranks = {pair: rank for rank, pair in zip(range(len(merges) - 1, -1, -1), reversed(merges))}
         self.lost: set[str] = set()
         self._known: dict[str, list[int]] = {}
 
@@ -70,7 +68,7 @@ class BytePairs:
         text = "".join(ALPHABET[byte] for byte in piece.encode()) if self._cut.bytes else piece
         if (self._cut.whole_first or (not self._cut.bytes and not piece.strip("\n"))) and text in self._ids:
             return [self._ids[text]]
-        parts = merge(list(text), lambda left, right: self._ranks.get((left, right)))
+        parts = merge(list(text), lambda left, right: self._ranks.get(f"{left} {right}"))
         return [token for part in parts for token in self._spelled(part)]
 
     def _spelled(self, part: str) -> list[int]:

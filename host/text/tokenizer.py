@@ -35,8 +35,8 @@ class Tokenizer:
     ends : frozenset of int
         Tokens that end an answer.
     notes : list of str
-        What a user should know: what the file lacks or gets wrong, and what is done about it. What is lost of a text is added
-        when it is encoded.
+        What a user should know: what the file lacks or gets wrong, and what is done about it. What is wrong with a text is
+        added when it is encoded.
     chat_template : str or None
 
     Raises
@@ -72,7 +72,11 @@ class Tokenizer:
         """
         check_unicode(text)
         start = [self.vocabulary.start] if at_start and self.vocabulary.start is not None else []
-        return start + self._encode(text, at_start=at_start)
+        tokens = self._encode(text, at_start=at_start)
+        if start and tokens[:1] == start:
+            name = self.vocabulary.named(start)
+            self._note(f"the text begins with {name}, which the model puts before every text: now there are two of them")
+        return start + tokens
 
     def encode_chat(
         self, messages: str | Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True, **variables: Any
@@ -134,11 +138,13 @@ class Tokenizer:
                 result += self._encoder.encode(" " + piece if prefix else piece)
                 prefix = False
         if isinstance(self._encoder, BytePairs) and (lost := self._encoder.lost):
-            self.notes.append(
-                f"the vocabulary has no tokens for {', '.join(sorted(lost))}: these bytes are left out of the text"
-            )
+            self._note(f"the vocabulary has no tokens for {', '.join(sorted(lost))}: these bytes are left out of the text")
             lost.clear()
         return result
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
     def token_bytes(self, token: int) -> bytes:
         """What a token adds to a text; nothing for control tokens, and for tokens that have no text."""

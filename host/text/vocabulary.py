@@ -248,7 +248,8 @@ def _mend_types(v: Vocabulary, there: bool) -> None:
     """Types that certainly are other than the file says, or that it does not say at all."""
     if not there:
         v.notes.append("tokenizer.ggml.token_type is missing: bytes and special tokens are told by their names")
-    unheard = [i for i, t in enumerate(v.types) if t not in TokenType.__members__.values()]
+    known = frozenset(map(int, TokenType))
+    unheard = [i for i, t in enumerate(v.types) if t not in known]
     if unheard:
         v.notes.append(f"{v.named(unheard)} have unknown types: they are taken as ordinary tokens")
     for i in unheard:
@@ -363,7 +364,7 @@ def _note_oddities(v: Vocabulary) -> None:
         v.notes.append(f"{v.named(doubles)}: later tokens have the same texts, and text becomes those")
     if v.cut is None:
         return
-    unmade = sum(pair[:1] + pair[1:].replace(" ", "", 1) not in v.ids for pair in v.merges)
+    unmade = sum(pair.replace(" ", "", 1) not in v.ids for pair in v.merges)
     if unmade:
         v.notes.append(
             f"{unmade:,} of {len(v.merges):,} merges make texts that are no tokens: these are spelled in smaller ones"

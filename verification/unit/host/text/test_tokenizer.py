@@ -90,6 +90,16 @@ def test_begin_of_text(tmp_path: Path) -> None:
         assert Tokenizer(model_with(tmp_path, BPE, pre="llama-bpe", template=template)).encode_chat("ab") == [*start, *plain]
 
 
+def test_a_begin_of_text_token_too_many_is_said(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(model_with(tmp_path, SPM))
+    assert tokenizer.encode("<s>ab")[:2] == [1, 1]
+    assert tokenizer.encode("<s>ab", at_start=False)[:2] != [1, 1]
+    tokenizer.encode("<s>")
+    assert tokenizer.notes == [
+        "the text begins with 1 '<s>', which the model puts before every text: now there are two of them"
+    ]
+
+
 def test_spaces_of_sentencepiece(tmp_path: Path) -> None:
     tokenizer = Tokenizer(model_with(tmp_path, SPM))
     assert spelled(tokenizer, "ab") == ["<s>", "▁ab"]
