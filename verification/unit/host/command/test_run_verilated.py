@@ -40,7 +40,10 @@ def test_text_is_goldens_and_time_that_of_the_memory(model: Path) -> None:
         assert result.stdout == golden
         taken[options[:1]] = cycles(result)
     ideal = taken.pop(())
-    assert all(ideal < others for others in taken.values()), (ideal, taken)
+    assert ideal < taken["--latency",]
+    assert ideal < taken["--bandwidth",]
+    # Less latency than the ideal memory has by default, but pages, banks and refresh: other cycles in any case.
+    assert taken["--memory-timing",] != ideal
 
 
 @pytest.mark.slow
