@@ -52,9 +52,8 @@ class Dispatcher(wiring.Component):
     matrix_busy, vector_busy : out
         The unit has an operation that has started.
     command : out
-        Index of an operation that is not finished: of the unit that started one last, if it has any, else of the other one; the
-        one that the unit is at, else the one that waits. If all are finished, the one that started last. A register, two
-        cycles behind.
+        Index of the operation that started last; if only the vector unit has any left, that of its first one: what started last
+        may have finished since. A register, two cycles behind.
     probe : out
         For timelines.
     """
@@ -81,9 +80,8 @@ class Dispatcher(wiring.Component):
         finished = {name: Signal(COUNT_BITS, name=f"{name}_finished_count") for name in ("matrix", "vector")}
         far = {name: Signal(name=f"{name}_far") for name in ("matrix", "vector")}
         idle = []
-        # For `command`: whose operation started last, and which one is each unit's.
-        latest_is_matrix = Signal()
-        heads = {name: Signal(16, name=f"{name}_head") for name in ("matrix", "vector")}
+        latest = Signal(16)
+        heads = {}
         for name, other, mine in (("matrix", "vector", is_matrix), ("vector", "matrix", ~is_matrix)):
             m.submodules[name] = queue = StreamFifo(queued, QUEUE_DEPTH)
             out, done = getattr(self, name), getattr(self, f"{name}_finished")
@@ -135,16 +133,13 @@ class Dispatcher(wiring.Component):
                 self.probe[f"{name}_finish"].eq(done),
                 self.probe[f"{name}_index"].eq(out.payload.index),
             ]
-            at = Signal(16, name=f"{name}_at")
             with m.If(begins):
-                m.d.sync += [at.eq(out.payload.index), latest_is_matrix.eq(name == "matrix")]
-            # What the vector unit is at stays here until it is finished.
-            waits = held_valid & (started == finished[name])
-            m.d.comb += heads[name].eq(Mux(waits, held.operation.index, at))
+                m.d.sync += latest.eq(out.payload.index)
+            heads[name] = held_valid, held.operation.index
             idle.append(issued[name] == finished[name])
-        m.d.sync += self.command.eq(
-            Mux(Mux(latest_is_matrix, ~idle[0] | idle[1], ~idle[0] & idle[1]), heads["matrix"], heads["vector"])
-        )
+        # What the vector unit is at stays here until it is finished.
+        there, index = heads["vector"]
+        m.d.sync += self.command.eq(Mux(idle[0] & there, index, latest))
         m.d.comb += [
             self.vector_unfinished.eq(issued["vector"] - finished["vector"]),
             self.idle.eq(idle[0] & idle[1]),
