@@ -5,7 +5,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from tailrace.firmware.overlap import largest_pending_by_index
 from tailrace.spec.commands import decode, float_bits
 from tailrace.spec.config import Config
 from tailrace.spec.floats import Function
@@ -22,6 +21,7 @@ from tailrace.spec.isa import (
     Target,
 )
 from tailrace.spec.kv_cache import key_bytes, value_bytes, value_row_bytes
+from verification.races.overlap import largest_pending_by_index
 
 from .program_maker import DESTINATION, MEMORY_BYTES, Program, ProgramMaker, trace
 

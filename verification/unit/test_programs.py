@@ -5,7 +5,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tailrace.firmware.overlap import races
 from tailrace.golden.machine import Machine
 from tailrace.spec.commands import decode
 from tailrace.spec.config import CONFIGS
@@ -13,6 +12,7 @@ from tailrace.spec.errors import ErrorCode
 from tailrace.spec.isa import Opcode
 from verification.program_maker import DESTINATION, trace
 from verification.programs import random_program
+from verification.races.overlap import races
 
 
 def test_every_command_is_drawn_and_no_program_races(rng: np.random.Generator) -> None:

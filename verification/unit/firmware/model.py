@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from tailrace.firmware.decode import build_program
 from tailrace.firmware.description import Description, Experts, FeedForward, layer_role
-from tailrace.firmware.overlap import races
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.firmware.program import Program
@@ -20,6 +19,7 @@ from tailrace.spec.formats import BLOCK, Q8_0
 from tailrace.spec.isa import COMMAND_BYTES
 from tailrace.spec.kv_cache import key_bytes, value_bytes, value_row_bytes
 from tailrace.spec.registers import offset
+from verification.races.overlap import races
 
 Array = NDArray[np.float64]
 MEMORY = 1 << 22

@@ -12,13 +12,13 @@ from tailrace.firmware.description import Activation, Attention, Experts, FeedFo
 from tailrace.firmware.embedding import WINDOW_POSITIONS
 from tailrace.firmware.imagined import imagined
 from tailrace.firmware.layers import Run, runs
-from tailrace.firmware.overlap import largest_pending_by_index
 from tailrace.firmware.placement import Build
 from tailrace.golden.registers import ProgramRegisters
 from tailrace.spec.commands import decode
 from tailrace.spec.config import Config
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.isa import Opcode
+from verification.races.overlap import largest_pending_by_index
 
 from .model import Model, build_of
 from .test_decode import FOUR, HEADS, SILU, TINY, compare, model_of

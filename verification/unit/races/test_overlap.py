@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tailrace.firmware.overlap import largest_pending, largest_pending_by_index, races
 from tailrace.spec.commands import encode
 from tailrace.spec.config import Config
 from tailrace.spec.isa import Cache, Opcode, Reduce, Target
+from verification.races.overlap import largest_pending, largest_pending_by_index, races
 
 CONFIG = Config("test", 128, right_hand_sides=2, vector_blocks=64, buffer_entries=1024)
 
