@@ -14,6 +14,8 @@ from ..gguf.describe import ImportedModel, NoDescriptionError, import_model
 from ..gguf.file import Model, Tensor
 from . import internals
 from .configuration import configuration_from_header, configuration_of, set_frequencies
+from .describe import describe_model
+from .match import shape_differences
 from .placement import Plan
 from .weights import ROPE_TENSORS, arranged, row_orders, sources
 
@@ -107,6 +109,9 @@ def load_model(plan: Plan, context: int | None, device: str = _AUTO, dtype: str 
         # Both uses of one that is tied get the same.
         setattr(module, leaf, filled[empty])
     host.config.dtype = kind
+    if imported is not None:
+        for reason in shape_differences(describe_model(host, imported.context), imported):
+            raise ModelError(f"{model.path} is not what transformers computes: {reason}. Let the device compute the prompt")
     return HostModel(host.to(place), {p: t[0] for p, t in found.items() if len(t) == 1}, orders)
 
 

@@ -38,29 +38,31 @@ def check_same(model: DescribedModel, file: ImportedModel) -> None:
     ModelError
         If the file is another model's, with the first difference that was found: in sizes, in angles, or in a tensor.
     """
+    for reason in shape_differences(model, file):
+        raise _another(model, file, reason)
+    for kind in ("tables", "matrices"):
+        for role, source in getattr(model, kind).items():
+            _compare(model, file, source, getattr(file, kind)[role])
+
+
+def shape_differences(model: DescribedModel, file: ImportedModel) -> Iterator[str]:
+    """Tell in what a file differs from a model, its numbers apart."""
     for what, ours, theirs in differences("", _seen(model), _seen(file)):
-        raise _another(model, file, f"{what} is {theirs} in the file, and {ours} in the model")
-    for name in sorted({layer.attention.rope for layer in model.description.layers} if model.ropes else ()):
+        yield f"{what} is {theirs} in the file, and {ours} in the model"
+    for name in sorted({layer.attention.rope for layer in model.description.layers} & model.ropes.keys() & file.ropes.keys()):
         ours, theirs = model.ropes[name], file.ropes[name]
+        if ours.size != theirs.size:
+            continue
         # The angle by which a wrong frequency is off grows with the position: here it is bounded for every position.
         if not np.allclose(ours.frequencies(), theirs.frequencies(), rtol=1e-5, atol=0):
-            raise _another(
-                model,
-                file,
-                "its angles of RoPE are others (those of a model that was cast with .to(dtype) are rounded: load with dtype=)",
-            )
+            yield "its angles of RoPE are others (those of a model that was cast with .to(dtype) are rounded: load with dtype=)"
         if not isclose(ours.magnitude, theirs.magnitude, rel_tol=1e-4):
-            raise _another(
-                model, file, f"its angles have the magnitude {theirs.magnitude:g}, and the model's {ours.magnitude:g}"
-            )
+            yield f"its angles have the magnitude {theirs.magnitude:g}, and the model's {ours.magnitude:g}"
     for kind in ("matrices", "tables"):
         ours, theirs = getattr(model, kind), getattr(file, kind)
         for role in sorted(ours.keys() ^ theirs.keys()):
             side, other = ("the model", "the file") if role in ours else ("the file", "the model")
-            raise _another(model, file, f"{side} has a tensor for {role}, and {other} has none")
-    for kind in ("tables", "matrices"):
-        for role, source in getattr(model, kind).items():
-            _compare(model, file, source, getattr(file, kind)[role])
+            yield f"{side} has a tensor for {role}, and {other} has none"
 
 
 def _another(model: DescribedModel, file: ImportedModel, reason: str) -> ModelError:

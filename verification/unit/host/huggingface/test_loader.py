@@ -78,6 +78,17 @@ def test_a_model_in_parts(tmp_path: Path) -> None:
         load(first)
 
 
+def test_what_transformers_does_not_compute(tmp_path: Path) -> None:
+    """Its llamas rotate whole heads."""
+    path = write_model(tmp_path / "m.gguf", metadata={"llama.rope.dimension_count": 16})
+    text = (
+        f"{path} is not what transformers computes: layers.0.attention.rotary_size is 16 in the file, and 32 in the model. Let"
+        " the device compute the prompt"
+    )
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        load(path)
+
+
 def test_two_threads_load_their_own_files(tmp_path: Path) -> None:
     """Nothing that all share is changed in between."""
     originals = [make_model(tmp_path / f"{n}.gguf", "llama", seed=n, layers=2 + n) for n in range(2)]
