@@ -9,6 +9,7 @@ from pathlib import Path
 from .packages import ROOT
 
 PLAN = "verification/testplan.toml"
+_KEYS = ("promise", "limits", "tests")
 
 
 @dataclass(frozen=True)
@@ -19,23 +20,31 @@ class Requirement:
     ----------
     name : str
     promise : str
+        No more than its tests show.
     tests : tuple of str
         Files (``verification/unit/x/test_y.py``) or functions in them (``...::test_z``).
+    limits : str
+        What the promise could be taken for, and the tests do not show; empty if there is no such thing.
     """
 
     name: str
     promise: str
     tests: tuple[str, ...]
+    limits: str = ""
 
 
 def requirements(root: Path = ROOT) -> list[Requirement]:
     """The requirements of the plan, in its order."""
     plan = tomllib.loads((root / PLAN).read_text())
-    return [Requirement(name, entry["promise"], tuple(entry["tests"])) for name, entry in plan.items()]
+    return [
+        Requirement(name, entry.get("promise", ""), tuple(entry.get("tests", ())), entry.get("limits", ""))
+        for name, entry in plan.items()
+    ]
 
 
 def broken_plan(root: Path = ROOT) -> Iterator[str]:
-    """Yield requirements without tests, tests that do not exist, and test files that no requirement names."""
+    """Yield entries of another form, requirements without tests, missing tests, and test files that no requirement names."""
+    yield from _malformed(root)
     named = set()
     for requirement in requirements(root):
         if not requirement.tests:
@@ -50,6 +59,16 @@ def broken_plan(root: Path = ROOT) -> Iterator[str]:
     for path in sorted((root / "verification").rglob("test_*.py")):
         if str(path.relative_to(root)) not in named:
             yield f"{PLAN}: no requirement names {path.relative_to(root)}"
+
+
+def _malformed(root: Path) -> Iterator[str]:
+    for name, entry in tomllib.loads((root / PLAN).read_text()).items():
+        for key in sorted(entry.keys() - _KEYS):
+            yield f"{PLAN}: {name}: unknown {key!r}; an entry has {', '.join(_KEYS)}"
+        for key in ("promise", *({"limits"} & entry.keys())):
+            text = entry.get(key, "")
+            if not isinstance(text, str) or not text.endswith("."):
+                yield f"{PLAN}: {name}: {key} must be a sentence"
 
 
 def _test_functions(file: Path) -> Iterator[str]:

@@ -6,7 +6,7 @@ from amaranth.utils import exact_log2
 
 from tailrace.hdl.axi.signature import from_base
 from verification.formal.read_master_rules import ReadMasterRules
-from verification.formal.visible_fifo import NUMBER_BITS
+from verification.formal.stand_ins import NOTE_BITS, ForgetfulFifo, VisibleFifo
 
 
 class ReadMasterBeats(ReadMasterRules):
@@ -19,10 +19,11 @@ class ReadMasterBeats(ReadMasterRules):
     """
 
     def __init__(self, dut, follow: str, inductive: bool = True) -> None:
-        super().__init__(dut, inductive)
+        # Whoever asks for bursts does not look into the requests that wait for their beats.
+        super().__init__(dut, inductive, ForgetfulFifo if follow == "asked" else VisibleFifo)
         self.follow = follow
         # How many beats were requested, put into bursts, asked for, and received; all start again with a flush.
-        self.accepted, self.planned, self.asked, self.received = (Signal(NUMBER_BITS) for _ in range(4))
+        self.accepted, self.planned, self.asked, self.received = (Signal(NOTE_BITS) for _ in range(4))
 
     def elaborate(self, platform: object) -> Module:
         m = super().elaborate(platform)
@@ -38,7 +39,7 @@ class ReadMasterBeats(ReadMasterRules):
 
     def _number(self, m: Module) -> None:
         """Number all beats in the order of their requests, and say who stands at which number."""
-        dut, ar, bursts, requests = self.dut, self.dut.axi.ar, self.dut.bursts, self.dut.requests
+        dut, ar, bursts = self.dut, self.dut.axi.ar, self.dut.bursts
         take, plan, ask = dut.i.valid & dut.i.ready, bursts.i.valid & bursts.i.ready, ar.valid & ar.ready
         with m.If(dut.flush):
             m.d.sync += [number.eq(0) for number in (self.accepted, self.planned, self.asked, self.received)]
@@ -49,39 +50,52 @@ class ReadMasterBeats(ReadMasterRules):
                 self.asked.eq(self.asked + Mux(ask, ar.payload.length + 1, 0)),
                 self.received.eq(self.received + dut.beat),
             ]
-        m.d.comb += [bursts.note.eq(self.planned), requests.note.eq(self.accepted)]
+        m.d.comb += bursts.note.eq(self.planned)
 
-        claims = [self.asked == (self.received + self.owed)[:NUMBER_BITS]]
+        claims = [self.asked == (self.received + self.owed)[:NOTE_BITS]]
         number = self.asked
         for n, burst in enumerate(bursts.entries):
             claims.append(~bursts.holds(n) | (bursts.notes[n] == number))
-            number = Mux(bursts.holds(n), bursts.notes[n] + burst.length + 1, number)[:NUMBER_BITS]
+            number = Mux(bursts.holds(n), bursts.notes[n] + burst.length + 1, number)[:NOTE_BITS]
         claims.append(number == self.planned)
-        claims.append(self.accepted == (self.planned + Mux(dut.request_valid, self.left_at_hand(), 0))[:NUMBER_BITS])
-        number = (self.received + Mux(dut.arriving_valid, dut.arriving.beats, 0))[:NUMBER_BITS]
-        for n, request in enumerate(requests.entries):
-            claims.append(~requests.holds(n) | (requests.notes[n] == number))
-            number = Mux(requests.holds(n), requests.notes[n] + request.beats, number)[:NUMBER_BITS]
-        claims.append(number == self.accepted)
-        # A request is known to the side that receives before any of its bursts can be asked for.
-        claims.append(dut.arriving_valid | ~(bursts.o.valid | (self.owed != 0)))
-        m.d.comb += Assert(~(dut.idle & ar.valid), "idle though a burst is asked for")
+        claims.append(self.accepted == (self.planned + Mux(dut.request_valid, self.left_at_hand(), 0))[:NOTE_BITS])
         with m.If(~self.flushing):
             m.d.comb += [self.state(claim, f"numbers, {n}") for n, claim in enumerate(claims)]
         with m.Else():
-            left = dut.request_valid | dut.arriving_valid | requests.o.valid
-            left = left | (bursts.o.valid & ~(dut.held | (self.owed != 0)))
+            left = dut.request_valid | dut.arriving_valid | (dut.requests.level != 0)
+            left = left | ((bursts.level != 0) & ~(dut.held | (self.owed != 0)))
             m.d.comb += self.state(~left, "a flush leaves only what the bus must finish")
-        for valid, beats in (
-            (dut.arriving_valid, dut.arriving.beats),
-            *((requests.holds(n), request.beats) for n, request in enumerate(requests.entries)),
-        ):
+
+    def _number_requests(self, m: Module) -> None:
+        """Each request begins where the one before it ends, and the last one ends where all do."""
+        dut, requests = self.dut, self.dut.requests
+        m.d.comb += requests.note.eq(self.accepted)
+        m.d.comb += Assert(~(dut.idle & dut.axi.ar.valid), "idle though a burst is asked for")
+        number = (self.received + Mux(dut.arriving_valid, dut.arriving.beats, 0))[:NOTE_BITS]
+        ends = [(note + request.beats)[:NOTE_BITS] for note, request in zip(requests.notes, requests.entries, strict=True)]
+        claims = [~requests.holds(n) | (requests.notes[n] == begin) for n, begin in enumerate((number, *ends[:-1]))]
+        claims += [(requests.level != n) | (self.accepted == end) for n, end in enumerate((number, *ends))]
+        # Numbers wrap, but not within what is in flight.
+        in_flight = [
+            (dut.arriving_valid, self.received, dut.arriving.beats),
+            *((requests.holds(n), requests.notes[n], request.beats) for n, request in enumerate(requests.entries)),
+        ]
+        claims += [~valid | ((self.accepted - begin)[:NOTE_BITS] >= beats) for valid, begin, beats in in_flight]
+        # The side that receives knows a request when its beats can come: it may be kept back for as long as all of it is at hand.
+        claims.append(dut.arriving_valid | (self.owed == 0))
+        kept_back = requests.young & (requests.level == 1)
+        claims.append(~kept_back | (dut.request_valid & (requests.notes[0] == self.planned)))
+        with m.If(~self.flushing):
+            m.d.comb += [self.state(claim, f"numbers of requests, {n}") for n, claim in enumerate(claims)]
+            with m.If(dut.idle):
+                m.d.comb += Assert(self.received == self.accepted, "idle though a request has not all of its beats")
+        for valid, _, beats in in_flight:
             m.d.comb += self.state(~valid | (beats != 0), "beats are left")
 
     def _follow_asked(self, m: Module) -> None:
         """Follow any one request: it is asked for from its first beat to its last, without a gap, after those before it."""
         dut, ar = self.dut, self.dut.axi.ar
-        following, number = Signal(), Signal(NUMBER_BITS)
+        following, number = Signal(), Signal(NOTE_BITS)
         address, left = Signal.like(dut.address), Signal.like(dut.i.payload.beats)
         beats = ar.payload.length + 1
         with m.If(dut.flush):
@@ -122,9 +136,10 @@ class ReadMasterBeats(ReadMasterRules):
     def _follow_received(self, m: Module) -> None:
         """Follow any one request: its beats are tagged with its kind, the last of them is marked, errors name it."""
         dut, arriving, requests = self.dut, self.dut.arriving, self.dut.requests
+        self._number_requests(m)
         with m.If(~self.flushing):
             m.d.comb += Assert(~dut.beat | dut.arriving_valid, "a beat is not recognised")
-        following, number, rest = Signal(), Signal(NUMBER_BITS), Signal.like(arriving)
+        following, number, rest = Signal(), Signal(NOTE_BITS), Signal.like(arriving)
         with m.If(dut.flush):
             m.d.sync += following.eq(0)
         with m.Elif(~following & dut.i.valid & dut.i.ready & AnySeq(1)):

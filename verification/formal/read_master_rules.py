@@ -5,7 +5,7 @@ from amaranth.hdl._ast import AnyConst, AnySeq
 from amaranth.utils import exact_log2
 
 from tailrace.hdl.axi.signature import PAGE_BITS
-from verification.formal.visible_fifo import CountingFifo, VisibleFifo
+from verification.formal.stand_ins import ForgetfulFifo, VisibleFifo
 
 
 class ReadMasterRules(Elaboratable):
@@ -16,14 +16,16 @@ class ReadMasterRules(Elaboratable):
     dut : ReadMaster
     inductive : bool
         Also claim what the registers always satisfy, which induction needs. Without it, only what others may rely on is claimed.
+    stand_in_for_requests : class
+        What stands for the buffer of requests.
     """
 
-    def __init__(self, dut, inductive: bool = True) -> None:
+    def __init__(self, dut, inductive: bool = True, stand_in_for_requests: type[ForgetfulFifo] = ForgetfulFifo) -> None:
         self.dut, self.inductive = dut, inductive
-        # Buffers keep their contract (proved on its own), so ones that can be looked into may stand for them.
+        # The real buffers are contained in these. Only of the requests is it relied on how long one may be kept back.
         dut.bursts = VisibleFifo(dut.bursts.shape, dut.bursts.depth)
-        dut.requests = VisibleFifo(dut.requests.shape, dut.requests.depth)
-        dut.beats = CountingFifo(dut.beats.shape, dut.beats.depth)
+        dut.requests = stand_in_for_requests(dut.requests.shape, dut.requests.depth, latency=2)
+        dut.beats = ForgetfulFifo(dut.beats.shape, dut.beats.depth)
         #: Beats that the memory owes.
         self.owed = Signal(16)
         #: A flush is under way.
@@ -130,7 +132,10 @@ class ReadMasterRules(Elaboratable):
         with m.If(silent & (dut.flush | dut.error)):
             m.d.comb += Assert(~ar.valid, "a burst was asked for after an error or a flush")
         with m.If(dut.idle):
-            m.d.comb += Assert((self.owed == 0) & (dut.beats.level == 0), "idle though beats are to come")
+            m.d.comb += [
+                Assert((self.owed == 0) & (dut.beats.level == 0), "idle though beats are to come"),
+                Assert(dut.requests.level == 0, "idle though a request is queued"),
+            ]
         with m.If(quiet):
             m.d.comb += [
                 Assert(dut.idle, "a flush does not end"),

@@ -10,7 +10,7 @@ from verification.formal.prove import prove_by_induction, refute
 from verification.formal.read_master_beats import ReadMasterBeats
 from verification.formal.read_master_rules import ReadMasterRules
 
-# A part that a visible one stands for is made and not used.
+# A buffer that another one stands for is made and not used.
 pytestmark = pytest.mark.filterwarnings(f"ignore::{UnusedElaboratable.__module__}.{UnusedElaboratable.__name__}")
 
 SMALL = Config("small", 128, read_fifo_beats=32, burst_beats=16, address_width=32)
@@ -29,9 +29,9 @@ def test_bus(config):
     assert verdict.proved, verdict.reason
 
 
-@pytest.mark.parametrize("follow", ["asked", "received"])
-def test_beats(short_requests, follow):
-    verdict = prove_by_induction(ReadMasterBeats(read_master.ReadMaster(SMALL, 1), follow), depth=1)
+@pytest.mark.parametrize(("follow", "requests_in_flight"), [("asked", read_master.REQUESTS_IN_FLIGHT), ("received", 1)])
+def test_beats(short_requests, follow, requests_in_flight):
+    verdict = prove_by_induction(ReadMasterBeats(read_master.ReadMaster(SMALL, requests_in_flight), follow), depth=1)
     assert verdict.proved, verdict.reason
 
 
@@ -53,6 +53,7 @@ def test_beats(short_requests, follow):
         ("self.error.eq(0)", "self.error.eq(self.error)", "an error outlives a flush"),
         (" & ~burst.payload.outside", "", "a burst lies outside the memory that may be used"),
         ("(failed | refused)", "failed", "a burst that is not asked for is no error"),
+        ("(self.requests.level == 0)", "~self.requests.o.valid", "idle though a request is queued"),
     ],
 )
 def test_bus_notices(old, new, broken):
@@ -83,3 +84,10 @@ def test_beats_notice(short_requests, old, new, follow, broken):
     planted = plant(read_master.ReadMaster, old, new)
     planted.__init__.__globals__["read_request_layout"] = read_master.read_request_layout
     assert refute(ReadMasterBeats(planted(SMALL, 1), follow, inductive=False), depth=10) == broken
+
+
+def test_a_slower_buffer_of_requests_is_noticed(short_requests):
+    """The margin is zero: one cycle more than its two, and a beat comes before its request is known."""
+    rules = ReadMasterBeats(read_master.ReadMaster(SMALL), "received", inductive=False)
+    rules.dut.requests.latency = None
+    assert "a beat is not recognised" in refute(rules, depth=8)

@@ -7,7 +7,7 @@ from verification.formal.plant import plant
 from verification.formal.prove import prove_by_induction, refute
 from verification.formal.write_master_rules import WriteMasterRules
 
-# A part that a visible one stands for is made and not used.
+# A buffer that another one stands for is made and not used.
 pytestmark = pytest.mark.filterwarnings(f"ignore::{UnusedElaboratable.__module__}.{UnusedElaboratable.__name__}")
 
 
@@ -35,13 +35,27 @@ def test_bus(name):
             "idle though something is on its way, or not idle though nothing is",
         ),
         ("error_address.eq(unanswered.o", "error_address.eq(i", 10, "the error has a wrong address"),
-        (" & ~outside", "", 4, "a beat outside the memory that may be used"),
-        ("from_base(i.payload.address, self.first_page)", "i.payload.address", 4, "a wrong address"),
+        (" & ~outside", "", 4, "idle though something is on its way, or not idle though nothing is"),
+        (
+            "from_base(i.payload.address, self.first_page)",
+            "i.payload.address",
+            4,
+            "a wrong address, or one outside the memory that may be used",
+        ),
         ("Mux(outside, self.idle, ", "Mux(outside, 1, ", 6, "a beat is dropped before all before it are answered"),
         ("i.valid & outside & self.idle & ~self.error", "0", 4, "an error is not reported"),
     ],
 )
 def test_bus_notices(old, new, depth, broken):
     planted = plant(WriteMaster, old, new)
+    # Shallow queues, so that a few cycles fill them.
+    planted.__init__.__globals__.update(BEATS_QUEUED=2, WRITES_IN_FLIGHT=4)
     # One bug can break several claims at once.
     assert broken in refute(WriteMasterRules(planted(CONFIGS["base"]), inductive=False), depth)
+
+
+def test_a_slower_buffer_of_what_waits_for_an_answer_is_noticed():
+    """The margin is zero: one cycle more than its two, and an answer comes before its beat is known."""
+    rules = WriteMasterRules(WriteMaster(CONFIGS["base"]), inductive=False)
+    rules.dut.unanswered.latency = None
+    assert "an answer is not recognised" in refute(rules, depth=8)

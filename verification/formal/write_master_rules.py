@@ -5,14 +5,15 @@ from amaranth.hdl._ast import AnyConst, AnySeq
 
 from tailrace.hdl.axi.signature import PAGE_BITS, from_base
 from tailrace.hdl.axi.write_master import WriteMaster
-from verification.formal.visible_fifo import NUMBER_BITS, VisibleFifo
+from verification.formal.stand_ins import NUMBER_BITS, WatchedFifo
 
 
 class WriteMasterRules(Elaboratable):
     """A write master between a free source of beats and a free memory, and the rules for it.
 
-    Beats are numbered as they are taken. Each queue notes the number of what it holds; so the beat that is on `aw`, the one that is
-    on `w` and the one that is answered are known by their number.
+    Beats are numbered as they are taken, and each queue numbers what it holds. So the beat that is on `aw`, the one that is on `w`
+    and the one that is answered are known by their number. The prover chooses one number, to compare what goes out under it with what
+    came in under it.
 
     Parameters
     ----------
@@ -21,15 +22,13 @@ class WriteMasterRules(Elaboratable):
         Also claim what the registers always satisfy, which induction needs.
     """
 
-    #: Entries of the buffers that stand for the real ones. Fewer would do for the proof, more for nothing.
-    queued, in_flight = 2, 4
-
     def __init__(self, dut: WriteMaster, inductive: bool = True) -> None:
         self.dut, self.inductive = dut, inductive
-        # Buffers keep their contract (proved on its own), so ones that can be looked into may stand for them.
-        dut.addresses = VisibleFifo(dut.addresses.shape, self.queued)
-        dut.beats = VisibleFifo(dut.beats.shape, self.queued)
-        dut.unanswered = VisibleFifo(dut.unanswered.shape, self.in_flight)
+        self.chosen = Signal(NUMBER_BITS)
+        # The real buffers are contained in these. Only of what waits for an answer is it relied on how long it may be kept back.
+        for name, latency in (("addresses", None), ("beats", None), ("unanswered", 2)):
+            real = getattr(dut, name)
+            setattr(dut, name, WatchedFifo(real.shape, real.depth, latency, watch=self.chosen))
 
     def state(self, claim: Value, text: str) -> object:
         """Claim about the registers."""
@@ -82,8 +81,6 @@ class WriteMasterRules(Elaboratable):
             answered.eq(answered + b.valid),
         ]
         queues = ((dut.addresses, asked), (dut.beats, sent), (dut.unanswered, answered))
-        for queue, _ in queues:
-            m.d.comb += queue.note.eq(taken)
 
         def unanswered(number: Value) -> Value:
             return (number - answered)[:NUMBER_BITS]
@@ -91,34 +88,35 @@ class WriteMasterRules(Elaboratable):
         m.d.comb += [
             # The memory answers bursts that it has in full.
             Assume(~b.valid | ((unanswered(asked) != 0) & (unanswered(sent) != 0))),
-            Assert(~aw.valid | (dut.addresses.notes[0] == asked), "an address lost, invented or out of order"),
-            Assert(~w.valid | (dut.beats.notes[0] == sent), "a beat lost, invented or out of order"),
+            Assert(~aw.valid | (dut.addresses.first == asked), "an address lost, invented or out of order"),
+            Assert(~w.valid | (dut.beats.first == sent), "a beat lost, invented or out of order"),
             Assert(~w.valid | (unanswered(sent) <= unanswered(asked)), "a beat before its address"),
-            Assert(~b.valid | (dut.unanswered.o.valid & (dut.unanswered.notes[0] == answered)), "an answer is not recognised"),
+            Assert(~b.valid | (dut.unanswered.o.valid & (dut.unanswered.first == answered)), "an answer is not recognised"),
             Assert(dut.idle == (unanswered(taken) == 0), "idle though something is on its way, or not idle though nothing is"),
         ]
         for queue, given in queues:
-            m.d.comb += self.state((given + queue.level)[:NUMBER_BITS] == taken, "levels")
-            for n, note in enumerate(queue.notes):
-                m.d.comb += self.state(~queue.holds(n) | (note == (given + n)[:NUMBER_BITS]), "numbers")
+            m.d.comb += self.state((queue.first == given) & (queue.last == taken), "numbers")
+        kept_back = dut.unanswered.young & (dut.unanswered.level == 1)
         m.d.comb += [
             self.state(unanswered(asked) <= unanswered(taken), "no more asked for than taken"),
             self.state(unanswered(sent) <= unanswered(taken), "no more sent than taken"),
+            self.state(~kept_back | (unanswered(asked) == 0), "what may be kept back is not asked for"),
         ]
         self._outside(m, drops, answered, taken)
         self._contents(m, taken, takes, asked, sent, answered)
 
+    def _inside(self, address: Value) -> Value:
+        """Whether an address on the bus is one of the memory that may be used."""
+        dut = self.dut
+        return (address[PAGE_BITS:] - dut.first_page)[: len(dut.last_page)] <= dut.last_page
+
     def _outside(self, m: Module, drops: Value, answered: Signal, taken: Signal) -> None:
         """A beat outside the memory that may be used is not written, and is an error, after all beats before it."""
-        dut, aw = self.dut, self.dut.axi.aw
-        page = (aw.payload.address[PAGE_BITS:] - dut.first_page)[: len(dut.last_page)]
+        dut = self.dut
         m.d.comb += [
-            Assert(~aw.valid | (page <= dut.last_page), "a beat outside the memory that may be used"),
             Assert(~drops | (answered == taken), "a beat is dropped before all before it are answered"),
+            self.state(~dut.addresses.holds | self._inside(dut.addresses.kept), "addresses inside"),
         ]
-        for entry_held, entry in ((dut.addresses.holds(n), entry) for n, entry in enumerate(dut.addresses.entries)):
-            place = (entry[PAGE_BITS:] - dut.first_page)[: len(dut.last_page)]
-            m.d.comb += self.state(~entry_held | (place <= dut.last_page), "addresses inside")
         dropped, address, command = Signal(), Signal.like(dut.error_address), Signal.like(dut.error_command)
         m.d.sync += [dropped.eq(drops & ~dut.error), address.eq(dut.i.payload.address), command.eq(dut.i.payload.command)]
         with m.If(dropped):
@@ -129,14 +127,16 @@ class WriteMasterRules(Elaboratable):
             ]
 
     def _contents(self, m: Module, taken: Signal, takes: Value, asked: Signal, sent: Signal, answered: Signal) -> None:
-        """What goes out under a number is what came in under it. The prover chooses the number."""
+        """What goes out under a number is what came in under it."""
         dut, aw, w, b = self.dut, self.dut.axi.aw, self.dut.axi.w, self.dut.axi.b
-        chosen, came = AnyConst(NUMBER_BITS), Signal(dut.i.payload.shape())
+        chosen, came = self.chosen, Signal(dut.i.payload.shape())
+        m.d.comb += chosen.eq(AnyConst(NUMBER_BITS))
         with m.If(takes & (taken == chosen)):
             m.d.sync += came.eq(dut.i.payload)
         place = from_base(came.address, dut.first_page)
+        right = (aw.payload.address == place) & self._inside(aw.payload.address)
         m.d.comb += [
-            Assert(~aw.valid | (asked != chosen) | (aw.payload.address == place), "a wrong address"),
+            Assert(~aw.valid | (asked != chosen) | right, "a wrong address, or one outside the memory that may be used"),
             Assert(~w.valid | (sent != chosen) | (w.payload.data == came.data), "wrong data"),
             Assert(~w.valid | (sent != chosen) | (w.payload.strobe == came.strobe), "wrong strobes"),
         ]
@@ -157,5 +157,4 @@ class WriteMasterRules(Elaboratable):
             (dut.beats, lambda entry: (entry.data == came.data) & (entry.strobe == came.strobe)),
             (dut.unanswered, lambda entry: (entry.address == came.address) & (entry.command == came.command)),
         ):
-            for n, (entry, note) in enumerate(zip(queue.entries, queue.notes, strict=True)):
-                m.d.comb += self.state(~queue.holds(n) | (note != chosen) | same(entry), "contents")
+            m.d.comb += self.state(~queue.holds | same(queue.kept), "contents")

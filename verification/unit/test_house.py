@@ -139,12 +139,17 @@ def test_broken_plan(model_house: Path) -> None:
 promise = "Sums are exact."
 tests = ["verification/unit/hdl/test_sums.py", "verification/unit/hdl/test_lane.py::test_product"]
 [speed]
-promise = "It is fast."
+promise = "It is fast"
+limits = ""
+limit = "Not always."
 tests = []
 """)
     (model_house / "sim/test_speed.py").touch()
     (model_house / "verification/unit/hdl/test_bus.py").touch()
     assert list(house.broken_plan(model_house)) == [
+        "verification/testplan.toml: speed: unknown 'limit'; an entry has promise, limits, tests",
+        "verification/testplan.toml: speed: promise must be a sentence",
+        "verification/testplan.toml: speed: limits must be a sentence",
         "verification/testplan.toml: exact-sums: verification/unit/hdl/test_sums.py does not exist",
         "verification/testplan.toml: exact-sums: verification/unit/hdl/test_lane.py has no test_product",
         "verification/testplan.toml: nothing shows speed",
