@@ -4,24 +4,22 @@ from contextlib import AbstractContextManager, nullcontext
 
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.isa import ADDRESS_UNIT
-from tailrace.spec.kv_cache import CAPACITY_UNIT
 
 from .attention import attend, effective_window
 from .buffer_map import buffer_map
 from .command_list import CommandList
 from .description import Description, Experts, layer_role
-from .embedding import WINDOW_POSITIONS, embed, next_position, start_rows, tables_of_angles
+from .embedding import embed, next_position, start_rows, tables_of_angles
 from .experts import KNOWN, mixture
 from .feed_forward import feed_forward
 from .head import head, next_token
-from .imagined import imagined
 from .layers import Run, runs
 from .parts import feed_forward_part_rows, head_part_rows
 from .placement import Build, Placement
 from .program import Program
 from .workspace import POSITION, Workspace
 
-__all__ = ["MAX_BATCH", "build_program", "feed_forward_part_rows", "head_part_rows", "max_context"]
+__all__ = ["MAX_BATCH", "build_program", "feed_forward_part_rows", "head_part_rows"]
 
 #: Arguments that hold tokens, and those that hold positions: the largest batch.
 MAX_BATCH = 4
@@ -95,35 +93,6 @@ def build_program(
         next_token(w, token_place, step)
         next_position(w)
     return commands.finish()
-
-
-def max_context(description: Description, build: Build, batch: int = 1, biases: bool = False) -> int:
-    """Tokens in each sequence's KV cache with which a program can be built.
-
-    Parameters
-    ----------
-    description : Description
-    build : Build
-    batch : int
-    biases : bool
-        Whether the model's q, k and v have biases, which take some room.
-
-    Returns
-    -------
-    int
-        A multiple of 64; 0 if the model does not fit at all: `build_program` says why.
-    """
-    low, high = 0, WINDOW_POSITIONS // CAPACITY_UNIT
-    while low < high:
-        middle = (low + high + 1) // 2
-        model, placement = imagined(description, build, batch, middle * CAPACITY_UNIT, biases)
-        try:
-            build_program(model, placement, build, batch=batch, overlap=False)
-        except LimitError:
-            high = middle - 1
-        else:
-            low = middle
-    return low * CAPACITY_UNIT
 
 
 def _unrolled(description: Description) -> list[Run]:

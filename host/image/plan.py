@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from tailrace.firmware.description import Attention, Layer, layer_role
+from tailrace.firmware.embedding import WINDOW_POSITIONS
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.spec.errors import LimitError, ModelError
@@ -102,6 +103,10 @@ class _Planner:
             raise LimitError(
                 f"a batch of {batch} needs a device with as many right-hand sides, and this one has"
                 f" {self.geometry.right_hand_sides}: use another configuration"
+            )
+        if self.capacity > WINDOW_POSITIONS and any(layer.attention.window is not None for layer in self.layers):
+            raise LimitError(
+                f"programs with sliding windows reach {WINDOW_POSITIONS} tokens, and {self.capacity} were asked for"
             )
 
     def _check_formats(self) -> None:

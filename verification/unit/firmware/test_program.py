@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from tailrace.firmware.assembler import assemble, disassemble
-from tailrace.firmware.decode import build_program, feed_forward_part_rows, head_part_rows, max_context
+from tailrace.firmware.decode import build_program, feed_forward_part_rows, head_part_rows
 from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, Layer
 from tailrace.firmware.embedding import WINDOW_POSITIONS
-from tailrace.firmware.imagined import imagined
 from tailrace.firmware.layers import Run, runs
 from tailrace.firmware.placement import Build
 from tailrace.golden.registers import ProgramRegisters
@@ -20,6 +19,7 @@ from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.isa import Opcode
 from verification.races.overlap import largest_pending_by_index
 
+from .imagined import imagined
 from .model import Model, build_of
 from .test_decode import FOUR, HEADS, SILU, TINY, compare, model_of
 
@@ -166,31 +166,14 @@ def test_runs_of_layers() -> None:
     assert run == Run(0, 1, 5, q[1] - q[0], k[1] - k[0])
 
 
-@pytest.mark.parametrize(
-    ("description", "batch"), [(model_of(), 1), (EXPERTS, 3), (model_of(replace(HEADS, heads=6, kv_heads=1)), 2), (MIXED, 4)]
-)
-def test_max_context_is_the_last_one_that_fits(description, batch: int) -> None:
-    build = build_of(FOUR)
-    most = max_context(description, build, batch)
-    assert 0 < most < 4096
-    model, placement = imagined(description, build, batch, most)
-    build_program(model, placement, build, batch=batch)
-    model, placement = imagined(description, build, batch, most + 64)
-    with pytest.raises(LimitError, match="has no room for the (probabilities|scores|scales)"):
-        build_program(model, placement, build, batch=batch)
-
-
-def test_a_model_that_does_not_fit_has_no_context() -> None:
-    assert max_context(model_of(hidden=4096), build_of(TINY)) == 0
-
-
 def test_long_contexts_keep_one_group_at_a_time() -> None:
     """Where there is no room for two, programs still give the same bits."""
     description = model_of(replace(HEADS, heads=8, kv_heads=2, head_size=32))
     small = Config("small", 128, right_hand_sides=4, vector_blocks=64, buffer_entries=2048)
     large = replace(small, vector_blocks=512, buffer_entries=16384)
-    capacity = max_context(description, build_of(small))
-    assert 256 <= capacity < 512
+    capacity = 256
+    with pytest.raises(LimitError, match="has no room for the scores of attention"):
+        Model(description, small, capacity=capacity + 64).program()
     assert bits(Model(description, small, capacity=capacity))[:-1] == bits(Model(description, large, capacity=capacity))[:-1]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tailrace.benchmark.models import imported_shape
 from tailrace.device.geometry import Geometry
 from tailrace.gguf.describe import ImportedModel, import_model
 from tailrace.gguf.file import open_model
@@ -13,7 +14,8 @@ from tailrace.image.builds import lay_out
 from tailrace.image.image import ImageRequest
 from tailrace.image.kinds import kinds_of_layers, one_of_each
 from tailrace.image.layout import fits, layout_of, longest_context
-from tailrace.spec.config import Config
+from tailrace.models.published import PUBLISHED
+from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.errors import LimitError
 from verification.unit.host.tiny_models import write_model
 
@@ -100,3 +102,14 @@ def test_one_layer_of_each_kind_is_enough(tmp_path: Path) -> None:
                 assert not fits(wanted, geometry, ImageRequest())
             else:
                 assert fits(wanted, geometry, ImageRequest())
+
+
+def test_sliding_windows_reach_so_far() -> None:
+    """Where every layer has a window, the buffer sets no limit; the register with the row does."""
+    phi = next(shape for shape in PUBLISHED if shape.name == "Phi-3-mini-4k")
+    model, geometry = imported_shape(replace(phi, context=1 << 18), 1 << 18, 1), Geometry.of_config(CONFIGS["wide"])
+    assert longest_context(model, geometry, ImageRequest()) == 1 << 17
+    with pytest.raises(
+        LimitError, match="^programs with sliding windows reach 131072 tokens, and 262144 were asked for. The longest"
+    ):
+        lay_out(model, geometry, ImageRequest())

@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 
+from tailrace.firmware.description import Attention, Description, Experts, FeedForward, Layer, layer_role
+from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
+from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.spec.formats import BLOCK, Q8_0
-
-from .description import Attention, Description, Experts, FeedForward, Layer, layer_role
-from .parts import feed_forward_part_rows, head_part_rows
-from .placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 
 
 def imagined(
