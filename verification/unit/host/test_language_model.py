@@ -308,20 +308,20 @@ def test_reuse_changes_nothing(which: str, request: pytest.FixtureRequest, rng: 
 
 def test_a_batch(model: Path, rng: np.random.Generator) -> None:
     """More prompts than sequences, of unequal lengths, greedy and drawn: each has the answer that it has alone."""
-    prompts = [[int(t) for t in rng.integers(10, 250, n)] for n in (3, 9, 1, 5, 7, 2)]
-    for options in ({"max_tokens": 6}, {"max_tokens": 6, "temperature": 2.0, "seed": 5, "logprobs": 1}):
+    prompts = [[int(t) for t in rng.integers(10, 250, n)] for n in (3, 7, 1, 5)]
+    for options in ({"max_tokens": 5}, {"max_tokens": 5, "temperature": 2.0, "seed": 5, "logprobs": 1}):
         expected = [alone(model, p, **options) for p in prompts]
         with load(model, batch=3) as opened:
             answers = opened.generate(prompts, **options)  # type: ignore[call-overload]
-            assert [same(a, e) for a, e in zip(answers, expected, strict=True)] == [True] * 6
+            assert [same(a, e) for a, e in zip(answers, expected, strict=True)] == [True] * 4
             steps = opened.generate(prompts, stream=True, **options)  # type: ignore[call-overload]
-            texts = [""] * 6
+            texts = [""] * 4
             for piece in steps:
                 texts[piece.index] += piece.text
             assert texts == [e.text for e in expected]
             with pytest.raises(TailraceError, match="the stream answers several prompts: ask for its results"):
                 _ = steps.result
-            assert [same(a, e) for a, e in zip(steps.results, expected, strict=True)] == [True] * 6
+            assert [same(a, e) for a, e in zip(steps.results, expected, strict=True)] == [True] * 4
 
 
 def test_a_batch_with_windows(windowed: Path) -> None:
