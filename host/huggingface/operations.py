@@ -149,22 +149,16 @@ class OperationOffload:
         if self.on_step is not None:
             self.on_step(step)
 
-    def generate(self, *args: Any, streamer: Any = None, **kwargs: Any) -> Any:
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Hugging Face's ``generate``, decoding on the device; takes and returns what that does.
 
         The host computes all positions of the prompt but the last; that one and every new token is a decode step. So the
         distribution of each new token comes from the device.
         """
-        return self.model.generate(*args, custom_generate=self.custom_generate(streamer), streamer=streamer, **kwargs)
+        return self.model.generate(*args, custom_generate=self.custom_generate(), **kwargs)
 
-    def custom_generate(self, streamer: Any = None) -> Callable[..., Any]:
-        """What to pass as ``model.generate(custom_generate=...)``.
-
-        Parameters
-        ----------
-        streamer : BaseStreamer or None
-            Transformers does not hand its streamer on to a `custom_generate`, so give it here as well.
-        """
+    def custom_generate(self) -> Callable[..., Any]:
+        """What to pass as ``model.generate(custom_generate=...)``."""
 
         def decode_on_device(
             model: Any,
@@ -174,7 +168,8 @@ class OperationOffload:
             generation_config: Any,
             **model_kwargs: Any,
         ) -> Any:
-            if not internals.is_single_sequence(internals.generation_mode(generation_config)):
+            given = internals.withheld()
+            if not internals.is_single_sequence(internals.generation_mode(generation_config, given.assistant)):
                 raise ModelError(
                     "the device decodes greedily or by sampling: set num_beams=1, and leave out an assistant model"
                 )
@@ -188,7 +183,7 @@ class OperationOffload:
                     logits_processor=logits_processor,
                     stopping_criteria=stopping_criteria,
                     generation_config=generation_config,
-                    streamer=streamer,
+                    streamer=given.streamer,
                     **model_kwargs,
                 )
 

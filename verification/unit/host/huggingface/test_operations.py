@@ -138,6 +138,8 @@ def test_what_the_hook_refuses(tmp_path: Path) -> None:
     text = "^the device decodes greedily or by sampling: set num_beams=1, and leave out an assistant model$"
     with pytest.raises(ModelError, match=text):
         offload.generate(tokens(), max_new_tokens=2, num_beams=2)
+    with pytest.raises(ModelError, match=text):
+        offload.generate(tokens(), max_new_tokens=2, assistant_model=offload.model)
     text = "^the device decodes token by token: call generate with input_ids and use_cache=True$"
     with pytest.raises(ModelError, match=text):
         offload.generate(tokens(), max_new_tokens=2, use_cache=False)
