@@ -131,7 +131,10 @@ def _read(array: _Arrays, path: Path, model: str, imported: ImportedModel) -> tu
     if version != _VERSION:
         raise ModelError(f"{path} was saved by another version of tailrace: start the session anew")
     if array("model", "u1", (32,)).tobytes().hex() != model:
-        raise ModelError(f"{path} was saved with another model than {imported.model.path}: load it with that one")
+        raise ModelError(
+            f"{path} was saved with another model than {imported.model.path}, or, if its angles depend on the context"
+            " (LongRoPE), with another context: load it with what it was saved with"
+        )
     tokens = array("tokens", "<i8", None, imported.model.context_length + 1).tolist()
     vocabulary = imported.description.vocabulary
     if not 0 <= length <= len(tokens) or not 0 <= earliest <= length or not all(0 <= t < vocabulary for t in tokens):
