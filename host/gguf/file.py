@@ -224,11 +224,6 @@ class Model:
         self._check_present(self.matrix_names)
         return [self.tensors[n] for n in self.matrix_names] + [self.head]
 
-    @cached_property
-    def metadata(self) -> dict[str, Any]:
-        """The scalar values of the header, unchecked."""
-        return self.header.scalars()
-
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A tensor of this shape.
 

@@ -132,7 +132,7 @@ def _build(model: Model, imported: ImportedModel | None) -> PreTrainedModel:
 
 def _undescribed(model: Model) -> PretrainedConfig:
     arch = model.architecture.name
-    if model.metadata.get(f"{arch}.rope.scaling.type", "none") != "none" or ROPE_TENSORS & set(model.tensors):
+    if model.header.text(f"{arch}.rope.scaling.type", "none") != "none" or ROPE_TENSORS & set(model.tensors):
         raise ModelError(
             f"{model.path} scales RoPE, which transformers does not read from files of the architecture {arch!r}: choose a"
             " model without it"

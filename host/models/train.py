@@ -12,10 +12,14 @@ from typing import Any
 import click
 import numpy as np
 
+from ..gguf.writer import tensor_of, write_gguf
+
 VOCABULARY, HIDDEN, FEED_FORWARD, LAYERS, HEADS, KV_HEADS, CONTEXT = 1024, 128, 384, 4, 4, 2, 512
 #: Tokens of a training sample, samples of a step, largest step of the optimiser.
 LENGTH, BATCH, RATE = 256, 12, 3e-3
 _END = "<|endoftext|>"
+#: Types of tokens in a GGUF file.
+_NORMAL, _CONTROL = 1, 3
 #: Names of Hugging Face's tensors in a layer, and in a GGUF file.
 _LAYER = {
     "self_attn.q_proj": "attn_q",
@@ -85,47 +89,39 @@ def train(tokens: Any, steps: int, seed: int) -> Any:
 
 def write(model: Any, tokenizer: Any, path: Path) -> None:
     """Write model and tokenizer as GGUF, matrices in Q8_0."""
-    import gguf
-
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("Tailrace Shakespeare 0.9M")
-    writer.add_license("Apache-2.0")
-    writer.add_block_count(LAYERS)
-    writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_feed_forward_length(FEED_FORWARD)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_layer_norm_rms_eps(model.config.rms_norm_eps)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_rope_dimension_count(HIDDEN // HEADS)
-    writer.add_vocab_size(VOCABULARY)
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list([text for text, _ in vocabulary])
-    kinds = [gguf.TokenType.CONTROL if text == _END else gguf.TokenType.NORMAL for text, _ in vocabulary]
-    writer.add_token_types(kinds)
-    writer.add_token_merges(_merges(tokenizer))
-    writer.add_eos_token_id(tokenizer.token_to_id(_END))
+    values = {
+        "general.name": "Tailrace Shakespeare 0.9M",
+        "general.license": "Apache-2.0",
+        "llama.block_count": LAYERS,
+        "llama.context_length": CONTEXT,
+        "llama.embedding_length": HIDDEN,
+        "llama.feed_forward_length": FEED_FORWARD,
+        "llama.attention.head_count": HEADS,
+        "llama.attention.head_count_kv": KV_HEADS,
+        "llama.attention.layer_norm_rms_epsilon": model.config.rms_norm_eps,
+        "llama.rope.freq_base": 10000.0,
+        "llama.rope.dimension_count": HIDDEN // HEADS,
+        "llama.vocab_size": VOCABULARY,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": [text for text, _ in vocabulary],
+        "tokenizer.ggml.token_type": [_CONTROL if text == _END else _NORMAL for text, _ in vocabulary],
+        "tokenizer.ggml.merges": _merges(tokenizer),
+        "tokenizer.ggml.eos_token_id": tokenizer.token_to_id(_END),
+    }
+    tensors = []
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight":
             continue
         target = _name(name)
-        values = tensor.numpy().astype(np.float32)
+        numbers = tensor.numpy().astype(np.float32)
         if "attn_q" in target or "attn_k" in target:
             # llama.cpp rotates neighbours; Hugging Face the two halves of a head.
             heads = HEADS if "attn_q" in target else KV_HEADS
-            values = values.reshape(heads, 2, -1, HIDDEN).swapaxes(1, 2).reshape(values.shape)
-        if values.ndim == 1:
-            writer.add_tensor(target, values)
-        else:
-            kind = gguf.GGMLQuantizationType.Q8_0
-            writer.add_tensor(target, gguf.quantize(np.ascontiguousarray(values), kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+            numbers = numbers.reshape(heads, 2, -1, HIDDEN).swapaxes(1, 2).reshape(numbers.shape)
+        tensors.append(tensor_of(target, numbers, "F32" if numbers.ndim == 1 else "Q8_0"))
+    write_gguf(path, "llama", values, tensors)
 
 
 def _merges(tokenizer: Any) -> list[str]:
