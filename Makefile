@@ -4,8 +4,8 @@
 PROMPT ?= What is the capital of France?
 N ?= 16
 DEVICE ?= verilator
-# The widest bus is the fastest to simulate: fewer cycles per token.
-CONFIG ?= base,bus_width=512
+# The smallest build that takes the model, with the widest bus: that is the fastest to simulate.
+CONFIG ?= auto
 MODEL ?= smollm2
 # More arguments for pytest, or for tailrace bench: make test ARGS="-k gemv --seed 7"
 ARGS ?=
@@ -42,7 +42,7 @@ help: ## this list
 	@echo 'Example: make run PROMPT="Name three rivers." N=24 DEVICE=golden'
 
 run: override export PROMPT := $(value PROMPT)
-run: $(RUNS) ## answer PROMPT with N tokens of MODEL through the RTL (DEVICE=verilator|golden, CONFIG=tiny|base|wide|...)
+run: $(RUNS) ## answer PROMPT with N tokens of MODEL through the RTL (DEVICE=verilator|golden, CONFIG=auto|base|wide|...)
 	@$(BIN)/tailrace run "$(MODEL)" -p "$$PROMPT" -n "$(N)" --device "$(DEVICE)" --config "$(CONFIG)"
 
 test: check ## everything but the slow tests (more arguments for pytest in ARGS)
@@ -62,7 +62,7 @@ bench: $(READY) ## utilisation of decode steps, cycles of products, speeds: a qu
 slow: $(READY) ## the tests that take minutes
 	$(BIN)/pytest -m slow $(ARGS)
 
-docs: $(READY) ## write docs/registers.md and docs/isa.md anew from spec/
+docs: $(READY) ## write the generated pages anew: docs/registers.md and docs/isa.md from spec/, the table of docs/models.md
 	$(BIN)/python docs/generate.py
 
 lock: $(READY) ## write requirements/ anew: the newest versions that pyproject.toml allows
