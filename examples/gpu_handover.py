@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from tailrace.device.counters import Counters
-from tailrace.device.geometry import Geometry
 from tailrace.gguf.file import open_model
 from tailrace.huggingface import offload
 from tailrace.huggingface.loader import DTYPES, load_model
 from tailrace.huggingface.placement import make_plan
+from tailrace.image.geometry import Geometry
 from tailrace.models.fetch import resolve_model
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import TailraceError

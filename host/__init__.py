@@ -20,11 +20,11 @@ from tailrace.spec.errors import (
 )
 
 if TYPE_CHECKING:
-    from .completion import ChosenLogprob, Completion, FinishReason, Piece, Stream, TokenLogprob
+    from .generation.completion import ChosenLogprob, Completion, FinishReason, Piece, Stream, TokenLogprob
+    from .generation.options import Options
+    from .generation.sampling import LogitsProcessor, Sampler
     from .language_model import LanguageModel
     from .loading import load
-    from .options import Options
-    from .sampling import LogitsProcessor, Sampler
     from .session import Session
 
     __version__: str
@@ -57,17 +57,17 @@ __all__ = [
 
 #: Where names are that are imported when they are asked for: every import of a lower floor comes through here, and needs none.
 _PLACES = {
-    "ChosenLogprob": "completion",
-    "Completion": "completion",
-    "FinishReason": "completion",
+    "ChosenLogprob": "generation.completion",
+    "Completion": "generation.completion",
+    "FinishReason": "generation.completion",
     "LanguageModel": "language_model",
-    "LogitsProcessor": "sampling",
-    "Options": "options",
-    "Piece": "completion",
-    "Sampler": "sampling",
+    "LogitsProcessor": "generation.sampling",
+    "Options": "generation.options",
+    "Piece": "generation.completion",
+    "Sampler": "generation.sampling",
     "Session": "session",
-    "Stream": "completion",
-    "TokenLogprob": "completion",
+    "Stream": "generation.completion",
+    "TokenLogprob": "generation.completion",
     "load": "loading",
 }
 

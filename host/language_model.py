@@ -5,13 +5,13 @@ from collections import deque
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
-from .answer import Answer
-from .completion import Completion, Stream
 from .device.decoder import Decoder
 from .device.driver import Device
-from .engine import Engine
-from .options import Conversation, Options, Prompt, Prompts, Variables, wish_of
-from .sequences import Holder
+from .generation.answer import Answer
+from .generation.completion import Completion, Stream
+from .generation.engine import Engine
+from .generation.options import Conversation, Options, Prompt, Prompts, Variables, wish_of
+from .generation.sequences import Holder
 from .session import Session
 from .text.tokenizer import Tokenizer
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from .device.decoder import Decoder
 from .device.driver import Device
 from .device.opening import DEFAULT_CONTEXT, check_device, open_for
-from .engine import Engine
+from .generation.engine import Engine
 from .gguf.describe import import_model
 from .gguf.file import open_model
 from .image.builds import AUTO

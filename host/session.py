@@ -9,11 +9,11 @@ from typing import Any, Literal, Unpack, overload
 
 from tailrace.spec.errors import LimitError, TailraceError
 
-from .completion import Completion, Piece, Stream
-from .engine import Engine
-from .options import Conversation, Options, Prompt, Variables, wish_of
-from .sequences import Holder
-from .session_file import fingerprint, read_session, write_session
+from .generation.completion import Completion, Piece, Stream
+from .generation.engine import Engine
+from .generation.options import Conversation, Options, Prompt, Variables, wish_of
+from .generation.sequences import Holder
+from .generation.session_file import fingerprint, read_session, write_session
 
 
 class Session:

@@ -31,12 +31,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from tailrace.command.cli import main as command_line
-from tailrace.device.geometry import Geometry
 from tailrace.firmware.description import Norm, NormKind
 from tailrace.gguf.describe import ImportedModel, import_model
 from tailrace.gguf.file import Model, open_model
 from tailrace.gguf.header import Header
 from tailrace.gguf.types import ARRAY, SCALARS, TEXT
+from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
 from tailrace.image.plan import plan_image
 from tailrace.image.programs import build_programs

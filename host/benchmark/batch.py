@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from tailrace.spec.config import parse_config
 
-from ..device.geometry import Geometry
 from ..gguf.describe import import_model
 from ..gguf.file import open_model
 from ..image.builds import lay_out
+from ..image.geometry import Geometry
 from ..image.image import ImageRequest
 from .recording import Job, record
 

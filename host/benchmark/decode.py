@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 from tailrace.spec.config import Config, parse_config
 from tailrace.spec.formats import BLOCK, Q8_0
 
-from ..device.geometry import Geometry
 from ..gguf.describe import ImportedModel, import_model
 from ..gguf.file import open_model
 from ..image.builds import lay_out
+from ..image.geometry import Geometry
 from ..image.image import Image, ImageRequest, experts_used, is_exact
 from ..image.programs import Programs
 from ..image.router import PLANES

@@ -13,7 +13,7 @@ from tailrace.spec.formats import WEIGHT_FORMATS, Format
 from ..device.counters import Counters
 from ..device.driver import Device
 from ..device.products import upload
-from ..image.blocks import Bytes, random_blocks
+from ..gguf.blocks import Bytes, random_blocks
 
 #: Distinct rows of the random matrix; the matrix repeats them. Cycles do not depend on values.
 _DISTINCT_ROWS = 64

@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 
 from tailrace.spec.config import CONFIGS, Config
 
-from ..device.geometry import Geometry
 from ..gguf.describe import ImportedModel, import_model
 from ..gguf.file import open_model
+from ..image.geometry import Geometry
 from ..image.image import ImageRequest
 from ..image.layout import fits, longest_context
 from ..image.plan import plan_image

@@ -11,12 +11,12 @@ from tailrace.spec.errors import LimitError
 
 from ..device.decoder import Decoder
 from ..device.driver import Device
-from ..device.geometry import Geometry
 from ..gguf.describe import import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.loader import load_model, load_tokenizer
 from ..huggingface.operations import OperationOffload
 from ..huggingface.placement import make_plan
+from ..image.geometry import Geometry
 from .comparison import Quality
 
 #: The beginning of The Tempest (W. Shakespeare, 1611; in the public domain).

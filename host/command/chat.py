@@ -8,11 +8,11 @@ from typing import Any
 
 from tailrace.spec.errors import LimitError, ModelError, TailraceError
 
-from ..completion import Completion
 from ..device.counters import Counters
+from ..generation.completion import Completion
+from ..generation.options import Options, wish_of
 from ..language_model import LanguageModel
 from ..loading import load as load_model
-from ..options import Options, wish_of
 from .conversation import Conversation
 from .terminal import Terminal
 

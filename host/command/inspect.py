@@ -11,12 +11,12 @@ from tailrace.spec.config import Config, parse_config
 from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
 
-from ..device.geometry import Geometry
 from ..gguf.describe import ImportedModel, NoDescriptionError, Source, check_operations, import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.placement import Place, make_plan, make_smallest_plan
 from ..image.builds import AUTO, advice, choose, smallest_build
 from ..image.fits import refusals
+from ..image.geometry import Geometry
 from ..image.image import Image, ImageRequest, experts_used, is_exact
 from ..image.layout import longest_context
 from ..image.programs import Programs

@@ -7,8 +7,8 @@ from rich.table import Table
 from tailrace.spec.registers import COUNTERS
 
 from ..device.counters import STALLS, Counters
-from ..device.geometry import Geometry
 from ..huggingface.placement import Place, Plan
+from ..image.geometry import Geometry
 
 _CAUSES = {name: doc.removeprefix("cycles without a read beat: ") for name, doc in COUNTERS}
 

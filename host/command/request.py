@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..answer import Wish
+from ..generation.answer import Wish
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from tailrace.spec.transport import Transport
 from ..device.counters import Counters
 from ..device.decoder import Decoder
 from ..device.driver import Device
-from ..device.geometry import Geometry
-from ..engine import Engine
+from ..generation.engine import Engine
+from ..generation.sequences import Holder
 from ..gguf.describe import ImportedModel, NoDescriptionError, check_context, check_operations, import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.placement import make_plan, make_smallest_plan
 from ..image.builds import AUTO, choose, rounded_up
+from ..image.geometry import Geometry
 from ..image.image import ImageRequest
 from ..models.fetch import resolve_model
-from ..sequences import Holder
 from ..text.tokenizer import Tokenizer
 from ..transports.facts import clock_of
 from ..transports.open import is_hardware, open_transport, parse_hardware

@@ -1,4 +1,4 @@
-"""The options that say how an answer's tokens are chosen, and where it ends. `tailrace.sampling` checks them."""
+"""The options that say how an answer's tokens are chosen, and where it ends. `tailrace.generation.sampling` checks them."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -8,7 +8,7 @@ import click
 from tailrace.spec.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..answer import Wish
+    from ..generation.answer import Wish
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -48,8 +48,8 @@ def take_wish(options: dict[str, Any], max_tokens: int | None) -> "Wish":
     click.UsageError
         If one is out of range.
     """
-    from ..answer import Wish
-    from ..sampling import Sampler
+    from ..generation.answer import Wish
+    from ..generation.sampling import Sampler
 
     given = {name: options.pop(name) for name in SAMPLING}
     stop = given.pop("stop")

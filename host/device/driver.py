@@ -13,8 +13,8 @@ from tailrace.spec.registers import AP_IDLE, AP_START, PAGE_BYTES, offset
 from tailrace.spec.transport import Transport
 
 from ..image.allocator import Allocator
+from ..image.geometry import Geometry
 from .counters import Counters
-from .geometry import Geometry
 from .outcome import read_outcome
 
 

@@ -14,12 +14,12 @@ from tailrace.spec.isa import COMMAND_BYTES
 from tailrace.spec.numerics import quantise
 from tailrace.spec.vector import pack_vector, vector_bytes
 
+from ..gguf.blocks import Bytes
 from ..image.allocator import Allocator, align
-from ..image.blocks import Bytes
 from ..image.fits import refusal
+from ..image.geometry import Geometry
 from ..image.weight_stream import blocks_of_stream, matrix_exponent, stream_of_blocks
 from .driver import Device
-from .geometry import Geometry
 
 Floats = NDArray[np.float32]
 

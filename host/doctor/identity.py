@@ -7,7 +7,7 @@ from tailrace.spec.isa import ISA_MAJOR, MAX_COMMANDS
 from tailrace.spec.registers import MAGIC, offset
 
 from ..device.driver import Device
-from ..device.geometry import Geometry
+from ..image.geometry import Geometry
 from .examination import Examination, Fault
 
 _ALL_ONES = 0xFFFF_FFFF

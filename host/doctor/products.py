@@ -8,7 +8,7 @@ from tailrace.spec.formats import BLOCK, Format
 
 from ..device.driver import Device
 from ..device.products import Matrix, stream_bytes, upload, workspace_bytes
-from ..image.blocks import random_blocks
+from ..gguf.blocks import random_blocks
 from .examination import Examination, Fault
 from .identity import config_of
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BY_GGML_TYPE, Format, ScaleKind
 
-from ..image.blocks import BlockFields
 from .architectures import EMBEDDING, HEAD, Architecture, architecture_of, tensor_name
+from .blocks import BlockFields
 from .header import Header, TensorEntry
 from .printable import printable
 from .quantisation import can_dequantise, dequantise, quantise

@@ -7,12 +7,12 @@ from tailrace.spec.config import Config
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import Format
 
-from ..device.geometry import Geometry
 from ..device.products import stream_bytes, workspace_bytes
 from ..gguf.architectures import EMBEDDING, tensor_name
 from ..gguf.file import Model, Tensor
 from ..image.builds import builds_to_choose_from
 from ..image.fits import check_quantiser, device_format
+from ..image.geometry import Geometry
 
 
 class Place(Enum):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from tailrace.spec.config import CONFIGS, RIGHT_HAND_SIDES, Config, parse_config
 from tailrace.spec.errors import LimitError, ModelError
 
-from ..device.geometry import Geometry
 from ..gguf.describe import DescribedModel
+from .geometry import Geometry
 from .image import ImageRequest
 from .layout import Layout, fits, layout_of, longest_context
 

@@ -3,9 +3,9 @@
 from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BLOCK, BY_NAME, Format
 
-from ..device.geometry import Geometry
 from ..gguf.describe import DescribedModel
 from ..gguf.file import FLOATS, Tensor
+from .geometry import Geometry
 from .image import is_exact
 
 #: Formats that plain numbers can be quantised to.

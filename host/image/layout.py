@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.kv_cache import CAPACITY_UNIT
 
-from ..device.geometry import Geometry
 from ..gguf.describe import DescribedModel
+from .geometry import Geometry
 from .image import Image, ImageRequest
 from .kinds import one_of_each
 from .plan import plan_image

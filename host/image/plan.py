@@ -13,10 +13,10 @@ from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
 from tailrace.spec.isa import ADDRESS_UNIT
 from tailrace.spec.kv_cache import CAPACITY_UNIT, key_bytes, value_bytes, value_row_bytes
 
-from ..device.geometry import Geometry
 from ..gguf.describe import DescribedModel
 from .allocator import align
 from .fits import refusals
+from .geometry import Geometry
 from .image import Image, ImageRequest, MatrixPiece, TablePiece, is_exact
 from .kinds import kinds_of_layers
 from .router import EXPONENT, PLANES

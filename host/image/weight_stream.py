@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BLOCK, LANE_BYTES, BeatKind, Format, ScaleKind
 
-from .blocks import Bytes, Planes, join_planes, split_blocks
+from ..gguf.blocks import Bytes, Planes, join_planes, split_blocks
 
 #: Largest exponent byte in a stream of MXFP4.
 _EXPONENT_MAX = 30

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tailrace.device.counters import Counters
 from tailrace.device.decoder import Decoder
 from tailrace.device.driver import Device
-from tailrace.device.geometry import Geometry
 from tailrace.gguf.describe import ImportedModel, import_model
 from tailrace.gguf.file import open_model
+from tailrace.image.geometry import Geometry
 from tailrace.sim.board import CLOCKS_PER_BIT, SimulatedBoard
 from tailrace.sim.board_build import build_board
 from tailrace.sim.devices import open_device

@@ -11,10 +11,10 @@ from tailrace.benchmark.decode_report import largest_loss
 from tailrace.benchmark.recording import Job, Recording, Stretch, first_products, record, simulate
 from tailrace.benchmark.waits import uses_until, waits, work_of
 from tailrace.command.cli import main
-from tailrace.device.geometry import Geometry
 from tailrace.firmware.program import NO_TRAFFIC, Program, Traffic
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
+from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
 from tailrace.image.plan import plan_image
 from tailrace.image.programs import build_programs

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from tailrace.command.report import Run, Setting, run_table
 from tailrace.device.counters import NAMES, Counters
-from tailrace.device.geometry import Geometry
+from tailrace.image.geometry import Geometry
 from tailrace.spec.config import CONFIGS
 
 VALUES = dict.fromkeys(NAMES, 0) | {

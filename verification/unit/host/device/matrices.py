@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from tailrace.device.driver import Device
 from tailrace.device.products import Matrix, upload
+from tailrace.gguf.blocks import BlockFields
 from tailrace.gguf.file import Tensor
 from tailrace.golden.device import GoldenDevice
-from tailrace.image.blocks import BlockFields
 from tailrace.spec.config import CONFIGS, Config, parse_config
 from tailrace.spec.formats import BY_NAME, Format, ScaleKind
 from tailrace.spec.registers import AP_START, offset

@@ -280,11 +280,11 @@ def smollm2() -> Path:
 def test_smollm2_answers() -> None:
     """A real model, a real question, no PyTorch in sight; and the same after a hand-over from it."""
     torch = pytest.importorskip("torch")
-    from tailrace.device.geometry import Geometry
     from tailrace.huggingface.handover import hand_over
     from tailrace.huggingface.internals import cache_of
     from tailrace.huggingface.loader import load_model
     from tailrace.huggingface.placement import make_plan
+    from tailrace.image.geometry import Geometry
     from tailrace.text.tokenizer import Tokenizer
 
     model = open_model(smollm2())

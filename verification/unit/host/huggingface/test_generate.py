@@ -518,9 +518,9 @@ def test_neither_file_nor_format(llama_file: tuple[Any, Path]) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_smollm2(dtype: str) -> None:
     """Its answer, and how far each token is from PyTorch's in the same type: of which bfloat16 itself is more than the cache."""
-    from tailrace.device.geometry import Geometry
     from tailrace.huggingface.loader import load_model
     from tailrace.huggingface.placement import make_plan
+    from tailrace.image.geometry import Geometry
     from tailrace.models.fetch import resolve_model
     from tailrace.text.tokenizer import Tokenizer
     from verification.unit.host.references import divergence

@@ -9,9 +9,9 @@ import gguf
 import numpy as np
 import pytest
 
-from tailrace.device.geometry import Geometry
 from tailrace.gguf.file import open_model
 from tailrace.huggingface.placement import make_plan
+from tailrace.image.geometry import Geometry
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ConfigError, ModelError
 from verification.unit.host.tiny_models import split, write_model, write_stable_lm

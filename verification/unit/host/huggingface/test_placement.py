@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from tailrace.device.driver import Device
-from tailrace.device.geometry import Geometry
 from tailrace.device.products import upload
 from tailrace.gguf.file import open_model
 from tailrace.golden.device import GoldenDevice
 from tailrace.huggingface.placement import Place, Plan, make_plan
+from tailrace.image.geometry import Geometry
 from tailrace.spec.config import CONFIGS, parse_config
 from tailrace.spec.errors import LimitError, ModelError
 from verification.unit.host.tiny_models import write_model

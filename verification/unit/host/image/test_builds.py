@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.device.geometry import Geometry
 from tailrace.gguf.describe import ImportedModel, import_model
 from tailrace.gguf.file import open_model
 from tailrace.image.builds import AUTO, CHOICES, choose, lay_out, named_build, smallest_build
+from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
 from tailrace.image.layout import fits
 from tailrace.models.shapes import SHAPES, write_header

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tailrace.benchmark.models import imported_shape
-from tailrace.device.geometry import Geometry
 from tailrace.gguf.describe import ImportedModel, import_model
 from tailrace.gguf.file import open_model
 from tailrace.image.builds import lay_out
+from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
 from tailrace.image.kinds import kinds_of_layers, one_of_each
 from tailrace.image.layout import fits, layout_of, longest_context

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tailrace.device.geometry import Geometry
 from tailrace.firmware.description import layer_role
 from tailrace.gguf.describe import ImportedModel, import_model
 from tailrace.gguf.file import open_model
+from tailrace.image.geometry import Geometry
 from tailrace.image.image import Image, ImageRequest, MatrixPiece, TablePiece
 from tailrace.image.plan import plan_image
 from tailrace.image.weight_stream import blocks_of_stream

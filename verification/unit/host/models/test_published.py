@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tailrace.benchmark.models import BOARDS, CONTEXT, UTILISATION, imported_shape, needs_of, table_rows
-from tailrace.device.geometry import Geometry
 from tailrace.image.builds import choose, smallest_build
+from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
 from tailrace.image.layout import fits
 from tailrace.models.published import PUBLISHED

@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Sequence
 
-from .device.decoder import Decoder, Snapshot
+from ..device.decoder import Decoder, Snapshot
 
 #: A sequence is taken for what it holds if that is at least one part in so many of what is wanted; else the one that has not
 #: been used for longest is, so that others keep what they hold.

@@ -17,9 +17,9 @@ from tailrace.firmware.description import Attention
 from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BLOCK
 
-from .device.decoder import Snapshot
-from .gguf.describe import ImportedModel
-from .image.kv_cache import StoredCache
+from ..device.decoder import Snapshot
+from ..gguf.describe import ImportedModel
+from ..image.kv_cache import StoredCache
 
 #: Changes whenever older files can no longer be read.
 _VERSION = 1

@@ -7,14 +7,14 @@ from time import monotonic
 
 from tailrace.spec.errors import LimitError, TailraceError
 
+from ..device.decoder import Decoder
+from ..device.token_ids import token_list
+from ..gguf.describe import ImportedModel
+from ..text.tokenizer import Tokenizer
 from .answer import Answer, Wish
 from .completion import Piece
-from .device.decoder import Decoder
-from .device.token_ids import token_list
-from .gguf.describe import ImportedModel
 from .options import Prompt
 from .sequences import Holder, Sequences
-from .text.tokenizer import Tokenizer
 
 
 class Engine:

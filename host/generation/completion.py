@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from tailrace.spec.errors import TailraceError
 
-from .device.counters import Counters
+from ..device.counters import Counters
 
 #: Why an answer ended: with an end token or a stop string; because it has `max_tokens`; because the context is full; or because
 #: its stream was closed.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tailrace.sampling import Sampler, log_probabilities, process
+from tailrace.generation.sampling import Sampler, log_probabilities, process
 from tailrace.spec.errors import ConfigError, TailraceError
 
 VOCABULARY = 500

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tailrace.spec.errors import ConfigError, TailraceError
 
-from .image.kv_cache import Floats
+from ..image.kv_cache import Floats
 
 #: What a caller may do to the logits, on their way to the sampler: takes all tokens so far, shape (tokens,), and the logits of
 #: the next one, shape (vocabulary,), which it may change; returns logits.

@@ -7,13 +7,13 @@ import numpy as np
 
 from tailrace.spec.errors import ConfigError
 
+from ..device.counters import Counters
+from ..image.kv_cache import Floats
+from ..text.stop_strings import StopStrings
+from ..text.tokenizer import Tokenizer
 from .completion import ChosenLogprob, Completion, FinishReason, Piece, TokenLogprob
-from .device.counters import Counters
-from .image.kv_cache import Floats
 from .sampling import LogitsProcessor, Sampler, log_probabilities, process
 from .sequences import Holder
-from .text.stop_strings import StopStrings
-from .text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

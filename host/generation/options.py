@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from ..device.token_ids import Token, TokenArray
 from .answer import Wish
-from .device.token_ids import Token, TokenArray
 from .sampling import LogitsProcessor, Sampler
 
 #: A text, or its tokens.
