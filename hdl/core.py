@@ -37,6 +37,8 @@ class Core(wiring.Component):
     config : Config
     gated : bool
         Whether the vector unit's clock stands still while it has nothing to do.
+    memory_bytes : int or None
+        Where memory ends, if it does not itself refuse what lies behind (`RunChecker`).
 
     Attributes
     ----------
@@ -51,8 +53,8 @@ class Core(wiring.Component):
         For timelines of simulations.
     """
 
-    def __init__(self, config: Config, gated: bool = False) -> None:
-        self._config, self._gated = config, gated
+    def __init__(self, config: Config, gated: bool = False, memory_bytes: int | None = None) -> None:
+        self._config, self._gated, self._memory_bytes = config, gated, memory_bytes
         super().__init__(
             {
                 "control": In(AxiLite(ADDRESS_BITS)),
@@ -70,7 +72,7 @@ class Core(wiring.Component):
         m.submodules.registers = registers = ControlRegisters(config)
         m.submodules.counters = counters = Counters()
         m.submodules.watchdog = watchdog = Watchdog()
-        m.submodules.run_checker = run_checker = RunChecker(config)
+        m.submodules.run_checker = run_checker = RunChecker(config, self._memory_bytes)
         m.submodules.sequencer = sequencer = Sequencer(config)
         m.submodules.reader = reader = ReadMaster(config)
         m.submodules.writer = writer = WriteMaster(config)

@@ -184,20 +184,28 @@ def _show(opcode: Opcode, name: str, value: int, fields: Mapping[str, int]) -> s
     return "" if name.startswith("modifier_") else f"{name}={value}"
 
 
-def check_queue(address: int, length: int, config: Config, base: int = 0, limit: int = 0) -> ErrorCode:
+def check_queue(
+    address: int, length: int, config: Config, base: int = 0, limit: int = 0, memory_bytes: int | None = None
+) -> ErrorCode:
     """Say what a build answers to a queue, ``BASE`` and ``LIMIT`` before it reads the first command (with command index 0).
 
     `OUT_OF_RANGE` if the length or an address exceeds the build's limits, or the memory that a program may use ends behind the
-    last address; else `MISALIGNED` if the queue's address is not a multiple of 64, or ``BASE`` or ``LIMIT`` not one of
+    last address, or behind the memory that the build was told of (`memory_bytes`, as on boards); else `MISALIGNED` if the
+    queue's address is not a multiple of 64, or ``BASE`` or ``LIMIT`` not one of
     `PAGE_BYTES`. An empty queue is a run that finishes at once.
     """
-    end = 1 << config.address_width
-    if length > MAX_COMMANDS or max(address, base) >= end or (base // PAGE_BYTES + limit // PAGE_BYTES) * PAGE_BYTES > end:
+    end = memory_bytes or 1 << config.address_width
+    if (
+        length > MAX_COMMANDS
+        or address >> config.address_width
+        or base >= end
+        or (base // PAGE_BYTES + limit // PAGE_BYTES) * PAGE_BYTES > end
+    ):
         return ErrorCode.OUT_OF_RANGE
     misaligned = address % ADDRESS_UNIT or base % PAGE_BYTES or limit % PAGE_BYTES
     return ErrorCode.MISALIGNED if misaligned else ErrorCode.NONE
 
 
-def reach(base: int, limit: int, config: Config) -> int:
+def reach(base: int, limit: int, config: Config, memory_bytes: int | None = None) -> int:
     """Bytes from ``BASE`` on that a program may use, if `check_queue` finds nothing wrong."""
-    return limit or (1 << config.address_width) - base
+    return limit or (memory_bytes or 1 << config.address_width) - base

@@ -61,14 +61,14 @@ class System(wiring.Component):
     ) -> None:
         if config.bus_width != controller.data_width:
             raise ValueError(f"a bus of {config.bus_width} bits needs such a port, not one of {controller.data_width} bits")
-        self._config, self._clock_hz = config, clock_hz
+        self._config, self._clock_hz, self._memory_bytes = config, clock_hz, controller.memory_bytes
         self._link = LinkBridge(clocks_per_bit, clock_hz, controller.memory_bytes)
         self._memory = Memory(controller, config.address_width, pads)
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "leds": Out(len(LEDS))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.core = core = Core(self._config)
+        m.submodules.core = core = Core(self._config, memory_bytes=self._memory_bytes)
         m.submodules.link = link = self._link
         m.submodules.memory = memory = self._memory
         connect(m, link.control, core.control)

@@ -23,8 +23,11 @@ from tailrace.sim.board import CLOCKS_PER_BIT, SimulatedBoard
 from tailrace.sim.board_build import build_board
 from tailrace.sim.devices import open_device
 from tailrace.sim.serial_board import FaultRates
+from tailrace.spec.commands import encode
 from tailrace.spec.config import CONFIGS
-from tailrace.spec.errors import LinkError
+from tailrace.spec.errors import DeviceError, ErrorCode, LinkError
+from tailrace.spec.isa import ADDRESS_UNIT, Opcode
+from tailrace.spec.registers import offset
 from tailrace.transports.open import open_transport
 from tailrace.transports.serial import SerialTransport
 from verification.unit.host.tiny_models import write_model
@@ -115,6 +118,31 @@ def test_tokens_and_logits_are_those_of_golden(twins: Pair, board: SimulatedBoar
     )
     # The memory carries 2 bytes a cycle, and refreshes, turns of its bus and dependencies between layers take their part.
     assert 1.6 < per_cycle <= 2
+
+
+@pytest.mark.parametrize("with_limit", [True, False])
+def test_what_lies_behind_the_end_of_memory_is_an_error(twins: Pair, with_limit: bool) -> None:
+    """Its addresses would begin anew there, and a store would go into the model: with the driver's limit and without one."""
+    device = twins.board.device
+    size, place = device.transport.memory_size, device.reserve(256, "the test")
+    limits = (offset("LIMIT_LO"), offset("LIMIT_HI"))
+    kept = [device.transport.read_register(register) for register in limits]
+    assert kept == [size, 0]
+    device.write(place + 64, bytes(range(64)))
+    try:
+        if not with_limit:
+            for register in limits:
+                device.transport.write_register(register, 0)
+        with pytest.raises(DeviceError) as error:
+            device.run([encode(Opcode.STORE, count=4, destination=(size + place + 64) // ADDRESS_UNIT)], place)
+        assert (error.value.code, error.value.command) == (ErrorCode.WRITE_ERROR, 0)
+        assert error.value.address == size + place + 64
+        assert device.read(place + 64, 64) == bytes(range(64))
+        device.run([encode(Opcode.STORE, count=4, destination=(place + 64) // ADDRESS_UNIT)], place)
+        assert device.read(place + 64, 64) != bytes(range(64))
+    finally:
+        for register, value in zip(limits, kept, strict=True):
+            device.transport.write_register(register, value)
 
 
 def test_a_noisy_line_costs_time_and_nothing_else(twins: Pair, board: SimulatedBoard) -> None:

@@ -19,13 +19,14 @@ LATENCY = 2
     [CONFIGS["base"], Config("few addresses", 128, address_width=32), Config("all addresses", 128, address_width=64)],
     ids=lambda c: c.name,
 )
-def test_it_finds_what_the_contract_says(config: Config, seed: int):
+@pytest.mark.parametrize("memory_bytes", [None, PAGE_BYTES, 1 << 25, (1 << 31) + PAGE_BYTES, 1 << 32])
+def test_it_finds_what_the_contract_says(config: Config, memory_bytes: int | None, seed: int):
     """Around every bound, and anywhere; the pages are those from BASE to the end of what may be used."""
-    dut, chance = RunChecker(config), random.Random(seed)
+    dut, chance = RunChecker(config, memory_bytes), random.Random(seed)
     end = 1 << config.address_width
     near = [
         value + step
-        for value in (0, PAGE_BYTES, 1 << 31, end // 2, end - PAGE_BYTES, end)
+        for value in (0, PAGE_BYTES, 1 << 31, memory_bytes or 0, end // 2, end - PAGE_BYTES, end)
         for step in (-PAGE_BYTES, -1, 0, 1, 64, PAGE_BYTES)
     ]
     edges = [value for value in near if 0 <= value < 1 << 64]
@@ -44,12 +45,19 @@ def test_it_finds_what_the_contract_says(config: Config, seed: int):
             for name, value in (("address", address), ("length", length), ("base", base), ("limit", limit)):
                 ctx.set(getattr(dut, name), value)
             await ctx.tick().repeat(LATENCY)
-            code = check_queue(address, length, config, base, limit)
+            code = check_queue(address, length, config, base, limit, memory_bytes)
             seen.add(code)
             assert ctx.get(dut.code) == code, f"{address:#x} {length} {base:#x} {limit:#x}"
             if code is ErrorCode.NONE:
                 assert ctx.get(dut.first_page) * PAGE_BYTES == base
-                assert (ctx.get(dut.last_page) + 1) * PAGE_BYTES == reach(base, limit, config)
+                assert (ctx.get(dut.last_page) + 1) * PAGE_BYTES == reach(base, limit, config, memory_bytes)
 
     simulate(dut, testbench)
     assert seen == {ErrorCode.NONE, ErrorCode.OUT_OF_RANGE, ErrorCode.MISALIGNED}
+
+
+@pytest.mark.parametrize("memory_bytes", [0, -4096, 4097, (1 << 40) + 4096])
+def test_memory_is_whole_pages(memory_bytes: int):
+    with pytest.raises(ValueError) as error:
+        RunChecker(CONFIGS["base"], memory_bytes)
+    assert str(error.value) == f"memory_bytes must be a multiple of 4096, at most 2**40, not {memory_bytes}"
