@@ -124,7 +124,9 @@ def test_tokens_and_logits_are_those_of_golden(twins: Pair, board: SimulatedBoar
 def test_what_lies_behind_the_end_of_memory_is_an_error(twins: Pair, with_limit: bool) -> None:
     """Its addresses would begin anew there, and a store would go into the model: with the driver's limit and without one."""
     device = twins.board.device
-    size, place = device.transport.memory_size, device.reserve(256, "the test")
+    size = device.transport.memory_size
+    with device.reserve(256, "the test") as place:
+        pass
     limits = (offset("LIMIT_LO"), offset("LIMIT_HI"))
     kept = [device.transport.read_register(register) for register in limits]
     assert kept == [size, 0]
