@@ -29,6 +29,13 @@ PACKAGES: dict[str, set[str]] = {
     "tailrace.firmware": {"numpy"},
     "tailrace.golden": {"numpy"},
 }
+#: The rooms of host/, from the ground up: each may use those before it. What lies at the top of host/ is the API.
+ROOMS = (
+    "progress", "gguf", "text", "image", "transports", "models", "device", "generation", "huggingface", "API",
+    "command", "fpga", "export", "doctor", "benchmark",
+)  # fmt: skip
+#: Who may look upwards: the program finds its commands, when they are asked for.
+DOORS = {"tailrace.__main__", "tailrace.command.cli"}
 #: Names of files that say nothing about what is in them.
 EMPTY_NAMES = {"misc", "util", "utils", "helper", "helpers", "common", "stuff", "tools"}
 #: Folders that are not ours.
@@ -94,6 +101,32 @@ def _circles(needs: dict[str, set[str]]) -> Iterator[list[str]]:
 
     for module in sorted(needs):
         yield from walk(module, [])
+
+
+def room(module: str, known: dict[str, Path]) -> str:
+    """The room of host/ that a module belongs to."""
+    parts = module.split(".")
+    inside = len(parts) > 2 or (len(parts) == 2 and known[module].name == "__init__.py")
+    return parts[1] if inside or parts[1:] == ["progress"] else "API"
+
+
+def broken_rooms(root: Path = ROOT) -> Iterator[str]:
+    """Yield imports within host/ that go upwards, and rooms that nobody has placed."""
+    known = modules(root)
+    for module, file in known.items():
+        if floor(module) != "tailrace" or module in DOORS:
+            continue
+        place, here = file.relative_to(root), room(module, known)
+        if here not in ROOMS:
+            yield f"{place}: the room {here} is not in ROOMS of verification/house.py"
+            continue
+        for line, name, _ in imports(ast.parse(file.read_text()), module, file.name == "__init__.py"):
+            target = name if name in known else name.rpartition(".")[0]
+            if target not in known or floor(target) != "tailrace":
+                continue
+            there = room(target, known)
+            if there in ROOMS and ROOMS.index(there) > ROOMS.index(here):
+                yield f"{place}:{line}: {here} must not import {there}"
 
 
 def folders_without_init(root: Path = ROOT) -> Iterator[str]:
@@ -190,6 +223,7 @@ def our_files(root: Path, pattern: str) -> Iterator[Path]:
 
 RULES = (
     broken_floors,
+    broken_rooms,
     folders_without_init,
     empty_names,
     empty_cases,

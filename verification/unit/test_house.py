@@ -93,6 +93,19 @@ def test_circle(model_house: Path) -> None:
     ]
 
 
+def test_broken_room(model_house: Path) -> None:
+    (model_house / "host/gguf").mkdir()
+    (model_house / "host/gguf/__init__.py").touch()
+    (model_house / "host/gguf/file.py").write_text("\nfrom ..driver import x\nfrom ..progress import Progress\n")
+    (model_house / "host/progress.py").touch()
+    (model_house / "host/attic").mkdir()
+    (model_house / "host/attic/__init__.py").touch()
+    assert list(house.broken_rooms(model_house)) == [
+        "host/attic/__init__.py: the room attic is not in ROOMS of verification/house.py",
+        "host/gguf/file.py:2: gguf must not import API",
+    ]
+
+
 def test_folder_without_init(model_house: Path) -> None:
     (model_house / "hdl/axi").mkdir()
     (model_house / "hdl/axi/lite.py").touch()
