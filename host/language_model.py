@@ -1,7 +1,7 @@
 """A language model on a device: text in, text out."""
 
 import os
-from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
@@ -35,6 +35,9 @@ class LanguageModel:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a language model is on a device, and can't be copied or pickled: load it where it is needed")
 
     def close(self) -> None:
         """Release the device, if `load` has opened it. Closing twice is harmless."""
@@ -181,7 +184,7 @@ class LanguageModel:
         if stream:
             return result
         with self._engine.lock:
-            deque(result, maxlen=0)
+            result.read_all()
         return result.result if is_one else result.results
 
 
@@ -190,4 +193,8 @@ def _are_several(prompt: Any) -> bool:
         return False
     if hasattr(prompt, "ndim"):
         return bool(prompt.ndim > 1)
-    return len(prompt) > 0 and (isinstance(prompt[0], str | list | tuple | range) or bool(getattr(prompt[0], "ndim", 0)))
+    return (
+        isinstance(prompt, Sequence)
+        and len(prompt) > 0
+        and (isinstance(prompt[0], str | list | tuple | range) or bool(getattr(prompt[0], "ndim", 0)))
+    )

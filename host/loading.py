@@ -67,11 +67,11 @@ def load(
     LimitError
         If model and context do not fit the device.
     ConfigError
-        If device, configuration or memory are not such.
+        If device, configuration, memory or a number are not such.
     ToolError
         If something that is needed is not installed.
     """
-    check_device(device, config, memory)
+    check_device(device, config, memory, context=context, batch=batch, tokens_per_doorbell=tokens_per_doorbell)
     path = resolve_model(os.fspath(model), progress)
     file = open_model(path)
     imported = import_model(file, min(file.context_length, DEFAULT_CONTEXT) if context is None else context)

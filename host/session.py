@@ -1,11 +1,10 @@
 """Sessions: texts that are kept, with what the device has computed of them."""
 
 import os
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, SupportsIndex, Unpack, overload
 
 from tailrace.spec.errors import LimitError, TailraceError
 
@@ -34,6 +33,9 @@ class Session:
         model = fingerprint(engine.imported, engine.decoder.image.request.quantise)
         tokens, snapshot = read_session(Path(path), model, engine.imported)
         return cls(engine, tokens, None if snapshot is None else Holder(tokens[: snapshot.length], snapshot))
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a session is on a device, and can't be copied or pickled: fork it, or save it to a file")
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -110,7 +112,7 @@ class Session:
             If it has fewer.
         """
         with self._idle():
-            if not 0 <= length <= len(self._tokens):
+            if not isinstance(length, SupportsIndex) or not 0 <= length <= len(self._tokens):
                 raise LimitError(
                     f"a session of {len(self._tokens)} tokens can be cut to 0 to {len(self._tokens)}, not {length}"
                 )
@@ -126,7 +128,7 @@ class Session:
 
         Raises
         ------
-        OSError
+        TailraceError
             If it can't be written; an older file of this name stays as it was.
         """
         engine = self._engine
@@ -165,5 +167,5 @@ class Session:
         if stream:
             return result
         with self._engine.lock:
-            deque(result, maxlen=0)
+            result.read_all()
         return result.result

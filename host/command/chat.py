@@ -88,7 +88,7 @@ class Chat:
                     self._note(f"there is no {word}: /help lists what there is; // begins a line with a slash")
                 elif word:
                     self.say(said[1:] if word.startswith("//") else said)
-            except (TailraceError, OSError) as error:
+            except TailraceError as error:
                 self._note(f"{error}")
 
     def say(self, said: str) -> None:
@@ -147,7 +147,7 @@ class Chat:
         computed = Path(f"{name}.npz")
         try:
             session = self._model.load_session(computed)
-        except (TailraceError, OSError) as error:
+        except TailraceError as error:
             self._note(f"what was computed of it is not to be had, and will be computed again: {error}")
             session = self._model.session()
         self.conversation, self._session = found, session

@@ -1,14 +1,14 @@
 """A conversation: who said what, and the file that it is kept in."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from tailrace.spec.errors import TailraceError
+
+from ..generation.whole_file import written_whole
 
 _ROLES = ("system", "user", "assistant")
 #: Largest file that is read.
@@ -48,18 +48,12 @@ class Conversation:
 
         Raises
         ------
-        OSError
+        TailraceError
             If it can't be written.
         """
         text = json.dumps({"model": model, "messages": self.messages()}, indent=1, ensure_ascii=False) + "\n"
-        with NamedTemporaryFile("w", encoding="utf-8", dir=path.absolute().parent, delete=False) as draft:
-            try:
-                draft.write(text)
-                draft.close()
-                os.replace(draft.name, path)
-            except BaseException:
-                os.unlink(draft.name)
-                raise
+        with written_whole(path) as file:
+            file.write(text.encode())
 
     @classmethod
     def load(cls, path: Path) -> "Conversation":

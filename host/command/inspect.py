@@ -11,6 +11,7 @@ from tailrace.spec.config import Config, parse_config
 from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
 
+from ..device.opening import DEFAULT_CONTEXT
 from ..gguf.describe import ImportedModel, NoDescriptionError, Source, check_operations, import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.placement import Place, make_plan, make_smallest_plan
@@ -26,9 +27,6 @@ from ..text.tokenizer import Tokenizer
 from ..transports.sizes import parse_size
 from .plain_console import PlainConsole
 from .report import plan_summary, plan_table
-
-#: Tokens that there is room for when none are asked for.
-DEFAULT_CONTEXT = 4096
 
 
 def inspect_model(model: str, config: str, memory: str, quantise: str | None, context: int | None, program: bool) -> bool:

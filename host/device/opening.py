@@ -14,16 +14,30 @@ from .driver import Device
 DEFAULT_CONTEXT = 4096
 
 
-def check_device(device: str | Device, config: str, memory: str) -> None:
-    """Check that a device is one, and that only such are described that are built here.
+def check_device(device: str | Device, config: str, memory: str, **numbers: int | None) -> None:
+    """Check that a device is one, that only such are described that are built here, and what is to be a number of things.
+
+    Parameters
+    ----------
+    device : str or Device
+    config, memory : str
+    **numbers : int or None
+        By the names of the caller's parameters; None where it was left out.
 
     Raises
     ------
     ConfigError
         If it is not.
     """
-    simulated = not isinstance(device, Device) and device in KINDS
-    if not isinstance(device, Device) and not is_hardware(device) and not simulated:
+    for name, value in (("config", config), ("memory", memory)):
+        if not isinstance(value, str):
+            raise ConfigError(f"{name} must be a text, as in {AUTO!r}, not {value!r}")
+    for name, number in numbers.items():
+        # Numpy's integers are fixed in size, and would overflow on the way.
+        if number is not None and (type(number) is not int or number < 1):
+            raise ConfigError(f"{name} must be a whole number (int) of 1 or more, not {number!r}")
+    simulated = isinstance(device, str) and device in KINDS
+    if not isinstance(device, Device) and not simulated and not (isinstance(device, str) and is_hardware(device)):
         raise ConfigError(
             f"unknown device {device!r}: choose one of {', '.join(KINDS)}, or hardware such as serial:/dev/ttyUSB0"
         )

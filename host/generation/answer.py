@@ -48,6 +48,9 @@ class Wish:
             if value is not None and (not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least):
                 raise ConfigError(f"{name} must be a whole number of {least} or more, or None, not {value}")
         StopStrings(self.stop)
+        for processor in self.processors:
+            if not callable(processor):
+                raise ConfigError(f"a logits processor must be callable, not {processor!r}")
 
     @property
     def needs_logits(self) -> bool:

@@ -1,8 +1,10 @@
 """What a language model answers: whole, or piece by piece."""
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from inspect import GEN_CLOSED, getgeneratorstate
+from inspect import GEN_CLOSED, GEN_RUNNING, getgeneratorstate
 from types import TracebackType
 from typing import Literal, Self
 
@@ -120,7 +122,10 @@ class Stream(Iterator[Piece]):
         self._pieces, self._completions, self._is_one = pieces, completions, is_one
 
     def __next__(self) -> Piece:
-        return next(self._pieces)
+        try:
+            return next(self._pieces)
+        except ValueError as error:
+            raise self._reason(error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +135,26 @@ class Stream(Iterator[Piece]):
 
     def close(self) -> None:
         """End it here. Closing twice is harmless."""
-        self._pieces.close()
+        try:
+            self._pieces.close()
+        except ValueError as error:
+            raise self._reason(error) from None
+
+    def read_all(self) -> None:
+        """Compute all of it."""
+        try:
+            deque(self, maxlen=0)
+        except BaseException as error:
+            # Ctrl-C between two pieces: what computes them is to know of it, as of one within.
+            with suppress(type(error)):
+                self._pieces.throw(error)
+            raise
+
+    def _reason(self, error: ValueError) -> Exception:
+        """Why the next piece did not come: Python's generators say it of themselves that they run already."""
+        if getgeneratorstate(self._pieces) != GEN_RUNNING:
+            return error
+        return TailraceError("the stream is being read at this moment: read it in one thread, and not from within itself")
 
     @property
     def results(self) -> list[Completion]:

@@ -55,10 +55,20 @@ class Engine:
             self._is_open = False
 
     def tokens(self, prompt: Prompt, at_start: bool = True) -> list[int]:
-        """Tokens of a prompt; `at_start`: it begins a text."""
+        """Tokens of a prompt; `at_start`: it begins a text.
+
+        Raises
+        ------
+        TailraceError
+            If it is neither a text nor a list of tokens.
+        """
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt, at_start)
-        return [int(token) for token in token_list(prompt)]
+        tokens = token_list(prompt)
+        for token in tokens:
+            if not isinstance(token, int):
+                raise TailraceError(f"a prompt is a text or a list of whole numbers, its tokens, and {token!r} is no token")
+        return tokens
 
     def answer(self, index: int, tokens: Sequence[int], holder: Holder, wish: Wish) -> Answer:
         """An answer that is to be made.

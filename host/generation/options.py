@@ -1,7 +1,9 @@
 """What a caller can ask for: prompts in their several forms, and how an answer is made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
+
+from tailrace.spec.errors import ConfigError
 
 from ..device.token_ids import Token, TokenArray
 from .answer import Wish
@@ -65,11 +67,15 @@ def wish_of(options: Options) -> Wish:
         if name not in Options.__annotations__:
             raise TypeError(f"unknown option {name!r}: choose from {', '.join(Options.__annotations__)}")
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    stop, processors = given.pop("stop", None), given.pop("logits_processor", None)
+    stop, processors = given.pop("stop", ()), given.pop("logits_processor", ())
+    if not isinstance(stop, Iterable):
+        raise ConfigError(f"stop must be a text or several, not {stop!r}")
+    if not callable(processors) and not isinstance(processors, Iterable):
+        raise ConfigError(f"logits_processor must be a callable or several, not {processors!r}")
     rest = {name: given.pop(name, None) for name in ("max_tokens", "logprobs")}
     return Wish(
         sampler=Sampler(**given),
-        stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
-        processors=(processors,) if callable(processors) else tuple(processors or ()),
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        processors=(processors,) if callable(processors) else tuple(processors),
         **rest,
     )

@@ -69,7 +69,7 @@ class Sampler:
 
     def __post_init__(self) -> None:
         if self.temperature is not None:
-            fits = self.temperature == 0 or _lies(self.temperature, _COLDEST, _HOTTEST)
+            fits = _lies(self.temperature, 0, _HOTTEST) and (self.temperature == 0 or self.temperature >= _COLDEST)
             _check("temperature", self.temperature, fits, f"0, for the best token, or from {_COLDEST:g} to {_HOTTEST:g}")
         _check("top_k", self.top_k, _is_whole(self.top_k) and self.top_k >= 0, "a whole number of 0, for all, or more")
         _check("top_p", self.top_p, _lies(self.top_p, 0, 1) and self.top_p > 0, "above 0 and at most 1")
@@ -83,6 +83,8 @@ class Sampler:
         for name in ("presence_penalty", "frequency_penalty"):
             value = getattr(self, name)
             _check(name, value, _lies(value, -_HOTTEST, _HOTTEST), f"from {-_HOTTEST:g} to {_HOTTEST:g}")
+        if self.logit_bias is not None:
+            _check("logit_bias", self.logit_bias, isinstance(self.logit_bias, Mapping), "a mapping of tokens to numbers")
         for token, bias in (self.logit_bias or {}).items():
             _check("a token of logit_bias", token, _is_whole(token) and token >= 0, "a whole number of 0 or more")
             fits = _lies(bias, -_HOTTEST, _HOTTEST) or bias == -math.inf
@@ -197,7 +199,10 @@ def process(processors: Sequence[LogitsProcessor], tokens: Sequence[int], logits
     """
     for processor in processors:
         result: Any = processor(np.asarray(tokens, np.int64), logits)
-        found = np.asarray(result)
+        try:
+            found = np.asarray(result)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TailraceError(f"a logits processor must return logits of shape {logits.shape}: {error}") from error
         if found.shape != logits.shape or found.dtype.kind not in "fiu":
             what = "nothing" if result is None else f"{found.dtype} of shape {found.shape}"
             raise TailraceError(f"a logits processor must return logits of shape {logits.shape}, and it returned {what}")

@@ -4,11 +4,14 @@ A file is a zip archive of numpy arrays (``.npz``). What is read from one is che
 """
 
 import hashlib
-import os
+import lzma
+import math
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from tailrace.spec.formats import BLOCK
 from ..device.decoder import Snapshot
 from ..gguf.describe import ImportedModel
 from ..image.kv_cache import StoredCache
+from .whole_file import written_whole
 
 #: Changes whenever older files can no longer be read.
 _VERSION = 1
@@ -27,6 +31,11 @@ _VERSION = 1
 _PIECES, _PIECE_BYTES = 16, 256
 #: What a header of an array takes at most.
 _HEADER_BYTES = 4096
+#: What zip archives, their compressions and numpy's headers raise where something is damaged.
+_DAMAGES = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, KeyError, ValueError, TypeError, SyntaxError, EOFError, NotImplementedError,
+    RuntimeError, OSError, struct.error, tokenize.TokenError,
+)  # fmt: skip
 _FIELDS = ("key_scales", "key_codes", "value_scales", "value_codes")
 
 
@@ -61,6 +70,11 @@ def write_session(path: Path, model: str, tokens: Sequence[int], snapshot: Snaps
     tokens : sequence of int
     snapshot : Snapshot or None
         Of the first of them.
+
+    Raises
+    ------
+    TailraceError
+        If it can't be written.
     """
     length, earliest = (0, 0) if snapshot is None else (snapshot.length, snapshot.earliest)
     arrays: dict[str, Any] = {
@@ -70,16 +84,8 @@ def write_session(path: Path, model: str, tokens: Sequence[int], snapshot: Snaps
     }
     for n, held in enumerate(() if snapshot is None else snapshot.layers):
         arrays |= {f"layer_{n}_{field}": getattr(held, field) for field in _FIELDS}
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        draft = Path(file.name)
-        try:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-            draft.replace(path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
+    with written_whole(path) as file:
+        np.savez(file, **arrays)
 
 
 def read_session(path: Path, model: str, imported: ImportedModel) -> tuple[list[int], Snapshot | None]:
@@ -98,11 +104,14 @@ def read_session(path: Path, model: str, imported: ImportedModel) -> tuple[list[
         If it is no session, damaged, or one of another model.
     """
     try:
+        # A device or a pipe has no end.
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a file")
         with zipfile.ZipFile(path) as archive:
             return _read(_Arrays(path, archive), path, model, imported)
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist: give the path of a session that was saved") from None
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except _DAMAGES as error:
         raise ModelError(f"{path} is no session of tailrace, or is damaged: {error}") from error
 
 
@@ -118,9 +127,17 @@ class _Arrays:
         if info.file_size > size + _HEADER_BYTES:
             raise ValueError(f"{name} has {info.file_size} bytes")
         with self._archive.open(info) as file:
-            found = np.lib.format.read_array(file, allow_pickle=False)
-        if found.dtype != wanted or (found.shape != shape if shape is not None else found.ndim != 1 or found.size > most):
-            raise ValueError(f"{name} has the type {found.dtype} and the shape {found.shape}")
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError(f"{name} is an array of another version of the format")
+            # Before anything is read of it, and room is made for that.
+            is_shape, by_columns, kind_there = np.lib.format.read_array_header_1_0(file, _HEADER_BYTES)
+            fits = len(is_shape) == 1 and 0 <= is_shape[0] <= most if shape is None else is_shape == shape
+            if kind_there != wanted or not fits:
+                raise ValueError(f"{name} has the type {kind_there} and the shape {is_shape}")
+            data = file.read()
+        if len(data) != wanted.itemsize * math.prod(is_shape):
+            raise ValueError(f"{name} has {len(data)} bytes of numbers")
+        found = np.frombuffer(data, wanted).reshape(is_shape, order="F" if by_columns else "C").copy()
         if found.dtype.kind == "f" and not np.isfinite(found).all():
             raise ValueError(f"{name} has something that is not a number")
         return found

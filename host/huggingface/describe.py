@@ -1,10 +1,12 @@
 """From a Hugging Face model to the description of a decoder, and to the parameters behind each of its roles."""
 
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from tailrace.firmware.description import (
     Activation,
@@ -141,6 +143,11 @@ def _name(model: Any) -> str:
 
 
 def _check_type(model: Any) -> None:
+    if not isinstance(model, PreTrainedModel):
+        raise ModelError(
+            "the model must be one of Hugging Face's, as AutoModelForCausalLM.from_pretrained gives it, not"
+            f" {reprlib.repr(model) if isinstance(model, str) else type(model).__name__}"
+        )
     kind = str(model.config.model_type)
     if kind not in MODEL_TYPES:
         raise NoDescriptionError(

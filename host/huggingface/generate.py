@@ -92,6 +92,9 @@ class Offload:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("an offload is on a device, and can't be copied or pickled: call offload for each model")
+
     def close(self) -> None:
         """Release the device, if `offload` opened it."""
         if self._owned:
@@ -163,6 +166,13 @@ class Offload:
             raise ModelError("the device keeps keys and values: call generate with use_cache=True")
         if input_ids.numel() == 0 or model_kwargs.get("inputs_embeds") is not None:
             raise ModelError("the device takes tokens: call generate with input_ids of at least one token")
+        if input_ids.is_floating_point() or input_ids.dtype is torch.bool:
+            raise ModelError(f"input_ids are whole numbers, and these are {input_ids.dtype}: give what a tokenizer returns")
+        # PyTorch would stop with an index out of range, and on cuda never work again.
+        vocabulary = self.decoder.imported.description.vocabulary
+        for token in (int(input_ids.min()), int(input_ids.max())):
+            if not 0 <= token < vocabulary:
+                raise ModelError(f"token {token} is not one of the model's {vocabulary}: take the model's own tokenizer")
         cache = model_kwargs[internals.CACHE]
         if type(cache) is not DynamicCache:
             raise ModelError(
@@ -318,7 +328,7 @@ def offload(
         If model and context do not fit the device.
     """
     internals.check()
-    check_device(device, config, memory)
+    check_device(device, config, memory, context=context, batch=batch)
     described: DescribedModel = describe_model(
         model, min(trained_context(model), DEFAULT_CONTEXT) if context is None else context
     )

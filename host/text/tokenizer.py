@@ -5,10 +5,11 @@ Two kinds of vocabulary are known: byte-pair encoding and SentencePiece with sco
 
 import codecs
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from tailrace.spec.errors import ModelError
+from tailrace.spec.errors import ModelError, TailraceError
 
 from ..gguf.file import Model
 from .byte_pairs import BYTE_OF, BytePairs
@@ -100,12 +101,17 @@ class Tokenizer:
         ModelError
             If the model has no chat template, or one that fails or needs too much time or memory.
         TailraceError
-            If the text is not Unicode, or the vocabulary can't express it.
+            If it is no conversation, the text is not Unicode, or the vocabulary can't express it.
         """
         if not self.chat_template:
             raise ModelError(f"{self._path} has no chat template: continue the prompt as it is, with `generate` or --raw")
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
+        if not isinstance(messages, Sequence) or not all(isinstance(m, Mapping) and "role" in m for m in messages):
+            raise TailraceError(
+                "a conversation is a text or a list of messages such as {'role': 'user', 'content': 'Hello'}, not"
+                f" {reprlib.repr(messages)}"
+            )
         for text in texts_of([messages, variables]):
             check_unicode(text)
         v = self.vocabulary

@@ -1,5 +1,7 @@
 """The language model: prompts, chats, streams, batches; what is reused, interrupted, shared; bits are always those of a model alone."""
 
+import copy
+import pickle
 import re
 import signal
 import threading
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 import tailrace
-from tailrace import Completion, ConfigError, LanguageModel, LimitError, ModelError, TailraceError
+from tailrace import Completion, ConfigError, LanguageModel, LimitError, ModelError, Stream, TailraceError
 from tailrace.device.driver import Device
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
@@ -268,6 +270,97 @@ def test_wrong_options(lm: LanguageModel) -> None:
     with pytest.raises(TailraceError, match=re.escape("token 300 is not one of the model's 288")):
         lm.generate([300])
     assert lm.generate("ab", max_tokens=1).tokens
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"stop": 5}, "stop must be a text or several, not 5"),
+        ({"logits_processor": 5}, "logits_processor must be a callable or several, not 5"),
+        ({"logits_processor": [None]}, "a logits processor must be callable, not None"),
+        ({"logit_bias": [1]}, "logit_bias must be a mapping of tokens to numbers, not [1]"),
+        (
+            {"temperature": np.array([0.5, 1.0])},
+            "temperature must be 0, for the best token, or from 1e-06 to 1e+06, not [0.5 1. ]",
+        ),
+    ],
+)
+def test_options_of_another_type(lm: LanguageModel, options: Any, text: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        lm.generate("ab", **options)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        (None, "a prompt is a text or a list of whole numbers, its tokens, and None is no token"),
+        ([1, None], "a prompt is a text or a list of whole numbers, its tokens, and None is no token"),
+        ([[1], [2, None]], "a prompt is a text or a list of whole numbers, its tokens, and None is no token"),
+        ([[[1]]], "a prompt is a text or a list of whole numbers, its tokens, and [1] is no token"),
+        (np.zeros((1, 1, 2), int), "a prompt is a text or a list of whole numbers, its tokens, and [0, 0] is no token"),
+        ({"role": "user"}, "a token is a whole number, not {'role': 'user'}"),
+        ({7}, "a token is a whole number, not {7}"),
+        (Path("prompt.txt"), "a token is a whole number, not PosixPath('prompt.txt')"),
+        (np.array([1.0]), "a token is a whole number, not 1.0"),
+        (b"ab", "tokens are whole numbers, and this is text: encode it with the model's tokenizer"),
+    ],
+)
+def test_prompts_of_another_type(lm: LanguageModel, prompt: Any, text: str) -> None:
+    with pytest.raises(TailraceError, match=f"^{re.escape(text)}$"):
+        lm.generate(prompt)
+
+
+@pytest.mark.parametrize("messages", [None, 5, b"ab", {"role": "user", "content": "ab"}, ["ab"], [{"content": "ab"}]])
+def test_what_is_no_conversation(lm: LanguageModel, messages: Any) -> None:
+    text = "a conversation is a text or a list of messages such as {'role': 'user', 'content': 'Hello'}, not "
+    with pytest.raises(TailraceError, match=f"^{re.escape(text)}"):
+        lm.chat(messages)
+
+
+def test_neither_copied_nor_pickled(lm: LanguageModel) -> None:
+    """A shallow copy would share what its original changes."""
+    for call in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="^a language model is on a device, and can't be copied or pickled: load it"):
+            call(lm)
+        with pytest.raises(TypeError, match="^a session is on a device, and can't be copied or pickled: fork it, or save it"):
+            call(lm.session("ab"))
+
+
+def test_a_stream_that_is_read_twice_at_a_time(lm: LanguageModel) -> None:
+    calls = []
+
+    def read(tokens: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        for call in (lambda: next(stream), stream.close):
+            with pytest.raises(TailraceError, match="^the stream is being read at this moment: read it in one thread, and not"):
+                call()
+            calls.append(call)
+        return logits
+
+    stream = lm.generate("abcd", max_tokens=3, logit_bias={2: -1e5}, logits_processor=read, stream=True)
+    list(stream)
+    assert len(calls) == 2 * 3
+    assert same(stream.result, lm.generate("abcd", max_tokens=3, logit_bias={2: -1e5}))
+
+
+def test_interrupted_between_two_pieces(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what computes them does not see it; and the error is kept, as an interactive Python keeps it."""
+    session = lm.session("abcd")
+    tokens, following = session.tokens, Stream.__next__
+    calls: list[Stream] = []
+
+    def interrupted(stream: Stream) -> Any:
+        calls.append(stream)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return following(stream)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Stream, "__next__", interrupted)
+        with pytest.raises(KeyboardInterrupt) as kept:
+            session.generate(max_tokens=8, logit_bias={2: -1e5, 70: 1e5})
+    assert kept.tb is not None
+    assert session.tokens == tokens
+    assert same(session.generate(max_tokens=3), lm.generate("abcd", max_tokens=3))
 
 
 TURN = {"role": "user", "content": "abcd"}
@@ -555,5 +648,19 @@ def test_what_can_not_be_loaded(model: Path) -> None:
             tailrace.load(model, device, config="tiny")
     with pytest.raises(LimitError, match="was made for a context of 64 tokens"):
         tailrace.load(model, context=65)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"device": None}, "unknown device None: choose one of golden, verilator"),
+        ({"config": None}, "config must be a text, as in 'auto', not None"),
+        ({"memory": 1 << 20}, "memory must be a text, as in 'auto', not 1048576"),
+        ({"context": np.int64(16)}, "context must be a whole number (int) of 1 or more, not np.int64(16)"),
+        ({"context": "16"}, "context must be a whole number (int) of 1 or more, not '16'"),
+        ({"context": 0}, "context must be a whole number (int) of 1 or more, not 0"),
+        ({"batch": 1.5}, "batch must be a whole number (int) of 1 or more, not 1.5"),
+        ({"batch": 0}, "batch must be a whole number (int) of 1 or more, not 0"),
+        ({"tokens_per_doorbell": 0}, "tokens_per_doorbell must be a whole number (int) of 1 or more, not 0"),
+    ]
+    for options, text in wrong:
+        with pytest.raises(ConfigError, match=f"^{re.escape(text)}"):
+            tailrace.load(model, **options)
     with tailrace.load(str(model)) as opened:
         assert opened.context == 64

@@ -1,5 +1,6 @@
 """Sessions: kept, cut short, forked, saved and loaded; what follows has the bits of a text that is computed in one go."""
 
+import io
 import re
 import zipfile
 from collections.abc import Iterator
@@ -107,6 +108,9 @@ def test_a_session_is_cut_short(lm: LanguageModel, reference: LanguageModel) -> 
     assert answer.reused_tokens == 3
     with pytest.raises(LimitError, match=re.escape("a session of 8 tokens can be cut to 0 to 8, not 9")):
         session.truncate(9)
+    wrong: Any = 1.5
+    with pytest.raises(LimitError, match=re.escape("a session of 8 tokens can be cut to 0 to 8, not 1.5")):
+        session.truncate(wrong)
 
 
 def test_a_fork_goes_its_own_way(lm: LanguageModel, reference: LanguageModel) -> None:
@@ -205,7 +209,8 @@ def test_what_is_no_session(lm: LanguageModel, tmp_path: Path) -> None:
         (tmp_path / "short.npz", "is no session of tailrace, or is damaged: "),
         (tmp_path / "flipped.npz", "is no session of tailrace, or is damaged: "),
         (tmp_path / "none.npz", "does not exist: give the path of a session that was saved"),
-        (tmp_path, "is no session of tailrace, or is damaged: "),
+        (tmp_path, "is no session of tailrace, or is damaged: it is not a file"),
+        (Path("/dev/zero"), "is no session of tailrace, or is damaged: it is not a file"),
         (
             changed(good, tailrace_session=np.array([2, 0, 0])),
             "was saved by another version of tailrace: start the session anew",
@@ -228,6 +233,59 @@ def test_what_is_no_session(lm: LanguageModel, tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(ModelError, match="is no session of tailrace, or is damaged"):
         lm.load_session(tmp_path / "other.npz")
+
+
+def test_damage_in_a_compressed_session(lm: LanguageModel, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Whoever packs a file again may choose another compression, and each has errors of its own."""
+    session = lm.session("abcdxyz")
+    session.generate(**OPTIONS)
+    session.save(tmp_path / "good.npz")
+    text = "is no session of tailrace, or is damaged: "
+    for kind in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        packed = tmp_path / f"packed-{kind}.npz"
+        with zipfile.ZipFile(tmp_path / "good.npz") as archive, zipfile.ZipFile(packed, "w", kind) as other:
+            for name in archive.namelist():
+                other.writestr(name, archive.read(name))
+        assert lm.load_session(packed).tokens == session.tokens
+        data = packed.read_bytes()
+        for _ in range(30):
+            broken = bytearray(data)
+            # Within the archive's members, whose sums of bytes are checked.
+            broken[int(rng.integers(60, len(data) // 2))] ^= 1 << int(rng.integers(8))
+            (tmp_path / "broken.npz").write_bytes(broken)
+            try:
+                assert lm.load_session(tmp_path / "broken.npz").tokens == session.tokens
+            except ModelError as error:
+                assert text in str(error)
+
+
+@pytest.mark.parametrize("shape", [(10**12,), (2**62,), (10**30,), (-1,), (2, 2), ()])
+def test_a_header_that_promises_too_much(lm: LanguageModel, tmp_path: Path, shape: Any) -> None:
+    """No memory is taken for it."""
+    session = lm.session("abcdxyz")
+    session.save(tmp_path / "good.npz")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<i8", "fortran_order": False, "shape": shape})
+    path = tmp_path / "wrong.npz"
+    with zipfile.ZipFile(tmp_path / "good.npz") as archive, zipfile.ZipFile(path, "w") as other:
+        for name in archive.namelist():
+            data = archive.read(name)
+            other.writestr(name, header.getvalue() + data[128:] if name == "tokens.npy" else data)
+    with pytest.raises(ModelError, match=re.escape(f"{path} is no session of tailrace, or is damaged: ")):
+        lm.load_session(path)
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '<i8', 'x': ((", b"\xff" * 20, b"'" * 3, b"[" * 100, b"-" * 100, b"{'a': 1}"])
+def test_a_header_that_is_none(lm: LanguageModel, tmp_path: Path, header: bytes) -> None:
+    """Numpy reads it as Python, and raises what Python raises."""
+    lm.session("abcdxyz").save(tmp_path / "good.npz")
+    path = tmp_path / "wrong.npz"
+    with zipfile.ZipFile(tmp_path / "good.npz") as archive, zipfile.ZipFile(path, "w") as other:
+        for name in archive.namelist():
+            data = archive.read(name)
+            other.writestr(name, data[:10] + header + data[10 + len(header) :] if name == "tokens.npy" else data)
+    with pytest.raises(ModelError, match=re.escape(f"{path} is no session of tailrace, or is damaged: ")):
+        lm.load_session(path)
 
 
 def test_a_session_of_another_model(lm: LanguageModel, tmp_path: Path) -> None:
@@ -254,7 +312,7 @@ def test_saving_keeps_the_old_file_if_it_fails(lm: LanguageModel, tmp_path: Path
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(TailraceError, match=f"^{tmp_path / 'talk.npz'} can't be written: No space left on device$"):
         session.save(tmp_path / "talk.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["talk.npz"]
     assert (tmp_path / "talk.npz").read_bytes() == old

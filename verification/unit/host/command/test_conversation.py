@@ -1,6 +1,7 @@
 """Conversations, and the files that they are kept in."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,8 @@ def test_what_can_not_be_written_changes_nothing(tmp_path: Path, monkeypatch: py
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tailrace.command.conversation.os.replace", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr("tailrace.generation.whole_file.os.fsync", full)
+    with pytest.raises(TailraceError, match=f"^{re.escape(str(path))} can't be written: No space left on device$"):
         Conversation().save(path, "m")
     assert path.read_text() == before
     assert len(list(tmp_path.iterdir())) == 1

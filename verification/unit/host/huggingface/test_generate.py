@@ -1,5 +1,7 @@
 """Hugging Face's `generate` with whole decode steps on the device, against its own."""
 
+import copy
+import pickle
 import re
 import threading
 from collections.abc import Iterator
@@ -446,6 +448,34 @@ def test_what_the_device_does_not_do(untouched: tuple[Any, Offload], arguments: 
     model, offloaded = untouched
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
         model.generate(ids(9), custom_generate=offloaded, **{"do_sample": False, "max_new_tokens": 4, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [
+        ([[10**6, 5]], "token 1000000 is not one of the model's 301: take the model's own tokenizer"),
+        ([[5, -1, 5]], "token -1 is not one of the model's 301: take the model's own tokenizer"),
+        ([[5.0, 6.0]], "input_ids are whole numbers, and these are torch.float32: give what a tokenizer returns"),
+    ],
+)
+def test_what_are_no_tokens(untouched: tuple[Any, Offload], tokens: Any, text: str) -> None:
+    """PyTorch would stop with an index out of range, and on cuda for good."""
+    model, offloaded = untouched
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        model.generate(torch.tensor(tokens), custom_generate=offloaded, max_new_tokens=2)
+
+
+@pytest.mark.parametrize(("model", "what"), [("somebody/a-model", "'somebody/a-model'"), (torch.nn.Linear(2, 2), "Linear")])
+def test_what_is_no_model(model: Any, what: str) -> None:
+    text = f"the model must be one of Hugging Face's, as AutoModelForCausalLM.from_pretrained gives it, not {what}"
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        offload(model, "golden", quantise="Q8_0")
+
+
+def test_an_offload_is_not_copied(llama: tuple[Any, Offload]) -> None:
+    for call in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="^an offload is on a device, and can't be copied or pickled: call offload"):
+            call(llama[1])
 
 
 def test_an_assistant(untouched: tuple[Any, Offload]) -> None:

@@ -1,0 +1,42 @@
+"""Files that are written whole: what was there before stays until the new one is complete."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO
+
+from tailrace.spec.errors import TailraceError
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes the place of `path` at the end; if anything fails, nothing has changed.
+
+    Parameters
+    ----------
+    path : Path
+        Of a link, the file that it leads to is replaced.
+
+    Raises
+    ------
+    TailraceError
+        If it can't be written, or is no file: a device or a folder is not replaced.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        raise TailraceError(f"{path} is not a file: name one, or a new one")
+    try:
+        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            draft = Path(file.name)
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                draft.replace(target)
+            except BaseException:
+                draft.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise TailraceError(f"{path} can't be written: {error.strerror}") from error
