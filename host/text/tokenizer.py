@@ -105,19 +105,18 @@ class Tokenizer:
         """
         if not self.chat_template:
             raise ModelError(f"{self._path} has no chat template: continue the prompt as it is, with `generate` or --raw")
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
-        if not isinstance(messages, Sequence) or not all(isinstance(m, Mapping) and "role" in m for m in messages):
+        turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        if not isinstance(turns, Sequence) or not all(isinstance(turn, Mapping) and "role" in turn for turn in turns):
             raise TailraceError(
                 "a conversation is a text or a list of messages such as {'role': 'user', 'content': 'Hello'}, not"
-                f" {reprlib.repr(messages)}"
+                f" {reprlib.repr(turns)}"
             )
-        for text in texts_of([messages, variables]):
+        for text in texts_of([turns, variables]):
             check_unicode(text)
         v = self.vocabulary
         names = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
         tokens = {name: v.tokens[v.special[part]] for part, name in names.items() if part in v.special}
-        chat = GuardedChat(list(messages), variables, self._control, self.chat_template)
+        chat = GuardedChat(list(turns), variables, self._control, self.chat_template)
         text = render_chat(
             self.chat_template,
             chat.messages,
