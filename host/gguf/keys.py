@@ -25,6 +25,8 @@ _HARMLESS = frozenset(
         "rope.freq_base", "rope.dimension_count",
     )
 )  # fmt: skip
+#: The same of all keys that begin so: encoders of images, whose own tensors nothing would leave unread.
+_OF_OTHER_PARTS = ("vision.", "mm.")
 #: Values that change nothing, where that is not zero, false or nothing.
 _NEUTRAL: dict[str, tuple[float, ...]] = {
     "attention.causal": (1.0,),
@@ -50,7 +52,7 @@ def check_keys(model: Model) -> None:
     header = model.header
     for key in header.unasked(model.key("")):
         name = key.removeprefix(model.key(""))
-        if name in _HARMLESS:
+        if name in _HARMLESS or name.startswith(_OF_OTHER_PARTS):
             continue
         if name in _NEUTRAL:
             if header.is_any_of(key, _NEUTRAL[name]):

@@ -41,9 +41,13 @@ def open_parts(path: Path) -> list[Header]:
         return [header]
     number = header.integer("split.no", 0, count - 1, 0)
     name = _NAME.match(path.name)
-    if name is None or int(name["count"]) != count or int(name["number"]) != number + 1:
+    while not _says(name, number, count) and path.is_symlink():
+        # A link of any name to a part: the others are beside the part.
+        path = path.parent / path.readlink()
+        name = _NAME.match(path.name)
+    if name is None or not _says(name, number, count):
         raise ModelError(
-            f"{path} is part {number + 1} of {count} of a model, and is not named so: rename it to"
+            f"{header.path} is part {number + 1} of {count} of a model, and is not named so: rename it to"
             f" name-{number + 1:05}-of-{count:05}.gguf, beside the other parts"
         )
     paths = [path.with_name(f"{name['stem']}-{n:05}-of-{count:05}.gguf") for n in range(1, count + 1)]
@@ -73,3 +77,8 @@ def open_parts(path: Path) -> list[Header]:
             " again"
         )
     return headers
+
+
+def _says(name: re.Match[str] | None, number: int, count: int) -> bool:
+    """Whether a name is that of a part."""
+    return name is not None and int(name["count"]) == count and int(name["number"]) == number + 1

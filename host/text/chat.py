@@ -49,11 +49,15 @@ def render_chat(template: str, messages: Sequence[Mapping[str, Any]], variables:
         raise _refusal(memory if answer["limit"] == "memory" else "it calls itself too deeply")
     if "text" not in answer:
         raise _refusal(answer["error"])
+    try:
+        check_unicode(answer["text"])
+    except TailraceError:
+        raise _refusal("it makes halves of characters") from None
     return answer["text"]
 
 
 def _refusal(reason: str) -> ModelError:
-    return ModelError(f"the model's chat template can't be used: {reason}. Give --raw to continue the prompt as it is.")
+    return ModelError(f"the model's chat template can't be used: {reason.removesuffix('.')}. Give --raw to continue the prompt as it is.")
 
 
 class GuardedChat:

@@ -48,6 +48,25 @@ def test_names(parts: list[Path]) -> None:
     refuses(path, f"{path} {text}")
 
 
+def test_links_of_other_names(parts: list[Path], tmp_path: Path) -> None:
+    """The other parts are beside what a link leads to, if its own name is none of a part, as in caches of blobs."""
+    (tmp_path / "links").mkdir()
+    link, second, blob = (tmp_path / "links" / name for name in ("latest.gguf", "second.gguf", "0abc"))
+    link.symlink_to(Path("..") / parts[1].name)
+    second.symlink_to(link)
+    for path in (link, second):
+        assert [header.path.resolve() for header in open_parts(path)] == parts
+    parts[1].rename(blob)
+    parts[1].symlink_to(blob)
+    assert [header.path for header in open_parts(parts[1])] == parts
+    assert [header.path.resolve() for header in open_parts(second)] == [parts[0], blob, parts[2]]
+    parts[1].unlink()
+    link.unlink()
+    link.symlink_to(blob)
+    text = "is part 2 of 3 of a model, and is not named so: rename it to name-00002-of-00003.gguf, beside the other parts"
+    refuses(second, f"{second} {text}")
+
+
 def test_parts_of_different_models(parts: list[Path]) -> None:
     parts[2].write_bytes(parts[1].read_bytes())
     refuses(parts[0], f"{parts[2]} is not part 3 of 3, as its name says: download it again")
