@@ -11,6 +11,7 @@ from tailrace.sim.memory_models import MEMORIES as _MEMORIES
 from tailrace.spec.config import BUS_WIDTHS
 from tailrace.spec.formats import WEIGHT_FORMATS
 
+from ..command.finite_range import FiniteRange
 from ..command.output_file import OutputFile, OutputFolder
 from ..command.plain_console import PlainConsole
 from ..command.terminal import Terminal
@@ -198,7 +199,7 @@ def models() -> None:
     show_default=True,
     help="Memory behind the device.",
 )
-@click.option("--clock", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Assumed clock in MHz.")
+@click.option("--clock", type=FiniteRange(min=1), default=300.0, show_default=True, help="Assumed clock in MHz.")
 def batch(model: str, config: str, context: int | None, memory_model: str, clock: float) -> None:
     """Speed of 1, 2 and 4 sequences of MODEL at once."""
     from .batch import BATCHES, measure_batches

@@ -6,6 +6,7 @@ from rich.table import Table
 from tailrace.sim.cache import VARIABLE, cache_folder
 from tailrace.sim.cache_contents import Stored, clear, contents, sweep
 
+from .finite_range import FiniteRange
 from .plain_console import PlainConsole
 
 #: Days after which `--sweep` takes an entry for one that nobody needs.
@@ -20,7 +21,7 @@ DAYS = 30.0
     is_flag=True,
     help="Remove what is damaged or was left behind by a process that was killed, and what was not used for --days.",
 )
-@click.option("--days", type=click.FloatRange(min=0), default=DAYS, show_default=True, help="Days without use, for --sweep.")
+@click.option("--days", type=FiniteRange(min=0), default=DAYS, show_default=True, help="Days without use, for --sweep.")
 @click.option("--clear", "cleared", is_flag=True, help="Remove everything but what is being made right now.")
 def cache(path: bool, swept: bool, days: float, cleared: bool) -> None:
     """List what was fetched, compiled and measured, and is kept.

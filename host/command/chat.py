@@ -13,6 +13,7 @@ from ..generation.completion import Completion
 from ..generation.options import Options, wish_of
 from ..language_model import LanguageModel
 from ..loading import load as load_model
+from ..text.chat import check_unicode
 from .conversation import Conversation
 from .terminal import Terminal
 
@@ -46,11 +47,14 @@ class Chat:
     ------
     ModelError
         If the model has no chat template.
+    TailraceError
+        If `system` is not UTF-8.
     """
 
     def __init__(self, model: LanguageModel, terminal: Terminal, name: str, options: Options, system: str = "") -> None:
         if not model.tokenizer.chat_template:
             raise ModelError(f"{name} has no chat template, so it can't chat: continue a text with tailrace run")
+        check_unicode(system)
         self._model, self._terminal, self._name, self._options = model, terminal, name, options
         self.conversation, self._session = Conversation(system), model.session()
         self._commands: dict[str, Callable[[str], None]] = {
@@ -62,34 +66,46 @@ class Chat:
             "/undo": self._undo,
         }
 
-    def lead(self, read: Callable[[str], str]) -> None:
+    def lead(self, read: Callable[[str], str]) -> bool:
         """Go on until the user leaves.
 
         Parameters
         ----------
         read : callable
             Shows a prompt and returns the next line; raises EOFError after the last one, as `input` does.
+
+        Returns
+        -------
+        bool
+            Whether everything could be done that was asked for.
+
+        Raises
+        ------
+        OSError
+            If nobody takes what the model says.
         """
+        all_done = True
         while True:
             try:
                 said = _line(read)
             except EOFError:
-                return
+                return all_done
             except KeyboardInterrupt:
                 self._note("Ctrl-D or /exit leaves; /help lists what else there is")
                 continue
             word, _, rest = said.strip().partition(" ")
             if word == "/exit":
-                return
+                return all_done
             try:
                 if word in self._commands:
                     self._commands[word](rest.strip())
                 elif word.startswith("/") and not word.startswith("//"):
-                    self._note(f"there is no {word}: /help lists what there is; // begins a line with a slash")
+                    raise TailraceError(f"there is no {word}: /help lists what there is; // begins a line with a slash")
                 elif word:
                     self.say(said[1:] if word.startswith("//") else said)
             except TailraceError as error:
-                self._note(f"{error}")
+                self._terminal.complain(f"{error}")
+                all_done = False
 
     def say(self, said: str) -> None:
         """Let the model answer; an answer that is interrupted stays as far as it went, if it had begun.
@@ -171,6 +187,7 @@ class Chat:
         self._note(f"taken back: {said}")
 
     def _tell(self, text: str) -> None:
+        check_unicode(text)
         self.conversation.system = text
         self._note("from the next turn on" if text else "nothing is told any more")
 
@@ -209,8 +226,13 @@ def chat_with(
     load: str | None,
     quiet: bool,
     **sampling: Any,
-) -> None:
+) -> bool:
     """Load a model and chat with it; the parameters are the options of ``tailrace chat``.
+
+    Returns
+    -------
+    bool
+        Whether all lines could be done; of a user at a terminal, who has seen what could not, that is always so.
 
     Raises
     ------
@@ -233,10 +255,10 @@ def chat_with(
         )
     with loaded:
         chat = Chat(loaded, terminal, Path(model).name, options, system)
-        if load:
+        if load is not None:
             chat.load(load)
         terminal.remark(f"{Path(model).name} on {device}, a context of {loaded.context} tokens; /help lists the commands")
-        chat.lead(keyboard())
+        return chat.lead(keyboard()) or _at_terminal()
 
 
 def _line(read: Callable[[str], str]) -> str:
@@ -250,7 +272,7 @@ def _line(read: Callable[[str], str]) -> str:
 
 def keyboard() -> Callable[[str], str]:
     """What reads lines: with editing and history at a terminal, without prompts otherwise."""
-    if sys.stdin is not None and sys.stdin.isatty():
+    if _at_terminal():
         try:
             import readline  # noqa: F401
         except ImportError:
@@ -264,3 +286,7 @@ def keyboard() -> Callable[[str], str]:
         return line.rstrip("\r\n")
 
     return read
+
+
+def _at_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()

@@ -14,6 +14,7 @@ from tailrace.spec.errors import TailraceError
 
 from ..gguf.printable import printable_lines
 from .device_option import DeviceName, clock_was_given, refuse_for_hardware
+from .finite_range import FiniteRange
 from .grouped_help import GroupedCommand, WholeSummaries
 from .output_file import OutputFile
 from .prompt_text import read_prompt
@@ -54,6 +55,14 @@ class Commands(WholeSummaries):
 
             return export
         return super().get_command(ctx, name)
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the program; what --help and --version write, they write before there is a command."""
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            click.echo(f"tailrace: {printable_lines(_system_error(error))}", err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -194,14 +203,14 @@ _RUN_GROUPS = {
 @click.option("--latency", type=click.IntRange(min=1), default=100, show_default=True, help="Cycles of the simulated memory.")
 @click.option(
     "--bandwidth",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     default=1.0,
     show_default=True,
     help="Simulated memory: beats per cycle.",
 )
 @click.option(
     "--clock",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=100.0,
     show_default=True,
     help="MHz to state a speed for; of hardware, its own.",
@@ -268,12 +277,13 @@ def chat(**options: Any) -> None:
     """Chat with a model in the terminal.
 
     Each line is a turn; /help lists what else there is. Ctrl-C ends an answer, Ctrl-D leaves. If standard input is no
-    terminal, its lines are the turns.
+    terminal, its lines are the turns, and the exit code is 1 if one could not be done.
     """
     refuse_for_hardware(click.get_current_context())
     from .chat import chat_with
 
-    chat_with(**options)
+    if not chat_with(**options):
+        raise click.exceptions.Exit(1)
 
 
 @main.command()

@@ -65,6 +65,8 @@ class Conversation:
             If the file can't be read, or is no conversation.
         """
         try:
+            if path.exists() and not path.is_file():
+                raise ValueError("it is not a file")
             if path.stat().st_size > _MOST_BYTES:
                 raise ValueError(f"it has more than {_MOST_BYTES} bytes")
             return cls._of(json.loads(path.read_text(encoding="utf-8"))["messages"])
@@ -81,6 +83,7 @@ class Conversation:
             role, content = message["role"], message["content"]
             if role not in _ROLES or not isinstance(content, str):
                 raise ValueError(f"message {number} is none of a system, a user or an assistant")
+            content.encode()
             if (role == "assistant") != (said is not None) or (role == "system" and number):
                 raise ValueError(f"message {number} is out of turn")
             if role == "system":

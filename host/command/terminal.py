@@ -61,6 +61,10 @@ class Terminal:
         """Show what may make answers worse, also where the rest is not to be shown."""
         PlainConsole(file=sys.stderr).print(f"warning: {text}", soft_wrap=True)
 
+    def complain(self, text: str) -> None:
+        """Say why something was not done, also where the rest is not to be shown."""
+        PlainConsole(file=sys.stderr).print(text, style="dim", markup=False, soft_wrap=True)
+
     def note(self, text: str) -> None:
         """Show one line about the current token, below the text; an empty one takes it away."""
         if not self.console.is_terminal or self.console.quiet:

@@ -125,6 +125,8 @@ def read_trace(path: Path) -> PortUse:
         If the file is missing or is not such a trace.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ModelError(f"the trace {path} can't be read: it is not a file")
         trace = json.loads(path.read_text(encoding="utf-8"))
         facts = trace[_KEY]
         rows = [(e["ts"], e["args"]) for e in trace["traceEvents"] if e["ph"] == "C" and e["name"] == _PORT]

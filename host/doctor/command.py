@@ -7,6 +7,7 @@ from tailrace.spec.config import parse_config
 from tailrace.spec.transport import Transport
 
 from ..command.device_option import DeviceName, refuse_for_hardware
+from ..command.finite_range import FiniteRange
 from ..command.terminal import Terminal
 from ..transports.facts import clock_of
 from ..transports.open import is_hardware, open_transport
@@ -25,8 +26,8 @@ from .examination import Check, Examination
 )
 @click.option("--config", default="base", show_default=True, help="Build of a device without hardware.")
 @click.option("--memory", default="16MiB", show_default=True, help="Memory of a device without hardware.")
-@click.option("--clock", type=click.FloatRange(min=0, min_open=True), help="MHz of the core, if the device does not tell it.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True,
+@click.option("--clock", type=FiniteRange(min=0, min_open=True), help="MHz of the core, if the device does not tell it.")
+@click.option("--timeout", type=FiniteRange(min=0, min_open=True), default=10.0, show_default=True,
               help="Seconds without progress after which a run is given up.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of random patterns and products.")
 @click.pass_context

@@ -8,6 +8,7 @@ from click.core import ParameterSource
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ConfigError
 
+from ..command.finite_range import FiniteRange
 from ..command.output_file import OutputFolder, writing
 from ..command.plain_console import PlainConsole
 from .families import FAMILIES
@@ -37,7 +38,7 @@ FOLDER = Path("build") / "fpga"
 )
 @click.option(
     "--target",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     help="MHz to aim for, default 100; on a board the core's clock.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the placement.")

@@ -57,7 +57,8 @@ def render_chat(template: str, messages: Sequence[Mapping[str, Any]], variables:
 
 
 def _refusal(reason: str) -> ModelError:
-    return ModelError(f"the model's chat template can't be used: {reason.removesuffix('.')}. Give --raw to continue the prompt as it is.")
+    reason = reason.removesuffix(".")
+    return ModelError(f"the model's chat template can't be used: {reason}. Give --raw to continue the prompt as it is.")
 
 
 class GuardedChat:

@@ -27,7 +27,7 @@ class StopStrings:
 
     def __init__(self, strings: Sequence[str]) -> None:
         for string in strings:
-            if not isinstance(string, str) or not string:
+            if not isinstance(string, str) or not string or not _is_unicode(string):
                 raise ConfigError(f"a stop string must be some text, not {string!r}")
         self._strings = tuple(strings)
         self._held = ""
@@ -56,3 +56,12 @@ class StopStrings:
 def _overlap(text: str, string: str) -> int:
     """Characters at the end of a text that a string begins with."""
     return next((n for n in range(min(len(text), len(string) - 1), 0, -1) if text.endswith(string[:n])), 0)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it has no halves of characters, which no answer ever has."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -176,6 +176,50 @@ def test_turns_on_standard_input(path: Path) -> None:
     assert result.stdout == "".join(t if t.endswith("\n") else f"{t}\n" for t in texts)
 
 
+def test_what_could_not_be_done_is_told_and_fails_a_script(path: Path, tmp_path: Path) -> None:
+    """Even where nothing else is told; the other lines are done."""
+    (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "pipe.json")
+    name = f"{tmp_path}/none/x"
+    cases = {
+        f"/save {name}": f"{name}.json and {name}.npz can't be written: No such file or directory",
+        "/save a\0b": "a\\x00b.json and a\\x00b.npz can't be written: embedded null byte",
+        f"/save {tmp_path}/folder": f"{tmp_path}/folder.json and {tmp_path}/folder.npz can't be written: Is a directory",
+        f"/load {tmp_path}/pipe": f"{tmp_path}/pipe.json is no conversation that /save has written: it is not a file",
+        "/none": "there is no /none: /help lists what there is; // begins a line with a slash",
+    }
+    said = "".join(f"{line}\n" for line in cases)
+    result = CliRunner().invoke(main, ["chat", str(path), "-n", "3", "-q"], input=f"{said}Hi\n")
+    assert result.stderr == "".join(f"{text}\n" for text in cases.values())
+    assert result.stdout != ""
+    assert result.exit_code == 1
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["folder.json", "pipe.json"]
+
+
+def test_lines_that_are_not_utf8(path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-m", "tailrace", "chat", str(path), "-n", "3", "-q"]
+    done = subprocess.run(command, input=b"caf\xe9\n/system \xff\nHi\n", capture_output=True, env=environment, check=False)
+    refused = "the prompt is not UTF-8: after {} characters there is the byte {}. Give it as UTF-8.\n"
+    assert done.stderr.decode() == refused.format(3, "0xe9") + refused.format(0, "0xff")
+    with tailrace.load(path) as model:
+        assert done.stdout.decode().rstrip("\n") == model.chat("Hi", max_tokens=3).text.rstrip("\n")
+    done = subprocess.run([*command, "--system", os.fsdecode(b"\xff")], input=b"Hi\n", capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode() == "tailrace: " + refused.format(0, "0xff")
+
+
+def test_nobody_reads_the_answers(path: Path) -> None:
+    """It ends at once, rather than to answer what is left."""
+    command = f"yes Hi | head -n 10000 | {sys.executable} -m tailrace chat {path} -q"
+    done = subprocess.run(["bash", "-c", f"{command} >/dev/full"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("tailrace: No space left on device: ")
+    command = f"{command} | head -c 1 >/dev/null; echo ${{PIPESTATUS[2]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
 def test_bad_options(path: Path) -> None:
     result = CliRunner().invoke(main, ["chat", str(path), "--temperature", "nan"])
     assert result.exit_code != 0

@@ -524,6 +524,15 @@ def test_closed_outputs(tmp_path: Path) -> None:
         assert kept in done.stdout
 
 
+@pytest.mark.parametrize("option", ["--help", "--version", "run --help"])
+def test_help_that_can_not_be_written(option: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m tailrace {option} >/dev/full"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert re.fullmatch("tailrace: No space left on device: free some space where .*\n", done.stderr)
+
+
 def test_terminated() -> None:
     """SIGTERM ends the program by an exception, so that nothing half-written stays."""
     code = "import os, signal, sys; from tailrace import __main__; from tailrace.command import cli\n"

@@ -21,7 +21,10 @@ def test_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_prompt("Hi\n", None) == "Hi\n"
 
 
-@pytest.mark.parametrize(("data", "text"), [("Grüße\nan alle\n", "Grüße\nan alle"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("", "")])
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [("Grüße\nan alle\n", "Grüße\nan alle"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("", ""), ("\ufeffa\ufeff", "a\ufeff")],
+)
 def test_from_a_file_and_from_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, text: str) -> None:
     """As UTF-8, whatever the machine's locale says."""
     file = tmp_path / "prompt"
@@ -50,3 +53,4 @@ def test_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert refused(None, f"{tmp_path}/latin") == (
         f"the prompt in {tmp_path}/latin is not UTF-8 (byte 3): convert it, for example with iconv"
     )
+    assert refused(None, "/dev/zero") == "the prompt in /dev/zero has more than 64 MiB: give a shorter one"

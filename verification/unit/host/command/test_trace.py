@@ -135,6 +135,8 @@ def test_files_that_are_no_json_are_refused(path: Path, content: bytes) -> None:
 def test_files_that_are_not_there(tmp_path: Path, timeline: Timeline) -> None:
     with pytest.raises(ModelError, match=f"^the trace {re.escape(str(tmp_path / 'x.json'))} can't be read: No such file"):
         read_trace(tmp_path / "x.json")
+    with pytest.raises(ModelError, match="^the trace /dev/zero can't be read: it is not a file$"):
+        read_trace(Path("/dev/zero"))
     place = tmp_path / "missing" / "x.json"
     text = f"the trace {place} can't be written: No such file or directory. Choose another place."
     with pytest.raises(ToolError, match=f"^{re.escape(text)}$"):

@@ -53,6 +53,6 @@ def test_it_does_not_matter_how_text_is_cut(rng: np.random.Generator) -> None:
 
 
 def test_no_text_is_no_stop_string() -> None:
-    for wrong in ("", 5, None):
+    for wrong in ("", 5, None, "\ud83d", "a\udcff"):
         with pytest.raises(ConfigError, match=re.escape(f"a stop string must be some text, not {wrong!r}")):
             StopStrings([wrong])  # type: ignore[list-item]
