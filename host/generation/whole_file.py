@@ -24,8 +24,13 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
     TailraceError
         If it can't be written, or is no file: a device or a folder is not replaced.
     """
-    target = path.resolve()
-    if target.exists() and not target.is_file():
+    try:
+        target = path.resolve()
+        is_other = target.exists() and not target.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        # A name that is too long or has a NUL, a link that leads to itself.
+        raise TailraceError(f"{path} can't be written: {getattr(error, 'strerror', None) or error}") from error
+    if is_other:
         raise TailraceError(f"{path} is not a file: name one, or a new one")
     try:
         with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:

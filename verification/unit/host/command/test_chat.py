@@ -182,9 +182,9 @@ def test_what_could_not_be_done_is_told_and_fails_a_script(path: Path, tmp_path:
     os.mkfifo(tmp_path / "pipe.json")
     name = f"{tmp_path}/none/x"
     cases = {
-        f"/save {name}": f"{name}.json and {name}.npz can't be written: No such file or directory",
-        "/save a\0b": "a\\x00b.json and a\\x00b.npz can't be written: embedded null byte",
-        f"/save {tmp_path}/folder": f"{tmp_path}/folder.json and {tmp_path}/folder.npz can't be written: Is a directory",
+        f"/save {name}": f"{name}.json can't be written: No such file or directory",
+        "/save a\0b": "a\\x00b.json can't be written: embedded null byte",
+        f"/save {tmp_path}/folder": f"{tmp_path}/folder.json is not a file: name one, or a new one",
         f"/load {tmp_path}/pipe": f"{tmp_path}/pipe.json is no conversation that /save has written: it is not a file",
         "/none": "there is no /none: /help lists what there is; // begins a line with a slash",
     }
