@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +116,8 @@ class Decoder:
         on_progress: Progress | None = None,
         on_step: Callable[[Counters], None] | None = None,
     ) -> None:
+        if not isinstance(imported, DescribedModel):
+            raise TypeError(f"a decoder takes what tailrace.gguf.describe.import_model(model) returns, not {imported!r}")
         self.device, self.imported, self.on_step = device, imported, on_step
         request = ImageRequest(batch, tokens_per_doorbell > 1, quantise)
         self.limit = imported.context
@@ -449,7 +451,7 @@ def _cache_shape(attention: Attention, length: int) -> tuple[int, int, int]:
 
 
 def _check_cut(there: int, earliest: int, length: int) -> None:
-    if not 0 <= length <= there:
+    if not isinstance(length, SupportsIndex) or not 0 <= length <= there:
         raise LimitError(f"a sequence of {there} tokens can be cut to 0 to {there}, not {length}")
     if 0 < length < earliest:
         raise LimitError(

@@ -16,7 +16,7 @@ from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import Format
 
 from .architectures import ARCHITECTURES, BY_OPERATIONS, EMBEDDING, Architecture
-from .file import Model, Tensor
+from .file import Model, Tensor, check_open
 from .keys import check_keys
 from .printable import printable
 from .quantisation import dequantise, quantise
@@ -150,6 +150,8 @@ def import_model(model: Model, context: int | None = None) -> ImportedModel:
 
     Raises
     ------
+    TypeError
+        If it is no open model, but its path.
     LimitError
         If the model was not trained for that many.
     UnknownArchitectureError
@@ -160,6 +162,7 @@ def import_model(model: Model, context: int | None = None) -> ImportedModel:
         If a value of the header is not what it should be, tensors are missing or do not have the shapes that the header
         speaks of, or there are values or tensors that nobody here understands.
     """
+    check_open(model)
     if not model.architecture.known:
         raise _unknown_architecture(model)
     return _Importer(model, check_context(model, context)).run()

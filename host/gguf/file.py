@@ -251,6 +251,18 @@ class Model:
             )
 
 
+def check_open(model: object) -> None:
+    """Check that a model is one, and not the path of its file.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    if not isinstance(model, Model):
+        raise TypeError(f"a model is what tailrace.gguf.file.open_model(path) returns, not {model!r}")
+
+
 def open_model(path: Path | str) -> Model:
     """Open a GGUF file, or all parts of a model that is split, and check all that can be checked without reading the weights.
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from tailrace.spec.errors import ModelError, TailraceError
 
-from ..gguf.file import Model
+from ..gguf.file import Model, check_open
 from .byte_pairs import BYTE_OF, BytePairs
 from .chat import GuardedChat, check_unicode, render_chat, texts_of
 from .sentencepiece import SPACE, SentencePiece
@@ -47,6 +47,7 @@ class Tokenizer:
     """
 
     def __init__(self, model: Model) -> None:
+        check_open(model)
         self._path = model.path
         v = self.vocabulary = read_vocabulary(model)
         self._encoder: _Encoder = (

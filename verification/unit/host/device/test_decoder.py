@@ -14,9 +14,11 @@ from tailrace.gguf.file import open_model
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import LimitError, ModelError, TailraceError
+from tailrace.text.tokenizer import Tokenizer
 
 pytest.importorskip("transformers")
 from verification.unit.host.references import decode, divergence, read_cache, reference_logits
+from verification.unit.host.tiny_models import write_model
 from verification.unit.host.transformers_models import ARCHITECTURES, make_model
 
 SEED = 5
@@ -305,3 +307,28 @@ def test_smollm2_answers() -> None:
     with torch.no_grad():
         hand_over(decoder, cache_of(host.model(torch.tensor([tokens[:-1]]), use_cache=True)))
     assert answered(tokens[-1]) == answer
+
+
+def test_a_path_in_the_place_of_a_model() -> None:
+    path: Any = "model.gguf"
+    for call, text in (
+        (import_model, "a model is what tailrace.gguf.file.open_model(path) returns, not 'model.gguf'"),
+        (Tokenizer, "a model is what tailrace.gguf.file.open_model(path) returns, not 'model.gguf'"),
+        (
+            lambda wrong: Decoder(wrong, wrong),
+            "a decoder takes what tailrace.gguf.describe.import_model(model) returns, not 'model.gguf'",
+        ),
+    ):
+        with pytest.raises(TypeError, match=f"^{re.escape(text)}$"):
+            call(path)
+
+
+def test_a_length_that_is_none(tmp_path: Path) -> None:
+    with Device(open_device("golden", parse_config("tiny"), 1 << 22)) as device:
+        decoder = Decoder(device, import_model(open_model(write_model(tmp_path / "m.gguf", layers=1)), 16))
+        decoder.prefill([1, 2, 3])
+        wrong: Any = 1.5
+        with pytest.raises(LimitError, match=r"^a sequence of 3 tokens can be cut to 0 to 3, not 1\.5$"):
+            decoder.truncate(wrong)
+        decoder.truncate(2)
+        assert decoder.positions == [2]
