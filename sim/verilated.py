@@ -25,6 +25,8 @@ from .timeline import USES, Timeline
 
 #: The channels of the memory port that can be stalled, in the order of the C++ side.
 CHANNELS = ("AR", "R", "AW", "W", "B")
+#: Verilator's threads wait for each other without sleeping: more of them than processors are slower than one.
+_MOST_THREADS = 64
 #: Seconds of wall-clock time between two chances for Ctrl-C and time-outs.
 _SLICE = 0.1
 _CYCLES_PASSED, _INTERRUPTED, _RULE_BROKEN, _CONTROL_SILENT, _CONTROL_REFUSED, _NO_TRACE = range(6)
@@ -384,11 +386,11 @@ def _options(
 ) -> _Options:
     if not 1 <= latency <= 1_000_000:
         raise ConfigError(f"latency must be between 1 and 1000000 cycles, not {latency}")
-    rate = Fraction(bandwidth).limit_denominator(10_000)
-    if not 0 < rate <= 1:
+    # The first comparison is false of what is no number, and no fraction.
+    if not 0 < bandwidth <= 1 or not (rate := Fraction(bandwidth).limit_denominator(10_000)):
         raise ConfigError(f"bandwidth must be above 0 and at most 1 beat per cycle, not {bandwidth}")
-    if threads < 1:
-        raise ConfigError(f"threads must be at least 1, not {threads}")
+    if not 1 <= threads <= _MOST_THREADS:
+        raise ConfigError(f"threads must be from 1 to {_MOST_THREADS}, not {threads}")
     by_channel = dict(probability) if isinstance(probability, Mapping) else dict.fromkeys(CHANNELS, probability)
     for channel, value in by_channel.items():
         if channel not in CHANNELS:
