@@ -306,7 +306,9 @@ def _read_merges(v: Vocabulary, header: _Header) -> None:
             f" those of transformers. Known are {', '.join(sorted(CUTS))}."
         )
     v.cut, v.cut_name = CUTS[name], name
-    v.space_prefix = header.flag("add_space_prefix", False)
+    if header.flag("add_space_prefix", False):
+        # llama.cpp obeys it in SentencePiece alone.
+        v.notes.append("tokenizer.ggml.add_space_prefix is set, but byte pairs are merged without a space before the text")
 
 
 def _find_ends(v: Vocabulary, header: _Header) -> None:

@@ -40,9 +40,10 @@ MARKS = (
         (BPE, {"pre": "llama-bpe", "token_type": swapped(BPE["token_type"], {2: NORMAL}), "eos_token_id": 1}),
         (BPE, {"merges": [*PAIRS, "x y", "Ġthe Ġ", "b", "ab cd"], "pre": None}),
         (with_tokens(SPM, *MARKS, ("<|endoftext|>", CONTROL)), {"name": "Phi-3 mini"}),
+        (BPE, {"add_space_prefix": True}),
         (SPM, {"add_space_prefix": False, "add_bos_token": False, "unknown_token_id": None}),
     ],
-    ids=["marks", "end typed as text", "merges that lead nowhere", "phi-3", "no space"],
+    ids=["marks", "end typed as text", "merges that lead nowhere", "phi-3", "a space that BPE has not", "no space"],
 )
 def test_small_vocabularies_are_read_as_llama_cpp_reads_them(
     base: dict[str, Any], changes: dict[str, Any], tmp_path: Path, rng: np.random.Generator

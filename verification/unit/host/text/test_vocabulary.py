@@ -216,3 +216,10 @@ def test_masks_swallow_the_blanks_before_them(tmp_path: Path) -> None:
     base = with_tokens(BPE, ("<mask>", CONTROL))
     assert read_vocabulary(model_with(tmp_path, base, pre="jina-v2-de")).strip_left == {len(BPE_TOKENS)}
     assert read_vocabulary(model_with(tmp_path, base)).strip_left == set()
+
+
+def test_byte_pairs_have_no_space_before_them(tmp_path: Path) -> None:
+    """Whatever the header says, as in llama.cpp."""
+    v = read_vocabulary(model_with(tmp_path, BPE, add_space_prefix=True))
+    assert not v.space_prefix
+    assert v.notes == ["tokenizer.ggml.add_space_prefix is set, but byte pairs are merged without a space before the text"]
