@@ -204,10 +204,16 @@ def test_memory(line: Line, session: LinkSession, rng: np.random.Generator) -> N
 
 def test_registers_in_a_row(line: Line, session: LinkSession) -> None:
     session.write_register(offset("QUEUE_LENGTH"), 0x1234_5678)
+    session.write_register(offset("LIMIT_HI"), 0x9ABC_DEF0)
     line.carried_out.clear()
+    row = {"QUEUE_LENGTH": 0x1234_5678, "WATCHDOG_CYCLES": 1 << 20, "LIMIT_HI": 0x9ABC_DEF0, "MAGIC": 0x43524C54}
+    begin, end = offset("QUEUE_LENGTH"), offset("MAGIC")
+    expected = [0] * ((end - begin) // 4 + 1)
+    for name, value in row.items():
+        expected[(offset(name) - begin) // 4] = value
     for name, damage in DAMAGE.items():
         line.answers = first(damage)
-        assert session.read_registers(offset("QUEUE_LENGTH"), 10) == [0x1234_5678, 0, 1 << 20, *[0] * 6, 0x43524C54], name
+        assert session.read_registers(begin, len(expected)) == expected, name
         assert line.carried_out == [line.carried_out[0]] * 2
         line.carried_out.clear()
     line.answers = whole
