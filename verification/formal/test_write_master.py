@@ -27,7 +27,12 @@ def test_bus(name):
         ("beats.level < addresses.level", "0 < 0 * addresses.level", 6, "a beat before its address"),
         ("others[0] & others[1] & ~self.flush", "~self.flush", 8, "a beat before its address"),
         ("| self.flush)", "| self.beat)", 12, "a beat is dropped before all before it are answered"),
-        ("unanswered.o.ready.eq(b.valid)", "unanswered.o.ready.eq(b.valid & ~self.flush)", 10, "an answer is not recognised"),
+        (
+            "unanswered.o.ready.eq(b.valid)",
+            "unanswered.o.ready.eq(b.valid & ~self.flush)",
+            10,
+            "idle though something is on its way, or not idle though nothing is",
+        ),
         (
             "unanswered.level == 0",
             "addresses.level == 0",
