@@ -8,7 +8,6 @@ from tailrace.spec.errors import ConfigError
 
 from ..device.counters import Counters
 from ..device.driver import Device
-from ..gguf.file import Model
 from ..huggingface.loader import load_model
 from ..huggingface.operations import OperationOffload
 from ..huggingface.placement import Plan
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def tokenise(tokenizer: "PreTrainedTokenizerBase", model: Model, request: Request) -> Any:
+def tokenise(tokenizer: "PreTrainedTokenizerBase", request: Request) -> Any:
     """What the model takes, as Hugging Face has it."""
     if request.raw:
         return tokenizer(request.prompt, return_tensors="pt")

@@ -212,7 +212,7 @@ def _answer_by_operations(request: Request, terminal: Terminal, model: Model) ->
 
     with terminal.phase("loading the tokenizer"):
         tokenizer = load_tokenizer(model)
-        inputs = tokenise(tokenizer, model, request)
+        inputs = tokenise(tokenizer, request)
         context = check_length(request, model, inputs["input_ids"].shape[1])
     with _opened(request, terminal) as device:
         plan = make_plan(model, device.geometry, request.quantise)
