@@ -1,14 +1,18 @@
 """Small random models of every architecture, as Hugging Face has them and as a converter writes them to GGUF."""
 
+from dataclasses import replace
 from math import log, sqrt
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+
+from tailrace.gguf.quantisation import dequantise
+from tailrace.gguf.types import TENSOR_TYPE_NUMBERS
+from tailrace.gguf.writer import NewTensor, tensor_of, write_gguf
 
 from .tiny_models import SPECIAL, byte_alphabet
 
@@ -136,80 +140,94 @@ def make_model(path: Path, architecture: str, *, seed: int = 1, format: str = "Q
     config = make_config(architecture, **sizes)
     transformers.logging.set_verbosity_error()
     model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False).float()
-    name = {"mixtral": "llama"}.get(architecture, architecture)
-    writer = gguf.GGUFWriter(path, name)
-    _write_header(writer, architecture, config)
-    _write_tokenizer(writer, config.vocab_size)
+    values = {**_header(architecture, config), **_tokenizer(config.vocab_size)}
+    tensors = _rope_factors(config)
     for parameter, tensor in model.named_parameters():
-        _write(writer, architecture, config, parameter, tensor, gguf.GGMLQuantizationType[format], random)
+        tensors += _filled(architecture, config, parameter, tensor, format, random)
     model.tie_weights()
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_gguf(path, _gguf_name(architecture), values, tensors)
     return model
 
 
-def _write_header(writer: Any, architecture: str, config: Any) -> None:
-    heads = config.num_attention_heads
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(getattr(config, "intermediate_size", None) or config.n_inner)
-    writer.add_head_count(heads)
-    writer.add_vocab_size(config.vocab_size)
+def _gguf_name(architecture: str) -> str:
+    return {"mixtral": "llama"}.get(architecture, architecture)
+
+
+def _header(architecture: str, config: Any) -> dict[str, Any]:
+    """What a converter says of the model, without the tokenizer."""
+    values: dict[str, Any] = {
+        "block_count": config.num_hidden_layers,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "feed_forward_length": getattr(config, "intermediate_size", None) or config.n_inner,
+        "attention.head_count": config.num_attention_heads,
+        "vocab_size": config.vocab_size,
+    }
     if architecture == "gpt2":
-        writer.add_layer_norm_eps(config.layer_norm_epsilon)
-        return
-    if architecture == "starcoder2":
-        writer.add_layer_norm_eps(config.norm_epsilon)
+        values["attention.layer_norm_epsilon"] = config.layer_norm_epsilon
+    elif architecture == "starcoder2":
+        values["attention.layer_norm_epsilon"] = config.norm_epsilon
     else:
-        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    head_size = config.head_dim
-    parameters = config.rope_parameters
+        values["attention.layer_norm_rms_epsilon"] = config.rms_norm_eps
+    if architecture != "gpt2":
+        values |= _rotated(architecture, config)
+    if architecture in ("mixtral", "qwen3moe"):
+        values["expert_count"] = getattr(config, "num_local_experts", None) or config.num_experts
+        values["expert_used_count"] = config.num_experts_per_tok
+    if architecture == "qwen3moe":
+        values["expert_feed_forward_length"] = config.moe_intermediate_size
+    return {f"{_gguf_name(architecture)}.{key}": value for key, value in values.items()}
+
+
+def _rotated(architecture: str, config: Any) -> dict[str, Any]:
+    """What a header says of windows, heads and RoPE."""
+    values: dict[str, Any] = {}
+    head_size, parameters = config.head_dim, config.rope_parameters
     if architecture == "gemma3":
         parameters = parameters["full_attention"]
-        writer.add_sliding_window(config.sliding_window)
+        values["attention.sliding_window"] = config.sliding_window
     if architecture == "phi3":
-        writer.add_sliding_window(config.sliding_window or 0)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_rope_freq_base(parameters["rope_theta"])
-    writer.add_rope_dimension_count(int(head_size * parameters.get("partial_rotary_factor", 1.0)))
+        values["attention.sliding_window"] = config.sliding_window or 0
+    values["attention.head_count_kv"] = config.num_key_value_heads
+    values["rope.freq_base"] = float(parameters["rope_theta"])
+    values["rope.dimension_count"] = int(head_size * parameters.get("partial_rotary_factor", 1.0))
     if architecture != "phi3":
-        writer.add_key_length(head_size)
-        writer.add_value_length(head_size)
-    if parameters["rope_type"] in ("linear", "yarn"):
-        writer.add_rope_scaling_type(gguf.RopeScalingType(parameters["rope_type"]))
-        writer.add_rope_scaling_factor(parameters["factor"])
-    if parameters["rope_type"] in ("yarn", "longrope"):
-        writer.add_rope_scaling_orig_ctx_len(parameters["original_max_position_embeddings"])
-    if parameters["rope_type"] == "longrope":
-        original = parameters["original_max_position_embeddings"]
+        values["attention.key_length"] = values["attention.value_length"] = head_size
+    kind, original = parameters["rope_type"], parameters.get("original_max_position_embeddings")
+    if kind in ("linear", "yarn"):
+        values["rope.scaling.type"] = kind
+        values["rope.scaling.factor"] = float(parameters["factor"])
+    if kind in ("yarn", "longrope"):
+        values["rope.scaling.original_context_length"] = original
+    if kind == "longrope":
         extension = config.max_position_embeddings / original
-        writer.add_rope_scaling_attn_factors(sqrt(1 + log(extension) / log(original)))
-        for name in ("long", "short"):
-            writer.add_tensor(f"rope_factors_{name}.weight", np.array(parameters[f"{name}_factor"], dtype=np.float32))
-    if architecture in ("mixtral", "qwen3moe"):
-        writer.add_expert_count(getattr(config, "num_local_experts", None) or config.num_experts)
-        writer.add_expert_used_count(config.num_experts_per_tok)
-    if architecture == "qwen3moe":
-        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+        values["rope.scaling.attn_factor"] = sqrt(1 + log(extension) / log(original))
+    return values
 
 
-def _write_tokenizer(writer: Any, vocabulary: int) -> None:
+def _rope_factors(config: Any) -> list[NewTensor]:
+    parameters = getattr(config, "rope_parameters", {})
+    if parameters.get("rope_type") != "longrope":
+        return []
+    return [tensor_of(f"rope_factors_{name}.weight", np.array(parameters[f"{name}_factor"])) for name in ("long", "short")]
+
+
+def _tokenizer(vocabulary: int) -> dict[str, Any]:
     tokens = [*SPECIAL, *byte_alphabet(), "ab"]
     tokens += [f"<unused{i}>" for i in range(vocabulary - len(tokens))]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens[:vocabulary])
-    writer.add_token_types([3 if t.startswith("<") and len(t) > 1 else 1 for t in tokens[:vocabulary]])
-    writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": tokens[:vocabulary],
+        "tokenizer.ggml.token_type": [3 if t.startswith("<") and len(t) > 1 else 1 for t in tokens[:vocabulary]],
+        "tokenizer.ggml.merges": ["a b"],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+    }
 
 
-def _write(writer: Any, architecture: str, config: Any, parameter: str, tensor: Any, kind: Any, random: Any) -> None:
-    """Fill a parameter with random weights that the file can hold, and add them to it."""
+def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: str, random: Any) -> list[NewTensor]:
+    """Fill a parameter with random weights that a file can hold; what the file has of it."""
     *modules, leaf = parameter.removeprefix("model.").removeprefix("transformer.").split(".")
     layer = next((int(m) for m in modules if m.isdigit()), None)
     module = ".".join(modules[2:] if layer is not None else modules)
@@ -218,35 +236,28 @@ def _write(writer: Any, architecture: str, config: Any, parameter: str, tensor: 
     stem = {"gate_up_proj": "", "down_proj": "ffn_down_exps"}[leaf] if experts else names[module]
     prefix = "" if layer is None else f"blk.{layer}."
     if tensor.ndim == 1:
-        _write_vector(writer, architecture, config, f"{prefix}{stem}.{leaf}", tensor, random)
-        return
+        return [_filled_vector(architecture, config, f"{prefix}{stem}.{leaf}", tensor, random)]
     transposed = architecture == "gpt2" and layer is not None
     shape = tensor.shape[::-1] if transposed else tensor.shape
     # Where the norms before them leave 1, products have these spreads.
     embedding = _TIED_SPREAD if config.tie_word_embeddings else shape[-1] ** 0.5
     spread = {"output": _LOGIT_SPREAD, "ffn_gate_inp": _ROUTER_SPREAD, "token_embd": embedding}.get(stem, 1.0)
     values = (random.standard_normal(shape) * spread * shape[-1] ** -0.5).astype(np.float32)
-    if stem == "position_embd":
-        tensor.copy_(torch.from_numpy(values))
-        writer.add_tensor("position_embd.weight", values)
-        return
-    if stem == "ffn_gate_inp":
-        # As converters leave it.
-        tensor.copy_(torch.from_numpy(values))
-        writer.add_tensor(f"{prefix}{stem}.weight", values)
-        return
-    data = gguf.quantize(values, kind)
-    held = torch.from_numpy(gguf.dequantize(data, kind).reshape(shape))
+    # As converters leave them.
+    plain = stem in ("position_embd", "ffn_gate_inp")
+    whole = tensor_of(f"{prefix}{stem}.weight", values, "F32" if plain else kind)
+    data = whole.data
+    assert data is not None
+    held = torch.from_numpy(dequantise(data, TENSOR_TYPE_NUMBERS[whole.type_name]).reshape(shape))
     tensor.copy_(held.T if transposed else held)
     if experts and not stem:
         half = shape[1] // 2
-        for part, rows in (("gate", data[:, :half]), ("up", data[:, half:])):
-            writer.add_tensor(f"{prefix}ffn_{part}_exps.weight", np.ascontiguousarray(rows), raw_dtype=kind)
-        return
-    writer.add_tensor(f"{prefix}{stem}.weight", _ordered(architecture, config, stem, data), raw_dtype=kind)
+        parts = (("gate", data[:, :half]), ("up", data[:, half:]))
+        return [NewTensor(f"{prefix}ffn_{part}_exps.weight", (shape[0], half, shape[2]), kind, rows) for part, rows in parts]
+    return [replace(whole, data=_ordered(architecture, config, stem, data))]
 
 
-def _write_vector(writer: Any, architecture: str, config: Any, name: str, tensor: Any, random: Any) -> None:
+def _filled_vector(architecture: str, config: Any, name: str, tensor: Any, random: Any) -> NewTensor:
     values = (random.standard_normal(len(tensor)) * 0.2).astype(np.float32)
     if name.endswith("norm.weight"):
         values += np.float32(1)
@@ -254,8 +265,7 @@ def _write_vector(writer: Any, architecture: str, config: Any, name: str, tensor
         values *= np.float32(_LOGIT_SPREAD / _TIED_SPREAD)
     # Gemma's files hold one more than its parameters.
     tensor.copy_(torch.from_numpy(values - np.float32(1) if architecture == "gemma3" else values))
-    stem = name.split(".")[-2]
-    writer.add_tensor(name, _ordered(architecture, config, stem, values))
+    return tensor_of(name, _ordered(architecture, config, name.split(".")[-2], values))
 
 
 def _ordered(architecture: str, config: Any, stem: str, rows: NDArray[Any]) -> NDArray[Any]:
