@@ -8,6 +8,7 @@ from tailrace.sim.cache_contents import Stored, clear, contents, sweep
 
 from .finite_range import FiniteRange
 from .plain_console import PlainConsole
+from .without_effect import refuse
 
 #: Days after which `--sweep` takes an entry for one that nobody needs.
 DAYS = 30.0
@@ -23,13 +24,16 @@ DAYS = 30.0
 )
 @click.option("--days", type=FiniteRange(min=0), default=DAYS, show_default=True, help="Days without use, for --sweep.")
 @click.option("--clear", "cleared", is_flag=True, help="Remove everything but what is being made right now.")
-def cache(path: bool, swept: bool, days: float, cleared: bool) -> None:
+@click.pass_context
+def cache(context: click.Context, path: bool, swept: bool, days: float, cleared: bool) -> None:
     """List what was fetched, compiled and measured, and is kept.
 
     All of it is made again when it is needed. End the programs that use a device before you remove something.
     """
     if path + swept + cleared > 1:
         raise click.UsageError("--path, --sweep and --clear are for one at a time")
+    if not swept:
+        refuse(context, ["days"], "is for --sweep: give both")
     if path:
         click.echo(cache_folder())
     elif swept or cleared:

@@ -10,7 +10,7 @@ from tailrace.spec.errors import LimitError, ModelError, TailraceError
 
 from ..device.counters import Counters
 from ..generation.completion import Completion
-from ..generation.options import Options, wish_of
+from ..generation.options import Options
 from ..language_model import LanguageModel
 from ..loading import load as load_model
 from ..text.chat import check_unicode
@@ -240,7 +240,6 @@ def chat_with(
         For everything that a user can mend.
     """
     options: Any = {**sampling, "max_tokens": new_tokens}
-    wish_of(options)
     terminal = Terminal(quiet)
     with terminal.phase(f"loading {model} into {device}"):
         loaded = load_model(

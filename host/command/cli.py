@@ -13,13 +13,15 @@ from tailrace.spec.config import CONFIGS
 from tailrace.spec.errors import TailraceError
 
 from ..gguf.printable import printable_lines
-from .device_option import DeviceName, clock_was_given, refuse_for_hardware
+from ..transports.open import is_hardware
+from .device_option import DeviceName, refuse_what_the_device_ignores
 from .finite_range import FiniteRange
 from .grouped_help import GroupedCommand, WholeSummaries
 from .output_file import OutputFile
 from .prompt_text import read_prompt
-from .sampling_options import SAMPLING, sampling_options, take_wish
+from .sampling_options import SAMPLING, check_choice, sampling_options
 from .waveform import WaveFile
+from .without_effect import given, refuse
 
 #: What `--config` and `--memory` are when nothing is asked for: what the model needs.
 _AUTO = "auto"
@@ -238,13 +240,12 @@ def run(**options: Any) -> None:
     """
     context = click.get_current_context()
     options["prompt"] = read_prompt(options["prompt"], options.pop("file"))
-    if refuse_for_hardware(context) and not clock_was_given(context):
+    refuse_what_the_device_ignores(context)
+    if is_hardware(options["device"]) and not given(context, ["clock"]):
         options["clock"] = None
-    options["wish"] = wish = take_wish(options, options["new_tokens"])
-    if wish.needs_logits and options["tokens_per_doorbell"] > 1:
-        raise click.UsageError(
-            "--tokens-per-doorbell is for the best token, which the device chooses itself: leave temperature and penalties out"
-        )
+    options["wish"] = check_choice(context)
+    for name in SAMPLING:
+        del options[name]
     from .request import Request
     from .run import answer
 
@@ -279,7 +280,11 @@ def chat(**options: Any) -> None:
     Each line is a turn; /help lists what else there is. Ctrl-C ends an answer, Ctrl-D leaves. If standard input is no
     terminal, its lines are the turns, and the exit code is 1 if one could not be done.
     """
-    refuse_for_hardware(click.get_current_context())
+    context = click.get_current_context()
+    refuse_what_the_device_ignores(context)
+    check_choice(context)
+    if options["load"] is not None:
+        refuse(context, ["system"], "is for a new conversation: the one of --load has its own, which /system changes")
     from .chat import chat_with
 
     if not chat_with(**options):

@@ -3,16 +3,18 @@
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from tailrace.spec.errors import ConfigError
 
 from ..transports.open import is_hardware, parse_hardware
+from .without_effect import refuse
 
 #: Devices without hardware, as `tailrace.sim.devices` opens them.
 SIMULATED = ("golden", "verilator")
+#: Options of the simulation.
+_SIMULATES = ("memory_timing", "latency", "bandwidth", "threads", "trace", "wave")
 #: Options that say how a device without hardware is made.
-_MAKES = ("config", "memory", "memory_timing", "latency", "bandwidth", "threads", "trace", "wave")
+_MAKES = ("config", "memory", *_SIMULATES)
 
 
 class DeviceName(click.ParamType):  # type: ignore[type-arg]
@@ -30,24 +32,20 @@ class DeviceName(click.ParamType):  # type: ignore[type-arg]
         return str(value)
 
 
-def refuse_for_hardware(context: click.Context) -> bool:
-    """Whether the device is hardware; then nothing may be asked for that only can be chosen without.
+def refuse_what_the_device_ignores(context: click.Context) -> None:
+    """Refuse options of a command that the device, as it is, does not obey.
 
     Raises
     ------
     click.UsageError
-        If such an option was given.
+        If one was given.
     """
-    if not is_hardware(context.params["device"]):
-        return False
-    for name in _MAKES:
-        if name in context.params and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            option, device = f"--{name.replace('_', '-')}", context.params["device"]
-            advice = "; its memory is named as in xdma:/dev/xdma0,memory=4GiB" if name == "memory" else ""
-            raise click.UsageError(f"{option} is for devices without hardware: {device} is built as it is{advice}")
-    return True
-
-
-def clock_was_given(context: click.Context) -> bool:
-    """Whether ``--clock`` was given, rather than left at its default."""
-    return context.get_parameter_source("clock") is not ParameterSource.DEFAULT
+    device = context.params["device"]
+    if is_hardware(device):
+        for names, advice in ((["memory"], "; its memory is named as in xdma:/dev/xdma0,memory=4GiB"), (_MAKES, "")):
+            refuse(context, names, f"is for devices without hardware: {device} is built as it is{advice}")
+    elif device == "golden":
+        refuse(context, _SIMULATES, "is for the simulation, --device verilator: golden has neither cycles nor signals")
+        refuse(context, ["clock"], "is for devices that count cycles: golden has none")
+    elif (timing := context.params.get("memory_timing", "ideal")) != "ideal":
+        refuse(context, ("latency", "bandwidth"), f"is for --memory-timing ideal: {timing} has a timing of its own")

@@ -8,7 +8,7 @@ from tailrace.firmware.description import Description, Experts, Layer
 from tailrace.firmware.program import Program
 from tailrace.spec.commands import format_command
 from tailrace.spec.config import Config, parse_config
-from tailrace.spec.errors import ModelError
+from tailrace.spec.errors import ConfigError, ModelError
 from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
 
 from ..device.opening import DEFAULT_CONTEXT
@@ -47,6 +47,10 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
         imported = import_model(opened, context or min(DEFAULT_CONTEXT, opened.context_length))
     except NoDescriptionError as error:
         check_operations(opened)
+        if program or context:
+            raise ConfigError(
+                f"{error}. {'--program' if program else '--context'} is for models that can: leave it out"
+            ) from None
         console.print(f"{error}. Its linear layers can run one by one, with PyTorch for the rest:", soft_wrap=True)
         return _inspect_operations(console, opened, build, quantise, size)
     for line in (*describe(imported), *_tokenizer(opened)):

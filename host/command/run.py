@@ -50,13 +50,14 @@ def answer(request: Request) -> None:
     if is_hardware(request.device):
         parse_hardware(request.device)
     else:
-        _config(request), _memory(request), _device_options(request)
+        _config(request), _memory(request)
     with terminal.phase("looking for the model"):
         path = resolve_model(request.model, terminal.progress)
     with terminal.phase(f"importing {path.name}"):
         model = open_model(path)
         request = _without_template(request, terminal, model)
         imported = _import(request, terminal, model)
+    _refuse_without_effect(request, imported is not None)
     if imported is None:
         _answer_by_operations(request, terminal, model)
     else:
@@ -95,6 +96,28 @@ def _import(request: Request, terminal: Terminal, model: Model) -> ImportedModel
             soft_wrap=True,
         )
         return None
+
+
+def _refuse_without_effect(request: Request, whole_steps: bool) -> None:
+    """Refuse what was asked for and would change nothing; only with the model it is known what runs."""
+    sampler = request.wish.sampler
+    if whole_steps:
+        why = "is for what PyTorch computes, and here it computes nothing: give --prefill torch, or leave it out"
+        asked = {"--torch-device": request.torch_device != AUTO, "--torch-dtype": request.torch_dtype != AUTO}
+        asked = {option: there and request.prefill != "torch" for option, there in asked.items()}
+    else:
+        why = "is for whole decode steps, and here operations run one by one: leave it out"
+        asked = {
+            "--prefill": request.prefill == "torch",
+            "--tokens-per-doorbell": request.tokens_per_doorbell > 1,
+            "--trace": request.trace is not None,
+            "--stop": bool(request.wish.stop),
+            "--presence-penalty": bool(sampler.presence_penalty),
+            "--frequency-penalty": bool(sampler.frequency_penalty),
+        }
+    for option, there in asked.items():
+        if there:
+            raise ConfigError(f"{option} {why}")
 
 
 def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedModel) -> None:
@@ -317,10 +340,6 @@ def _close(request: Request, terminal: Terminal, run: Run, device: Device) -> No
 
 def _device_options(request: Request) -> dict[str, Any]:
     if request.device == "golden":
-        if request.wave is not None:
-            raise ConfigError("the golden model has no signals to trace: use --wave with --device verilator")
-        if request.trace is not None:
-            raise ConfigError("the golden model has no cycles to trace: use --trace with --device verilator")
         return {}
     options: dict[str, Any] = {
         "memory": request.memory_timing,

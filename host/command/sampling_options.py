@@ -7,6 +7,8 @@ import click
 
 from tailrace.spec.errors import ConfigError
 
+from .without_effect import refuse
+
 if TYPE_CHECKING:
     from ..generation.answer import Wish
 
@@ -40,20 +42,31 @@ def sampling_options(command: _Command) -> _Command:
     return command
 
 
-def take_wish(options: dict[str, Any], max_tokens: int | None) -> "Wish":
-    """Take these options out of a command's.
+def check_choice(context: click.Context) -> "Wish":
+    """Check these options of a command, and that they go with the others.
+
+    Returns
+    -------
+    Wish
+        How the answer is to be made.
 
     Raises
     ------
     click.UsageError
-        If one is out of range.
+        If one is out of range, or would change nothing.
     """
     from ..generation.answer import Wish
     from ..generation.sampling import Sampler
 
-    given = {name: options.pop(name) for name in SAMPLING}
-    stop = given.pop("stop")
+    options = {name: context.params[name] for name in SAMPLING}
+    stop = options.pop("stop")
     try:
-        return Wish(Sampler(**given), max_tokens, stop)
+        wish = Wish(Sampler(**options), context.params["new_tokens"], stop)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
+    if wish.sampler.temperature is None:
+        refuse(context, ["seed"], "is for tokens that are drawn, and nothing is drawn without a temperature: give one")
+    if wish.needs_logits and context.params["tokens_per_doorbell"] > 1:
+        why = "is for the best token, which the device chooses itself: leave temperature and penalties out"
+        refuse(context, ["tokens_per_doorbell"], why)
+    return wish

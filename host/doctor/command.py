@@ -6,7 +6,7 @@ from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
 from tailrace.spec.transport import Transport
 
-from ..command.device_option import DeviceName, refuse_for_hardware
+from ..command.device_option import DeviceName, refuse_what_the_device_ignores
 from ..command.finite_range import FiniteRange
 from ..command.terminal import Terminal
 from ..transports.facts import clock_of
@@ -38,7 +38,7 @@ def doctor(
 
     What the device's memory holds is lost. Exits with 1 if a step fails.
     """
-    refuse_for_hardware(context)
+    refuse_what_the_device_ignores(context)
     build, size = parse_config(config), parse_size(memory)
 
     def opener() -> Transport:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ConfigError
@@ -11,6 +10,7 @@ from tailrace.spec.errors import ConfigError
 from ..command.finite_range import FiniteRange
 from ..command.output_file import OutputFolder, writing
 from ..command.plain_console import PlainConsole
+from ..command.without_effect import refuse
 from .families import FAMILIES
 from .parts import PARTS
 from .progress import shown
@@ -58,9 +58,14 @@ def build(
     """Build for an FPGA: cells and frequency (--family), a bitstream (--board), or the table of configurations (--table)."""
     if sum((family is not None, board is not None, table)) != 1:
         raise click.UsageError("choose one of --family, --board and --table")
-    given = {name for name in ("config", "part") if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
-    for name in sorted(given - ({"config", "part"} if family else {"config"} if board else set())):
-        raise click.UsageError(f"--{name} is not for --{'board' if board else 'table'}")
+    if board:
+        refuse(context, ["part"], "is not for --board")
+    if table:
+        refuse(context, ["config", "part"], "is not for --table")
+    if family and not FAMILIES[family].capacity:
+        refuse(
+            context, ["target", "seed"], f"is for what is placed and routed, and that is only ecp5: leave it out for {family}"
+        )
     built = parse_config(config)
     if board and built.bus_width != _BUS_WIDTH:
         raise ConfigError(

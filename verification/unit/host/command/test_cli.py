@@ -432,10 +432,6 @@ def test_operations_one_by_one(tiny: Path) -> None:
         (["--config", "huge"], "unknown configuration 'huge': choose one of tiny, base, large, wide"),
         (["--config", "base,bus_width=100"], "bus_width must be one of (128, 256, 512), not 100"),
         (["--memory", "much"], "'much' is not a size of memory: write it like 512MiB or 1GiB"),
-        (
-            ["--device", "golden", "--wave", "w.vcd"],
-            "the golden model has no signals to trace: use --wave with --device verilator",
-        ),
     ],
 )
 def test_bad_options(tiny: Path, arguments: list[str], text: str) -> None:
