@@ -40,7 +40,8 @@ def load(
         device that is open, and stays so when the language model is closed.
     config : str
         Build of a device without hardware: a name and changes, as in ``base,bus_width=256``. ``auto``: the smallest of `base`,
-        `large` and `wide` that takes the model with its context; simulated, with a bus of 512 bits.
+        `large` and `wide` that takes the model with its context; simulated, with a bus of 512 bits. ``auto,bus_width=256``:
+        the smallest of them with these changes.
     memory : str
         Memory of a device without hardware, as in ``2GiB``. ``auto``: as much as is needed.
     context : int or None

@@ -92,7 +92,7 @@ def parse_config(text: str) -> Config:
     Raises
     ------
     ConfigError
-        If the name or a field is unknown, or a value is out of range.
+        If the name or a field is unknown, a value is out of range, or a field is given twice.
     """
     name, *changes = text.split(",")
     if name not in CONFIGS:
@@ -102,7 +102,9 @@ def parse_config(text: str) -> Config:
     for change in changes:
         field, _, value = change.partition("=")
         if field not in known:
-            raise ConfigError(f"unknown field {field!r} in configuration {text!r}: choose from {', '.join(sorted(known))}")
+            raise ConfigError(f"unknown field {field!r} of a configuration: choose from {', '.join(sorted(known))}")
+        if field in values:
+            raise ConfigError(f"{field} is given twice in configuration {text!r}")
         try:
             values[field] = int(value)
         except ValueError:

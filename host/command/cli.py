@@ -104,7 +104,7 @@ _config = click.option(
     default=_AUTO,
     show_default=True,
     help=f"Build of the device: {', '.join(CONFIGS)}, with changes if need be, as in base,bus_width=256; auto: the smallest"
-    " from base on that takes the model with its context, simulated with the widest bus.",
+    " from base on that takes the model with its context, simulated with the widest bus; auto takes changes, too.",
 )
 _memory = click.option(
     "--memory", default=_AUTO, show_default=True, help="Memory of the device, such as 2GiB; auto: what is needed."

@@ -7,15 +7,14 @@ from rich.table import Table
 from tailrace.firmware.description import Description, Experts, Layer
 from tailrace.firmware.program import Program
 from tailrace.spec.commands import format_command
-from tailrace.spec.config import Config, parse_config
 from tailrace.spec.errors import ConfigError, ModelError
 from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
 
 from ..device.opening import DEFAULT_CONTEXT
 from ..gguf.describe import ImportedModel, NoDescriptionError, Source, check_operations, import_model
 from ..gguf.file import Model, open_model
-from ..huggingface.placement import Place, make_plan, make_smallest_plan
-from ..image.builds import AUTO, advice, choose, smallest_build
+from ..huggingface.placement import Place, make_smallest_plan
+from ..image.builds import AUTO, advice, builds_of, choose, is_auto, smallest_build
 from ..image.fits import refusals
 from ..image.geometry import Geometry
 from ..image.image import Image, ImageRequest, experts_used, is_exact
@@ -37,7 +36,7 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
     bool
         Whether the model can run.
     """
-    build = None if config == AUTO else parse_config(config)
+    builds_of(config)
     size = None if memory == AUTO else parse_size(memory)
     opened = open_model(resolve_model(model))
     console = PlainConsole()
@@ -52,11 +51,11 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
                 f"{error}. {'--program' if program else '--context'} is for models that can: leave it out"
             ) from None
         console.print(f"{error}. Its linear layers can run one by one, with PyTorch for the rest:", soft_wrap=True)
-        return _inspect_operations(console, opened, build, quantise, size)
+        return _inspect_operations(console, opened, config, quantise, size)
     for line in (*describe(imported), *_tokenizer(opened)):
         console.print(line, soft_wrap=True)
     request = ImageRequest(quantise=quantise)
-    geometry = Geometry.of_config(build or smallest_build(imported, request))
+    geometry = Geometry.of_config(smallest_build(imported, request, config))
     refused = refusals(imported, geometry, quantise)
     console.print(tensor_table(imported, geometry, quantise, refused))
     if refused:
@@ -70,7 +69,7 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
     for line in traffic_lines(chosen, (0, imported.context)):
         console.print(line, soft_wrap=True)
     longest = longest_context(imported, geometry, request)
-    why = ", the smallest that takes this model with this context" if build is None else ""
+    why = ", the smallest that takes this model with this context" if is_auto(config) else ""
     console.print(f"configuration {choice.config.name}{why}: its longest context here is {longest:,} tokens", soft_wrap=True)
     console.print(_memory_line(programs.end, size), soft_wrap=True)
     if program:
@@ -84,13 +83,8 @@ def _memory_line(needed: int, size: int | None) -> str:
     return f"device memory: {needed:,} bytes needed{fits}"
 
 
-def _inspect_operations(
-    console: PlainConsole, model: Model, build: Config | None, quantise: str | None, size: int | None
-) -> bool:
-    if build is None:
-        _, plan = make_smallest_plan(model, quantise)
-    else:
-        plan = make_plan(model, Geometry.of_config(build), quantise)
+def _inspect_operations(console: PlainConsole, model: Model, config: str, quantise: str | None, size: int | None) -> bool:
+    _, plan = make_smallest_plan(model, quantise, config)
     console.print(plan_table(plan))
     for line in [*plan_summary(plan), _memory_line(plan.memory_bytes, size)]:
         console.print(line, soft_wrap=True)

@@ -19,8 +19,7 @@ from ..generation.sequences import Holder
 from ..gguf.describe import ImportedModel, NoDescriptionError, check_context, check_operations, import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.placement import make_plan, make_smallest_plan
-from ..image.builds import AUTO, choose, rounded_up
-from ..image.geometry import Geometry
+from ..image.builds import AUTO, builds_of, choose, is_auto, rounded_up
 from ..image.image import ImageRequest
 from ..models.fetch import resolve_model
 from ..text.tokenizer import Tokenizer
@@ -50,7 +49,7 @@ def answer(request: Request) -> None:
     if is_hardware(request.device):
         parse_hardware(request.device)
     else:
-        _config(request), _memory(request)
+        builds_of(request.config), _memory(request)
     with terminal.phase("looking for the model"):
         path = resolve_model(request.model, terminal.progress)
     with terminal.phase(f"importing {path.name}"):
@@ -274,19 +273,11 @@ def check_length(request: Request, model: Model, length: int) -> int:
 
 def _decide_by_plan(request: Request, terminal: Terminal, model: Model) -> Request:
     """The build and the memory for a model whose operations run one by one."""
-    config, memory = _config(request), _memory(request)
-    if config is None:
-        config, plan = make_smallest_plan(model, request.quantise)
-    else:
-        plan = make_plan(model, Geometry.of_config(config), request.quantise)
+    memory = _memory(request)
+    config, plan = make_smallest_plan(model, request.quantise, request.config)
     memory = rounded_up(plan.memory_bytes) if memory is None else memory
     plan.check(memory, allow_host=request.allow_host)
     return _decided(request, terminal, config, memory)
-
-
-def _config(request: Request) -> Config | None:
-    """The build that was asked for; None: one that fits."""
-    return None if request.config == AUTO else parse_config(request.config)
 
 
 def _memory(request: Request) -> int | None:
@@ -297,7 +288,7 @@ def _memory(request: Request) -> int | None:
 def _decided(request: Request, terminal: Terminal, config: Config, memory: int) -> Request:
     """The request with a build and memory, and a word on what was not asked for."""
     taken: list[str] = []
-    if request.config == AUTO:
+    if is_auto(request.config):
         taken.append(f"configuration {config.name}, the smallest that takes this model with this context")
     if request.memory == AUTO:
         taken.append(f"{format_size(memory)} of device memory")

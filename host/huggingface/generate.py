@@ -306,8 +306,8 @@ def offload(
     batch : int
         Sequences that go on together, at most as many as the device has right-hand sides.
     config, memory : str
-        Build and memory of a device without hardware, as in ``base,bus_width=256`` and ``2GiB``. ``auto``: a build that fits,
-        and as much memory as is needed.
+        Build and memory of a device without hardware, as in ``base,bus_width=256`` and ``2GiB``. ``auto``: a build that fits
+        (``auto,bus_width=256``: with changes), and as much memory as is needed.
     on_progress : callable or None
         Told about what is being written to the device.
     on_step : callable or None

@@ -10,7 +10,7 @@ from tailrace.spec.formats import Format
 from ..device.products import stream_bytes, workspace_bytes
 from ..gguf.architectures import EMBEDDING, tensor_name
 from ..gguf.file import Model, Tensor
-from ..image.builds import builds_to_choose_from
+from ..image.builds import AUTO, builds_of
 from ..image.fits import check_quantiser, device_format
 from ..image.geometry import Geometry
 
@@ -142,9 +142,9 @@ def make_plan(model: Model, geometry: Geometry, quantise: str | None = None) -> 
     return Plan(model, geometry, tuple(placements))
 
 
-def make_smallest_plan(model: Model, quantise: str | None = None) -> tuple[Config, Plan]:
-    """The smallest of the builds to choose from that refuses the fewest matrices, and the plan for it."""
-    plans = [(build, make_plan(model, Geometry.of_config(build), quantise)) for build in builds_to_choose_from()]
+def make_smallest_plan(model: Model, quantise: str | None = None, config: str = AUTO) -> tuple[Config, Plan]:
+    """The smallest build of a configuration (`builds_of`) that refuses the fewest matrices, and the plan for it."""
+    plans = [(build, make_plan(model, Geometry.of_config(build), quantise)) for build in builds_of(config)]
     return min(plans, key=lambda choice: len(choice[1].placed(Place.REFUSED)))
 
 

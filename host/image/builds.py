@@ -1,5 +1,6 @@
 """Which build takes a model: the smallest one that fits; or what to do where the one that there is does not."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tailrace.spec.config import CONFIGS, RIGHT_HAND_SIDES, Config, parse_config
@@ -16,7 +17,7 @@ AUTO = "auto"
 #: saves nothing, and its contexts are short.
 CHOICES = ("base", "large", "wide")
 #: Of a simulated bus the widest one takes the fewest cycles.
-FASTEST_TO_SIMULATE = "bus_width=512"
+_FASTEST_TO_SIMULATE = 512
 #: What memory is rounded up to.
 _MEMORY_UNIT = 1 << 20
 
@@ -49,7 +50,7 @@ def choose(
     imported : DescribedModel
     request : ImageRequest
     config : str
-        A build, as `parse_config` takes it; ``auto``: the smallest of `CHOICES` that takes the model with its context.
+        As `builds_of` takes it; of several builds the smallest that takes the model with its context.
     memory : int or None
         Bytes; None: what is needed, rounded up to a MiB.
     simulated : bool
@@ -62,20 +63,44 @@ def choose(
     ModelError, LimitError
         As `lay_out`.
     """
-    build = smallest_build(imported, request, simulated=simulated) if config == AUTO else parse_config(config)
+    build = smallest_build(imported, request, config, simulated=simulated)
     layout = lay_out(imported, Geometry.of_config(build), request, memory)
     return Choice(build, rounded_up(layout.size) if memory is None else memory, layout)
 
 
-def smallest_build(imported: DescribedModel, request: ImageRequest, *, simulated: bool = False) -> Config:
-    """The smallest build of `CHOICES` that takes a model with its context; the largest one if none does."""
-    builds = builds_to_choose_from(request.batch, simulated=simulated)
-    return next((b for b in builds if fits(imported, Geometry.of_config(b), request)), builds[-1])
+def smallest_build(imported: DescribedModel, request: ImageRequest, config: str = AUTO, *, simulated: bool = False) -> Config:
+    """The smallest build of a configuration (`builds_of`) that takes a model with its context; the largest one if none does."""
+    *smaller, largest = builds_of(config, request.batch, simulated=simulated)
+    return next((b for b in smaller if fits(imported, Geometry.of_config(b), request)), largest)
 
 
-def builds_to_choose_from(batch: int = 1, *, simulated: bool = False) -> list[Config]:
-    """The builds of `CHOICES`, the smallest first; simulated ones with the widest bus."""
-    return [named_build(name, batch, FASTEST_TO_SIMULATE if simulated else "") for name in CHOICES]
+def is_auto(config: str) -> bool:
+    """Whether a configuration leaves open which build it is."""
+    return config.split(",")[0] == AUTO
+
+
+def builds_of(config: str = AUTO, batch: int = 1, *, simulated: bool = False) -> list[Config]:
+    """The builds that a configuration stands for, the smallest first.
+
+    Parameters
+    ----------
+    config : str
+        A build, as `parse_config` takes it; or ``auto``, with changes if need be, as in ``auto,bus_width=256``: those of
+        `CHOICES`, each with these changes.
+    batch : int
+        Builds to choose from get as many right-hand sides, unless the changes say how many.
+    simulated : bool
+        Whether the gateware is simulated: then they get the widest bus, unless the changes say which.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such build.
+    """
+    if not is_auto(config):
+        return [parse_config(config)]
+    wanted = {"bus_width": _FASTEST_TO_SIMULATE} if simulated else {}
+    return [named_build(name, batch, config.split(",")[1:], **wanted) for name in CHOICES]
 
 
 def rounded_up(size: int) -> int:
@@ -83,17 +108,14 @@ def rounded_up(size: int) -> int:
     return -(-size // _MEMORY_UNIT) * _MEMORY_UNIT
 
 
-def named_build(name: str, batch: int = 1, changes: str = "") -> Config:
-    """A named build with changes, and with as many right-hand sides as a batch needs."""
-    parts = [name, *([changes] if changes and not _has(CONFIGS[name], changes) else [])]
-    if batch > CONFIGS[name].right_hand_sides:
-        parts.append(f"right_hand_sides={next((n for n in RIGHT_HAND_SIDES if n >= batch), RIGHT_HAND_SIDES[-1])}")
-    return parse_config(",".join(parts))
-
-
-def _has(config: Config, change: str) -> bool:
-    field, _, value = change.partition("=")
-    return bool(getattr(config, field) == int(value))
+def named_build(name: str, batch: int = 1, changes: Sequence[str] = (), **wanted: int) -> Config:
+    """A named build with changes; and with what else is wanted, and the right-hand sides of a batch, where these do not say."""
+    there = CONFIGS[name]
+    if batch > there.right_hand_sides:
+        wanted["right_hand_sides"] = next((n for n in RIGHT_HAND_SIDES if n >= batch), RIGHT_HAND_SIDES[-1])
+    changed = {change.partition("=")[0] for change in changes}
+    more = [f"{field}={value}" for field, value in wanted.items() if field not in changed and getattr(there, field) != value]
+    return parse_config(",".join([name, *changes, *more]))
 
 
 def lay_out(

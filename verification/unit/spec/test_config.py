@@ -68,11 +68,12 @@ def test_parse() -> None:
         ("", "unknown configuration '': choose one of tiny, base, large, wide"),
         (
             "base,lanes=2",
-            "unknown field 'lanes' in configuration 'base,lanes=2': choose from address_width,"
+            "unknown field 'lanes' of a configuration: choose from address_width,"
             " buffer_entries, burst_beats, bus_width, read_fifo_beats, right_hand_sides, vector_blocks",
         ),
         ("base,bus_width=wide", "bus_width must be a whole number, not 'wide'"),
         ("base,bus_width", "bus_width must be a whole number, not ''"),
+        ("base,bus_width=256,bus_width=512", "bus_width is given twice in configuration 'base,bus_width=256,bus_width=512'"),
         ("base,bus_width=100", "bus_width must be one of (128, 256, 512), not 100"),
     ],
 )

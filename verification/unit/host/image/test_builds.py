@@ -7,13 +7,13 @@ import pytest
 
 from tailrace.gguf.describe import ImportedModel, import_model
 from tailrace.gguf.file import open_model
-from tailrace.image.builds import AUTO, CHOICES, choose, lay_out, named_build, smallest_build
+from tailrace.image.builds import AUTO, CHOICES, builds_of, choose, lay_out, named_build, smallest_build
 from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
 from tailrace.image.layout import fits
 from tailrace.models.shapes import SHAPES, write_header
 from tailrace.spec.config import CONFIGS, parse_config
-from tailrace.spec.errors import LimitError, ModelError
+from tailrace.spec.errors import ConfigError, LimitError, ModelError
 from verification.unit.host.tiny_models import write_model
 
 
@@ -46,8 +46,32 @@ def test_a_longer_context_takes_a_larger_build(tmp_path: Path) -> None:
 def test_a_simulated_build_has_the_widest_bus(tmp_path: Path) -> None:
     model = shape(tmp_path, "SmolLM2-135M")
     assert choose(model, ImageRequest(), simulated=True).config == parse_config("base,bus_width=512")
-    assert named_build("wide", 1, "bus_width=512") is CONFIGS["wide"]
+    assert named_build("wide", bus_width=512) is CONFIGS["wide"]
     assert choose(model, ImageRequest(), "base", simulated=True).config is CONFIGS["base"]
+
+
+def test_a_choice_with_changes(tmp_path: Path) -> None:
+    """The smallest build that fits with the changes; what they say goes before what would be chosen."""
+    model = shape(tmp_path, "SmolLM2-135M")
+
+    def name(config: str, batch: int = 1, context: int = 2048, *, simulated: bool = False) -> str:
+        return choose(model.at(context), ImageRequest(batch), config, simulated=simulated).config.name
+
+    assert name("auto,bus_width=256") == "base,bus_width=256"
+    assert name("auto,bus_width=256", context=8192) == "large,bus_width=256"
+    assert name("auto,vector_blocks=1024,buffer_entries=32768", context=8192) == "base,vector_blocks=1024,buffer_entries=32768"
+    assert name("auto,bus_width=256", 2, simulated=True) == "base,bus_width=256,right_hand_sides=2"
+    assert name("auto,right_hand_sides=4", 2, simulated=True) == "base,right_hand_sides=4,bus_width=512"
+    assert [build.name for build in builds_of("auto,burst_beats=32")] == [f"{name},burst_beats=32" for name in CHOICES]
+    assert builds_of("wide") == [CONFIGS["wide"]]
+    for config, text in (
+        ("auto,lanes=2", "unknown field 'lanes' of a configuration: choose from address_width, "),
+        ("auto,bus_width=100", "bus_width must be one of (128, 256, 512), not 100"),
+        ("auto,", "unknown field '' of a configuration: choose from address_width, "),
+        ("automatic,bus_width=256", "unknown configuration 'automatic': choose one of tiny, base, large, wide"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{re.escape(text)}"):
+            builds_of(config)
 
 
 def test_advice_is_true(tmp_path: Path) -> None:
