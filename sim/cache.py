@@ -27,9 +27,33 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_folder() -> Path:
-    """The folder of the cache: what ``TAILRACE_CACHE`` says, or ``tailrace`` among the user's caches."""
+    """The folder of the cache: what ``TAILRACE_CACHE`` says, or ``tailrace`` among the user's caches. It need not exist.
+
+    Raises
+    ------
+    ToolError
+        If there can be no such folder.
+    """
     named = os.environ.get(VARIABLE)
-    return Path(named).expanduser().absolute() if named else Path(platformdirs.user_cache_dir("tailrace"))
+    if named is not None and not named.strip():
+        # Not the usual place: a script whose own variable is not set must not empty that one.
+        raise ToolError(f"{VARIABLE} is empty: let it name a folder, or unset it")
+    try:
+        folder = Path(platformdirs.user_cache_dir("tailrace")) if named is None else Path(named).expanduser().absolute()
+    except RuntimeError as error:
+        raise _unusable(named, "there is no such user") from error
+    try:
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            raise _unusable(folder, "it is not a folder")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _unusable(folder, error.strerror) from error
+    return folder
+
+
+def _unusable(folder: object, reason: str | None) -> ToolError:
+    return ToolError(f"the cache {folder} can't be used ({reason}): set {VARIABLE} to a folder that can be written")
 
 
 def content_key(parts: Iterable[str | bytes]) -> str:
@@ -81,12 +105,16 @@ def cached(kind: str, key: str, make: Callable[[Path], object], *, what: str) ->
     """
     folder = cache_folder() / kind
     entry = folder / key
-    with _advised(folder):
+    with advised(folder):
         if _found(entry):
             return entry
         # With that, nobody else comes near to what is loaded from there.
         for place in (folder.parent, folder):
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except FileNotFoundError as error:
+                # As /proc has it.
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(place)) from error
             _refuse_strangers(place)
         with locked(folder, key, what) as alone:
             if _found(entry):
@@ -165,18 +193,18 @@ def _refuse_strangers(path: Path) -> None:
 
 
 @contextmanager
-def _advised(folder: Path) -> Iterator[None]:
+def advised(folder: Path) -> Iterator[None]:
     """Say of what the system refuses within the cache that it is the cache, and what to do."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        if error.errno in _FULL and (error.filename is None or _lies_in(error.filename, folder.parent)):
+        if error.errno in _FULL and (error.filename is None or _lies_in(error.filename, cache_folder())):
             raise ToolError(
                 f"the cache {folder} can't be written ({reason}): free some space there and in {tempfile.gettempdir()}, or set"
                 f" {VARIABLE} and TMPDIR to folders on another disk"
             ) from error
-        if not isinstance(error, FileNotFoundError) and _lies_in(error.filename, folder.parent):
+        if not isinstance(error, FileNotFoundError) and _lies_in(error.filename, cache_folder()):
             raise ToolError(f"the cache {folder} can't be written ({reason}): set {VARIABLE} to a folder that can") from error
         raise
 

@@ -2,11 +2,11 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cache import DRAFT, cache_folder
+from .cache import DRAFT, advised, cache_folder
 from .cache_entry import MANIFEST, damage, description, size_of
 from .cache_lock import is_locked
 
@@ -41,7 +41,8 @@ class Stored:
 
 def contents() -> list[Stored]:
     """All that lies in the cache, the largest first."""
-    return sorted(_stored(), key=lambda stored: -stored.size)
+    with advised(cache_folder()):
+        return sorted(_stored(), key=lambda stored: -stored.size)
 
 
 def sweep(days: float) -> list[Stored]:
@@ -52,8 +53,7 @@ def sweep(days: float) -> list[Stored]:
     list of Stored
         What was removed.
     """
-    useless = [s for s in contents() if s.state in ("damaged", "left behind") or s.state == "whole" and s.unused >= days]
-    return [stored for stored in useless if _remove(stored.path)]
+    return _removed(s for s in contents() if s.state in ("damaged", "left behind") or s.state == "whole" and s.unused >= days)
 
 
 def clear() -> list[Stored]:
@@ -64,11 +64,12 @@ def clear() -> list[Stored]:
     list of Stored
         What was removed.
     """
-    return [stored for stored in contents() if stored.state != "being made" and _remove(stored.path)]
+    return _removed(stored for stored in contents() if stored.state != "being made")
 
 
 def _stored() -> Iterator[Stored]:
-    kinds = [kind for kind in cache_folder().iterdir() if kind.is_dir()] if cache_folder().is_dir() else []
+    folder = cache_folder()
+    kinds = [kind for kind in folder.iterdir() if kind.is_dir()] if folder.is_dir() else []
     for path in (path for kind in kinds for path in kind.iterdir() if path.is_dir()):
         try:
             made = path.stat().st_mtime
@@ -90,8 +91,10 @@ def _state(path: Path) -> str:
     return "being made" if is_locked(path.parent, key) else "left behind"
 
 
-def _remove(path: Path) -> bool:
-    # Half of an entry must not be found.
-    (path / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(path, ignore_errors=True)
-    return not path.exists()
+def _removed(useless: Iterable[Stored]) -> list[Stored]:
+    with advised(cache_folder()):
+        for stored in (found := list(useless)):
+            # Half of an entry must not be found.
+            (stored.path / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(stored.path, ignore_errors=True)
+    return [stored for stored in found if not stored.path.exists()]

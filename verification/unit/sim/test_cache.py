@@ -17,6 +17,7 @@ import pytest
 
 from tailrace.sim import cache, cache_entry
 from tailrace.sim.cache import cache_folder, cached, content_key, is_cached, source_parts
+from tailrace.sim.cache_contents import clear, contents
 from tailrace.sim.cache_entry import description, size_of
 from tailrace.spec.errors import ToolError
 
@@ -124,13 +125,68 @@ def test_ctrl_c_in_the_middle_of_a_compilation_leaves_nothing(folder: Path, tmp_
     assert entries(folder) == []
 
 
-def test_a_cache_that_cannot_be_written_says_so(folder: Path) -> None:
-    folder.write_text("a file, not a folder")
-    with pytest.raises(
-        ToolError,
-        match=rf"^the cache {re.escape(str(folder))}/kind can't be written \(.*\): set TAILRACE_CACHE to a folder that can$",
-    ):
-        cached("kind", "key", lambda draft: None, what="a thing")
+@pytest.mark.parametrize(
+    ("named", "reason"),
+    [
+        ("{}/file", "it is not a folder"),
+        ("{}/file/below", "Not a directory"),
+        ("{}/loop", "Too many levels of symbolic links"),
+        ("/dev/null", "it is not a folder"),
+        ("{}/" + "n" * 300, "File name too long"),
+        ("~nobody-of-this-name/x", "there is no such user"),
+    ],
+)
+def test_a_place_where_no_folder_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, reason: str) -> None:
+    """Whatever the cache is wanted for."""
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    named = named.format(tmp_path)
+    monkeypatch.setenv("TAILRACE_CACHE", named)
+    text = f"the cache {named} can't be used ({reason}): set TAILRACE_CACHE to a folder that can be written"
+    for use in (lambda: cached("kind", "key", fill, what="a thing"), lambda: is_cached("kind", "key"), contents, clear):
+        with pytest.raises(ToolError, match=f"^{re.escape(text)}$"):
+            use()
+
+
+@pytest.mark.parametrize("named", ["", " "])
+def test_an_empty_name_is_not_the_usual_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    """A script whose own variable is not set would empty the user's cache."""
+    # Should this fail, it is not the real one that is emptied.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TAILRACE_CACHE", named)
+    for use in (lambda: cached("kind", "key", fill, what="a thing"), lambda: is_cached("kind", "key"), contents, clear):
+        with pytest.raises(ToolError, match=r"^TAILRACE_CACHE is empty: let it name a folder, or unset it$"):
+            use()
+
+
+def test_a_folder_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux answers there that it does not exist."""
+    monkeypatch.setenv("TAILRACE_CACHE", "/proc/tailrace")
+    text = (
+        r"^the cache /proc/tailrace/kind can't be written \((Operation not permitted|Permission denied)\): set TAILRACE_CACHE to"
+        " a folder that can$"
+    )
+    with pytest.raises(ToolError, match=text):
+        cached("kind", "key", fill, what="a thing")
+    assert contents() == []
+
+
+def test_a_cache_that_can_only_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there is used; nothing is added or removed."""
+    entry = cached("kind", "key", fill, what="a thing")
+
+    def refuse(path: object = None, dir: object = None, **_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path or dir))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    assert cached("kind", "key", fill, what="a thing") == entry
+    text = r"^the cache {} can't be written \(Read-only file system\): set TAILRACE_CACHE to a folder that can$"
+    with pytest.raises(ToolError, match=text.format(re.escape(f"{folder}/kind"))):
+        cached("kind", "other", fill, what="a thing")
+    with pytest.raises(ToolError, match=text.format(re.escape(str(folder)))):
+        clear()
+    assert len(contents()) == 1
 
 
 def fill(draft: Path) -> None:
