@@ -131,12 +131,9 @@ class Core(wiring.Component):
             sequencer.vector_unfinished.eq(datapath.vector_unfinished),
             sequencer.expired.eq(watchdog.expired),
             sequencer.expired_command.eq(datapath.command),
+            sequencer.read_error.eq(reader.error),
+            sequencer.write_error.eq(writer.error),
         ]
-        for fact in ("error", "error_address", "error_command"):
-            m.d.comb += [
-                getattr(sequencer, f"read_{fact}").eq(getattr(reader, fact)),
-                getattr(sequencer, f"write_{fact}").eq(getattr(writer, fact)),
-            ]
 
         # The next command is asked for before the data of this one: it must be there when this one ends.
         connect(m, fetch.request, merge.first)

@@ -53,9 +53,7 @@ class StreamFifo(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         kind = fifo.SyncFIFO if self.depth <= SMALL_DEPTH else fifo.SyncFIFOBuffered
-        # Kept as an attribute for the formal proofs, which state what its counters always satisfy.
-        self.inner = kind(width=Shape.cast(self.shape).width, depth=self.depth)
-        m.submodules.inner = inner = self.inner
+        m.submodules.inner = inner = kind(width=Shape.cast(self.shape).width, depth=self.depth)
         m.d.comb += [
             inner.w_data.eq(Cat(self.i.payload)),
             inner.w_en.eq(self.i.valid),

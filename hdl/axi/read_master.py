@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 from tailrace.spec.config import Config
 
 from ..fifo import StreamFifo
-from .signature import PAGE_BITS, AxiRead, ReadKind, from_base, read_beat_layout, read_request_layout
+from .signature import PAGE_BITS, AxiRead, ReadKind, bus_error_layout, from_base, read_beat_layout, read_request_layout
 
 #: Requests that may be in flight. Cached values are read with one request for each group of rows, which is a single beat as
 #: long as the context is short: there must be as many of them as the memory has cycles of latency.
@@ -56,12 +56,8 @@ class ReadMaster(wiring.Component):
         Nothing is queued, on its way, or buffered.
     first_page, last_page : Signal(address_width - 12), in
         To be held while anything is under way; all memory, if nothing drives them. The sum of both is a page that there is.
-    error : Signal(), out
-        A beat had an error response, or was not asked for; stays 1 until `flush`.
-    error_address : Signal(address_width), out
-        Address of the first such beat, from the start of `first_page` on.
-    error_command : Signal(16), out
-        Command of its request.
+    error : `bus_error_layout`, out
+        A beat had an error response, or was not asked for: the first such beat, until `flush`.
     level : Signal(16), out
         Beats that wait at `o`.
     beat : Signal(), out
@@ -94,9 +90,7 @@ class ReadMaster(wiring.Component):
                 "first_page": In(address_width - PAGE_BITS),
                 "last_page": In(address_width - PAGE_BITS, init=(1 << address_width - PAGE_BITS) - 1),
                 "idle": Out(1),
-                "error": Out(1),
-                "error_address": Out(address_width),
-                "error_command": Out(16),
+                "error": Out(bus_error_layout(address_width)),
                 "level": Out(16),
                 "beat": Out(1),
                 "beat_kind": Out(ReadKind),
@@ -182,7 +176,7 @@ class ReadMaster(wiring.Component):
             rest.eq(self.free + ~Cat(length, 0).as_signed()),
             # Room only grows while a burst waits, so `ar.valid` never falls before `ar.ready`.
             room.eq(rest >= 0),
-            ar.valid.eq(burst.valid & room & ~burst.payload.outside & (self.held | ~(self.flush | self.error))),
+            ar.valid.eq(burst.valid & room & ~burst.payload.outside & (self.held | ~(self.flush | self.error.valid))),
             ar.payload.address.eq(burst.payload.address),
             ar.payload.length.eq(length),
             asked.eq(ar.valid & ar.ready),
@@ -196,7 +190,7 @@ class ReadMaster(wiring.Component):
         ]
         m.d.comb += [
             self.waiting.eq((ar.valid | (self.outstanding != 0)) & ~self.beat),
-            self.blocked.eq(burst.valid & ~room & ~self.error & (self.outstanding == 0)),
+            self.blocked.eq(burst.valid & ~room & ~self.error.valid & (self.outstanding == 0)),
         ]
 
     def _receive(self, m: Module) -> None:
@@ -210,7 +204,7 @@ class ReadMaster(wiring.Component):
             failed.eq(self.beat & r.payload.response[1]),
             # All that was asked for has come, so `arriving` is what the burst belongs to, and where it begins.
             refused.eq(self.bursts.o.valid & self.bursts.o.payload.outside & (self.outstanding == 0) & self.arriving_valid),
-            self.beats.i.valid.eq(self.beat & ~failed & ~self.error & ~self.flush),
+            self.beats.i.valid.eq(self.beat & ~failed & ~self.error.valid & ~self.flush),
             self.beats.i.payload.data.eq(r.payload.data),
             self.beats.i.payload.kind.eq(arriving.kind),
             self.beats.i.payload.last.eq(arriving.beats == 1),
@@ -231,12 +225,12 @@ class ReadMaster(wiring.Component):
             m.d.sync += self.arriving_valid.eq(0)
 
         with m.If(self.flush):
-            m.d.sync += self.error.eq(0)
-        with m.Elif((failed | refused) & ~self.error):
+            m.d.sync += self.error.valid.eq(0)
+        with m.Elif((failed | refused) & ~self.error.valid):
             m.d.sync += [
-                self.error.eq(1),
-                self.error_address.eq(arriving.address),
-                self.error_command.eq(arriving.command),
+                self.error.valid.eq(1),
+                self.error.address.eq(arriving.address),
+                self.error.command.eq(arriving.command),
             ]
 
     def _forget(self, m: Module) -> None:

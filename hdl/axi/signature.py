@@ -97,6 +97,11 @@ def read_beat_layout(data_width: int) -> data.StructLayout:
     return data.StructLayout({"data": data_width, "kind": ReadKind, "last": 1})
 
 
+def bus_error_layout(address_width: int) -> data.StructLayout:
+    """The first beat that failed, if `valid` is 1: its address, from the start of the program's memory, and its command."""
+    return data.StructLayout({"valid": 1, "address": address_width, "command": 16})
+
+
 def beat_write_layout(address_width: int, data_width: int) -> data.StructLayout:
     """A write of the bytes of a bus beat whose `strobe` bit is set; the address is that of the whole beat.
 

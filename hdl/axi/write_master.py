@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from tailrace.spec.config import Config
 
 from ..fifo import SMALL_DEPTH, StreamFifo
-from .signature import PAGE_BITS, AxiWrite, beat_write_layout, from_base
+from .signature import PAGE_BITS, AxiWrite, beat_write_layout, bus_error_layout, from_base
 
 #: Beats that may wait for the bus.
 BEATS_QUEUED = SMALL_DEPTH
@@ -49,12 +49,8 @@ class WriteMaster(wiring.Component):
         Every beat that was taken has been written and acknowledged.
     first_page, last_page : Signal(address_width - 12), in
         To be held while anything is under way; all memory, if nothing drives them. The sum of both is a page that there is.
-    error : Signal(), out
-        A beat had an error response, or was dropped; stays 1 until `flush`.
-    error_address : Signal(address_width), out
-        Address of the first such beat, from the start of `first_page` on.
-    error_command : Signal(16), out
-        Its command.
+    error : `bus_error_layout`, out
+        A beat had an error response, or was dropped: the first such beat, until `flush`.
     beat : Signal(), out
         A beat is transferred in this cycle.
     """
@@ -70,9 +66,7 @@ class WriteMaster(wiring.Component):
                 "first_page": In(address_width - PAGE_BITS),
                 "last_page": In(address_width - PAGE_BITS, init=(1 << address_width - PAGE_BITS) - 1),
                 "idle": Out(1),
-                "error": Out(1),
-                "error_address": Out(address_width),
-                "error_command": Out(16),
+                "error": Out(bus_error_layout(address_width)),
                 "beat": Out(1),
             }
         )
@@ -125,17 +119,17 @@ class WriteMaster(wiring.Component):
             self.idle.eq(unanswered.level == 0),
         ]
         with m.If(self.flush):
-            m.d.sync += self.error.eq(0)
-        with m.Elif(b.valid & b.payload.response[1] & ~self.error):
+            m.d.sync += self.error.valid.eq(0)
+        with m.Elif(b.valid & b.payload.response[1] & ~self.error.valid):
             m.d.sync += [
-                self.error.eq(1),
-                self.error_address.eq(unanswered.o.payload.address),
-                self.error_command.eq(unanswered.o.payload.command),
+                self.error.valid.eq(1),
+                self.error.address.eq(unanswered.o.payload.address),
+                self.error.command.eq(unanswered.o.payload.command),
             ]
-        with m.Elif(i.valid & outside & self.idle & ~self.error):
+        with m.Elif(i.valid & outside & self.idle & ~self.error.valid):
             m.d.sync += [
-                self.error.eq(1),
-                self.error_address.eq(i.payload.address),
-                self.error_command.eq(i.payload.command),
+                self.error.valid.eq(1),
+                self.error.address.eq(i.payload.address),
+                self.error.command.eq(i.payload.command),
             ]
         return m

@@ -58,20 +58,36 @@ class CommandFetch(wiring.Component):
                 "o": Out(stream.Signature(fetched_layout())),
             }
         )
+        # State, as attributes because the formal proof states what it always satisfies.
+        beats = COMMAND_BYTES // config.bus_bytes
+        #: What is offered stays offered, even if a new start has made it useless.
+        self.requests = StreamFifo(read_request_layout(config.address_width), 2)
+        #: Commands that may still be asked for.
+        self.room = Signal(range(AHEAD + 1), init=AHEAD)
+        #: Beats that were asked for and have not come.
+        self.outstanding = Signal(range(3 * AHEAD * beats + 1))
+        #: Those of them that a new start has made useless.
+        self.useless = Signal.like(self.outstanding)
+        #: The next beat of the command that arrives.
+        self.place = Signal(range(max(beats, 2)))
+        self.fifo = StreamFifo(config.bus_width, AHEAD * beats)
+        #: The next beat of the command that is put together, and whether one is complete.
+        self.position, self.full = Signal(range(max(beats, 2))), Signal()
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self._config
         beats = COMMAND_BYTES // config.bus_bytes
+        requests, fifo, room = self.requests, self.fifo, self.room
+        outstanding, useless, place = self.outstanding, self.useless, self.place
+        position, full = self.position, self.full
 
         queue, length = Signal(config.address_width), Signal(16)
         address, asked = Signal(config.address_width), Signal(16)
         remaining = Signal(16)
-        room = Signal(range(AHEAD + 1), init=AHEAD)
         taken = Signal()
         jump = Signal()
-        # What is offered stays offered, even if a new start has made it useless.
-        m.submodules.requests = requests = StreamFifo(read_request_layout(config.address_width), 2)
+        m.submodules.requests = requests
         wiring.connect(m, requests.o, wiring.flipped(self.request))
         m.d.comb += [
             requests.i.valid.eq((remaining != 0) & (room != 0) & ~self.start & ~jump),
@@ -81,15 +97,11 @@ class CommandFetch(wiring.Component):
             requests.i.payload.command.eq(asked),
         ]
         issued = requests.i.valid & requests.i.ready
-        # Beats that were asked for and have not come, and those of them that a new start has made useless.
-        outstanding = Signal(range(3 * AHEAD * beats + 1))
-        useless = Signal.like(outstanding)
         arrived = Signal()
         drop = Signal()
         after, stopped = Signal.like(outstanding), Signal.like(outstanding)
 
         # What the command that arrives is: known from its first beat.
-        place = Signal(range(max(beats, 2)))
         jumps, target = Signal(), Signal(16)
         arriving = command_layout(Opcode.LOOP)(Cat(self.i.payload, Const(0, 8 * COMMAND_BYTES - config.bus_width)))
         is_loop, loop_target = Signal(), Signal(16)
@@ -137,7 +149,6 @@ class CommandFetch(wiring.Component):
         with m.Elif(arrived & drop):
             m.d.sync += useless.eq(useless - 1)
 
-        fifo = StreamFifo(config.bus_width, AHEAD * beats)
         m.submodules.fifo = ResetInserter(self.start)(fifo)
         m.d.comb += [
             fifo.i.payload.eq(self.i.payload),
@@ -146,8 +157,7 @@ class CommandFetch(wiring.Component):
             self.i.ready.eq(1),
         ]
 
-        command, full, index = Signal(8 * COMMAND_BYTES), Signal(), Signal(16)
-        position = Signal(range(max(beats, 2)))
+        command, index = Signal(8 * COMMAND_BYTES), Signal(16)
         m.d.comb += [
             self.o.valid.eq(full),
             self.o.payload.command.eq(command),
@@ -166,9 +176,6 @@ class CommandFetch(wiring.Component):
             ]
         with m.If(self.start):
             m.d.sync += [index.eq(self.index), full.eq(0), position.eq(0)]
-        # Kept for the formal proof, which states what they always satisfy.
-        self.requests, self.fifo, self.full, self.position, self.place = requests, fifo, full, position, place
-        self.room, self.outstanding, self.useless, self.drop = room, outstanding, useless, drop
         return m
 
 

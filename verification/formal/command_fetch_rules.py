@@ -1,6 +1,6 @@
 """What command fetch owes to the read stream that it shares, and to the sequencer."""
 
-from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Fragment, Module, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Module, Signal, Value
 from amaranth.hdl._ast import AnySeq
 
 from tailrace.hdl.control.command_fetch import CommandFetch
@@ -33,9 +33,8 @@ class CommandFetchRules(Elaboratable):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        dut = self.dut
-        # First, so that what it keeps for the proof is there.
-        m.submodules.dut = Fragment.get(dut, platform)
+        m.submodules.dut = dut = self.dut
+        drop = dut.useless != 0
         request, i, o, beats, ahead = dut.request, dut.i, dut.o, self.beats, self.ahead
         for free in (dut.start, request.ready, i.valid, o.ready):
             m.d.comb += free.eq(AnySeq(1))
@@ -46,12 +45,12 @@ class CommandFetchRules(Elaboratable):
         owed = Signal(16)
         m.d.sync += owed.eq(owed + (request.valid & request.ready) * beats - (i.valid & i.ready))
         m.d.comb += Assume(~i.valid | (owed != 0))
-        m.d.comb += Assert(~i.valid | (i.ready & (dut.drop | dut.fifo.i.ready)), "a command's beat finds no room")
+        m.d.comb += Assert(~i.valid | (i.ready & (drop | dut.fifo.i.ready)), "a command's beat finds no room")
 
         came = Signal(init=1)
         with m.If(dut.start):
             m.d.sync += came.eq(0)
-        with m.Elif(i.valid & i.ready & ~dut.drop):
+        with m.Elif(i.valid & i.ready & ~drop):
             m.d.sync += came.eq(1)
         m.d.comb += Assume(~dut.start | came)
 

@@ -110,13 +110,13 @@ class ReadMasterRules(Elaboratable):
             self.state(dut.free + promised <= dut.capacity, "free"),
             Assert(dut.o.valid == dut.beats.o.valid, "the output is not that of the buffer"),
         ]
-        with m.If(r.valid & ~(r.payload.response[1] | dut.error | dut.flush)):
+        with m.If(r.valid & ~(r.payload.response[1] | dut.error.valid | dut.flush)):
             kept = dut.beats.i.valid & dut.beats.i.ready & (dut.beats.i.payload.data == r.payload.data)
             m.d.comb += Assert(kept, "a beat was lost")
         with m.Else():
             m.d.comb += Assert(~dut.beats.i.valid, "a beat came from nowhere")
 
-        with m.If(~self.flushing & ~dut.error):
+        with m.If(~self.flushing & ~dut.error.valid):
             m.d.comb += Assert(dut.free + promised == dut.capacity, "room was forgotten")
             with m.If(dut.bursts.o.valid & ~dut.bursts.o.payload.outside & ~dut.flush & (promised == 0)):
                 m.d.comb += Assert(ar.valid, "a burst waits for nothing")
@@ -127,9 +127,9 @@ class ReadMasterRules(Elaboratable):
         m.d.sync += [
             silent.eq(~ar.valid | ar.ready),
             quiet.eq(dut.flush & ~ar.valid & (self.owed == 0)),
-            failed.eq(dut.error & ~dut.flush),
+            failed.eq(dut.error.valid & ~dut.flush),
         ]
-        with m.If(silent & (dut.flush | dut.error)):
+        with m.If(silent & (dut.flush | dut.error.valid)):
             m.d.comb += Assert(~ar.valid, "a burst was asked for after an error or a flush")
         with m.If(dut.idle):
             m.d.comb += [
@@ -139,7 +139,7 @@ class ReadMasterRules(Elaboratable):
         with m.If(quiet):
             m.d.comb += [
                 Assert(dut.idle, "a flush does not end"),
-                Assert(~dut.error, "an error outlives a flush"),
+                Assert(~dut.error.valid, "an error outlives a flush"),
             ]
         # What is not asked for is an error as soon as all before it has come, and the request is the one at hand.
         refused = Signal()
@@ -147,6 +147,6 @@ class ReadMasterRules(Elaboratable):
             dut.bursts.o.valid & dut.bursts.o.payload.outside & (self.owed == 0) & dut.arriving_valid & ~dut.flush
         )
         with m.If(refused):
-            m.d.comb += Assert(dut.error, "a burst that is not asked for is no error")
+            m.d.comb += Assert(dut.error.valid, "a burst that is not asked for is no error")
         with m.If(failed):
-            m.d.comb += Assert(dut.error, "an error vanished without a flush")
+            m.d.comb += Assert(dut.error.valid, "an error vanished without a flush")

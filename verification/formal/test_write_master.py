@@ -39,7 +39,7 @@ def test_bus(name):
             8,
             "idle though something is on its way, or not idle though nothing is",
         ),
-        ("error_address.eq(unanswered.o", "error_address.eq(i", 10, "the error has a wrong address"),
+        ("error.address.eq(unanswered.o", "error.address.eq(i", 10, "the error has a wrong address"),
         (" & ~outside", "", 4, "idle though something is on its way, or not idle though nothing is"),
         (
             "from_base(i.payload.address, self.first_page)",
@@ -48,7 +48,7 @@ def test_bus(name):
             "a wrong address, or one outside the memory that may be used",
         ),
         ("Mux(outside, self.idle, ", "Mux(outside, 1, ", 6, "a beat is dropped before all before it are answered"),
-        ("i.valid & outside & self.idle & ~self.error", "0", 4, "an error is not reported"),
+        ("i.valid & outside & self.idle & ~self.error.valid", "0", 4, "an error is not reported"),
     ],
 )
 def test_bus_notices(old, new, depth, broken):

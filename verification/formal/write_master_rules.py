@@ -117,13 +117,13 @@ class WriteMasterRules(Elaboratable):
             Assert(~drops | (answered == taken), "a beat is dropped before all before it are answered"),
             self.state(~dut.addresses.holds | self._inside(dut.addresses.kept), "addresses inside"),
         ]
-        dropped, address, command = Signal(), Signal.like(dut.error_address), Signal.like(dut.error_command)
-        m.d.sync += [dropped.eq(drops & ~dut.error), address.eq(dut.i.payload.address), command.eq(dut.i.payload.command)]
+        dropped, address, command = Signal(), Signal.like(dut.error.address), Signal.like(dut.error.command)
+        m.d.sync += [dropped.eq(drops & ~dut.error.valid), address.eq(dut.i.payload.address), command.eq(dut.i.payload.command)]
         with m.If(dropped):
             m.d.comb += [
-                Assert(dut.error, "an error is not reported"),
-                Assert(dut.error_address == address, "the error has a wrong address"),
-                Assert(dut.error_command == command, "the error has a wrong command"),
+                Assert(dut.error.valid, "an error is not reported"),
+                Assert(dut.error.address == address, "the error has a wrong address"),
+                Assert(dut.error.command == command, "the error has a wrong command"),
             ]
 
     def _contents(self, m: Module, taken: Signal, takes: Value, asked: Signal, sent: Signal, answered: Signal) -> None:
@@ -141,17 +141,17 @@ class WriteMasterRules(Elaboratable):
             Assert(~w.valid | (sent != chosen) | (w.payload.strobe == came.strobe), "wrong strobes"),
         ]
         failing, flushed = Signal(), Signal()
-        failed = b.valid & b.payload.response[1] & ~dut.error & ~dut.flush
+        failed = b.valid & b.payload.response[1] & ~dut.error.valid & ~dut.flush
         m.d.sync += [failing.eq(failed & (answered == chosen)), flushed.eq(dut.flush)]
         failed_address, failed_command = Signal.like(came.address), Signal.like(came.command)
         m.d.sync += [failed_address.eq(came.address), failed_command.eq(came.command)]
         with m.If(failing):
             m.d.comb += [
-                Assert(dut.error, "an error is not reported"),
-                Assert(dut.error_address == failed_address, "the error has a wrong address"),
-                Assert(dut.error_command == failed_command, "the error has a wrong command"),
+                Assert(dut.error.valid, "an error is not reported"),
+                Assert(dut.error.address == failed_address, "the error has a wrong address"),
+                Assert(dut.error.command == failed_command, "the error has a wrong command"),
             ]
-        m.d.comb += Assert(~flushed | ~dut.error, "an error outlives a flush")
+        m.d.comb += Assert(~flushed | ~dut.error.valid, "an error outlives a flush")
         for queue, same in (
             (dut.addresses, lambda entry: entry == place),
             (dut.beats, lambda entry: (entry.data == came.data) & (entry.strobe == came.strobe)),

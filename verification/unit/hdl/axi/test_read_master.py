@@ -225,19 +225,19 @@ def test_error_on_any_beat(failing, response, memory_stall, stall):
 
     async def story(ctx):
         await ctx.tick().repeat(600)
-        assert ctx.get(bench.dut.error)
-        assert ctx.get(bench.dut.error_address) == addresses[failing]
-        assert ctx.get(bench.dut.error_command) == (11 if failing < 60 else 12)
+        assert ctx.get(bench.dut.error.valid)
+        assert ctx.get(bench.dut.error.address) == addresses[failing]
+        assert ctx.get(bench.dut.error.command) == (11 if failing < 60 else 12)
         assert bench.received == bench.expected(requests)[:failing], f"seed {bench.seed}"
         bench.received.clear()
         bench.memory.errors.clear()
         ctx.set(bench.dut.flush, 1)
         await bench.until_idle(ctx)
-        assert not ctx.get(bench.dut.error)
+        assert not ctx.get(bench.dut.error.valid)
         ctx.set(bench.dut.flush, 0)
         await bench.send(ctx, later)
         await bench.until_idle(ctx)
-        assert not ctx.get(bench.dut.error)
+        assert not ctx.get(bench.dut.error.valid)
 
     bench.run(story, source)
     assert bench.received == bench.expected(later), f"seed {bench.seed}"
@@ -278,15 +278,15 @@ def test_memory_that_may_be_used(config, memory_stall, stall, number, seed):
         ctx.set(bench.dut.first_page, first)
         ctx.set(bench.dut.last_page, last)
         if failure:
-            await ctx.tick().until(bench.dut.error)
+            await ctx.tick().until(bench.dut.error.valid)
             await ctx.tick().repeat(1500)
         else:
             while not sent:
                 await ctx.tick()
             await bench.until_idle(ctx)
-        assert ctx.get(bench.dut.error) == (failure is not None)
+        assert ctx.get(bench.dut.error.valid) == (failure is not None)
         if failure:
-            assert (ctx.get(bench.dut.error_address), ctx.get(bench.dut.error_command)) == failure
+            assert (ctx.get(bench.dut.error.address), ctx.get(bench.dut.error.command)) == failure
         assert bench.received == inside, f"seed {bench.seed}"
         assert all(first <= address >> 12 <= first + last for address, _ in bench.memory.bursts)
         ctx.set(bench.dut.flush, 1)
@@ -297,7 +297,7 @@ def test_memory_that_may_be_used(config, memory_stall, stall, number, seed):
         bench.received.clear()
         await bench.send(ctx, [(0, 5, ReadKind.WEIGHT, 0)])
         await bench.until_idle(ctx)
-        assert not ctx.get(bench.dut.error)
+        assert not ctx.get(bench.dut.error.valid)
         assert [data for data, *_ in bench.received] == [beat_data(4096 * first + n * size, config.bus_width) for n in range(5)]
 
     bench.run(story, source)
@@ -310,7 +310,7 @@ def test_an_exclusive_okay_is_no_error():
     async def story(ctx):
         await bench.send(ctx, [(0, 2, ReadKind.WEIGHT, 0)])
         await bench.until_idle(ctx)
-        assert not ctx.get(bench.dut.error)
+        assert not ctx.get(bench.dut.error.valid)
 
     bench.run(story)
     assert len(bench.received) == 2

@@ -129,13 +129,13 @@ def test_the_first_error_is_reported(response: Response) -> None:
     async def story(ctx: Any) -> None:
         await bench.send(ctx, beats)
         await bench.until_idle(ctx)
-        assert ctx.get(bench.dut.error) == 1
-        assert ctx.get(bench.dut.error_address) == beats[20]["address"]
-        assert ctx.get(bench.dut.error_command) == beats[20]["command"]
+        assert ctx.get(bench.dut.error.valid) == 1
+        assert ctx.get(bench.dut.error.address) == beats[20]["address"]
+        assert ctx.get(bench.dut.error.command) == beats[20]["command"]
         ctx.set(bench.dut.flush, 1)
         await ctx.tick()
         ctx.set(bench.dut.flush, 0)
-        assert ctx.get(bench.dut.error) == 0
+        assert ctx.get(bench.dut.error.valid) == 0
 
     bench.run(story)
     assert bench.memory.bytes == bench.expected(beats)
@@ -161,17 +161,17 @@ def test_memory_that_may_be_used(memory_stall: float, stall: float, first: int) 
         await bench.send(ctx, beats[:21])
         # Dropped when those before it were answered.
         assert bench.memory.answered == 20
-        assert ctx.get(bench.dut.error) == 1
+        assert ctx.get(bench.dut.error.valid) == 1
         await bench.send(ctx, beats[21:])
         await bench.until_idle(ctx)
-        assert ctx.get(bench.dut.error) == 1
-        assert ctx.get(bench.dut.error_address) == beats[20]["address"]
-        assert ctx.get(bench.dut.error_command) == beats[20]["command"]
+        assert ctx.get(bench.dut.error.valid) == 1
+        assert ctx.get(bench.dut.error.address) == beats[20]["address"]
+        assert ctx.get(bench.dut.error.command) == beats[20]["command"]
         ctx.set(bench.dut.flush, 1)
         await ctx.tick()
         ctx.set(bench.dut.flush, 0)
         await bench.send(ctx, [beats[30]])
-        assert ctx.get(bench.dut.error_address) == beats[30]["address"]
+        assert ctx.get(bench.dut.error.address) == beats[30]["address"]
 
     bench.run(story)
     assert bench.memory.bytes == bench.expected(inside), f"seed {bench.seed}"
@@ -187,7 +187,7 @@ def test_a_memory_error_goes_before_a_beat_outside_that_comes_after_it() -> None
         ctx.set(bench.dut.last_page, (1 << 24) // 4096 - 1)
         await bench.send(ctx, beats)
         await bench.until_idle(ctx)
-        assert ctx.get(bench.dut.error_address) == beats[0]["address"]
+        assert ctx.get(bench.dut.error.address) == beats[0]["address"]
 
     bench.run(story)
 
@@ -200,7 +200,7 @@ def test_an_exclusive_okay_is_no_error() -> None:
     async def story(ctx: Any) -> None:
         await bench.send(ctx, beats)
         await bench.until_idle(ctx)
-        assert ctx.get(bench.dut.error) == 0
+        assert ctx.get(bench.dut.error.valid) == 0
 
     bench.run(story)
 

@@ -188,7 +188,7 @@ class Bench:
             if self.settle is not None and flushed > self.settle:
                 self.busy = False
             if now["flush"]:
-                for signal in (dut.read_error, dut.write_error, dut.expired_command):
+                for signal in (dut.read_error.valid, dut.write_error.valid, dut.expired_command):
                     ctx.set(signal, 0)
             if now["fence"] and now["command"]:
                 self._note("fence", now["vector_unfinished"], now["writes_done"])
@@ -535,9 +535,9 @@ def test_bus_error(place: str):
             await hold(ctx, bench, place)
             bench.settle = settle
             for kind, (_, command, address) in errors.items():
-                ctx.set(getattr(dut, f"{kind}_error"), kind in kinds)
-                ctx.set(getattr(dut, f"{kind}_error_address"), address)
-                ctx.set(getattr(dut, f"{kind}_error_command"), command)
+                ctx.set(getattr(dut, f"{kind}_error").valid, kind in kinds)
+                ctx.set(getattr(dut, f"{kind}_error").address, address)
+                ctx.set(getattr(dut, f"{kind}_error").command, command)
             start = len(bench.facts)
             # Of two at once the read is reported.
             assert await bench.finish(ctx) == errors[kinds[0]]
@@ -560,12 +560,12 @@ def test_bus_error_at_any_time(kind: str, seed: int):
         for delay in range(40, 112, 3):
             commands = program(bench.config, chance, 12, jumps=False)
             bench.settle = chance.randrange(5)
-            ctx.set(getattr(bench.dut, f"{kind}_error_command"), delay)
-            ctx.set(getattr(bench.dut, f"{kind}_error_address"), 64 * delay)
+            ctx.set(getattr(bench.dut, f"{kind}_error").command, delay)
+            ctx.set(getattr(bench.dut, f"{kind}_error").address, 64 * delay)
             await bench.ring(ctx, commands)
             await ctx.tick().repeat(delay)
             assert ctx.get(bench.dut.running)
-            ctx.set(getattr(bench.dut, f"{kind}_error"), 1)
+            ctx.set(getattr(bench.dut, f"{kind}_error").valid, 1)
             assert await bench.finish(ctx) == (code, delay, 64 * delay)
             # A command may have been begun and not passed on.
             begun = interpret(commands, bench.config, [*bench.values, *[0] * len(commands)])
@@ -610,7 +610,7 @@ def test_watchdog_off(place: str):
         assert ctx.get(bench.dut.running)
         assert bench.error(ctx) in ((ErrorCode.NONE, 0, 0), (ErrorCode.BAD_OPCODE, 1, 0))
         release(bench)
-        ctx.set(bench.dut.read_error, 1)
+        ctx.set(bench.dut.read_error.valid, 1)
         await bench.finish(ctx)
         await works(ctx, bench)
 
@@ -634,9 +634,9 @@ def test_bus_never_quiet(cause: str):
             bench.holding = False
             await ctx.tick()
         elif cause != "watchdog":
-            ctx.set(getattr(dut, f"{cause}_error_command"), failing)
-            ctx.set(getattr(dut, f"{cause}_error_address"), 0x1240)
-            ctx.set(getattr(dut, f"{cause}_error"), 1)
+            ctx.set(getattr(dut, f"{cause}_error").command, failing)
+            ctx.set(getattr(dut, f"{cause}_error").address, 0x1240)
+            ctx.set(getattr(dut, f"{cause}_error").valid, 1)
             await ctx.tick()
         ctx.set(bench.progress, 1)
         await ctx.tick()
@@ -731,7 +731,7 @@ def test_facts_for_the_counters():
             await hold(ctx, bench, place)
             assert not ctx.get(bench.dut.fence)
             assert not ctx.get(bench.dut.drain)
-            ctx.set(bench.dut.read_error, 1)
+            ctx.set(bench.dut.read_error.valid, 1)
             await bench.finish(ctx)
 
     bench.run(testbench)
