@@ -184,6 +184,11 @@ class Core(wiring.Component):
             self.probe.fetch_index.eq(sequencer.o.payload.index),
             self.probe.use.eq(counters.use),
             self.probe.level.eq(reader.level),
-            *(getattr(self.probe, name).eq(datapath.probe[name]) for name in datapath.probe.shape().members),
+            self.probe.matrix_start.eq(datapath.probe.matrix_start),
+            self.probe.matrix_finish.eq(datapath.probe.matrix_finish),
+            self.probe.matrix_index.eq(datapath.probe.matrix_index),
+            self.probe.vector_start.eq(datapath.probe.vector_start),
+            self.probe.vector_finish.eq(datapath.probe.vector_finish),
+            self.probe.vector_index.eq(datapath.probe.vector_index),
         ]
         return m

@@ -10,10 +10,10 @@ from amaranth.utils import exact_log2
 from tailrace.spec.config import Config
 from tailrace.spec.registers import ADDRESS_BITS
 
+from .axi.signature import BURST_INCR
 from .control.probe import probe_ports
 from .core import Core
 
-_BURST_INCR = 1
 #: Normal, non-cacheable, modifiable, bufferable memory (ARM IHI 0022, A4.4).
 _CACHE = 0b0011
 
@@ -85,7 +85,7 @@ class Top(wiring.Component):
         for address in ("m00_axi_ar", "m00_axi_aw"):
             m.d.comb += [
                 port(f"{address}size").eq(exact_log2(config.bus_bytes)),
-                port(f"{address}burst").eq(_BURST_INCR),
+                port(f"{address}burst").eq(BURST_INCR),
                 port(f"{address}cache").eq(_CACHE),
             ]
         return m

@@ -13,6 +13,8 @@ from amaranth.utils import exact_log2
 
 from tailrace.spec.registers import PAGE_BYTES
 
+#: AWBURST and ARBURST of bursts whose addresses go up (A3.4.1).
+BURST_INCR = 1
 #: Bits of an address within a page.
 PAGE_BITS = exact_log2(PAGE_BYTES)
 

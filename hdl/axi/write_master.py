@@ -84,11 +84,12 @@ class WriteMaster(wiring.Component):
         outside = Signal()
         m.d.comb += outside.eq(i.payload.address[PAGE_BITS:] > self.last_page)
 
-        queues = (addresses, beats, unanswered)
-        for queue in queues:
-            others = [other.i.ready for other in queues if other is not queue]
-            m.d.comb += queue.i.valid.eq(i.valid & others[0] & others[1] & ~self.flush & ~outside)
+        # All three take a beat, or none does.
+        takes = i.valid & ~outside & ~self.flush
         m.d.comb += [
+            addresses.i.valid.eq(takes & beats.i.ready & unanswered.i.ready),
+            beats.i.valid.eq(takes & addresses.i.ready & unanswered.i.ready),
+            unanswered.i.valid.eq(takes & addresses.i.ready & beats.i.ready),
             i.ready.eq(Mux(outside, self.idle, addresses.i.ready & beats.i.ready & unanswered.i.ready) | self.flush),
             addresses.i.payload.eq(from_base(i.payload.address, self.first_page)),
             beats.i.payload.data.eq(i.payload.data),

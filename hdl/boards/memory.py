@@ -8,11 +8,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from ..axi.signature import AxiRead, AxiWrite
+from ..axi.signature import BURST_INCR, AxiRead, AxiWrite
 from .litedram import HOST_WIDTH, LiteDram
 from .sdram_start import SdramStart
-
-_BURST_INCR = 1
 
 
 class Memory(wiring.Component):
@@ -109,4 +107,4 @@ def _join(inputs: dict[str, Any], outputs: dict[str, Any], prefix: str, read: An
     channel("b", write.b, False, response="resp")
     for address, beat in (("ar", read.r.payload.data), ("aw", write.w.payload.data)):
         inputs[f"{prefix}{address}size"] = exact_log2(len(beat) // 8)
-        inputs[f"{prefix}{address}burst"] = _BURST_INCR
+        inputs[f"{prefix}{address}burst"] = BURST_INCR

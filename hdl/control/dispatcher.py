@@ -82,9 +82,11 @@ class Dispatcher(wiring.Component):
         idle = []
         latest = Signal(16)
         heads = {}
-        for name, other, mine in (("matrix", "vector", is_matrix), ("vector", "matrix", ~is_matrix)):
+        for name, other, mine, out, done, busy in (
+            ("matrix", "vector", is_matrix, self.matrix, self.matrix_finished, self.matrix_busy),
+            ("vector", "matrix", ~is_matrix, self.vector, self.vector_finished, self.vector_busy),
+        ):
             m.submodules[name] = queue = StreamFifo(queued, QUEUE_DEPTH)
-            out, done = getattr(self, name), getattr(self, f"{name}_finished")
             m.d.comb += [
                 queue.i.valid.eq(self.i.valid & mine & ~far[name]),
                 queue.i.payload.operation.eq(self.i.payload),
@@ -115,7 +117,7 @@ class Dispatcher(wiring.Component):
                 out.valid.eq(allowed),
                 out.payload.eq(held.operation),
                 queue.o.ready.eq(~held_valid | (allowed & out.ready)),
-                getattr(self, f"{name}_busy").eq(Mux(out.valid, 1, started != finished[name])),
+                busy.eq(Mux(out.valid, 1, started != finished[name])),
             ]
             with m.If(queue.o.ready):
                 m.d.sync += [held.eq(queue.o.payload), held_valid.eq(queue.o.valid), allowed.eq(0)]

@@ -25,13 +25,19 @@ def test_bus(name):
         ("addresses.o.ready.eq(aw.ready)", "addresses.o.ready.eq(1)", 6, "an address lost, invented or out of order"),
         ("beats.o.valid & ~leads", "beats.o.valid & ~leads & i.valid", 6, "a channel changed while stalled"),
         ("beats.level < addresses.level", "0 < 0 * addresses.level", 6, "a beat before its address"),
-        ("others[0] & others[1] & ~self.flush", "~self.flush", 8, "a beat before its address"),
+        (
+            "beats.i.valid.eq(takes & addresses.i.ready & unanswered.i.ready)",
+            "beats.i.valid.eq(takes)",
+            8,
+            "a beat before its address",
+        ),
         ("| self.flush)", "| self.beat)", 12, "a beat is dropped before all before it are answered"),
         (
             "unanswered.o.ready.eq(b.valid)",
             "unanswered.o.ready.eq(b.valid & ~self.flush)",
             10,
-            "idle though something is on its way, or not idle though nothing is",
+            # In the same cycle; which of them is found is the solver's choice.
+            ("idle though something is on its way, or not idle though nothing is", "an answer is not recognised"),
         ),
         (
             "unanswered.level == 0",
@@ -40,7 +46,12 @@ def test_bus(name):
             "idle though something is on its way, or not idle though nothing is",
         ),
         ("error.address.eq(unanswered.o", "error.address.eq(i", 10, "the error has a wrong address"),
-        (" & ~outside", "", 4, "idle though something is on its way, or not idle though nothing is"),
+        (
+            "i.valid & ~outside & ~self.flush",
+            "i.valid & ~self.flush",
+            4,
+            "idle though something is on its way, or not idle though nothing is",
+        ),
         (
             "from_base(i.payload.address, self.first_page)",
             "i.payload.address",
@@ -56,7 +67,8 @@ def test_bus_notices(old, new, depth, broken):
     # Shallow queues, so that a few cycles fill them.
     planted.__init__.__globals__.update(BEATS_QUEUED=2, WRITES_IN_FLIGHT=4)
     # One bug can break several claims at once.
-    assert broken in refute(WriteMasterRules(planted(CONFIGS["base"]), inductive=False), depth)
+    found = refute(WriteMasterRules(planted(CONFIGS["base"]), inductive=False), depth)
+    assert any(claim in found for claim in ([broken] if isinstance(broken, str) else broken)), found
 
 
 def test_a_slower_buffer_of_what_waits_for_an_answer_is_noticed():
