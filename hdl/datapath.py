@@ -126,13 +126,19 @@ class Datapath(wiring.Component):
         m.d.sync += dispatcher.matrix_finished.eq(gemv.finished)
 
         product = command_layout(Opcode.GEMV)(dispatcher.matrix.payload.command)
-        m.d.comb += [gemv.command.valid.eq(dispatcher.matrix.valid), dispatcher.matrix.ready.eq(gemv.command.ready)]
+        matrix = gemv.command.payload
         m.d.comb += [
-            getattr(gemv.command.payload, name).eq(getattr(product, name))
-            for name in ("format", "rows", "blocks", "slots", "first_block", "set", "exponent", "offset", "slot_stride")
-        ]
-        m.d.comb += [
-            gemv.command.payload.bases[slot].eq(Array(slots.bases[slot][n] for n in range(4))[product.set])
-            for slot in range(config.right_hand_sides)
+            gemv.command.valid.eq(dispatcher.matrix.valid),
+            dispatcher.matrix.ready.eq(gemv.command.ready),
+            matrix.format.eq(product.format),
+            matrix.rows.eq(product.rows),
+            matrix.blocks.eq(product.blocks),
+            matrix.slots.eq(product.slots),
+            matrix.first_block.eq(product.first_block),
+            matrix.set.eq(product.set),
+            matrix.exponent.eq(product.exponent),
+            matrix.offset.eq(product.offset),
+            matrix.slot_stride.eq(product.slot_stride),
+            *(base.eq(Array(sets)[product.set]) for base, sets in zip(matrix.bases, slots.bases, strict=True)),
         ]
         return m

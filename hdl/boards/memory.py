@@ -13,7 +13,7 @@ from .litedram import HOST_WIDTH, LiteDram
 from .sdram_start import SdramStart
 
 
-class Memory(wiring.Component):
+class BoardMemory(wiring.Component):
     """Memory behind two AXI ports, which starts itself after reset.
 
     Reads and writes of a port are in order, each for itself; a read that is asked for after a write has been answered finds
@@ -92,19 +92,35 @@ class Memory(wiring.Component):
 
 def _join(inputs: dict[str, Any], outputs: dict[str, Any], prefix: str, read: Any, write: Any) -> None:
     """Join an AXI port's streams to the ports of the controller: what comes from the master to `inputs`."""
-
-    def channel(name: str, stream: Any, into: bool, **fields: str) -> None:
-        forward, backward = (inputs, outputs) if into else (outputs, inputs)
-        forward[f"{prefix}{name}valid"] = stream.valid
-        backward[f"{prefix}{name}ready"] = stream.ready
-        for field, port in fields.items():
-            forward[f"{prefix}{name}{port}"] = getattr(stream.payload, field)
-
-    channel("ar", read.ar, True, address="addr", length="len")
-    channel("r", read.r, False, data="data", response="resp", last="last")
-    channel("aw", write.aw, True, address="addr", length="len")
-    channel("w", write.w, True, data="data", strobe="strb", last="last")
-    channel("b", write.b, False, response="resp")
-    for address, beat in (("ar", read.r.payload.data), ("aw", write.w.payload.data)):
-        inputs[f"{prefix}{address}size"] = exact_log2(len(beat) // 8)
-        inputs[f"{prefix}{address}burst"] = BURST_INCR
+    ar, r, aw, w, b = (channel.payload for channel in (read.ar, read.r, write.aw, write.w, write.b))
+    from_master = {
+        "arvalid": read.ar.valid,
+        "araddr": ar.address,
+        "arlen": ar.length,
+        "arsize": exact_log2(len(r.data) // 8),
+        "arburst": BURST_INCR,
+        "rready": read.r.ready,
+        "awvalid": write.aw.valid,
+        "awaddr": aw.address,
+        "awlen": aw.length,
+        "awsize": exact_log2(len(w.data) // 8),
+        "awburst": BURST_INCR,
+        "wvalid": write.w.valid,
+        "wdata": w.data,
+        "wstrb": w.strobe,
+        "wlast": w.last,
+        "bready": write.b.ready,
+    }
+    to_master = {
+        "arready": read.ar.ready,
+        "rvalid": read.r.valid,
+        "rdata": r.data,
+        "rresp": r.response,
+        "rlast": r.last,
+        "awready": write.aw.ready,
+        "wready": write.w.ready,
+        "bvalid": write.b.valid,
+        "bresp": b.response,
+    }
+    inputs |= {prefix + name: value for name, value in from_master.items()}
+    outputs |= {prefix + name: value for name, value in to_master.items()}

@@ -12,7 +12,7 @@ from tailrace.spec.config import Config
 from ..core import Core
 from ..link.bridge import LinkBridge
 from .litedram import LiteDram
-from .memory import Memory
+from .memory import BoardMemory
 
 #: Lamps, from the first one on.
 LEDS = ("heartbeat", "memory ready", "session open", "frame on the line", "running", "last run failed")
@@ -34,7 +34,7 @@ class System(wiring.Component):
     clocks_per_bit : int
         Clock cycles that a bit lasts on the serial line.
     pads : mapping of str to IOPort
-        The pads of the memory (`Memory`).
+        The pads of the memory (`BoardMemory`).
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class System(wiring.Component):
             raise ValueError(f"a bus of {config.bus_width} bits needs such a port, not one of {controller.data_width} bits")
         self._config, self._clock_hz, self._memory_bytes = config, clock_hz, controller.memory_bytes
         self._link = LinkBridge(clocks_per_bit, clock_hz, controller.memory_bytes)
-        self._memory = Memory(controller, config.address_width, pads)
+        self._memory = BoardMemory(controller, config.address_width, pads)
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "leds": Out(len(LEDS))})
 
     def elaborate(self, platform: Any) -> Module:

@@ -27,19 +27,6 @@ SDRAM_DEGREES = 90
 #: How far the serial line's rate may be off.
 _BAUD_TOLERANCE = 0.02
 
-#: Pads by LiteDRAM's names, and by those of the platform.
-_PADS = {
-    "sdram_a": "a",
-    "sdram_ba": "ba",
-    "sdram_cas_n": "cas",
-    "sdram_cke": "clk_en",
-    "sdram_cs_n": "cs",
-    "sdram_dm": "dqm",
-    "sdram_dq": "dq",
-    "sdram_ras_n": "ras",
-    "sdram_we_n": "we",
-}
-
 
 class Ulx3s(Elaboratable):
     """The top level: clocks, reset and pins around `System`.
@@ -81,7 +68,17 @@ class Ulx3s(Elaboratable):
             self._controller,
             clock_hz=self._clock_hz,
             clocks_per_bit=self._clocks_per_bit,
-            pads={name: getattr(sdram, member).io for name, member in _PADS.items()},
+            pads={
+                "sdram_a": sdram.a.io,
+                "sdram_ba": sdram.ba.io,
+                "sdram_cas_n": sdram.cas.io,
+                "sdram_cke": sdram.clk_en.io,
+                "sdram_cs_n": sdram.cs.io,
+                "sdram_dm": sdram.dqm.io,
+                "sdram_dq": sdram.dq.io,
+                "sdram_ras_n": sdram.ras.io,
+                "sdram_we_n": sdram.we.io,
+            },
         )
         uart = platform.request("uart", 0, dir="-")
         m.submodules.rx, m.submodules.tx = rx, tx = io.Buffer("i", uart.rx), io.Buffer("o", uart.tx)

@@ -72,10 +72,9 @@ class Maximum(wiring.Component):
         for _ in range(self.latency - 1):
             best = [_larger(*best[n : n + 2]) if len(best) > 1 else best[n] for n in range(0, len(best), 2)]
             begins = pipeline.valid & first
-            keys = {f"key_{n}": key for n, (key, _) in enumerate(best)}
-            places = {f"place_{n}": place for n, (_, place) in enumerate(best) if place is not None}
-            stage = pipeline.stage(first=first, last=last, **keys, **places)
-            best = [(getattr(stage, name), getattr(stage, f"place_{n}") if places else None) for n, name in enumerate(keys)]
+            places = [place for _, place in best if place is not None]
+            stage = pipeline.stage(first=first, last=last, key=[key for key, _ in best], place=places)
+            best = list(zip(stage.key, stage.place or [None] * len(best), strict=True))
             first, last = stage.first, stage.last
         [(key, place)] = best
 

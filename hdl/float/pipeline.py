@@ -49,14 +49,23 @@ class Pipeline:
         return self._enable & self.valid
 
     def stage(self, **values: Any) -> Stage:
-        """Make a stage that holds these values and no others."""
+        """Make a stage that holds these values, each a `Value` or a list of them, and no others."""
         n = self.latency
-        registers = {name: Signal(Value.cast(v).shape(), name=f"{name}_{n}", reset_less=True) for name, v in values.items()}
+        taken = []
+
+        def register(name: str, value: Any) -> Any:
+            if isinstance(value, list):
+                return [register(f"{name}_{k}", one) for k, one in enumerate(value)]
+            held = Signal(Value.cast(value).shape(), name=f"{name}_{n}", reset_less=True)
+            taken.append(held.eq(value))
+            return held
+
+        stage = Stage({name: register(name, value) for name, value in values.items()})
         with self._m.If(self.advance):
-            self._m.d.sync += [registers[name].eq(value) for name, value in values.items()]
+            self._m.d.sync += taken
         valid = Signal(name=f"valid_{n}")
         with self._m.If(self._enable):
             self._m.d.sync += valid.eq(self.valid)
         self.valid = valid
         self.latency += 1
-        return Stage(registers)
+        return stage

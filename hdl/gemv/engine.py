@@ -8,13 +8,13 @@ from tailrace.spec.config import Config
 from tailrace.spec.formats import LANE_BYTES
 
 from ..fifo import SMALL_DEPTH, StreamFifo
-from ..slots.layout import vector_block_layout
+from ..slots.vector_block import vector_block_layout
 from ..vector.activation_buffer import BufferWrite
 from .command import gemv_command_layout
 from .lane import Lane
 from .rounding import RoundToFloat32
 from .sequencer import BeatSequencer, beat_control_layout, group_layout
-from .serialiser import Serialiser, place_layout
+from .serialiser import Serialiser, word_place_layout
 
 
 class GemvEngine(wiring.Component):
@@ -33,7 +33,8 @@ class GemvEngine(wiring.Component):
     Attributes
     ----------
     command : In(stream.Signature(gemv_command_layout(config)))
-        A matrix. It is accepted while the one before it runs; from then on its beats may be taken and the vectors be read.
+        A matrix. It is accepted while the one before it runs; from then on its beats may be taken and the vectors be read,
+        which may be overwritten from the cycle after its last beat was taken on.
     i : In(stream.Signature(config.bus_width))
         The beats of the matrices' streams, one after the other.
     vector_block : Out(range(config.vector_blocks))
@@ -46,10 +47,6 @@ class GemvEngine(wiring.Component):
         Results, in the order of rows and in a group of rows in that of the slots. Can not be refused.
     finished : Out(1)
         The last results of a command are written in this cycle.
-    taken : Out(1)
-        The last beat of a command is taken in this cycle. The vectors may be overwritten from the next cycle on.
-    idle : Out(1)
-        No command, beat or result is inside.
     """
 
     #: Cycles from the last beat of a group of rows to the write of its first results: input register, lane, serialiser,
@@ -67,8 +64,6 @@ class GemvEngine(wiring.Component):
                 "vector": In(data.ArrayLayout(vector_block_layout, config.right_hand_sides)),
                 "write": Out(BufferWrite(config)),
                 "finished": Out(1),
-                "taken": Out(1),
-                "idle": Out(1),
             }
         )
 
@@ -83,7 +78,6 @@ class GemvEngine(wiring.Component):
             self.i.ready.eq(sequencer.ready),
             self.vector_block.eq(sequencer.block),
             self.set.eq(sequencer.set),
-            self.taken.eq(sequencer.taken),
         ]
 
         # The beat waits for its vectors' blocks, and both for the multipliers.
@@ -130,20 +124,17 @@ class GemvEngine(wiring.Component):
                 self.write.data[n].eq(rounding.result),
             ]
         valid, place = serialiser.word_valid, serialiser.place
-        busy = sequencer.busy | notes.o.valid | valid
         for n in range(RoundToFloat32.latency):
-            place_after = Signal(place_layout(config), name=f"place_{n}", reset_less=True)
+            place_after = Signal(word_place_layout(config), name=f"place_{n}", reset_less=True)
             valid_after = Signal(name=f"valid_{n}")
             m.d.sync += valid_after.eq(valid)
             with m.If(valid):
                 m.d.sync += place_after.eq(place)
             valid, place = valid_after, place_after
-            busy |= valid
         m.d.comb += [
             self.write.enable.eq(valid),
             self.write.address.eq(place.address),
             self.write.mask.eq(place.mask),
             self.finished.eq(valid & place.final),
-            self.idle.eq(~busy),
         ]
         return m

@@ -8,7 +8,7 @@ from tailrace.spec.config import Config
 from tailrace.spec.formats import LANE_BYTES
 from tailrace.spec.numerics import ACCUMULATOR_BITS
 
-from ..slots.layout import vector_block_layout
+from ..slots.vector_block import vector_block_layout
 from .accumulator import Accumulator
 from .codes import CodeDecoder
 from .delay import delayed

@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
+from tailrace.spec.formats import BeatKind
 from tailrace.spec.isa import BUFFER_UNIT
 
 from .command import BASE_BITS, PLACE_BITS, ROWS_BITS, gemv_command_layout
@@ -69,8 +70,7 @@ class BeatSequencer(wiring.Component):
     """Walks through the beats of one command after the other.
 
     While ``ready`` is high, ``control``, ``block`` and ``set`` describe the next beat; the beat is taken in a cycle in which
-    ``valid`` is high too. Then ``row_taken`` says that it was the last beat of a group of rows, described by ``group``, and
-    ``taken`` that it was the last beat of its command.
+    ``valid`` is high too. Then ``row_taken`` says that it was the last beat of a group of rows, described by ``group``.
 
     The results of a group leave the engine slot by slot, one a cycle. So the last beat of a group waits, if need be, until as
     many cycles after the last beat of the group before as that one has slots.
@@ -93,9 +93,7 @@ class BeatSequencer(wiring.Component):
         Block of the slots that the beat is multiplied with. Does not depend on ``valid``.
     set : Out(2)
         The vectors' set of base exponents.
-    row_taken, group, taken : Out
-    busy : Out(1)
-        A command has beats to come.
+    row_taken, group : Out
     """
 
     def __init__(self, config: Config) -> None:
@@ -110,8 +108,6 @@ class BeatSequencer(wiring.Component):
                 "set": Out(2),
                 "row_taken": Out(1),
                 "group": Out(group_layout(config)),
-                "taken": Out(1),
-                "busy": Out(1),
             }
         )
 
@@ -234,10 +230,15 @@ class BeatSequencer(wiring.Component):
         with m.If(take & final & ~waiting):
             m.d.sync += active.eq(0)
 
+        sides = {
+            BeatKind.SCALE: self.control.scale,
+            BeatKind.SUBSCALE: self.control.subscale,
+            BeatKind.HIGH: self.control.high,
+        }
         m.d.comb += [
             self.block.eq(place),
             self.set.eq(set_),
-            *(getattr(self.control, kind.value).eq(take & due[n] & ~due[:n].any()) for n, kind in enumerate(SIDE_KINDS)),
+            *(sides[kind].eq(take & due[n] & ~due[:n].any()) for n, kind in enumerate(SIDE_KINDS)),
             self.control.nibble.eq(take & nibble),
             self.control.upper.eq(traits.two_beats & ~lower),
             self.control.lower.eq(lower),
@@ -254,7 +255,5 @@ class BeatSequencer(wiring.Component):
             self.group.slots.eq(slots),
             self.group.bases.eq(bases),
             self.group.final.eq(last_group),
-            self.taken.eq(take & final),
-            self.busy.eq(active | waiting),
         ]
         return m

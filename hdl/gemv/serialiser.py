@@ -15,7 +15,7 @@ def lane_sums_layout(config: Config) -> data.ArrayLayout:
     return data.ArrayLayout(data.ArrayLayout(signed(ACCUMULATOR_BITS), config.right_hand_sides), config.lanes)
 
 
-def place_layout(config: Config) -> data.StructLayout:
+def word_place_layout(config: Config) -> data.StructLayout:
     """Where the results of a group of rows for one slot go: a word of the activation buffer, and the lanes that count.
 
     ``final`` are the last results of a command.
@@ -46,7 +46,7 @@ class Serialiser(wiring.Component):
         Sums of one slot.
     base : Out(signed(EXPONENT_SUM_BITS))
         Base exponent of that slot.
-    place : Out(place_layout(config))
+    place : Out(word_place_layout(config))
         Where their results go.
     """
 
@@ -63,7 +63,7 @@ class Serialiser(wiring.Component):
                 "word_valid": Out(1),
                 "word": Out(data.ArrayLayout(signed(ACCUMULATOR_BITS), config.lanes)),
                 "base": Out(signed(EXPONENT_SUM_BITS)),
-                "place": Out(place_layout(config)),
+                "place": Out(word_place_layout(config)),
             }
         )
 

@@ -79,6 +79,7 @@ class LinkBridge(wiring.Component):
         ]
         wiring.connect(m, receiver.o, endpoint.i)
         wiring.connect(m, endpoint.o, transmitter.i)
-        for name in ("control", "read", "write"):
-            wiring.connect(m, getattr(endpoint, name), wiring.flipped(getattr(self, name)))
+        wiring.connect(m, endpoint.control, wiring.flipped(self.control))
+        wiring.connect(m, endpoint.read, wiring.flipped(self.read))
+        wiring.connect(m, endpoint.write, wiring.flipped(self.write))
         return m

@@ -112,10 +112,10 @@ class LinkEndpoint(wiring.Component):
             wiring.connect(m, source, sink)
 
         # The buffer belongs to the receiver until there is a request, and to the responder once there is a response.
-        for member in ("enable", "index", "data"):
-            mine, theirs = getattr(executor.buffer_write, member), getattr(receiver.write, member)
-            m.d.comb += getattr(buffer.write, member).eq(Mux(receiver.o.valid, mine, theirs))
         m.d.comb += [
+            buffer.write.enable.eq(Mux(receiver.o.valid, executor.buffer_write.enable, receiver.write.enable)),
+            buffer.write.index.eq(Mux(receiver.o.valid, executor.buffer_write.index, receiver.write.index)),
+            buffer.write.data.eq(Mux(receiver.o.valid, executor.buffer_write.data, receiver.write.data)),
             buffer.read.index.eq(Mux(executor.response.valid, responder.buffer_read.index, executor.buffer_read.index)),
             executor.buffer_read.data.eq(buffer.read.data),
             responder.buffer_read.data.eq(buffer.read.data),

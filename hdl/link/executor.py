@@ -18,8 +18,8 @@ from tailrace.spec.link import (
     Status,
 )
 
-from .layout import PAYLOAD_WORDS, request_layout, response_layout
-from .payload_buffer import BufferRead, BufferWrite
+from .headers import PAYLOAD_WORDS, request_layout, response_layout
+from .payload_buffer import PayloadRead, PayloadWrite
 from .request_check import RequestCheck
 from .word_access import access_layout, outcome_layout
 
@@ -46,8 +46,8 @@ class Executor(wiring.Component):
     response : stream of `response_layout`, out
     access : stream of `access_layout`, out
     outcome : stream of `outcome_layout`, in
-    buffer_read : BufferRead, out
-    buffer_write : BufferWrite, out
+    buffer_read : PayloadRead, out
+    buffer_write : PayloadWrite, out
         Used while there is a request.
     interrupt, memory_ready : Signal(), in
     open : Signal(), out
@@ -62,8 +62,8 @@ class Executor(wiring.Component):
                 "response": Out(stream.Signature(response_layout())),
                 "access": Out(stream.Signature(access_layout())),
                 "outcome": In(stream.Signature(outcome_layout())),
-                "buffer_read": Out(BufferRead()),
-                "buffer_write": Out(BufferWrite()),
+                "buffer_read": Out(PayloadRead()),
+                "buffer_write": Out(PayloadWrite()),
                 "interrupt": In(1),
                 "memory_ready": In(1),
                 "open": Out(1),

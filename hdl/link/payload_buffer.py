@@ -5,17 +5,17 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from .layout import PAYLOAD_WORDS
+from .headers import PAYLOAD_WORDS
 
 
-class BufferWrite(wiring.Signature):
+class PayloadWrite(wiring.Signature):
     """A write of a word, seen from the writer."""
 
     def __init__(self) -> None:
         super().__init__({"enable": Out(1), "index": Out(range(PAYLOAD_WORDS)), "data": Out(32)})
 
 
-class BufferRead(wiring.Signature):
+class PayloadRead(wiring.Signature):
     """A read of a word, seen from the reader: `data` is what lay at `index` two cycles before."""
 
     def __init__(self) -> None:
@@ -32,12 +32,12 @@ class PayloadBuffer(wiring.Component):
 
     Attributes
     ----------
-    write : BufferWrite, in
-    read : BufferRead, in
+    write : PayloadWrite, in
+    read : PayloadRead, in
     """
 
-    write: In(BufferWrite())
-    read: In(BufferRead())
+    write: In(PayloadWrite())
+    read: In(PayloadRead())
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from tailrace.spec.link import MAX_PAYLOAD, WORD_BYTES, Kind
 from tailrace.spec.registers import ADDRESS_BITS
 
-from .layout import request_layout
+from .headers import request_layout
 
 
 class RequestCheck(wiring.Component):

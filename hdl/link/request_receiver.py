@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.link import MAX_FRAME, MAX_PAYLOAD, REQUEST, WORD_BYTES
 
-from .layout import PAYLOAD_WORDS, request_layout
-from .payload_buffer import BufferWrite
+from .headers import PAYLOAD_WORDS, request_layout
+from .payload_buffer import PayloadWrite
 from .slip_decoder import frame_byte_layout
 
 #: Bytes of a frame that are neither header nor payload.
@@ -31,14 +31,14 @@ class RequestReceiver(wiring.Component):
     i : stream of `frame_byte_layout`, in
         Without `ready`.
     o : stream of `request_layout`, out
-    write : BufferWrite, out
+    write : PayloadWrite, out
     receiving : Signal(), out
         A part of a frame is there.
     """
 
     i: In(stream.Signature(frame_byte_layout(), always_ready=True))
     o: Out(stream.Signature(request_layout()))
-    write: Out(BufferWrite())
+    write: Out(PayloadWrite())
     receiving: Out(1)
 
     def elaborate(self, platform: object) -> Module:

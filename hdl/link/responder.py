@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.link import RESPONSE_HEADER, WORD_BYTES
 
-from .layout import PAYLOAD_WORDS, response_layout
-from .payload_buffer import BufferRead
+from .headers import PAYLOAD_WORDS, response_layout
+from .payload_buffer import PayloadRead
 from .slip_encoder import outgoing_byte_layout
 
 #: Words of a response's header.
@@ -25,12 +25,12 @@ class Responder(wiring.Component):
     i : stream of `response_layout`, in
         `length` must be a multiple of 4. Taken with the frame's last byte: until then the payload buffer must stay.
     o : stream of `outgoing_byte_layout`, out
-    buffer_read : BufferRead, out
+    buffer_read : PayloadRead, out
     """
 
     i: In(stream.Signature(response_layout()))
     o: Out(stream.Signature(outgoing_byte_layout()))
-    buffer_read: Out(BufferRead())
+    buffer_read: Out(PayloadRead())
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

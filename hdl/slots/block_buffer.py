@@ -9,9 +9,9 @@ from tailrace.spec.formats import BLOCK
 
 from ..fifo import StreamFifo
 from ..stream_register import StreamRegister
-from .layout import SETS
 from .mantissa import BIASED_BITS, FRACTION_BITS
 from .memory import slot_shape
+from .vector_block import SETS
 
 #: Blocks that may wait for their turn.
 BLOCKS_QUEUED = 4

@@ -11,8 +11,8 @@ from tailrace.spec.numerics import MANTISSA_BITS
 from tailrace.spec.vector import ALIGNMENT
 
 from ..control.layout import command_layout
-from .layout import vector_block_layout
 from .memory import BASE_BITS, VectorWrite, parts_per_block
+from .vector_block import vector_block_layout
 
 
 class _Phase(enum.Enum, shape=2):
@@ -53,8 +53,6 @@ class VectorLoader(wiring.Component):
     i : In(stream.Signature(bus_width))
         Bus beats of the images, in the order of the commands.
     write : Out(VectorWrite)
-    idle : Out(1)
-        No command is offered.
     commit_latency : int
         3 cycles, or 4 on a 512-bit bus.
     """
@@ -68,7 +66,6 @@ class VectorLoader(wiring.Component):
                 "command": In(stream.Signature(8 * COMMAND_BYTES)),
                 "i": In(stream.Signature(config.bus_width)),
                 "write": Out(VectorWrite(config)),
-                "idle": Out(1),
             }
         )
 
@@ -167,10 +164,7 @@ class VectorLoader(wiring.Component):
                     m.d.sync += total.eq(beat_sum)
         m.d.comb += commit.total.eq(total)
 
-        m.d.comb += [
-            self.idle.eq(~self.command.valid),
-            self.command.ready.eq(commit.enable & committed),
-        ]
+        m.d.comb += self.command.ready.eq(commit.enable & committed)
         with m.If(self.command.ready):
             m.d.sync += taken.eq(0)
         return m

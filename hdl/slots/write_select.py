@@ -1,6 +1,8 @@
 """Two writers, one vector memory."""
 
-from amaranth.hdl import Module
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,11 +33,16 @@ class VectorWriteSelect(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        for group in ("beat", "commit", "base"):
-            target, loader, quantiser = (getattr(port, group) for port in (self.write, self.loader, self.quantiser))
-            for member in target.signature.members:
-                with m.If(quantiser.enable):
-                    m.d.comb += getattr(target, member).eq(getattr(quantiser, member))
-                with m.Else():
-                    m.d.comb += getattr(target, member).eq(getattr(loader, member))
+        for write, loader, quantiser in (
+            (self.write.beat, self.loader.beat, self.quantiser.beat),
+            (self.write.commit, self.loader.commit, self.quantiser.commit),
+            (self.write.base, self.loader.base, self.quantiser.base),
+        ):
+            members = zip(_values(write), _values(loader), _values(quantiser), strict=True)
+            m.d.comb += [target.eq(Mux(quantiser.enable, second, first)) for target, first, second in members]
         return m
+
+
+def _values(group: Any) -> list[Value]:
+    """The members of a group, in the order of its signature."""
+    return [value for _, _, value in group.signature.flatten(group)]

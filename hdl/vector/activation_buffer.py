@@ -96,8 +96,7 @@ class ActivationBuffer(wiring.Component):
         for writer in (self.vector, self.matrix):
             with m.If(writer.enable):
                 m.d.sync += [mask.eq(writer.mask), address.eq(writer.address), word.eq(writer.data)]
-        for name in ("a", "b"):
-            port = getattr(self, name)
+        for name, port in (("a", self.a), ("b", self.b)):
             for lane in range(config.lanes):
                 m.submodules[f"memory_{name}_{lane}"] = memory = Memory(
                     shape=unsigned(FLOAT_BITS), depth=buffer_words(config), init=[], attrs={"no_rw_check": True}

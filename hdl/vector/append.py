@@ -45,8 +45,6 @@ class Append(wiring.Component):
         Its index, which goes with the beats.
     a : Out(BufferRead(config))
     write : Out(stream.Signature(beat_write_layout(address_width, bus_width)))
-    idle : Out(1)
-        No command is offered.
     overhead : int
         15: cycles of a command besides its steps.
     """
@@ -61,7 +59,6 @@ class Append(wiring.Component):
                 "index": In(16),
                 "a": Out(BufferRead(config)),
                 "write": Out(stream.Signature(beat_write_layout(config.address_width, config.bus_width))),
-                "idle": Out(1),
             }
         )
 
@@ -76,7 +73,6 @@ class Append(wiring.Component):
         begun, started, final = Signal(), Signal(), Signal()
         advance = Signal()
         m.d.comb += [
-            self.idle.eq(~self.command.valid),
             self.command.ready.eq(write.valid & write.ready & final),
             reader.command.eq(self.command.payload),
             reader.start.eq(places.ready & begun & ~started),

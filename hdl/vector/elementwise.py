@@ -61,8 +61,6 @@ class Elementwise(wiring.Component):
         Words for the vector slots.
     quantise_idle : In(1)
         All words have reached the slots.
-    idle : Out(1)
-        No command is offered.
     """
 
     #: Setting up, fetching operands (4), the pipeline, the buffer behind it, and seeing that all is done (3).
@@ -80,7 +78,6 @@ class Elementwise(wiring.Component):
                 "write_ready": In(1),
                 "quantise": Out(stream.Signature(quantise_word_layout(config))),
                 "quantise_idle": In(1),
-                "idle": Out(1),
             }
         )
 
@@ -111,7 +108,6 @@ class Elementwise(wiring.Component):
         ]
         m.d.comb += [
             self.command.ready.eq(sequencer.done),
-            self.idle.eq(~self.command.valid),
             sequencer.command.eq(self.command.payload),
             sequencer.valid.eq(self.command.valid),
             sequencer.advance.eq(advance),
@@ -130,13 +126,11 @@ class Elementwise(wiring.Component):
         streamed = Signal(word_layout(config), reset_less=True)
         with m.If(advance):
             m.d.sync += streamed.eq(operand_stream.o.payload)
-        for name in ("a", "b"):
-            port = getattr(self, name)
-            m.d.comb += [
-                port.enable.eq(sequencer.read & advance),
-                port.address.eq(getattr(sequencer, f"{name}_address")),
-                getattr(operands, name).eq(port.data),
-            ]
+        for port, address, word in (
+            (self.a, sequencer.a_address, operands.a),
+            (self.b, sequencer.b_address, operands.b),
+        ):
+            m.d.comb += [port.enable.eq(sequencer.read & advance), port.address.eq(address), word.eq(port.data)]
         m.d.comb += [
             operands.enable.eq(advance),
             operands.start.eq(sequencer.start),
@@ -176,8 +170,12 @@ class Elementwise(wiring.Component):
         ]
         for chosen, word, place in ((0, pipeline.v, pipeline.v_place), (1, pipeline.u, pipeline.u_place)):
             with m.If(settings.reduce_u == chosen):
-                m.d.comb += to_reduction.i.payload.data.eq(word)
-                m.d.comb += [getattr(to_reduction.i.payload, n).eq(getattr(place, n)) for n in ("mask", "first", "last")]
+                m.d.comb += [
+                    to_reduction.i.payload.data.eq(word),
+                    to_reduction.i.payload.mask.eq(place.mask),
+                    to_reduction.i.payload.first.eq(place.first),
+                    to_reduction.i.payload.last.eq(place.last),
+                ]
         # Behind distributed RAM, before multipliers.
         m.submodules.reduced = reduced = StreamRegister(reduction_word_layout(config.lanes))
         connect(m, to_reduction.o, reduced.i)

@@ -114,20 +114,21 @@ class ElementwisePipeline(wiring.Component):
             m.d.sync += subtract.eq(subtract << 1 | self.operands.subtract)
 
         for lane in range(config.lanes):
-
-            def unit(kind: Any, name: str, valid: Any, lane: int = lane, **inputs: Any) -> Any:
-                m.submodules[f"{name}_{lane}"] = one = kind()
-                m.d.comb += [one.enable.eq(self.enable), one.valid.eq(valid)]
-                m.d.comb += [getattr(one, port).eq(value) for port, value in inputs.items()]
-                return one
-
-            operands = self.operands
-            first = unit(FloatMultiply, "first_product", self.valid, a=operands.x[0][lane], b=operands.y[0][lane])
-            second = unit(FloatMultiply, "second_product", self.valid, a=operands.x[1][lane], b=operands.y[1][lane])
-            t = unit(FloatAdd, "t", first.o_valid, a=first.o, b=second.o, subtract=subtract[-1])
-            function = unit(FunctionUnit, "function", t.o_valid & ~identity, function=self.function, x=t.o)
-            u = Mux(identity, t.o, function.o)
-            product = unit(FloatMultiply, "product", self.u_valid, a=u, b=factor[lane])
-            v = unit(FloatAdd, "v", product.o_valid, a=product.o, b=addend[lane])
-            m.d.comb += [self.u[lane].eq(u), self.v[lane].eq(v.o)]
+            m.submodules[f"first_product_{lane}"] = first = FloatMultiply()
+            m.submodules[f"second_product_{lane}"] = second = FloatMultiply()
+            m.submodules[f"t_{lane}"] = t = FloatAdd()
+            m.submodules[f"function_{lane}"] = function = FunctionUnit()
+            m.submodules[f"product_{lane}"] = product = FloatMultiply()
+            m.submodules[f"v_{lane}"] = v = FloatAdd()
+            x, y, u = self.operands.x, self.operands.y, Mux(identity, t.o, function.o)
+            m.d.comb += [
+                *(unit.enable.eq(self.enable) for unit in (first, second, t, function, product, v)),
+                *(first.valid.eq(self.valid), first.a.eq(x[0][lane]), first.b.eq(y[0][lane])),
+                *(second.valid.eq(self.valid), second.a.eq(x[1][lane]), second.b.eq(y[1][lane])),
+                *(t.valid.eq(first.o_valid), t.a.eq(first.o), t.b.eq(second.o), t.subtract.eq(subtract[-1])),
+                *(function.valid.eq(t.o_valid & ~identity), function.function.eq(self.function), function.x.eq(t.o)),
+                *(product.valid.eq(self.u_valid), product.a.eq(u), product.b.eq(factor[lane])),
+                *(v.valid.eq(product.o_valid), v.a.eq(product.o), v.b.eq(addend[lane])),
+                *(self.u[lane].eq(u), self.v[lane].eq(v.o)),
+            ]
         return m

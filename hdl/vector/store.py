@@ -34,8 +34,6 @@ class Store(wiring.Component):
         Its index, which goes with the beats.
     a : Out(BufferRead(config))
     write : Out(stream.Signature(beat_write_layout(address_width, bus_width)))
-    idle : Out(1)
-        No command is offered.
     """
 
     def __init__(self, config: Config) -> None:
@@ -46,7 +44,6 @@ class Store(wiring.Component):
                 "index": In(16),
                 "a": Out(BufferRead(config)),
                 "write": Out(stream.Signature(beat_write_layout(config.address_width, config.bus_width))),
-                "idle": Out(1),
             }
         )
 
@@ -70,7 +67,6 @@ class Store(wiring.Component):
 
         asks = reading & (~shown | taken)
         m.d.comb += [
-            self.idle.eq(~self.command.valid),
             self.command.ready.eq(write.valid & write.ready & final),
             self.a.address.eq(address),
             self.a.enable.eq(asks),

@@ -1,6 +1,5 @@
 """The vector unit: everything that is not a matrix-vector product."""
 
-from collections.abc import Iterable
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -102,46 +101,34 @@ class VectorUnit(wiring.Component):
 
         opcode = Signal(8)
         m.d.comb += opcode.eq(command_layout(Opcode.FENCE)(self.operation.payload.command).opcode)
-        units: tuple[tuple[Any, tuple[Opcode, ...]], ...] = (
-            (loader, (Opcode.LOAD_VECTOR,)),
-            (elementwise, (Opcode.ELEMENTWISE, Opcode.ROTATE)),
-            (store, (Opcode.STORE,)),
-            (append, (Opcode.APPEND,)),
-            (reader, (Opcode.READ,)),
+        # A bit for each sub-unit: it is at work.
+        selected, done, finished = Signal(5), Signal(), Signal()
+        loads, combines, stores, appends, reads = selected
+        commands = (
+            (loads, loader.command, (Opcode.LOAD_VECTOR,)),
+            (combines, elementwise.command, (Opcode.ELEMENTWISE, Opcode.ROTATE)),
+            (stores, store.command, (Opcode.STORE,)),
+            (appends, append.command, (Opcode.APPEND,)),
+            (reads, reader.command, (Opcode.READ,)),
         )
-        for unit, _ in units:
-            m.d.comb += unit.command.payload.eq(self.operation.payload.command)
-        selected, done, finished = Signal(len(units)), Signal(), Signal()
-        ready, stores = [], []
-        ports: dict[str, list[tuple[Value, Any]]] = {"a": [], "b": []}
-        for n, (unit, opcodes) in enumerate(units):
+        for works, command, opcodes in commands:
             named = Cat(opcode == op for op in opcodes).any()
-            m.d.sync += selected[n].eq(self.operation.valid & named & ~done & ~finished)
-            m.d.comb += unit.command.valid.eq(selected[n])
-            ready.append(selected[n] & unit.command.ready)
-            for name in ("a", "b"):
-                if hasattr(unit, name):
-                    ports[name].append((selected[n], getattr(unit, name)))
-            if unit in (store, append):
-                # The other one offers nothing.
-                m.d.comb += unit.write.ready.eq(self.store.ready)
-                stores.append((selected[n], unit.write))
-        m.d.comb += [done.eq(Cat(ready).any()), self.operation.ready.eq(finished)]
-        m.d.sync += finished.eq(done)
-        for name, users in ports.items():
-            port = getattr(self, name)
-            m.d.comb += [
-                port.enable.eq(Cat(user.enable & mine for mine, user in users).any()),
-                port.address.eq(_only((mine, user.address) for mine, user in users)),
-                *(user.data.eq(port.data) for _, user in users),
-            ]
+            m.d.sync += works.eq(self.operation.valid & named & ~done & ~finished)
+            m.d.comb += [command.payload.eq(self.operation.payload.command), command.valid.eq(works)]
         m.d.comb += [
-            self.store.valid.eq(Cat(write.valid for _, write in stores).any()),
-            self.store.payload.eq(Mux(stores[0][0], stores[0][1].payload, stores[1][1].payload)),
+            done.eq(Cat(works & command.ready for works, command, _ in commands).any()),
+            self.operation.ready.eq(finished),
         ]
+        m.d.sync += finished.eq(done)
 
-        loads, combines = selected[0], selected[1]
+        _share(m, self.a, (combines, elementwise.a), (stores, store.a), (appends, append.a), (reads, reader.a))
+        _share(m, self.b, (combines, elementwise.b))
         m.d.comb += [
+            # The one that is not at work offers nothing.
+            store.write.ready.eq(self.store.ready),
+            append.write.ready.eq(self.store.ready),
+            self.store.valid.eq(store.write.valid | append.write.valid),
+            self.store.payload.eq(Mux(stores, store.write.payload, append.write.payload)),
             loader.i.payload.eq(self.parameters.payload),
             loader.i.valid.eq(self.parameters.valid & loads),
             elementwise.parameters.payload.eq(self.parameters.payload),
@@ -151,7 +138,10 @@ class VectorUnit(wiring.Component):
         return m
 
 
-def _only(choices: Iterable[tuple[Value, Any]]) -> Value:
-    """The value whose condition is 1, of which one is at most."""
-    masked = [Value.cast(value) & condition.replicate(len(Value.cast(value))) for condition, value in choices]
-    return reduce(or_, masked)
+def _share(m: Module, port: Any, *users: tuple[Value, Any]) -> None:
+    """Give a read port of the buffer to the reader whose condition is 1, of which one is at most."""
+    m.d.comb += [
+        port.enable.eq(Cat(reader.enable & works for works, reader in users).any()),
+        port.address.eq(reduce(or_, (reader.address & works.replicate(len(reader.address)) for works, reader in users))),
+        *(reader.data.eq(port.data) for _, reader in users),
+    ]

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tailrace.hdl.boards.litedram import LiteDram
-from tailrace.hdl.boards.memory import Memory
+from tailrace.hdl.boards.memory import BoardMemory
 from tailrace.hdl.boards.plain import PlainBoard
 from tailrace.hdl.boards.system import LEDS, System
 from tailrace.sim.verilog import to_verilog
@@ -44,9 +44,9 @@ def test_widths_must_agree(controller: LiteDram) -> None:
 
 def test_pads_must_be_there(controller: LiteDram, simulated_controller: LiteDram) -> None:
     with pytest.raises(ValueError) as error:
-        Memory(controller, 40)
+        BoardMemory(controller, 40)
     names = [f"sdram_{pad}" for pad in ("a", "ba", "cas_n", "cke", "cs_n", "dm", "dq", "ras_n", "we_n")]
     assert str(error.value) == f"the pads must be {names}, not []"
     with pytest.raises(ValueError) as error:
-        Memory(simulated_controller, 40, {"sdram_a": None})
+        BoardMemory(simulated_controller, 40, {"sdram_a": None})
     assert str(error.value) == "the pads must be [], not ['sdram_a']"

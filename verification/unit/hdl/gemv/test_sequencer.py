@@ -45,7 +45,7 @@ class Job:
         schedule = list(format.schedule(groups * blocks))
         beats = []
         for n, (kind, block) in enumerate(schedule):
-            beat: dict[str, Any] = {"kind": kind.value, "row_taken": False, "taken": False}
+            beat: dict[str, Any] = {"kind": kind.value, "row_taken": False}
             if kind is BeatKind.NIBBLE:
                 second = n > 0 and schedule[n - 1] == (kind, block)
                 two = format.nibble_beats == 2
@@ -60,7 +60,6 @@ class Job:
                     "first": column == 0,
                     "last": column == blocks - 1,
                     "row_taken": end,
-                    "taken": end and row == groups - 1,
                 }
                 if format.subscale_blocks:
                     beat["superblock"] = block % 8 == 7
@@ -89,7 +88,7 @@ def seen_beat(ctx: bench.Context, dut: BeatSequencer, wanted: dict[str, Any]) ->
     control, group = dut.control, dut.group
     kinds = [kind for kind in KINDS if ctx.get(getattr(control, kind))]
     assert len(kinds) == 1
-    beat: dict[str, Any] = {"kind": kinds[0], "row_taken": ctx.get(dut.row_taken), "taken": ctx.get(dut.taken)}
+    beat: dict[str, Any] = {"kind": kinds[0], "row_taken": ctx.get(dut.row_taken)}
     for name in ("upper", "lower", "term", "first", "last", "superblock"):
         if name in wanted:
             beat[name] = ctx.get(getattr(control, name))
@@ -111,7 +110,7 @@ def run(config: Config, jobs: list[Job], rng: np.random.Generator, stall: float)
     async def drive(ctx: bench.Context) -> None:
         accepted = cycle = 0
         waiting = False
-        assert not ctx.get(dut.busy)
+        assert not ctx.get(dut.ready)
         while len(cycles) < len(expected):
             waiting = accepted < len(jobs) and (waiting or rng.random() >= stall)
             ctx.set(dut.command.valid, waiting)
@@ -121,7 +120,6 @@ def run(config: Config, jobs: list[Job], rng: np.random.Generator, stall: float)
             ready, block = ctx.get(dut.ready), ctx.get(dut.block)
             assert not any(ctx.get(getattr(dut.control, kind)) for kind in KINDS)
             assert not ctx.get(dut.row_taken)
-            assert not ctx.get(dut.taken)
             ctx.set(dut.valid, rng.random() >= stall)
             # Neither depends on what is offered.
             assert (ctx.get(dut.ready), ctx.get(dut.block)) == (ready, block)
@@ -135,7 +133,6 @@ def run(config: Config, jobs: list[Job], rng: np.random.Generator, stall: float)
             cycle += 1
             assert cycle < 50 * len(expected) + 100
         ctx.set(dut.valid, 1)
-        assert not ctx.get(dut.busy)
         assert not ctx.get(dut.ready)
 
     simulate(dut, drive)
@@ -196,9 +193,9 @@ def test_largest_shape_is_counted() -> None:
                 assert ctx.get(dut.block) == 4095
                 rows += 1
                 assert blocks == 4096 * rows
-                assert not ctx.get(dut.taken)
+                assert not ctx.get(dut.group.final)
             await ctx.tick()
         assert rows == 2
-        assert ctx.get(dut.busy)
+        assert ctx.get(dut.ready)
 
     simulate(dut, drive)

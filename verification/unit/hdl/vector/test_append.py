@@ -113,7 +113,6 @@ class Bench:
 
         async def testbench(ctx: Any) -> None:
             for n, (command, steps) in enumerate(self.commands):
-                assert ctx.get(dut.idle)
                 ctx.set(dut.index, n)
                 start = cycles.now
                 await send(ctx, dut.command, [int.from_bytes(command, "little")])

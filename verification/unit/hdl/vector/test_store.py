@@ -24,7 +24,6 @@ def test_writes_what_the_buffer_holds(bus_width: int, seed: int | None) -> None:
 
     async def testbench(ctx: Any) -> None:
         for n, (first, count) in enumerate(jobs):
-            assert ctx.get(dut.idle)
             command = encode(Opcode.STORE, pending=3, a=first, destination=(n + 1) << 10, count=count)
             ctx.set(dut.index, 100 + n)
             start, before = cycles.now, written.beats

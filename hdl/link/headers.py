@@ -1,4 +1,4 @@
-"""Layouts of what passes between the parts of the link."""
+"""The headers of requests and responses, as they pass between the parts of the link."""
 
 from amaranth.lib import data
 
