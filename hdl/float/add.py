@@ -4,8 +4,9 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .float32 import INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, significand
 from .pipeline import Pipeline
-from .rounding import INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, normalise_and_round, significand
+from .rounding import normalise_and_round
 
 #: Places below the significand that decide the rounding: two, and one that says whether anything is below them.
 _GUARD_BITS = 3

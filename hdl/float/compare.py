@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Mux, Value
 
-from .rounding import FRACTION_BITS, INFINITY, SIGN, exponent_field
+from .float32 import FRACTION_BITS, INFINITY, SIGN, exponent_field
 
 
 def order(x: Value) -> Value:

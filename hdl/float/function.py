@@ -7,8 +7,10 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.floats import LOG2_E, SEGMENT_BITS, SEGMENTS, TABLE, VALUE_BITS, Function
 
+from .float16 import FLOAT16_FRACTION_BITS, FLOAT16_MAX, FLOAT16_NORMAL, FLOAT16_SIGNIFICAND_BITS
+from .float32 import BIAS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, significand
 from .pipeline import Pipeline
-from .rounding import BIAS, EXPONENT_BITS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, normalise_and_round, significand
+from .rounding import EXPONENT_BITS, normalise_and_round, rounds_up
 
 #: Bits of a value, and of a magnitude that goes into the table's functions.
 _WIDTH = VALUE_BITS + 1
@@ -16,10 +18,10 @@ _WIDTH = VALUE_BITS + 1
 _EXP_LIMIT, _SIGMOID_LIMIT = BIAS + 7, BIAS + 4
 #: Fraction bits of the position of exp and of sigmoid.
 _EXP_FRACTION, _SIGMOID_FRACTION = 24, 22
-#: Smallest exponent field of a normal float16, bits of its significand, and the largest float16 as a float32.
-_HALF_NORMAL, _HALF_BITS, _HALF_MAX = BIAS - 14, 11, 0x477F_E000
 #: Bits of a float32's significand below those of a float16's.
-_HALF_DROPPED = SIGNIFICAND_BITS - _HALF_BITS
+_HALF_DROPPED = SIGNIFICAND_BITS - FLOAT16_SIGNIFICAND_BITS
+#: The largest float16 as a float32, without the bits that it lacks.
+_HALF_MAX = FLOAT16_MAX + (FLOAT16_NORMAL - 1 << FLOAT16_FRACTION_BITS)
 #: Bits of LOG2_E in the first of two multipliers.
 _LOW_BITS = 16
 _ONE = 1 << VALUE_BITS
@@ -105,7 +107,7 @@ class FunctionUnit(wiring.Component):
                 # Two fraction bits less than exp has.
                 m.d.comb += [first.eq(_EXP_LIMIT - 1 + _EXP_FRACTION - _SIGMOID_FRACTION), limit.eq(exponent >= _SIGMOID_LIMIT)]
             with m.Case(Function.HALF):
-                m.d.comb += [first.eq(_HALF_NORMAL), limit.eq(self.x[_HALF_DROPPED:SIGN] >= _HALF_MAX >> _HALF_DROPPED)]
+                m.d.comb += [first.eq(FLOAT16_NORMAL), limit.eq(self.x[_HALF_DROPPED:SIGN] >= _HALF_MAX)]
         unpacked = pipeline.stage(
             function=self.function,
             sign=self.x[SIGN],
@@ -133,16 +135,16 @@ class FunctionUnit(wiring.Component):
             Cat(C(0, 1), fraction, odd & (shifted.function == Function.RECIPROCAL_SQUARE_ROOT)),
         )
         # A float16 is rounded here, as an integer. Bits that the shift dropped were below the rounding bit.
-        kept, rest = magnitude[-_HALF_BITS:], magnitude[:-_HALF_BITS]
-        lost = shifted.significand[: _HALF_BITS - (_WIDTH - SIGNIFICAND_BITS)]
-        round_up = rest[-1] & (rest[:-1].any() | lost.any() | kept[0])
+        kept, rest = magnitude[-FLOAT16_SIGNIFICAND_BITS:], magnitude[:-FLOAT16_SIGNIFICAND_BITS]
+        lost = shifted.significand[: FLOAT16_SIGNIFICAND_BITS - (_WIDTH - SIGNIFICAND_BITS)]
+        round_up = rounds_up(kept, Cat(lost, rest))
         direct = Signal(_WIDTH)
         with m.Switch(shifted.function):
             with m.Case(Function.IDENTITY):
                 m.d.comb += direct.eq(magnitude)
             with m.Case(Function.HALF):
-                half = Mux(shifted.limit, (1 << _HALF_BITS) - 1, kept + round_up)
-                m.d.comb += direct.eq(Cat(C(0, VALUE_BITS - _HALF_BITS), half))
+                half = Mux(shifted.limit, (1 << FLOAT16_SIGNIFICAND_BITS) - 1, kept + round_up)
+                m.d.comb += direct.eq(Cat(C(0, VALUE_BITS - FLOAT16_SIGNIFICAND_BITS), half))
             with m.Case(Function.SIGMOID):
                 m.d.comb += direct.eq(_ONE)
         from_table = Signal()
@@ -181,10 +183,10 @@ class FunctionUnit(wiring.Component):
                     sign.eq(partial.sign),
                 ]
             with m.Case(Function.HALF):
-                normal = Mux(partial.exponent < _HALF_NORMAL, _HALF_NORMAL, partial.exponent)
+                normal = Mux(partial.exponent < FLOAT16_NORMAL, FLOAT16_NORMAL, partial.exponent)
                 # The largest float16's exponent, if the limit applies.
                 m.d.comb += [
-                    result_exponent.eq(Mux(partial.limit, (_HALF_MAX >> SIGNIFICAND_BITS - 1) + 1, normal + 1)),
+                    result_exponent.eq(Mux(partial.limit, (_HALF_MAX >> FLOAT16_FRACTION_BITS) + 1, normal + 1)),
                     sign.eq(partial.sign),
                 ]
             with m.Case(Function.SIGMOID):

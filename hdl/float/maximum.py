@@ -5,8 +5,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .compare import from_order, order
+from .float32 import SIGN
 from .pipeline import Pipeline
-from .rounding import SIGN
 from .word import check_lanes, reduction_word_layout
 
 #: Bits of a position: a segment has at most 65536 elements.

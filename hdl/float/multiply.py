@@ -4,8 +4,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .float32 import BIAS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, significand
 from .pipeline import Pipeline
-from .rounding import BIAS, EXPONENT_BITS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, pack, significand
+from .rounding import EXPONENT_BITS, pack, rounds_up
 
 #: Bits of a significand that one multiplier takes beside a whole one: 24 by 17 bits fit those of large FPGAs.
 _LOW_BITS = 17
@@ -82,7 +83,7 @@ class FloatMultiply(wiring.Component):
         rounded = pipeline.stage(
             sign=exact.sign,
             fraction=kept[:-1],
-            round_up=rest[-1] & (rest[:-1].any() | kept[0]),
+            round_up=rounds_up(kept, rest),
             exponent=exponent,
             # Before rounding: what rounds up to the smallest normal number is zero too.
             zero=exact.zero | (exponent < 1),

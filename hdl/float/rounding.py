@@ -1,14 +1,11 @@
-"""The fields of a float32, and the one rounding at the end of every unit."""
+"""The one rounding at the end of every unit."""
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import C, Cat, Module, Mux, Value
 
+from .float32 import FRACTION_BITS, INFINITY, SIGN, SIGNIFICAND_BITS
+from .normalise import normalised
 from .pipeline import Pipeline
 
-FRACTION_BITS, SIGNIFICAND_BITS = 23, 24
-BIAS = 127
-#: Exponent field of infinity.
-INFINITY = 0xFF
-SIGN = 31
 #: Bits of a biased exponent that may lie on either side of those that a float32 has.
 EXPONENT_BITS = 10
 #: Places by which a magnitude is shifted to the left if that many of its top bits are zero, in each of two stages.
@@ -17,15 +14,9 @@ COARSE, FINE = (16, 8), (4, 2, 1)
 MAGNITUDE_MAX = 1 + sum(COARSE) + sum(FINE)
 
 
-def exponent_field(x: Value) -> Value:
-    """Biased exponent of a float32."""
-    return x[FRACTION_BITS:SIGN]
-
-
-def significand(x: Value) -> Value:
-    """Significand with the leading one, 24 bits; 0 for zero and subnormals."""
-    normal = exponent_field(x).any()
-    return Mux(normal, Cat(x[:FRACTION_BITS], C(1, 1)), 0)
+def rounds_up(kept: Value, rest: Value) -> Value:
+    """Whether what is kept of a number gets one more: to nearest, ties to even. `rest` are the bits below it."""
+    return rest[-1] & (rest[:-1].any() | kept[0])
 
 
 def pack(sign: Value, fraction: Value, round_up: Value, exponent: Value, zero: Value, infinite: Value) -> Value:
@@ -64,16 +55,16 @@ def normalise_and_round(
     """
     width = len(magnitude)
     assert SIGNIFICAND_BITS < width <= MAGNITUDE_MAX
-    shifted, lowered = _normalised(m, magnitude, COARSE)
+    shifted, lowered = normalised(m, magnitude, COARSE)
     coarse = pipeline.stage(
         sign=sign, magnitude=shifted, exponent=(exponent - lowered).as_signed()[:EXPONENT_BITS].as_signed(), infinite=infinite
     )
-    shifted, lowered = _normalised(m, coarse.magnitude, FINE)
+    shifted, lowered = normalised(m, coarse.magnitude, FINE)
     kept, rest = shifted[-SIGNIFICAND_BITS:], shifted[:-SIGNIFICAND_BITS]
     fine = pipeline.stage(
         sign=coarse.sign,
         kept=kept,
-        round_up=rest[-1] & (rest[:-1].any() | kept[0]),
+        round_up=rounds_up(kept, rest),
         exponent=(coarse.exponent - lowered).as_signed()[:EXPONENT_BITS].as_signed(),
         infinite=coarse.infinite,
     )
@@ -81,16 +72,3 @@ def normalise_and_round(
     infinite = fine.infinite | (~zero & (fine.exponent >= INFINITY))
     result = pack(fine.sign, fine.kept[:-1], fine.round_up, fine.exponent, zero, infinite)
     return pipeline.stage(o=result).o  # type: ignore[no-any-return]
-
-
-def _normalised(m: Module, magnitude: Value, places: tuple[int, ...]) -> tuple[Value, Value]:
-    """The magnitude shifted to the left, and by how many places."""
-    counts = []
-    for n in places:
-        clear = Signal(name=f"clear_{n}")
-        left = Signal(len(magnitude), name=f"left_{n}")
-        m.d.comb += [clear.eq(magnitude[-n:] == 0), left.eq(Mux(clear, magnitude << n, magnitude))]
-        magnitude = left
-        counts.append(clear)
-    least = places[-1].bit_length() - 1
-    return magnitude, Cat(C(0, least), *reversed(counts)) if least else Cat(*reversed(counts))

@@ -5,13 +5,14 @@ from amaranth.lib import enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from tailrace.spec.commands import float_bits
+
 from .add import FloatAdd
 from .multiply import FloatMultiply
 from .word import check_lanes, reduction_word_layout
 
 #: Partial sums, as `tailrace.spec.floats.total` has them.
 PARTIAL_SUMS = 32
-_ONE = 0x3F80_0000
 #: Cycles from a sum's operands being read to the sum being read: a register before the adder, and the memory after it.
 _ROUND = 1 + FloatAdd.latency + 1
 
@@ -117,7 +118,7 @@ class Total(wiring.Component):
             m.d.comb += [
                 term.valid.eq(self.i.valid & word.mask[n]),
                 term.a.eq(word.data[n]),
-                term.b.eq(Mux(self.square, word.data[n], C(_ONE, 32))),
+                term.b.eq(Mux(self.square, word.data[n], C(float_bits(1.0), 32))),
             ]
             terms.append(term)
         arriving = Signal(FloatMultiply.latency)

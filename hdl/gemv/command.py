@@ -6,9 +6,9 @@ from amaranth.lib import data
 from tailrace.spec.config import Config
 from tailrace.spec.isa import FIELDS, Opcode
 
+from ..slots.vector_block import BASE_BITS
+
 _WIDTHS = {field.name: field.width for field in FIELDS[Opcode.GEMV]}
-#: Bits of a vector's base exponent, as in its header in memory.
-BASE_BITS = 16
 #: Bits of what a command adds to the base exponents.
 EXPONENT_BITS = _WIDTHS["exponent"]
 #: Bits of a number of rows, which is at most the largest `Config.buffer_entries`.

@@ -4,21 +4,21 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..float.float16 import POSITION_MAX, SIGNED_BITS, position, signed_significand
 from .codes import CodeDecoder
 from .delay import delayed
 from .dot_product import DotProduct
-from .float16 import POSITION_MAX, SIGNIFICAND_BITS, position, significand
 from .side_band import PACKED_BITS, SUBSCALE_BITS, block_scales_layout
 
 #: Bits of a minimum's significand times a subminimum: less than 2**17 in magnitude.
-MINIMUM_BITS = SIGNIFICAND_BITS + PACKED_BITS
+MINIMUM_BITS = SIGNED_BITS + PACKED_BITS
 
 #: What a block's sums are multiplied with: its half sums with ``subscales``, then both with ``scale``, the total of its
 #: mantissas with ``minimum``. ``scale_position`` and ``minimum_position`` are the binary places of the products.
 factors_layout = data.StructLayout(
     {
         "subscales": data.ArrayLayout(signed(SUBSCALE_BITS), 2),
-        "scale": signed(SIGNIFICAND_BITS),
+        "scale": signed(SIGNED_BITS),
         "scale_position": range(POSITION_MAX + 1),
         "minimum": signed(MINIMUM_BITS),
         "minimum_position": range(POSITION_MAX + 1),
@@ -58,15 +58,15 @@ class Factors(wiring.Component):
             m.d.sync += raw.eq(self.scales)
 
         apart = Signal(factors_layout, reset_less=True)
-        minimum = Signal(signed(SIGNIFICAND_BITS), reset_less=True)
+        minimum = Signal(signed(SIGNED_BITS), reset_less=True)
         subminimum = Signal(PACKED_BITS, reset_less=True)
         with m.If(valid[1]):
             m.d.sync += [
                 apart.subscales.eq(raw.subscales),
-                apart.scale.eq(Mux(raw.exponent_only, 1, significand(raw.scale))),
+                apart.scale.eq(Mux(raw.exponent_only, 1, signed_significand(raw.scale))),
                 apart.scale_position.eq(Mux(raw.exponent_only, raw.scale, position(raw.scale))),
                 apart.minimum_position.eq(position(raw.minimum)),
-                minimum.eq(significand(raw.minimum)),
+                minimum.eq(signed_significand(raw.minimum)),
                 subminimum.eq(raw.subminimum),
             ]
 

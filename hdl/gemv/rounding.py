@@ -1,19 +1,19 @@
 """The one rounding of a dot product: from the exact sum to a float32."""
 
-from functools import reduce
-from operator import or_
-
 from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.numerics import ACCUMULATOR_BITS, SCALE_EXPONENT
 
+from ..float.float32 import BIAS, FRACTION_BITS, INFINITY, SIGN, SIGNIFICAND_BITS
+from ..float.normalise import normalised
+from ..float.pipeline import Pipeline
+from ..float.rounding import rounds_up
 from .sequencer import EXPONENT_SUM_BITS
 
-#: Bits of a float32's significand and fraction, and its exponent's bias.
-SIGNIFICAND_BITS, FRACTION_BITS, BIAS = 24, 23, 127
-INFINITY = 0xFF
+#: Bits of the exponent on its way.
+_EXPONENT_BITS = EXPONENT_SUM_BITS + 1
 #: Places by which the sum is shifted to the left if that many of its top bits are zero, by stage.
 NORMALISE = ((64,), (32,), (16, 8), (4, 2, 1))
 
@@ -46,67 +46,36 @@ class RoundToFloat32(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        valid = Signal(self.latency - 1)
-        m.d.sync += valid.eq(Cat(self.valid, valid))
+        pipeline = Pipeline(m, C(1), self.valid)
 
-        stage = 0
-        sign = Signal(reset_less=True, name="sign_0")
-        magnitude = Signal(ACCUMULATOR_BITS, reset_less=True, name="magnitude_0")
-        # Biased exponent of the result, should the top bit of the magnitude be set.
-        exponent = Signal(signed(EXPONENT_SUM_BITS + 1), reset_less=True, name="exponent_0")
-        with m.If(self.valid):
-            total = self.sum
-            m.d.sync += [
-                sign.eq(total < 0),
-                magnitude.eq(Mux(total < 0, -total, total)),
-                exponent.eq(self.base + (SCALE_EXPONENT + BIAS + ACCUMULATOR_BITS - 1)),
-            ]
-
+        negative = self.sum < 0
+        stage = pipeline.stage(
+            sign=negative,
+            magnitude=Mux(negative, -self.sum, self.sum)[:ACCUMULATOR_BITS],
+            # Biased exponent of the result, should the top bit of the magnitude be set.
+            exponent=(self.base + (SCALE_EXPONENT + BIAS + ACCUMULATOR_BITS - 1))[:_EXPONENT_BITS].as_signed(),
+        )
         for places in NORMALISE:
-            shifted, counts = magnitude, []
-            for n in places:
-                clear = Signal(name=f"clear_{n}")
-                left = Signal(ACCUMULATOR_BITS, name=f"left_{n}")
-                m.d.comb += [clear.eq(shifted[-n:] == 0), left.eq(Mux(clear, shifted << n, shifted))]
-                shifted = left
-                counts.append(Mux(clear, n, 0))
-            enable = valid[stage]
-            stage += 1
-            next_sign = Signal(reset_less=True, name=f"sign_{stage}")
-            next_magnitude = Signal.like(magnitude, name=f"magnitude_{stage}")
-            next_exponent = Signal.like(exponent, name=f"exponent_{stage}")
-            with m.If(enable):
-                m.d.sync += [next_sign.eq(sign), next_magnitude.eq(shifted), next_exponent.eq(exponent - reduce(or_, counts))]
-            sign, magnitude, exponent = next_sign, next_magnitude, next_exponent
+            magnitude, lowered = normalised(m, stage.magnitude, places)
+            exponent = (stage.exponent - lowered)[:_EXPONENT_BITS].as_signed()
+            stage = pipeline.stage(sign=stage.sign, magnitude=magnitude, exponent=exponent)
 
-        significand = magnitude[-SIGNIFICAND_BITS:]
-        rest = magnitude[:-SIGNIFICAND_BITS]
-        round_up = rest[-1] & (rest[:-1].any() | significand[0])
-        rounded = Signal(SIGNIFICAND_BITS + 1, reset_less=True)
-        rounded_sign = Signal(reset_less=True)
-        rounded_exponent = Signal.like(exponent)
-        zero = Signal(reset_less=True)
-        with m.If(valid[stage]):
-            m.d.sync += [
-                rounded.eq(significand + round_up),
-                rounded_sign.eq(sign),
-                rounded_exponent.eq(exponent),
-                # A normalised sum has its top bit set.
-                zero.eq(~magnitude[-1]),
-            ]
-        stage += 1
+        kept, rest = stage.magnitude[-SIGNIFICAND_BITS:], stage.magnitude[:-SIGNIFICAND_BITS]
+        rounded = pipeline.stage(
+            sign=stage.sign,
+            significand=kept + rounds_up(kept, rest),
+            exponent=stage.exponent,
+            # A normalised sum has its top bit set.
+            zero=~stage.magnitude[-1],
+        )
 
-        carry = rounded[-1]
-        biased = Signal(signed(EXPONENT_SUM_BITS + 2))
         # After a carry the lower bits are zero, and so is the fraction wherever it is cut.
-        m.d.comb += biased.eq(rounded_exponent + carry)
-        result = Signal(32, reset_less=True)
-        with m.If(valid[stage]):
-            with m.If(zero | (biased < 1)):
-                m.d.sync += result.eq(0)
-            with m.Elif(biased >= INFINITY):
-                m.d.sync += result.eq(Cat(C(INFINITY << FRACTION_BITS, 31), rounded_sign))
-            with m.Else():
-                m.d.sync += result.eq(Cat(rounded[:FRACTION_BITS], biased[:8], rounded_sign))
-        m.d.comb += self.result.eq(result)
+        biased = Signal(signed(_EXPONENT_BITS + 1))
+        m.d.comb += biased.eq(rounded.exponent + rounded.significand[-1])
+        infinite = Cat(C(INFINITY << FRACTION_BITS, SIGN), rounded.sign)
+        number = Cat(rounded.significand[:FRACTION_BITS], biased[:8], rounded.sign)
+        # After rounding: what rounds up to the smallest normal number is that number.
+        result = Mux(rounded.zero | (biased < 1), 0, Mux(biased >= INFINITY, infinite, number))
+        m.d.comb += self.result.eq(pipeline.stage(result=result).result)
+        assert pipeline.latency == self.latency
         return m

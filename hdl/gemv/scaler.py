@@ -7,10 +7,10 @@ from amaranth.lib.wiring import In, Out
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.numerics import EXPONENT_MAX, MANTISSA_BITS
 
+from ..float.float16 import SIGNED_BITS
 from .delay import delayed
 from .dot_product import HALF_BITS, HALVES
 from .factors import MINIMUM_BITS, factors_layout
-from .float16 import SIGNIFICAND_BITS
 from .shifter import SHIFT_MAX, Shifter
 from .side_band import SUBSCALE_BITS
 
@@ -20,7 +20,7 @@ TOTAL_BITS = MANTISSA_BITS + BLOCK.bit_length() - 1
 PART_BITS = HALF_BITS + SUBSCALE_BITS
 BLOCK_SUM_BITS = PART_BITS
 #: Bits of a term.
-TERM_BITS = BLOCK_SUM_BITS + SIGNIFICAND_BITS + SHIFT_MAX + 1
+TERM_BITS = BLOCK_SUM_BITS + SIGNED_BITS + SHIFT_MAX + 1
 
 
 class Scaler(wiring.Component):
@@ -97,7 +97,7 @@ class Scaler(wiring.Component):
             {
                 "total": signed(TOTAL_BITS),
                 "minimum": signed(MINIMUM_BITS),
-                "scale": signed(SIGNIFICAND_BITS),
+                "scale": signed(SIGNED_BITS),
                 "scale_shift": range(SHIFT_MAX + 1),
                 "minimum_shift": range(SHIFT_MAX + 1),
                 "has_minimum": 1,
@@ -117,7 +117,7 @@ class Scaler(wiring.Component):
         with m.If(completed):
             m.d.sync += beside.eq(multiplied_beside)
 
-        m.submodules.scale_shifter = scale_shifter = Shifter(BLOCK_SUM_BITS + SIGNIFICAND_BITS)
+        m.submodules.scale_shifter = scale_shifter = Shifter(BLOCK_SUM_BITS + SIGNED_BITS)
         m.submodules.minimum_shifter = minimum_shifter = Shifter(TOTAL_BITS + MINIMUM_BITS)
         for shifter, valid, product, place in (
             (scale_shifter, summed, block_sum * beside.scale, beside.scale_shift),

@@ -8,7 +8,8 @@ from tailrace.spec.config import Config
 from tailrace.spec.formats import BeatKind
 from tailrace.spec.isa import BUFFER_UNIT
 
-from .command import BASE_BITS, PLACE_BITS, ROWS_BITS, gemv_command_layout
+from ..slots.vector_block import BASE_BITS
+from .command import PLACE_BITS, ROWS_BITS, gemv_command_layout
 from .traits import SIDE_KINDS, decode_traits, lane_traits_layout, traits_layout
 
 #: Bits of a base exponent and a command's exponent together.

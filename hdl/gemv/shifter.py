@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.numerics import EXPONENT_MAX
 
+from ..float.float16 import POSITION_MAX
 from .delay import delayed
-from .float16 import POSITION_MAX
 
 #: Largest shift: of a scale's position and a block's exponent.
 SHIFT_MAX = POSITION_MAX + EXPONENT_MAX

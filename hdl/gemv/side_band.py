@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.formats import BLOCK, LANE_BYTES, SUPERBLOCK, ScaleKind
 
-from .float16 import FLOAT16_BITS
+from ..float.float16 import FLOAT16_BITS
 from .traits import NIBBLE_BITS, SCALE_KINDS, lane_traits_layout
 
 LANE_BITS = 8 * LANE_BYTES

@@ -8,8 +8,8 @@ from tailrace.spec.config import Config
 from tailrace.spec.formats import BLOCK
 
 from ..fifo import StreamFifo
+from ..float.float32 import BIASED_BITS, exponent_field
 from ..stream_register import StreamRegister
-from .mantissa import BIASED_BITS, FRACTION_BITS
 from .memory import slot_shape
 from .vector_block import SETS
 
@@ -120,7 +120,7 @@ class BlockBuffer(wiring.Component):
             m.d.sync += [
                 word.eq(i),
                 word_valid.eq(1),
-                word_largest.eq(_maximum([value[FRACTION_BITS:][:BIASED_BITS] for value in values])),
+                word_largest.eq(_maximum([exponent_field(value) for value in values])),
                 *(word.data[n].eq(value) for n, value in enumerate(values)),
             ]
         with m.Elif(moves):

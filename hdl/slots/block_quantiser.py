@@ -11,8 +11,8 @@ from tailrace.spec.numerics import BLOCK_BIAS, EXPONENT_MAX, MANTISSA_BITS
 from ..fifo import StreamFifo
 from .block_buffer import BlockBuffer, block_layout, quantise_word_layout
 from .mantissa import MantissaRounding
-from .memory import BASE_BITS, VectorWrite, bases_layout, parts_per_block
-from .vector_block import ABSOLUTE_BITS, SETS, vector_block_layout
+from .memory import VectorWrite, bases_layout, parts_per_block
+from .vector_block import ABSOLUTE_BITS, BASE_BITS, SETS, vector_block_layout
 
 __all__ = ["BlockQuantiser", "quantise_word_layout"]
 

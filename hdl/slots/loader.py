@@ -11,8 +11,8 @@ from tailrace.spec.numerics import MANTISSA_BITS
 from tailrace.spec.vector import ALIGNMENT
 
 from ..control.layout import command_layout
-from .memory import BASE_BITS, VectorWrite, parts_per_block
-from .vector_block import vector_block_layout
+from .memory import VectorWrite, parts_per_block
+from .vector_block import BASE_BITS, vector_block_layout
 
 
 class _Phase(enum.Enum, shape=2):

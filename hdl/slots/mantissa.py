@@ -6,13 +6,12 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.numerics import MANTISSA_BITS, MANTISSA_MAX
 
+from ..float.float32 import BIASED_BITS, FRACTION_BITS, SIGNIFICAND_BITS, exponent_field
+from ..float.rounding import rounds_up
 from ..sticky_shift import shift_sticky
 
-#: Bits of a float32's fraction, and of its biased exponent.
-FRACTION_BITS, BIASED_BITS = 23, 8
-_SIGNIFICAND_BITS = FRACTION_BITS + 1
 #: Places between the significand and the mantissa of an element that has its block's largest exponent.
-_DROPPED_BITS = _SIGNIFICAND_BITS - (MANTISSA_BITS - 1)
+_DROPPED_BITS = SIGNIFICAND_BITS - (MANTISSA_BITS - 1)
 #: Bits of the distance to the block's exponent up to which a mantissa is not zero.
 _DISTANCE_BITS = 4
 
@@ -77,7 +76,7 @@ class MantissaRounding(wiring.Component):
         element = self.elements[lane]
         sign = Signal(self.latency - 1, name=f"sign_{lane}", reset_less=True)
 
-        biased = element[FRACTION_BITS:][:BIASED_BITS]
+        biased = exponent_field(element)
         difference = Signal(BIASED_BITS, name=f"difference_{lane}")
         zero = Signal(name=f"zero_{lane}", reset_less=True)
         distance = Signal(_DISTANCE_BITS, name=f"distance_{lane}", reset_less=True)
@@ -91,9 +90,9 @@ class MantissaRounding(wiring.Component):
                 sign[0].eq(element[-1]),
             ]
 
-        fine = Signal(_SIGNIFICAND_BITS + 1, name=f"fine_{lane}", reset_less=True)
+        fine = Signal(SIGNIFICAND_BITS + 1, name=f"fine_{lane}", reset_less=True)
         coarse_distance = Signal(_DISTANCE_BITS - 2, name=f"coarse_distance_{lane}", reset_less=True)
-        coarse = Signal(_SIGNIFICAND_BITS + 1, name=f"coarse_{lane}", reset_less=True)
+        coarse = Signal(SIGNIFICAND_BITS + 1, name=f"coarse_{lane}", reset_less=True)
         significand = Mux(zero, 0, Cat(Const(0, 1), fraction, Const(1, 1)))
         with m.If(enables[1]):
             m.d.sync += [
@@ -105,11 +104,9 @@ class MantissaRounding(wiring.Component):
             m.d.sync += [coarse.eq(shift_sticky(fine, coarse_distance, 4)), sign[2].eq(sign[1])]
 
         kept = coarse[1 + _DROPPED_BITS :]
-        half = coarse[_DROPPED_BITS]
-        rest = coarse[:_DROPPED_BITS].any()
         magnitude = Signal(MANTISSA_BITS, name=f"magnitude_{lane}", reset_less=True)
         with m.If(enables[3]):
-            m.d.sync += [magnitude.eq(kept + (half & (rest | kept[0]))), sign[3].eq(sign[2])]
+            m.d.sync += [magnitude.eq(kept + rounds_up(kept, coarse[: 1 + _DROPPED_BITS])), sign[3].eq(sign[2])]
 
         limited = Signal(MANTISSA_BITS, name=f"limited_{lane}")
         mantissa = Signal(signed(MANTISSA_BITS), name=f"mantissa_{lane}", reset_less=True)

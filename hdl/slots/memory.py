@@ -9,10 +9,7 @@ from tailrace.spec.config import Config
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.numerics import MANTISSA_BITS
 
-from .vector_block import ABSOLUTE_BITS, SETS, vector_block_layout
-
-#: Bits of a vector's base exponent, as in its header in memory.
-BASE_BITS = 16
+from .vector_block import ABSOLUTE_BITS, BASE_BITS, SETS, vector_block_layout
 
 
 def slot_shape(config: Config) -> range:

@@ -6,6 +6,8 @@ from amaranth.lib import data
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.numerics import EXPONENT_MAX, MANTISSA_BITS
 
+#: Bits of a vector's base exponent, as in its header in memory.
+BASE_BITS = 16
 #: Bits of a block's exponent before the base is taken off.
 ABSOLUTE_BITS = 10
 #: Base exponents that a slot has.

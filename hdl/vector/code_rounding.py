@@ -6,11 +6,12 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.kv_cache import CODE_MAX
 
+from ..float.float32 import BIAS, BIASED_BITS, FRACTION_BITS, exponent_field
+from ..float.rounding import rounds_up
 from ..sticky_shift import shift_sticky
 
-_FRACTION_BITS, _BIASED_BITS = 23, 8
 #: Biased exponent of the largest elements that are not beyond 127 anyway: those from 64 on.
-_HIGHEST = 127 + 6
+_HIGHEST = BIAS + 6
 
 
 class CodeRounding(wiring.Component):
@@ -50,25 +51,24 @@ class CodeRounding(wiring.Component):
         m = Module()
         for lane in range(self._lanes):
             element = self.elements[lane]
-            biased = element[_FRACTION_BITS:][:_BIASED_BITS]
-            difference = Signal(_BIASED_BITS, name=f"difference_{lane}")
+            biased = exponent_field(element)
+            difference = Signal(BIASED_BITS, name=f"difference_{lane}")
             m.d.comb += difference.eq(_HIGHEST - biased)
             distance = Signal(3, name=f"distance_{lane}", reset_less=True)
-            fraction = Signal(_FRACTION_BITS, name=f"fraction_{lane}", reset_less=True)
+            fraction = Signal(FRACTION_BITS, name=f"fraction_{lane}", reset_less=True)
             small = Signal(name=f"small_{lane}", reset_less=True)
 
             # Seven places before the point, one behind it, and whether anything is behind that.
             signs = Signal(2, name=f"signs_{lane}", reset_less=True)
             larges = Signal(2, name=f"larges_{lane}", reset_less=True)
             sign, large = signs[1], larges[1]
-            shifted = Signal(_FRACTION_BITS + 1, name=f"shifted_{lane}", reset_less=True)
-            whole, rest = shifted[_FRACTION_BITS - 6 :], shifted[: _FRACTION_BITS - 7].any()
-            half = shifted[_FRACTION_BITS - 7]
+            shifted = Signal(FRACTION_BITS + 1, name=f"shifted_{lane}", reset_less=True)
+            whole, rest = shifted[FRACTION_BITS - 6 :], shifted[: FRACTION_BITS - 6]
             magnitude = Signal(8, name=f"magnitude_{lane}")
             limited = Signal(8, name=f"limited_{lane}")
             code = Signal(signed(8), name=f"code_{lane}", reset_less=True)
             m.d.comb += [
-                magnitude.eq(whole + (half & (rest | whole[0]))),
+                magnitude.eq(whole + rounds_up(whole, rest)),
                 limited.eq(Mux(large | magnitude[-1], CODE_MAX, magnitude)),
                 self.codes[lane].eq(code),
             ]
@@ -79,7 +79,7 @@ class CodeRounding(wiring.Component):
                     # From 8 places on, less than a half is left.
                     small.eq(difference[3:].any()),
                     distance.eq(difference),
-                    fraction.eq(element[:_FRACTION_BITS]),
+                    fraction.eq(element[:FRACTION_BITS]),
                     shifted.eq(Mux(small, 0, shift_sticky(Cat(fraction, Const(1, 1)), distance))),
                     code.eq(Mux(sign, -limited, limited)),
                 ]

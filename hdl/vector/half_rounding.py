@@ -4,14 +4,10 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..float.float16 import FLOAT16_FRACTION_BITS, FLOAT16_MAX, FLOAT16_NORMAL
+from ..float.float32 import BIASED_BITS, FRACTION_BITS, exponent_field
+from ..float.rounding import rounds_up
 from ..sticky_shift import shift_sticky
-
-_FRACTION_BITS, _BIASED_BITS = 23, 8
-_HALF_FRACTION_BITS = 10
-#: Biased exponent of the smallest float32 that is a normal float16.
-_NORMAL = 127 - 14
-#: Bits of 65504, the largest float16.
-_LARGEST = 0x7BFF
 
 
 class HalfRounding(wiring.Component):
@@ -38,16 +34,16 @@ class HalfRounding(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        biased = self.x[_FRACTION_BITS:][:_BIASED_BITS]
-        below = Signal(_BIASED_BITS + 1)
-        m.d.comb += below.eq(_NORMAL - biased)
+        biased = exponent_field(self.x)
+        below = Signal(BIASED_BITS + 1)
+        m.d.comb += below.eq(FLOAT16_NORMAL - biased)
 
         # How far below the normal numbers it is, if it is.
         subnormal, small = Signal(reset_less=True), Signal(reset_less=True)
         places = Signal(4, reset_less=True)
         first_sign, first_large = Signal(reset_less=True), Signal(reset_less=True)
         first_exponent = Signal(5, reset_less=True)
-        first_fraction = Signal(_FRACTION_BITS, reset_less=True)
+        first_fraction = Signal(FRACTION_BITS, reset_less=True)
         with m.If(self.enable):
             m.d.sync += [
                 subnormal.eq(~below[-1] & below.any()),
@@ -55,23 +51,22 @@ class HalfRounding(wiring.Component):
                 small.eq(below[4:].any() | (below[2:4] == 3)),
                 places.eq(below),
                 first_sign.eq(self.x[-1]),
-                first_large.eq(biased > _NORMAL + 29),
+                first_large.eq(biased > FLOAT16_NORMAL + 29),
                 first_exponent.eq(1 - below),
-                first_fraction.eq(self.x[:_FRACTION_BITS]),
+                first_fraction.eq(self.x[:FRACTION_BITS]),
             ]
 
         # Exponent and fraction as one integer: rounding up carries from one into the other.
         sign, large = Signal(reset_less=True), Signal(reset_less=True)
         exponent = Signal(5, reset_less=True)
-        fraction = Signal(_FRACTION_BITS + 1, reset_less=True)
-        dropped = _FRACTION_BITS - _HALF_FRACTION_BITS
-        kept = Cat(fraction[dropped:_FRACTION_BITS], exponent)
-        rest, tie = fraction[: dropped - 1].any(), fraction[dropped - 1]
+        fraction = Signal(FRACTION_BITS + 1, reset_less=True)
+        dropped = FRACTION_BITS - FLOAT16_FRACTION_BITS
+        kept = Cat(fraction[dropped:FRACTION_BITS], exponent)
         magnitude = Signal(15)
         rounded = Signal(16)
         m.d.comb += [
-            rounded.eq(kept + (tie & (rest | kept[0]))),
-            magnitude.eq(Mux(large | (rounded > _LARGEST), _LARGEST, rounded)),
+            rounded.eq(kept + rounds_up(kept, fraction[:dropped])),
+            magnitude.eq(Mux(large | (rounded > FLOAT16_MAX), FLOAT16_MAX, rounded)),
         ]
         with m.If(self.enable):
             m.d.sync += [

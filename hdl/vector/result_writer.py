@@ -1,19 +1,19 @@
 """Writes what the reductions of an `ELEMENTWISE` command give."""
 
+import math
 from typing import Any
 
 from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tailrace.spec.commands import float_bits
 from tailrace.spec.config import Config
 from tailrace.spec.isa import COMMAND_BYTES, Opcode, Reduce
 
 from ..control.layout import command_layout
 from ..float.reduction import result_layout
 from .activation_buffer import FLOAT_BITS, BufferWrite
-
-MINUS_INFINITY = 0xFF80_0000
 
 
 class _Write(enum.Enum, shape=2):
@@ -88,7 +88,7 @@ class ResultWriter(wiring.Component):
             with m.Case(_Write.INDEX):
                 m.d.comb += [place.eq(entry + 1), value.eq(result.index), last.eq(command.reduce == Reduce.ARGMAX)]
             with m.Default():
-                m.d.comb += [place.eq(removed), value.eq(MINUS_INFINITY), last.eq(1)]
+                m.d.comb += [place.eq(removed), value.eq(float_bits(-math.inf)), last.eq(1)]
                 m.d.comb += writes.eq(self.settled & ~(result.resumed | command.a_stream))
         m.d.comb += [
             self.write.address.eq(place[lane_bits:]),

@@ -1,17 +1,17 @@
 import numpy as np
 from amaranth.hdl import Module, Signal, signed
 
-from tailrace.hdl.gemv.float16 import POSITION_MAX, SIGNIFICAND_BITS, position, significand
+from tailrace.hdl.float.float16 import POSITION_MAX, SIGNED_BITS, position, signed_significand
 
+from ..gemv import bench
 from ..simulate import simulate
-from . import bench
 
 
 def test_parts(rng: np.random.Generator) -> None:
     m = Module()
     bits = Signal(16)
-    part, place = Signal(signed(SIGNIFICAND_BITS)), Signal(range(POSITION_MAX + 1))
-    m.d.comb += [part.eq(significand(bits)), place.eq(position(bits))]
+    part, place = Signal(signed(SIGNED_BITS)), Signal(range(POSITION_MAX + 1))
+    m.d.comb += [part.eq(signed_significand(bits)), place.eq(position(bits))]
     m.d.sync += Signal().eq(0)
 
     async def drive(ctx: bench.Context) -> None:
