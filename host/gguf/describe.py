@@ -229,7 +229,7 @@ class _Importer:
         ropes = {} if arch.learned_positions else {ROPE: read_rope(model, self.rotary_size, self.context)}
         if any(layer.attention.rope == LOCAL_ROPE for layer in layers):
             ropes[LOCAL_ROPE] = read_local_rope(model, self.rotary_size)
-        check_keys(model)
+        check_keys(model, self._twins(ropes))
         unused = sorted(n for n in set(model.tensors) - self.used - rope_tensors(model) if not n.endswith(_LEFT_OVER))
         if unused:
             raise ModelError(
@@ -248,6 +248,18 @@ class _Importer:
         )
 
     # The header.
+
+    def _twins(self, ropes: dict[str, Rope]) -> dict[str, float]:
+        """Values of parts that may differ from the rest, with which they don't."""
+        twins: dict[str, float] = {
+            "attention.key_length_swa": self.head_size,
+            "attention.value_length_swa": self.head_size,
+            "embedding_length_out": self.hidden,
+            "decoder_block_count": self.model.layers,
+        }
+        if ROPE in ropes:
+            twins |= {"rope.dimension_count_swa": self.rotary_size, "rope.freq_base_swa": ropes[ROPE].base}
+        return twins
 
     def _real(self, key: str, low: float, high: float) -> float | None:
         """A number that may be missing, or 0, which means the same."""

@@ -220,9 +220,13 @@ class Header:
         return not self._numbers(value).any()
 
     def is_any_of(self, key: str, values: Sequence[float]) -> bool:
-        """Whether a value is one of these numbers; true is 1."""
+        """Whether a value is one of these numbers, to the precision of float32; true is 1."""
         value = self._values[key]
-        return value.kind != TEXT and value.count is None and float(self._numbers(value)[0]) in values
+        return (
+            value.kind != TEXT
+            and value.count is None
+            and bool(np.isin(np.float32(self._numbers(value)[0]), np.array(values, np.float32)))
+        )
 
     def shown(self, key: str) -> str:
         """A value as a message has it."""

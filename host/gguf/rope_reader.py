@@ -42,7 +42,9 @@ def read_rope(model: Model, size: int, context: int) -> Rope:
     divisors = _divisors(model, size, context > original)
     if kind == "longrope" and LONG not in model.tensors:
         raise ModelError(f"{model.path} is not a complete model: it lacks {LONG}. Convert it again.")
-    factor = _factor(model, "rope.scaling.factor") or _factor(model, "rope.scale_linear") or 1.0
+    # An old name, which llama.cpp reads only where the new one is missing.
+    name = "rope.scaling.factor" if key("rope.scaling.factor") in header else "rope.scale_linear"
+    factor = _factor(model, name) or 1.0
     magnitude = header.real(key("rope.scaling.attn_factor"), 1e-3, 1e3, 1.0)
     yarn = None
     if kind == "yarn":

@@ -252,7 +252,12 @@ def is_not_run(path: Path, text: str) -> None:
         ("expert_weights_scale", 2.5, "2.5"),
         ("logit_scale", 0.25, "0.25"),
         ("residual_scale", 0.5, "0.5"),
-        ("rope.scaling.yarn_log_multiplier", 0.1, "0.1"),
+        ("rope.freq_base_swa", 500.0, "500"),
+        ("rope.dimension_count_swa", 16, "16"),
+        ("attention.key_length_swa", 64, "64"),
+        ("attention.value_length_swa", 16, "16"),
+        ("embedding_length_out", 128, "128"),
+        ("attention.output_scale", 0.5, "0.5"),
         ("rope.dimension_sections", [8, 8, 0, 0], "an array of 4 numbers"),
         ("nextn_predict_layers", 1, "1"),
         ("ssm.state_size", 128, "128"),
@@ -297,12 +302,60 @@ def test_values_that_nobody_understands(key: str, value: Any, shown: str, tmp_pa
         ("attention.scale", 0.0),
         ("attention.scale", 32**-0.5),
         ("rope.scaling.original_context_length", 0),
+        ("rope.freq_base_swa", 10000.0),
+        ("rope.dimension_count_swa", 32),
+        ("attention.key_length_swa", 32),
+        ("attention.value_length_swa", 32),
+        ("embedding_length_out", 64),
+        ("decoder_block_count", 2),
+        ("decoder_start_token_id", 7),
+        ("attention.output_scale", 1.0),
+        ("attention.sliding_window_pattern", [True, False]),
+        ("attention.group_norm_groups", 8),
+        ("expert_gating_func", 2),
+        ("expert_shared_feed_forward_length", 512),
+        ("interleave_moe_layer_step", 1),
+        ("full_attention_interval", 1),
+        ("rope.scaling.yarn_log_multiplier", 1.0),
+        ("rope.scaling.yarn_beta_fast", 16.0),
     ],
 )
 def test_values_that_change_nothing(key: str, value: Any, tmp_path: Path) -> None:
     plain = imported(write_model(tmp_path / "a.gguf"))
     model = imported(write_model(tmp_path / "b.gguf", metadata={f"llama.{key}": value}))
     assert (model.description, model.ropes) == (plain.description, plain.ropes)
+
+
+def test_the_same_base_in_windows(tmp_path: Path) -> None:
+    """Float32 has no 0.1 of Python's, and a base need not be the usual one."""
+    yarn = {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0, "llama.rope.freq_base": 123456.7}
+    plain = imported(write_model(tmp_path / "a.gguf", metadata=yarn))
+    more = {"llama.rope.freq_base_swa": 123456.7, "llama.rope.scaling.yarn_log_multiplier": 0.1}
+    model = imported(write_model(tmp_path / "b.gguf", metadata=yarn | more))
+    assert model.ropes == plain.ropes
+    path = write_model(tmp_path / "c.gguf", metadata=yarn | {"llama.rope.scaling.yarn_log_multiplier": 0.7})
+    is_not_run(
+        path,
+        "can't be run: its header has llama.rope.scaling.yarn_log_multiplier = 0.7, which no other llama model has that is known"
+        " here, so its results would be wrong",
+    )
+
+
+def test_the_old_name_of_a_factor(tmp_path: Path) -> None:
+    """It holds where the new one is missing, as in llama.cpp, even if that is 0; it must not contradict it."""
+    plain = imported(write_model(tmp_path / "m.gguf"))
+    both = {"llama.rope.scaling.factor": 4.0, "llama.rope.scale_linear": 1.0}
+    assert imported(write_model(tmp_path / "m.gguf", metadata=both)).ropes["rope"].divisors == (4.0,) * 16
+    old = {"llama.rope.scale_linear": 4.0}
+    assert imported(write_model(tmp_path / "m.gguf", metadata=old)).ropes["rope"].divisors == (4.0,) * 16
+    off = {"llama.rope.scaling.factor": 0.0, "llama.rope.scale_linear": 1.0}
+    assert imported(write_model(tmp_path / "m.gguf", metadata=off)).ropes == plain.ropes
+    path = write_model(tmp_path / "m.gguf", metadata={**old, "llama.rope.scaling.factor": 0.0})
+    is_not_run(
+        path,
+        "can't be run: its header has llama.rope.scale_linear = 4, which no other llama model has that is known here, so its"
+        " results would be wrong",
+    )
 
 
 @pytest.mark.parametrize(
