@@ -1,10 +1,11 @@
 """Files that are written whole: what was there before stays until the new one is complete."""
 
 import os
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO
 
 from tailrace.spec.errors import TailraceError
@@ -13,6 +14,8 @@ from tailrace.spec.errors import TailraceError
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to, which takes the place of `path` at the end; if anything fails, nothing has changed.
+
+    Who may read it is up to the umask, as for any new file; what replaces a file has the rights of that one.
 
     Parameters
     ----------
@@ -33,9 +36,12 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
     if is_other:
         raise TailraceError(f"{path} is not a file: name one, or a new one")
     try:
-        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            draft = Path(file.name)
+        # Not a temporary file of Python's: those are for their owner alone. The name stays short enough for any disk.
+        draft = target.with_name(f".{secrets.token_hex(8)}.tailrace")
+        with draft.open("xb") as file:
             try:
+                if target.exists():
+                    os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

@@ -20,6 +20,33 @@ def test_a_file_is_replaced(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_new_file_has_the_rights_that_any_new_file_has(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        with written_whole(tmp_path / "a") as file:
+            file.write(b"one")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+
+
+def test_a_file_that_is_replaced_keeps_its_rights(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    path.chmod(0o640)
+    with written_whole(path) as file:
+        file.write(b"two")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"two", 0o640)
+
+
+def test_the_longest_name(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 255)
+    with written_whole(path) as file:
+        file.write(b"one")
+    assert path.read_bytes() == b"one"
+
+
 def test_a_link_still_leads_to_its_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     target, link = tmp_path / "folder" / "a", tmp_path / "link"
