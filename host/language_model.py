@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
@@ -12,8 +13,11 @@ from .generation.completion import Completion, Stream
 from .generation.engine import Engine
 from .generation.options import Conversation, Options, Prompt, Prompts, Variables, wish_of
 from .generation.sequences import Holder
+from .gguf.printable import printable
 from .session import Session
 from .text.tokenizer import Tokenizer
+from .transports.facts import config_of
+from .transports.sizes import format_size
 
 
 class LanguageModel:
@@ -39,6 +43,13 @@ class LanguageModel:
     def __reduce__(self) -> Any:
         raise TypeError("a language model is on a device, and can't be copied or pickled: load it where it is needed")
 
+    def __repr__(self) -> str:
+        build = f"configuration {self.config}, " if self.config else ""
+        return (
+            f"<LanguageModel {printable(Path(self.decoder.imported.name).name)} on {self.device.transport.name}: {build}"
+            f"{format_size(self.memory_bytes)} of memory, context {self.context}, batch {self.batch}>"
+        )
+
     def close(self) -> None:
         """Release the device, if `load` has opened it. Closing twice is harmless."""
         self._engine.close()
@@ -52,6 +63,17 @@ class LanguageModel:
     def device(self) -> Device:
         """The device."""
         return self.decoder.device
+
+    @property
+    def config(self) -> str | None:
+        """Build of the device, as `tailrace.load` takes it; None: hardware, whose numbers are in `device.geometry`."""
+        config = config_of(self.device.transport)
+        return None if config is None else config.name
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the device's memory."""
+        return self.device.memory_size
 
     @property
     def tokenizer(self) -> Tokenizer:

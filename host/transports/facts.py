@@ -1,8 +1,15 @@
-"""What hardware tells of itself besides its registers, as far as its transport knows it."""
+"""What a device tells of itself besides its registers, as far as its transport knows it."""
 
 from dataclasses import asdict, is_dataclass
 
+from tailrace.spec.config import Config
 from tailrace.spec.transport import Transport
+
+
+def config_of(transport: Transport) -> Config | None:
+    """The configuration that it was built with; None: hardware, which states its numbers in registers."""
+    config = getattr(transport, "config", None)
+    return config if isinstance(config, Config) else None
 
 
 def clock_of(transport: Transport) -> float | None:

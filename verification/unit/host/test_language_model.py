@@ -575,6 +575,34 @@ def test_the_rtl_gives_the_same_answers(model: Path) -> None:
         assert same(answer, alone(model, session.tokens[: -len(answer.tokens)], **options))
 
 
+def test_what_was_taken_is_told(model: Path) -> None:
+    with load(model) as opened:
+        assert (opened.config, opened.memory_bytes, opened.context, opened.batch) == ("base", 1 << 20, CONTEXT, 1)
+        assert repr(opened) == "<LanguageModel tiny.gguf on golden: configuration base, 1MiB of memory, context 40, batch 1>"
+    with load(model, config="auto,bus_width=256", memory="3MiB", batch=2) as opened:
+        assert (opened.config, opened.memory_bytes) == ("base,bus_width=256,right_hand_sides=2", 3 << 20)
+        assert opened.config is not None
+        with load(model, config=opened.config, memory=f"{opened.memory_bytes}") as again:
+            assert (again.config, again.memory_bytes, again.batch) == (opened.config, opened.memory_bytes, 1)
+
+    class Wire:
+        """Hardware does not know its configuration."""
+
+        name = "serial:/dev/ttyUSB0"
+
+        def __init__(self) -> None:
+            self._far = open_device("golden", parse_config("tiny"), 1 << 22)
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "config":
+                raise AttributeError(name)
+            return getattr(self._far, name)
+
+    with Device(Wire()) as device, tailrace.load(model, device, context=CONTEXT) as opened:  # type: ignore[arg-type]
+        assert opened.config is None
+        assert repr(opened) == "<LanguageModel tiny.gguf on serial:/dev/ttyUSB0: 4MiB of memory, context 40, batch 1>"
+
+
 def test_two_models_on_a_device(model: Path, tmp_path: Path) -> None:
     other = write_model(tmp_path / "other.gguf", layers=1, seed=3)
     with Device(open_device("golden", parse_config("tiny"), 1 << 23)) as device:
