@@ -45,7 +45,7 @@ run: override export PROMPT := $(value PROMPT)
 run: $(RUNS) ## answer PROMPT with N tokens of MODEL through the RTL (DEVICE=verilator|golden, CONFIG=auto|base|wide|...)
 	@$(BIN)/tailrace run "$(MODEL)" -p "$$PROMPT" -n "$(N)" --device "$(DEVICE)" --config "$(CONFIG)"
 
-# Two workers, each of which takes whole files, in their order: what a file's tests share is made once. Both print as one.
+# Two workers, each of which takes whole files, in their order: what the tests of a file share is made once.
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: check ## everything but the slow tests (more arguments for pytest in ARGS; one process: ARGS="-n 0")
