@@ -10,11 +10,11 @@ import platform
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 
 from .cache import cached, content_key, is_cached
 from .processes import run_all
+from .processor import processor
 from .progress import announced
 from .toolchain import Compiler, Verilator, find_compiler, find_verilator
 
@@ -111,7 +111,7 @@ def compile_library(
         # Otherwise two libraries in one process would share what belongs to one of them.
         flags.append("-fno-gnu-unique")
     recipe = Path(__file__).read_bytes()
-    tools = [*compiler.identity, verilator.version, _processor()]
+    tools = [*compiler.identity, verilator.version, processor()]
     key = content_key([recipe, verilog, *identity, *options, *flags, *fast, *tools])
 
     def make(folder: Path) -> None:
@@ -201,13 +201,3 @@ def _features(trace: bool) -> list[str]:
         "VPI": 0,
     }
     return [f"-DVM_{name}={int(value)}" for name, value in values.items()]
-
-
-@cache
-def _processor() -> str:
-    """The kind of processor: a build uses all its instructions, and a cache may be shared between machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine() + platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "") + platform.machine()

@@ -137,9 +137,9 @@ def main() -> None:
 _RUN_GROUPS = {
     "Prompt and answer": ("prompt", "file", "raw", "new_tokens", "context", "quiet"),
     "Choice of tokens": SAMPLING,
-    "Device": ("device", "config", "memory", "tokens_per_doorbell", "clock"),
+    "Device": ("device", "config", "memory", "tokens_per_doorbell", "clock", "threads"),
     "Model": ("path", "prefill", "torch_device", "torch_dtype", "quantise", "allow_host"),
-    "Simulation": ("memory_timing", "latency", "bandwidth", "threads", "wave", "trace"),
+    "Simulation": ("memory_timing", "latency", "bandwidth", "wave", "trace"),
 }
 
 
@@ -153,8 +153,8 @@ _RUN_GROUPS = {
     type=DeviceName(),
     default="verilator",
     show_default=True,
-    help="verilator: the gateware, simulated; golden: the numpy model, which gives the same bits without cycles; or hardware,"
-    " such as serial:/dev/ttyUSB0, xdma:/dev/xdma0,memory=4GiB or uio:/dev/uio0,memory=udmabuf0.",
+    help="verilator: the gateware, simulated; emulator: its instructions in native code, golden: in numpy, with the same bits"
+    " and no cycles; or hardware, such as serial:/dev/ttyUSB0, xdma:/dev/xdma0,memory=4GiB or uio:/dev/uio0,memory=udmabuf0.",
 )
 @_config
 @_memory
@@ -217,7 +217,11 @@ _RUN_GROUPS = {
     show_default=True,
     help="MHz to state a speed for; of hardware, its own.",
 )
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the simulation.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads of the device; without it 1 of the simulation, and as many as there are processors of the emulator.",
+)
 @click.option(
     "--wave",
     type=WaveFile(),

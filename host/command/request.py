@@ -10,8 +10,8 @@ from ..generation.answer import Wish
 class Request:
     """What the user asked for; the fields are the options of ``tailrace run``.
 
-    `device` is ``golden``, ``verilator`` or a name of hardware; of hardware, `config` and `memory` mean nothing, and `clock` is
-    None if it is to tell its clock itself.
+    `device` is one of `tailrace.sim.devices.KINDS` or a name of hardware; of hardware, `config` and `memory` mean nothing, and
+    `clock` is None if it is to tell its clock itself.
     """
 
     model: str
@@ -33,7 +33,7 @@ class Request:
     clock: float | None
     wave: str | None
     trace: Path | None
-    threads: int
+    threads: int | None
     wish: Wish
     quantise: str | None
     allow_host: bool

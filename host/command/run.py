@@ -332,11 +332,13 @@ def _close(request: Request, terminal: Terminal, run: Run, device: Device) -> No
 def _device_options(request: Request) -> dict[str, Any]:
     if request.device == "golden":
         return {}
+    if request.device == "emulator":
+        return {"threads": request.threads}
     options: dict[str, Any] = {
         "memory": request.memory_timing,
         "latency": request.latency,
         "bandwidth": request.bandwidth,
-        "threads": request.threads,
+        "threads": request.threads or 1,
     }
     if request.trace is not None:
         options["timeline"] = TRACE_BUCKET

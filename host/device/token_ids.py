@@ -8,8 +8,6 @@ import numpy as np
 
 from tailrace.spec.errors import TailraceError
 
-from ..gguf.printable import shown
-
 #: One token. An array without dimensions is one, too.
 Token = int | np.integer[Any]
 
@@ -55,9 +53,6 @@ def _whole(token: Any) -> int | None:
     if token is None:
         return None
     try:
-        # A mask is no list of tokens.
-        if not isinstance(token, bool):
-            return index(token)
+        return index(token)
     except TypeError:
-        pass
-    raise TailraceError(f"a token is a whole number, not {shown(token)}")
+        raise TailraceError(f"a token is a whole number, not {token!r}") from None

@@ -21,7 +21,7 @@ from .examination import Check, Examination
     "--device",
     type=DeviceName(),
     required=True,
-    help="golden, verilator, or hardware such as serial:/dev/ttyUSB0, xdma:/dev/xdma0,memory=4GiB or"
+    help="emulator, golden, verilator, or hardware such as serial:/dev/ttyUSB0, xdma:/dev/xdma0,memory=4GiB or"
     " uio:/dev/uio0,memory=udmabuf0.",
 )
 @click.option("--config", default="base", show_default=True, help="Build of a device without hardware.")

@@ -58,7 +58,9 @@ def parse_hardware(text: str) -> HardwareName:
     """
     kind, _, rest = text.partition(":")
     if kind not in OPTIONS:
-        raise ConfigError(f"unknown device {text!r}: choose golden or verilator, or name hardware like {_join(EXAMPLES)}")
+        raise ConfigError(
+            f"unknown device {text!r}: choose emulator, golden or verilator, or name hardware like {_join(EXAMPLES)}"
+        )
     place, *changes = rest.split(",")
     if not place:
         raise ConfigError(f"{text!r} names no device: write it like {EXAMPLES[kind]}")

@@ -5,20 +5,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tailrace.golden.device import GoldenDevice
 from tailrace.golden.machine import Outcome
 from tailrace.sim.verilated import VerilatedDevice
-from tailrace.spec.commands import encode, float_bits
+from tailrace.spec.commands import float_bits
 from tailrace.spec.config import Config, parse_config
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.floats import flush
 from tailrace.spec.formats import I8
 from tailrace.spec.isa import ADDRESS_UNIT, ANY_PENDING, COMMAND_BYTES, Opcode, Target
-from tailrace.spec.registers import AP_IDLE, AP_START, BY_NAME, COUNTERS, PAGE_BYTES, offset
-from tailrace.spec.transport import Transport
+from tailrace.spec.registers import AP_IDLE, BY_NAME, COUNTERS, PAGE_BYTES, offset
+from verification.bad_commands import bad_commands, replaced
 from verification.programs import MEMORY_BYTES, Program, ProgramMaker, random_program
+from verification.register_driver import finish, memory, set_memory, start
 from verification.touched import Touched, touched
 
 #: The default run builds one core; the others take minutes each.
@@ -41,43 +41,6 @@ CLOCKED = {
 }
 #: Longer than a command of a random program works without the bus.
 WATCHDOG_CYCLES = 3000
-
-
-def set_memory(device: Transport, base: int, limit: int) -> None:
-    """Let programs use `limit` bytes from `base` on."""
-    for name, value in (("BASE", base), ("LIMIT", limit)):
-        device.write_register(offset(f"{name}_LO"), value & 0xFFFF_FFFF)
-        device.write_register(offset(f"{name}_HI"), value >> 32)
-
-
-def start(device: Transport, program: Program, base: int = 0) -> None:
-    """Start a program, with its memory from `base` on, as a driver without a library would."""
-    device.write(base, program.memory.tobytes())
-    for name, value in (
-        *((f"ARGUMENT_{i}", value) for i, value in enumerate(program.arguments)),
-        ("QUEUE_ADDRESS_LO", program.queue),
-        ("QUEUE_ADDRESS_HI", 0),
-        ("QUEUE_LENGTH", len(program.commands)),
-        ("GIE", 1),
-        ("IER", 1),
-        ("AP_CTRL", AP_START),
-    ):
-        device.write_register(offset(name), value)
-
-
-def finish(device: Transport) -> Outcome:
-    """Wait for the interrupt, acknowledge it, and say how the run ended."""
-    device.wait(60)
-    device.read_register(offset("AP_CTRL"))
-    device.write_register(offset("ISR"), device.read_register(offset("ISR")))
-    address = device.read_register(offset("ERROR_ADDRESS_LO")) | device.read_register(offset("ERROR_ADDRESS_HI")) << 32
-    return Outcome(
-        ErrorCode(device.read_register(offset("ERROR_CODE"))), device.read_register(offset("ERROR_COMMAND")), address
-    )
-
-
-def memory(device: Transport) -> NDArray[np.uint8]:
-    return np.frombuffer(device.read(0, MEMORY_BYTES), dtype=np.uint8)
 
 
 @dataclass
@@ -253,51 +216,6 @@ def test_what_lies_behind_the_limit(config: Config, rng: np.random.Generator) ->
                 set_memory(device, base, limit)
                 start(device, program, 0)
                 assert finish(device) == Outcome(code)
-
-
-def replaced(program: Program, index: int, command: bytes) -> Program:
-    """The program with another command at `index`."""
-    image, commands = program.memory.copy(), list(program.commands)
-    place = program.queue + index * COMMAND_BYTES
-    image[place : place + COMMAND_BYTES] = np.frombuffer(command, dtype=np.uint8)
-    commands[index] = command
-    return replace(program, memory=image, commands=commands)
-
-
-def bad_commands(config: Config) -> list[tuple[bytes, ErrorCode]]:
-    """Commands of every kind that a build refuses, or whose operands are not in memory."""
-    good = {"rows": 1, "blocks": 1, "slots": 1}
-    simple = {"count": 1, "segments": 1}
-    end = MEMORY_BYTES // ADDRESS_UNIT
-    bad, range_ = ErrorCode.BAD_FIELD, ErrorCode.OUT_OF_RANGE
-    commands = [
-        (bytes(64), ErrorCode.BAD_OPCODE),
-        (b"\xff" * 64, ErrorCode.BAD_OPCODE),
-        (encode(Opcode.FENCE)[:63] + b"\x80", bad),
-        (encode(Opcode.LOOP, target=(1 << 16) - 1), bad),
-        (encode(Opcode.SET, mode=3), bad),
-        (encode(Opcode.GEMV, **good | {"format": 99}), bad),
-        (encode(Opcode.GEMV, **good | {"slots": 0}), bad),
-        (encode(Opcode.GEMV, **good | {"stride": 1}), bad),
-        (encode(Opcode.ELEMENTWISE, **simple | {"function": 7}), bad),
-        (encode(Opcode.GEMV, **good | {"rows": 0}), range_),
-        (encode(Opcode.GEMV, **good | {"blocks": config.vector_blocks + 1}), range_),
-        (encode(Opcode.GEMV, **good | {"offset": 2}), range_),
-        (encode(Opcode.LOAD_VECTOR, blocks=1, first_block=config.vector_blocks), range_),
-        (encode(Opcode.ELEMENTWISE, **simple | {"segments": 0}), range_),
-        (encode(Opcode.ROTATE, **simple | {"count": 6}), range_),
-        (encode(Opcode.APPEND, **simple | {"count": 257}), range_),
-        (encode(Opcode.STORE, count=config.buffer_entries + 1), range_),
-        (encode(Opcode.LOAD_VECTOR, blocks=1, source=end - 2), ErrorCode.READ_ERROR),
-        (encode(Opcode.GEMV, **good, source=(1 << 32) - 64), ErrorCode.READ_ERROR),
-        (encode(Opcode.ELEMENTWISE, **simple, a_stream=1, source=end), ErrorCode.READ_ERROR),
-        (encode(Opcode.STORE, count=5, destination=end), ErrorCode.WRITE_ERROR),
-    ]
-    if config.right_hand_sides < 4:
-        commands.append((encode(Opcode.LOAD_VECTOR, blocks=1, slot=config.right_hand_sides), bad))
-    if config.buffer_entries < 1 << 16:
-        commands.append((encode(Opcode.READ, a=config.buffer_entries), range_))
-    return commands
 
 
 def test_bad_commands(pair: Pair, rng: np.random.Generator) -> None:

@@ -669,7 +669,7 @@ def test_closing(model: Path) -> None:
 
 
 def test_what_can_not_be_loaded(model: Path) -> None:
-    with pytest.raises(ConfigError, match=re.escape("unknown device 'gold': choose one of golden, verilator")):
+    with pytest.raises(ConfigError, match=re.escape("unknown device 'gold': choose one of emulator, golden, verilator")):
         tailrace.load(model, "gold")
     with Device(open_device("golden", parse_config("tiny"), 1 << 22)) as device:
         with pytest.raises(ConfigError, match="config is for devices without hardware that are opened here: leave it out"):
@@ -677,7 +677,7 @@ def test_what_can_not_be_loaded(model: Path) -> None:
     with pytest.raises(LimitError, match="was made for a context of 64 tokens"):
         tailrace.load(model, context=65)
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"device": None}, "unknown device None: choose one of golden, verilator"),
+        ({"device": None}, "unknown device None: choose one of emulator, golden, verilator"),
         ({"config": None}, "config must be a text, as in 'auto', not None"),
         ({"memory": 1 << 20}, "memory must be a text, as in 'auto', not 1048576"),
         ({"context": np.int64(16)}, "context must be a whole number (int) of 1 or more, not np.int64(16)"),

@@ -246,5 +246,5 @@ def test_a_build_without_waveforms_writes_none(library: Path, tmp_path: Path) ->
 def test_devices_are_opened_by_name(library: Path) -> None:
     assert open_device("golden", CONFIG, 1 << 16).name == "golden"
     assert open_device("verilator", CONFIG, 1 << 16, library=library).name == "verilator"
-    with pytest.raises(ConfigError, match="^unknown device 'fpga': choose one of golden, verilator$"):
+    with pytest.raises(ConfigError, match="^unknown device 'fpga': choose one of emulator, golden, verilator$"):
         open_device("fpga", CONFIG, 1 << 16)

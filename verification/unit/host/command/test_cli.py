@@ -61,7 +61,7 @@ def test_devices() -> None:
     result = invoke("devices")
     lines = result.stdout.splitlines()
     assert lines[:2] == [
-        "devices without hardware: golden, verilator",
+        "devices without hardware: emulator, golden, verilator",
         "configurations of these (--config), and what can be changed in them:",
     ]
     assert lines[2].startswith("  tiny: bus_width=128, ")

@@ -20,6 +20,7 @@ _BEST = "is for the best token, which the device chooses itself: leave temperatu
 _ROUTED = "is for what is placed and routed, and that is only ecp5: leave it out for {}"
 
 _GOLDEN = ("run", "none.gguf", "-p", "x", "--device", "golden")
+_EMULATOR = ("run", "none.gguf", "-p", "x", "--device", "emulator")
 _VERILATOR = ("run", "none.gguf", "-p", "x")
 _CHAT = ("chat", "none.gguf")
 
@@ -34,7 +35,9 @@ def invoke(*arguments: object) -> Result:
         (_GOLDEN, "--memory-timing=ddr4", _SIMULATION),
         (_GOLDEN, "--latency=100", _SIMULATION),
         (_GOLDEN, "--bandwidth=0.5", _SIMULATION),
-        (_GOLDEN, "--threads=1", _SIMULATION),
+        (_GOLDEN, "--threads=1", "is for --device emulator and verilator: golden computes with one thread"),
+        (_EMULATOR, "--latency=100", _SIMULATION.replace("golden", "emulator")),
+        (_EMULATOR, "--clock=100", _CYCLES.replace("golden", "emulator")),
         (_GOLDEN, "--trace=/tmp/t.json", _SIMULATION),
         (_GOLDEN, "--wave=/tmp/w.vcd", _SIMULATION),
         (_GOLDEN, "--clock=100", _CYCLES),

@@ -54,7 +54,7 @@ def test_names(text: str, kind: str, place: str, options: dict[str, Any]) -> Non
     [
         (
             "fpga",
-            "unknown device 'fpga': choose golden or verilator, or name hardware like serial:/dev/ttyUSB0,baud=3000000,"
+            "unknown device 'fpga': choose emulator, golden or verilator, or name hardware like serial:/dev/ttyUSB0,baud=3000000,"
             " xdma:/dev/xdma0,memory=4GiB or uio:/dev/uio0,memory=udmabuf0",
         ),
         ("serial:", "'serial:' names no device: write it like serial:/dev/ttyUSB0,baud=3000000"),

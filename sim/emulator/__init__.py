@@ -1,0 +1,1 @@
+"""The emulator: the instruction set, executed exactly and fast, in native code."""

@@ -1,0 +1,60 @@
+// Device memory as a program sees it: from BASE on, up to LIMIT.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "bits.h"
+
+namespace tailrace {
+
+using contract::ErrorCode;
+
+// A command can't go on.
+struct Stop {
+    ErrorCode code;
+    uint64_t address = 0;
+};
+
+class Memory {
+public:
+    Memory(uint8_t* bytes, uint64_t size, const contract::Build& build) : bytes_(bytes), size_(size), build_(build) {}
+
+    uint64_t bus_bytes() const { return build_.lanes * contract::LANE_BYTES; }
+
+    // What check_queue has accepted.
+    void place(uint64_t base, uint64_t limit) {
+        base_ = base;
+        const uint64_t existing = base < size_ ? size_ - base : 0;
+        end_ = limit && limit < existing ? limit : existing;
+    }
+
+    const uint8_t* read(uint64_t address, uint64_t size) const {
+        address = wrapped(address);
+        if (address > end_ || size > end_ - address) throw Stop{ErrorCode::READ_ERROR, first_missing_beat(address)};
+        return bytes_ + base_ + address;
+    }
+
+    uint8_t* write(uint64_t address, uint64_t size) {
+        if (address > end_ || size > end_ - address) throw Stop{ErrorCode::WRITE_ERROR, first_missing_beat(address)};
+        return bytes_ + base_ + address;
+    }
+
+    uint64_t wrapped(uint64_t address) const {
+        return build_.address_width >= 64 ? address : address & ((uint64_t(1) << build_.address_width) - 1);
+    }
+
+    bool exists(uint64_t address) const { return address < end_; }
+    uint8_t& byte(uint64_t address) { return bytes_[base_ + address]; }
+
+private:
+    uint64_t first_missing_beat(uint64_t address) const {
+        const uint64_t end = end_ / bus_bytes() * bus_bytes();
+        return address > end ? address : end;
+    }
+
+    uint8_t* bytes_;
+    uint64_t size_, base_ = 0, end_ = 0;
+    const contract::Build& build_;
+};
+
+}  // namespace tailrace

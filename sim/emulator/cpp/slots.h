@@ -1,0 +1,80 @@
+// The vector slots: block floating point, with absolute exponents, and four base exponents for each slot.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "float32.h"
+
+namespace tailrace {
+
+constexpr int BLOCK = contract::BLOCK, SETS = 4;
+
+// A vector as a product reads it: the exponents relative to the base, and mantissas of 0 where a block lies below it.
+struct Vector {
+    int base;
+    std::vector<uint8_t> exponents;
+    std::vector<int16_t> mantissas;
+    std::vector<int32_t> sums;  // of each block's mantissas
+};
+
+class Slots {
+public:
+    Slots(int slots, int depth)
+        : depth_(depth), mantissas_(size_t(slots) * depth * BLOCK), exponents_(size_t(slots) * depth), bases_(slots * SETS) {}
+
+    int count() const { return int(bases_.size()) / SETS; }
+
+    void write(int slot, int64_t block, int exponent, const int16_t* mantissas) {
+        const size_t place = size_t(slot) * depth_ + block % depth_;
+        exponents_[place] = exponent;
+        std::copy(mantissas, mantissas + BLOCK, &mantissas_[place * BLOCK]);
+    }
+
+    void set_base(int slot, int set, int base, bool join) {
+        int& old = bases_[slot * SETS + set];
+        old = join ? std::max(old, base) : base;
+    }
+
+    Vector read(int slot, int set, int64_t first, int64_t blocks) const {
+        Vector vector{bases_[slot * SETS + set], std::vector<uint8_t>(blocks), std::vector<int16_t>(blocks * BLOCK),
+                      std::vector<int32_t>(blocks)};
+        for (int64_t b = 0; b < blocks; ++b) {
+            const size_t place = size_t(slot) * depth_ + (first + b) % depth_;
+            const int difference = exponents_[place] - vector.base;
+            vector.exponents[b] = difference & contract::EXPONENT_MAX;
+            if (difference < 0) continue;
+            int32_t sum = 0;
+            for (int i = 0; i < BLOCK; ++i) {
+                vector.mantissas[b * BLOCK + i] = mantissas_[place * BLOCK + i];
+                sum += mantissas_[place * BLOCK + i];
+            }
+            vector.sums[b] = sum;
+        }
+        return vector;
+    }
+
+private:
+    int depth_;
+    std::vector<int16_t> mantissas_;
+    std::vector<int32_t> exponents_;
+    std::vector<int> bases_;
+};
+
+// Quantise 32 numbers; returns the largest biased exponent. An infinity counts as 2**128.
+inline int quantise(const float* x, int16_t* mantissas) {
+    int largest = 0;
+    for (int i = 0; i < BLOCK; ++i) largest = std::max(largest, int(bits_of(x[i]) >> 23 & 0xFF));
+    for (int i = 0; i < BLOCK; ++i) {
+        const uint32_t bits = bits_of(x[i]);
+        const int biased = bits >> 23 & 0xFF;
+        const double significand = biased == 0 ? 0 : double((bits & FRACTION) | 0x800000);
+        const double scaled = significand * power_of_two(biased - (127 + 23 - int(contract::BLOCK_BIAS)) - largest);
+        const double rounded = std::min(std::nearbyint(scaled), double(contract::MANTISSA_MAX));
+        mantissas[i] = int16_t(bits & SIGN ? -rounded : rounded);
+    }
+    return largest;
+}
+
+}  // namespace tailrace

@@ -1,0 +1,200 @@
+"""The emulator and the golden model, which share nothing but the contract: the same programs, the same bytes, the same errors."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from tailrace.golden.device import GoldenDevice
+from tailrace.golden.machine import Outcome
+from tailrace.sim.emulator.device import EmulatedDevice
+from tailrace.spec.commands import encode, float_bits
+from tailrace.spec.config import Config, parse_config
+from tailrace.spec.errors import ErrorCode
+from tailrace.spec.floats import Function
+from tailrace.spec.formats import FORMATS
+from tailrace.spec.isa import Opcode, Reduce, Target
+from tailrace.spec.registers import COUNTERS, PAGE_BYTES, offset
+from verification.bad_commands import bad_commands, replaced
+from verification.programs import MEMORY_BYTES, Program, ProgramMaker, random_program
+from verification.register_driver import finish, memory, set_memory, start
+
+BUILDS = ("tiny", "base", "base,bus_width=256,right_hand_sides=2", "base,bus_width=512", "wide")
+
+
+@dataclass
+class Twins:
+    """Golden and the emulator of one build."""
+
+    config: Config
+    golden: GoldenDevice
+    emulator: EmulatedDevice
+
+    def check(self, program: Program, what: str, base: int = 0) -> Outcome:
+        """Run a program on both; all that can be seen must be the same. Returns how it ended."""
+        outcomes = []
+        for device in (self.golden, self.emulator):
+            start(device, program, base)
+            outcomes.append(finish(device))
+        assert outcomes[0] == outcomes[1], f"{what}\n{program}"
+        seen = [device.activations.view(np.uint32) for device in (self.golden, self.emulator)]
+        wrong = np.flatnonzero(seen[0] != seen[1])
+        assert not wrong.size, f"{what}: {wrong.size} entries differ, from {wrong[0]} on\n{program}"
+        size = self.golden.memory_size
+        seen = [np.frombuffer(device.read(0, size), dtype=np.uint8) for device in (self.golden, self.emulator)]
+        wrong = np.flatnonzero(seen[0] != seen[1])
+        assert not wrong.size, f"{what}: {wrong.size} bytes of memory differ, from {wrong[0]:#x} on\n{program}"
+        for name, _ in COUNTERS:
+            counted = [device.read_registers(offset(f"{name}_LO"), 2) for device in (self.golden, self.emulator)]
+            assert counted[0] == counted[1] or outcomes[0].code, f"{what}: {name}\n{program}"
+        return outcomes[0]
+
+
+def twins_of(config: Config, size: int = MEMORY_BYTES, threads: int = 2) -> Iterator[Twins]:
+    with EmulatedDevice(config, size, threads=threads) as emulator:
+        yield Twins(config, GoldenDevice(config, size), emulator)
+
+
+@pytest.fixture(params=BUILDS)
+def twins(request: pytest.FixtureRequest) -> Iterator[Twins]:
+    yield from twins_of(parse_config(request.param))
+
+
+@pytest.fixture
+def base() -> Iterator[Twins]:
+    yield from twins_of(parse_config("base"))
+
+
+def test_same_bytes(twins: Twins, rng: np.random.Generator) -> None:
+    """Random programs leave the same memory and the same activations behind."""
+    for number in range(40):
+        assert twins.check(random_program(rng, twins.config, 30), f"program {number}").code is ErrorCode.NONE
+
+
+def test_bad_commands(twins: Twins, rng: np.random.Generator) -> None:
+    for command, code in bad_commands(twins.config):
+        program = random_program(rng, twins.config, 5)
+        index = int(rng.integers(len(program.commands)))
+        outcome = twins.check(replaced(program, index, command), f"{code.name} at command {index}")
+        assert (outcome.code, outcome.command) == (code, index)
+        assert twins.check(program, f"after {code.name}").code is ErrorCode.NONE
+
+
+def test_any_bits_are_refused_or_do_the_same(twins: Twins, rng: np.random.Generator) -> None:
+    """Commands with a few bits flipped."""
+    for number in range(300):
+        program = random_program(rng, twins.config, 2)
+        index = int(rng.integers(len(program.commands)))
+        flipped = np.frombuffer(program.commands[index], dtype=np.uint8).copy()
+        flipped[rng.integers(64, size=2)] ^= np.uint8(1) << rng.integers(8, size=2).astype(np.uint8)
+        if flipped[0] == Opcode.LOOP:
+            continue  # It may go on for ever.
+        changed = replaced(program, index, flipped.tobytes())
+        # A segment of millions of elements takes golden minutes.
+        if int.from_bytes(flipped[16:20].tobytes(), "little") * int.from_bytes(flipped[20:22].tobytes(), "little") < 1 << 22:
+            twins.check(changed, f"program {number}, command {index}")
+
+
+def test_bad_queues(twins: Twins, rng: np.random.Generator) -> None:
+    program = random_program(rng, twins.config, 2)
+    for queue, length, expected in (
+        (32, 1, Outcome(ErrorCode.MISALIGNED)),
+        (MEMORY_BYTES, 1, Outcome(ErrorCode.READ_ERROR, 0, MEMORY_BYTES)),
+        (0, 0, Outcome()),
+    ):
+        changed = replace(program, queue=queue, commands=program.commands[:length])
+        assert twins.check(changed, f"{length} commands at {queue:#x}") == expected
+
+
+@pytest.mark.parametrize("pages", [0, 3])
+def test_base_and_limit(rng: np.random.Generator, pages: int) -> None:
+    config, first = parse_config("base"), pages * PAGE_BYTES
+    for twins in twins_of(config, 2 * MEMORY_BYTES):
+        for device in (twins.golden, twins.emulator):
+            set_memory(device, first, MEMORY_BYTES)
+        for command, code in [(encode(Opcode.FENCE), ErrorCode.NONE), *bad_commands(config)]:
+            program = random_program(rng, config, 4)
+            outcome = twins.check(replaced(program, len(program.commands) - 1, command), code.name, first)
+            assert outcome.code is code
+        for base, limit in ((64, 0), (0, 64), (1 << 40, 0), (0, (1 << 40) + PAGE_BYTES), (PAGE_BYTES, 1 << 40), (0, 1 << 40)):
+            for device in (twins.golden, twins.emulator):
+                set_memory(device, base, limit)
+            twins.check(program, f"BASE {base:#x}, LIMIT {limit:#x}")
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_products(rng: np.random.Generator, fmt: object, threads: int) -> None:
+    """Any bytes as weights, in rows that begin anywhere in what shares a side beat, on any number of threads."""
+    config = parse_config("base,bus_width=256,right_hand_sides=4")
+    for twins in twins_of(config, threads=threads):
+        for rows, blocks in ((1, 1), (7, 3), (33, 8), (130, 65), (600, 40)):
+            maker = ProgramMaker(rng, config)
+            for slot in range(4):
+                maker.load(slot, blocks)
+            maker.add(
+                Opcode.GEMV,
+                slots=4,
+                format=fmt.number,  # type: ignore[attr-defined]
+                source=3,
+                rows=rows,
+                blocks=blocks,
+                slot_stride=1024,
+                exponent=int(rng.integers(-128, 128)),
+            )
+            assert twins.check(maker.program(), f"{rows} x {blocks}").code is ErrorCode.NONE
+
+
+@pytest.mark.parametrize("function", list(Function))
+def test_functions_of_any_bits(base: Twins, rng: np.random.Generator, function: Function) -> None:
+    """Each exponent and sign many times, with infinities, NaNs, subnormals and both zeros."""
+    for reduce in (Reduce.SUM, Reduce.SUM_OF_SQUARES, Reduce.MAXIMUM, Reduce.ABSOLUTE_MAXIMUM, Reduce.ARGMAX):
+        maker = ProgramMaker(rng, base.config)
+        bits = rng.integers(0, 1 << 32, 4096, dtype=np.uint32)
+        bits[::17] &= 0xFF80_0000
+        fields = {"p": float_bits(1), "m": float_bits(1), "function": function, "reduce": reduce, "r": 8192, "reduce_u": 0}
+        maker.add(
+            Opcode.ELEMENTWISE, source=maker.place(bits), a_stream=1, count=4096, segments=1, target=Target.BUFFER, **fields
+        )
+        assert base.check(maker.program(), f"{function.name}, {reduce.name}").code is ErrorCode.NONE
+
+
+def test_sums_and_products_of_any_bits(base: Twins, rng: np.random.Generator) -> None:
+    """Operands near each other, near the ends of the range, and anywhere."""
+    for combine in range(3):
+        for multiplier in range(4):
+            maker = ProgramMaker(rng, base.config)
+            entries = rng.integers(0, 1 << 32, 4096, dtype=np.uint32)
+            # Products around the smallest and the largest number.
+            entries[:1024] = entries[:1024] & 0x807F_FFFF | rng.integers(50, 80, 1024).astype(np.uint32) << 23
+            entries[1024:2048] = entries[1024:2048] & 0x807F_FFFF | rng.integers(180, 200, 1024).astype(np.uint32) << 23
+            one = float_bits(1)
+            copy = {"p": one, "m": one, "a_stream": 1, "segments": 1, "count": 4096, "target": Target.BUFFER}
+            maker.add(Opcode.ELEMENTWISE, source=maker.place(entries), **copy)
+            scalars = {name: int(rng.integers(0, 1 << 32)) for name in "pqmn"}
+            maker.add(
+                Opcode.ELEMENTWISE,
+                combine=combine,
+                multiplier=multiplier,
+                a=0,
+                b=512,
+                d=8192,
+                count=512,
+                segments=3,
+                a_stride=1024,
+                b_stride=1024,
+                d_stride=512,
+                source=maker.place(rng.permutation(entries[:1536])),
+                n_stream=int(rng.integers(2)),
+                target=Target.BUFFER,
+                **scalars,
+            )
+            assert base.check(maker.program(), f"combine {combine}, multiplier {multiplier}").code is ErrorCode.NONE
+
+
+def test_the_same_memory_object(base: Twins) -> None:
+    """What golden reads through the transport is what the emulator's array holds."""
+    base.emulator.write(64, b"abc")
+    assert bytes(memory(base.emulator)[64:67]) == b"abc"
+    assert bytes(base.emulator.memory[64:67]) == b"abc"
