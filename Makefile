@@ -45,8 +45,11 @@ run: override export PROMPT := $(value PROMPT)
 run: $(RUNS) ## answer PROMPT with N tokens of MODEL through the RTL (DEVICE=verilator|golden, CONFIG=auto|base|wide|...)
 	@$(BIN)/tailrace run "$(MODEL)" -p "$$PROMPT" -n "$(N)" --device "$(DEVICE)" --config "$(CONFIG)"
 
-test: check ## everything but the slow tests (more arguments for pytest in ARGS)
-	$(BIN)/pytest $(ARGS)
+# Two workers, each of which takes whole files, in their order: what the tests of a file share is made once.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+
+test: check ## everything but the slow tests (more arguments for pytest in ARGS; one process: ARGS="-n 0")
+	$(BIN)/pytest $(WORKERS) $(ARGS)
 
 check: $(READY) ## lint, format, types, floors and documents
 	$(BIN)/ruff check .

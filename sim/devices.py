@@ -1,6 +1,7 @@
 """Opens a device to run on without hardware, by its name."""
 
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError
@@ -29,9 +30,16 @@ def open_device(kind: str, config: Config, memory_size: int, **options: Any) -> 
     ------
     ConfigError
         If there is no such kind, or a parameter is out of range.
+    TypeError
+        If `config` is not one, but its name.
     ToolError
         If the simulation needs a tool that is missing.
     """
+    if not isinstance(config, Config):
+        raise TypeError(f"config is what tailrace.spec.config.parse_config('base') returns, not {config!r}")
+    if isinstance(memory_size, bool) or not isinstance(memory_size, SupportsIndex):
+        raise ConfigError(f"memory_size must be a whole number of bytes, not {memory_size!r}")
+    memory_size = index(memory_size)
     if kind == "golden":
         from tailrace.golden.device import GoldenDevice
 

@@ -93,7 +93,11 @@ def parse_config(text: str) -> Config:
     ------
     ConfigError
         If the name or a field is unknown, a value is out of range, or a field is given twice.
+    TypeError
+        If it is no text.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"a configuration is a text here, as in 'base,bus_width=256', not {text!r}")
     name, *changes = text.split(",")
     if name not in CONFIGS:
         raise ConfigError(f"unknown configuration {name!r}: choose one of {', '.join(CONFIGS)}")

@@ -24,13 +24,13 @@ class Requirement:
     tests : tuple of str
         Files (``verification/unit/x/test_y.py``) or functions in them (``...::test_z``).
     limits : str
-        What the promise could be taken for, and the tests do not show; empty if there is no such thing.
+        What the promise could be taken for, and the tests do not show.
     """
 
     name: str
     promise: str
     tests: tuple[str, ...]
-    limits: str = ""
+    limits: str
 
 
 def requirements(root: Path = ROOT) -> list[Requirement]:
@@ -65,7 +65,7 @@ def _malformed(root: Path) -> Iterator[str]:
     for name, entry in tomllib.loads((root / PLAN).read_text()).items():
         for key in sorted(entry.keys() - _KEYS):
             yield f"{PLAN}: {name}: unknown {key!r}; an entry has {', '.join(_KEYS)}"
-        for key in ("promise", *({"limits"} & entry.keys())):
+        for key in ("promise", "limits"):
             text = entry.get(key, "")
             if not isinstance(text, str) or not text.endswith("."):
                 yield f"{PLAN}: {name}: {key} must be a sentence"

@@ -3,17 +3,20 @@
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsIndex, overload
+from operator import index
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.firmware.attention import effective_window
 from tailrace.firmware.description import Attention
-from tailrace.spec.errors import LimitError, ModelError, TailraceError
+from tailrace.spec.errors import ConfigError, LimitError, ModelError, TailraceError
 from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES
 
 from ..gguf.describe import DescribedModel
+from ..gguf.printable import shown
+from ..gguf.whole_number import whole_number
 from ..image.builds import lay_out
 from ..image.image import Image, ImageRequest
 from ..image.kv_cache import Floats, StoredCache, cache_writes, read_stored, stored_writes
@@ -54,7 +57,7 @@ class Snapshot:
         LimitError
             If it has fewer, or a sliding window has lost what the next token would see.
         """
-        _check_cut(self.length, self.earliest, length)
+        length = _check_cut(self.length, self.earliest, length)
         # Of a ring that has closed, all rows stay.
         layers = tuple(held.first(length) if held.shape[1] == self.length else held for held in self.layers)
         return Snapshot(length, self.earliest if length else 0, layers if length else tuple(held.first(0) for held in layers))
@@ -99,6 +102,10 @@ class Decoder:
 
     Raises
     ------
+    TypeError
+        If `device` or `imported` are something else.
+    ConfigError
+        If a number or a callable is none.
     ModelError
         If the device can't read the model's matrices, or one is damaged.
     LimitError
@@ -117,7 +124,14 @@ class Decoder:
         on_step: Callable[[Counters], None] | None = None,
     ) -> None:
         if not isinstance(imported, DescribedModel):
-            raise TypeError(f"a decoder takes what tailrace.gguf.describe.import_model(model) returns, not {imported!r}")
+            raise TypeError(f"a decoder takes what tailrace.gguf.describe.import_model(model) returns, not {shown(imported)}")
+        if not isinstance(device, Device):
+            raise TypeError(f"a decoder takes what tailrace.device.driver.Device(transport) is, not {shown(device)}")
+        batch = whole_number("batch", batch, 1)
+        tokens_per_doorbell = whole_number("tokens_per_doorbell", tokens_per_doorbell, 1)
+        for name, listener in (("on_progress", on_progress), ("on_step", on_step)):
+            if listener is not None and not callable(listener):
+                raise ConfigError(f"{name} must be a callable, or None, not {shown(listener)}")
         self.device, self.imported, self.on_step = device, imported, on_step
         request = ImageRequest(batch, tokens_per_doorbell > 1, quantise)
         self.limit = imported.context
@@ -157,12 +171,12 @@ class Decoder:
 
     def reset(self, sequence: int | None = None) -> None:
         """Start a sequence over, or all of them."""
-        for index in range(self.batch) if sequence is None else [sequence]:
-            self.positions[index], self._earliest[index] = 0, 0
+        for n in range(self.batch) if sequence is None else [self._one_of(sequence)]:
+            self.positions[n], self._earliest[n] = 0, 0
 
     def earliest(self, sequence: int = 0) -> int:
         """Fewest tokens but 0 to which `truncate` can cut a sequence: in a sliding window, older ones are overwritten."""
-        return self._earliest[sequence]
+        return self._earliest[self._one_of(sequence)]
 
     def truncate(self, length: int, sequence: int = 0) -> None:
         """Take a sequence back to its first tokens.
@@ -178,7 +192,8 @@ class Decoder:
         LimitError
             If it has fewer, or a sliding window has lost what the next token would see.
         """
-        _check_cut(self.positions[sequence], self._earliest[sequence], length)
+        sequence = self._one_of(sequence)
+        length = _check_cut(self.positions[sequence], self._earliest[sequence], length)
         if length == 0:
             self.reset(sequence)
         self.positions[sequence] = length
@@ -203,8 +218,8 @@ class Decoder:
             for sequence, prompt in enumerate(prompts):
                 self._check_tokens(prompt)
                 self._check_room(sequence, len(prompt))
-            for index in range(max(map(len, prompts))):
-                now = [prompt[index] if index < len(prompt) else None for prompt in prompts]
+            for place in range(max(map(len, prompts))):
+                now = [prompt[place] if place < len(prompt) else None for prompt in prompts]
                 self._start("prompt", now)
                 self._advance(now)
 
@@ -269,6 +284,7 @@ class Decoder:
         DeviceError, DeviceTimeout
             If the device stopped; the sequences are where they were.
         """
+        count = whole_number("count", count)
         if not 1 <= count <= self._run_limit:
             raise LimitError(f"this decoder chooses 1 to {self._run_limit} tokens with a doorbell, not {count}")
         loaded = self.programs.loaded["tokens"]
@@ -293,6 +309,7 @@ class Decoder:
 
     def snapshot(self, sequence: int = 0) -> Snapshot:
         """Read the KV cache of a sequence back, exactly as it is stored."""
+        sequence = self._one_of(sequence)
         layers, lanes = [], self.image.build.lanes
         with self.device.exclusive():
             length = self.positions[sequence]
@@ -317,7 +334,12 @@ class Decoder:
             If the context is too short.
         ModelError
             If it is not one of such a model.
+        TypeError
+            If it is no snapshot.
         """
+        if not isinstance(snapshot, Snapshot):
+            raise TypeError(f"restore takes what snapshot(sequence) returns, not {shown(snapshot)}")
+        sequence = self._one_of(sequence)
         length = snapshot.length
         if length > self.limit:
             raise self._full(length)
@@ -378,9 +400,16 @@ class Decoder:
         if count != self.batch:
             raise ValueError(f"this decoder has {self.batch} sequences, and {count} were given")
 
+    def _one_of(self, sequence: int) -> int:
+        return whole_number("sequence", sequence, 0, self.batch - 1)
+
     def _check_tokens(self, tokens: Sequence[int | None]) -> None:
         vocabulary = self.imported.description.vocabulary
         for token in tokens:
+            if isinstance(token, list):
+                raise TailraceError(
+                    "a token is a whole number, and a list was given in its place: prefill takes several at once"
+                )
             if token is not None and not 0 <= token < vocabulary:
                 raise TailraceError(f"token {token} is not one of the model's {vocabulary}")
 
@@ -450,11 +479,17 @@ def _cache_shape(attention: Attention, length: int) -> tuple[int, int, int]:
     return attention.kv_heads, rows, attention.head_size
 
 
-def _check_cut(there: int, earliest: int, length: int) -> None:
-    if not isinstance(length, SupportsIndex) or not 0 <= length <= there:
-        raise LimitError(f"a sequence of {there} tokens can be cut to 0 to {there}, not {length}")
+def _check_cut(there: int, earliest: int, asked: int) -> int:
+    """The length as Python's own number."""
+    try:
+        length = index(asked)
+    except TypeError:
+        length = -1
+    if not 0 <= length <= there:
+        raise LimitError(f"a sequence of {there} tokens can be cut to 0 to {there}, not {shown(asked)}")
     if 0 < length < earliest:
         raise LimitError(
             f"a sequence of {there} tokens with a sliding window can be cut to 0, or to {earliest} to {there}, not"
             f" {length}: what came before is overwritten"
         )
+    return length

@@ -8,10 +8,12 @@ from types import TracebackType
 from typing import Protocol, Self
 from weakref import WeakKeyDictionary
 
-from tailrace.spec.errors import DeviceClosed, DeviceTimeout
+from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout
 from tailrace.spec.registers import AP_IDLE, AP_START, PAGE_BYTES, offset
 from tailrace.spec.transport import Transport
 
+from ..gguf.printable import shown
+from ..gguf.whole_number import whole_number
 from ..image.allocator import Allocator
 from ..image.geometry import Geometry
 from .counters import Counters
@@ -78,6 +80,10 @@ class Device:
 
     Raises
     ------
+    TypeError
+        If it is no transport, but the name of one.
+    ConfigError
+        If a number is not one.
     TailraceError
         If it is not a Tailrace device, or one for another instruction set.
     DeviceTimeout
@@ -85,6 +91,11 @@ class Device:
     """
 
     def __init__(self, transport: Transport, *, timeout: float = 60.0, watchdog_cycles: int | None = None) -> None:
+        if not hasattr(transport, "read_register") or isinstance(transport, Device):
+            raise TypeError(
+                "a device takes an open transport, as tailrace.sim.devices.open_device('golden', config, memory_size) returns,"
+                f" not {shown(transport)}"
+            )
         self.transport = transport
         self.timeout = timeout
         self.counters = Counters()
@@ -95,6 +106,10 @@ class Device:
         try:
             with self._access.lock:
                 self._access.driver, self._access.settled = self._mark, False
+                if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0:
+                    raise ConfigError(f"timeout must be a number of seconds above 0, not {shown(timeout)}")
+                if watchdog_cycles is not None:
+                    watchdog_cycles = whole_number("watchdog_cycles", watchdog_cycles, 0, 0xFFFF_FFFF)
                 self.geometry = Geometry.of_device(transport)
                 self._memory = Allocator(min(transport.memory_size, 1 << self.geometry.address_width))
                 for name in ("GIE", "IER"):

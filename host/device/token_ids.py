@@ -8,6 +8,8 @@ import numpy as np
 
 from tailrace.spec.errors import TailraceError
 
+from ..gguf.printable import shown
+
 #: One token. An array without dimensions is one, too.
 Token = int | np.integer[Any]
 
@@ -53,6 +55,9 @@ def _whole(token: Any) -> int | None:
     if token is None:
         return None
     try:
-        return index(token)
+        # A mask is no list of tokens.
+        if not isinstance(token, bool):
+            return index(token)
     except TypeError:
-        raise TailraceError(f"a token is a whole number, not {token!r}") from None
+        pass
+    raise TailraceError(f"a token is a whole number, not {shown(token)}")

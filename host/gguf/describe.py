@@ -22,6 +22,7 @@ from .printable import printable
 from .quantisation import dequantise, quantise
 from .rope import Rope
 from .rope_reader import read_local_rope, read_rope, rope_tensors
+from .whole_number import whole_number
 
 #: Names of the tables of angles.
 ROPE, LOCAL_ROPE = "rope", "rope_local"
@@ -195,10 +196,13 @@ def check_context(model: Model, context: int | None) -> int:
     ------
     LimitError
         If more was asked for than the model was trained for.
+    ConfigError
+        If it is no whole number.
     """
     trained = model.context_length
     if context is None:
         return trained
+    context = whole_number("context", context)
     if not 1 <= context <= trained:
         raise LimitError(f"{model.path} was made for a context of {trained} tokens: ask for 1 to {trained}, not {context}")
     return context

@@ -15,7 +15,7 @@ from tailrace.spec.formats import BY_GGML_TYPE, Format, ScaleKind
 from .architectures import EMBEDDING, HEAD, Architecture, architecture_of, tensor_name
 from .blocks import BlockFields
 from .header import Header, TensorEntry
-from .printable import printable
+from .printable import printable, shown
 from .quantisation import can_dequantise, dequantise, quantise
 from .recognise import check_kind
 from .split import open_parts
@@ -260,7 +260,7 @@ def check_open(model: object) -> None:
         If it is something else.
     """
     if not isinstance(model, Model):
-        raise TypeError(f"a model is what tailrace.gguf.file.open_model(path) returns, not {model!r}")
+        raise TypeError(f"a model is what tailrace.gguf.file.open_model(path) returns, not {shown(model)}")
 
 
 def open_model(path: Path | str) -> Model:

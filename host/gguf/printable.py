@@ -25,3 +25,9 @@ def shortened(text: str) -> str:
 def printable_lines(text: str) -> str:
     """The same for text that has lines: their ends stay."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def shown(value: object) -> str:
+    """What a caller gave, in a message: as Python writes it, or, where that is long, its type."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST and "\n" not in text else f"a {type(value).__name__}"

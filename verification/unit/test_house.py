@@ -13,6 +13,7 @@ from verification.packages import ROOT, modules
 PLAN = """
 [exact-sums]
 promise = "Sums are exact."
+limits = "Of two numbers."
 tests = ["verification/unit/hdl/test_lane.py::test_sum", "verification/unit/hdl/test_lane.py::TestStalls::test_none"]
 """
 
@@ -160,6 +161,7 @@ tests = []
     (model_house / "sim/test_speed.py").touch()
     (model_house / "verification/unit/hdl/test_bus.py").touch()
     assert list(house.broken_plan(model_house)) == [
+        "verification/testplan.toml: exact-sums: limits must be a sentence",
         "verification/testplan.toml: speed: unknown 'limit'; an entry has promise, limits, tests",
         "verification/testplan.toml: speed: promise must be a sentence",
         "verification/testplan.toml: speed: limits must be a sentence",
