@@ -1,12 +1,22 @@
-"""Write docs/registers.md and docs/isa.md from `tailrace.spec`, and the table of docs/models.md; ``--check`` compares."""
+"""Write what follows from the sources into the documents; ``--check`` compares.
 
+docs/registers.md and docs/isa.md come from `tailrace.spec`, the table of docs/models.md from the models, and the cycles on the
+pages of the blocks from the components: a figure there has its source behind it, in a comment, as in
+``20<!-- GemvEngine.latency -->``, ``57<!-- Total(4).latency -->`` or ``4<!-- VectorLoader(wide).commit_latency -->``.
+"""
+
+import re
 import sys
 from collections.abc import Iterable
+from functools import cache, partial
+from importlib import import_module
 from inspect import cleandoc
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from tailrace.spec import errors, formats, isa, registers
+from tailrace.spec.config import CONFIGS
 
 DOCS = Path(__file__).resolve().parent
 
@@ -233,7 +243,52 @@ def models_page() -> str:
     return f"{before}{begin}\n{markdown(all_needs())}\n\n{end}{rest.partition(end)[2]}"
 
 
-PAGES = {"registers.md": registers_page, "isa.md": isa_page}
+#: A figure and the comment behind it: a component, the numbers or the configuration that it is made with, and its attribute.
+_FIGURE = re.compile(r"\d+(<!-- (\w+)(?:\((\w+(?:, \w+)*)\))?\.(\w+) -->)")
+
+
+@cache
+def _component(name: str) -> Any:
+    """The only component of that name in the gateware."""
+    hdl = DOCS.parent / "hdl"
+    defined = re.compile(rf"^class {name}\b", re.MULTILINE)
+    places = [path for path in sorted(hdl.rglob("*.py")) if defined.search(path.read_text(encoding="utf-8"))]
+    if len(places) != 1:
+        raise ValueError(f"{len(places)} components in hdl/ are called {name}")
+    module = ".".join(places[0].relative_to(hdl).with_suffix("").parts)
+    return getattr(import_module(f"tailrace.hdl.{module}"), name)
+
+
+def _figure(match: re.Match[str]) -> str:
+    """The figure that an attribute has, with its comment."""
+    comment, name, arguments, attribute = match.groups()
+    component = _component(name)
+    if arguments:
+        component = component(*(CONFIGS[one] if one in CONFIGS else int(one) for one in arguments.split(", ")))
+    return f"{getattr(component, attribute)}{comment}"
+
+
+def block_page(path: Path) -> str:
+    """A page on a part of the gateware, with the cycles that its components state.
+
+    Raises
+    ------
+    ValueError
+        If a latency in a table of components has no source.
+    """
+    text = _FIGURE.sub(_figure, path.read_text(encoding="utf-8"))
+    in_table = False
+    for line in text.splitlines():
+        in_table = line.endswith("| Latency |") or (in_table and line.startswith("|"))
+        latency = line.rpartition(" | ")[2]
+        if in_table and re.search(r"\d", latency) and "<!--" not in latency:
+            raise ValueError(f"{path.name}: whose attribute is this latency? {line}")
+    return text
+
+
+PAGES = {"registers.md": registers_page, "isa.md": isa_page} | {
+    f"blocks/{path.name}": partial(block_page, path) for path in sorted((DOCS / "blocks").glob("*.md"))
+}
 #: Pages that take half a minute to write; a slow test compares them.
 SLOW_PAGES = {"models.md": models_page}
 

@@ -42,6 +42,8 @@ class StreamFifo(wiring.Component):
         if not isinstance(depth, int) or depth < 1:
             raise ValueError(f"depth must be a positive whole number, not {depth!r}")
         self.shape, self.depth = shape, depth
+        #: Cycles from `i` to `o`.
+        self.latency = 1 if depth <= SMALL_DEPTH else 2
         super().__init__(
             {
                 "i": In(stream.Signature(shape)),

@@ -27,6 +27,9 @@ class StreamRegister(wiring.Component):
     o : stream of `shape`, out
     """
 
+    #: Cycles from `i` to `o`.
+    latency = 1
+
     def __init__(self, shape: ShapeLike) -> None:
         self.shape = shape
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})

@@ -76,6 +76,9 @@ class ReadMaster(wiring.Component):
         If `requests_in_flight` is not a positive whole number.
     """
 
+    #: Cycles from a request to its first burst on `axi.ar`, and from a beat's arrival to `o`.
+    request_latency, beat_latency = 2, 2
+
     def __init__(self, config: Config, requests_in_flight: int = REQUESTS_IN_FLIGHT) -> None:
         if not isinstance(requests_in_flight, int) or requests_in_flight < 1:
             raise ValueError(f"requests_in_flight must be a positive whole number, not {requests_in_flight!r}")

@@ -55,6 +55,9 @@ class WriteMaster(wiring.Component):
         A beat is transferred in this cycle.
     """
 
+    #: Cycles from `i` to `axi.aw` and `axi.w`.
+    latency = 1
+
     def __init__(self, config: Config) -> None:
         self.config = config
         address_width, bus_width = config.address_width, config.bus_width

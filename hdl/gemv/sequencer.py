@@ -97,6 +97,9 @@ class BeatSequencer(wiring.Component):
     row_taken, group : Out
     """
 
+    #: Cycles from a beat to what is said of it.
+    latency = 0
+
     def __init__(self, config: Config) -> None:
         self.config = config
         super().__init__(

@@ -48,6 +48,8 @@ class SideBand(wiring.Component):
     Shift registers, not multiplexers: the current block's part is always at the bottom. The packed subscales of a superblock
     are put in their order when they are loaded.
 
+    Latency: 1 cycle from a side beat to its scales. Throughput: one beat a cycle.
+
     Attributes
     ----------
     data : In(128)
@@ -64,6 +66,9 @@ class SideBand(wiring.Component):
     high : Out(64)
         Upper bits of the current block's codes in the lowest bits, for the beats after the high beat.
     """
+
+    #: Cycles from a side beat to what it says of the blocks behind it.
+    latency = 1
 
     data: In(LANE_BITS)
     traits: In(lane_traits_layout)

@@ -110,10 +110,10 @@ class Executor(wiring.Component):
             m.d.sync += status.eq(value)
             m.next = "SEAL"
 
-        wait = Signal(range(RequestCheck.CYCLES))
+        wait = Signal(range(RequestCheck.latency))
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [wait.eq(RequestCheck.CYCLES - 1), index.eq(0), words.eq(0), counts.eq(1), status.eq(Status.OK)]
+                m.d.sync += [wait.eq(RequestCheck.latency - 1), index.eq(0), words.eq(0), counts.eq(1), status.eq(Status.OK)]
                 with m.If(self.request.valid):
                     m.next = "CHECK"
             with m.State("CHECK"):

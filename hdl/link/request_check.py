@@ -13,7 +13,7 @@ from .headers import request_layout
 class RequestCheck(wiring.Component):
     """Tell requests that are answered with `Status.BAD_REQUEST`, whatever the session.
 
-    Latency: `CYCLES` from a request to what is said of it. Throughput: one a cycle.
+    Latency: `latency` cycles from a request to what is said of it. Throughput: one a cycle.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class RequestCheck(wiring.Component):
     """
 
     #: Cycles from `request` to `bad`.
-    CYCLES = 2
+    latency = 2
 
     def __init__(self, memory_bytes: int) -> None:
         self.memory_bytes = memory_bytes

@@ -80,6 +80,9 @@ class BlockBuffer(wiring.Component):
         Something is in the buffer.
     """
 
+    #: Cycles from the last word of a block to its first one at `elements`.
+    latency = 4
+
     def __init__(self, config: Config) -> None:
         self._config = config
         super().__init__(

@@ -50,7 +50,7 @@ class BlockQuantiser(wiring.Component):
         11: from the last word of a command to `idle` it is the words of a block, this, and the number of slots, in cycles.
     """
 
-    overhead = 11
+    overhead = BlockBuffer.latency + MantissaRounding.latency + 2
 
     def __init__(self, config: Config) -> None:
         self._config = config

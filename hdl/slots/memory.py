@@ -99,6 +99,9 @@ class VectorMemory(wiring.Component):
         Base exponents, ``[slot][set]``.
     """
 
+    #: Cycles from `vector_block` and `set` to `vector`.
+    latency = 1
+
     def __init__(self, config: Config) -> None:
         self._config = config
         super().__init__(

@@ -1,1 +1,1 @@
-"""What stays on the device between commands: vector slots and the result buffer."""
+"""Everything that is not a matrix-vector product, on the words of the activation buffer."""

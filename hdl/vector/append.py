@@ -49,7 +49,7 @@ class Append(wiring.Component):
         15: cycles of a command besides its steps.
     """
 
-    overhead = 15
+    overhead = CachePlaces.setup + 8
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -38,8 +38,8 @@ class Elementwise(wiring.Component):
     Whether the pipeline advances is a register, as it concerns thousands of others: what comes out of it goes through buffers,
     and it halts when these are no longer sure to have room in the cycle after.
 
-    Latency: a command without reductions and slots takes a cycle for each step of its sequence, and `overhead` more;
-    `ElementwisePipeline.function_latency` less if it has no function. Throughput: one word a cycle.
+    Latency: a command without reductions and slots takes a cycle for each step of its sequence, and `overhead` more,
+    or `identity_overhead` if it has no function. Throughput: one word a cycle.
 
     Parameters
     ----------
@@ -65,6 +65,8 @@ class Elementwise(wiring.Component):
 
     #: Setting up, fetching operands (4), the pipeline, the buffer behind it, and seeing that all is done (3).
     overhead = 9 + ElementwisePipeline.latency
+    #: The same of a command without a function.
+    identity_overhead = overhead - ElementwisePipeline.function_latency
 
     def __init__(self, config: Config) -> None:
         self._config = config

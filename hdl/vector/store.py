@@ -20,7 +20,8 @@ class Store(wiring.Component):
 
     While a beat waits nothing is read: the buffer's output holds the word that comes next, so that it needs no copy.
 
-    Throughput: one word a cycle, one beat in four cycles. Latency: 6 cycles from a command to its first beat.
+    Throughput: one word a cycle, one beat in four cycles. Latency: 6 cycles from a command to its first beat. A command takes
+    four cycles for each of its beats, and `overhead` more.
 
     Parameters
     ----------
@@ -35,6 +36,9 @@ class Store(wiring.Component):
     a : Out(BufferRead(config))
     write : Out(stream.Signature(beat_write_layout(address_width, bus_width)))
     """
+
+    #: Cycles of a command besides those of its beats.
+    overhead = 3
 
     def __init__(self, config: Config) -> None:
         self._config = config

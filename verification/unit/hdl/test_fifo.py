@@ -57,6 +57,7 @@ def test_order_and_level(depth, give, take):
 @pytest.mark.parametrize(("depth", "latency"), [(1, 1), (2, 1), (SMALL_DEPTH, 1), (SMALL_DEPTH + 1, 2), (100, 2)])
 def test_latency_and_capacity(depth, latency):
     dut = StreamFifo(8, depth)
+    assert dut.latency == latency
 
     async def bench(ctx):
         ctx.set(dut.i.valid, 1)

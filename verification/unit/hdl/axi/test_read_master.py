@@ -129,9 +129,10 @@ def test_latency():
         await bench.until_idle(ctx)
 
     bench.run(story)
-    assert bench.memory.ask_cycles == [2]
-    assert bench.memory.arrive_cycles == [12]
-    assert bench.cycles == [14]
+    asked = ReadMaster.request_latency
+    assert bench.memory.ask_cycles == [asked]
+    assert bench.memory.arrive_cycles == [asked + 10]
+    assert bench.cycles == [asked + 10 + ReadMaster.beat_latency]
 
 
 @pytest.mark.parametrize(

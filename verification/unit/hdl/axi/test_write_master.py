@@ -116,8 +116,8 @@ def test_latency() -> None:
 
     bench.run(story)
     # Taken in cycle 0.
-    assert bench.memory.ask_cycles == [1]
-    assert bench.memory.beat_cycles == [1]
+    assert bench.memory.ask_cycles == [WriteMaster.latency]
+    assert bench.memory.beat_cycles == [WriteMaster.latency]
 
 
 @pytest.mark.parametrize("response", [Response.SLVERR, Response.DECERR])

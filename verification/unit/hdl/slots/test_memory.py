@@ -60,7 +60,7 @@ def test_against_a_model(bus_width: int, right_hand_sides: int, seed: int) -> No
                 summaries[commits] = (exponent, total)
             if ctx.get(base.enable):
                 bases[ctx.get(base.slot)][ctx.get(base.set)] = new_base
-            await ctx.tick()
+            await ctx.tick().repeat(VectorMemory.latency)
             for slot in range(right_hand_sides):
                 vector, where = dut.vector[slot], f"seed {seed}, cycle {cycle}, slot {slot}"
                 whole = sum(value << bus_width * n for n, value in enumerate(shown[slot]))

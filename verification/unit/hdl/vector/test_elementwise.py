@@ -21,7 +21,7 @@ from .elementwise_model import Case, Model, draw_elementwise, draw_floats, draw_
 BUS_WIDTHS = (128, 256, 512)
 NOTHING = np.zeros(0, dtype=np.float32)
 OVERHEAD = Elementwise.overhead
-IDENTITY_OVERHEAD = OVERHEAD - ElementwisePipeline.function_latency
+IDENTITY_OVERHEAD = Elementwise.identity_overhead
 
 
 def config(bus_width: int, right_hand_sides: int = 1) -> Config:

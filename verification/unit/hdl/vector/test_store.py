@@ -30,7 +30,7 @@ def test_writes_what_the_buffer_holds(bus_width: int, seed: int | None) -> None:
             await send(ctx, dut.command, [int.from_bytes(command, "little")])
             assert written.beats - before == -(-count // (4 * settings.lanes))
             if seed is None:
-                assert cycles.now - start == 3 + 4 * (written.beats - before)
+                assert cycles.now - start == Store.overhead + 4 * (written.beats - before)
 
     simulate(dut, testbench, background=[cycles.count, buffer.answer, written.take])
     expected = {
