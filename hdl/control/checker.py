@@ -34,17 +34,17 @@ class CommandChecker(wiring.Component):
         1 while a command is to be checked; at 0 the results stay as they are. A command is looked at for a few cycles and then
         waits, for thousands if the datapath is busy: there is no need to check it again in each of them.
     command : in
-        512 bits, modifiers applied, to be held steady for `LATENCY` cycles.
+        512 bits, modifiers applied, to be held steady for `latency` cycles.
     code : out
-        An `ErrorCode`, `LATENCY` cycles later.
+        An `ErrorCode`, `latency` cycles later.
     beats : out
-        Bus beats of each of the command's reads, `LATENCY` cycles later; 0 for commands that read nothing.
+        Bus beats of each of the command's reads, `latency` cycles later; 0 for commands that read nothing.
     reads : out
-        Reads of so many beats, `LATENCY` cycles later: 1, or the groups of rows of a product with a stride.
+        Reads of so many beats, `latency` cycles later: 1, or the groups of rows of a product with a stride.
     """
 
     #: Cycles from `command` to `code`, `beats` and `reads`.
-    LATENCY = 4
+    latency = 4
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -58,6 +58,9 @@ class Dispatcher(wiring.Component):
         For timelines.
     """
 
+    #: Cycles from `i` to the unit.
+    latency = 3
+
     i: In(stream.Signature(operation_layout()))
     matrix: Out(stream.Signature(operation_layout()))
     vector: Out(stream.Signature(operation_layout()))

@@ -31,9 +31,8 @@ class Interpreter(wiring.Component):
     carried out here. A program that has ended, or come to a command that fails its check, waits to be reset. So is one that is
     stopped, in whatever state it is: nothing here knows of errors on the bus.
 
-    A command takes `CommandChecker.LATENCY` + 4 cycles here, 1 more for each read, and 2 for each modifier; `SET` takes 7
-    more. After a `LOOP` that is left the next command comes when the memory has delivered it: `CommandFetch` expects loops to
-    be taken.
+    A command takes `command_cycles` here, 1 more for each read, and 2 for each modifier; `SET` takes `set_cycles` more. After a
+    `LOOP` that is left the next command comes when the memory has delivered it: `CommandFetch` expects loops to be taken.
 
     Parameters
     ----------
@@ -67,6 +66,11 @@ class Interpreter(wiring.Component):
     fence, command : out
         Facts of this cycle, for the counters: a command waits for those before it; the program is done with a command.
     """
+
+    #: A command is taken, modified, checked, issued and executed.
+    command_cycles = CommandChecker.latency + 4
+    #: More of them for `SET`: both registers are read before it is worked out.
+    set_cycles = SetArithmetic.latency + 2
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -128,7 +132,7 @@ class Interpreter(wiring.Component):
             self.o.payload.index.eq(index),
         ]
 
-        wait = Signal(range(max(checker.LATENCY, set_arithmetic.latency)), reset_less=True)
+        wait = Signal(range(max(checker.latency, set_arithmetic.latency)), reset_less=True)
         modifiers = command[32 * 15 : 32 * 15 + MODIFIER_BITS * MODIFIERS]
         word = modifiers[:WORD_BITS]
         modifiable = Signal()
@@ -156,7 +160,7 @@ class Interpreter(wiring.Component):
                 m.d.sync += self.fetch_start.eq(0)
                 m.next = "DECODE"
             with m.State("DECODE"):
-                m.d.sync += [wait.eq(checker.LATENCY - 1), offset.eq(0)]
+                m.d.sync += [wait.eq(checker.latency - 1), offset.eq(0)]
                 with m.If(finished):
                     m.next = "END"
                 with m.Else():

@@ -37,6 +37,9 @@ class RunChecker(wiring.Component):
         The page at ``BASE``, and the number, counted from there, of the last one that the run may use, if `code` is 0.
     """
 
+    #: Cycles from the registers to `code`, `first_page` and `last_page`.
+    latency = 2
+
     def __init__(self, config: Config, memory_bytes: int | None = None) -> None:
         if memory_bytes is not None and (memory_bytes % PAGE_BYTES or not 0 < memory_bytes <= 1 << config.address_width):
             raise ValueError(

@@ -28,7 +28,7 @@ def compare(commands: list[bytes], config: Config) -> list[ErrorCode]:
     async def testbench(ctx):
         for command, code in zip(commands, codes, strict=True):
             ctx.set(dut.command, int.from_bytes(command, "little"))
-            await ctx.tick().repeat(CommandChecker.LATENCY)
+            await ctx.tick().repeat(CommandChecker.latency)
             found = ErrorCode(ctx.get(dut.code))
             assert found is code, f"{format_command(command)}: {found.name}, not {code.name} ({command.hex()})"
             if code is ErrorCode.NONE:
@@ -105,7 +105,7 @@ def test_keeps_what_it_found():
 
     async def testbench(ctx):
         ctx.set(dut.command, int.from_bytes(encode(Opcode.LOAD_VECTOR, blocks=3), "little"))
-        await ctx.tick().repeat(CommandChecker.LATENCY)
+        await ctx.tick().repeat(CommandChecker.latency)
         ctx.set(dut.enable, 0)
         ctx.set(dut.command, 0)
         await ctx.tick().repeat(10)

@@ -94,6 +94,20 @@ def test_order_and_dependencies(stall: float, work: int, seed: int):
     assert work == 1 or overlapped > 10
 
 
+def test_latency():
+    dut = Dispatcher()
+
+    async def testbench(ctx):
+        ctx.set(dut.i.payload, {"command": int(Opcode.STORE), "index": 10})
+        ctx.set(dut.i.valid, 1)
+        for _ in range(Dispatcher.latency):
+            assert not ctx.get(dut.vector.valid)
+            await ctx.tick()
+        assert ctx.get(dut.vector.valid)
+
+    simulate(dut, testbench)
+
+
 def test_counts(seed: int):
     """`vector_unfinished` counts what was taken and is not finished; `command` is the operation that started last."""
     dut, clock = Dispatcher(), Clock()

@@ -11,8 +11,6 @@ from tailrace.spec.registers import PAGE_BYTES
 
 from ..simulate import simulate
 
-LATENCY = 2
-
 
 @pytest.mark.parametrize(
     "config",
@@ -44,7 +42,7 @@ def test_it_finds_what_the_contract_says(config: Config, memory_bytes: int | Non
         for address, length, base, limit in cases:
             for name, value in (("address", address), ("length", length), ("base", base), ("limit", limit)):
                 ctx.set(getattr(dut, name), value)
-            await ctx.tick().repeat(LATENCY)
+            await ctx.tick().repeat(RunChecker.latency)
             code = check_queue(address, length, config, base, limit, memory_bytes)
             seen.add(code)
             assert ctx.get(dut.code) == code, f"{address:#x} {length} {base:#x} {limit:#x}"

@@ -6,7 +6,7 @@ import pytest
 from amaranth.hdl import Module, Signal
 
 from tailrace.hdl.axi.signature import ReadKind
-from tailrace.hdl.control.checker import CommandChecker
+from tailrace.hdl.control.interpreter import Interpreter
 from tailrace.hdl.control.sequencer import Sequencer
 from tailrace.hdl.control.watchdog import Watchdog
 from tailrace.spec.commands import check, decode, encode, resolve
@@ -34,8 +34,6 @@ LOAD = encode(Opcode.LOAD_VECTOR, source=0x40, blocks=3)
 GEMV = encode(Opcode.GEMV, source=0x80, format=1, slots=1, rows=5, blocks=3)
 STORE = encode(Opcode.STORE, count=1)
 READ = encode(Opcode.READ, register=3)
-#: Of a command, beside its check: taken, modified, issued, executed.
-COMMAND_CYCLES = 4
 ARGUMENT_VALUES = [0x1234_5678, 3, 0, 0xFFFF_FFFF, 17, 1, 2, 0x8000_0000]
 
 #: What a run does: ("request", index, kind, address, beats), ("operation", index, command) and ("fence", index).
@@ -386,7 +384,7 @@ def test_read(seed: int):
 
 
 def test_cycles_of_a_command():
-    """LATENCY + 3 cycles for each, one more for a read, two for each modifier, and seven for `SET`."""
+    """As many for each, one more for a read, two for each modifier, and more for `SET`."""
     bench = Bench()
 
     modified = {"modifier_word_0": 3, "modifier_word_1": 4, "modifier_register_1": 2}
@@ -398,8 +396,8 @@ def test_cycles_of_a_command():
 
     bench.run(testbench)
     ends = [cycle for cycle, event in zip(bench.cycles, bench.events, strict=True) if event[0] in ("operation", "fence")]
-    usual = CommandChecker.LATENCY + COMMAND_CYCLES
-    expected = [usual, usual + 1, usual + 1, usual, usual + (usual + 7), usual + 4, usual]
+    usual = Interpreter.command_cycles
+    expected = [usual, usual + 1, usual + 1, usual, usual + (usual + Interpreter.set_cycles), usual + 4, usual]
     assert [after - before for before, after in zip(ends, ends[1:], strict=False)] == expected
 
 
