@@ -57,6 +57,28 @@ class Units:
             await ctx.tick()
 
 
+class Busy:
+    """Each unit is busy in the cycles in which it is offered an operation, or works at one, and in no other."""
+
+    def __init__(self, dut: Dispatcher) -> None:
+        self.dut = dut
+        self.cycles: dict[str, list[bool]] = {MATRIX: [], VECTOR: []}
+
+    async def watch(self, ctx):
+        at_work = {MATRIX: 0, VECTOR: 0}
+        names = [(name, getattr(self.dut, name)) for name in (MATRIX, VECTOR)]
+        signals = [
+            (getattr(self.dut, f"{name}_busy"), stream.valid, stream.ready, getattr(self.dut, f"{name}_finished"))
+            for name, stream in names
+        ]
+        while True:
+            _, _, *values = await ctx.tick().sample(*signals[0], *signals[1])
+            for (name, _), (busy, valid, ready, finished) in zip(names, (values[:4], values[4:]), strict=True):
+                assert busy == bool(valid or at_work[name]), f"{name}, cycle {len(self.cycles[name])}"
+                at_work[name] += (valid and ready) - finished
+                self.cycles[name].append(bool(busy))
+
+
 @pytest.mark.parametrize("stall", STALLS)
 @pytest.mark.parametrize("work", [1, 8, 40])
 def test_order_and_dependencies(stall: float, work: int, seed: int):
@@ -69,7 +91,7 @@ def test_order_and_dependencies(stall: float, work: int, seed: int):
         for n, (o, p) in enumerate(zip(opcodes, pendings, strict=True))
     ]
     dut, clock = Dispatcher(), Clock()
-    units = Units(dut, clock, seed, work)
+    units, busy = Units(dut, clock, seed, work), Busy(dut)
     source = Source(dut.i, payloads, clock, seed, stall)
 
     async def testbench(ctx):
@@ -77,7 +99,8 @@ def test_order_and_dependencies(stall: float, work: int, seed: int):
         while not ctx.get(dut.idle):
             await ctx.tick()
 
-    simulate(dut, testbench, background=(clock.run, units.matrix, units.vector))
+    simulate(dut, testbench, background=(clock.run, units.matrix, units.vector, busy.watch))
+    assert all({*cycles} == {False, True} for cycles in busy.cycles.values())
     side = [MATRIX if o is Opcode.GEMV else VECTOR for o in opcodes]
     starts = {i: c for name in (MATRIX, VECTOR) for i, c in units.started[name]}
     ends = {i: c for name in (MATRIX, VECTOR) for i, c in units.finished[name]}
