@@ -133,7 +133,7 @@ class Offload:
         self._check(model, input_ids, generation_config, given.assistant, model_kwargs)
         mask = model_kwargs.get("attention_mask")
         lengths = lengths_of(mask, input_ids)
-        _check_places(model_kwargs.get("position_ids"), lengths)
+        _check_places(model_kwargs.get("position_ids"), lengths, input_ids)
         self._check_room(input_ids, lengths, stopping_criteria)
         with self._alone():
             self._compute_prompt(model, input_ids, mask, lengths, model_kwargs[internals.CACHE], generation_config)
@@ -166,6 +166,8 @@ class Offload:
             raise ModelError("the device keeps keys and values: call generate with use_cache=True")
         if input_ids.numel() == 0 or model_kwargs.get("inputs_embeds") is not None:
             raise ModelError("the device takes tokens: call generate with input_ids of at least one token")
+        if input_ids.ndim != 2:
+            raise ModelError(f"input_ids have the shape (sequences, tokens), and not {tuple(input_ids.shape)}")
         if input_ids.is_floating_point() or input_ids.dtype is torch.bool:
             raise ModelError(f"input_ids are whole numbers, and these are {input_ids.dtype}: give what a tokenizer returns")
         # PyTorch would stop with an index out of range, and on cuda never work again.
@@ -240,6 +242,7 @@ class Offload:
         while bool(unfinished.any()):
             raw = self._step(input_ids[:, -1]).to(input_ids.device)
             processed = logits_processor(input_ids, raw.clone())
+            _check_scores(processed, raw, unfinished)
             if structured and config.output_scores:
                 scores.append(processed)
             if structured and config.output_logits:
@@ -351,10 +354,17 @@ def offload(
     return Offload(model, decoder, owned=opened is not device)
 
 
-def _check_places(position_ids: torch.Tensor | None, lengths: Sequence[int]) -> None:
+def _check_places(position_ids: torch.Tensor | None, lengths: Sequence[int], input_ids: torch.Tensor) -> None:
     """Check that each sequence begins at position 0 and goes on one by one."""
     if position_ids is None:
         return
+    batch, total = input_ids.shape
+    if position_ids.shape not in ((1, total), (batch, total)):
+        # A mask without padding is left out by transformers once it has made positions of it.
+        raise ModelError(
+            f"attention_mask or position_ids have the shape {tuple(position_ids.shape)}, and input_ids {(batch, total)}: give"
+            " what the tokenizer returns"
+        )
     for sequence, length in enumerate(lengths):
         places = position_ids[min(sequence, len(position_ids) - 1), -length:].cpu()
         if not torch.equal(places, torch.arange(length)):
@@ -362,6 +372,19 @@ def _check_places(position_ids: torch.Tensor | None, lengths: Sequence[int]) -> 
                 f"sequence {sequence} does not begin at position 0: give generate the whole sequence as input_ids, with what a"
                 " cache already holds of it, and no position_ids"
             )
+
+
+def _check_scores(processed: Any, raw: torch.Tensor, unfinished: torch.Tensor) -> None:
+    """Check what logits processors returned: Hugging Face's own loop would choose some token from whatever it is."""
+    if not isinstance(processed, torch.Tensor) or processed.shape != raw.shape or processed.dtype is torch.bool:
+        is_tensor = isinstance(processed, torch.Tensor)
+        what = f"{processed.dtype} of shape {tuple(processed.shape)}" if is_tensor else f"a {type(processed).__name__}"
+        raise TailraceError(f"logits processors must return logits of shape {tuple(raw.shape)}, and they returned {what}")
+    best = processed.max(dim=-1).values[unfinished.bool()]
+    if not bool(torch.isfinite(best).all()):
+        raise TailraceError(
+            "no token can be chosen: a logit is not a number, or all tokens are banned. Check the logits processors"
+        )
 
 
 def _wait_for(device: torch.device) -> None:

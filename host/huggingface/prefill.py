@@ -51,14 +51,19 @@ def lengths_of(attention_mask: torch.Tensor | None, input_ids: torch.Tensor) -> 
     Raises
     ------
     ModelError
-        If padding is not on the left.
+        If the mask has another shape than the tokens, or padding is not on the left.
     """
-    batch, total = input_ids.shape
     if attention_mask is None:
-        return [total] * batch
-    lengths = [int(n) for n in attention_mask.sum(-1)]
+        return [input_ids.shape[1]] * len(input_ids)
+    if attention_mask.shape != input_ids.shape:
+        raise ModelError(
+            f"attention_mask has the shape {tuple(attention_mask.shape)}, and input_ids {tuple(input_ids.shape)}: give both as"
+            " the tokenizer returns them"
+        )
+    lengths = [int(n) for n in (attention_mask == 1).sum(-1)]
     for sequence, length in enumerate(lengths):
-        if length == 0 or not bool((attention_mask[sequence, total - length :] == 1).all()):
+        padding = attention_mask[sequence, : attention_mask.shape[1] - length]
+        if length == 0 or bool((padding != 0).any()):
             raise ModelError(
                 f"the attention mask of sequence {sequence} is not padding followed by tokens: pad on the left"
                 " (padding_side='left')"

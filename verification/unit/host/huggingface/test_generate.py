@@ -494,6 +494,72 @@ def test_padding_on_the_right(untouched: tuple[Any, Offload]) -> None:
         model.generate(ids(9), attention_mask=mask, custom_generate=offloaded, max_new_tokens=2)
 
 
+@pytest.mark.parametrize("shape", [(1, 2), (1, 6), (2, 5)])
+def test_a_mask_of_another_shape(untouched: tuple[Any, Offload], shape: tuple[int, int]) -> None:
+    model, offloaded = untouched
+    mask = torch.ones(shape, dtype=torch.long)
+    text = f"attention_mask or position_ids have the shape {shape}, and input_ids (1, 5): give what the tokenizer returns"
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        model.generate(ids(5), attention_mask=mask, custom_generate=offloaded, **GREEDY)
+    mask[0, 0] = 0
+    text = f"attention_mask has the shape {shape}, and input_ids (1, 5): give both as the tokenizer returns them"
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        model.generate(ids(5), attention_mask=mask, custom_generate=offloaded, **GREEDY)
+
+
+@pytest.mark.parametrize("first", [-1, 2, float("nan")])
+def test_a_mask_of_other_numbers(untouched: tuple[Any, Offload], first: float) -> None:
+    """Transformers sees a token there, for whatever is not 0."""
+    model, offloaded = untouched
+    text = "the attention mask of sequence 0 is not padding followed by tokens: pad on the left (padding_side='left')"
+    mask = torch.ones(1, 5, dtype=torch.float if isinstance(first, float) else torch.long)
+    mask[0, 0] = first
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        model.generate(ids(5), attention_mask=mask, custom_generate=offloaded, **GREEDY)
+
+
+def test_tokens_of_three_dimensions(untouched: tuple[Any, Offload]) -> None:
+    model, offloaded = untouched
+    with pytest.raises(ModelError, match=r"^input_ids have the shape \(sequences, tokens\), and not \(1, 1, 5\)$"):
+        model.generate(ids(5)[None], custom_generate=offloaded, **GREEDY)
+
+
+@pytest.mark.parametrize(
+    ("process", "what"),
+    [
+        (lambda logits: logits[:, :10], "torch.float32 of shape (1, 10)"),
+        (lambda logits: logits[0], "torch.float32 of shape (301,)"),
+        (lambda logits: torch.cat([logits, logits]), "torch.float32 of shape (2, 301)"),
+        (lambda logits: logits > 0, "torch.bool of shape (1, 301)"),
+        (lambda logits: None, "a NoneType"),
+        (lambda logits: logits.numpy(), "a ndarray"),
+    ],
+)
+def test_processors_that_return_no_logits(llama: tuple[Any, Offload], process: Any, what: str) -> None:
+    model, offloaded = llama
+    text = f"logits processors must return logits of shape (1, 301), and they returned {what}"
+    with pytest.raises(TailraceError, match=f"^{re.escape(text)}$"):
+        model.generate(
+            ids(3), custom_generate=offloaded, logits_processor=[lambda _, logits: process(logits)], max_new_tokens=2, **GREEDY
+        )
+
+
+@pytest.mark.parametrize("samples", [False, True])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_processors_that_leave_nothing_to_choose(llama: tuple[Any, Offload], value: float, samples: bool) -> None:
+    """Where one logit is not a number, transformers takes that token."""
+    model, offloaded = llama
+
+    def process(_: Any, logits: Any) -> Any:
+        return torch.where(torch.arange(301) == 7, value, logits) if value != value else torch.full_like(logits, value)
+
+    text = "no token can be chosen: a logit is not a number, or all tokens are banned. Check the logits processors"
+    with pytest.raises(TailraceError, match=f"^{re.escape(text)}$"):
+        model.generate(
+            ids(3), custom_generate=offloaded, logits_processor=[process], max_new_tokens=2, do_sample=samples, pad_token_id=0
+        )
+
+
 def test_more_than_the_context_holds(untouched: tuple[Any, Offload]) -> None:
     model, offloaded = untouched
     text = (
