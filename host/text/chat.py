@@ -10,6 +10,7 @@ from typing import Any
 
 from tailrace.spec.errors import ModelError, TailraceError
 
+from ..gguf.printable import shown
 from .renderer import Renderer, StoppedError
 
 #: What a template may use: seconds of processor time, seconds in all, bytes of memory, characters of its prompt.
@@ -124,8 +125,10 @@ def check_unicode(text: str) -> None:
     Raises
     ------
     TailraceError
-        If it has one.
+        If it has one, or is no text.
     """
+    if not isinstance(text, str):
+        raise TailraceError(f"a text is expected, not {shown(text)}")
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from tailrace.spec.errors import ModelError, TailraceError
 
 from ..gguf.file import Model, check_open
+from ..gguf.whole_number import whole_number
 from .byte_pairs import BYTE_OF, BytePairs
 from .chat import GuardedChat, check_unicode, render_chat, texts_of
 from .sentencepiece import SPACE, SentencePiece
@@ -178,7 +179,7 @@ class Tokenizer:
             Whether they are the first of their text: then a leading space may be the one that `encode` has put there, and goes.
             None: they are if they begin with the begin-of-text token. A continuation's first space is part of it.
         """
-        ids = [int(i) for i in ids]
+        ids = [whole_number("a token", i) for i in ids]
         if at_start is None:
             at_start = bool(ids) and ids[0] == self.vocabulary.start
         text = b"".join(map(self.token_bytes, ids)).decode(errors="replace")

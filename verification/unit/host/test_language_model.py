@@ -290,6 +290,19 @@ def test_options_of_another_type(lm: LanguageModel, options: Any, text: str) -> 
         lm.generate("ab", **options)
 
 
+@pytest.mark.parametrize("given", [None, 5, b"ab"])
+def test_what_the_tokenizer_can_not_encode(lm: LanguageModel, given: Any) -> None:
+    with pytest.raises(TailraceError, match=f"^{re.escape(f'a text is expected, not {given!r}')}$"):
+        lm.tokenizer.encode(given)
+
+
+@pytest.mark.parametrize("token", ["a", 1.5, True, None])
+def test_what_the_tokenizer_can_not_decode(lm: LanguageModel, token: Any) -> None:
+    assert lm.tokenizer.decode(np.array([50])) == lm.tokenizer.decode([50])
+    with pytest.raises(TailraceError, match=f"^{re.escape(f'a token must be a whole number, not {token!r}')}$"):
+        lm.tokenizer.decode([token])
+
+
 @pytest.mark.parametrize(
     ("prompt", "text"),
     [
