@@ -26,9 +26,10 @@ class LiteSlave(wiring.Component):
     """Turn AXI4-Lite transfers into register accesses.
 
     Address and data of a write are taken in any order; it acts in the cycle after the later of the two, and its response
-    follows a cycle later. A read acts in the cycle in which its address is taken; its data follows a cycle later. At most one
-    transfer of each kind every two cycles, because no output depends on an input in the same cycle (A3.2.1). All transfers
-    are answered OKAY, as register maps made by high-level synthesis do.
+    follows a cycle later. A read acts in the cycle in which its address is taken; its data follows two cycles later, so that
+    many registers can be chosen from in two steps. At most one write every two cycles and one read every three, because no
+    output depends on an input in the same cycle (A3.2.1). All transfers are answered OKAY, as register maps made by high-level
+    synthesis do.
 
     Attributes
     ----------
@@ -36,7 +37,7 @@ class LiteSlave(wiring.Component):
     write, write_offset, write_data, write_strobe : out
         In a cycle in which `write` is 1, the bytes of `write_data` whose strobe is 1 go to the register at `write_offset`.
     read, read_offset : out
-        In a cycle in which `read` is 1, the register at `read_offset` is read; `read_data` must hold it in the same cycle.
+        In a cycle in which `read` is 1, the register at `read_offset` is read; `read_data` must hold what it held, a cycle later.
     read_data : in
     """
 
@@ -57,13 +58,13 @@ class LiteSlave(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         axi = self.axi
-        address_valid, data_valid = Signal(), Signal()
+        address_valid, data_valid, reading = Signal(), Signal(), Signal()
         m.d.comb += [
             axi.aw.ready.eq(~address_valid),
             axi.w.ready.eq(~data_valid),
             self.write.eq(address_valid & data_valid & ~axi.b.valid),
-            axi.ar.ready.eq(~axi.r.valid),
-            self.read.eq(axi.ar.valid & ~axi.r.valid),
+            axi.ar.ready.eq(~axi.r.valid & ~reading),
+            self.read.eq(axi.ar.valid & axi.ar.ready),
             self.read_offset.eq(axi.ar.payload.address),
         ]
         with m.If(axi.aw.valid & axi.aw.ready):
@@ -78,7 +79,8 @@ class LiteSlave(wiring.Component):
             m.d.sync += [address_valid.eq(0), data_valid.eq(0), axi.b.valid.eq(1)]
         with m.Elif(axi.b.ready):
             m.d.sync += axi.b.valid.eq(0)
-        with m.If(self.read):
+        m.d.sync += reading.eq(self.read)
+        with m.If(reading):
             m.d.sync += [axi.r.valid.eq(1), axi.r.payload.data.eq(self.read_data)]
         with m.Elif(axi.r.ready):
             m.d.sync += axi.r.valid.eq(0)

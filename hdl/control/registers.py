@@ -15,6 +15,8 @@ from ..axi.lite import AxiLite, LiteSlave
 from .counters import COUNTER_BITS
 from .layout import error_layout
 
+#: Bits of the offsets in a group of registers, one of which is chosen in a first step.
+_GROUP_BITS = 5
 #: One AXI master for now; more of them are more channels.
 CHANNELS = 1
 
@@ -140,10 +142,19 @@ class ControlRegisters(wiring.Component):
         for i, (name, _) in enumerate(COUNTERS):
             values[f"{name}_LO"] = self.counters[i][:32]
             values[f"{name}_HI"] = self.counters[i][32:]
+        # In two steps: one of each group, then one of the groups. In one step this is the longest path of the core.
+        group_number = Signal(ADDRESS_BITS - _GROUP_BITS)
+        groups = {r.offset >> _GROUP_BITS: Signal(32, name=f"group_{r.offset >> _GROUP_BITS}") for r in REGISTERS}
         # Only while it is read, so that a simulator need not look through all registers in every cycle.
         with m.If(slave.read):
-            with m.Switch(slave.read_offset):
-                for register in REGISTERS:
-                    with m.Case(register.offset):
-                        m.d.comb += slave.read_data.eq(values[register.name])
+            m.d.sync += [group_number.eq(slave.read_offset[_GROUP_BITS:]), *(group.eq(0) for group in groups.values())]
+            with m.Switch(slave.read_offset[:_GROUP_BITS]):
+                for place in range(1 << _GROUP_BITS):
+                    found = [r for r in REGISTERS if r.offset % (1 << _GROUP_BITS) == place]
+                    with m.Case(place):
+                        m.d.sync += [groups[r.offset >> _GROUP_BITS].eq(values[r.name]) for r in found]
+        with m.Switch(group_number):
+            for number, group in groups.items():
+                with m.Case(number):
+                    m.d.comb += slave.read_data.eq(group)
         return m
