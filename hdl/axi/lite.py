@@ -37,7 +37,7 @@ class LiteSlave(wiring.Component):
     write, write_offset, write_data, write_strobe : out
         In a cycle in which `write` is 1, the bytes of `write_data` whose strobe is 1 go to the register at `write_offset`.
     read, read_offset : out
-        In a cycle in which `read` is 1, the register at `read_offset` is read; `read_data` must hold what it held, a cycle later.
+        In a cycle in which `read` is 1, the register at `read_offset` is read; a cycle later `read_data` must be what it held.
     read_data : in
     """
 
