@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.floats import LOG2_E, SEGMENT_BITS, SEGMENTS, TABLE, VALUE_BITS, Function
 
+from ..wide_product import joined, partial_products
 from .float16 import FLOAT16_FRACTION_BITS, FLOAT16_MAX, FLOAT16_NORMAL, FLOAT16_SIGNIFICAND_BITS
 from .float32 import BIAS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, significand
 from .pipeline import Pipeline
@@ -63,8 +64,8 @@ class FunctionUnit(wiring.Component):
     Every function becomes a number of 31 bits and an exponent, which are normalised, rounded and packed at the end. The table's
     functions get the number from the parabola, the others bring it along.
 
-    Latency: 12 enabled cycles, whatever the function: unpacking, shift, log2(e) (two), table, coefficients, products, sum,
-    complement, normalisation (two), rounding. Throughput: one element a cycle.
+    Latency: 14 enabled cycles, whatever the function: unpacking, shift, log2(e) (three), table, coefficients, products (two),
+    sum, complement, normalisation (two), rounding. Throughput: one element a cycle.
 
     Attributes
     ----------
@@ -80,7 +81,7 @@ class FunctionUnit(wiring.Component):
     """
 
     #: Enabled cycles from `x` to `o`.
-    latency = 12
+    latency = 14
 
     enable: In(1, init=1)
     valid: In(1, init=1)
@@ -153,16 +154,31 @@ class FunctionUnit(wiring.Component):
             & (shifted.function != Function.HALF)
             & ~((shifted.function == Function.SIGMOID) & shifted.limit)
         )
-        partial = pipeline.stage(
+        low_factor, high_factor = (
+            C(LOG2_E & (1 << _LOW_BITS) - 1, _LOW_BITS),
+            C(LOG2_E >> _LOW_BITS, VALUE_BITS + 1 - _LOW_BITS),
+        )
+        multiplied = pipeline.stage(
             function=shifted.function,
             sign=shifted.sign,
             exponent=shifted.exponent,
             limit=shifted.limit,
-            low=magnitude * C(LOG2_E & (1 << _LOW_BITS) - 1, _LOW_BITS),
-            high=magnitude * C(LOG2_E >> _LOW_BITS, VALUE_BITS + 1 - _LOW_BITS),
+            low=partial_products(magnitude, low_factor),
+            high=partial_products(magnitude, high_factor),
             position=position,
             direct=direct,
             from_table=from_table,
+        )
+        partial = pipeline.stage(
+            function=multiplied.function,
+            sign=multiplied.sign,
+            exponent=multiplied.exponent,
+            limit=multiplied.limit,
+            low=joined(multiplied.low)[: _WIDTH + _LOW_BITS],
+            high=joined(multiplied.high)[: _WIDTH + len(high_factor)],
+            position=multiplied.position,
+            direct=multiplied.direct,
+            from_table=multiplied.from_table,
         )
 
         # Towards minus infinity: of -y it is the complement of the whole part of y less one unit in the last place.
@@ -251,15 +267,25 @@ class FunctionUnit(wiring.Component):
             sign=looked_up.sign,
             complement=looked_up.complement,
         )
-        products = pipeline.stage(
+        halves = pipeline.stage(
             c0=coefficients.c0,
-            linear=coefficients.c1 * coefficients.d >> SEGMENT_BITS,
+            linear=partial_products(coefficients.c1, coefficients.d),
             quadratic=coefficients.c2 * coefficients.square >> SEGMENT_BITS,
             exponent=coefficients.exponent,
             zero=coefficients.zero,
             infinite=coefficients.infinite,
             sign=coefficients.sign,
             complement=coefficients.complement,
+        )
+        products = pipeline.stage(
+            c0=halves.c0,
+            linear=joined(halves.linear) >> SEGMENT_BITS,
+            quadratic=halves.quadratic,
+            exponent=halves.exponent,
+            zero=halves.zero,
+            infinite=halves.infinite,
+            sign=halves.sign,
+            complement=halves.complement,
         )
         summed = pipeline.stage(
             value=(products.c0 + products.linear + products.quadratic)[:_WIDTH],

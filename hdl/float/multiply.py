@@ -4,12 +4,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..wide_product import MULTIPLIER_BITS, partial_products
 from .float32 import BIAS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, significand
 from .pipeline import Pipeline
 from .rounding import EXPONENT_BITS, pack, rounds_up
-
-#: Bits of a significand that one multiplier takes beside a whole one: 24 by 17 bits fit those of large FPGAs.
-_LOW_BITS = 17
 
 
 class FloatMultiply(wiring.Component):
@@ -56,20 +54,23 @@ class FloatMultiply(wiring.Component):
             infinite=(exponents[0] == INFINITY) | (exponents[1] == INFINITY),
         )
 
+        a, b = unpacked.a, unpacked.b
+        upper = b[MULTIPLIER_BITS:]
         partial = pipeline.stage(
             sign=unpacked.sign,
-            low=unpacked.a * unpacked.b[:_LOW_BITS],
-            high=unpacked.a * unpacked.b[_LOW_BITS:],
+            low=partial_products(a, b[:MULTIPLIER_BITS]),
+            high=partial_products(a, upper),
             exponent=unpacked.exponent,
             zero=unpacked.zero,
             infinite=unpacked.infinite,
         )
 
-        upper = Signal(2 * SIGNIFICAND_BITS - _LOW_BITS)
-        m.d.comb += upper.eq(partial.low[_LOW_BITS:] + partial.high)
+        # The two in the middle have the same place; the other two do not overlap.
+        (lowest, low), (high, highest) = partial.low, partial.high
+        outer = Cat(lowest, highest)
         exact = pipeline.stage(
             sign=partial.sign,
-            product=Cat(partial.low[:_LOW_BITS], upper),
+            product=Cat(outer[:MULTIPLIER_BITS], (outer[MULTIPLIER_BITS:] + (low + high))[: len(outer) - MULTIPLIER_BITS]),
             exponent=partial.exponent,
             zero=partial.zero,
             infinite=partial.infinite,

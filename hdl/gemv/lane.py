@@ -31,7 +31,7 @@ class Lane(wiring.Component):
 
     A pipeline of fixed length, without back-pressure: beats enter when there is room for what comes out.
 
-    Latency: 11 cycles (`CodeDecoder`, `DotProduct`, `Scaler`, `Accumulator`) from a row's last beat to ``done``.
+    Latency: 13 cycles (`CodeDecoder`, `DotProduct`, `Scaler`, `Accumulator`) from a row's last beat to ``done``.
     Throughput: one beat a cycle.
 
     Parameters

@@ -1,6 +1,8 @@
 """From the integer sums of a block to its term of the row's exact sum."""
 
-from amaranth.hdl import C, Module, Mux, Signal, signed
+from collections.abc import Sequence
+
+from amaranth.hdl import C, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,6 +10,7 @@ from tailrace.spec.formats import BLOCK
 from tailrace.spec.numerics import EXPONENT_MAX, MANTISSA_BITS
 
 from ..float.float16 import SIGNED_BITS
+from ..wide_product import joined, partial_products
 from .delay import delayed
 from .dot_product import HALF_BITS, HALVES
 from .factors import MINIMUM_BITS, factors_layout
@@ -34,8 +37,8 @@ class Scaler(wiring.Component):
 
     or 0 for a block that counts as zero.
 
-    Latency: 6 cycles (half sums times subscales, block sum, products, two of shifts, sum). Throughput: one beat a cycle. Stages
-    without work keep their values.
+    Latency: 8 cycles (half sums times subscales in two, block sum, products in two, two of shifts, sum). Throughput: one beat a
+    cycle. Stages without work keep their values.
 
     Attributes
     ----------
@@ -60,7 +63,7 @@ class Scaler(wiring.Component):
     """
 
     #: Cycles from a block's last beat to its term.
-    latency = 3 + Shifter.latency + 1
+    latency = 5 + Shifter.latency + 1
 
     valid: In(1)
     sums: In(data.ArrayLayout(signed(HALF_BITS), HALVES))
@@ -78,20 +81,26 @@ class Scaler(wiring.Component):
         m = Module()
         factors = self.factors
 
+        # Products of a half sum and its subscale.
         parts = [Signal(signed(PART_BITS), name=f"part_{n}", reset_less=True) for n in range(HALVES)]
         with m.If(self.valid):
-            for part, total, subscale in zip(parts, self.sums, factors.subscales, strict=True):
-                # Behind the multiplier a zero costs no time: it resets the register.
-                m.d.sync += part.eq(Mux(self.zero, 0, total * subscale))
-        multiplied = delayed(m, self.valid, 1, name="multiplied", reset=True)
-        lower = delayed(m, self.lower, 1, name="lower")
+            split = [
+                # Behind the multipliers a zero costs no time: it resets the registers.
+                self._registers(m, [Mux(self.zero, 0, part) for part in partial_products(total, subscale)], f"split_{n}")
+                for n, (total, subscale) in enumerate(zip(self.sums, factors.subscales, strict=True))
+            ]
+        with m.If(delayed(m, self.valid, 1, name="split", reset=True)):
+            m.d.sync += [part.eq(joined(pair)) for part, pair in zip(parts, split, strict=True)]
+        multiplied = delayed(m, self.valid, 2, name="multiplied", reset=True)
+        lower = delayed(m, self.lower, 2, name="lower")
         block_sum = Signal(signed(BLOCK_SUM_BITS), reset_less=True)
         with m.If(multiplied):
             m.d.sync += block_sum.eq(parts[0] + parts[1] + Mux(lower, block_sum, 0))
 
         # Beside the sum. A stage keeps what it has while no block is completed.
         complete = self.valid & self.complete
-        completed = delayed(m, complete, 1, name="completed", reset=True)
+        split_complete = delayed(m, complete, 1, name="split_complete", reset=True)
+        completed = delayed(m, split_complete, 1, name="completed", reset=True)
         summed = delayed(m, completed, 1, name="summed", reset=True)
         beside_layout = data.StructLayout(
             {
@@ -103,40 +112,53 @@ class Scaler(wiring.Component):
                 "has_minimum": 1,
             }
         )
+        split_beside = Signal(beside_layout, reset_less=True)
         multiplied_beside = Signal(beside_layout, reset_less=True)
         beside = Signal(beside_layout, reset_less=True)
         with m.If(complete):
             m.d.sync += [
-                multiplied_beside.total.eq(self.total),
-                multiplied_beside.minimum.eq(factors.minimum),
-                multiplied_beside.scale.eq(factors.scale),
-                multiplied_beside.scale_shift.eq(factors.scale_position + self.exponent),
-                multiplied_beside.minimum_shift.eq(factors.minimum_position + self.exponent),
-                multiplied_beside.has_minimum.eq(self.has_minimum & ~self.zero),
+                split_beside.total.eq(self.total),
+                split_beside.minimum.eq(factors.minimum),
+                split_beside.scale.eq(factors.scale),
+                split_beside.scale_shift.eq(factors.scale_position + self.exponent),
+                split_beside.minimum_shift.eq(factors.minimum_position + self.exponent),
+                split_beside.has_minimum.eq(self.has_minimum & ~self.zero),
             ]
+        with m.If(split_complete):
+            m.d.sync += multiplied_beside.eq(split_beside)
         with m.If(completed):
             m.d.sync += beside.eq(multiplied_beside)
 
         m.submodules.scale_shifter = scale_shifter = Shifter(BLOCK_SUM_BITS + SIGNED_BITS)
         m.submodules.minimum_shifter = minimum_shifter = Shifter(TOTAL_BITS + MINIMUM_BITS)
         for shifter, valid, product, place in (
-            (scale_shifter, summed, block_sum * beside.scale, beside.scale_shift),
-            (minimum_shifter, summed & beside.has_minimum, beside.total * beside.minimum, beside.minimum_shift),
+            (scale_shifter, summed, (block_sum, beside.scale), beside.scale_shift),
+            (minimum_shifter, summed & beside.has_minimum, (beside.total, beside.minimum), beside.minimum_shift),
         ):
             scaled = Signal.like(shifter.term, name="scaled", reset_less=True)
-            shift = Signal.like(shifter.shift, name="shift", reset_less=True)
+            split_shift, shift = (Signal.like(shifter.shift, name=name, reset_less=True) for name in ("split_shift", "shift"))
             with m.If(valid):
-                m.d.sync += [scaled.eq(product), shift.eq(place)]
+                split = self._registers(m, partial_products(*product), "split_term")
+                m.d.sync += split_shift.eq(place)
+            with m.If(delayed(m, valid, 1, name="split_valid", reset=True)):
+                m.d.sync += [scaled.eq(joined(split)), shift.eq(split_shift)]
             m.d.comb += [
-                shifter.valid.eq(delayed(m, valid, 1, name="scaled_valid", reset=True)),
+                shifter.valid.eq(delayed(m, valid, 2, name="scaled_valid", reset=True)),
                 shifter.term.eq(scaled),
                 shifter.shift.eq(shift),
             ]
 
-        placed = delayed(m, summed, 1 + Shifter.latency, name="placed", reset=True)
-        has_minimum = delayed(m, beside.has_minimum, 1 + Shifter.latency, name="has_minimum")
+        placed = delayed(m, summed, 2 + Shifter.latency, name="placed", reset=True)
+        has_minimum = delayed(m, beside.has_minimum, 2 + Shifter.latency, name="has_minimum")
         term = Signal.like(self.term, reset_less=True)
         with m.If(placed):
             m.d.sync += term.eq(scale_shifter.placed + Mux(has_minimum, minimum_shifter.placed, C(0, signed(1))))
         m.d.comb += [self.term.eq(term), self.term_valid.eq(delayed(m, placed, 1, name="term_valid", reset=True))]
         return m
+
+    @staticmethod
+    def _registers(m: Module, values: Sequence[Value], name: str) -> list[Signal]:
+        """Registers that take these values, in the conditions of the caller."""
+        registers = [Signal.like(value, name=f"{name}_{n}", reset_less=True) for n, value in enumerate(values)]
+        m.d.sync += [register.eq(value) for register, value in zip(registers, values, strict=True)]
+        return registers
