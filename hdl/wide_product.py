@@ -1,4 +1,4 @@
-"""Products of numbers that are wider than a multiplier, in two cycles: a register behind each multiplier, and one behind their sum.
+"""Products of numbers that are wider than a multiplier, in two cycles: registers behind the multipliers, and behind their sum.
 
 A product of two multipliers and an adder in one cycle is the longest path of a design, wherever an FPGA's multipliers lie.
 """
