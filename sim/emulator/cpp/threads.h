@@ -1,5 +1,6 @@
 // Threads that share the rows of a product.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -12,6 +13,8 @@ namespace tailrace {
 
 class Threads {
 public:
+    using Job = std::function<void(int64_t, int64_t)>;
+
     explicit Threads(int count) {
         for (int n = 1; n < count; ++n) workers_.emplace_back([this] { work(); });
     }
@@ -20,14 +23,16 @@ public:
         {
             std::lock_guard lock(mutex_);
             ending_ = true;
-            ++round_;
+            rounds_.fetch_add(1, std::memory_order_release);
         }
         begun_.notify_all();
         for (auto& worker : workers_) worker.join();
     }
 
     // Do job(first, last) for all of 0 to count - 1, in pieces of `piece`. Returns when all are done.
-    void share(int64_t count, int64_t piece, const std::function<void(int64_t, int64_t)>& job) {
+    //
+    // A worker that the system does not let run in time is not waited for: what it does not take, others do.
+    void share(int64_t count, int64_t piece, const Job& job) {
         if (workers_.empty() || count <= piece) {
             job(0, count);
             return;
@@ -38,21 +43,21 @@ public:
             count_ = count;
             piece_ = piece;
             next_.store(0, std::memory_order_relaxed);
-            busy_.store(int(workers_.size()), std::memory_order_relaxed);
-            round_.fetch_add(1, std::memory_order_release);
+            rounds_.fetch_add(1, std::memory_order_release);
         }
         begun_.notify_all();
-        take_pieces();
-        // The others finish within a piece of this one.
-        while (busy_.load(std::memory_order_acquire)) std::this_thread::yield();
+        take_pieces(job, count, piece);
+        std::unique_lock lock(mutex_);
+        job_ = nullptr;
+        ended_.wait(lock, [this] { return working_ == 0; });
     }
 
 private:
-    void take_pieces() {
+    void take_pieces(const Job& job, int64_t count, int64_t piece) {
         for (;;) {
-            const int64_t first = next_.fetch_add(piece_, std::memory_order_relaxed);
-            if (first >= count_) return;
-            (*job_)(first, std::min(first + piece_, count_));
+            const int64_t first = next_.fetch_add(piece, std::memory_order_relaxed);
+            if (first >= count) return;
+            job(first, std::min(first + piece, count));
         }
     }
 
@@ -60,26 +65,39 @@ private:
         uint64_t seen = 0;
         for (;;) {
             // A decode step has a product every few microseconds: look for it for a while before going to sleep.
-            for (int look = 0; look < 2000 && round_.load(std::memory_order_acquire) == seen; ++look) std::this_thread::yield();
-            if (round_.load(std::memory_order_acquire) == seen) {
-                std::unique_lock lock(mutex_);
-                begun_.wait(lock, [&] { return round_.load(std::memory_order_relaxed) != seen; });
-            }
-            seen = round_.load(std::memory_order_acquire);
+            for (int look = 0; look < LOOKS && rounds_.load(std::memory_order_acquire) == seen; ++look) pause();
+            std::unique_lock lock(mutex_);
+            begun_.wait(lock, [&] { return rounds_.load(std::memory_order_relaxed) != seen; });
+            seen = rounds_.load(std::memory_order_relaxed);
             if (ending_) return;
-            take_pieces();
-            busy_.fetch_sub(1, std::memory_order_release);
+            if (!job_) continue;
+            const Job& job = *job_;
+            const int64_t count = count_, piece = piece_;
+            ++working_;
+            lock.unlock();
+            take_pieces(job, count, piece);
+            lock.lock();
+            if (--working_ == 0) ended_.notify_one();
         }
     }
 
+    static void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#endif
+    }
+
+    // Some ten microseconds.
+    static constexpr int LOOKS = 500;
+
     std::vector<std::thread> workers_;
     std::mutex mutex_;
-    std::condition_variable begun_;
-    const std::function<void(int64_t, int64_t)>* job_ = nullptr;
+    std::condition_variable begun_, ended_;
+    const Job* job_ = nullptr;
     int64_t count_ = 0, piece_ = 1;
+    int working_ = 0;
     std::atomic<int64_t> next_{0};
-    std::atomic<int> busy_{0};
-    std::atomic<uint64_t> round_{0};
+    std::atomic<uint64_t> rounds_{0};
     bool ending_ = false;
 };
 
