@@ -4,7 +4,7 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 from tailrace.spec.errors import LimitError, TailraceError
 
@@ -13,6 +13,7 @@ from .generation.engine import Engine
 from .generation.options import Conversation, Options, Prompt, Variables, wish_of
 from .generation.sequences import Holder
 from .generation.session_file import fingerprint, read_session, write_session
+from .gguf.whole_number import whole_number
 
 
 class Session:
@@ -108,11 +109,14 @@ class Session:
 
         Raises
         ------
+        ConfigError
+            If the length is no whole number.
         LimitError
             If it has fewer.
         """
         with self._idle():
-            if not isinstance(length, SupportsIndex) or not 0 <= length <= len(self._tokens):
+            length = whole_number("the length that a session is cut to", length)
+            if not 0 <= length <= len(self._tokens):
                 raise LimitError(
                     f"a session of {len(self._tokens)} tokens can be cut to 0 to {len(self._tokens)}, not {length}"
                 )

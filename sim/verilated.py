@@ -1,7 +1,6 @@
 """The Verilated device: the co-processor's gateware, compiled to native code, with a memory whose timing is modelled."""
 
 import ctypes
-import mmap
 import os
 import threading
 import time
@@ -20,6 +19,7 @@ from tailrace.spec.transport import RegisterByRegister
 from tailrace.spec.vector import ALIGNMENT
 
 from .build import build_device
+from .device_memory import device_memory
 from .memory_models import Dram, dram_of
 from .timeline import USES, Timeline
 
@@ -144,9 +144,7 @@ class VerilatedDevice(RegisterByRegister):
         if timeline < 0:
             raise ConfigError(f"timeline must be a number of cycles, or 0 for none, not {timeline}")
         self._library = _load(library or build_device(config, trace=trace is not None, probe=timeline > 0, threads=threads))
-        # Private and anonymous: zero, and backed by memory only where it is touched.
-        pages = mmap.mmap(-1, memory_size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._memory: NDArray[np.uint8] = np.frombuffer(pages, dtype=np.uint8)
+        self._memory: NDArray[np.uint8] = device_memory(memory_size)
         self._handle = self._library.device_open(self._memory.ctypes.data, memory_size, ctypes.byref(options))
         self._timeline = timeline
         self._timeline_start = timeline_window[0] if timeline_window else 0

@@ -47,6 +47,19 @@ class ConfigError(TailraceError, ValueError):
     """A configuration is not one that can be built."""
 
 
+class HostMemoryError(ConfigError):
+    """The host has no room for the memory of a device without hardware.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of the device's memory.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"this machine has no room for {size:,} bytes of device memory: choose less, or leave it to auto")
+
+
 class ModelError(TailraceError):
     """A model file is missing, damaged, or of a kind that can't run here."""
 

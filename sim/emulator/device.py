@@ -1,7 +1,6 @@
 """The emulator as a device that a driver can open."""
 
 import ctypes
-import mmap
 import os
 import threading
 import time
@@ -17,6 +16,7 @@ from tailrace.spec.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, COUNTE
 from tailrace.spec.transport import RegisterByRegister
 from tailrace.spec.vector import ALIGNMENT
 
+from ..device_memory import device_memory
 from .build import build_emulator
 from .contract import build_values
 
@@ -79,9 +79,7 @@ class EmulatedDevice(RegisterByRegister):
             raise ConfigError(f"threads must be from 1 to {_MOST_THREADS}, not {threads}")
         self.config, self._size = config, memory_size
         self._library = _load()
-        # Private and anonymous: zero, and backed by memory only where it is touched.
-        pages = mmap.mmap(-1, memory_size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._memory: NDArray[np.uint8] = np.frombuffer(pages, dtype=np.uint8)
+        self._memory: NDArray[np.uint8] = device_memory(memory_size)
         values = build_values(config)
         self._handle = self._library.emulator_open(
             (ctypes.c_uint64 * len(values))(*values),

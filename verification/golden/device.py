@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.spec.config import Config
-from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout, TailraceError
+from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout, HostMemoryError, TailraceError
 from tailrace.spec.formats import FORMAT_MASK
 from tailrace.spec.isa import ARGUMENTS, ISA_VERSION, MAX_COMMANDS
 from tailrace.spec.registers import (
@@ -72,7 +72,11 @@ class GoldenDevice(RegisterByRegister):
             raise ConfigError(f"{memory_size} bytes of memory need more than this build's {config.address_width} address bits")
         self.config = config
         self._size = memory_size
-        self._machine: Machine | None = Machine(config, np.zeros(memory_size, dtype=np.uint8), cache_bytes)
+        try:
+            memory = np.zeros(memory_size, dtype=np.uint8)
+        except (MemoryError, ValueError):
+            raise HostMemoryError(memory_size) from None
+        self._machine: Machine | None = Machine(config, memory, cache_bytes)
         self._doorbell = threading.Lock()
         self._plain = {name: BY_NAME[name].reset for name in _PLAIN}
         self._pending = 0

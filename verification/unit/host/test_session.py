@@ -12,6 +12,7 @@ import pytest
 
 import tailrace
 from tailrace import Completion, LanguageModel, LimitError, ModelError, TailraceError
+from tailrace.spec.errors import ConfigError
 from verification.unit.host.tiny_models import write_model
 
 CONTEXT = 48
@@ -108,9 +109,10 @@ def test_a_session_is_cut_short(lm: LanguageModel, reference: LanguageModel) -> 
     assert answer.reused_tokens == 3
     with pytest.raises(LimitError, match=re.escape("a session of 8 tokens can be cut to 0 to 8, not 9")):
         session.truncate(9)
-    wrong: Any = 1.5
-    with pytest.raises(LimitError, match=re.escape("a session of 8 tokens can be cut to 0 to 8, not 1.5")):
-        session.truncate(wrong)
+    wrong: tuple[Any, ...] = (1.5, np.array([1, 2]), True)
+    for no_number in wrong:
+        with pytest.raises(ConfigError, match="^the length that a session is cut to must be a whole number, not "):
+            session.truncate(no_number)
 
 
 def test_a_fork_goes_its_own_way(lm: LanguageModel, reference: LanguageModel) -> None:
