@@ -39,10 +39,10 @@ READY := .venv/ready-$(RECIPE)
 help: ## this list
 	@echo "Tailrace: a decode co-processor for language models. Targets:"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
-	@echo 'Example: make run PROMPT="Name three rivers." N=24 DEVICE=golden'
+	@echo 'Example: make run PROMPT="Name three rivers." N=24 DEVICE=emulator'
 
 run: override export PROMPT := $(value PROMPT)
-run: $(RUNS) ## answer PROMPT with N tokens of MODEL through the RTL (DEVICE=verilator|golden, CONFIG=auto|base|wide|...)
+run: $(RUNS) ## answer PROMPT with N tokens of MODEL through the RTL (DEVICE=verilator|emulator|golden, CONFIG=auto|base|wide|...)
 	@$(BIN)/tailrace run "$(MODEL)" -p "$$PROMPT" -n "$(N)" --device "$(DEVICE)" --config "$(CONFIG)"
 
 # Two workers, each of which takes whole files, in their order: what the tests of a file share is made once.

@@ -35,7 +35,9 @@ def main() -> int:
     """Run the demonstration."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2", help="a GGUF file, smollm2 (fetched once) or shakespeare")
-    parser.add_argument("--device", default="golden", help="golden, verilator, or hardware such as serial:/dev/ttyUSB0")
+    parser.add_argument(
+        "--device", default="emulator", help="emulator, golden, verilator, or hardware such as serial:/dev/ttyUSB0"
+    )
     parser.add_argument("--prompt", default="Name three rivers, and say where each of them ends.")
     parser.add_argument("--new-tokens", type=int, default=16)
     parser.add_argument("--torch-device", default="auto", help="auto: cuda if there is one, else cpu")

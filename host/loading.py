@@ -19,7 +19,7 @@ from .text.tokenizer import Tokenizer
 
 def load(
     model: str | os.PathLike[str],
-    device: str | Device = "golden",
+    device: str | Device = "emulator",
     *,
     config: str = AUTO,
     memory: str = AUTO,
@@ -36,8 +36,9 @@ def load(
     model : str or path
         A GGUF file; or ``smollm2``, which is fetched once, or ``shakespeare``, which comes with Tailrace.
     device : str or Device
-        ``golden``: the numpy model; ``emulator``: the same bits from native code; ``verilator``: the gateware, simulated;
-        hardware, such as ``serial:/dev/ttyUSB0``; or a device that is open, and stays so when the language model is closed.
+        ``emulator``: the device's instructions in native code; ``golden``: the same in numpy; ``verilator``: the gateware,
+        simulated; hardware, such as ``serial:/dev/ttyUSB0``; or a device that is open, and stays so when the language model is
+        closed.
     config : str
         Build of a device without hardware: a name and changes, as in ``base,bus_width=256``. ``auto``: the smallest of `base`,
         `large` and `wide` that takes the model with its context; simulated, with a bus of 512 bits. ``auto,bus_width=256``:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import click
 from rich.table import Table
 
+from tailrace.sim.devices import KINDS
 from tailrace.sim.memory_models import MEMORIES as _MEMORIES
 from tailrace.spec.config import BUS_WIDTHS
 from tailrace.spec.formats import WEIGHT_FORMATS
@@ -219,7 +220,7 @@ def batch(model: str, config: str, context: int | None, memory_model: str, clock
 @click.argument("model", default="smollm2")
 @click.option("--positions", type=click.IntRange(min=2), default=512, show_default=True, help="Tokens of text.")
 @click.option("--text", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A text file; default: The Tempest.")
-@click.option("--device", type=click.Choice(["golden", "verilator"]), default="golden", show_default=True)
+@click.option("--device", type=click.Choice(KINDS), default="emulator", show_default=True)
 @click.option("--config", default="base,right_hand_sides=4", show_default=True, help="Build of the device.")
 @click.option(
     "--path",

@@ -51,7 +51,7 @@ def measure_quality(
     *,
     positions: int = 512,
     operations: bool = False,
-    device: str = "golden",
+    device: str = "emulator",
     config: str = "base,right_hand_sides=4",
     memory_size: int = 1 << 30,
     text: Path = TEXT,

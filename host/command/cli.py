@@ -151,10 +151,11 @@ _RUN_GROUPS = {
 @click.option(
     "--device",
     type=DeviceName(),
-    default="verilator",
+    default="emulator",
     show_default=True,
-    help="verilator: the gateware, simulated; emulator: its instructions in native code, golden: in numpy, with the same bits"
-    " and no cycles; or hardware, such as serial:/dev/ttyUSB0, xdma:/dev/xdma0,memory=4GiB or uio:/dev/uio0,memory=udmabuf0.",
+    help="emulator: the device's instructions in native code; golden: the same in numpy; verilator: the gateware, simulated,"
+    " with the same bits, and cycles; or hardware, such as serial:/dev/ttyUSB0, xdma:/dev/xdma0,memory=4GiB or"
+    " uio:/dev/uio0,memory=udmabuf0.",
 )
 @_config
 @_memory
@@ -271,7 +272,7 @@ _CHAT_GROUPS = {
 @click.option(
     "--context", type=click.IntRange(min=1), help="Tokens that the conversation has room for; without it 4096, or as trained."
 )
-@click.option("--device", type=DeviceName(), default="golden", show_default=True, help="As for run.")
+@click.option("--device", type=DeviceName(), default="emulator", show_default=True, help="As for run.")
 @_config
 @_memory
 @_tokens_per_doorbell

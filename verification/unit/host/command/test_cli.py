@@ -442,12 +442,12 @@ def test_the_wave_is_checked_before_anything_else() -> None:
     fails(
         "Error: Invalid value for '--wave': 'w.vcd:9:3' is not a waveform file with a window of cycles:"
         " write it like wave.vcd or wave.vcd:1000:2000",
-        *("run", "none.gguf", "-p", "x", "--wave", "w.vcd:9:3"),
+        *("run", "none.gguf", "-p", "x", "--device", "verilator", "--wave", "w.vcd:9:3"),
         code=2,
     )
     fails(
         "Error: Invalid value for '--trace': /none/t.json can't be written: No such file or directory",
-        *("run", "none.gguf", "-p", "x", "--trace", "/none/t.json"),
+        *("run", "none.gguf", "-p", "x", "--device", "verilator", "--trace", "/none/t.json"),
         code=2,
     )
 

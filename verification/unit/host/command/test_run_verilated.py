@@ -20,7 +20,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(model: Path, *options: object) -> Result:
-    arguments = ["run", model, "--raw", "-p", "Hello", "-n", 2, "--config", "base", "--memory", "4MiB", *options]
+    arguments = [
+        "run",
+        model,
+        "--raw",
+        "-p",
+        "Hello",
+        "-n",
+        2,
+        "--device",
+        "verilator",
+        "--config",
+        "base",
+        "--memory",
+        "4MiB",
+        *options,
+    ]
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     return result

@@ -21,7 +21,7 @@ _ROUTED = "is for what is placed and routed, and that is only ecp5: leave it out
 
 _GOLDEN = ("run", "none.gguf", "-p", "x", "--device", "golden")
 _EMULATOR = ("run", "none.gguf", "-p", "x", "--device", "emulator")
-_VERILATOR = ("run", "none.gguf", "-p", "x")
+_VERILATOR = ("run", "none.gguf", "-p", "x", "--device", "verilator")
 _CHAT = ("chat", "none.gguf")
 
 
@@ -76,7 +76,7 @@ def test_without_pytorch(tmp_path: Path, option: str) -> None:
 def test_operation_by_operation(tmp_path: Path, option: str) -> None:
     path = write_model(tmp_path / "m.gguf")
     name, option = option.partition("=")[0], option.format(tmp_path / "t.json")
-    result = invoke("run", path, "-p", "ab", "--path", "operations", option)
+    result = invoke("run", path, "-p", "ab", "--path", "operations", "--device", "verilator", option)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.splitlines()[-1] == f"tailrace: {name} {_STEPS}"
 
