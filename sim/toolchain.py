@@ -115,7 +115,10 @@ def find_compiler() -> Compiler:
     for name in ("g++", "clang++"):
         if shutil.which(name):
             return _compiler(name)
-    raise ToolError("a C++ compiler is needed to build the simulation: install g++ (on Debian and Ubuntu: apt install g++)")
+    raise ToolError(
+        "a C++ compiler is needed to build the device: install g++ (on Debian and Ubuntu: apt install g++),"
+        " or take --device golden, which needs none"
+    )
 
 
 @cache

@@ -134,7 +134,7 @@ def test_no_compiler_says_what_to_install(no_tools: None) -> None:
     with pytest.raises(ToolError) as error:
         find_compiler()
     assert str(error.value) == (
-        "a C++ compiler is needed to build the simulation: install g++ (on Debian and Ubuntu: apt install g++)"
+        "a C++ compiler is needed to build the device: install g++ (on Debian and Ubuntu: apt install g++), or take --device golden, which needs none"
     )
 
 
