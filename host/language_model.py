@@ -55,6 +55,11 @@ class LanguageModel:
         self._engine.close()
 
     @property
+    def engine(self) -> Engine:
+        """What computes answers; whoever takes it from here has the model for itself."""
+        return self._engine
+
+    @property
     def decoder(self) -> Decoder:
         """What decodes. Its sequences belong to this model: whoever steps it by hand makes one of its own."""
         return self._engine.decoder

@@ -14,6 +14,7 @@ from tailrace.spec.errors import TailraceError
 
 from ..gguf.printable import printable_lines
 from ..transports.open import is_hardware
+from .cli_options import CONFIG, MEMORY, QUANTISE
 from .device_option import DeviceName, refuse_what_the_device_ignores
 from .finite_range import FiniteRange
 from .grouped_help import GroupedCommand, WholeSummaries
@@ -23,16 +24,13 @@ from .sampling_options import SAMPLING, check_choice, sampling_options
 from .waveform import WaveFile
 from .without_effect import given, refuse
 
-#: What `--config` and `--memory` are when nothing is asked for: what the model needs.
-_AUTO = "auto"
-
 
 class Commands(WholeSummaries):
     """Commands whose errors are one message and an exit code, never a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands, those of other modules too."""
-        return sorted([*super().list_commands(ctx), "bench", "build", "cache", "doctor", "export"])
+        return sorted([*super().list_commands(ctx), "bench", "build", "cache", "doctor", "export", "serve"])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Find a command; the measurements are imported when they are asked for."""
@@ -56,6 +54,10 @@ class Commands(WholeSummaries):
             from ..export.command import export
 
             return export
+        if name == "serve":
+            from ..server.command import serve
+
+            return serve
         return super().get_command(ctx, name)
 
     def main(self, *args: Any, **extra: Any) -> Any:
@@ -99,21 +101,6 @@ def _system_error(error: OSError) -> str:
     return f"{error.strerror}{place}: free some space{where}"
 
 
-_config = click.option(
-    "--config",
-    default=_AUTO,
-    show_default=True,
-    help=f"Build of the device: {', '.join(CONFIGS)}, with changes if need be, as in base,bus_width=256; auto: the smallest"
-    " from base on that takes the model with its context, simulated with the widest bus; auto takes changes, too.",
-)
-_memory = click.option(
-    "--memory", default=_AUTO, show_default=True, help="Memory of the device, such as 2GiB; auto: what is needed."
-)
-_quantise = click.option(
-    "--quantise",
-    metavar="FORMAT",
-    help="Quantise F32, F16 and BF16 matrices, for example to Q8_0; otherwise they are refused.",
-)
 _tokens_per_doorbell = click.option(
     "--tokens-per-doorbell",
     type=click.IntRange(min=1),
@@ -157,8 +144,8 @@ _RUN_GROUPS = {
     " with the same bits, and cycles; or hardware, such as serial:/dev/ttyUSB0, xdma:/dev/xdma0,memory=4GiB or"
     " uio:/dev/uio0,memory=udmabuf0.",
 )
-@_config
-@_memory
+@CONFIG
+@MEMORY
 @click.option(
     "--path",
     type=click.Choice(["auto", "decoder", "operations"]),
@@ -235,7 +222,7 @@ _RUN_GROUPS = {
     metavar="FILE",
     help="Write a timeline of the first doorbell's commands and stalls, for Perfetto and plot.",
 )
-@_quantise
+@QUANTISE
 @click.option("--allow-host", is_flag=True, help="Run what the device refuses on the host; the closing table names it.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no closing table.")
 def run(**options: Any) -> None:
@@ -273,11 +260,11 @@ _CHAT_GROUPS = {
     "--context", type=click.IntRange(min=1), help="Tokens that the conversation has room for; without it 4096, or as trained."
 )
 @click.option("--device", type=DeviceName(), default="emulator", show_default=True, help="As for run.")
-@_config
-@_memory
+@CONFIG
+@MEMORY
 @_tokens_per_doorbell
 @sampling_options
-@_quantise
+@QUANTISE
 @click.option("-q", "--quiet", is_flag=True, help="Nothing but what the model says.")
 def chat(**options: Any) -> None:
     """Chat with a model in the terminal.
@@ -298,9 +285,9 @@ def chat(**options: Any) -> None:
 
 @main.command()
 @click.argument("model")
-@_config
-@_memory
-@_quantise
+@CONFIG
+@MEMORY
+@QUANTISE
 @click.option(
     "--context",
     type=click.IntRange(min=1),

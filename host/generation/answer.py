@@ -100,6 +100,11 @@ class Answer:
         self._new = 0
 
     @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return self._prompt
+
+    @property
     def room(self) -> int:
         """Tokens that may still be chosen before it ends, at most."""
         left = self._limit + 1 - len(self.tokens)

@@ -107,25 +107,49 @@ class Engine:
         try:
             while waiting or active:
                 with self.lock:
-                    if not self._is_open:
-                        raise TailraceError("the language model is closed: load it again")
                     while waiting and len(active) < self.decoder.batch:
                         active.append(waiting.popleft())
-                    pieces = self._pass(active)
-                    for answer in active:
-                        if answer.reason is not None:
-                            self.sequences.settle(answer.holder, answer.tokens)
-                            if not keep:
-                                self.sequences.release(answer.holder)
+                    pieces = self.advance(active, keep)
                     active = [answer for answer in active if answer.reason is None]
-                yield from pieces
+                yield from (piece for _, piece in pieces)
         finally:
             if not keep:
                 with self.lock:
                     for answer in active:
                         self.sequences.release(answer.holder)
 
-    def _pass(self, answers: Sequence[Answer]) -> list[Piece]:
+    def advance(self, answers: Sequence[Answer], keep: bool = False) -> list[tuple[Answer, Piece]]:
+        """Take the next token of each answer, or several of their prompts.
+
+        Parameters
+        ----------
+        answers : sequence of Answer
+            At most as many as there are sequences; none of them is finished.
+        keep : bool
+            Whether the holders of those that finish keep their sequences.
+
+        Returns
+        -------
+        list of (Answer, Piece)
+            What has become of them.
+        """
+        with self.lock:
+            if not self._is_open:
+                raise TailraceError("the language model is closed: load it again")
+            pieces = self._pass(answers)
+            for answer in answers:
+                if answer.reason is not None:
+                    self.sequences.settle(answer.holder, answer.tokens)
+                    if not keep:
+                        self.sequences.release(answer.holder)
+            return pieces
+
+    def release(self, answer: Answer) -> None:
+        """Let go of an answer that is not finished: its sequence is free."""
+        with self.lock:
+            self.sequences.release(answer.holder)
+
+    def _pass(self, answers: Sequence[Answer]) -> list[tuple[Answer, Piece]]:
         """Take the next token of each answer, or several of their prompts; returns what has become of them."""
         start, before, decoder, sequences = monotonic(), self.decoder.counters, self.decoder, self.sequences
         placed: dict[int, Answer] = {}
@@ -139,7 +163,7 @@ class Engine:
         common = min(map(len, rest.values())) - 1
         for place, tokens in rest.items():
             sequences.note(place, tokens[: common or 1])
-        pieces: list[Piece | None] = []
+        pieces: list[tuple[Answer, Piece | None]] = []
         if common:
             decoder.prefill([rest.get(place, [])[:common] for place in range(decoder.batch)])
         else:
@@ -150,23 +174,23 @@ class Engine:
         for answer in answers:
             answer.seconds += monotonic() - start
             answer.counters += decoder.counters - before
-        return [piece for piece in pieces if piece is not None]
+        return [(answer, piece) for answer, piece in pieces if piece is not None]
 
-    def _choose(self, given: Sequence[int | None], asked: Mapping[int, Answer]) -> list[Piece | None]:
+    def _choose(self, given: Sequence[int | None], asked: Mapping[int, Answer]) -> list[tuple[Answer, Piece | None]]:
         """Choose the next tokens from the device's logits."""
         logits = self.decoder.step(given)
         chosen = {place: answer.choose(logits[place]) for place, answer in asked.items()}
-        return [answer.take(chosen[place], logits[place]) for place, answer in asked.items()]
+        return [(answer, answer.take(chosen[place], logits[place])) for place, answer in asked.items()]
 
-    def _let_choose(self, given: Sequence[int | None], asked: Mapping[int, Answer]) -> list[Piece | None]:
+    def _let_choose(self, given: Sequence[int | None], asked: Mapping[int, Answer]) -> list[tuple[Answer, Piece | None]]:
         """Let the device choose the next tokens."""
         decoder, count = self.decoder, 1
         if len(asked) == decoder.batch:
             count = min(decoder.tokens_per_doorbell, *(answer.room for answer in asked.values()))
         before = list(decoder.positions)
         chosen = decoder.run(given, count)
-        pieces = []
+        pieces: list[tuple[Answer, Piece | None]] = []
         for place, answer in asked.items():
             self.sequences.note_run(place, before[place] + 1, chosen[place][:-1])
-            pieces += [answer.take(token) for token in chosen[place] if answer.reason is None]
+            pieces += [(answer, answer.take(token)) for token in chosen[place] if answer.reason is None]
         return pieces

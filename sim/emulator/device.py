@@ -68,6 +68,8 @@ class EmulatedDevice(RegisterByRegister):
 
     name = "emulator"
     simulated = False
+    #: Of a device that is closed. Here, as a program may end before its devices are closed, and numpy before them.
+    _no_memory: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
 
     def __init__(self, config: Config, memory_size: int, *, threads: int | None = None) -> None:
         self._handle: int | None = None
@@ -186,7 +188,7 @@ class EmulatedDevice(RegisterByRegister):
             runner.join()
         if handle is not None:
             self._library.emulator_close(handle)
-            self._memory = np.empty(0, dtype=np.uint8)
+            self._memory = self._no_memory
 
     def __enter__(self) -> "EmulatedDevice":
         return self

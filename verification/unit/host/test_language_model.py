@@ -555,10 +555,12 @@ def test_interrupted_anywhere(model: Path, rng: np.random.Generator) -> None:
     old = signal.signal(signal.SIGALRM, interrupt)
     try:
         with load(model) as opened:
-            sessions, hits = [opened.session(p) for p in prompts], 0
-            for turn in range(16):
+            sessions, hits, turn = [opened.session(p) for p in prompts], 0, -1
+            while hits < 12:
+                turn += 1
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(0.001, 0.3)))
+                    # As long as both take, on machines of any speed: now and then in vain.
+                    signal.setitimer(signal.ITIMER_REAL, float(2 ** -rng.uniform(3, 11)))
                     sessions[turn % 2].fork().generate(**options)
                     opened.generate(prompts[turn % 2], **options)
                 except KeyboardInterrupt:
@@ -569,7 +571,6 @@ def test_interrupted_anywhere(model: Path, rng: np.random.Generator) -> None:
                     sessions[turn % 2].fork().generate(**options) if turn % 4 else opened.generate(prompts[turn % 2], **options)
                 )
                 assert same(answer, expected[turn % 2])
-            assert hits
     finally:
         signal.signal(signal.SIGALRM, old)
 
@@ -591,7 +592,7 @@ def test_the_rtl_gives_the_same_answers(model: Path) -> None:
 def test_what_was_taken_is_told(model: Path) -> None:
     with load(model) as opened:
         assert (opened.config, opened.memory_bytes, opened.context, opened.batch) == ("base", 1 << 20, CONTEXT, 1)
-        assert repr(opened) == "<LanguageModel tiny.gguf on golden: configuration base, 1MiB of memory, context 40, batch 1>"
+        assert repr(opened) == "<LanguageModel tiny.gguf on emulator: configuration base, 1MiB of memory, context 40, batch 1>"
     with load(model, config="auto,bus_width=256", memory="3MiB", batch=2) as opened:
         assert (opened.config, opened.memory_bytes) == ("base,bus_width=256,right_hand_sides=2", 3 << 20)
         assert opened.config is not None

@@ -1,0 +1,356 @@
+"""The routes of the server."""
+
+import asyncio
+import hmac
+import json
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from ..generation.answer import Answer
+from ..generation.completion import Piece
+from ..generation.engine import Engine
+from ..generation.sequences import Holder
+from .errors import ApiError, api_error, of_the_request
+from .fields import Fields, wrong
+from .metrics import metrics_text
+from .requests import AnswerRequest, chat_request, check_length, completion_request
+from .responses import Reply
+from .scheduler import Scheduler
+
+_log = logging.getLogger("tailrace.server")
+
+#: Seconds without a part of a stream after which a comment says that more will come: proxies end what is silent.
+KEEP_ALIVE = 15.0
+#: Bytes of a request.
+MOST_BYTES = 16 << 20
+#: What can be asked without a key.
+_OPEN = ("/health", "/v1/health", "/ready")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the server answers.
+
+    Attributes
+    ----------
+    names : tuple of str
+        What the model may be called; the first is what it is called in answers.
+    queue : int
+        Answers that may wait for a sequence.
+    api_keys : tuple of str
+        One of which a request must bring; none: no request must.
+    origins : tuple of str
+        Origins of web pages that may ask; ``*``: all.
+    keep_alive : float
+        Seconds of silence after which a stream says that it is still there.
+    patience : float
+        Seconds for which the server goes on with running answers when it is to end.
+    """
+
+    names: tuple[str, ...]
+    queue: int = 16
+    api_keys: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    keep_alive: float = KEEP_ALIVE
+    patience: float = 10.0
+
+
+class Server:
+    """The application: routes, and the scheduler behind them.
+
+    Parameters
+    ----------
+    engine : Engine
+        Is the server's from now on, until `close`.
+    settings : Settings
+    """
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.engine, self.settings = engine, settings
+        self.scheduler = Scheduler(engine, settings.queue)
+        self._created = int(time.time())
+        routes = [
+            *(Route(path, self._health, methods=["GET"]) for path in _OPEN),
+            Route("/v1/models", self._models, methods=["GET"]),
+            Route("/v1/models/{name:path}", self._model, methods=["GET"]),
+            Route("/v1/chat/completions", self._chat, methods=["POST"]),
+            Route("/v1/completions", self._complete, methods=["POST"]),
+            Route("/tokenize", self._tokenize, methods=["POST"]),
+            Route("/detokenize", self._detokenize, methods=["POST"]),
+            Route("/metrics", self._metrics, methods=["GET"]),
+            Route("/props", self._props, methods=["GET"]),
+        ]
+        middleware = []
+        if settings.origins:
+            allowed = list(settings.origins)
+            middleware.append(Middleware(CORSMiddleware, allow_origins=allowed, allow_methods=["*"], allow_headers=["*"]))
+        self.app = Starlette(
+            routes=routes,
+            middleware=middleware,
+            exception_handlers={HTTPException: self._refused, Exception: self._failed},
+        )
+
+    def close(self) -> None:
+        """End: running answers may finish for a while. The engine is not closed."""
+        self.scheduler.close(self.settings.patience)
+
+    async def _refused(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        what = {404: f"there is no {request.url.path} here", 405: f"{request.method} is not for {request.url.path}"}
+        return _failure(ApiError(error.status_code, what.get(error.status_code, str(error.detail))))
+
+    async def _failed(self, request: Request, error: Exception) -> Response:
+        return _failure(api_error(error))
+
+    async def _guarded(self, request: Request, handle: Callable[[Any], Awaitable[Response]]) -> Response:
+        """Answer a request with a body, and turn whatever goes wrong into OpenAI's shape."""
+        identity = request.headers.get("x-request-id") or secrets.token_hex(16)
+        try:
+            self._check_key(request)
+            response = await handle(await _body(request))
+        except ClientDisconnect:
+            response = Response(status_code=499)
+        except Exception as error:
+            if not isinstance(told := api_error(error), ApiError) or told.status >= 500:
+                _log.exception("request %s failed", identity)
+            response = _failure(told)
+        response.headers["x-request-id"] = identity
+        return response
+
+    def _check_key(self, request: Request) -> None:
+        if not self.settings.api_keys or request.url.path in _OPEN:
+            return
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        given = key.strip().encode() if scheme.lower() == "bearer" else b""
+        if not any(hmac.compare_digest(given, known.encode()) for known in self.settings.api_keys):
+            raise ApiError(
+                401,
+                "this server wants an API key: send it as Authorization: Bearer KEY",
+                "authentication_error",
+                code="invalid_api_key",
+            )
+
+    def _check_model(self, name: str | None) -> None:
+        if name is not None and name not in self.settings.names:
+            raise ApiError(
+                404,
+                f"there is no model {name!r} here: ask for {' or '.join(map(repr, self.settings.names))}",
+                param="model",
+                code="model_not_found",
+            )
+
+    # What can be asked
+
+    async def _health(self, request: Request) -> Response:
+        load = self.scheduler.load
+        return JSONResponse({"status": "ok", "slots_idle": self._free, "slots_processing": load.running})
+
+    @property
+    def _free(self) -> int:
+        return max(0, self.engine.decoder.batch - self.scheduler.load.running)
+
+    async def _models(self, request: Request) -> Response:
+        return await self._guarded(request, self._list_models)
+
+    async def _list_models(self, body: Any) -> Response:
+        return JSONResponse({"object": "list", "data": [self._described(name) for name in self.settings.names]})
+
+    async def _model(self, request: Request) -> Response:
+        async def one(body: Any) -> Response:
+            self._check_model(request.path_params["name"])
+            return JSONResponse(self._described(request.path_params["name"]))
+
+        return await self._guarded(request, one)
+
+    def _described(self, name: str) -> dict[str, Any]:
+        context = self.engine.decoder.limit
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "tailrace",
+            "root": self.settings.names[0],
+            "max_model_len": context,
+            "meta": {"n_ctx": context, "n_vocab": len(self.engine.tokenizer.vocabulary.tokens)},
+        }
+
+    async def _props(self, request: Request) -> Response:
+        async def props(body: Any) -> Response:
+            decoder = self.engine.decoder
+            return JSONResponse(
+                {
+                    "default_generation_settings": {"n_ctx": decoder.limit},
+                    "total_slots": decoder.batch,
+                    "model_path": self.engine.imported.name,
+                    "chat_template": self.engine.tokenizer.chat_template or "",
+                    "device": decoder.device.transport.name,
+                }
+            )
+
+        return await self._guarded(request, props)
+
+    async def _metrics(self, request: Request) -> Response:
+        async def text(body: Any) -> Response:
+            return PlainTextResponse(
+                metrics_text(self.scheduler, self.settings.names[0]), media_type="text/plain; version=0.0.4; charset=utf-8"
+            )
+
+        return await self._guarded(request, text)
+
+    async def _tokenize(self, request: Request) -> Response:
+        return await self._guarded(request, self._tokens_of)
+
+    async def _tokens_of(self, body: Any) -> Response:
+        fields = Fields(body)
+        self._check_model(fields.text("model"))
+        fields.ignore(("add_special_tokens", "with_pieces", "parse_special", "return_token_strs", "add_special"))
+        messages, tokenizer = fields.get("messages"), self.engine.tokenizer
+        with of_the_request():
+            if messages is not None:
+                tokens = await asyncio.to_thread(tokenizer.encode_chat, messages)
+            else:
+                text = fields.text("prompt") if "prompt" in fields else fields.text("content")
+                if text is None:
+                    raise wrong("prompt", "is missing: give a text, or messages")
+                special = body.get("add_special_tokens", body.get("add_special", True))
+                tokens = await asyncio.to_thread(tokenizer.encode, text, special is not False)
+        return JSONResponse({"tokens": tokens, "count": len(tokens), "max_model_len": self.engine.decoder.limit})
+
+    async def _detokenize(self, request: Request) -> Response:
+        return await self._guarded(request, self._text_of)
+
+    async def _text_of(self, body: Any) -> Response:
+        fields = Fields(body)
+        self._check_model(fields.text("model"))
+        tokens = fields.get("tokens")
+        if not isinstance(tokens, list):
+            raise wrong("tokens", f"must be a list of tokens, not {tokens!r}")
+        with of_the_request():
+            text = self.engine.tokenizer.decode(tokens)
+        return JSONResponse({"prompt": text, "content": text})
+
+    # Answers
+
+    async def _chat(self, request: Request) -> Response:
+        return await self._guarded(request, lambda body: self._read_and_answer(request, chat_request, body))
+
+    async def _complete(self, request: Request) -> Response:
+        return await self._guarded(request, lambda body: self._read_and_answer(request, completion_request, body))
+
+    async def _read_and_answer(self, request: Request, read: Callable[..., AnswerRequest], body: Any) -> Response:
+        with of_the_request():
+            # A long prompt takes its time, in which others are answered.
+            wanted = await asyncio.to_thread(read, body, self.engine.tokenizer, self._check_model)
+        return await self._answer(request, wanted)
+
+    async def _answer(self, request: Request, wanted: AnswerRequest) -> Response:
+        answers: list[Answer] = []
+        for prompt in wanted.prompts:
+            check_length(len(prompt), self.engine.decoder.limit)
+            for wish in wanted.wishes:
+                with of_the_request():
+                    answers.append(self.engine.answer(len(answers), prompt, Holder(), wish))
+        reply = Reply(self.settings.names[0], self.engine.tokenizer, wanted.is_chat, len(wanted.wishes))
+        pieces: asyncio.Queue[Piece | BaseException] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def tell(piece: Piece | BaseException) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        ticket = self.scheduler.submit(answers, tell)
+        if wanted.stream:
+            parts = self._parts(reply, answers, pieces, ticket.cancel, wanted.include_usage)
+            return StreamingResponse(parts, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+        gone = asyncio.create_task(_gone(request))
+        try:
+            await self._all(answers, pieces, gone)
+        finally:
+            gone.cancel()
+            ticket.cancel()
+        return JSONResponse(reply.whole(answers))
+
+    async def _all(self, answers: Sequence[Answer], pieces: "asyncio.Queue[Any]", gone: "asyncio.Task[None]") -> None:
+        """Wait until all answers are finished, or the client has gone away."""
+        left = len(answers)
+        while left:
+            coming = asyncio.create_task(pieces.get())
+            await asyncio.wait((coming, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                coming.cancel()
+                raise ClientDisconnect
+            piece = coming.result()
+            if isinstance(piece, BaseException):
+                raise piece
+            left -= piece.finish_reason is not None
+
+    async def _parts(
+        self,
+        reply: Reply,
+        answers: Sequence[Answer],
+        pieces: "asyncio.Queue[Any]",
+        cancel: Callable[[], None],
+        include_usage: bool,
+    ) -> AsyncIterator[str]:
+        """The parts of a stream. Whoever goes away ends it, and the answers with it."""
+        left, offsets = len(answers), [0] * len(answers)
+        try:
+            if beginning := reply.beginning(answers):
+                yield _event(beginning)
+            while left:
+                try:
+                    piece = await asyncio.wait_for(pieces.get(), self.settings.keep_alive)
+                except TimeoutError:
+                    yield ": the answer is being computed\n\n"
+                    continue
+                if isinstance(piece, BaseException):
+                    yield _event(api_error(piece).body)
+                    return
+                yield _event(reply.part(piece, offsets[piece.index]))
+                offsets[piece.index] += len(piece.text)
+                left -= piece.finish_reason is not None
+            if include_usage:
+                yield _event(reply.end(answers))
+            yield "data: [DONE]\n\n"
+        finally:
+            cancel()
+
+
+def _event(body: dict[str, Any]) -> str:
+    return f"data: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+def _failure(error: ApiError) -> Response:
+    return JSONResponse(error.body, error.status, headers=error.headers)
+
+
+async def _body(request: Request) -> Any:
+    """The JSON of a request."""
+    if request.method == "GET":
+        return {}
+    raw = bytearray()
+    async for part in request.stream():
+        raw += part
+        if len(raw) > MOST_BYTES:
+            raise ApiError(413, f"the request has more than {MOST_BYTES >> 20} MiB: send less")
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, f"the body is no JSON: {error}") from None
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client has gone away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

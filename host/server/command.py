@@ -1,0 +1,94 @@
+"""``tailrace serve``: a model behind OpenAI's interface."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tailrace.spec.errors import MissingPackage, TailraceError
+
+from ..command.cli_options import CONFIG, MEMORY, QUANTISE
+from ..command.device_option import DeviceName, refuse_what_the_device_ignores
+from ..command.finite_range import FiniteRange
+from ..command.grouped_help import GroupedCommand
+from ..command.terminal import Terminal
+from ..loading import load
+
+_GROUPS = {
+    "Server": ("host", "port", "alias", "slots", "queue", "api_key", "api_key_file", "origin", "keep_alive", "patience"),
+    "Model and device": ("context", "device", "config", "memory", "quantise"),
+}
+
+
+@click.command(cls=GroupedCommand, groups=_GROUPS)
+@click.argument("model")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0: all of this machine's.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0: any that is free.")
+@click.option("--alias", multiple=True, metavar="NAME", help="What the model is called; may be given several times.")
+@click.option(
+    "-np", "--slots", type=click.Choice(["1", "2", "4"]), default="4", show_default=True,
+    help="Answers that are computed at a time, each with a KV cache of its own.",
+)  # fmt: skip
+@click.option("--queue", type=click.IntRange(min=0), default=16, show_default=True,
+              help="Answers that may wait; more are refused with 429.")  # fmt: skip
+@click.option("--api-key", multiple=True, metavar="KEY", help="Key that a request must bring; may be given several times.")
+@click.option(
+    "--api-key-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with a key in each line."
+)
+@click.option("--origin", multiple=True, metavar="URL", help="Web pages of this origin may ask; *: of all.")
+@click.option("--keep-alive", type=FiniteRange(min=0.01), default=15.0, show_default=True,
+              help="Seconds of silence after which a stream says that it is still there.")  # fmt: skip
+@click.option("--patience", type=FiniteRange(min=0), default=10.0, show_default=True,
+              help="Seconds for which running answers may go on when the server is to end.")  # fmt: skip
+@click.option(
+    "-c", "--context", type=click.IntRange(min=1), help="Tokens of prompt and answer; without it 4096, or as trained."
+)
+@click.option("--device", type=DeviceName(), default="emulator", show_default=True, help="As for run.")
+@CONFIG
+@MEMORY
+@QUANTISE
+def serve(model: str, **options: Any) -> None:
+    """Serve a model: /v1/chat/completions, /v1/completions, /v1/models, /tokenize, /detokenize, /health, /metrics, /props.
+
+    Whatever speaks to OpenAI's servers speaks to this one: give it http://HOST:PORT/v1 as its base URL.
+    """
+    refuse_what_the_device_ignores(click.get_current_context())
+    try:
+        from .app import Server, Settings
+        from .run import Listening
+    except ImportError as error:
+        raise MissingPackage(error.name or "starlette", "for tailrace serve", "serve") from None
+    terminal = Terminal()
+    keys = (*options["api_key"], *_keys_of(options["api_key_file"]))
+    with terminal.phase(f"loading {model} into {options['device']}"):
+        loaded = load(
+            model,
+            options["device"],
+            config=options["config"],
+            memory=options["memory"],
+            context=options["context"],
+            batch=int(options["slots"]),
+            quantise=options["quantise"],
+            progress=terminal.progress,
+        )
+    with loaded:
+        settings = Settings(
+            options["alias"] or (Path(model).name,),
+            queue=options["queue"],
+            api_keys=keys,
+            origins=options["origin"],
+            keep_alive=options["keep_alive"],
+            patience=options["patience"],
+        )
+        name = settings.names[0]
+        listening = Listening(Server(loaded.engine, settings), options["host"], options["port"])
+        listening.run(lambda url: terminal.remark(f"{name} on {options['device']}, at {url}/v1; Ctrl-C ends the server"))
+
+
+def _keys_of(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    keys = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not keys:
+        raise TailraceError(f"{path} has no key: write one in each line")
+    return keys
