@@ -29,6 +29,8 @@ class Wish:
     logprobs : int or None
         How many of the likeliest tokens to report at each place; None: nothing.
     processors : tuple of LogitsProcessor
+    prompt_logprobs : int or None
+        The same for the tokens of the prompt, none of which is reused then; None: nothing.
 
     Raises
     ------
@@ -41,9 +43,10 @@ class Wish:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     processors: tuple[LogitsProcessor, ...] = ()
+    prompt_logprobs: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("max_tokens", 1), ("logprobs", 0)):
+        for name, least in (("max_tokens", 1), ("logprobs", 0), ("prompt_logprobs", 0)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least):
                 raise ConfigError(f"{name} must be a whole number of {least} or more, or None, not {value}")
@@ -96,6 +99,7 @@ class Answer:
         self._stream, self._stop = tokenizer.stream(self._said.append), StopStrings(wish.stop)
         self._text: list[str] = []
         self._logprobs: list[ChosenLogprob] = []
+        self._prompt_logprobs: list[ChosenLogprob] = []
         # Tokens that no piece has brought yet.
         self._new = 0
 
@@ -110,6 +114,23 @@ class Answer:
         left = self._limit + 1 - len(self.tokens)
         most = self.wish.max_tokens
         return left if most is None else min(left, most - len(self.tokens) + self._prompt)
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether tokens of the prompt are still to be judged: the logits before each of them are wanted."""
+        return self.wish.prompt_logprobs is not None and len(self._prompt_logprobs) < self._prompt - 1
+
+    def score(self, logits: Floats) -> None:
+        """Judge the next token of the prompt.
+
+        Parameters
+        ----------
+        logits : ndarray of float32, shape (vocabulary,)
+            As the device gave them after the token before it.
+        """
+        assert self.wish.prompt_logprobs is not None
+        token = self.tokens[len(self._prompt_logprobs) + 1]
+        self._prompt_logprobs.append(self._logprob(token, logits, self.wish.prompt_logprobs))
 
     def choose(self, logits: Floats) -> int:
         """The next token for logits of shape (vocabulary,)."""
@@ -158,6 +179,7 @@ class Answer:
             reused_tokens=self.reused or 0,
             seed=self.wish.sampler.seed,
             logprobs=None if self.wish.logprobs is None else logprobs,
+            prompt_logprobs=None if self.wish.prompt_logprobs is None else (None, *self._prompt_logprobs),
             seconds=self.seconds,
             counters=self.counters,
         )

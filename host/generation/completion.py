@@ -66,6 +66,8 @@ class Completion:
         What the tokens were drawn with: the same seed gives the same answer again. None: nothing was drawn.
     logprobs : tuple of ChosenLogprob or None
         For each token, if they were asked for.
+    prompt_logprobs : tuple of (ChosenLogprob or None) or None
+        For each token of the prompt, if they were asked for; None for the first one, before which there is nothing.
     seconds : float
         Time that its steps took.
     counters : Counters
@@ -79,6 +81,7 @@ class Completion:
     reused_tokens: int
     seed: int | None
     logprobs: tuple[ChosenLogprob, ...] | None
+    prompt_logprobs: tuple[ChosenLogprob | None, ...] | None
     seconds: float
     counters: Counters = field(repr=False)
 

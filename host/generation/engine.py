@@ -154,13 +154,15 @@ class Engine:
         start, before, decoder, sequences = monotonic(), self.decoder.counters, self.decoder, self.sequences
         placed: dict[int, Answer] = {}
         for answer in answers:
-            place = sequences.place(answer.holder, answer.tokens, tuple(placed))
+            # What is to be judged has to be computed from its beginning.
+            wanted = answer.tokens[:1] if answer.is_scored and answer.reused is None else answer.tokens
+            place = sequences.place(answer.holder, wanted, tuple(placed))
             placed[place] = answer
             if answer.reused is None:
                 answer.reused = decoder.positions[place]
         rest = {place: answer.tokens[decoder.positions[place] :] for place, answer in placed.items()}
         # Every prompt's last token gives the answer's first one.
-        common = min(map(len, rest.values())) - 1
+        common = min(1 if placed[place].is_scored else len(tokens) for place, tokens in rest.items()) - 1
         for place, tokens in rest.items():
             sequences.note(place, tokens[: common or 1])
         pieces: list[tuple[Answer, Piece | None]] = []
@@ -169,16 +171,23 @@ class Engine:
         else:
             given = [rest[place][0] if place in rest else None for place in range(decoder.batch)]
             asked = {place: answer for place, answer in placed.items() if len(rest[place]) == 1}
-            choose = self._choose if any(answer.wish.needs_logits for answer in asked.values()) else self._let_choose
-            pieces = choose(given, asked)
+            scored = {place: answer for place, answer in placed.items() if answer.is_scored}
+            if scored or any(answer.wish.needs_logits for answer in asked.values()):
+                pieces = self._choose(given, asked, scored)
+            else:
+                pieces = self._let_choose(given, asked)
         for answer in answers:
             answer.seconds += monotonic() - start
             answer.counters += decoder.counters - before
         return [(answer, piece) for answer, piece in pieces if piece is not None]
 
-    def _choose(self, given: Sequence[int | None], asked: Mapping[int, Answer]) -> list[tuple[Answer, Piece | None]]:
-        """Choose the next tokens from the device's logits."""
+    def _choose(
+        self, given: Sequence[int | None], asked: Mapping[int, Answer], scored: Mapping[int, Answer]
+    ) -> list[tuple[Answer, Piece | None]]:
+        """Choose the next tokens from the device's logits, and judge those of prompts."""
         logits = self.decoder.step(given)
+        for place, answer in scored.items():
+            answer.score(logits[place])
         chosen = {place: answer.choose(logits[place]) for place, answer in asked.items()}
         return [(answer, answer.take(chosen[place], logits[place])) for place, answer in asked.items()]
 

@@ -34,6 +34,8 @@ class Options(TypedDict, total=False):
         Texts before which the answer ends.
     logprobs : int or None
         Report each token's log probability, and those of so many of the likeliest ones.
+    prompt_logprobs : int or None
+        The same for each token of the prompt, which is computed anew, token by token.
     logits_processor : callable, or sequence of callable
         Takes all tokens so far and the logits of the next one, and returns logits.
     """
@@ -50,6 +52,7 @@ class Options(TypedDict, total=False):
     seed: int | None
     stop: str | Sequence[str] | None
     logprobs: int | None
+    prompt_logprobs: int | None
     logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None
 
 
@@ -72,7 +75,7 @@ def wish_of(options: Options) -> Wish:
         raise ConfigError(f"stop must be a text or several, not {stop!r}")
     if not callable(processors) and not isinstance(processors, Iterable):
         raise ConfigError(f"logits_processor must be a callable or several, not {processors!r}")
-    rest = {name: given.pop(name, None) for name in ("max_tokens", "logprobs")}
+    rest = {name: given.pop(name, None) for name in ("max_tokens", "logprobs", "prompt_logprobs")}
     return Wish(
         sampler=Sampler(**given),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),

@@ -262,7 +262,7 @@ class Server:
             for wish in wanted.wishes:
                 with of_the_request():
                     answers.append(self.engine.answer(len(answers), prompt, Holder(), wish))
-        reply = Reply(self.settings.names[0], self.engine.tokenizer, wanted.is_chat, len(wanted.wishes))
+        reply = Reply(self.settings.names[0], self.engine.tokenizer, wanted.is_chat, len(wanted.wishes), wanted.echo)
         pieces: asyncio.Queue[Piece | BaseException] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..generation.answer import Wish
@@ -22,7 +22,6 @@ _HARMLESS = (
 #: Fields that would change the answer, and the values with which they do not.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
-    "echo": (False,),
     "suffix": ("",),
     "ignore_eos": (False,),
     "min_tokens": (0,),
@@ -68,6 +67,8 @@ class AnswerRequest:
     include_usage : bool
         A stream ends with what was used.
     is_chat : bool
+    echo : bool
+        Answers begin with their prompts.
     """
 
     prompts: tuple[tuple[int, ...], ...]
@@ -75,6 +76,7 @@ class AnswerRequest:
     stream: bool
     include_usage: bool
     is_chat: bool
+    echo: bool = False
 
 
 def chat_request(body: Any, tokenizer: Tokenizer, check_model: Callable[[str | None], None]) -> AnswerRequest:
@@ -117,8 +119,13 @@ def completion_request(body: Any, tokenizer: Tokenizer, check_model: Callable[[s
     prompts = tuple(tuple(_tokens(prompt, tokenizer)) for prompt in _prompts(fields.get("prompt")))
     wishes = _wishes(fields, tokenizer, fields.integer("logprobs", 0, 20), ("max_tokens",), 16)
     stream, include_usage = _streaming(fields)
+    echo = fields.flag("echo")
+    if echo and stream:
+        raise wrong("echo", "of a stream is not supported: leave one of them out", "unsupported_parameter")
+    if echo:
+        wishes = tuple(replace(wish, prompt_logprobs=wish.logprobs) for wish in wishes)
     fields.end()
-    return AnswerRequest(prompts, wishes, stream, include_usage, False)
+    return AnswerRequest(prompts, wishes, stream, include_usage, False, echo)
 
 
 def _turn(place: int, message: Any) -> dict[str, Any]:

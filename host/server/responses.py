@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..generation.answer import Answer
-from ..generation.completion import ChosenLogprob, FinishReason, Piece, TokenLogprob
+from ..generation.completion import ChosenLogprob, Completion, FinishReason, Piece, TokenLogprob
 from ..text.tokenizer import Tokenizer
 
 _REASONS: dict[FinishReason, str] = {"stop": "stop", "length": "length", "context": "length", "closed": "stop"}
@@ -24,12 +24,15 @@ class Reply:
     is_chat : bool
     each : int
         Answers to each prompt.
+    echo : bool
+        Answers begin with their prompts.
     """
 
     model: str
     tokenizer: Tokenizer
     is_chat: bool
     each: int
+    echo: bool = False
     identity: str = field(default_factory=lambda: secrets.token_hex(12))
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -38,11 +41,13 @@ class Reply:
         choices = []
         for answer in answers:
             done = answer.completion()
-            logprobs = self._logprobs(done.logprobs, 0)
+            logprobs, text = self._logprobs(done.logprobs, 0), done.text
+            if self.echo:
+                prompt = answer.tokens[: answer.prompt_tokens]
+                beginning = self.tokenizer.decode(prompt, at_start=True)
+                logprobs, text = self._echoed(prompt, done, len(beginning)), beginning + text
             reason = _REASONS[done.finish_reason]
-            content: dict[str, Any] = (
-                {"message": {"role": "assistant", "content": done.text}} if self.is_chat else {"text": done.text}
-            )
+            content: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if self.is_chat else {"text": text}
             choices.append({"index": answer.index, **content, "logprobs": logprobs, "finish_reason": reason})
         return self._body("chat.completion" if self.is_chat else "text_completion", choices, usage_of(answers, self.each))
 
@@ -90,6 +95,20 @@ class Reply:
             "top_logprobs": [{t.text: t.logprob for t in one.top} for one in logprobs],
             "text_offset": offsets,
         }
+
+    def _echoed(self, prompt: Sequence[int], done: Completion, length: int) -> dict[str, Any] | None:
+        """Log probabilities of a prompt and of its answer: of its first token there is none."""
+        answered = self._logprobs(done.logprobs, length)
+        if answered is None or done.prompt_logprobs is None:
+            return None
+        judged = self._logprobs([one for one in done.prompt_logprobs if one is not None], 0)
+        assert judged is not None
+        first = self.tokenizer.decode(prompt[:1], at_start=True)
+        judged["text_offset"] = [place + len(first) for place in judged["text_offset"]]
+        start: dict[str, list[Any]] = {
+            "tokens": [first], "token_logprobs": [None], "top_logprobs": [None], "text_offset": [0],
+        }  # fmt: skip
+        return {name: start[name] + judged[name] + answered[name] for name in start}
 
     def _token(self, one: TokenLogprob) -> dict[str, Any]:
         return {"token": one.text, "logprob": one.logprob, "bytes": list(self.tokenizer.token_bytes(one.token))}

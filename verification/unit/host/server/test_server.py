@@ -4,9 +4,11 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("uvicorn")
@@ -146,6 +148,32 @@ def test_logprobs(client: Client, reference: LanguageModel) -> None:
     assert all(one["logprob"] <= one["top_logprobs"][0]["logprob"] for one in content)
 
 
+def test_the_probabilities_of_a_prompt(client: Client, reference: LanguageModel) -> None:
+    """As evaluations ask for them, also while others are answered; the logits are those of steps by hand."""
+    tokens = reference.tokenizer.encode("abcdxyz")
+    reference.decoder.reset()
+    expected = []
+    for token, following in pairwise(tokens):
+        logits = reference.decoder.step(token).astype(np.float64)
+        expected.append(float(logits[following] - np.logaddexp.reduce(logits)))
+    reference.decoder.reset()
+    others = threading.Thread(target=ask, args=(client, COMPLETIONS), kwargs={"prompt": "abcabc", "max_tokens": 20, **ENDLESS})
+    others.start()
+    body = {"prompt": [tokens, tokens[:3]], "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0, "seed": 1234}
+    first, second = ask(client, COMPLETIONS, **body)["choices"]
+    others.join()
+    assert first["text"].startswith("abcdxyz")
+    found = first["logprobs"]
+    assert found["token_logprobs"][0] is None
+    assert found["token_logprobs"][1:-1] == pytest.approx(expected, abs=1e-5)
+    assert "".join(found["tokens"]) == first["text"]
+    assert found["text_offset"] == [len("".join(found["tokens"][:n])) for n in range(len(found["tokens"]))]
+    assert second["logprobs"]["token_logprobs"][:-1] == found["token_logprobs"][:3]
+    assert len(found["top_logprobs"]) == len(tokens) + 1
+    again = ask(client, COMPLETIONS, **body)["choices"]
+    assert again == [first, second]
+
+
 def test_stop_strings(client: Client, reference: LanguageModel) -> None:
     text = reference.generate("abcd", max_tokens=12, logit_bias={2: -1e5}).text
     stop = text[4:6]
@@ -204,7 +232,7 @@ def test_models_health_and_metrics(client: Client) -> None:
         (COMPLETIONS, {"prompt": "ab", "logit_bias": {"x": 1}}, 400, "logit_bias", "logit_bias must give a number for each token, not {'x': 1}"),
         (COMPLETIONS, {"prompt": "ab", "logit_bias": {"99999": 1}}, 400, "logit_bias", None),
         (COMPLETIONS, {"prompt": "ab", "suffix": "x"}, 400, "suffix", "suffix of 'x' is not supported: leave it out"),
-        (COMPLETIONS, {"prompt": "ab", "echo": True}, 400, "echo", "echo of True is not supported: leave it out"),
+        (COMPLETIONS, {"prompt": "ab", "echo": True, "stream": True}, 400, "echo", "echo of a stream is not supported: leave one of them out"),
         (CHAT, {"messages": [{"role": "user", "content": "a"}], "tools": [{}]}, 400, "tools", "tools of [{}] is not supported: leave it out"),
         (COMPLETIONS, {"prompt": "ab", "colour": "red"}, 400, "colour", "colour is not a field of this request: leave it out"),
         ("/v1/none", {}, 404, None, "there is no /v1/none here"),
