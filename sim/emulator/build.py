@@ -12,11 +12,16 @@ from .contract import header
 
 _SOURCES = Path(__file__).parent / "cpp"
 #: No fused or reordered arithmetic: a result has the contract's bits, whatever the compiler and the processor.
-_FLAGS = ("-std=gnu++17", "-O3", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-w", "-Wl,-Bsymbolic")
+_FLAGS = ("-std=gnu++17", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-w", "-Wl,-Bsymbolic")
 
 
-def build_emulator() -> Path:
+def build_emulator(architecture: str = "native") -> Path:
     """Compile the emulator, or find it in the cache.
+
+    Parameters
+    ----------
+    architecture : str
+        Which processor's instructions may be used, as the compiler calls it: those of this one, or fewer.
 
     Returns
     -------
@@ -29,8 +34,8 @@ def build_emulator() -> Path:
         If there is no C++ compiler, or it fails.
     """
     compiler, contract = find_compiler(), header()
-    unique = () if compiler.is_clang else ("-fno-gnu-unique",)
-    key = content_key([*source_parts((_SOURCES,), "*"), contract, *_FLAGS, *unique, *compiler.identity, processor()])
+    flags = [*_FLAGS, f"-march={architecture}", *(() if compiler.is_clang else ("-fno-gnu-unique",))]
+    key = content_key([*source_parts((_SOURCES,), "*"), contract, *flags, *compiler.identity, processor()])
 
     def make(folder: Path) -> None:
         work = folder / "work"
@@ -39,7 +44,7 @@ def build_emulator() -> Path:
         generated.write_text(contract, encoding="utf-8")
         with announced("compiling the emulator"):
             source = str(_SOURCES / "emulator.cpp")
-            run_all([[*compiler.command, *_FLAGS, *unique, "-I.", f"-I{_SOURCES}", "-o", "../" + LIBRARY, source]], work)
+            run_all([[*compiler.command, *flags, "-I.", f"-I{_SOURCES}", "-o", "../" + LIBRARY, source]], work)
         generated.unlink()
         work.rmdir()
 

@@ -4,6 +4,7 @@ import ctypes
 import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,8 @@ class EmulatedDevice(RegisterByRegister):
         Bytes of device memory; a page that is never touched takes no memory of the host.
     threads : int or None
         Threads that share the rows of a matrix; None: as many as there are processors for this process.
+    library : Path, optional
+        A shared object from `build_emulator` to use in place of the one for this processor.
 
     Raises
     ------
@@ -71,7 +74,7 @@ class EmulatedDevice(RegisterByRegister):
     #: Of a device that is closed. Here, as a program may end before its devices are closed, and numpy before them.
     _no_memory: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
 
-    def __init__(self, config: Config, memory_size: int, *, threads: int | None = None) -> None:
+    def __init__(self, config: Config, memory_size: int, *, threads: int | None = None, library: Path | None = None) -> None:
         self._handle: int | None = None
         if memory_size <= 0 or memory_size % ALIGNMENT:
             raise ConfigError(f"memory_size must be a positive multiple of {ALIGNMENT}, not {memory_size}")
@@ -80,7 +83,7 @@ class EmulatedDevice(RegisterByRegister):
         if threads is not None and not 1 <= threads <= _MOST_THREADS:
             raise ConfigError(f"threads must be from 1 to {_MOST_THREADS}, not {threads}")
         self.config, self._size = config, memory_size
-        self._library = _load()
+        self._library = _load(library or build_emulator())
         self._memory: NDArray[np.uint8] = device_memory(memory_size)
         values = build_values(config)
         self._handle = self._library.emulator_open(
@@ -255,8 +258,8 @@ class EmulatedDevice(RegisterByRegister):
         return self._handle
 
 
-def _load() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(build_emulator().absolute()))
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path.absolute()))
     handle, word = ctypes.c_void_p, ctypes.c_uint64
     signatures: dict[str, tuple[object, list[object]]] = {
         "emulator_open": (handle, [ctypes.POINTER(word), handle, word, ctypes.c_int]),

@@ -1,5 +1,6 @@
 """The emulator and the golden model, which share nothing but the contract: the same programs, the same bytes, the same errors."""
 
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,7 @@ import pytest
 
 from tailrace.golden.device import GoldenDevice
 from tailrace.golden.machine import Outcome
+from tailrace.sim.emulator.build import build_emulator
 from tailrace.sim.emulator.device import EmulatedDevice
 from tailrace.spec.commands import encode, float_bits
 from tailrace.spec.config import Config, parse_config
@@ -191,6 +193,17 @@ def test_sums_and_products_of_any_bits(base: Twins, rng: np.random.Generator) ->
                 **scalars,
             )
             assert base.check(maker.program(), f"combine {combine}, multiplier {multiplier}").code is ErrorCode.NONE
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the architecture is one of x86")
+def test_the_plainest_processor(rng: np.random.Generator) -> None:
+    """What the compiler makes without AVX, and our own code for processors that lack a shuffle of bytes."""
+    config = parse_config("wide")
+    with EmulatedDevice(config, MEMORY_BYTES, library=build_emulator("x86-64")) as emulator:
+        twins = Twins(config, GoldenDevice(config, MEMORY_BYTES), emulator)
+        for number in range(60):
+            assert twins.check(random_program(rng, config, 30), f"program {number}").code is ErrorCode.NONE
 
 
 def test_the_same_memory_object(base: Twins) -> None:
