@@ -23,6 +23,7 @@ from tailrace.huggingface.loader import DTYPES, load_model
 from tailrace.huggingface.placement import make_plan
 from tailrace.image.geometry import Geometry
 from tailrace.models.fetch import resolve_model
+from tailrace.sim.devices import KINDS
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import TailraceError
 from tailrace.text.tokenizer import Tokenizer
@@ -91,7 +92,7 @@ def demonstrate(arguments: argparse.Namespace) -> int:
     cycles = steps[-1].cycles
     if cycles:
         print(f"                         {cycles:9,} cycles")
-    if arguments.device in ("golden", "verilator"):
+    if arguments.device in KINDS:
         print("(the device is simulated on this CPU: its times are not those of hardware)")
     return 0 if compare(model, plain, ours, len(tokens)) else 1
 
