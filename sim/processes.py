@@ -21,7 +21,8 @@ def run_all(commands: Sequence[Sequence[str]], folder: Path, environment: dict[s
     """
     waiting, processors = list(commands), usable_processors()
     # So that the errors can be told from the rest.
-    english = {**(os.environ if environment is None else environment), "LC_ALL": "C"}
+    # Not C alone: a tool that is a Python program in a folder with an umlaut would not even start.
+    english = {**(os.environ if environment is None else environment), "LC_ALL": "C.UTF-8"}
     running: dict[int, tuple[subprocess.Popen[bytes], Sequence[str], tempfile._TemporaryFileWrapper[bytes]]] = {}
     try:
         while waiting or running:

@@ -8,6 +8,7 @@ import pytest
 
 from tailrace.hdl.float.total import Total
 from tailrace.hdl.gemv.engine import GemvEngine
+from tailrace.hdl.gemv.lane import Lane
 from tailrace.hdl.slots.loader import VectorLoader
 from tailrace.spec.config import CONFIGS
 from verification.packages import ROOT
@@ -37,7 +38,7 @@ def test_figures_are_those_of_the_components(generate: dict[str, Any], tmp_path:
 
 def test_a_latency_without_a_source_is_refused(generate: dict[str, Any], tmp_path: Path) -> None:
     block_page = generate["block_page"]
-    for latency in ("none", "see below", "11<!-- Lane.latency -->"):
+    for latency in ("none", "see below", f"{Lane.latency}<!-- Lane.latency -->"):
         assert block_page(page(tmp_path, TABLE.format(latency))) == TABLE.format(latency)
     # A table of something else.
     other = TABLE.format("11").replace("Latency", "Bits")

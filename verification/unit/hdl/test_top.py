@@ -85,6 +85,7 @@ class Bench:
     async def read(self, ctx: Any, name: str) -> int:
         ctx.set(self.dut.s_axi_control_araddr, offset(name))
         await self.transfer(ctx, "ar")
+        await self.tick(ctx)
         assert ctx.get(self.dut.s_axi_control_rvalid)
         value = ctx.get(self.dut.s_axi_control_rdata)
         ctx.set(self.dut.s_axi_control_rready, 1)

@@ -56,6 +56,13 @@ def test_a_full_disk_says_what_to_do(tmp_path: Path) -> None:
     )
 
 
+def test_a_tool_that_is_a_program_in_a_folder_with_an_umlaut(tmp_path: Path) -> None:
+    """Tools speak English, so that their errors are found, and know names beyond ASCII."""
+    code = "import locale, os, sys; print(os.environ['LC_ALL'], locale.getpreferredencoding(), 'jörg'.encode(), flush=True); sys.exit(2)"
+    with pytest.raises(ToolError, match="C.UTF-8 UTF-8 b'j"):
+        run_all([python(code)], tmp_path)
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="not on this system")
 def test_only_processors_that_may_be_used_are(monkeypatch: pytest.MonkeyPatch) -> None:
     allowed = os.sched_getaffinity(0)
