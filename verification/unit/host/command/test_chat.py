@@ -1,10 +1,13 @@
 """Chats in the terminal: turns, streams, interruptions, commands."""
 
+import fcntl
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -226,6 +229,12 @@ def test_bad_options(path: Path) -> None:
     assert "temperature" in result.stderr.splitlines()[-1]
 
 
+def own_terminal() -> None:
+    """Make standard input the terminal whose Ctrl-C is heard, also where a shell in the background has the tests ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 def test_control_c_at_a_terminal(path: Path) -> None:
     """A real Ctrl-C in the middle of an answer, then the chat goes on."""
     main_end, terminal_end = pty.openpty()
@@ -237,7 +246,7 @@ def test_control_c_at_a_terminal(path: Path) -> None:
         stderr=terminal_end,
         env={**os.environ, "TERM": "dumb"},
         start_new_session=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+        preexec_fn=own_terminal,
     )
     os.close(terminal_end)
     shown = b""
