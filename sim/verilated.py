@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout, TailraceError, ToolError
 from tailrace.spec.transport import RegisterByRegister
-from tailrace.spec.vector import ALIGNMENT
 
 from .build import build_device
 from .device_memory import device_memory
@@ -134,10 +133,7 @@ class VerilatedDevice(RegisterByRegister):
         self._handle: int | None = None
         # The simulation is native code that knows no threads, and runs without Python's own lock.
         self._lock = threading.RLock()
-        if memory_size <= 0 or memory_size % ALIGNMENT:
-            raise ConfigError(f"memory_size must be a positive multiple of {ALIGNMENT}, not {memory_size}")
-        if memory_size > 1 << config.address_width:
-            raise ConfigError(f"{memory_size} bytes of memory need more than this build's {config.address_width} address bits")
+        config.check_memory_size(memory_size)
         options = _options(latency, bandwidth, stall_seed, stall_probability, threads, dram_of(memory))
         first, last = _check_window(trace, trace_window)
         self.config, self._size = config, memory_size

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from .errors import ConfigError
 from .formats import LANE_BYTES
 from .numerics import ACCUMULATOR_BLOCKS
+from .vector import ALIGNMENT
 
 BUS_WIDTHS = (128, 256, 512)
 RIGHT_HAND_SIDES = (1, 2, 4)
@@ -57,6 +58,19 @@ class Config:
         _check_power(self, "read_fifo_beats", 2 * self.burst_beats, 4096)
         if not 32 <= self.address_width <= 64:
             raise ConfigError(f"address_width must be between 32 and 64, not {self.address_width}")
+
+    def check_memory_size(self, size: int) -> None:
+        """Check that a device of this build can have so many bytes of memory.
+
+        Raises
+        ------
+        ConfigError
+            If they are no positive multiple of 64, or more than it has addresses.
+        """
+        if size <= 0 or size % ALIGNMENT:
+            raise ConfigError(f"memory_size must be a positive multiple of {ALIGNMENT}, not {size}")
+        if size > 1 << self.address_width:
+            raise ConfigError(f"{size} bytes of memory need more than this build's {self.address_width} address bits")
 
     @property
     def lanes(self) -> int:

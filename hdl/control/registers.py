@@ -7,9 +7,9 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from tailrace.spec.config import Config
-from tailrace.spec.formats import FORMAT_MASK
-from tailrace.spec.isa import ARGUMENTS, ISA_VERSION, MAX_COMMANDS
-from tailrace.spec.registers import ADDRESS_BITS, COUNTERS, MAGIC, REGISTERS, offset
+from tailrace.spec.identification import identification
+from tailrace.spec.isa import ARGUMENTS
+from tailrace.spec.registers import ADDRESS_BITS, COUNTERS, REGISTERS, offset
 
 from ..axi.lite import AxiLite, LiteSlave
 from .counters import COUNTER_BITS
@@ -17,8 +17,6 @@ from .layout import error_layout
 
 #: Bits of the offsets in a group of registers, one of which is chosen in a first step.
 _GROUP_BITS = 5
-#: One AXI master for now; more of them are more channels.
-CHANNELS = 1
 
 
 class ControlRegisters(wiring.Component):
@@ -64,7 +62,6 @@ class ControlRegisters(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        config = self._config
         m.submodules.slave = slave = LiteSlave(ADDRESS_BITS)
         connect(m, flipped(self.axi), slave.axi)
 
@@ -121,19 +118,7 @@ class ControlRegisters(wiring.Component):
             "GIE": enabled,
             "IER": enable,
             "ISR": pending,
-            "MAGIC": Const(MAGIC, 32),
-            "ISA_VERSION": Const(ISA_VERSION, 32),
-            "BUS_WIDTH": Const(config.bus_width, 32),
-            "LANES": Const(config.lanes, 32),
-            "RIGHT_HAND_SIDES": Const(config.right_hand_sides, 32),
-            "CHANNELS": Const(CHANNELS, 32),
-            "FORMATS": Const(FORMAT_MASK, 32),
-            "MAX_BLOCKS": Const(config.vector_blocks, 32),
-            "BUFFER_ENTRIES": Const(config.buffer_entries, 32),
-            "MAX_COMMANDS": Const(MAX_COMMANDS, 32),
-            "ADDRESS_WIDTH": Const(config.address_width, 32),
-            "READ_FIFO_BEATS": Const(config.read_fifo_beats, 32),
-            "BURST_BEATS": Const(config.burst_beats, 32),
+            **{name: Const(value, 32) for name, value in identification(self._config).items()},
             "ERROR_CODE": self.error.code,
             "ERROR_COMMAND": self.error.command,
             "ERROR_ADDRESS_LO": error_address[:32],

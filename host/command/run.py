@@ -324,9 +324,7 @@ def _close(request: Request, terminal: Terminal, run: Run, device: Device) -> No
     )
     terminal.console.print(run_table(run, setting, device.geometry))
     if request.device == "verilator":
-        terminal.console.print(
-            "the same tokens with the same bits, in a hundredth of the time and without cycles: --device emulator"
-        )
+        terminal.console.print("the same tokens with the same bits, sooner and without cycles: --device emulator")
     if request.wave is not None:
         terminal.console.print(_wave_note(request.wave, device.transport))
     if request.trace is not None:

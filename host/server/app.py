@@ -215,7 +215,8 @@ class Server:
     async def _tokens_of(self, body: Any) -> Response:
         fields = Fields(body)
         self._check_model(fields.text("model"))
-        fields.ignore(("add_special_tokens", "with_pieces", "parse_special", "return_token_strs", "add_special"))
+        fields.refuse({"with_pieces": (False,), "return_token_strs": (False,), "parse_special": (True,)})
+        special = all(fields.flag(name) for name in ("add_special_tokens", "add_special") if name in fields)
         messages, tokenizer = fields.get("messages"), self.engine.tokenizer
         with of_the_request():
             if messages is not None:
@@ -224,8 +225,7 @@ class Server:
                 text = fields.text("prompt") if "prompt" in fields else fields.text("content")
                 if text is None:
                     raise wrong("prompt", "is missing: give a text, or messages")
-                special = body.get("add_special_tokens", body.get("add_special", True))
-                tokens = await asyncio.to_thread(tokenizer.encode, text, special is not False)
+                tokens = await asyncio.to_thread(tokenizer.encode, text, special)
         return JSONResponse({"tokens": tokens, "count": len(tokens), "max_model_len": self.engine.decoder.limit})
 
     async def _detokenize(self, request: Request) -> Response:

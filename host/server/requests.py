@@ -16,13 +16,15 @@ MOST_ANSWERS = 128
 #: Fields that change nothing here: names of users, hints, what is the case anyway.
 _HARMLESS = (
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "continuous_usage_stats",
-    "return_token_ids", "stream_options", "cache_prompt", "add_special_tokens", "skip_special_tokens",
-    "spaces_between_special_tokens", "include_stop_str_in_output", "parallel_tool_calls",
+    "return_token_ids", "stream_options", "cache_prompt", "parallel_tool_calls",
 )  # fmt: skip
 #: Fields that would change the answer, and the values with which they do not.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "suffix": ("",),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "include_stop_str_in_output": (False,),
     "ignore_eos": (False,),
     "min_tokens": (0,),
     "tools": ([],),
@@ -96,6 +98,8 @@ def chat_request(body: Any, tokenizer: Tokenizer, check_model: Callable[[str | N
         raise wrong("messages", f"must be a list of messages that is not empty, not {messages!r}")
     turns = [_turn(place, message) for place, message in enumerate(messages)]
     more = fields.table("chat_template_kwargs") or {}
+    # The template alone says what comes first.
+    fields.refuse({"add_special_tokens": (False,)})
     wanted = fields.flag("logprobs")
     top = fields.integer("top_logprobs", 0, 20)
     if top is not None and not wanted:
@@ -116,6 +120,7 @@ def completion_request(body: Any, tokenizer: Tokenizer, check_model: Callable[[s
     """
     fields = Fields(body)
     check_model(fields.text("model"))
+    fields.refuse({"add_special_tokens": (True,)})
     prompts = tuple(tuple(_tokens(prompt, tokenizer)) for prompt in _prompts(fields.get("prompt")))
     wishes = _wishes(fields, tokenizer, fields.integer("logprobs", 0, 20), ("max_tokens",), 16)
     stream, include_usage = _streaming(fields)

@@ -29,6 +29,8 @@ class Load:
         Answers.
     prompt_tokens, reused_tokens, generated_tokens, finished, cancelled, failed, refused : int
         Since the start; `reused_tokens` are those of prompts that the device held already.
+    steps : int
+        Of the device.
     seconds : float
         Time in which the device was at work.
     """
@@ -82,8 +84,6 @@ class Scheduler:
     def __init__(self, engine: Engine, queue: int) -> None:
         self.engine, self.queue = engine, queue
         self.load = Load()
-        #: Why the device can't be used any more, if so.
-        self.broken: str | None = None
         self._waiting: deque[tuple[_Job, Answer]] = deque()
         self._active: list[tuple[_Job, Answer]] = []
         self._changed = threading.Condition()
@@ -181,8 +181,9 @@ class Scheduler:
             self._active = [entry for entry in self._active if entry[1].reason is None]
             self._count()
             self._changed.notify_all()
-        for (job, _), piece in pieces_of(active, pieces):
-            if not job.cancelled:
+        owners = {id(answer): job for job, answer in active}
+        for answer, piece in pieces:
+            if not (job := owners[id(answer)]).cancelled:
                 job.sink(piece)
 
     def _fail(self, job: _Job, error: BaseException) -> None:
@@ -194,11 +195,3 @@ class Scheduler:
 
     def _count(self) -> None:
         self.load.running, self.load.waiting = len(self._active), len(self._waiting)
-
-
-def pieces_of(
-    active: Sequence[tuple[_Job, Answer]], pieces: Sequence[tuple[Answer, Piece]]
-) -> list[tuple[tuple[_Job, Answer], Piece]]:
-    """The pieces of a step, with whom they belong to."""
-    owners = {id(answer): (job, answer) for job, answer in active}
-    return [(owners[id(answer)], piece) for answer, piece in pieces]

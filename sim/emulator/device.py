@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout
-from tailrace.spec.formats import FORMAT_MASK
-from tailrace.spec.isa import ARGUMENTS, ISA_VERSION, MAX_COMMANDS
-from tailrace.spec.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, COUNTERS, MAGIC, REGISTERS
+from tailrace.spec.identification import identification
+from tailrace.spec.isa import ARGUMENTS
+from tailrace.spec.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, COUNTERS, REGISTERS
 from tailrace.spec.transport import RegisterByRegister
-from tailrace.spec.vector import ALIGNMENT
 
 from ..device_memory import device_memory
 from .build import build_emulator
@@ -76,10 +75,7 @@ class EmulatedDevice(RegisterByRegister):
 
     def __init__(self, config: Config, memory_size: int, *, threads: int | None = None, library: Path | None = None) -> None:
         self._handle: int | None = None
-        if memory_size <= 0 or memory_size % ALIGNMENT:
-            raise ConfigError(f"memory_size must be a positive multiple of {ALIGNMENT}, not {memory_size}")
-        if memory_size > 1 << config.address_width:
-            raise ConfigError(f"{memory_size} bytes of memory need more than this build's {config.address_width} address bits")
+        config.check_memory_size(memory_size)
         if threads is not None and not 1 <= threads <= _MOST_THREADS:
             raise ConfigError(f"threads must be from 1 to {_MOST_THREADS}, not {threads}")
         self.config, self._size = config, memory_size
@@ -221,21 +217,9 @@ class EmulatedDevice(RegisterByRegister):
             self._state.notify_all()
 
     def _read_only(self, name: str) -> int:
-        config, outcome = self.config, self._outcome
+        outcome = self._outcome
         values = {
-            "MAGIC": MAGIC,
-            "ISA_VERSION": ISA_VERSION,
-            "BUS_WIDTH": config.bus_width,
-            "LANES": config.lanes,
-            "RIGHT_HAND_SIDES": config.right_hand_sides,
-            "CHANNELS": 1,
-            "FORMATS": FORMAT_MASK,
-            "MAX_BLOCKS": config.vector_blocks,
-            "BUFFER_ENTRIES": config.buffer_entries,
-            "MAX_COMMANDS": MAX_COMMANDS,
-            "ADDRESS_WIDTH": config.address_width,
-            "READ_FIFO_BEATS": config.read_fifo_beats,
-            "BURST_BEATS": config.burst_beats,
+            **identification(self.config),
             "ERROR_CODE": outcome.code,
             "ERROR_COMMAND": outcome.command,
             "ERROR_ADDRESS_LO": outcome.address & _WORD,

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.spec.config import Config
-from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout, HostMemoryError, TailraceError
-from tailrace.spec.formats import FORMAT_MASK
-from tailrace.spec.isa import ARGUMENTS, ISA_VERSION, MAX_COMMANDS
+from tailrace.spec.errors import DeviceClosed, DeviceTimeout, HostMemoryError, TailraceError
+from tailrace.spec.identification import identification
+from tailrace.spec.isa import ARGUMENTS
 from tailrace.spec.registers import (
     ADDRESS_BITS,
     AP_DONE,
@@ -17,11 +17,9 @@ from tailrace.spec.registers import (
     AP_START,
     BY_NAME,
     COUNTERS,
-    MAGIC,
     REGISTERS,
 )
 from tailrace.spec.transport import RegisterByRegister
-from tailrace.spec.vector import ALIGNMENT
 
 from .machine import CACHE_BYTES, Machine, Outcome, Trace
 
@@ -66,10 +64,7 @@ class GoldenDevice(RegisterByRegister):
     """
 
     def __init__(self, config: Config, memory_size: int, *, cache_bytes: int = CACHE_BYTES) -> None:
-        if memory_size <= 0 or memory_size % ALIGNMENT:
-            raise ConfigError(f"memory_size must be a positive multiple of {ALIGNMENT}, not {memory_size}")
-        if memory_size > 1 << config.address_width:
-            raise ConfigError(f"{memory_size} bytes of memory need more than this build's {config.address_width} address bits")
+        config.check_memory_size(memory_size)
         self.config = config
         self._size = memory_size
         try:
@@ -199,21 +194,8 @@ class GoldenDevice(RegisterByRegister):
             self._pending |= self._plain["IER"]
 
     def _read_only(self) -> dict[str, int]:
-        config = self.config
         values = {
-            "MAGIC": MAGIC,
-            "ISA_VERSION": ISA_VERSION,
-            "BUS_WIDTH": config.bus_width,
-            "LANES": config.lanes,
-            "RIGHT_HAND_SIDES": config.right_hand_sides,
-            "CHANNELS": 1,
-            "FORMATS": FORMAT_MASK,
-            "MAX_BLOCKS": config.vector_blocks,
-            "BUFFER_ENTRIES": config.buffer_entries,
-            "MAX_COMMANDS": MAX_COMMANDS,
-            "ADDRESS_WIDTH": config.address_width,
-            "READ_FIFO_BEATS": config.read_fifo_beats,
-            "BURST_BEATS": config.burst_beats,
+            **identification(self.config),
             "ERROR_CODE": int(self._outcome.code),
             "ERROR_COMMAND": self._outcome.command,
             "ERROR_ADDRESS_LO": self._outcome.address & _WORD,

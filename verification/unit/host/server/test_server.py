@@ -3,7 +3,8 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,8 @@ def test_models_health_and_metrics(client: Client) -> None:
         (COMPLETIONS, {"prompt": "ab", "suffix": "x"}, 400, "suffix", "suffix of 'x' is not supported: leave it out"),
         (COMPLETIONS, {"prompt": "ab", "echo": True, "stream": True}, 400, "echo", "echo of a stream is not supported: leave one of them out"),
         (CHAT, {"messages": [{"role": "user", "content": "a"}], "tools": [{}]}, 400, "tools", "tools of [{}] is not supported: leave it out"),
+        (COMPLETIONS, {"prompt": "ab", "skip_special_tokens": False}, 400, "skip_special_tokens", "skip_special_tokens of False is not supported: leave it out"),
+        ("/tokenize", {"prompt": "ab", "with_pieces": True}, 400, "with_pieces", "with_pieces of True is not supported: leave it out"),
         (COMPLETIONS, {"prompt": "ab", "colour": "red"}, 400, "colour", "colour is not a field of this request: leave it out"),
         ("/v1/none", {}, 404, None, "there is no /v1/none here"),
         (CHAT, None, 405, None, f"GET is not for {CHAT}"),
@@ -283,72 +286,59 @@ def test_a_queue_that_is_full(lm: LanguageModel) -> None:
         assert len(ask(client, COMPLETIONS, prompt="ab", n=4, max_tokens=2)["choices"]) == 4
 
 
+@contextmanager
+def before_each_step(lm: LanguageModel, action: Callable[[], object]) -> Iterator[None]:
+    """Have something done before each step of the device."""
+    decoder, step = lm.engine.decoder, lm.engine.decoder.step
+
+    def changed(*arguments: Any) -> Any:
+        action()
+        return step(*arguments)
+
+    decoder.step = changed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        decoder.step = step  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_who_goes_away_frees_the_sequence(lm: LanguageModel, stream: bool) -> None:
     """Within a step: others need not wait until an answer that nobody reads is finished."""
-    slow = threading.Event()
-    step = lm.engine.decoder.step
-
-    def slowly(*arguments: Any) -> Any:
-        slow.wait(0.05)
-        return step(*arguments)
-
-    lm.engine.decoder.step = slowly  # type: ignore[method-assign]
-    try:
-        with serving(lm) as client:
-            connection = client.connect()
-            body = {"prompt": "ab", "max_tokens": 60, "n": 4, "temperature": 1, "stream": stream, **ENDLESS}
-            connection.request("POST", COMPLETIONS, json.dumps(body))
-            deadline = time.monotonic() + 20
-            while client.server.scheduler.load.running < 4:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            if stream:
-                connection.getresponse().read(20)
-            connection.close()
-            while client.server.scheduler.load.running:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            load = client.server.scheduler.load
-            assert (load.cancelled, load.finished) == (1, 0)
-            slow.set()
-            assert ask(client, COMPLETIONS, prompt="ab", max_tokens=2)["usage"]["completion_tokens"] <= 2
-    finally:
-        lm.engine.decoder.step = step  # type: ignore[method-assign]
+    fast = threading.Event()
+    with before_each_step(lm, lambda: fast.wait(0.05)), serving(lm) as client:
+        connection = client.connect()
+        body = {"prompt": "ab", "max_tokens": 60, "n": 4, "temperature": 1, "stream": stream, **ENDLESS}
+        connection.request("POST", COMPLETIONS, json.dumps(body))
+        deadline = time.monotonic() + 20
+        while client.server.scheduler.load.running < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        if stream:
+            connection.getresponse().read(20)
+        connection.close()
+        while client.server.scheduler.load.running:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        load = client.server.scheduler.load
+        assert (load.cancelled, load.finished) == (1, 0)
+        fast.set()
+        assert ask(client, COMPLETIONS, prompt="ab", max_tokens=2)["usage"]["completion_tokens"] <= 2
 
 
 def test_a_stream_that_is_silent_says_that_it_is_there(lm: LanguageModel) -> None:
-    step = lm.engine.decoder.step
-
-    def slowly(*arguments: Any) -> Any:
-        time.sleep(0.3)
-        return step(*arguments)
-
-    lm.engine.decoder.step = slowly  # type: ignore[method-assign]
-    try:
-        with serving(lm, keep_alive=0.05) as client:
-            connection = client.connect()
-            connection.request(
-                "POST", COMPLETIONS, json.dumps({"prompt": "ab", "max_tokens": 2, "temperature": 1, "stream": True})
-            )
-            text = connection.getresponse().read().decode()
-            connection.close()
-        assert text.startswith(": the answer is being computed\n\n")
-        assert text.endswith("data: [DONE]\n\n")
-    finally:
-        lm.engine.decoder.step = step  # type: ignore[method-assign]
+    with before_each_step(lm, lambda: time.sleep(0.3)), serving(lm, keep_alive=0.05) as client:
+        connection = client.connect()
+        connection.request("POST", COMPLETIONS, json.dumps({"prompt": "ab", "max_tokens": 2, "temperature": 1, "stream": True}))
+        text = connection.getresponse().read().decode()
+        connection.close()
+    assert text.startswith(": the answer is being computed\n\n")
+    assert text.endswith("data: [DONE]\n\n")
 
 
 def test_the_end_of_the_server_in_the_middle_of_a_stream(lm: LanguageModel) -> None:
     """Answers may go on for a while, and those that are cut off say so."""
-    step = lm.engine.decoder.step
-
-    def slowly(*arguments: Any) -> Any:
-        time.sleep(0.2)
-        return step(*arguments)
-
-    lm.engine.decoder.step = slowly  # type: ignore[method-assign]
-    try:
+    with before_each_step(lm, lambda: time.sleep(0.2)):
         with serving(lm) as client:
             connection = client.connect()
             body = {"prompt": "ab", "max_tokens": 60, "temperature": 1, "stream": True, **ENDLESS}
@@ -357,26 +347,19 @@ def test_the_end_of_the_server_in_the_middle_of_a_stream(lm: LanguageModel) -> N
             response.read(20)
         text = response.read().decode()
         connection.close()
-        last = json.loads(text.strip().split("\n\n")[-1].removeprefix("data: "))
-        assert last["error"]["code"] == "shutting_down"
-    finally:
-        lm.engine.decoder.step = step  # type: ignore[method-assign]
+    last = json.loads(text.strip().split("\n\n")[-1].removeprefix("data: "))
+    assert last["error"]["code"] == "shutting_down"
 
 
 def test_a_device_that_fails(lm: LanguageModel) -> None:
     """All who are served are told; the next one is answered."""
-    step, failing = lm.engine.decoder.step, [True]
+    failures = [tailrace.TailraceError("the device stopped")]
 
-    def fail(*arguments: Any) -> Any:
-        if failing.pop() if failing else False:
-            raise tailrace.TailraceError("the device stopped")
-        return step(*arguments)
+    def fail_once() -> None:
+        if failures:
+            raise failures.pop()
 
-    lm.engine.decoder.step = fail  # type: ignore[method-assign]
-    try:
-        with serving(lm) as client:
-            status, error = refused(client, COMPLETIONS, {"prompt": "ab", "temperature": 1})
-            assert (status, error["message"], error["type"]) == (500, "the device stopped", "server_error")
-            assert ask(client, COMPLETIONS, prompt="ab", max_tokens=2, temperature=1)["usage"]["completion_tokens"] <= 2
-    finally:
-        lm.engine.decoder.step = step  # type: ignore[method-assign]
+    with before_each_step(lm, fail_once), serving(lm) as client:
+        status, error = refused(client, COMPLETIONS, {"prompt": "ab", "temperature": 1})
+        assert (status, error["message"], error["type"]) == (500, "the device stopped", "server_error")
+        assert ask(client, COMPLETIONS, prompt="ab", max_tokens=2, temperature=1)["usage"]["completion_tokens"] <= 2
