@@ -1,9 +1,10 @@
-"""Commands that a device refuses, or whose operands are not in memory."""
+"""Commands and queues that a device refuses, or whose operands are not in memory."""
 
 from dataclasses import replace
 
 import numpy as np
 
+from tailrace.golden.machine import Outcome
 from tailrace.spec.commands import encode
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ErrorCode
@@ -54,3 +55,12 @@ def bad_commands(config: Config) -> list[tuple[bytes, ErrorCode]]:
     if config.buffer_entries < 1 << 16:
         commands.append((encode(Opcode.READ, a=config.buffer_entries), range_))
     return commands
+
+
+def bad_queues() -> list[tuple[int, int, Outcome]]:
+    """Address and length of queues that can't be run, or of nothing, and how they end."""
+    return [
+        (32, 1, Outcome(ErrorCode.MISALIGNED)),
+        (MEMORY_BYTES, 1, Outcome(ErrorCode.READ_ERROR, 0, MEMORY_BYTES)),
+        (0, 0, Outcome()),
+    ]

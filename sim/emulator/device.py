@@ -1,7 +1,6 @@
 """The emulator as a device that a driver can open."""
 
 import ctypes
-import os
 import threading
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from tailrace.spec.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, COUNTE
 from tailrace.spec.transport import RegisterByRegister
 
 from ..device_memory import device_memory
+from ..processes import usable_processors
 from .build import build_emulator
 from .contract import build_values
 
@@ -86,7 +86,7 @@ class EmulatedDevice(RegisterByRegister):
             (ctypes.c_uint64 * len(values))(*values),
             self._memory.ctypes.data,
             memory_size,
-            threads or len(os.sched_getaffinity(0)),
+            threads or usable_processors(),
         )
         self._values = {register.name: register.reset for register in REGISTERS if register.access == "rw"}
         self._pending = self._done = 0

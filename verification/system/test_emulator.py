@@ -18,7 +18,7 @@ from tailrace.spec.floats import Function
 from tailrace.spec.formats import FORMATS
 from tailrace.spec.isa import Opcode, Reduce, Target
 from tailrace.spec.registers import COUNTERS, PAGE_BYTES, offset
-from verification.bad_commands import bad_commands, replaced
+from verification.bad_commands import bad_commands, bad_queues, replaced
 from verification.programs import MEMORY_BYTES, Program, ProgramMaker, random_program
 from verification.register_driver import finish, set_memory, start
 
@@ -100,11 +100,7 @@ def test_any_bits_are_refused_or_do_the_same(twins: Twins, rng: np.random.Genera
 
 def test_bad_queues(twins: Twins, rng: np.random.Generator) -> None:
     program = random_program(rng, twins.config, 2)
-    for queue, length, expected in (
-        (32, 1, Outcome(ErrorCode.MISALIGNED)),
-        (MEMORY_BYTES, 1, Outcome(ErrorCode.READ_ERROR, 0, MEMORY_BYTES)),
-        (0, 0, Outcome()),
-    ):
+    for queue, length, expected in bad_queues():
         changed = replace(program, queue=queue, commands=program.commands[:length])
         assert twins.check(changed, f"{length} commands at {queue:#x}") == expected
 

@@ -16,7 +16,7 @@ from tailrace.spec.floats import flush
 from tailrace.spec.formats import I8
 from tailrace.spec.isa import ADDRESS_UNIT, ANY_PENDING, COMMAND_BYTES, Opcode, Target
 from tailrace.spec.registers import AP_IDLE, BY_NAME, COUNTERS, PAGE_BYTES, offset
-from verification.bad_commands import bad_commands, replaced
+from verification.bad_commands import bad_commands, bad_queues, replaced
 from verification.programs import MEMORY_BYTES, Program, ProgramMaker, random_program
 from verification.register_driver import finish, memory, set_memory, start
 from verification.touched import Touched, touched
@@ -237,11 +237,7 @@ def test_bad_commands(pair: Pair, rng: np.random.Generator) -> None:
 
 def test_bad_queues(pair: Pair, rng: np.random.Generator) -> None:
     program = random_program(rng, pair.config, 2)
-    for queue, length, expected in (
-        (32, 1, Outcome(ErrorCode.MISALIGNED)),
-        (MEMORY_BYTES, 1, Outcome(ErrorCode.READ_ERROR, 0, MEMORY_BYTES)),
-        (0, 0, Outcome()),
-    ):
+    for queue, length, expected in bad_queues():
         changed = replace(program, queue=queue, commands=program.commands[:length])
         assert pair.check(changed, f"{length} commands at {queue:#x}") == expected
     assert pair.check(program, "after bad queues").code is ErrorCode.NONE
