@@ -25,6 +25,7 @@ from ..generation.sequences import Holder
 from .errors import ApiError, api_error, of_the_request
 from .fields import Fields, wrong
 from .metrics import metrics_text
+from .page import page
 from .requests import AnswerRequest, chat_request, check_length, completion_request
 from .responses import Reply
 from .scheduler import Scheduler
@@ -57,6 +58,8 @@ class Settings:
         Seconds of silence after which a stream says that it is still there.
     patience : float
         Seconds for which the server goes on with running answers when it is to end.
+    webui : bool
+        Whether there is a page at ``/``.
     """
 
     names: tuple[str, ...]
@@ -65,6 +68,7 @@ class Settings:
     origins: tuple[str, ...] = ()
     keep_alive: float = KEEP_ALIVE
     patience: float = 10.0
+    webui: bool = True
 
 
 class Server:
@@ -92,6 +96,8 @@ class Server:
             Route("/metrics", self._metrics, methods=["GET"]),
             Route("/props", self._props, methods=["GET"]),
         ]
+        if settings.webui:
+            routes.append(Route("/", self._page, methods=["GET"]))
         middleware = []
         if settings.origins:
             allowed = list(settings.origins)
@@ -123,7 +129,8 @@ class Server:
         except ClientDisconnect:
             response = Response(status_code=499)
         except Exception as error:
-            if not isinstance(told := api_error(error), ApiError) or told.status >= 500:
+            told = api_error(error)
+            if not isinstance(error, ApiError):
                 _log.exception("request %s failed", identity)
             response = _failure(told)
         response.headers["x-request-id"] = identity
@@ -152,6 +159,9 @@ class Server:
             )
 
     # What can be asked
+
+    async def _page(self, request: Request) -> Response:
+        return page()
 
     async def _health(self, request: Request) -> Response:
         load = self.scheduler.load

@@ -15,7 +15,7 @@ from ..command.terminal import Terminal
 from ..loading import load
 
 _GROUPS = {
-    "Server": ("host", "port", "alias", "slots", "queue", "api_key", "api_key_file", "origin", "keep_alive", "patience"),
+    "Server": ("host", "port", "alias", "slots", "queue", "api_key", "api_key_file", "origin", "keep_alive", "patience", "webui"),
     "Model and device": ("context", "device", "config", "memory", "quantise"),
 }
 
@@ -40,6 +40,7 @@ _GROUPS = {
               help="Seconds of silence after which a stream says that it is still there.")  # fmt: skip
 @click.option("--patience", type=FiniteRange(min=0), default=10.0, show_default=True,
               help="Seconds for which running answers may go on when the server is to end.")  # fmt: skip
+@click.option("--webui/--no-webui", default=True, show_default=True, help="A page at / to chat with the model.")
 @click.option(
     "-c", "--context", type=click.IntRange(min=1), help="Tokens of prompt and answer; without it 4096, or as trained."
 )
@@ -79,6 +80,7 @@ def serve(model: str, **options: Any) -> None:
             origins=options["origin"],
             keep_alive=options["keep_alive"],
             patience=options["patience"],
+            webui=options["webui"],
         )
         name = settings.names[0]
         listening = Listening(Server(loaded.engine, settings), options["host"], options["port"])

@@ -3,7 +3,7 @@
 import http.client
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -69,3 +69,19 @@ def serving(lm: LanguageModel, **settings: Any) -> Iterator[Client]:
         listening.stop()
         thread.join(20)
         assert not thread.is_alive()
+
+
+@contextmanager
+def before_each_step(lm: LanguageModel, action: Callable[[], object]) -> Iterator[None]:
+    """Have something done before each step of the device."""
+    decoder, step = lm.engine.decoder, lm.engine.decoder.step
+
+    def changed(*arguments: Any) -> Any:
+        action()
+        return step(*arguments)
+
+    decoder.step = changed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        decoder.step = step  # type: ignore[method-assign]

@@ -3,8 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ pytest.importorskip("uvicorn")
 
 import tailrace
 from tailrace import LanguageModel
-from verification.unit.host.server.client import Client, serving
+from verification.unit.host.server.client import Client, before_each_step, serving
 from verification.unit.host.tiny_models import write_model
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -284,22 +283,6 @@ def test_a_queue_that_is_full(lm: LanguageModel) -> None:
         assert (status, error["code"]) == (429, "queue_full")
         assert client.ask(COMPLETIONS, {"prompt": "ab", "n": 5})[2]["retry-after"] == "1"
         assert len(ask(client, COMPLETIONS, prompt="ab", n=4, max_tokens=2)["choices"]) == 4
-
-
-@contextmanager
-def before_each_step(lm: LanguageModel, action: Callable[[], object]) -> Iterator[None]:
-    """Have something done before each step of the device."""
-    decoder, step = lm.engine.decoder, lm.engine.decoder.step
-
-    def changed(*arguments: Any) -> Any:
-        action()
-        return step(*arguments)
-
-    decoder.step = changed  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        decoder.step = step  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("stream", [False, True])
