@@ -15,7 +15,19 @@ from ..command.terminal import Terminal
 from ..loading import load
 
 _GROUPS = {
-    "Server": ("host", "port", "alias", "slots", "queue", "api_key", "api_key_file", "origin", "keep_alive", "patience", "webui"),
+    "Server": (
+        "host",
+        "port",
+        "alias",
+        "slots",
+        "queue",
+        "api_key",
+        "api_key_file",
+        "origin",
+        "keep_alive",
+        "patience",
+        "webui",
+    ),
     "Model and device": ("context", "device", "config", "memory", "quantise"),
 }
 

@@ -168,7 +168,9 @@ def test_markup_is_text(lm: LanguageModel, page: Any) -> None:
         assert page.locator("td").all_inner_texts() == [MARKUP, "c"]
         assert page.title() != "hit"
         # Not even by the page's own script.
-        refused = page.evaluate("() => { try { document.body.innerHTML = 'x'; return ''; } catch (error) { return error.name; } }")
+        refused = page.evaluate(
+            "() => { try { document.body.innerHTML = 'x'; return ''; } catch (error) { return error.name; } }"
+        )
         assert refused == "TypeError"
 
 
