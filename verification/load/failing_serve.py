@@ -1,7 +1,7 @@
 """``tailrace serve`` on an emulator that fails, or becomes slow, when it is told to.
 
-SIGUSR1: the next wait for the device ends with an error, while the device goes on. SIGUSR2: from now on each wait takes a moment
-more, or no longer does.
+SIGUSR1: the next wait for the device ends with an error, while the device goes on. SIGUSR2: from now on each wait takes a
+moment more, or no longer does.
 """
 
 import signal

@@ -7,13 +7,14 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("uvicorn")
-api = pytest.importorskip("playwright.sync_api", reason="the page is tried with playwright, which is not installed")
+pytest.importorskip("playwright.sync_api", reason="the page is tried with playwright, which is not installed")
+
+from playwright import sync_api as api
 
 import tailrace
 from tailrace import LanguageModel
