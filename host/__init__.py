@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .language_model import LanguageModel
     from .loading import load
     from .session import Session
+    from .text.grammar import Grammar
 
     __version__: str
 
@@ -38,6 +39,7 @@ __all__ = [
     "DeviceError",
     "DeviceTimeout",
     "FinishReason",
+    "Grammar",
     "HostMemoryError",
     "LanguageModel",
     "LimitError",
@@ -62,6 +64,7 @@ _PLACES = {
     "ChosenLogprob": "generation.completion",
     "Completion": "generation.completion",
     "FinishReason": "generation.completion",
+    "Grammar": "text.grammar",
     "LanguageModel": "language_model",
     "LogitsProcessor": "generation.sampling",
     "Options": "generation.options",

@@ -9,6 +9,7 @@ from tailrace.spec.errors import ConfigError
 
 from ..device.counters import Counters
 from ..image.kv_cache import Floats
+from ..text.grammar import Grammar, GrammarState
 from ..text.stop_strings import StopStrings
 from ..text.tokenizer import Tokenizer
 from .completion import ChosenLogprob, Completion, FinishReason, Piece, TokenLogprob
@@ -31,6 +32,12 @@ class Wish:
     processors : tuple of LogitsProcessor
     prompt_logprobs : int or None
         The same for the tokens of the prompt, none of which is reused then; None: nothing.
+    grammar : Grammar or None
+        What the answer may be; None: anything.
+    min_tokens : int
+        No token ends the answer before it has so many.
+    ignore_ends : bool
+        No token ends the answer at all; it says nothing, and the answer goes on.
 
     Raises
     ------
@@ -44,9 +51,12 @@ class Wish:
     logprobs: int | None = None
     processors: tuple[LogitsProcessor, ...] = ()
     prompt_logprobs: int | None = None
+    grammar: Grammar | None = None
+    min_tokens: int = 0
+    ignore_ends: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("max_tokens", 1), ("logprobs", 0), ("prompt_logprobs", 0)):
+        for name, least in (("max_tokens", 1), ("logprobs", 0), ("prompt_logprobs", 0), ("min_tokens", 0)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least):
                 raise ConfigError(f"{name} must be a whole number of {least} or more, or None, not {value}")
@@ -54,11 +64,16 @@ class Wish:
         for processor in self.processors:
             if not callable(processor):
                 raise ConfigError(f"a logits processor must be callable, not {processor!r}")
+        if self.grammar is not None and not isinstance(self.grammar, Grammar):
+            raise ConfigError(f"grammar must be a tailrace.Grammar, or None, not {self.grammar!r}")
+        if self.grammar is not None and (self.min_tokens or self.ignore_ends):
+            raise ConfigError("a grammar says where an answer ends: leave min_tokens and ignore_ends out")
 
     @property
     def needs_logits(self) -> bool:
         """Whether the device can't choose the token itself."""
-        return not self.sampler.takes_the_best or bool(self.processors) or self.logprobs is not None
+        changed = bool(self.processors) or self.grammar is not None or self.min_tokens > 0
+        return not self.sampler.takes_the_best or changed or self.logprobs is not None
 
 
 class Answer:
@@ -75,6 +90,8 @@ class Answer:
     tokenizer : Tokenizer
     limit : int
         Tokens that a sequence has room for.
+    grammar : GrammarState or None
+        Where its grammar begins, if it has one.
 
     Attributes
     ----------
@@ -82,19 +99,32 @@ class Answer:
         Prompt and answer.
     reason : FinishReason or None
         Why it is finished; None: it is not.
+    failure : Exception or None
+        Why its next token could not be chosen: it is not to go on.
     reused : int or None
         Tokens of the prompt that were there already; None: not known yet.
     seconds : float
     counters : Counters
     """
 
-    def __init__(self, index: int, prompt: Sequence[int], wish: Wish, holder: Holder, tokenizer: Tokenizer, limit: int) -> None:
+    def __init__(
+        self,
+        index: int,
+        prompt: Sequence[int],
+        wish: Wish,
+        holder: Holder,
+        tokenizer: Tokenizer,
+        limit: int,
+        grammar: GrammarState | None = None,
+    ) -> None:
         self.index, self.wish, self.holder = index, wish, holder
         self.tokens = list(prompt)
         self.reason: FinishReason | None = None
+        self.failure: Exception | None = None
         self.reused: int | None = None
         self.seconds, self.counters = 0.0, Counters()
         self._prompt, self._limit, self._tokenizer = len(prompt), limit, tokenizer
+        self._grammar = grammar
         self._said: list[str] = []
         self._stream, self._stop = tokenizer.stream(self._said.append), StopStrings(wish.stop)
         self._text: list[str] = []
@@ -136,7 +166,13 @@ class Answer:
         """The next token for logits of shape (vocabulary,)."""
         wish, answer = self.wish, len(self.tokens) - self._prompt
         adjusted = wish.sampler.adjust(logits, self.tokens, answer)
-        return wish.sampler.choose(process(wish.processors, self.tokens, adjusted), len(self.tokens))
+        adjusted = process(wish.processors, self.tokens, adjusted)
+        if self._grammar is not None:
+            adjusted = self._grammar.mask(adjusted)
+        if answer < wish.min_tokens:
+            adjusted = adjusted.copy()
+            adjusted[sorted(self._tokenizer.ends)] = -np.inf
+        return wish.sampler.choose(adjusted, len(self.tokens))
 
     def take(self, token: int, logits: Floats | None = None) -> Piece | None:
         """Take the next token; returns what has become of it, if anything has.
@@ -147,7 +183,7 @@ class Answer:
         logits : ndarray of float32, shape (vocabulary,), or None
             As the device gave them, if log probabilities are wanted.
         """
-        if token in self._tokenizer.ends:
+        if token in self._tokenizer.ends and not self.wish.ignore_ends:
             return self.finish("stop")
         self.tokens.append(token)
         self._new += 1
@@ -157,6 +193,10 @@ class Answer:
         text = self._heard()
         if self._stop.found is not None:
             return self._piece(text, "stop")
+        if self._grammar is not None:
+            self._grammar.take(token)
+            if self._grammar.is_complete:
+                return self.finish("stop", text)
         if self.room == 0:
             full = self.wish.max_tokens is None or len(self.tokens) - self._prompt < self.wish.max_tokens
             return self.finish("context" if full else "length", text)

@@ -10,6 +10,7 @@ from tailrace.spec.errors import LimitError, TailraceError
 from ..device.decoder import Decoder
 from ..device.token_ids import token_list
 from ..gguf.describe import ImportedModel
+from ..text.grammar import Grammars
 from ..text.tokenizer import Tokenizer
 from .answer import Answer, Wish
 from .completion import Piece
@@ -37,7 +38,7 @@ class Engine:
 
     def __init__(self, decoder: Decoder, tokenizer: Tokenizer, release: Callable[[], None] | None = None) -> None:
         self.decoder, self.tokenizer = decoder, tokenizer
-        self.lock, self.sequences = RLock(), Sequences(decoder)
+        self.lock, self.sequences, self._grammars = RLock(), Sequences(decoder), Grammars(tokenizer)
         self._release, self._is_open = release, True
 
     @property
@@ -77,6 +78,8 @@ class Engine:
         ------
         LimitError
             If the prompt is too long.
+        ConfigError
+            If its grammar can't be used.
         TailraceError
             If it is empty.
         """
@@ -88,7 +91,8 @@ class Engine:
                 f"the prompt has {len(tokens)} tokens, and the context has room for {limit}: load the model with a larger"
                 " context, or shorten the prompt"
             )
-        return Answer(index, tokens, wish, holder, self.tokenizer, limit)
+        grammar = None if wish.grammar is None else self._grammars.begin(wish.grammar)
+        return Answer(index, tokens, wish, holder, self.tokenizer, limit, grammar)
 
     def pieces(self, answers: Sequence[Answer], keep: bool = False) -> Generator[Piece, None, None]:
         """Compute answers. When one is finished, the next one takes its place.
@@ -110,6 +114,9 @@ class Engine:
                     while waiting and len(active) < self.decoder.batch:
                         active.append(waiting.popleft())
                     pieces = self.advance(active, keep)
+                    for answer in active:
+                        if answer.failure is not None:
+                            raise answer.failure
                     active = [answer for answer in active if answer.reason is None]
                 yield from (piece for _, piece in pieces)
         finally:
@@ -131,7 +138,7 @@ class Engine:
         Returns
         -------
         list of (Answer, Piece)
-            What has become of them.
+            What has become of them. Those whose next token can't be chosen have a `failure`, and the others go on.
         """
         with self.lock:
             if not self._is_open:
@@ -188,8 +195,13 @@ class Engine:
         logits = self.decoder.step(given)
         for place, answer in scored.items():
             answer.score(logits[place])
-        chosen = {place: answer.choose(logits[place]) for place, answer in asked.items()}
-        return [(answer, answer.take(chosen[place], logits[place])) for place, answer in asked.items()]
+        pieces: list[tuple[Answer, Piece | None]] = []
+        for place, answer in asked.items():
+            try:
+                pieces.append((answer, answer.take(answer.choose(logits[place]), logits[place])))
+            except Exception as error:  # whatever a processor of one answer does, the others go on
+                answer.failure = error
+        return pieces
 
     def _let_choose(self, given: Sequence[int | None], asked: Mapping[int, Answer]) -> list[tuple[Answer, Piece | None]]:
         """Let the device choose the next tokens."""

@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 from tailrace.spec.errors import ConfigError
 
 from ..device.token_ids import Token, TokenArray
+from ..text.grammar import Grammar, grammar_of_format
 from .answer import Wish
 from .sampling import LogitsProcessor, Sampler
 
@@ -38,6 +39,14 @@ class Options(TypedDict, total=False):
         The same for each token of the prompt, which is computed anew, token by token.
     logits_processor : callable, or sequence of callable
         Takes all tokens so far and the logits of the next one, and returns logits.
+    response_format : mapping or None
+        OpenAI's: ``{"type": "json_object"}``, or ``{"type": "json_schema", "json_schema": {"schema": ...}}``.
+    grammar : Grammar, str or None
+        What the answer may be; a text is GBNF or Lark.
+    min_tokens : int or None
+        No token ends the answer before it has so many.
+    ignore_ends : bool or None
+        No token ends the answer at all.
     """
 
     max_tokens: int | None
@@ -54,6 +63,10 @@ class Options(TypedDict, total=False):
     logprobs: int | None
     prompt_logprobs: int | None
     logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None
+    response_format: Mapping[str, Any] | None
+    grammar: Grammar | str | None
+    min_tokens: int | None
+    ignore_ends: bool | None
 
 
 def wish_of(options: Options) -> Wish:
@@ -71,14 +84,28 @@ def wish_of(options: Options) -> Wish:
             raise TypeError(f"unknown option {name!r}: choose from {', '.join(Options.__annotations__)}")
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     stop, processors = given.pop("stop", ()), given.pop("logits_processor", ())
+    given_format, given_grammar = given.pop("response_format", None), given.pop("grammar", None)
     if not isinstance(stop, Iterable):
         raise ConfigError(f"stop must be a text or several, not {stop!r}")
     if not callable(processors) and not isinstance(processors, Iterable):
         raise ConfigError(f"logits_processor must be a callable or several, not {processors!r}")
     rest = {name: given.pop(name, None) for name in ("max_tokens", "logprobs", "prompt_logprobs")}
+    ends = {name: given.pop(name) for name in ("min_tokens", "ignore_ends") if name in given}
     return Wish(
         sampler=Sampler(**given),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         processors=(processors,) if callable(processors) else tuple(processors),
+        grammar=_grammar(given_format, given_grammar),
         **rest,
+        **ends,
     )
+
+
+def _grammar(form: Any, grammar: Any) -> Grammar | None:
+    if form is not None and grammar is not None:
+        raise ConfigError("response_format and grammar both say what the answer may be: leave one of them out")
+    if form is not None:
+        if not isinstance(form, Mapping):
+            raise ConfigError(f"response_format must be a mapping such as {{'type': 'json_object'}}, not {form!r}")
+        return grammar_of_format(form)
+    return Grammar.text(grammar) if isinstance(grammar, str) else grammar

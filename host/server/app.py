@@ -266,12 +266,8 @@ class Server:
         return await self._answer(request, wanted)
 
     async def _answer(self, request: Request, wanted: AnswerRequest) -> Response:
-        answers: list[Answer] = []
-        for prompt in wanted.prompts:
-            check_length(len(prompt), self.engine.decoder.limit)
-            for wish in wanted.wishes:
-                with of_the_request():
-                    answers.append(self.engine.answer(len(answers), prompt, Holder(), wish))
+        # A grammar takes its time, in which others are answered.
+        answers = await asyncio.to_thread(self._prepared, wanted)
         reply = Reply(self.settings.names[0], self.engine.tokenizer, wanted.is_chat, len(wanted.wishes), wanted.echo)
         pieces: asyncio.Queue[Piece | BaseException] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -290,6 +286,16 @@ class Server:
             gone.cancel()
             ticket.cancel()
         return JSONResponse(reply.whole(answers))
+
+    def _prepared(self, wanted: AnswerRequest) -> list[Answer]:
+        """The answers that are wanted, none of them begun."""
+        answers: list[Answer] = []
+        for prompt in wanted.prompts:
+            check_length(len(prompt), self.engine.decoder.limit)
+            for wish in wanted.wishes:
+                with of_the_request():
+                    answers.append(self.engine.answer(len(answers), prompt, Holder(), wish))
+        return answers
 
     async def _all(self, answers: Sequence[Answer], pieces: "asyncio.Queue[Any]", gone: "asyncio.Task[None]") -> None:
         """Wait until all answers are finished, or the client has gone away."""

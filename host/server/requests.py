@@ -10,6 +10,7 @@ from ..generation.sampling import Sampler
 from ..text.tokenizer import Tokenizer
 from .errors import ApiError
 from .fields import Fields, wrong
+from .grammar_fields import grammar_field
 
 #: Answers to one request.
 MOST_ANSWERS = 128
@@ -25,20 +26,10 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
     "include_stop_str_in_output": (False,),
-    "ignore_eos": (False,),
-    "min_tokens": (0,),
     "tools": ([],),
     "functions": ([],),
     "tool_choice": ("none",),
     "function_call": ("none",),
-    "response_format": ({"type": "text"},),
-    "grammar": ("",),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_grammar": (),
-    "guided_choice": (),
-    "structured_outputs": (),
-    "json_schema": (),
     "audio": (),
     "modalities": (["text"],),
     "prediction": (),
@@ -205,11 +196,15 @@ def _wishes(
         options["top_k"] = None
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     stop = fields.texts("stop", 16)
+    grammar = grammar_field(fields)
+    ends = {"min_tokens": fields.integer("min_tokens", 0) or 0, "ignore_ends": fields.flag("ignore_eos")}
+    if grammar is not None and any(ends.values()):
+        raise wrong(grammar[0], "says where the answer ends: leave min_tokens and ignore_eos out")
+    rest: dict[str, Any] = {"max_tokens": length, "stop": stop, "logprobs": logprobs, **ends}
     # Several answers to one prompt are drawn with seeds of their own, which one seed gives.
     first = secrets.randbits(32) if seed is None else seed
     return tuple(
-        Wish(sampler=Sampler(**given, seed=(first + number) % 2**64), max_tokens=length, stop=stop, logprobs=logprobs)
-        for number in range(n)
+        Wish(Sampler(**given, seed=(first + number) % 2**64), grammar=grammar and grammar[1], **rest) for number in range(n)
     )
 
 

@@ -178,7 +178,11 @@ class Scheduler:
             load.generated_tokens += sum(len(answer.tokens) - before[id(answer)][0] for _, answer in active)
             load.seconds += max(answer.seconds - before[id(answer)][1] for _, answer in active)
             load.finished += sum(answer.reason is not None for _, answer in active)
-            self._active = [entry for entry in self._active if entry[1].reason is None]
+            for job, answer in active:
+                if answer.failure is not None:
+                    self.engine.release(answer)
+                    self._fail(job, ApiError(400, str(answer.failure) or repr(answer.failure), code="no_token_possible"))
+            self._active = [entry for entry in self._active if entry[1].reason is None and entry[1].failure is None]
             self._count()
             self._changed.notify_all()
         owners = {id(answer): job for job, answer in active}
