@@ -56,6 +56,47 @@ def sweep(days: float) -> list[Stored]:
     return _removed(s for s in contents() if s.state in ("damaged", "left behind") or s.state == "whole" and s.unused >= days)
 
 
+def check() -> list[Stored]:
+    """Read all that lies in the cache, and compare it with the sums of what was made.
+
+    Returns
+    -------
+    list of Stored
+        What is damaged. It stays: it is made again when it is needed.
+    """
+    return [stored for stored in contents() if stored.state == "whole" and damage(stored.path, thorough=True)] + [
+        stored for stored in contents() if stored.state == "damaged"
+    ]
+
+
+def make_room(kind: str, size: int, limit: int) -> list[Stored]:
+    """Remove entries of a kind, those first that were not used for the longest time, until another one has room.
+
+    Whoever has a file of them mapped keeps it.
+
+    Parameters
+    ----------
+    kind : str
+        Folder of the cache.
+    size : int
+        Bytes of the new entry.
+    limit : int
+        Bytes that all entries of the kind may take together.
+
+    Returns
+    -------
+    list of Stored
+        What was removed.
+    """
+    oldest = sorted((s for s in contents() if s.path.parent.name == kind and s.state == "whole"), key=lambda s: -s.unused)
+    excess, doomed = sum(stored.size for stored in oldest) + size - limit, []
+    for stored in oldest:
+        if excess > 0:
+            doomed.append(stored)
+            excess -= stored.size
+    return _removed(doomed)
+
+
 def clear() -> list[Stored]:
     """Remove all but what is being made.
 

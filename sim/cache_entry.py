@@ -8,7 +8,8 @@ from typing import Any
 
 #: Written last: a folder without it is not an entry. The time of its last change is that of the entry's last use.
 MANIFEST = "manifest.json"
-#: Bytes from which on a file is taken for unchanged if its size and time are: reading it would take too long each time.
+#: Bytes from which on a file is taken for unchanged if its size and times are: reading it would take too long each time. The
+#: time of the last change of its entry (`st_ctime`) no program can set.
 _LARGE = 16 << 20
 
 
@@ -34,7 +35,11 @@ def seal(folder: Path, what: str) -> None:
             sync(path)
             status = path.stat()
             name = path.relative_to(folder).as_posix()
-            files[name] = {"bytes": status.st_size, "changed": status.st_mtime_ns, "sha256": _digest(path)}
+            files[name] = {
+                "bytes": status.st_size,
+                "changed": [status.st_mtime_ns, status.st_ctime_ns],
+                "sha256": _digest(path),
+            }
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps({"what": what, "files": files}, indent=1), encoding="utf-8")
     sync(manifest)
@@ -42,8 +47,16 @@ def seal(folder: Path, what: str) -> None:
         sync(path)
 
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with an entry; None if its files are what was made."""
+def damage(folder: Path, *, thorough: bool = False) -> str | None:
+    """What is wrong with an entry; None if its files are what was made.
+
+    Parameters
+    ----------
+    folder : Path
+    thorough : bool
+        Whether large files are read, too, whose size and times are those that they were made with: what a disk has lost in
+        silence is found in no other way.
+    """
     try:
         files = _manifest(folder)["files"]
         for name, made in files.items():
@@ -51,8 +64,8 @@ def damage(folder: Path) -> str | None:
             status = path.stat()
             if status.st_size != made["bytes"]:
                 return f"{name} has {status.st_size} bytes, not {made['bytes']}"
-            known = status.st_size >= _LARGE and status.st_mtime_ns == made["changed"]
-            if not known and _digest(path) != made["sha256"]:
+            known = status.st_size >= _LARGE and [status.st_mtime_ns, status.st_ctime_ns] == made["changed"]
+            if (thorough or not known) and _digest(path) != made["sha256"]:
                 return f"{name} has other contents than were written"
     except OSError as error:
         return f"{Path(error.filename or MANIFEST).name}: {error.strerror}"

@@ -84,6 +84,27 @@ class Transport(Protocol):
         ...
 
 
+@runtime_checkable
+class MapsFiles(Protocol):
+    """A device whose memory is the host's, so that files can be mapped into it."""
+
+    def map_file(self, address: int, path: str) -> None:
+        """Have device memory from an address on show a file. What is written there stays the device's own.
+
+        Parameters
+        ----------
+        address : int
+            A multiple of the host's page size.
+        path : str
+
+        Raises
+        ------
+        OSError
+            If the file can't be mapped.
+        """
+        ...
+
+
 class RegisterByRegister(ABC):
     """`Transport.read_registers` for devices to which each register is as near as the last one."""
 

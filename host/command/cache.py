@@ -4,10 +4,11 @@ import click
 from rich.table import Table
 
 from tailrace.sim.cache import VARIABLE, cache_folder
-from tailrace.sim.cache_contents import Stored, clear, contents, sweep
+from tailrace.sim.cache_contents import Stored, check, clear, contents, sweep
 
 from .finite_range import FiniteRange
 from .plain_console import PlainConsole
+from .terminal import Terminal
 from .without_effect import refuse
 
 #: Days after which `--sweep` takes an entry for one that nobody needs.
@@ -23,19 +24,29 @@ DAYS = 30.0
     help="Remove what is damaged or was left behind by a process that was killed, and what was not used for --days.",
 )
 @click.option("--days", type=FiniteRange(min=0), default=DAYS, show_default=True, help="Days without use, for --sweep.")
+@click.option("--check", "checked", is_flag=True, help="Read everything, and name what is not as it was made.")
 @click.option("--clear", "cleared", is_flag=True, help="Remove everything but what is being made right now.")
 @click.pass_context
-def cache(context: click.Context, path: bool, swept: bool, days: float, cleared: bool) -> None:
-    """List what was fetched, compiled and measured, and is kept.
+def cache(context: click.Context, path: bool, swept: bool, days: float, checked: bool, cleared: bool) -> None:
+    """List what was fetched, compiled, laid out and measured, and is kept.
 
-    All of it is made again when it is needed. End the programs that use a device before you remove something.
+    Images of models are kept up to 32 GiB, or what TAILRACE_IMAGES says (0: none); those that were not used for the longest
+    time go first. All of it is made again when it is needed. End the programs that use a device before you remove something.
     """
-    if path + swept + cleared > 1:
-        raise click.UsageError("--path, --sweep and --clear are for one at a time")
+    if path + swept + checked + cleared > 1:
+        raise click.UsageError("--path, --sweep, --check and --clear are for one at a time")
     if not swept:
         refuse(context, ["days"], "is for --sweep: give both")
     if path:
         click.echo(cache_folder())
+    elif checked:
+        with Terminal().phase("reading the cache"):
+            damaged = check()
+        for stored in damaged:
+            click.echo(f"damaged: {stored.what} ({stored.path}); it is made again when it is needed")
+        click.echo(f"{_count(damaged)} damaged in {cache_folder()}")
+        if damaged:
+            context.exit(1)
     elif swept or cleared:
         removed = sweep(days) if swept else clear()
         click.echo(f"{_count(removed)} removed from {cache_folder()}, {_megabytes(removed)} MB")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tailrace.firmware.attention import effective_window
 from tailrace.firmware.description import Attention
+from tailrace.sim.progress import say
 from tailrace.spec.errors import ConfigError, LimitError, ModelError, TailraceError
 from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES
 
@@ -25,6 +26,7 @@ from ..image.write import write_image
 from ..progress import Progress
 from .counters import Counters
 from .driver import Device
+from .kept_image import kept_image
 from .token_ids import Token, TokenArray, Tokens, is_one, token_list
 
 #: Byte of a `SET` command at which its addend is.
@@ -155,9 +157,21 @@ class Decoder:
     def _upload(self, on_progress: Progress | None) -> None:
         image = self.image
         with self.device.reserve(self.programs.end - image.base, self.imported.name):
-            write_image(image, self.device, on_progress)
+            self._load(on_progress)
             for loaded in self.programs.loaded.values():
                 self.device.write(loaded.address, b"".join(loaded.program.commands))
+
+    def _load(self, on_progress: Progress | None) -> None:
+        """Bring weights and tables into the device's memory: from a file, if it can show one."""
+        kept = kept_image(self.image, on_progress) if self.device.maps_files else None
+        if kept is not None:
+            try:
+                self.device.map_file(self.image.base, kept)
+            except OSError as error:
+                say(f"{kept} can't be mapped ({error.strerror}): the model is laid out again")
+            else:
+                return
+        write_image(self.image, self.device, on_progress)
 
     @property
     def batch(self) -> int:

@@ -4,13 +4,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 from weakref import WeakKeyDictionary
 
 from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout
 from tailrace.spec.registers import AP_IDLE, AP_START, PAGE_BYTES, offset
-from tailrace.spec.transport import Transport
+from tailrace.spec.transport import MapsFiles, Transport
 
 from ..gguf.printable import shown
 from ..gguf.whole_number import whole_number
@@ -242,6 +243,26 @@ class Device:
         with self.exclusive():
             self.settle()
             self.transport.write(address, data)
+
+    @property
+    def maps_files(self) -> bool:
+        """Whether `map_file` can be used."""
+        return isinstance(self.transport, MapsFiles)
+
+    def map_file(self, address: int, path: Path) -> None:
+        """Have device memory from an address on show a file, once no earlier run is at work; see `MapsFiles`.
+
+        Raises
+        ------
+        OSError
+            If it can't be mapped.
+        DeviceTimeout
+            If an earlier run does not end.
+        """
+        with self.exclusive():
+            self.settle()
+            assert isinstance(self.transport, MapsFiles)
+            self.transport.map_file(address, str(path))
 
     def read(self, address: int, size: int) -> bytes:
         """Read `size` bytes of device memory, once no earlier run is at work.

@@ -19,6 +19,7 @@ from .printable import printable, shown
 from .quantisation import can_dequantise, dequantise, quantise
 from .recognise import check_kind
 from .split import open_parts
+from .stamp import Stamp
 from .types import PLAIN, TENSOR_TYPES
 
 #: Types that are stored as plain numbers; they can be quantised when the user asks for it.
@@ -160,6 +161,8 @@ class Model:
         Of a model in parts, those of all.
     parts : int
         Files that it lies in.
+    stamps : tuple of Stamp
+        Of these files; empty if it is not from files.
     """
 
     path: Path
@@ -167,6 +170,7 @@ class Model:
     header: Header = field(repr=False)
     tensors: dict[str, Tensor]
     parts: int = 1
+    stamps: tuple[Stamp, ...] = ()
 
     def key(self, name: str) -> str:
         """The key of a value that goes with the architecture, by its name without that."""
@@ -280,7 +284,14 @@ def open_model(path: Path | str) -> Model:
     header = headers[0]
     check_kind(header)
     tensors = {entry.name: _tensor(part, entry) for part in headers for entry in part.tensors}
-    model = Model(header.path, architecture_of(header.text("general.architecture")), header, tensors, len(headers))
+    model = Model(
+        header.path,
+        architecture_of(header.text("general.architecture")),
+        header,
+        tensors,
+        len(headers),
+        tuple(part.stamp for part in headers),
+    )
     if model.architecture.known:
         assert model.layers
         model._check_present([*model.matrix_names, EMBEDDING])

@@ -10,6 +10,7 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 import math
 import mmap
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from tailrace.spec.errors import ModelError
 
 from .printable import printable, shortened
+from .stamp import Stamp
 from .types import ARRAY, BOOLEAN, INTEGERS, REALS, SCALARS, TENSOR_TYPES, TEXT
 
 MAGIC = b"GGUF"
@@ -83,6 +85,8 @@ class Header:
     Attributes
     ----------
     path : Path
+    stamp : Stamp
+        What tells the file from another one.
     data : ndarray of uint8
         The file, mapped.
     version : int
@@ -101,6 +105,7 @@ class Header:
         self._asked: set[str] = set()
         self._values: dict[str, _Value] = {}
         with path.open("rb") as file:
+            self.stamp = Stamp.of(path, os.fstat(file.fileno()))
             self.version = self._version(file.read(_START))
             self.data: NDArray[np.uint8] = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
         self._view = self.data.data

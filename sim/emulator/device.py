@@ -1,6 +1,8 @@
 """The emulator as a device that a driver can open."""
 
 import ctypes
+import mmap
+import os
 import threading
 import time
 from pathlib import Path
@@ -129,6 +131,17 @@ class EmulatedDevice(RegisterByRegister):
         self._check_span(address, array.size)
         self._memory[address : address + array.size] = array
 
+    def map_file(self, address: int, path: str) -> None:
+        """Have device memory from an address on show a file; see `tailrace.spec.transport.MapsFiles`."""
+        size = os.stat(path).st_size
+        self._check_span(address, size)
+        if address % mmap.PAGESIZE:
+            raise ValueError(f"a file is mapped to a multiple of {mmap.PAGESIZE} bytes, not to {address:#x}")
+        with self._state:
+            error = self._library.emulator_map(self._opened(), address, os.fsencode(path), size)
+        if error:
+            raise OSError(error, os.strerror(error), path)
+
     def read_register(self, offset: int) -> int:
         """Read the 32-bit register at a byte offset; 0 where there is none."""
         with self._state:
@@ -249,6 +262,7 @@ def _load(path: Path) -> ctypes.CDLL:
         "emulator_open": (handle, [ctypes.POINTER(word), handle, word, ctypes.c_int]),
         "emulator_close": (None, [handle]),
         "emulator_run": (None, [handle, ctypes.POINTER(_Run), ctypes.POINTER(_Outcome)]),
+        "emulator_map": (ctypes.c_int, [handle, word, ctypes.c_char_p, word]),
         "emulator_stop": (None, [handle]),
         "emulator_progress": (word, [handle]),
         "emulator_counters": (ctypes.POINTER(word), [handle]),

@@ -18,6 +18,10 @@ void emulator_run(void* machine, const tailrace::Run* run, tailrace::Outcome* ou
     *outcome = static_cast<Machine*>(machine)->run(*run);
 }
 
+int emulator_map(void* machine, uint64_t address, const char* path, uint64_t size) {
+    return static_cast<Machine*>(machine)->map(address, path, size);
+}
+
 void emulator_stop(void* machine) { static_cast<Machine*>(machine)->stop(); }
 
 uint64_t emulator_progress(void* machine) { return static_cast<Machine*>(machine)->progress(); }

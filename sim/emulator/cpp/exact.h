@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "float32.h"
+#include "simd.h"
 
 namespace tailrace {
 
@@ -20,6 +21,67 @@ public:
 
 private:
     __int128 value_ = 0;
+};
+
+// The exact sums of rows, one after the other: terms below 2**BITS, eight at a time.
+//
+// Shifts are mostly close together, also from row to row. So terms are summed in 64 bits, shifted relative to a base; where a
+// shift does not fit the window above the base, and from time to time, these sums are added to the exact one.
+template <int BITS>
+class RowSum {
+public:
+    // Add terms times two to the power of their shifts, 0 to 63. Of a term that is zero for sure the shift does not matter:
+    // those with a zero in `weights` or `sums`.
+    void add(const WideEight& terms, Eight shifts, Eight weights, Eight sums) {
+        const Eight unused = (weights == 0) | (sums == 0);
+        Eight above = shifts - base_;
+        if (__builtin_expect(any((UnsignedEight(above) > WINDOW) & ~unused), false)) {
+            move(shifts, unused);
+            above = shifts - base_;
+            if (any((UnsignedEight(above) > WINDOW) & ~unused)) return add_each(terms, shifts, unused);
+        }
+        if (++added_ > MOST) flush();
+        even_ += terms.even << (Four(above) & 63);
+        odd_ += terms.odd << (Four(UnsignedFour(above) >> 32) & 63);
+    }
+
+    // The sum of the row; the next one begins.
+    __int128 take() {
+        flush();
+        const __int128 value = sum_.value();
+        sum_ = {};
+        return value;
+    }
+
+private:
+    // Additions, and the largest shift above the base, for which 64 bits suffice, with all eight terms together.
+    static constexpr int MOST = 16, WINDOW = 63 - 4 - 3 - BITS, ROOM = WINDOW / 4;
+    static_assert(WINDOW >= 12);
+
+    __attribute__((noinline)) void move(Eight shifts, Eight unused) {
+        flush();
+        int32_t highest = 0;
+        for (int i = 0; i < TOGETHER; ++i)
+            if (!unused[i] && shifts[i] > highest) highest = shifts[i];
+        base_ = highest > WINDOW - ROOM ? highest - (WINDOW - ROOM) : 0;
+    }
+
+    __attribute__((noinline)) void add_each(const WideEight& terms, Eight shifts, Eight unused) {
+        for (int i = 0; i < TOGETHER; ++i)
+            if (!unused[i]) sum_.add(i % 2 ? terms.odd[i / 2] : terms.even[i / 2], shifts[i]);
+    }
+
+    void flush() {
+        const Four both = even_ + odd_;
+        sum_.add(both[0] + both[1] + both[2] + both[3], base_);
+        even_ = odd_ = Four{};
+        added_ = 0;
+    }
+
+    Four even_{}, odd_{};
+    int32_t base_ = 0;
+    int added_ = 0;
+    ExactSum sum_;
 };
 
 // Bits of the float32 nearest to integer * 2**exponent, ties to even: +0 below 2**-126, infinity from 2**128 on.

@@ -61,6 +61,9 @@ public:
         return {uint64_t(ErrorCode::NONE), 0, 0};
     }
 
+    // Have memory show a file; returns an error number of the system, or 0.
+    int map(uint64_t address, const char* path, uint64_t size) { return memory_.map(address, path, size); }
+
     // End the run at the next command; from any thread.
     void stop() { stopping_.store(true, std::memory_order_relaxed); }
 

@@ -1,5 +1,10 @@
 // Device memory as a program sees it: from BASE on, up to LIMIT.
 #pragma once
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 
@@ -41,6 +46,17 @@ public:
 
     uint64_t wrapped(uint64_t address) const {
         return build_.address_width >= 64 ? address : address & ((uint64_t(1) << build_.address_width) - 1);
+    }
+
+    // Have whole pages from an address on show a file: what is written to them does not reach it.
+    int map(uint64_t address, const char* path, uint64_t size) {
+        const int file = ::open(path, O_RDONLY | O_CLOEXEC);
+        if (file < 0) return errno;
+        void* place = ::mmap(bytes_ + address, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, file, 0);
+        const int error = place == MAP_FAILED ? errno : 0;
+        ::close(file);
+        if (!error) ::madvise(place, size, MADV_WILLNEED);
+        return error;
     }
 
     bool exists(uint64_t address) const { return address < end_; }

@@ -1,5 +1,6 @@
 // A matrix times the vectors in the slots: exact, and rounded once.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -9,6 +10,9 @@
 #include "stream.h"
 
 namespace tailrace {
+
+// Right-hand sides of any build.
+constexpr int MOST_VECTORS = 4;
 
 // The rows of a matrix that one thread multiplies.
 struct Product {
@@ -20,11 +24,55 @@ struct Product {
     uint32_t* results;           // [vector][row]
 };
 
-inline int32_t dot(const int16_t* a, const int16_t* b, int count) {
-    int32_t sum = 0;
-    for (int i = 0; i < count; ++i) sum += int32_t(a[i]) * b[i];
-    return sum;
+// Bits of a block's sum of codes times mantissas times subscale times significand, without the sign.
+constexpr int term_bits(const Format& format) {
+    constexpr int sum_of_mantissas = 15 + 5, significand = 11;
+    const bool bytes = format.nibble_beats == 2 || format.scale_kind == ScaleKind::UNIT;
+    const int code = bytes ? 7 : 4 + format.high_bits;
+    const int subscale = format.subscale_blocks ? 7 : format.scale_kind == ScaleKind::SUPERBLOCK ? 6 : 0;
+    return sum_of_mantissas + significand + code + subscale;
 }
+
+// A row's sums with one vector.
+template <int F>
+class RowSums {
+public:
+    void add(const Blocks& blocks, const Scales& scales, const Scales& minima, const Vector& vector, int64_t block) {
+        const int16_t *codes = blocks.codes[0], *mantissas = &vector.mantissas[block * BLOCK];
+        const Eight exponents = load<Eight>(&vector.exponents[block]), shifts = scales.positions + exponents;
+        if constexpr (format.subscale_blocks > 0) {
+            const Eight first = half_sums(codes, mantissas, 0), second = half_sums(codes, mantissas, 1);
+            WideEight terms = widening_product(first, scales.significands * blocks.subscales[0]);
+            const WideEight more = widening_product(second, scales.significands * blocks.subscales[1]);
+            terms.even += more.even;
+            terms.odd += more.odd;
+            products_.add(terms, shifts, scales.significands, first | second);
+        } else {
+            const Eight sums = block_sums(codes, mantissas);
+            Eight weights = scales.significands;
+            if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) weights *= blocks.subscales[0];
+            products_.add(widening_product(sums, weights), shifts, weights, sums);
+        }
+        if constexpr (format.has_minimum) {
+            const Eight sums = load<Eight>(&vector.sums[block]);
+            Eight weights = minima.significands;
+            if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) weights *= blocks.subminima;
+            minima_.add(widening_product(sums, weights), minima.positions + exponents, weights, sums);
+        }
+    }
+
+    // Of the row; the next one begins.
+    __int128 take() {
+        if constexpr (format.has_minimum) return products_.take() + minima_.take();
+        return products_.take();
+    }
+
+private:
+    static constexpr Format format = contract::FORMATS[F];
+
+    RowSum<term_bits(format)> products_;
+    RowSum<37> minima_;
+};
 
 template <int F>
 void multiply_groups(const Product& job, int64_t first_group, int64_t last_group) {
@@ -32,33 +80,23 @@ void multiply_groups(const Product& job, int64_t first_group, int64_t last_group
     const int64_t pitch = int64_t(job.lanes) * LANE_BYTES;
     const auto& vectors = *job.vectors;
     const int count = int(vectors.size());
+    Blocks blocks{};
+    RowSums<F> sums[MOST_VECTORS];
     for (int64_t group = first_group; group < last_group; ++group) {
         for (int lane = 0; lane < job.lanes && group * job.lanes + lane < job.rows; ++lane) {
             const uint8_t* start = job.source + group * job.group_pitch + lane * LANE_BYTES;
-            Stream<F> stream(start, pitch, job.group_pitch ? 0 : group * job.blocks);
-            ExactSum sums[4];
-            Block block;
-            for (int64_t b = 0; b < job.blocks; ++b) {
-                stream.next(block);
-                for (int v = 0; v < count; ++v) {
-                    const int16_t* mantissas = &vectors[v].mantissas[b * BLOCK];
-                    const int exponent = vectors[v].exponents[b];
-                    int64_t sum;
-                    if constexpr (format.subscale_blocks > 0) {
-                        sum = int64_t(dot(block.codes, mantissas, HALF_BLOCK)) * block.subscales[0] +
-                              int64_t(dot(block.codes + HALF_BLOCK, mantissas + HALF_BLOCK, HALF_BLOCK)) * block.subscales[1];
-                    } else {
-                        sum = int64_t(dot(block.codes, mantissas, BLOCK)) * block.subscales[0];
-                    }
-                    sums[v].add(sum * block.scale.significand, block.scale.position + exponent);
-                    if constexpr (format.has_minimum)
-                        sums[v].add(int64_t(vectors[v].sums[b]) * block.subminimum * block.minimum.significand,
-                                    block.minimum.position + exponent);
-                }
+            const Stream<F> stream(start, pitch);
+            const int64_t first = job.group_pitch ? 0 : group * job.blocks;
+            for (int64_t b = 0; b < job.blocks; b += TOGETHER) {
+                stream.read(blocks, first + b, job.blocks - b);
+                const Scales scales = Stream<F>::scales(blocks);
+                Scales minima;
+                if constexpr (format.has_minimum) minima = Scales::of_float16(blocks.minima);
+                for (int v = 0; v < count; ++v) sums[v].add(blocks, scales, minima, vectors[v], b);
             }
             for (int v = 0; v < count; ++v)
                 job.results[v * job.rows + group * job.lanes + lane] = round_to_float32(
-                    sums[v].value(), vectors[v].base + job.exponent + int(contract::SCALE_EXPONENT));
+                    sums[v].take(), vectors[v].base + job.exponent + int(contract::SCALE_EXPONENT));
         }
     }
 }

@@ -6,15 +6,17 @@
 #include <vector>
 
 #include "float32.h"
+#include "simd.h"
 
 namespace tailrace {
 
-constexpr int BLOCK = contract::BLOCK, SETS = 4;
+constexpr int SETS = 4;
 
-// A vector as a product reads it: the exponents relative to the base, and mantissas of 0 where a block lies below it.
+// A vector as a product reads it: the exponents relative to the base, and mantissas of 0 where a block lies below it, and in
+// blocks that make the last eight whole.
 struct Vector {
     int base;
-    std::vector<uint8_t> exponents;
+    std::vector<int32_t> exponents;
     std::vector<int16_t> mantissas;
     std::vector<int32_t> sums;  // of each block's mantissas
 };
@@ -38,8 +40,9 @@ public:
     }
 
     Vector read(int slot, int set, int64_t first, int64_t blocks) const {
-        Vector vector{bases_[slot * SETS + set], std::vector<uint8_t>(blocks), std::vector<int16_t>(blocks * BLOCK),
-                      std::vector<int32_t>(blocks)};
+        const int64_t whole = ceil_div(blocks, TOGETHER) * TOGETHER;
+        Vector vector{bases_[slot * SETS + set], std::vector<int32_t>(whole), std::vector<int16_t>(whole * BLOCK),
+                      std::vector<int32_t>(whole)};
         for (int64_t b = 0; b < blocks; ++b) {
             const size_t place = size_t(slot) * depth_ + (first + b) % depth_;
             const int difference = exponents_[place] - vector.base;

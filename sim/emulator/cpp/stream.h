@@ -1,69 +1,67 @@
 // A lane's stream of a matrix, block after block: tailrace.spec.formats.
 #pragma once
 #include <cstdint>
-#include <cstring>
-#ifdef __SSSE3__
-#include <immintrin.h>
-#endif
 
-#include "bits.h"
+#include "simd.h"
 
 namespace tailrace {
 
 using contract::Format;
 using contract::ScaleKind;
 
-constexpr int LANE_BYTES = contract::LANE_BYTES, HALF_BLOCK = contract::BLOCK / 2;
+constexpr int LANE_BYTES = contract::LANE_BYTES;
 
-// Half a block at once: GCC and Clang make the best of what the processor has.
-typedef uint8_t Bytes __attribute__((vector_size(16)));
-typedef int8_t SignedBytes __attribute__((vector_size(16)));
-typedef int16_t Words __attribute__((vector_size(32)));
-typedef uint32_t Ints __attribute__((vector_size(16)));
-typedef uint64_t Longs __attribute__((vector_size(16)));
+// What eight blocks of 32 elements (of 16 for cached values) are multiplied with. Scales and minima are as the stream has them.
+struct Blocks {
+    alignas(64) int16_t codes[TOGETHER][BLOCK];
+    Eight scales, minima;
+    Eight subscales[2];  // of either half; one for both in formats without subscales of their own
+    Eight subminima;
+};
 
-// A float16 as an integer times a power of two; infinities and NaNs by the same formula.
-struct Scale {
-    int32_t significand;
-    int position;
+// Scales, or minima, as integers times powers of two.
+struct Scales {
+    Eight significands, positions;
 
-    static Scale of(uint32_t bits) {
-        const int exponent = bits >> 10 & 31, magnitude = int(bits & 1023) + (exponent ? 1024 : 0);
-        return {bits & 0x8000 ? -magnitude : magnitude, exponent ? exponent - 1 : 0};
+    // Of float16 numbers; infinities and NaNs by the same formula.
+    static Scales of_float16(Eight all) {
+        const Eight exponents = all >> 10 & 31;
+        const Eight magnitudes = (all & 1023) + ((exponents > 0) & 1024), negative = -(all >> 15 & 1);
+        return {(magnitudes ^ negative) - negative, exponents + (exponents > 0)};
     }
 };
 
-// What a block of 32 elements (of 16 for cached values) is multiplied with.
-struct Block {
-    alignas(64) int16_t codes[contract::BLOCK];
-    Scale scale, minimum;
-    int32_t subscales[2];  // of either half; one for both in formats without subscales of their own
-    int32_t subminimum;
-};
-
-// Reads the blocks of one lane in order. The format is known when this is compiled, so what it does not have costs nothing.
+// The blocks of one lane. The format is known when this is compiled, so what it does not have costs nothing.
 template <int F>
 class Stream {
 public:
     static constexpr Format format = contract::FORMATS[F];
 
-    // Begin with block `block` of the lane's stream; `pitch` bytes from one beat of the lane to the next.
-    Stream(const uint8_t* lane, int64_t pitch, int64_t block) : lane_(lane), pitch_(pitch), block_(block) {
-        beat_ = beats_before(block);
-        if constexpr (format.scale_blocks > 0) scale_ = side_beat(block - block % format.scale_blocks, 0);
-        if constexpr (format.subscale_blocks > 0) subscale_ = side_beat(block - block % format.subscale_blocks, 1);
-        if constexpr (format.high_blocks > 0) high_ = side_beat(block - block % format.high_blocks, 2);
+    // `pitch` bytes from one beat of the lane to the next.
+    Stream(const uint8_t* lane, int64_t pitch) : lane_(lane), pitch_(pitch) {}
+
+    // Read blocks from number `first` on: eight, or as many as there are.
+    void read(Blocks& blocks, int64_t first, int64_t count) const {
+        if (count >= TOGETHER) {
+            read_some<TOGETHER>(blocks, first, TOGETHER - 1);
+        } else if (count > TOGETHER / 2) {
+            read_some<TOGETHER>(blocks, first, int(count) - 1);
+        } else {
+            read_some<TOGETHER / 2>(blocks, first, int(count) - 1);
+        }
     }
 
-    void next(Block& block) {
-        if (due(format.scale_blocks)) scale_ = take();
-        if (due(format.subscale_blocks)) subscale_ = take();
-        if (due(format.high_blocks)) high_ = take();
-        codes(block);
-        scales(block);
-        ++block_;
+    static Scales scales(const Blocks& blocks) {
+        if constexpr (format.scale_kind == ScaleKind::UNIT) {
+            return {Eight{} + 1, Eight{} - int(contract::SCALE_EXPONENT)};
+        } else if constexpr (format.scale_kind == ScaleKind::EXPONENT) {
+            return {Eight{} + 1, blocks.scales};
+        } else {
+            return Scales::of_float16(blocks.scales);
+        }
     }
 
+    // Beats of so many blocks, with their side beats.
     static int64_t beats_before(int64_t block) {
         int64_t beats = block * format.nibble_beats;
         for (int period : {format.scale_blocks, format.subscale_blocks, format.high_blocks})
@@ -72,43 +70,87 @@ public:
     }
 
 private:
-    bool due(int period) const { return period && block_ % period == 0; }
-    const uint8_t* take() { return lane_ + pitch_ * beat_++; }
-
-    // The side beat of kind `kind` that comes before block `block`, where one is due.
-    const uint8_t* side_beat(int64_t block, int kind) const {
-        const int periods[] = {format.scale_blocks, format.subscale_blocks, format.high_blocks};
-        int64_t beat = beats_before(block);
-        for (int before = 0; before < kind; ++before) beat += periods[before] && block % periods[before] == 0;
-        return lane_ + pitch_ * beat;
+    // The first COUNT of eight; behind number `last` it comes again.
+    template <int COUNT>
+    void read_some(Blocks& blocks, uint64_t first, int last) const {
+        uint64_t number[TOGETHER];
+        for (int i = 0; i < TOGETHER; ++i) number[i] = first + (i < last ? i : last);
+#pragma GCC unroll 8
+        for (int i = 0; i < COUNT; ++i) codes(blocks.codes[i], number[i]);
+        const auto all = [&](auto&& of) {
+            if constexpr (COUNT == TOGETHER)
+                return Eight{of(number[0]), of(number[1]), of(number[2]), of(number[3]),
+                             of(number[4]), of(number[5]), of(number[6]), of(number[7])};
+            return Eight{of(number[0]), of(number[1]), of(number[2]), of(number[3])};
+        };
+        if constexpr (format.scale_kind == ScaleKind::EXPONENT) {
+            blocks.scales = all([&](uint64_t n) { return scale_beat(n)[n % format.scale_blocks] & 31; });
+        } else if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) {
+            blocks.scales = all([&](uint64_t n) { return word(scale_beat(n), 0); });
+            blocks.minima = all([&](uint64_t n) { return word(scale_beat(n), 1) ^ 0x8000; });
+            blocks.subscales[0] = all([&](uint64_t n) { return subscale(scale_beat(n) + 4, n % format.scale_blocks); });
+            blocks.subminima = all([&](uint64_t n) { return subminimum(scale_beat(n) + 4, n % format.scale_blocks); });
+        } else if constexpr (format.scale_kind == ScaleKind::FLOAT16_SUPERBLOCK) {
+            blocks.scales =
+                all([&](uint64_t n) { return word(scale_beat(n), n % format.scale_blocks / contract::SUPERBLOCK); });
+            for (int half = 0; half < 2; ++half)
+                blocks.subscales[half] = all([&](uint64_t n) {
+                    return int32_t(int8_t(side_beat<1>(n)[2 * (n % format.subscale_blocks) + half]));
+                });
+        } else if constexpr (format.scale_kind == ScaleKind::FLOAT16) {
+            constexpr int each = 1 + format.has_minimum;
+            blocks.scales = all([&](uint64_t n) { return word(scale_beat(n), each * (n % format.scale_blocks)); });
+            if constexpr (format.has_minimum)
+                blocks.minima = all([&](uint64_t n) { return word(scale_beat(n), each * (n % format.scale_blocks) + 1); });
+        }
     }
 
-    void codes(Block& block) {
-        const Bytes first = load(take());
+    const uint8_t* beat(uint64_t number) const { return lane_ + pitch_ * int64_t(number); }
+
+    // The side beat of a kind that serves block `n`: before it are all beats of the blocks before the ones that it serves, and
+    // those of the kinds before it.
+    template <int KIND>
+    const uint8_t* side_beat(uint64_t n) const {
+        constexpr unsigned period = PERIODS[KIND];
+        const uint64_t first = n / period * period;
+        uint64_t before = first * format.nibble_beats;
+        for (int kind = 0; kind < 3; ++kind)
+            if (PERIODS[kind]) before += kind < KIND ? first / PERIODS[kind] + 1 : (first + PERIODS[kind] - 1) / PERIODS[kind];
+        return beat(before);
+    }
+
+    const uint8_t* scale_beat(uint64_t n) const { return side_beat<0>(n); }
+
+    void codes(int16_t* codes, uint64_t n) const {
+        uint64_t before = n * format.nibble_beats;
+        for (const unsigned period : PERIODS)
+            if (period) before += n / period + 1;
+        const uint8_t* nibbles = beat(before);
+        const Bytes first = load<Bytes>(nibbles);
         Words low, high;
         if constexpr (format.scale_kind == ScaleKind::UNIT) {
-            low = __builtin_convertvector(first & 0x0F, Words);
-            high = __builtin_convertvector(SignedBytes(first & 0xF0), Words);
+            low = widened(first & 0x0F);
+            high = widened(SignedBytes(first & 0xF0));
         } else if constexpr (format.nibble_beats == 2) {
-            const Bytes second = load(take());
-            low = __builtin_convertvector(SignedBytes(first << 4 | (second & 0x0F)), Words);
-            high = __builtin_convertvector(SignedBytes((first & 0xF0) | second >> 4), Words);
+            const Bytes second = load<Bytes>(nibbles + pitch_);
+            low = widened(SignedBytes(first << 4 | (second & 0x0F)));
+            high = widened(SignedBytes((first & 0xF0) | second >> 4));
         } else if constexpr (format.codebook) {
             low = look_up(first & 0x0F);
             high = look_up(first >> 4);
         } else {
-            low = __builtin_convertvector(first & 0x0F, Words);
-            high = __builtin_convertvector(first >> 4, Words);
+            low = widened(first & 0x0F);
+            high = widened(first >> 4);
             if constexpr (format.high_bits > 0) {
-                const uint8_t* bits = high_ + 4 * format.high_bits * (block_ % format.high_blocks);
+                const uint8_t* bits = side_beat<2>(n) + 4 * format.high_bits * (n % format.high_blocks);
                 low |= upper_bits(bits);
                 high |= upper_bits(bits + 2 * format.high_bits);
             }
             low -= int16_t(format.code_offset);
             high -= int16_t(format.code_offset);
         }
-        std::memcpy(block.codes, &low, sizeof low);
-        std::memcpy(block.codes + HALF_BLOCK, &high, sizeof high);
+        std::memcpy(codes, &low, sizeof low);
+        std::memcpy(codes + HALF_BLOCK, &high, sizeof high);
     }
 
     // The upper bits of 16 codes, at their places.
@@ -116,19 +158,19 @@ private:
         if constexpr (format.high_bits == 1) {
             // A byte for each bit: 0 where it is 0.
             const Longs spread = Longs{bits[0], bits[1]} * 0x0101010101010101 & 0x8040201008040201;
-            return __builtin_convertvector(Bytes(Bytes(spread) != 0) & 0x10, Words);
+            return widened(Bytes(Bytes(spread) != 0) & 0x10);
         } else {
             // A byte for each pair of bits, which has others around it.
             const Ints spread = Ints{bits[0], bits[1], bits[2], bits[3]} * 0x01010101 & 0xC0300C03;
-            const Words places = __builtin_convertvector(Bytes(spread), Words);
+            const Words places = widened(Bytes(spread));
             return places * Words{64, 16, 4, 1, 64, 16, 4, 1, 64, 16, 4, 1, 64, 16, 4, 1} >> 2;
         }
     }
 
     static Words look_up(Bytes nibbles) {
 #ifdef __SSSE3__
-        const Bytes table = load(reinterpret_cast<const uint8_t*>(contract::CODEBOOK));
-        return __builtin_convertvector(SignedBytes(_mm_shuffle_epi8(__m128i(table), __m128i(nibbles))), Words);
+        const Bytes table = load<Bytes>(contract::CODEBOOK);
+        return widened(SignedBytes(_mm_shuffle_epi8(__m128i(table), __m128i(nibbles))));
 #else
         Words codes;
         for (int i = 0; i < HALF_BLOCK; ++i) codes[i] = contract::CODEBOOK[nibbles[i]];
@@ -136,49 +178,22 @@ private:
 #endif
     }
 
-    static Bytes load(const uint8_t* bytes) {
-        Bytes loaded;
-        std::memcpy(&loaded, bytes, sizeof loaded);
-        return loaded;
+    static int32_t word(const uint8_t* beat, int64_t place) { return load<uint16_t>(beat + 2 * place); }
+
+    // Of ggml's twelve bytes for 8 blocks, those of block `n`.
+    static int32_t subscale(const uint8_t* packed, unsigned n) {
+        return n < 4 ? packed[n] & 63 : (packed[n + 4] & 15) | packed[n - 4] >> 6 << 4;
     }
 
-    static uint32_t word(const uint8_t* beat, int64_t place) { return beat[2 * place] | uint32_t(beat[2 * place + 1]) << 8; }
-
-    void scales(Block& block) {
-        block.subscales[0] = block.subscales[1] = 1;
-        block.subminimum = 1;
-        if constexpr (format.scale_kind == ScaleKind::UNIT) {
-            block.scale = {1, -int(contract::SCALE_EXPONENT)};
-        } else if constexpr (format.scale_kind == ScaleKind::EXPONENT) {
-            block.scale = {1, scale_[block_ % format.scale_blocks] & 31};
-        } else if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) {
-            block.scale = Scale::of(word(scale_, 0));
-            block.minimum = Scale::of(word(scale_, 1) ^ 0x8000);
-            six_bits(scale_ + 4, block);
-        } else if constexpr (format.scale_kind == ScaleKind::FLOAT16_SUPERBLOCK) {
-            block.scale = Scale::of(word(scale_, block_ % format.scale_blocks / contract::SUPERBLOCK));
-            const uint8_t* pair = subscale_ + 2 * (block_ % format.subscale_blocks);
-            block.subscales[0] = int8_t(pair[0]);
-            block.subscales[1] = int8_t(pair[1]);
-        } else if constexpr (format.has_minimum) {
-            block.scale = Scale::of(word(scale_, 2 * (block_ % format.scale_blocks)));
-            block.minimum = Scale::of(word(scale_, 2 * (block_ % format.scale_blocks) + 1));
-        } else {
-            block.scale = Scale::of(word(scale_, block_ % format.scale_blocks));
-        }
+    static int32_t subminimum(const uint8_t* packed, unsigned n) {
+        return n < 4 ? packed[n + 4] & 63 : packed[n + 4] >> 4 | packed[n] >> 6 << 4;
     }
 
-    // ggml's twelve bytes of subscales and subminima for 8 blocks.
-    void six_bits(const uint8_t* packed, Block& block) const {
-        const int n = int(block_ % format.scale_blocks), k = n % 4;
-        const uint8_t first = packed[k], second = packed[k + 4], third = packed[k + 8];
-        block.subscales[0] = n < 4 ? first & 63 : (third & 15) | first >> 6 << 4;
-        block.subminimum = n < 4 ? second & 63 : third >> 4 | second >> 6 << 4;
-    }
+    static constexpr unsigned PERIODS[] = {unsigned(format.scale_blocks), unsigned(format.subscale_blocks),
+                                           unsigned(format.high_blocks)};
 
     const uint8_t* lane_;
-    int64_t pitch_, block_, beat_;
-    const uint8_t *scale_ = nullptr, *subscale_ = nullptr, *high_ = nullptr;
+    const int64_t pitch_;
 };
 
 }  // namespace tailrace

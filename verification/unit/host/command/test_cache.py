@@ -81,4 +81,15 @@ def test_using_an_entry_keeps_it() -> None:
 def test_one_thing_at_a_time() -> None:
     result = CliRunner().invoke(main, ["cache", "--sweep", "--clear"])
     assert result.exit_code == 2
-    assert "--path, --sweep and --clear are for one at a time" in result.output
+    assert "--path, --sweep, --check and --clear are for one at a time" in result.output
+
+
+def test_check_names_what_is_damaged(folder: Path) -> None:
+    make("whole", 1000)
+    assert invoke("--check").output.splitlines()[-1] == f"0 entries damaged in {folder}"
+    (make("broken", 1000) / "file").write_bytes(bytes(999) + b"x")
+    result = CliRunner().invoke(main, ["cache", "--check"])
+    assert result.exit_code == 1
+    place = folder / "kind" / "broken"
+    assert f"damaged: thing [/broken] ({place}); it is made again when it is needed\n" in result.output
+    assert result.output.endswith(f"1 entry damaged in {folder}\n")
