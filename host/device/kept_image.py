@@ -78,9 +78,8 @@ def kept_image(image: Image, on_progress: Progress | None = None) -> Path | None
     try:
         return cached(_KIND, _key(image, imported), make, what=f"the image of {name} for {_lanes(image)}") / _FILE
     except (ToolError, OSError) as error:
-        say(
-            f"{name} will be laid out again the next time, as its image is not kept: {error}. {VARIABLE}=0 says that none is to be"
-        )
+        again = f"{name} will be laid out again the next time, as its image is not kept"
+        say(f"{again}: {error}. {VARIABLE}=0 says that none is to be")
         return None
 
 
