@@ -1,7 +1,7 @@
 """``tailrace serve`` on an emulator that fails, or becomes slow, when it is told to.
 
 SIGUSR1: the next wait for the device ends with an error, while the device goes on. SIGUSR2: from now on each wait takes a
-moment more, or no longer does.
+moment more. SIGRTMIN: no longer.
 """
 
 import signal
@@ -35,8 +35,8 @@ def _fail(*_: Any) -> None:
     _Plan.fails = True
 
 
-def _slow(*_: Any) -> None:
-    _Plan.slow = not _Plan.slow
+def _slow(number: int, *_: Any) -> None:
+    _Plan.slow = number == signal.SIGUSR2
 
 
 _plain_wait = EmulatedDevice.wait
@@ -45,4 +45,5 @@ if __name__ == "__main__":
     EmulatedDevice.wait = _wait  # type: ignore[method-assign]
     signal.signal(signal.SIGUSR1, _fail)
     signal.signal(signal.SIGUSR2, _slow)
+    signal.signal(signal.SIGRTMIN, _slow)
     main()

@@ -66,9 +66,9 @@ class Served:
         """Have the next step of the device end with an error."""
         self.process.send_signal(signal.SIGUSR1)
 
-    def turn_slow(self) -> None:
-        """Have each step take a moment more; or, the second time, no longer."""
-        self.process.send_signal(signal.SIGUSR2)
+    def turn_slow(self, slow: bool) -> None:
+        """Have each step take a moment more, or no longer."""
+        self.process.send_signal(signal.SIGUSR2 if slow else signal.SIGRTMIN)
 
     @property
     def memory(self) -> int:

@@ -1,0 +1,1 @@
+"""Other people's clients, asked to speak to `tailrace serve`: ``python -m verification.clients``."""
