@@ -321,9 +321,8 @@ class Server:
     ) -> AsyncIterator[str]:
         """The parts of a stream. Whoever goes away ends it, and the answers with it."""
         left, offsets = len(answers), [0] * len(answers)
+        beginning = reply.beginning(answers)
         try:
-            if beginning := reply.beginning(answers):
-                yield _event(beginning)
             while left:
                 try:
                     piece = await asyncio.wait_for(pieces.get(), self.settings.keep_alive)
@@ -333,6 +332,10 @@ class Server:
                 if isinstance(piece, BaseException):
                     yield _event(api_error(piece).body)
                     return
+                # Not before: clients take the first part for the end of the prompt.
+                if beginning is not None:
+                    yield _event(beginning)
+                    beginning = None
                 yield _event(reply.part(piece, offsets[piece.index]))
                 offsets[piece.index] += len(piece.text)
                 left -= piece.finish_reason is not None

@@ -26,6 +26,8 @@ from .served import PATIENCE, Served, serve
 
 #: Seconds that running answers may go on when the server is told to end.
 _GRACE = 3.0
+#: Seconds more of a step, where steps are counted, or are to outlast the grace.
+_SLOW = 0.2
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def _clients(served: Served, load: Load, asked: Sequence[Question], seen: Seen, 
 def _freed(served: Served, load: Load, when: str) -> Iterator[str]:
     """Let clients go away all at once, and count the steps until nothing of theirs is computed any more."""
     body = json.dumps({"prompt": "ROMEO:", "max_tokens": load.context // 2, "temperature": 0})
-    served.turn_slow(True)
+    served.turn_slow(_SLOW)
     for stream in (True, False):
         waiting, running = 3, load.slots
         open_ones = []
@@ -157,7 +159,7 @@ def _freed(served: Served, load: Load, when: str) -> Iterator[str]:
             yield f"slots were free only after {needed} steps"
         if queued["vllm:num_requests_running"] != running:
             yield "clients that waited went away, and those that were served lost their places"
-    served.turn_slow(False)
+    served.turn_slow(0)
 
 
 def _until(served: Served, name: str, value: float) -> dict[str, float]:
@@ -172,7 +174,7 @@ def _until(served: Served, name: str, value: float) -> dict[str, float]:
 def _end(served: Served, load: Load, asked: Sequence[Question]) -> Iterator[str]:
     """SIGTERM in the middle: whoever was let in gets an answer or an error, and the server ends in time."""
     seen = Seen()
-    served.turn_slow(True)
+    served.turn_slow(_SLOW)
     with _clients(served, load, asked, seen, leaving=False) as crowd:
         _until(served, "vllm:num_requests_running", load.slots)
         time.sleep(2)

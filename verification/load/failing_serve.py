@@ -1,12 +1,12 @@
 """``tailrace serve`` on an emulator that fails, or becomes slow, when it is told to.
 
-SIGUSR1: the next wait for the device ends with an error, while the device goes on. SIGUSR2: from now on each wait takes a
-moment more. SIGRTMIN: no longer.
+``python -m verification.load.failing_serve ORDERS serve ...``: the file ORDERS has two numbers, how many waits for the device
+shall have failed, while the device goes on, and how many seconds more each other wait takes. It is looked at in every wait.
 """
 
-import signal
+import sys
 import time
-from typing import Any
+from pathlib import Path
 
 from tailrace.__main__ import main
 from tailrace.sim.emulator.device import EmulatedDevice
@@ -14,36 +14,24 @@ from tailrace.spec.errors import DeviceTimeout
 
 #: What the error says.
 PLANTED = "the device does not answer: a planted error"
-#: Seconds of a slow step.
-SLOW = 0.2
 
 
-class _Plan:
-    fails = slow = False
+class _FailingWait:
+    """Takes the place of `EmulatedDevice.wait`."""
 
+    def __init__(self, orders: Path) -> None:
+        self._orders, self._failed, self._plain = orders, 0, EmulatedDevice.wait
 
-def _wait(device: EmulatedDevice, timeout: float) -> None:
-    if _Plan.fails:
-        _Plan.fails = False
-        raise DeviceTimeout(PLANTED)
-    if _Plan.slow:
-        time.sleep(SLOW)
-    _plain_wait(device, timeout)
+    def wait(self, device: EmulatedDevice, timeout: float) -> None:
+        failures, seconds = self._orders.read_text().split()
+        if self._failed < int(failures):
+            self._failed += 1
+            raise DeviceTimeout(PLANTED)
+        time.sleep(float(seconds))
+        self._plain(device, timeout)
 
-
-def _fail(*_: Any) -> None:
-    _Plan.fails = True
-
-
-def _slow(number: int, *_: Any) -> None:
-    _Plan.slow = number == signal.SIGUSR2
-
-
-_plain_wait = EmulatedDevice.wait
 
 if __name__ == "__main__":
-    EmulatedDevice.wait = _wait  # type: ignore[method-assign]
-    signal.signal(signal.SIGUSR1, _fail)
-    signal.signal(signal.SIGUSR2, _slow)
-    signal.signal(signal.SIGRTMIN, _slow)
+    failing = _FailingWait(Path(sys.argv.pop(1)))
+    EmulatedDevice.wait = lambda device, timeout: failing.wait(device, timeout)  # type: ignore[method-assign]
     main()

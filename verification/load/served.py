@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -28,10 +27,15 @@ class Served:
     process : Popen
     host : str
         Host and port.
+    orders : Path
+        See `failing_serve`.
     """
 
     process: "subprocess.Popen[bytes]"
     host: str
+    orders: Path
+    _failures: int = 0
+    _seconds: float = 0.0
 
     def ask(self, path: str, body: Any = None) -> tuple[int, Any]:
         """Status, and the JSON or the text of an answer."""
@@ -64,11 +68,19 @@ class Served:
 
     def fail_next_step(self) -> None:
         """Have the next step of the device end with an error."""
-        self.process.send_signal(signal.SIGUSR1)
+        self._failures += 1
+        self._order()
 
-    def turn_slow(self, slow: bool) -> None:
-        """Have each step take a moment more, or no longer."""
-        self.process.send_signal(signal.SIGUSR2 if slow else signal.SIGRTMIN)
+    def turn_slow(self, seconds: float) -> None:
+        """Have each step take so many seconds more."""
+        self._seconds = seconds
+        self._order()
+
+    def _order(self) -> None:
+        # In one step: the server may read it at any time.
+        new = self.orders.with_suffix(".new")
+        new.write_text(f"{self._failures} {self._seconds}")
+        new.replace(self.orders)
 
     @property
     def memory(self) -> int:
@@ -99,13 +111,17 @@ def serve(model: str, log: Path, *arguments: str) -> Iterator[Served]:
     *arguments
         More of them for ``tailrace serve``.
     """
-    command = [sys.executable, "-m", "verification.load.failing_serve", "serve", model, "--port", "0", *arguments]
+    orders = log.with_suffix(".orders")
+    orders.write_text("0 0")
+    program = [sys.executable, "-m", "verification.load.failing_serve", str(orders)]
+    command = [*program, "serve", model, "--port", "0", *arguments]
     with log.open("w") as said, subprocess.Popen(command, stderr=said) as process:
         try:
             while not (found := re.search(r"at (http://\S+)/v1;", log.read_text())):
                 if process.poll() is not None:
                     raise RuntimeError(f"the server ended with {process.returncode} before it answered: see {log}")
                 time.sleep(0.05)
-            yield Served(process, urlsplit(found[1]).netloc)
+            yield Served(process, urlsplit(found[1]).netloc, orders)
         finally:
             process.kill()
+            orders.unlink()

@@ -18,7 +18,9 @@ stream = client.chat.completions.create(**options, stream=True, stream_options={
 parts = list(stream)
 streamed = "".join(part.choices[0].delta.content or "" for part in parts if part.choices)
 assert parts[-1].usage.completion_tokens == 8
-text = client.completions.create(model=model, prompt=["One, two,", "Red, green,"], max_tokens=2, temperature=0, logprobs=1, echo=True)
+text = client.completions.create(
+    model=model, prompt=["One, two,", "Red, green,"], max_tokens=2, temperature=0, logprobs=1, echo=True
+)
 assert [choice.text[:4] for choice in text.choices] == ["One,", "Red,"]
 assert text.choices[0].logprobs.token_logprobs[0] is None
 # The helper for streams gathers them itself.

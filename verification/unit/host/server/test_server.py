@@ -309,10 +309,14 @@ def test_who_goes_away_frees_the_sequence(lm: LanguageModel, stream: bool) -> No
         assert ask(client, COMPLETIONS, prompt="ab", max_tokens=2)["usage"]["completion_tokens"] <= 2
 
 
-def test_a_stream_that_is_silent_says_that_it_is_there(lm: LanguageModel) -> None:
+@pytest.mark.parametrize(
+    ("kind", "question"), [(COMPLETIONS, {"prompt": "ab"}), (CHAT, {"messages": [{"role": "user", "content": "ab"}]})]
+)
+def test_a_stream_that_is_silent_says_that_it_is_there(lm: LanguageModel, kind: str, question: dict[str, Any]) -> None:
+    """Until the first token; nothing is sent before that which clients would take for its time."""
     with before_each_step(lm, lambda: time.sleep(0.3)), serving(lm, keep_alive=0.05) as client:
         connection = client.connect()
-        connection.request("POST", COMPLETIONS, json.dumps({"prompt": "ab", "max_tokens": 2, "temperature": 1, "stream": True}))
+        connection.request("POST", kind, json.dumps({**question, "max_tokens": 2, "temperature": 1, "stream": True}))
         text = connection.getresponse().read().decode()
         connection.close()
     assert text.startswith(": the answer is being computed\n\n")
