@@ -206,6 +206,22 @@ class LanguageModel:
         """
         return Session.load(self._engine, path)
 
+    def load_handover(self, path: str | os.PathLike[str]) -> Session:
+        """A session whose prompt was computed elsewhere, such as by vLLM: `tailrace.spec.handover` says what the file holds.
+
+        ``generate`` goes on from there: the device takes the prompt's last token, and what follows.
+
+        Raises
+        ------
+        ModelError
+            If the file is no hand-over file, damaged, or of another model.
+        LimitError
+            If the prompt is longer than the context.
+        MissingPackage
+            If the package safetensors is not installed.
+        """
+        return Session.load_handover(self._engine, path)
+
     def _deliver(self, answers: list[Answer], stream: bool, is_one: bool) -> Any:
         result = Stream(self._engine.pieces(answers), lambda: [answer.completion() for answer in answers], is_one)
         if stream:

@@ -10,6 +10,7 @@ from tailrace.spec.errors import LimitError, TailraceError
 
 from .generation.completion import Completion, Piece, Stream
 from .generation.engine import Engine
+from .generation.handover import read_handover
 from .generation.options import Conversation, Options, Prompt, Variables, wish_of
 from .generation.sequences import Holder
 from .generation.session_file import fingerprint, read_session, write_session
@@ -32,8 +33,14 @@ class Session:
     def load(cls, engine: Engine, path: str | os.PathLike[str]) -> "Session":
         """Read a session that was saved; see `LanguageModel.load_session`."""
         model = fingerprint(engine.imported, engine.decoder.image.request.quantise)
-        tokens, snapshot = read_session(Path(path), model, engine.imported)
-        return cls(engine, tokens, None if snapshot is None else Holder(tokens[: snapshot.length], snapshot))
+        tokens, snapshot, is_foreign = read_session(Path(path), model, engine.imported)
+        return cls(engine, tokens, None if snapshot is None else Holder(tokens[: snapshot.length], snapshot, is_foreign))
+
+    @classmethod
+    def load_handover(cls, engine: Engine, path: str | os.PathLike[str]) -> "Session":
+        """Take a prompt that was computed elsewhere; see `LanguageModel.load_handover`."""
+        handover = read_handover(Path(path), engine.imported)
+        return cls(engine, handover.tokens, handover.holder())
 
     def __reduce__(self) -> Any:
         raise TypeError("a session is on a device, and can't be copied or pickled: fork it, or save it to a file")
@@ -139,7 +146,7 @@ class Session:
         with self._idle():
             held = engine.sequences.copy(self._holder, self._tokens)
             model = fingerprint(engine.imported, engine.decoder.image.request.quantise)
-            write_session(Path(path), model, self._tokens, held.snapshot)
+            write_session(Path(path), model, self._tokens, held.snapshot, held.is_foreign)
 
     @contextmanager
     def _idle(self) -> Iterator[None]:

@@ -18,10 +18,13 @@ class Holder:
     tokens : list of int
         Those of the snapshot.
     snapshot : Snapshot or None
+    is_foreign : bool
+        Whether what is held was not computed by the device alone. Nobody else goes on from it, and the holder goes on from
+        nothing else, so that an answer's bits do not depend on who asked before.
     """
 
-    def __init__(self, tokens: Sequence[int] = (), snapshot: Snapshot | None = None) -> None:
-        self.tokens, self.snapshot = list(tokens), snapshot
+    def __init__(self, tokens: Sequence[int] = (), snapshot: Snapshot | None = None, is_foreign: bool = False) -> None:
+        self.tokens, self.snapshot, self.is_foreign = list(tokens), snapshot, is_foreign
 
 
 class Sequences:
@@ -41,6 +44,7 @@ class Sequences:
         self._tokens: list[list[int]] = [[] for _ in range(decoder.batch)]
         self._owners: list[weakref.ref[Holder] | None] = [None] * decoder.batch
         self._used = [0] * decoder.batch
+        self._foreign = [False] * decoder.batch
 
     def place(self, holder: Holder, wanted: Sequence[int], busy: Sequence[int] = ()) -> int:
         """Give a holder a sequence that holds as many of the wanted tokens as possible, but the last one, and no others.
@@ -64,6 +68,9 @@ class Sequences:
                 self._park(place)
             self._owners[place] = None
             kept = self._kept(holder, wanted)
+            if holder.is_foreign or self._foreign[place]:
+                self._cut(place, 0)
+            self._foreign[place] = holder.is_foreign
             if holder.snapshot is not None and kept > self._reusable(place, wanted):
                 self._tokens[place] = []
                 self._decoder.restore(holder.snapshot.first(kept), place)
@@ -100,11 +107,11 @@ class Sequences:
         self.settle(holder, tokens)
         place = self._find(holder)
         if place is not None:
-            return Holder(self._held(place), self._decoder.snapshot(place))
+            return Holder(self._held(place), self._decoder.snapshot(place), holder.is_foreign)
         if holder.snapshot is None:
-            return Holder()
+            return Holder(is_foreign=holder.is_foreign)
         length = _usable(_common(holder.tokens, tokens), holder.snapshot.earliest)
-        return Holder(tokens[:length], holder.snapshot.first(length))
+        return Holder(tokens[:length], holder.snapshot.first(length), holder.is_foreign)
 
     def _find(self, holder: Holder) -> int | None:
         return next((i for i, owner in enumerate(self._owners) if owner is not None and owner() is holder), None)
@@ -113,7 +120,7 @@ class Sequences:
         kept = self._kept(holder, wanted)
 
         def worth(place: int) -> tuple[int, bool, bool, int]:
-            reusable = self._reusable(place, wanted)
+            reusable = 0 if holder.is_foreign or self._foreign[place] else self._reusable(place, wanted)
             similar = reusable if reusable * _SIMILAR >= len(wanted) and reusable >= kept else 0
             owner = self._owners[place]
             return similar, owner is None or owner() is None, not self._tokens[place], -self._used[place]

@@ -59,7 +59,7 @@ def fingerprint(imported: ImportedModel, quantise: str | None) -> str:
     return digest.hexdigest()
 
 
-def write_session(path: Path, model: str, tokens: Sequence[int], snapshot: Snapshot | None) -> None:
+def write_session(path: Path, model: str, tokens: Sequence[int], snapshot: Snapshot | None, is_foreign: bool = False) -> None:
     """Write a session; the file is complete or as it was.
 
     Parameters
@@ -70,6 +70,8 @@ def write_session(path: Path, model: str, tokens: Sequence[int], snapshot: Snaps
     tokens : sequence of int
     snapshot : Snapshot or None
         Of the first of them.
+    is_foreign : bool
+        Whether it was not computed by the device alone.
 
     Raises
     ------
@@ -82,14 +84,16 @@ def write_session(path: Path, model: str, tokens: Sequence[int], snapshot: Snaps
         "model": np.frombuffer(bytes.fromhex(model), np.uint8),
         "tokens": np.array(tokens, np.int64),
     }
+    if is_foreign:
+        arrays["foreign"] = np.ones(1, np.int64)
     for n, held in enumerate(() if snapshot is None else snapshot.layers):
         arrays |= {f"layer_{n}_{field}": getattr(held, field) for field in _FIELDS}
     with written_whole(path) as file:
         np.savez(file, **arrays)
 
 
-def read_session(path: Path, model: str, imported: ImportedModel) -> tuple[list[int], Snapshot | None]:
-    """Read a session.
+def read_session(path: Path, model: str, imported: ImportedModel) -> tuple[list[int], Snapshot | None, bool]:
+    """Read a session: its tokens, what was computed of them, and whether that was not by the device alone.
 
     Parameters
     ----------
@@ -97,6 +101,10 @@ def read_session(path: Path, model: str, imported: ImportedModel) -> tuple[list[
     model : str
         `fingerprint` of the model that it is read for.
     imported : ImportedModel
+
+    Returns
+    -------
+    tuple of (list of int, Snapshot or None, bool)
 
     Raises
     ------
@@ -108,7 +116,8 @@ def read_session(path: Path, model: str, imported: ImportedModel) -> tuple[list[
         if path.exists() and not path.is_file():
             raise ValueError("it is not a file")
         with zipfile.ZipFile(path) as archive:
-            return _read(_Arrays(path, archive), path, model, imported)
+            is_foreign = "foreign.npy" in archive.namelist()
+            return *_read(_Arrays(path, archive), path, model, imported), is_foreign
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist: give the path of a session that was saved") from None
     except _DAMAGES as error:

@@ -11,14 +11,9 @@ from numpy.typing import NDArray
 from tailrace.firmware.description import Description
 from tailrace.spec.errors import ModelError
 
+from ..gguf.closeness import distance, quantisation_bound
 from ..gguf.describe import DescribedModel, ImportedModel, Source
 
-#: By the bits of a code: how far a matrix may be from what it was quantised from, of the root mean square of its rows. What
-#: quantisers leave is at most half of it; two different models are further apart than 1.
-_BOUNDS = {8: 0.05, 6: 0.1, 5: 0.15, 4: 0.3}
-#: The same for plain numbers, of which one side may have been rounded to bfloat16.
-_PLAIN_BOUND = 2.0**-7
-_TINY = 1e-30
 #: Rows of each matrix that are compared.
 _ROWS = 4
 
@@ -106,15 +101,14 @@ def _shown(value: Any) -> str:
 def _compare(model: DescribedModel, file: ImportedModel, ours: Source, theirs: Source) -> None:
     tensor = theirs.tensor
     experts = (0, theirs.experts - 1) if theirs.experts else (0,)
-    fmt = tensor.format
-    bound = _PLAIN_BOUND if fmt is None else _BOUNDS[4 * fmt.nibble_beats + fmt.high_bits]
+    bound = quantisation_bound(tensor.format)
     for expert in experts:
         if theirs.columns == 1:
             mine, given = ours.numbers(), theirs.numbers()
         else:
             picked = np.unique(np.linspace(0, theirs.rows - 1, _ROWS).astype(int))
             mine, given = (np.concatenate([_row(s, int(r), expert) for r in picked]) for s in (ours, theirs))
-        apart = _root_mean_square(mine - given) / max(_root_mean_square(mine), _TINY)
+        apart = distance(mine, given)
         if not apart <= bound:
             raise _another(
                 model,
@@ -126,7 +120,3 @@ def _compare(model: DescribedModel, file: ImportedModel, ours: Source, theirs: S
 
 def _row(source: Source, row: int, expert: int) -> NDArray[np.float32]:
     return source.numbers(row, row + 1, expert)
-
-
-def _root_mean_square(numbers: NDArray[np.float32]) -> float:
-    return float(np.sqrt(np.mean(np.square(numbers, dtype=np.float64))))

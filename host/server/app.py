@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -24,11 +25,13 @@ from ..generation.engine import Engine
 from ..generation.sequences import Holder
 from .errors import ApiError, api_error, of_the_request
 from .fields import Fields, wrong
+from .kv_transfer import HandedPrompt, KvFolder
 from .metrics import metrics_text
 from .page import page
 from .requests import AnswerRequest, chat_request, check_length, completion_request
 from .responses import Reply
 from .scheduler import Scheduler
+from .tokens import TokensReply, TokensRequest, tokens_request
 
 _log = logging.getLogger("tailrace.server")
 
@@ -60,6 +63,8 @@ class Settings:
         Seconds for which the server goes on with running answers when it is to end.
     webui : bool
         Whether there is a page at ``/``.
+    kv_folder : Path or None
+        Where prompts lie that were computed elsewhere; None: such prompts are refused.
     """
 
     names: tuple[str, ...]
@@ -69,6 +74,7 @@ class Settings:
     keep_alive: float = KEEP_ALIVE
     patience: float = 10.0
     webui: bool = True
+    kv_folder: Path | None = None
 
 
 class Server:
@@ -85,12 +91,16 @@ class Server:
         self.engine, self.settings = engine, settings
         self.scheduler = Scheduler(engine, settings.queue)
         self._created = int(time.time())
+        self._kv_folder = KvFolder(settings.kv_folder, engine.imported)
+        self._aborts: dict[str, Callable[[], None]] = {}
         routes = [
             *(Route(path, self._health, methods=["GET"]) for path in _OPEN),
             Route("/v1/models", self._models, methods=["GET"]),
             Route("/v1/models/{name:path}", self._model, methods=["GET"]),
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
             Route("/v1/completions", self._complete, methods=["POST"]),
+            Route("/inference/v1/generate", self._generate, methods=["POST"]),
+            Route("/inference/v1/abort_requests", self._abort, methods=["POST"]),
             Route("/tokenize", self._tokenize, methods=["POST"]),
             Route("/detokenize", self._detokenize, methods=["POST"]),
             Route("/metrics", self._metrics, methods=["GET"]),
@@ -259,16 +269,38 @@ class Server:
     async def _complete(self, request: Request) -> Response:
         return await self._guarded(request, lambda body: self._read_and_answer(request, completion_request, body))
 
+    async def _generate(self, request: Request) -> Response:
+        return await self._guarded(request, lambda body: self._read_and_answer(request, tokens_request, body))
+
+    async def _abort(self, request: Request) -> Response:
+        async def abort(body: Any) -> Response:
+            names = Fields(body).get("request_ids")
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise wrong("request_ids", f"must be a list of texts, not {names!r}")
+            for name in names:
+                if (ended := self._aborts.get(name)) is not None:
+                    ended()
+            return Response(status_code=200)
+
+        return await self._guarded(request, abort)
+
+    def _read(self, read: Callable[..., AnswerRequest], body: Any) -> tuple[AnswerRequest, HandedPrompt | None]:
+        body, handed = self._kv_folder.split(body)
+        wanted = read(body, self.engine.tokenizer, self._check_model)
+        if handed is not None:
+            handed.check(wanted)
+        return wanted, handed
+
     async def _read_and_answer(self, request: Request, read: Callable[..., AnswerRequest], body: Any) -> Response:
         with of_the_request():
             # A long prompt takes its time, in which others are answered.
-            wanted = await asyncio.to_thread(read, body, self.engine.tokenizer, self._check_model)
-        return await self._answer(request, wanted)
+            wanted, handed = await asyncio.to_thread(self._read, read, body)
+        return await self._answer(request, wanted, handed)
 
-    async def _answer(self, request: Request, wanted: AnswerRequest) -> Response:
+    async def _answer(self, request: Request, wanted: AnswerRequest, handed: HandedPrompt | None) -> Response:
         # A grammar takes its time, in which others are answered.
-        answers = await asyncio.to_thread(self._prepared, wanted)
-        reply = Reply(self.settings.names[0], self.engine.tokenizer, wanted.is_chat, len(wanted.wishes), wanted.echo)
+        answers = await asyncio.to_thread(self._prepared, wanted, handed)
+        reply = self._reply(wanted)
         pieces: asyncio.Queue[Piece | BaseException] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -276,26 +308,57 @@ class Server:
             loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         ticket = self.scheduler.submit(answers, tell)
+        cancel = ticket.cancel
+        if handed is not None:
+            handed.discard()
+        if isinstance(wanted, TokensRequest):
+            cancel = self._abortable(wanted.identity, answers, pieces, cancel)
         if wanted.stream:
-            parts = self._parts(reply, answers, pieces, ticket.cancel, wanted.include_usage)
+            parts = self._parts(reply, answers, pieces, cancel, wanted.include_usage)
             return StreamingResponse(parts, media_type="text/event-stream", headers={"cache-control": "no-cache"})
         gone = asyncio.create_task(_gone(request))
         try:
             await self._all(answers, pieces, gone)
         finally:
             gone.cancel()
-            ticket.cancel()
+            cancel()
         return JSONResponse(reply.whole(answers))
 
-    def _prepared(self, wanted: AnswerRequest) -> list[Answer]:
+    def _prepared(self, wanted: AnswerRequest, handed: HandedPrompt | None) -> list[Answer]:
         """The answers that are wanted, none of them begun."""
         answers: list[Answer] = []
         for prompt in wanted.prompts:
             check_length(len(prompt), self.engine.decoder.limit)
             for wish in wanted.wishes:
                 with of_the_request():
-                    answers.append(self.engine.answer(len(answers), prompt, Holder(), wish))
+                    holder = Holder() if handed is None else handed.holder()
+                    answers.append(self.engine.answer(len(answers), prompt, holder, wish))
         return answers
+
+    def _reply(self, wanted: AnswerRequest) -> Reply | TokensReply:
+        name, each = self.settings.names[0], len(wanted.wishes)
+        if isinstance(wanted, TokensRequest):
+            return TokensReply(wanted.identity, name, each)
+        return Reply(name, self.engine.tokenizer, wanted.is_chat, each, wanted.echo)
+
+    def _abortable(
+        self, identity: str, answers: Sequence[Answer], pieces: "asyncio.Queue[Any]", cancel: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Let others abort a request by its identity, and return what ends that."""
+
+        def abort() -> None:
+            cancel()
+            for answer in answers:
+                if answer.reason is None:
+                    pieces.put_nowait(Piece("", (), None, "closed", answer.index))
+
+        def end() -> None:
+            if self._aborts.get(identity) is abort:
+                del self._aborts[identity]
+            cancel()
+
+        self._aborts[identity] = abort
+        return end
 
     async def _all(self, answers: Sequence[Answer], pieces: "asyncio.Queue[Any]", gone: "asyncio.Task[None]") -> None:
         """Wait until all answers are finished, or the client has gone away."""
@@ -313,7 +376,7 @@ class Server:
 
     async def _parts(
         self,
-        reply: Reply,
+        reply: Reply | TokensReply,
         answers: Sequence[Answer],
         pieces: "asyncio.Queue[Any]",
         cancel: Callable[[], None],

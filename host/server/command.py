@@ -27,6 +27,7 @@ _GROUPS = {
         "keep_alive",
         "patience",
         "webui",
+        "kv_folder",
     ),
     "Model and device": ("context", "device", "config", "memory", "quantise"),
 }
@@ -53,6 +54,8 @@ _GROUPS = {
 @click.option("--patience", type=FiniteRange(min=0), default=10.0, show_default=True,
               help="Seconds for which running answers may go on when the server is to end.")  # fmt: skip
 @click.option("--webui/--no-webui", default=True, show_default=True, help="A page at / to chat with the model.")
+@click.option("--kv-folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Folder in which vLLM hands prompts over, for requests with kv_transfer_params.")  # fmt: skip
 @click.option(
     "-c", "--context", type=click.IntRange(min=1), help="Tokens of prompt and answer; without it 4096, or as trained."
 )
@@ -93,6 +96,7 @@ def serve(model: str, **options: Any) -> None:
             keep_alive=options["keep_alive"],
             patience=options["patience"],
             webui=options["webui"],
+            kv_folder=options["kv_folder"],
         )
         name = settings.names[0]
         listening = Listening(Server(loaded.engine, settings), options["host"], options["port"])

@@ -95,7 +95,7 @@ def chat_request(body: Any, tokenizer: Tokenizer, check_model: Callable[[str | N
     top = fields.integer("top_logprobs", 0, 20)
     if top is not None and not wanted:
         raise wrong("top_logprobs", "needs logprobs to be true")
-    wishes = _wishes(fields, tokenizer, (top or 0) if wanted else None, ("max_tokens", "max_completion_tokens"))
+    wishes = wishes_of(fields, tokenizer, (top or 0) if wanted else None, ("max_tokens", "max_completion_tokens"))
     stream, include_usage = _streaming(fields)
     fields.end()
     return AnswerRequest((tuple(tokenizer.encode_chat(turns, **more)),), wishes, stream, include_usage, True)
@@ -113,7 +113,7 @@ def completion_request(body: Any, tokenizer: Tokenizer, check_model: Callable[[s
     check_model(fields.text("model"))
     fields.refuse({"add_special_tokens": (True,)})
     prompts = tuple(tuple(_tokens(prompt, tokenizer)) for prompt in _prompts(fields.get("prompt")))
-    wishes = _wishes(fields, tokenizer, fields.integer("logprobs", 0, 20), ("max_tokens",), 16)
+    wishes = wishes_of(fields, tokenizer, fields.integer("logprobs", 0, 20), ("max_tokens",), 16)
     stream, include_usage = _streaming(fields)
     echo = fields.flag("echo")
     if echo and stream:
@@ -170,7 +170,7 @@ def _streaming(fields: Fields) -> tuple[bool, bool]:
     return stream, bool(options.get("include_usage"))
 
 
-def _wishes(
+def wishes_of(
     fields: Fields, tokenizer: Tokenizer, logprobs: int | None, lengths: tuple[str, ...], length: int | None = None
 ) -> tuple[Wish, ...]:
     """How the answers to a prompt are to be made; of several fields for their length the last one counts."""
