@@ -116,7 +116,7 @@ def decode(
     All of it takes hours. What has been measured is kept, so it can be interrupted and goes on where it was.
     """
     from ..models.shapes import SHAPES
-    from .decode import CAPACITY, CONFIGS, CONTEXTS, MEMORIES, REAL, is_measured, measure, measure_by_shape, points
+    from .decode import CAPACITY, CONFIGS, CONTEXTS, MEMORIES, REAL, is_checked, measure, measure_by_shape, points
     from .decode_report import check_table, decode_table, stall_table
 
     quick_models, quick_widths = _QUICK if quick else (tuple(SHAPES), tuple(CONFIGS))
@@ -127,7 +127,7 @@ def decode(
         _chosen("--memories", memories, MEMORIES, _MEMORIES),
     )
     if known:
-        wanted = [point for point in wanted if is_measured(point)]
+        wanted = [point for point in wanted if is_checked(point)]
         if not wanted:
             raise click.UsageError("nothing of this has been measured with these sources: leave --known out")
     terminal = Terminal()
@@ -143,6 +143,41 @@ def decode(
         _show(stall_table(steps))
     if checks:
         _show(check_table(checks))
+
+
+@bench.command()
+@click.option("--models", help="Names, with commas between them; default: all.")
+@click.option("--widths", help="Bits of the bus; default: 128,512.")
+@click.option("--contexts", help="Tokens in the cache; default: 0,1024,4096.")
+@click.option("--memories", help="Of ideal, ddr4 and hbm2; default: ideal,ddr4.")
+@click.option("--known", is_flag=True, help="Compare with what has been simulated before, and simulate nothing.")
+def prediction(models: str | None, widths: str | None, contexts: str | None, memories: str | None, known: bool) -> None:
+    """Predicted against simulated cycles of decode steps, and the largest error.
+
+    What has been simulated is kept, so it can be interrupted and goes on where it was; `bench decode` uses it, too.
+    """
+    from ..models.shapes import SHAPES
+    from .decode import CAPACITY, CONFIGS, CONTEXTS, MEMORIES, is_measured, points
+    from .decode_report import prediction_table
+    from .prediction import compare
+
+    wanted = points(
+        _chosen("--models", models, tuple(SHAPES), tuple(SHAPES)),
+        _chosen("--widths", widths, tuple(CONFIGS), tuple(CONFIGS)),
+        _numbers("--contexts", contexts, CONTEXTS, CAPACITY - 1),
+        _chosen("--memories", memories, MEMORIES, _MEMORIES),
+    )
+    if known:
+        wanted = [point for point in wanted if is_measured(point)]
+        if not wanted:
+            raise click.UsageError("nothing of this has been simulated with these sources: leave --known out")
+    terminal = Terminal()
+    comparisons = []
+    with terminal.phase(f"predicting {len(wanted)} decode steps, and simulating those that have not been"):
+        for point in wanted:
+            comparisons.append(compare(point, terminal.progress))
+            terminal.console.print(f"{point.title}: {comparisons[-1].error:+.3%}", soft_wrap=True)
+    _show(prediction_table(comparisons))
 
 
 def _chosen(option: str, text: str | None, default: Sequence[_Choice], known: Sequence[_Choice]) -> list[_Choice]:

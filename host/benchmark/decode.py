@@ -114,9 +114,13 @@ def measure_by_shape(point: Point, on_progress: Callable[[str, float], None] | N
 
 
 def is_measured(point: Point) -> bool:
+    """Whether `measure` would find everything in the cache."""
+    return all(is_recorded(job) for job in _jobs(point, point.model == REAL))
+
+
+def is_checked(point: Point) -> bool:
     """Whether `measure`, and for the model that is run whole `measure_by_shape`, would find everything in the cache."""
-    ways = (True, False) if point.model == REAL else (False,)
-    return all(is_recorded(job) for real in ways for job in _jobs(point, real))
+    return is_measured(point) and all(is_recorded(job) for job in _jobs(point, False))
 
 
 def _measure(point: Point, real: bool, on_progress: Callable[[str, float], None] | None) -> Step:

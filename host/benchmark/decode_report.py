@@ -8,6 +8,7 @@ from tailrace.sim.timeline import BEATS, USES
 
 from .batch import BatchStep
 from .decode import CAPACITY, CONFIGS, Step
+from .prediction import Comparison
 from .waits import NO_WORK
 
 _METHOD = (
@@ -72,6 +73,23 @@ def check_table(pairs: Sequence[tuple[Step, Step]]) -> Table:
         point, cycles, total = whole.point, whole.total.cycles, by_shape.total.cycles
         row = (point.model, str(point.width), point.memory, str(point.context), f"{cycles:,.0f}", f"{total:,.0f}")
         table.add_row(*row, f"{(total - cycles) / cycles:+.3%}")
+    return table
+
+
+def prediction_table(comparisons: Sequence[Comparison]) -> Table:
+    """Predicted and simulated cycles, a row for each decode step."""
+    worst = max(comparisons, key=lambda c: abs(c.error))
+    slowest = max(c.seconds for c in comparisons)
+    table = Table(
+        title="decode, batch 1: predicted and simulated cycles",
+        caption=f"Largest error: {worst.error:+.3%}, {worst.point.title}. Longest prediction: {slowest:.2f} s (user time).",
+        caption_justify="left",
+    )
+    for name in ("model", "bus", "memory", "context", "simulated", "predicted", "error"):
+        table.add_column(name, justify="left" if name in ("model", "memory") else "right")
+    for c in comparisons:
+        point, cycles = c.point, (f"{c.simulated:,.0f}", f"{c.predicted:,}")
+        table.add_row(point.model, str(point.width), point.memory, str(point.context), *cycles, f"{c.error:+.3%}")
     return table
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from tailrace.sim.memory_models import MEMORIES
 from tailrace.spec.config import CONFIGS
 from tailrace.spec.errors import TailraceError
 
@@ -126,7 +127,7 @@ _RUN_GROUPS = {
     "Choice of tokens": SAMPLING,
     "Device": ("device", "config", "memory", "tokens_per_doorbell", "clock", "threads"),
     "Model": ("path", "prefill", "torch_device", "torch_dtype", "quantise", "allow_host"),
-    "Simulation": ("memory_timing", "latency", "bandwidth", "wave", "trace"),
+    "Cycles": ("memory_timing", "latency", "bandwidth", "wave", "trace"),
 }
 
 
@@ -185,18 +186,19 @@ _RUN_GROUPS = {
 @sampling_options
 @click.option(
     "--memory-timing",
-    type=click.Choice(["ideal", "ddr4", "hbm2"]),
+    type=click.Choice(MEMORIES),
     default="ideal",
     show_default=True,
-    help="Simulated memory: ideal has a fixed latency and bandwidth, the others are DRAM channels as wide as the bus.",
+    help="Memory that cycles are simulated or predicted for: ideal has a fixed latency and bandwidth, the others are DRAM"
+    " channels as wide as the bus.",
 )
-@click.option("--latency", type=click.IntRange(min=1), default=100, show_default=True, help="Cycles of the simulated memory.")
+@click.option("--latency", type=click.IntRange(min=1), default=100, show_default=True, help="Cycles of the ideal memory.")
 @click.option(
     "--bandwidth",
     type=FiniteRange(0, 1, min_open=True),
     default=1.0,
     show_default=True,
-    help="Simulated memory: beats per cycle.",
+    help="Beats per cycle of the ideal memory.",
 )
 @click.option(
     "--clock",
@@ -292,6 +294,16 @@ def chat(**options: Any) -> None:
     "--context",
     type=click.IntRange(min=1),
     help="Tokens that the KV cache is to have room for; without it 4096, or what the model was trained for.",
+)
+@click.option(
+    "--memory-timing",
+    type=click.Choice(MEMORIES),
+    default="ideal",
+    show_default=True,
+    help="Memory that cycles are predicted for: as for run.",
+)
+@click.option(
+    "--clock", type=FiniteRange(min=0, min_open=True), default=100.0, show_default=True, help="MHz to state a speed for."
 )
 @click.option("--program", is_flag=True, help="Print the decode program, disassembled, with the bytes that each command reads.")
 def inspect(**options: Any) -> None:

@@ -10,10 +10,12 @@ from tailrace.spec.errors import ConfigError
 from ..transports.open import is_hardware, parse_hardware
 from .without_effect import refuse
 
+#: Options that cycles depend on, whether they are simulated or predicted.
+_TIMES = ("memory_timing", "latency", "bandwidth")
 #: Options of the simulation alone.
-_SIMULATES = ("memory_timing", "latency", "bandwidth", "trace", "wave")
+_SIMULATES = ("trace", "wave")
 #: Options that say how a device without hardware is made.
-_MAKES = ("config", "memory", "threads", *_SIMULATES)
+_MAKES = ("config", "memory", "threads", *_TIMES, *_SIMULATES)
 
 
 class DeviceName(click.ParamType):  # type: ignore[type-arg]
@@ -45,8 +47,15 @@ def refuse_what_the_device_ignores(context: click.Context) -> None:
             refuse(context, names, f"is for devices without hardware: {device} is built as it is{advice}")
     elif device != "verilator":
         refuse(context, _SIMULATES, f"is for the simulation, --device verilator: {device} has neither cycles nor signals")
-        refuse(context, ["clock"], f"is for devices that count cycles: {device} has none")
+        if not predicts(context):
+            refuse(context, ("clock", *_TIMES), f"is for devices that count cycles: {device} has none")
         if device == "golden":
             refuse(context, ["threads"], "is for --device emulator and verilator: golden computes with one thread")
-    elif (timing := context.params.get("memory_timing", "ideal")) != "ideal":
+    timing = context.params.get("memory_timing", "ideal")
+    if timing != "ideal":
         refuse(context, ("latency", "bandwidth"), f"is for --memory-timing ideal: {timing} has a timing of its own")
+
+
+def predicts(context: click.Context) -> bool:
+    """Whether the command predicts cycles, with a device that counts none."""
+    return context.params.get("path", "operations") != "operations"

@@ -7,6 +7,7 @@ from rich.table import Table
 from tailrace.firmware.description import Description, Experts, Layer
 from tailrace.firmware.program import Program
 from tailrace.spec.commands import format_command
+from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError, ModelError
 from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
 
@@ -19,16 +20,26 @@ from ..image.fits import refusals
 from ..image.geometry import Geometry
 from ..image.image import Image, ImageRequest, experts_used, is_exact
 from ..image.layout import longest_context
+from ..image.predicted import predict_step
 from ..image.programs import Programs
 from ..image.router import PLANES
 from ..models.fetch import resolve_model
 from ..text.tokenizer import Tokenizer
 from ..transports.sizes import parse_size
 from .plain_console import PlainConsole
-from .report import plan_summary, plan_table
+from .report import plan_summary, plan_table, predicted_text
 
 
-def inspect_model(model: str, config: str, memory: str, quantise: str | None, context: int | None, program: bool) -> bool:
+def inspect_model(
+    model: str,
+    config: str,
+    memory: str,
+    quantise: str | None,
+    context: int | None,
+    program: bool,
+    memory_timing: str = "ideal",
+    clock: float = 100.0,
+) -> bool:
     """Print what ``tailrace inspect`` prints.
 
     Returns
@@ -46,10 +57,9 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
         imported = import_model(opened, context or min(DEFAULT_CONTEXT, opened.context_length))
     except NoDescriptionError as error:
         check_operations(opened)
-        if program or context:
-            raise ConfigError(
-                f"{error}. {'--program' if program else '--context'} is for models that can: leave it out"
-            ) from None
+        for option, is_given in (("program", program), ("context", context), ("memory-timing", memory_timing != "ideal")):
+            if is_given:
+                raise ConfigError(f"{error}. --{option} is for models that can: leave it out") from None
         console.print(f"{error}. Its linear layers can run one by one, with PyTorch for the rest:", soft_wrap=True)
         return _inspect_operations(console, opened, config, quantise, size)
     for line in (*describe(imported), *_tokenizer(opened)):
@@ -72,6 +82,8 @@ def inspect_model(model: str, config: str, memory: str, quantise: str | None, co
     why = ", the smallest that takes this model with this context" if is_auto(config) else ""
     console.print(f"configuration {choice.config.name}{why}: its longest context here is {longest:,} tokens", soft_wrap=True)
     console.print(_memory_line(programs.end, size), soft_wrap=True)
+    for line in predicted_lines(programs, choice.config, (0, imported.context - 1), memory_timing, clock):
+        console.print(line, soft_wrap=True)
     if program:
         for line in listing(chosen, imported.context):
             console.print(line, soft_wrap=True)
@@ -248,6 +260,17 @@ def traffic_lines(program: Program, contexts: Iterable[int]) -> list[str]:
         parts = ", ".join(f"{value:,} {kind}" for kind, value in kinds.items())
         lines.append(f"bytes per token with {context:,} tokens in the cache: {total:,} ({parts})")
     return lines
+
+
+def predicted_lines(
+    programs: Programs, config: Config, positions: Iterable[int], memory_timing: str, clock: float
+) -> Iterator[str]:
+    """What a decode step is predicted to take, for some numbers of cached tokens."""
+    behind = "a fixed latency" if memory_timing == "ideal" else f"a {memory_timing.upper()} channel as wide as the bus"
+    for position in positions:
+        prediction = predict_step(programs, config, position, memory=memory_timing)
+        text = predicted_text(prediction, clock)
+        yield f"predicted with {position:,} tokens in the cache: {text}; memory: {behind}"
 
 
 def listing(program: Program, context: int) -> Iterator[str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from rich.table import Table
 
+from tailrace.sim.timing.prediction import LARGEST_ERROR, Prediction
 from tailrace.spec.registers import COUNTERS
 
 from ..device.counters import STALLS, Counters
@@ -28,6 +29,8 @@ class Setting:
         What the cycles depend on besides the build, such as the memory's latency.
     clock : float or None
         Clock frequency in MHz to state the speed for; None: not known.
+    prediction : Prediction or None
+        Of a decode step, if the device counts no cycles.
     """
 
     device_name: str
@@ -35,6 +38,7 @@ class Setting:
     simulated: bool
     conditions: str
     clock: float | None
+    prediction: Prediction | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,9 @@ def run_table(run: Run, setting: Setting, geometry: Geometry) -> Table:
         table.add_row("bytes per token", f"{_count(weights)} of the model; {_count(read)} read over the bus, with {others}")
         if total.cycles:
             _add_cycles(table, run, setting, geometry)
+        elif setting.prediction:
+            conditions = f"not simulated; {setting.conditions}"
+            table.add_row("predicted", f"{predicted_text(setting.prediction, setting.clock)}; {conditions}")
         else:
             table.add_row("cycles", f"not counted: {setting.device_name} has no clock")
         if setting.config_name is None:
@@ -114,6 +121,12 @@ def run_table(run: Run, setting: Setting, geometry: Geometry) -> Table:
             table.add_row("time on this machine", f"{run.seconds:.1f} s, {run.seconds / steps:.2f} s per token")
         table.add_row("results", f"SHA-256 {run.digest[:16]}… over every result that was read")
     return table
+
+
+def predicted_text(prediction: Prediction, clock: float | None) -> str:
+    """What a decode step is predicted to take, and how well that is known."""
+    speed = f", {prediction.tokens_per_second(clock):,.2f} tokens/s at {clock:g} MHz" if clock else ""
+    return f"{prediction.cycles:,} cycles a token{speed} (model's error at most {LARGEST_ERROR:.1%})"
 
 
 def _add_prompt(table: Table, run: Run) -> None:

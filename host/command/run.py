@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tailrace.sim.devices import open_device
+from tailrace.sim.timing.prediction import LATENCY, Prediction
 from tailrace.spec.config import Config, parse_config
 from tailrace.spec.errors import ConfigError, LimitError, MissingPackage, TailraceError
 from tailrace.spec.transport import Transport
@@ -21,6 +22,7 @@ from ..gguf.file import Model, open_model
 from ..huggingface.placement import make_plan, make_smallest_plan
 from ..image.builds import AUTO, builds_of, choose, is_auto, rounded_up
 from ..image.image import ImageRequest
+from ..image.predicted import predict_step
 from ..models.fetch import resolve_model
 from ..text.tokenizer import Tokenizer
 from ..transports.facts import clock_of
@@ -33,6 +35,8 @@ from .waveform import parse_wave
 
 #: Cycles of a row of the memory port's use in a trace.
 TRACE_BUCKET = 256
+#: Devices whose cycles are predicted.
+_WITHOUT_CYCLES = ("emulator", "golden")
 
 
 def answer(request: Request) -> None:
@@ -113,6 +117,10 @@ def _refuse_without_effect(request: Request, whole_steps: bool) -> None:
             "--stop": bool(request.wish.stop),
             "--presence-penalty": bool(sampler.presence_penalty),
             "--frequency-penalty": bool(sampler.frequency_penalty),
+            # Without a simulation these are for predicted cycles.
+            "--memory-timing": request.device in _WITHOUT_CYCLES and request.memory_timing != "ideal",
+            "--latency": request.device in _WITHOUT_CYCLES and request.latency != LATENCY,
+            "--bandwidth": request.device in _WITHOUT_CYCLES and request.bandwidth != 1,
         }
     for option, there in asked.items():
         if there:
@@ -191,7 +199,22 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             prompt_counters=sum(prompt_steps, Counters()),
             prompt_seconds=prompt_seconds,
         )
-        _close(request, terminal, run, device)
+        _close(request, terminal, run, device, _predicted(request, decoder, run))
+
+
+def _predicted(request: Request, decoder: Decoder, run: Run) -> Prediction | None:
+    """What a decode step in the middle of the answer would take on the gateware, if the device counts no cycles."""
+    if request.quiet or request.device not in _WITHOUT_CYCLES:
+        return None
+    return predict_step(
+        decoder.programs,
+        parse_config(request.config),
+        run.prompt_tokens - 1 + run.new_tokens // 2,
+        program="logits" if request.wish.needs_logits else "tokens",
+        memory=request.memory_timing,
+        latency=request.latency,
+        bandwidth=request.bandwidth,
+    )
 
 
 def _write_trace(request: Request, imported: ImportedModel, decoder: Decoder) -> None:
@@ -311,7 +334,7 @@ def _clock(request: Request, device: Device) -> float | None:
     return request.clock or clock_of(device.transport)
 
 
-def _close(request: Request, terminal: Terminal, run: Run, device: Device) -> None:
+def _close(request: Request, terminal: Terminal, run: Run, device: Device, prediction: Prediction | None = None) -> None:
     conditions = f"memory: latency {request.latency} cycles, {request.bandwidth:g} beats per cycle"
     if request.memory_timing != "ideal":
         conditions = f"memory: a {request.memory_timing.upper()} channel as wide as the bus"
@@ -319,12 +342,13 @@ def _close(request: Request, terminal: Terminal, run: Run, device: Device) -> No
         device_name=device.transport.name,
         config_name=None if is_hardware(request.device) else parse_config(request.config).name,
         simulated=device.transport.simulated,
-        conditions=conditions if device.transport.simulated else "",
+        conditions=conditions if device.transport.simulated or prediction else "",
         clock=_clock(request, device),
+        prediction=prediction,
     )
     terminal.console.print(run_table(run, setting, device.geometry))
     if request.device == "verilator":
-        terminal.console.print("the same tokens with the same bits, sooner and without cycles: --device emulator")
+        terminal.console.print("the same tokens with the same bits, sooner, and cycles predicted: --device emulator")
     if request.wave is not None:
         terminal.console.print(_wave_note(request.wave, device.transport))
     if request.trace is not None:

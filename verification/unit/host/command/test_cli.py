@@ -134,7 +134,23 @@ def test_run_writes_only_text_to_standard_output(tiny: Path) -> None:
     assert quiet.stdout == result.stdout
     assert "SHA-256" in result.stderr
     assert "after a prompt of 6" in result.stderr
-    assert "golden has no clock" in result.stderr
+    predicted = re.search(r"predicted +│ ([0-9,]+) cycles a token", result.stderr)
+    assert predicted, result.stderr
+
+
+def test_predicted_cycles_are_those_of_the_build_and_the_memory(tiny: Path) -> None:
+    """`inspect` and `run` say the same as the model, and a slower memory takes longer."""
+    cycles = {}
+    for memory in ("ideal", "ddr4"):
+        result = invoke("inspect", tiny, "--context", 32, "--config", "tiny", "--memory-timing", memory, "--clock", 250)
+        assert result.exit_code == 0
+        lines = [line for line in result.stdout.splitlines() if line.startswith("predicted with ")]
+        assert [line.split()[2] for line in lines] == ["0", "31"]
+        cycles[memory] = [int(line.split()[7].replace(",", "")) for line in lines]
+        speed = f"{250e6 / cycles[memory][0]:,.2f} tokens/s at 250 MHz (model's error at most 0.5%); memory: "
+        assert speed in lines[0]
+    assert cycles["ideal"][0] < cycles["ideal"][1]
+    assert cycles["ideal"] != cycles["ddr4"]
 
 
 def test_raw_leaves_the_chat_template_out(tiny: Path) -> None:

@@ -16,7 +16,7 @@ def help_of(*arguments: str) -> str:
 
 def test_options_stand_under_headings() -> None:
     text = help_of("run")
-    headings = ["Prompt and answer:", "Choice of tokens:", "Device:", "Model:", "Simulation:", f"{OTHER}:"]
+    headings = ["Prompt and answer:", "Choice of tokens:", "Device:", "Model:", "Cycles:", f"{OTHER}:"]
     assert [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")] == headings
     places = [text.index(f"  {name}") for name in ("-p, --prompt", "--device", "--path", "--memory-timing", "-h, --help")]
     assert places == sorted(places)

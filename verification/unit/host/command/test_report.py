@@ -8,6 +8,7 @@ from rich.console import Console
 from tailrace.command.report import Run, Setting, run_table
 from tailrace.device.counters import NAMES, Counters
 from tailrace.image.geometry import Geometry
+from tailrace.sim.timing.prediction import Prediction
 from tailrace.spec.config import CONFIGS
 
 VALUES = dict.fromkeys(NAMES, 0) | {
@@ -39,6 +40,13 @@ def test_counters_add_and_divide() -> None:
     assert two.beat_utilisation == 0.9
     assert two.model_utilisation(16) == 0.75
     assert Counters().beat_utilisation == Counters().model_utilisation(16) == 0.0
+
+
+def test_predicted() -> None:
+    text = text_of(Counters(), prediction=Prediction(2_000_000, 0), device_name="emulator")
+    line = "2,000,000 cycles a token, 50.00 tokens/s at 100 MHz (model's error at most 0.5%); not simulated; memory latency 100"
+    assert line in text
+    assert "not counted" not in text
 
 
 def test_closing_table() -> None:

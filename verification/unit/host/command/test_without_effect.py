@@ -23,6 +23,8 @@ _GOLDEN = ("run", "none.gguf", "-p", "x", "--device", "golden")
 _EMULATOR = ("run", "none.gguf", "-p", "x", "--device", "emulator")
 _VERILATOR = ("run", "none.gguf", "-p", "x", "--device", "verilator")
 _CHAT = ("chat", "none.gguf")
+#: Cycles are predicted for whole decode steps only.
+_OPERATIONS = ("--path", "operations")
 
 
 def invoke(*arguments: object) -> Result:
@@ -32,15 +34,16 @@ def invoke(*arguments: object) -> Result:
 @pytest.mark.parametrize(
     ("command", "option", "why"),
     [
-        (_GOLDEN, "--memory-timing=ddr4", _SIMULATION),
-        (_GOLDEN, "--latency=100", _SIMULATION),
-        (_GOLDEN, "--bandwidth=0.5", _SIMULATION),
+        ((*_GOLDEN, *_OPERATIONS), "--memory-timing=ddr4", _CYCLES),
+        ((*_GOLDEN, *_OPERATIONS), "--latency=100", _CYCLES),
+        ((*_GOLDEN, *_OPERATIONS), "--bandwidth=0.5", _CYCLES),
         (_GOLDEN, "--threads=1", "is for --device emulator and verilator: golden computes with one thread"),
-        (_EMULATOR, "--latency=100", _SIMULATION.replace("golden", "emulator")),
-        (_EMULATOR, "--clock=100", _CYCLES.replace("golden", "emulator")),
+        ((*_EMULATOR, *_OPERATIONS), "--clock=100", _CYCLES.replace("golden", "emulator")),
+        (_EMULATOR, "--wave=/tmp/w.vcd", _SIMULATION.replace("golden", "emulator")),
+        ((*_EMULATOR, "--memory-timing", "ddr4"), "--latency=5", _DRAM.format("ddr4")),
         (_GOLDEN, "--trace=/tmp/t.json", _SIMULATION),
         (_GOLDEN, "--wave=/tmp/w.vcd", _SIMULATION),
-        (_GOLDEN, "--clock=100", _CYCLES),
+        ((*_GOLDEN, *_OPERATIONS), "--clock=100", _CYCLES),
         (("doctor", "--device", "golden"), "--clock=100", _CYCLES),
         ((*_VERILATOR, "--memory-timing", "ddr4"), "--latency=5", _DRAM.format("ddr4")),
         ((*_VERILATOR, "--memory-timing", "hbm2"), "--bandwidth=1", _DRAM.format("hbm2")),
@@ -81,7 +84,15 @@ def test_operation_by_operation(tmp_path: Path, option: str) -> None:
     assert result.stderr.splitlines()[-1] == f"tailrace: {name} {_STEPS}"
 
 
-@pytest.mark.parametrize("option", ["--program", "--context=8"])
+@pytest.mark.parametrize("option", ["--memory-timing=ddr4", "--latency=5", "--bandwidth=0.5"])
+def test_nothing_is_predicted_of_operations(tmp_path: Path, option: str) -> None:
+    path = write_stable_lm(tmp_path / "m.gguf")
+    result = invoke("run", path, "-p", "ab", "--device", "golden", option)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1] == f"tailrace: {option.partition('=')[0]} {_STEPS}"
+
+
+@pytest.mark.parametrize("option", ["--program", "--context=8", "--memory-timing=hbm2"])
 def test_inspect_without_a_program(tmp_path: Path, option: str) -> None:
     path = write_stable_lm(tmp_path / "m.gguf")
     assert invoke("inspect", path).exit_code == 0

@@ -1,0 +1,50 @@
+"""How many cycles a decode step of a laid-out model is predicted to take."""
+
+from fractions import Fraction
+
+from tailrace.firmware.decode import MAX_BATCH
+from tailrace.sim.timing.prediction import LATENCY, Prediction, predict
+from tailrace.spec.config import Config
+
+from .programs import Programs
+
+
+def predict_step(
+    programs: Programs,
+    config: Config,
+    position: int,
+    *,
+    program: str = "logits",
+    memory: str = "ideal",
+    latency: int = LATENCY,
+    bandwidth: float | Fraction = 1.0,
+) -> Prediction:
+    """Predict a decode step of all sequences, each at the same position; nothing is simulated.
+
+    Parameters
+    ----------
+    programs : Programs
+    config : Config
+        The build that they are for.
+    position : int
+        Of the token, which is the number of tokens in each cache.
+    program : str
+        Name of one of them.
+    memory, latency, bandwidth
+        The memory behind the core, as for `tailrace.sim.verilated.VerilatedDevice`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such memory.
+    """
+    loaded = programs.loaded[program]
+    return predict(
+        loaded.program.commands,
+        config,
+        arguments=[0] * MAX_BATCH + [position] * MAX_BATCH,
+        address=loaded.address,
+        memory=memory,
+        latency=latency,
+        bandwidth=bandwidth,
+    )

@@ -1,0 +1,254 @@
+"""A walk through a program, command by command, that says when each is fetched, started and finished."""
+
+from collections.abc import Mapping, Sequence
+
+from tailrace.spec.config import Config
+from tailrace.spec.formats import BY_NUMBER
+from tailrace.spec.isa import ADDRESS_UNIT, STREAM_UNIT, Opcode, SetMode
+
+from . import latencies
+from .buffer_writes import BufferWrites
+from .command_fetch import CommandFetch
+from .commands import Command
+from .memory import MemoryTiming
+from .parameters import ParameterBeats
+from .read_stream import ReadStream
+from .units import Unit
+from .vector_work import append_addresses, append_writes, beats_of, elementwise_end, is_streamed, segments_of, words_written
+from .writes import Writes
+
+_WORD = 0xFFFF_FFFF
+
+
+class Walk:
+    """Works out the cycles of a run.
+
+    Commands are looked at in the order in which the program executes them. What a command waits for comes before it: the beats
+    before its own, the operations that its ``pending`` names, room in a queue, a `FENCE`. So one pass is enough.
+
+    Parameters
+    ----------
+    commands : sequence of Command
+    config : Config
+    memory : MemoryTiming
+    address : int
+        Of the program.
+    registers : sequence of int
+        What they hold at the start.
+    exact : bool
+        Whether every turn of every loop is looked at, also when turns have become equal.
+    """
+
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        config: Config,
+        memory: MemoryTiming,
+        address: int,
+        registers: Sequence[int],
+        exact: bool = False,
+    ) -> None:
+        self._commands, self._config, self._memory, self._exact = commands, config, memory, exact
+        self._stream = ReadStream(config, memory)
+        self._fetch = CommandFetch(config, self._stream, tuple(command.target for command in commands), address)
+        self._matrix, self._vector = Unit(), Unit()
+        self._parameters = ParameterBeats()
+        self._buffer = BufferWrites()
+        # Of the vector unit's last operation, if it writes words to the buffer: when the last one would be, how many, its end.
+        self._words: tuple[float, int, float] | None = None
+        self._registers = list(registers)
+        # When the matrix unit has taken its last beat, and when it lets the next product in.
+        self._last_beat = self._begun = -float(latencies.MATRIX_START)
+        self._writes = Writes(memory)
+        self._turns: dict[int, list[tuple[float, list[int], int]]] = {}
+        self._skipped_beats = 0
+        self._time = 0.0
+        #: Start and finish of each operation, for those who compare them with a simulation: unit, index, cycles.
+        self.spans: list[tuple[str, int, float, float]] = []
+
+    @property
+    def beats(self) -> int:
+        """Beats that were read."""
+        return self._stream.beats + self._skipped_beats
+
+    def run(self) -> float:
+        """Cycles from the doorbell to the end of the run."""
+        self._time = float(latencies.RUN_START)
+        self._fetch.start(self._time, 0)
+        index = 0
+        while index < len(self._commands):
+            index = self._step(index)
+        done = max(self._time + 1, self._vector.finished, self._matrix.finished, self._writes.answered, self._stream.arrived)
+        return done + latencies.RUN_END
+
+    def _step(self, index: int) -> int:
+        """Carry out a command; returns the index of the next one."""
+        command = self._commands[index]
+        self._fetch.advance(self._time)
+        taken = self._fetch.take(self._time)
+        issue = taken + latencies.ISSUE + latencies.MODIFIER * len(command.modifiers)
+        opcode = command.opcode
+        fields = command.fields(self._registers)
+        if opcode is Opcode.SET:
+            self._set(fields)
+            self._time = issue + 1 + latencies.SET
+        elif opcode is Opcode.FENCE:
+            met = max(self._vector.without(fields["pending"]), self._writes.answered) + latencies.WRITE_ANSWERED
+            self._time = max(issue, met) + 1
+        elif opcode is Opcode.LOOP:
+            return self._loop(index, fields, issue)
+        elif opcode is Opcode.GEMV:
+            self._product(index, fields, issue)
+        else:
+            self._vector_operation(index, opcode, fields, issue)
+        return index + 1
+
+    def _set(self, fields: Mapping[str, int]) -> None:
+        registers = self._registers
+        value = (registers[fields["x"]] * fields["factor"] + registers[fields["y"]] + fields["addend"]) & _WORD
+        value >>= fields["shift"]
+        if fields["mode"] == SetMode.MINIMUM:
+            value = min(value, fields["limit"])
+        elif fields["mode"] == SetMode.WRAP and value >= fields["limit"]:
+            value = 0
+        self._write_register(fields["register"], value)
+
+    def _write_register(self, register: int, value: int) -> None:
+        if register:
+            self._registers[register] = value
+
+    def _loop(self, index: int, fields: Mapping[str, int], issue: float) -> int:
+        register = fields["register"]
+        left = (self._registers[register] - 1) & _WORD
+        self._write_register(register, left)
+        self._time = issue + 1 + latencies.LOOP
+        if not left or not register:
+            if index + 1 < len(self._commands):
+                self._fetch.advance(self._time)
+                self._fetch.start(self._time, index + 1)
+                self._time += latencies.LOOP_LEFT
+            return index + 1
+        # Loops within this one begin anew.
+        self._turns = {loop: turns for loop, turns in self._turns.items() if not fields["target"] <= loop < index}
+        turns = self._turns.setdefault(index, [])
+        turns.append((self._matrix.finished, list(self._registers), self._stream.beats))
+        if not self._exact and len(turns) > 2 and left > 2:
+            self._skip_turns(turns, register, left)
+        return fields["target"]
+
+    def _skip_turns(self, turns: list[tuple[float, list[int], int]], register: int, left: int) -> None:
+        """If turns have become equal, go on with the last but one: everything happens so much later."""
+        (first, _, _), (before, old, beats), (now, new, beats_now) = turns[-3:]
+        spent, spent_before = now - before, before - first
+        if abs(spent - spent_before) > self._memory.tolerance * spent:
+            return
+        skipped = left - 2
+        period = (now - turns[0][0]) / (len(turns) - 1) if self._memory.tolerance else spent
+        self._skipped_beats += skipped * (beats_now - beats)
+        for n, (value, previous) in enumerate(zip(new, old, strict=True)):
+            self._registers[n] = (value + skipped * (value - previous)) & _WORD
+        cycles = float(round(skipped * period))
+        assert self._registers[register] == left - skipped
+        for part in (self._stream, self._fetch, self._matrix, self._vector, self._parameters, self._buffer, self._writes):
+            part.shift(cycles)
+        self._last_beat += cycles
+        self._begun += cycles
+        self._time += cycles
+        self._words = None
+        turns.clear()
+
+    def _product(self, index: int, fields: Mapping[str, int], issue: float) -> None:
+        lanes = self._config.lanes
+        issued = self._matrix.issue(issue)
+        offered = self._matrix.offer(issued, self._vector, fields["pending"])
+        # It is taken while the one before it is at work.
+        taken = max(offered, self._begun + 1)
+        self._matrix.taken(taken)
+        begin = max(taken + latencies.MATRIX_START, self._last_beat + 1)
+        self._begun = begin - 1
+        format_ = BY_NUMBER[fields["format"]]
+        groups = -(-fields["rows"] // lanes)
+        strided = fields["stride"] != 0
+        beats = format_.stream_beats(fields["blocks"] if strided else groups * fields["blocks"])
+        # The results of a group of rows leave slot by slot.
+        of_group = beats / (1 if strided else groups)
+        step = max(fields["slots"] / of_group, 1.0)
+        address = fields["source"] * ADDRESS_UNIT
+        ready = issued + 1
+        last = begin
+        for _ in range(groups if strided else 1):
+            self._fetch.advance(ready)
+            accepted, last = self._stream.request(ready, address, beats, begin, step if step > 1 else 1)
+            address += fields["stride"] * ADDRESS_UNIT
+            ready = accepted + 1
+        self._last_beat = last
+        self._time = ready
+        finish = last + latencies.MATRIX_LATENCY + fields["slots"] - 1 + latencies.MATRIX_FINISHED
+        self._matrix.finish(finish)
+        first = begin + of_group * step + latencies.MATRIX_LATENCY
+        self._buffer.add(min(first, finish), finish, groups * fields["slots"])
+        # The operation before it in the program may be at work at the same time, and must let its results pass.
+        self._write_words()
+        self.spans.append(("matrix", index, begin, finish))
+
+    def _vector_operation(self, index: int, opcode: Opcode, fields: Mapping[str, int], issue: float) -> None:
+        issued = self._vector.issue(issue)
+        offered = self._vector.offer(issued, self._matrix, fields["pending"])
+        start = offered + latencies.VECTOR_SELECT
+        self._time = issued + 1
+        if opcode is Opcode.READ:
+            end = offered + latencies.READ_VALUE
+            self._write_register(fields["register"], 0)
+            self._time = end + latencies.READ_TO_NEXT
+        elif opcode is Opcode.APPEND:
+            steps, writes = append_writes(fields, self._config.lanes)
+            late = self._writes.write(start + latencies.APPEND - 1, writes, append_addresses(fields, self._config))
+            end = start + latencies.APPEND - 1 + steps + late
+        elif opcode is Opcode.STORE:
+            beats = -(-fields["count"] // (4 * self._config.lanes))
+            first = fields["destination"] * ADDRESS_UNIT
+            places = [first + n * self._config.bus_bytes for n in range(beats)]
+            late = self._writes.write(start + latencies.STORE - 1, [4 * (n + 1) for n in range(beats)], places)
+            end = start + latencies.STORE - 1 + 4 * beats + late
+        elif opcode is Opcode.LOAD_VECTOR:
+            end = self._load(fields, start)
+        elif opcode is Opcode.ELEMENTWISE and is_streamed(fields):
+            end = self._streamed(opcode, fields, start)
+        else:
+            end = elementwise_end(opcode, fields, self._config, start)
+        self._words = None
+        finish = end + latencies.VECTOR_FINISHED
+        self._vector.taken(finish)
+        self._vector.finish(finish)
+        words = words_written(opcode, fields, self._config.lanes)
+        if words:
+            self._words = end - latencies.RESULT_TO_END, words, finish
+            self._write_words()
+            finish = self._vector.finished
+        self.spans.append(("vector", index, offered, finish))
+
+    def _write_words(self) -> None:
+        """The last operation's words are written when the matrix unit writes nothing."""
+        if self._words:
+            last, words, finish = self._words
+            late = round(self._buffer.last(last - words + 1, words) - last)
+            self._vector.amend(finish + late)
+
+    def _streamed(self, opcode: Opcode, fields: Mapping[str, int], start: float) -> float:
+        """An operation with an operand from memory, whose beats are taken as its words are."""
+        plan = beats_of(segments_of(opcode, fields, self._config.lanes), STREAM_UNIT // (4 * self._config.lanes))
+        self._request_parameters(fields["source"], start, plan)
+        ends = iter(self._parameters.ends)
+        return elementwise_end(opcode, fields, self._config, start, ends)
+
+    def _load(self, fields: Mapping[str, int], start: float) -> float:
+        units = 1 + -(-fields["blocks"] // ADDRESS_UNIT) + fields["blocks"]
+        beats = units * (ADDRESS_UNIT // self._config.bus_bytes)
+        self._request_parameters(fields["source"], start - 1, [(0, 1, n == beats - 1) for n in range(beats)])
+        return self._parameters.ends[-1] + latencies.LOAD[self._config.bus_width]
+
+    def _request_parameters(self, source: int, start: float, plan: Sequence[tuple[int, int, bool]]) -> None:
+        self._fetch.advance(self._time)
+        self._parameters.begin(start, plan)
+        accepted = self._stream.request_one_by_one(self._time, source * ADDRESS_UNIT, len(plan), self._parameters)
+        self._time = accepted + 1
