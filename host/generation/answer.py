@@ -38,6 +38,8 @@ class Wish:
         No token ends the answer before it has so many.
     ignore_ends : bool
         No token ends the answer at all; it says nothing, and the answer goes on.
+    shown : frozenset of int
+        Control tokens whose names are part of the text.
 
     Raises
     ------
@@ -54,6 +56,7 @@ class Wish:
     grammar: Grammar | None = None
     min_tokens: int = 0
     ignore_ends: bool = False
+    shown: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         for name, least in (("max_tokens", 1), ("logprobs", 0), ("prompt_logprobs", 0), ("min_tokens", 0)):
@@ -104,6 +107,8 @@ class Answer:
     reused : int or None
         Tokens of the prompt that were there already; None: not known yet.
     seconds : float
+    prompt_seconds : float
+        Those until its first token was there.
     counters : Counters
     """
 
@@ -122,11 +127,11 @@ class Answer:
         self.reason: FinishReason | None = None
         self.failure: Exception | None = None
         self.reused: int | None = None
-        self.seconds, self.counters = 0.0, Counters()
+        self.seconds, self.prompt_seconds, self.counters = 0.0, 0.0, Counters()
         self._prompt, self._limit, self._tokenizer = len(prompt), limit, tokenizer
         self._grammar = grammar
         self._said: list[str] = []
-        self._stream, self._stop = tokenizer.stream(self._said.append), StopStrings(wish.stop)
+        self._stream, self._stop = tokenizer.stream(self._said.append, wish.shown), StopStrings(wish.stop)
         self._text: list[str] = []
         self._logprobs: list[ChosenLogprob] = []
         self._prompt_logprobs: list[ChosenLogprob] = []
@@ -149,6 +154,12 @@ class Answer:
     def is_scored(self) -> bool:
         """Whether tokens of the prompt are still to be judged: the logits before each of them are wanted."""
         return self.wish.prompt_logprobs is not None and len(self._prompt_logprobs) < self._prompt - 1
+
+    def spend(self, seconds: float, counters: Counters, is_prompt: bool) -> None:
+        """Note what a step has taken; `is_prompt`: it began before the first token was there."""
+        self.seconds += seconds
+        self.prompt_seconds += seconds if is_prompt else 0.0
+        self.counters += counters
 
     def score(self, logits: Floats) -> None:
         """Judge the next token of the prompt.

@@ -160,6 +160,7 @@ class Engine:
         """Take the next token of each answer, or several of their prompts; returns what has become of them."""
         start, before, decoder, sequences = monotonic(), self.decoder.counters, self.decoder, self.sequences
         placed: dict[int, Answer] = {}
+        unanswered = {id(answer) for answer in answers if len(answer.tokens) == answer.prompt_tokens}
         for answer in answers:
             # What is to be judged has to be computed from its beginning.
             wanted = answer.tokens[:1] if answer.is_scored and answer.reused is None else answer.tokens
@@ -183,9 +184,9 @@ class Engine:
                 pieces = self._choose(given, asked, scored)
             else:
                 pieces = self._let_choose(given, asked)
+        seconds, counters = monotonic() - start, decoder.counters - before
         for answer in answers:
-            answer.seconds += monotonic() - start
-            answer.counters += decoder.counters - before
+            answer.spend(seconds, counters, id(answer) in unanswered)
         return [(answer, piece) for answer, piece in pieces if piece is not None]
 
     def _choose(

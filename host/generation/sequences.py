@@ -61,7 +61,7 @@ class Sequences:
         int
             The sequence.
         """
-        place = self._find(holder)
+        place = self.find(holder)
         if place is None:
             place = self._choose(holder, wanted, busy)
             if self._owners[place] is not None:
@@ -92,20 +92,20 @@ class Sequences:
 
     def release(self, holder: Holder) -> None:
         """Leave what a holder has to whoever needs it."""
-        place = self._find(holder)
+        place = self.find(holder)
         if place is not None:
             self._owners[place] = None
 
     def settle(self, holder: Holder, tokens: Sequence[int]) -> None:
         """Cut what the device holds for a holder to the first of these tokens."""
-        place = self._find(holder)
+        place = self.find(holder)
         if place is not None:
             self._cut(place, _usable(_common(self._held(place), tokens), self._decoder.earliest(place)))
 
     def copy(self, holder: Holder, tokens: Sequence[int]) -> Holder:
         """Another holder, of what this one holds of these tokens."""
         self.settle(holder, tokens)
-        place = self._find(holder)
+        place = self.find(holder)
         if place is not None:
             return Holder(self._held(place), self._decoder.snapshot(place), holder.is_foreign)
         if holder.snapshot is None:
@@ -113,7 +113,8 @@ class Sequences:
         length = _usable(_common(holder.tokens, tokens), holder.snapshot.earliest)
         return Holder(tokens[:length], holder.snapshot.first(length), holder.is_foreign)
 
-    def _find(self, holder: Holder) -> int | None:
+    def find(self, holder: Holder) -> int | None:
+        """The sequence that a holder has, if it has one."""
         return next((i for i, owner in enumerate(self._owners) if owner is not None and owner() is holder), None)
 
     def _choose(self, holder: Holder, wanted: Sequence[int], busy: Sequence[int]) -> int:

@@ -5,7 +5,6 @@ import hmac
 import json
 import logging
 import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +24,14 @@ from ..generation.engine import Engine
 from ..generation.sequences import Holder
 from .errors import ApiError, api_error, of_the_request
 from .fields import Fields, wrong
+from .information import Information
 from .kv_transfer import HandedPrompt, KvFolder
 from .metrics import metrics_text
 from .page import page
 from .requests import AnswerRequest, chat_request, check_length, completion_request
-from .responses import Reply
+from .responses import Reply, timings_of
 from .scheduler import Scheduler
+from .texts import prompt_of, text_of, tokenizer_of, tokens_of
 from .tokens import TokensReply, TokensRequest, tokens_request
 
 _log = logging.getLogger("tailrace.server")
@@ -90,21 +91,25 @@ class Server:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine, self.settings = engine, settings
         self.scheduler = Scheduler(engine, settings.queue)
-        self._created = int(time.time())
+        information = self.information = Information(self.scheduler, settings.names)
         self._kv_folder = KvFolder(settings.kv_folder, engine.imported)
         self._aborts: dict[str, Callable[[], None]] = {}
         routes = [
             *(Route(path, self._health, methods=["GET"]) for path in _OPEN),
-            Route("/v1/models", self._models, methods=["GET"]),
-            Route("/v1/models/{name:path}", self._model, methods=["GET"]),
-            Route("/v1/chat/completions", self._chat, methods=["POST"]),
-            Route("/v1/completions", self._complete, methods=["POST"]),
-            Route("/inference/v1/generate", self._generate, methods=["POST"]),
-            Route("/inference/v1/abort_requests", self._abort, methods=["POST"]),
-            Route("/tokenize", self._tokenize, methods=["POST"]),
-            Route("/detokenize", self._detokenize, methods=["POST"]),
-            Route("/metrics", self._metrics, methods=["GET"]),
-            Route("/props", self._props, methods=["GET"]),
+            Route("/v1/models", self._told(information.models), methods=["GET"]),
+            Route("/v1/models/{name:path}", self._to(self._model), methods=["GET"]),
+            Route("/v1/chat/completions", self._to(self._chat), methods=["POST"]),
+            Route("/v1/completions", self._to(self._complete), methods=["POST"]),
+            Route("/inference/v1/generate", self._to(self._generate), methods=["POST"]),
+            Route("/inference/v1/abort_requests", self._to(self._abort), methods=["POST"]),
+            Route("/tokenize", self._made(tokens_of), methods=["POST"]),
+            Route("/detokenize", self._made(text_of), methods=["POST"]),
+            Route("/apply-template", self._made(prompt_of), methods=["POST"]),
+            Route("/tokenizer_info", self._made(tokenizer_of), methods=["GET"]),
+            Route("/metrics", self._to(self._metrics), methods=["GET"]),
+            Route("/props", self._told(information.props), methods=["GET"]),
+            Route("/slots", self._to(self._slots), methods=["GET"]),
+            Route("/version", self._told(information.version), methods=["GET"]),
         ]
         if settings.webui:
             routes.append(Route("/", self._page, methods=["GET"]))
@@ -170,119 +175,72 @@ class Server:
 
     # What can be asked
 
+    def _to(self, handle: Callable[[Request, Any], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """An endpoint that answers a request with what it is handed."""
+
+        async def endpoint(request: Request) -> Response:
+            return await self._guarded(request, lambda body: handle(request, body))
+
+        return endpoint
+
+    def _told(self, tell: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
+        """An endpoint that tells something."""
+
+        async def handle(request: Request, body: Any) -> Response:
+            return JSONResponse(tell())
+
+        return self._to(handle)
+
+    def _made(self, make: Callable[[Engine, Fields], Awaitable[dict[str, Any]]]) -> Callable[[Request], Awaitable[Response]]:
+        """An endpoint that makes something of a request's fields."""
+
+        async def handle(request: Request, body: Any) -> Response:
+            fields = Fields(body)
+            self._check_model(fields.text("model"))
+            return JSONResponse(await make(self.engine, fields))
+
+        return self._to(handle)
+
     async def _page(self, request: Request) -> Response:
         return page()
 
     async def _health(self, request: Request) -> Response:
-        load = self.scheduler.load
-        return JSONResponse({"status": "ok", "slots_idle": self._free, "slots_processing": load.running})
+        status, body = self.information.health()
+        return JSONResponse(body, status)
 
-    @property
-    def _free(self) -> int:
-        return max(0, self.engine.decoder.batch - self.scheduler.load.running)
+    async def _model(self, request: Request, body: Any) -> Response:
+        self._check_model(request.path_params["name"])
+        return JSONResponse(self.information.model(request.path_params["name"]))
 
-    async def _models(self, request: Request) -> Response:
-        return await self._guarded(request, self._list_models)
+    async def _slots(self, request: Request, body: Any) -> Response:
+        slots = self.information.slots()
+        if request.query_params.get("fail_on_no_slot") and all(slot["is_processing"] for slot in slots):
+            raise ApiError(503, "no sequence is free: try again in a moment", "unavailable_error", code="no_slot_available")
+        return JSONResponse(slots)
 
-    async def _list_models(self, body: Any) -> Response:
-        return JSONResponse({"object": "list", "data": [self._described(name) for name in self.settings.names]})
-
-    async def _model(self, request: Request) -> Response:
-        async def one(body: Any) -> Response:
-            self._check_model(request.path_params["name"])
-            return JSONResponse(self._described(request.path_params["name"]))
-
-        return await self._guarded(request, one)
-
-    def _described(self, name: str) -> dict[str, Any]:
-        context = self.engine.decoder.limit
-        return {
-            "id": name,
-            "object": "model",
-            "created": self._created,
-            "owned_by": "tailrace",
-            "root": self.settings.names[0],
-            "max_model_len": context,
-            "meta": {"n_ctx": context, "n_vocab": len(self.engine.tokenizer.vocabulary.tokens)},
-        }
-
-    async def _props(self, request: Request) -> Response:
-        async def props(body: Any) -> Response:
-            decoder = self.engine.decoder
-            return JSONResponse(
-                {
-                    "default_generation_settings": {"n_ctx": decoder.limit},
-                    "total_slots": decoder.batch,
-                    "model_path": self.engine.imported.name,
-                    "chat_template": self.engine.tokenizer.chat_template or "",
-                    "device": decoder.device.transport.name,
-                }
-            )
-
-        return await self._guarded(request, props)
-
-    async def _metrics(self, request: Request) -> Response:
-        async def text(body: Any) -> Response:
-            return PlainTextResponse(
-                metrics_text(self.scheduler, self.settings.names[0]), media_type="text/plain; version=0.0.4; charset=utf-8"
-            )
-
-        return await self._guarded(request, text)
-
-    async def _tokenize(self, request: Request) -> Response:
-        return await self._guarded(request, self._tokens_of)
-
-    async def _tokens_of(self, body: Any) -> Response:
-        fields = Fields(body)
-        self._check_model(fields.text("model"))
-        fields.refuse({"with_pieces": (False,), "return_token_strs": (False,), "parse_special": (True,)})
-        special = all(fields.flag(name) for name in ("add_special_tokens", "add_special") if name in fields)
-        messages, tokenizer = fields.get("messages"), self.engine.tokenizer
-        with of_the_request():
-            if messages is not None:
-                tokens = await asyncio.to_thread(tokenizer.encode_chat, messages)
-            else:
-                text = fields.text("prompt") if "prompt" in fields else fields.text("content")
-                if text is None:
-                    raise wrong("prompt", "is missing: give a text, or messages")
-                tokens = await asyncio.to_thread(tokenizer.encode, text, special)
-        return JSONResponse({"tokens": tokens, "count": len(tokens), "max_model_len": self.engine.decoder.limit})
-
-    async def _detokenize(self, request: Request) -> Response:
-        return await self._guarded(request, self._text_of)
-
-    async def _text_of(self, body: Any) -> Response:
-        fields = Fields(body)
-        self._check_model(fields.text("model"))
-        tokens = fields.get("tokens")
-        if not isinstance(tokens, list):
-            raise wrong("tokens", f"must be a list of tokens, not {tokens!r}")
-        with of_the_request():
-            text = self.engine.tokenizer.decode(tokens)
-        return JSONResponse({"prompt": text, "content": text})
+    async def _metrics(self, request: Request, body: Any) -> Response:
+        text = metrics_text(self.scheduler, self.settings.names[0])
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     # Answers
 
-    async def _chat(self, request: Request) -> Response:
-        return await self._guarded(request, lambda body: self._read_and_answer(request, chat_request, body))
+    async def _chat(self, request: Request, body: Any) -> Response:
+        return await self._read_and_answer(request, chat_request, body)
 
-    async def _complete(self, request: Request) -> Response:
-        return await self._guarded(request, lambda body: self._read_and_answer(request, completion_request, body))
+    async def _complete(self, request: Request, body: Any) -> Response:
+        return await self._read_and_answer(request, completion_request, body)
 
-    async def _generate(self, request: Request) -> Response:
-        return await self._guarded(request, lambda body: self._read_and_answer(request, tokens_request, body))
+    async def _generate(self, request: Request, body: Any) -> Response:
+        return await self._read_and_answer(request, tokens_request, body)
 
-    async def _abort(self, request: Request) -> Response:
-        async def abort(body: Any) -> Response:
-            names = Fields(body).get("request_ids")
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise wrong("request_ids", f"must be a list of texts, not {names!r}")
-            for name in names:
-                if (ended := self._aborts.get(name)) is not None:
-                    ended()
-            return Response(status_code=200)
-
-        return await self._guarded(request, abort)
+    async def _abort(self, request: Request, body: Any) -> Response:
+        names = Fields(body).get("request_ids")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise wrong("request_ids", f"must be a list of texts, not {names!r}")
+        for name in names:
+            if (ended := self._aborts.get(name)) is not None:
+                ended()
+        return Response(status_code=200)
 
     def _read(self, read: Callable[..., AnswerRequest], body: Any) -> tuple[AnswerRequest, HandedPrompt | None]:
         body, handed = self._kv_folder.split(body)
@@ -339,7 +297,7 @@ class Server:
         name, each = self.settings.names[0], len(wanted.wishes)
         if isinstance(wanted, TokensRequest):
             return TokensReply(wanted.identity, name, each)
-        return Reply(name, self.engine.tokenizer, wanted.is_chat, each, wanted.echo)
+        return Reply(name, self.engine.tokenizer, wanted.is_chat, each, wanted.echo, wanted.tools)
 
     def _abortable(
         self, identity: str, answers: Sequence[Answer], pieces: "asyncio.Queue[Any]", cancel: Callable[[], None]
@@ -399,9 +357,10 @@ class Server:
                 if beginning is not None:
                     yield _event(beginning)
                     beginning = None
-                yield _event(reply.part(piece, offsets[piece.index]))
-                offsets[piece.index] += len(piece.text)
                 left -= piece.finish_reason is not None
+                part = reply.part(piece, offsets[piece.index])
+                yield _event({**part, "timings": timings_of(answers)} if not left and isinstance(reply, Reply) else part)
+                offsets[piece.index] += len(piece.text)
             if include_usage:
                 yield _event(reply.end(answers))
             yield "data: [DONE]\n\n"
@@ -419,7 +378,7 @@ def _failure(error: ApiError) -> Response:
 
 async def _body(request: Request) -> Any:
     """The JSON of a request."""
-    if request.method == "GET":
+    if request.method in ("GET", "HEAD"):
         return {}
     raw = bytearray()
     async for part in request.stream():

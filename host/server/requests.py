@@ -11,13 +11,15 @@ from ..text.tokenizer import Tokenizer
 from .errors import ApiError
 from .fields import Fields, wrong
 from .grammar_fields import grammar_field
+from .tools import Tools, refuse_without_effect, tools_of
+from .turns import turns_of
 
 #: Answers to one request.
 MOST_ANSWERS = 128
 #: Fields that change nothing here: names of users, hints, what is the case anyway.
 _HARMLESS = (
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "continuous_usage_stats",
-    "return_token_ids", "stream_options", "cache_prompt", "parallel_tool_calls",
+    "return_token_ids", "stream_options", "cache_prompt",
 )  # fmt: skip
 #: Fields that would change the answer, and the values with which they do not.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -26,9 +28,7 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
     "include_stop_str_in_output": (False,),
-    "tools": ([],),
     "functions": ([],),
-    "tool_choice": ("none",),
     "function_call": ("none",),
     "audio": (),
     "modalities": (["text"],),
@@ -62,6 +62,8 @@ class AnswerRequest:
     is_chat : bool
     echo : bool
         Answers begin with their prompts.
+    tools : Tools or None
+        What may be called.
     """
 
     prompts: tuple[tuple[int, ...], ...]
@@ -70,6 +72,7 @@ class AnswerRequest:
     include_usage: bool
     is_chat: bool
     echo: bool = False
+    tools: Tools | None = None
 
 
 def chat_request(body: Any, tokenizer: Tokenizer, check_model: Callable[[str | None], None]) -> AnswerRequest:
@@ -84,10 +87,7 @@ def chat_request(body: Any, tokenizer: Tokenizer, check_model: Callable[[str | N
     """
     fields = Fields(body)
     check_model(fields.text("model"))
-    messages = fields.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise wrong("messages", f"must be a list of messages that is not empty, not {messages!r}")
-    turns = [_turn(place, message) for place, message in enumerate(messages)]
+    turns = turns_of(fields.get("messages"))
     more = fields.table("chat_template_kwargs") or {}
     # The template alone says what comes first.
     fields.refuse({"add_special_tokens": (False,)})
@@ -95,10 +95,24 @@ def chat_request(body: Any, tokenizer: Tokenizer, check_model: Callable[[str | N
     top = fields.integer("top_logprobs", 0, 20)
     if top is not None and not wanted:
         raise wrong("top_logprobs", "needs logprobs to be true")
+    tools = tools_of(fields, tokenizer)
     wishes = wishes_of(fields, tokenizer, (top or 0) if wanted else None, ("max_tokens", "max_completion_tokens"))
+    if tools is not None:
+        wishes = tuple(_with_tools(wish, tools) for wish in wishes)
+        more = {**more, "tools": tools.described}
     stream, include_usage = _streaming(fields)
     fields.end()
-    return AnswerRequest((tuple(tokenizer.encode_chat(turns, **more)),), wishes, stream, include_usage, True)
+    prompt = tokenizer.encode_chat(turns, **more)
+    refuse_without_effect(tools, prompt, lambda: tokenizer.encode_chat(turns, **{**more, "tools": None}))
+    return AnswerRequest((tuple(prompt),), wishes, stream, include_usage, True, tools=tools)
+
+
+def _with_tools(wish: Wish, tools: Tools) -> Wish:
+    if wish.grammar is not None:
+        raise wrong("tools", "and a grammar or schema for the answer exclude each other: leave one of them out")
+    if tools.grammar is not None and (wish.min_tokens or wish.ignore_ends):
+        raise wrong("tool_choice", "says where the answer ends: leave min_tokens and ignore_eos out")
+    return replace(wish, grammar=tools.grammar, shown=tools.shown)
 
 
 def completion_request(body: Any, tokenizer: Tokenizer, check_model: Callable[[str | None], None]) -> AnswerRequest:
@@ -122,25 +136,6 @@ def completion_request(body: Any, tokenizer: Tokenizer, check_model: Callable[[s
         wishes = tuple(replace(wish, prompt_logprobs=wish.logprobs) for wish in wishes)
     fields.end()
     return AnswerRequest(prompts, wishes, stream, include_usage, False, echo)
-
-
-def _turn(place: int, message: Any) -> dict[str, Any]:
-    name = f"messages[{place}]"
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise wrong(name, f"must be an object with a role and a content, not {message!r}")
-    content = message.get("content")
-    if isinstance(content, list):
-        # Parts, of which only texts can be read.
-        for part in content:
-            if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-                kind = part.get("type") if isinstance(part, dict) else part
-                raise wrong(name, f"has a part of type {kind!r}: this model reads only text", "unsupported_content")
-        content = "".join(part["text"] for part in content)
-    if not isinstance(content, str):
-        raise wrong(name, f"must have a text as its content, not {content!r}")
-    if message.get("tool_calls"):
-        raise wrong(name, "calls tools: they are not supported", "unsupported_parameter")
-    return {"role": "system" if message["role"] == "developer" else message["role"], "content": content}
 
 
 def _prompts(prompt: Any) -> list[Any]:

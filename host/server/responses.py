@@ -9,6 +9,7 @@ from typing import Any
 from ..generation.answer import Answer
 from ..generation.completion import ChosenLogprob, Completion, FinishReason, Piece, TokenLogprob
 from ..text.tokenizer import Tokenizer
+from .tools import Tools
 
 _REASONS: dict[FinishReason, str] = {"stop": "stop", "length": "length", "context": "length", "closed": "stop"}
 
@@ -26,6 +27,8 @@ class Reply:
         Answers to each prompt.
     echo : bool
         Answers begin with their prompts.
+    tools : Tools or None
+        What may be called.
     """
 
     model: str
@@ -33,8 +36,10 @@ class Reply:
     is_chat: bool
     each: int
     echo: bool = False
+    tools: Tools | None = None
     identity: str = field(default_factory=lambda: secrets.token_hex(12))
     created: int = field(default_factory=lambda: int(time.time()))
+    _spoken: dict[int, "Spoken"] = field(default_factory=dict)
 
     def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """The answers, all of them finished."""
@@ -48,8 +53,15 @@ class Reply:
                 logprobs, text = self._echoed(prompt, done, len(beginning)), beginning + text
             reason = _REASONS[done.finish_reason]
             content: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if self.is_chat else {"text": text}
+            if self.tools is not None:
+                said, calls = (spoken := Spoken(self.tools)).put(text, True)
+                content["message"]["content"] = said or None if calls else said
+                if calls:
+                    content["message"]["tool_calls"] = calls
+                reason = spoken.reason(reason)
             choices.append({"index": answer.index, **content, "logprobs": logprobs, "finish_reason": reason})
-        return self._body("chat.completion" if self.is_chat else "text_completion", choices, usage_of(answers, self.each))
+        body = self._body("chat.completion" if self.is_chat else "text_completion", choices, usage_of(answers, self.each))
+        return {**body, "timings": timings_of(answers)}
 
     def beginning(self, answers: Sequence[Answer]) -> dict[str, Any] | None:
         """The first part of a stream; None if there is none."""
@@ -63,14 +75,22 @@ class Reply:
         reason = None if piece.finish_reason is None else _REASONS[piece.finish_reason]
         content: dict[str, Any] = {"text": piece.text}
         if self.is_chat:
-            content = {"delta": {"content": piece.text} if piece.text else {}}
+            said, calls = piece.text, list[dict[str, Any]]()
+            if self.tools is not None:
+                spoken = self._spoken.setdefault(piece.index, Spoken(self.tools))
+                first = spoken.calls
+                said, calls = spoken.put(piece.text, reason is not None)
+                calls = [{"index": first + n, **call} for n, call in enumerate(calls)]
+                reason = reason and spoken.reason(reason)
+            content = {"delta": {**({"content": said} if said else {}), **({"tool_calls": calls} if calls else {})}}
         logprobs = self._logprobs(piece.logprobs, offset)
         choice = {"index": piece.index, **content, "logprobs": logprobs, "finish_reason": reason}
         return self._body("chat.completion.chunk" if self.is_chat else "text_completion", [choice])
 
     def end(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """The last part of a stream, if its usage is wanted."""
-        return self._body("chat.completion.chunk" if self.is_chat else "text_completion", [], usage_of(answers, self.each))
+        body = self._body("chat.completion.chunk" if self.is_chat else "text_completion", [], usage_of(answers, self.each))
+        return {**body, "timings": timings_of(answers)}
 
     def _body(self, kind: str, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> dict[str, Any]:
         prefix = "chatcmpl" if self.is_chat else "cmpl"
@@ -114,6 +134,43 @@ class Reply:
         return {"token": one.text, "logprob": one.logprob, "bytes": list(self.tokenizer.token_bytes(one.token))}
 
 
+class Spoken:
+    """What one answer has said and called so far.
+
+    Parameters
+    ----------
+    tools : Tools
+
+    Attributes
+    ----------
+    calls : int
+        Calls so far.
+    """
+
+    def __init__(self, tools: Tools) -> None:
+        self._parser = tools.form.parser([tool.name for tool in tools.tools])
+        self._most = None if tools.parallel else 1
+        self.calls = 0
+
+    def put(self, text: str, is_end: bool) -> tuple[str, list[dict[str, Any]]]:
+        """Take the next bit; returns text and calls, as OpenAI writes them."""
+        said, calls = self._parser.put(text)
+        if is_end:
+            rest, last = self._parser.end()
+            said, calls = said + rest, calls + last
+        if self._most is not None:
+            calls = calls[: self._most - self.calls]
+        self.calls += len(calls)
+        return said, [
+            {"id": call.identity, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in calls
+        ]
+
+    def reason(self, reason: str) -> str:
+        """Why it is finished, with its calls in mind."""
+        return "tool_calls" if self.calls and reason == "stop" else reason
+
+
 def usage_of(answers: Sequence[Answer], each: int) -> dict[str, Any]:
     """What answers have used: a prompt counts once, however many answers it has."""
     first = answers[::each]
@@ -125,4 +182,23 @@ def usage_of(answers: Sequence[Answer], each: int) -> dict[str, Any]:
         "completion_tokens": generated,
         "total_tokens": prompt + generated,
         "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
+def timings_of(answers: Sequence[Answer]) -> dict[str, Any]:
+    """What answers have taken, by the names of llama-server; of several the sums."""
+    cached = sum(answer.reused or 0 for answer in answers)
+    prompt = sum(answer.prompt_tokens for answer in answers) - cached
+    prompt_ms = 1e3 * sum(answer.prompt_seconds for answer in answers)
+    predicted = sum(len(answer.tokens) - answer.prompt_tokens for answer in answers)
+    predicted_ms = 1e3 * sum(answer.seconds - answer.prompt_seconds for answer in answers)
+    return {"cache_n": cached, **_speed("prompt", prompt, prompt_ms), **_speed("predicted", predicted, predicted_ms)}
+
+
+def _speed(name: str, tokens: int, milliseconds: float) -> dict[str, float]:
+    return {
+        f"{name}_n": tokens,
+        f"{name}_ms": milliseconds,
+        f"{name}_per_token_ms": milliseconds / tokens if tokens else 0.0,
+        f"{name}_per_second": 1e3 * tokens / milliseconds if milliseconds else 0.0,
     }

@@ -4,7 +4,8 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import monotonic
 
 from tailrace.spec.errors import TailraceError
 
@@ -12,6 +13,7 @@ from ..generation.answer import Answer
 from ..generation.completion import Piece
 from ..generation.engine import Engine
 from .errors import ApiError
+from .load import Load
 
 _log = logging.getLogger("tailrace.server")
 
@@ -20,40 +22,23 @@ Sink = Callable[[Piece | BaseException], None]
 
 
 @dataclass
-class Load:
-    """What has been done, and what is being done.
-
-    Attributes
-    ----------
-    running, waiting : int
-        Answers.
-    prompt_tokens, reused_tokens, generated_tokens, finished, cancelled, failed, refused : int
-        Since the start; `reused_tokens` are those of prompts that the device held already.
-    steps : int
-        Of the device.
-    seconds : float
-        Time in which the device was at work.
-    """
-
-    running: int = 0
-    waiting: int = 0
-    prompt_tokens: int = 0
-    reused_tokens: int = 0
-    generated_tokens: int = 0
-    finished: int = 0
-    cancelled: int = 0
-    failed: int = 0
-    refused: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-
-
-@dataclass
 class _Job:
     answers: list[Answer]
     sink: Sink
     cancelled: bool = False
     failed: bool = False
+    asked: float = field(default_factory=monotonic)
+
+
+@dataclass
+class _Entry:
+    """An answer, and when it got its sequence, its first token, and its last one so far."""
+
+    job: _Job
+    answer: Answer
+    begun: float = 0.0
+    first: float = 0.0
+    last: float = 0.0
 
 
 class Ticket:
@@ -84,8 +69,8 @@ class Scheduler:
     def __init__(self, engine: Engine, queue: int) -> None:
         self.engine, self.queue = engine, queue
         self.load = Load()
-        self._waiting: deque[tuple[_Job, Answer]] = deque()
-        self._active: list[tuple[_Job, Answer]] = []
+        self._waiting: deque[_Entry] = deque()
+        self._active: list[_Entry] = []
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="tailrace-engine", daemon=True)
@@ -112,10 +97,16 @@ class Scheduler:
                     "rate_limit_error",
                     code="queue_full",
                 )
-            self._waiting.extend((job, answer) for answer in job.answers)
+            self._waiting.extend(_Entry(job, answer) for answer in job.answers)
             self._count()
             self._changed.notify_all()
         return Ticket(self, job)
+
+    def placed(self) -> dict[int, Answer]:
+        """Answers that are being computed, by their sequences."""
+        with self._changed:
+            found = {self.engine.sequences.find(entry.answer.holder): entry.answer for entry in self._active}
+        return {place: answer for place, answer in found.items() if place is not None}
 
     def close(self, patience: float) -> None:
         """Take nothing more, let what is running finish for so many seconds, and cancel the rest."""
@@ -123,7 +114,7 @@ class Scheduler:
             self._closing = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._active and not self._waiting, patience)
-            for job in {id(job): job for job, _ in (*self._active, *self._waiting)}.values():
+            for job in {id(entry.job): entry.job for entry in (*self._active, *self._waiting)}.values():
                 self._fail(job, ApiError(503, "the server was shut down", "server_error", code="shutting_down"))
             self._changed.notify_all()
         self._thread.join()
@@ -133,7 +124,7 @@ class Scheduler:
             if not job.cancelled and any(answer.reason is None for answer in job.answers):
                 job.cancelled = True
                 self.load.cancelled += 1
-            self._waiting = deque((other, answer) for other, answer in self._waiting if other is not job)
+            self._waiting = deque(entry for entry in self._waiting if entry.job is not job)
             self._count()
             self._changed.notify_all()
 
@@ -143,59 +134,86 @@ class Scheduler:
                 self._changed.wait_for(lambda: self._active or self._waiting or self._closing)
                 if self._closing and not self._active and not self._waiting:
                     return
-                for job, answer in [entry for entry in self._active if entry[0].cancelled or entry[0].failed]:
-                    self.engine.release(answer)
-                    self._active.remove((job, answer))
+                for entry in [entry for entry in self._active if entry.job.cancelled or entry.job.failed]:
+                    self.engine.release(entry.answer)
+                    self._active.remove(entry)
                 while self._waiting and len(self._active) < self.engine.decoder.batch:
-                    self._active.append(self._waiting.popleft())
+                    self._active.append(entry := self._waiting.popleft())
+                    entry.begun = monotonic()
+                    self.load.queue.observe(entry.begun - entry.job.asked)
                 active = list(self._active)
                 self._count()
                 self._changed.notify_all()
             if active:
                 self._step(active)
 
-    def _step(self, active: Sequence[tuple[_Job, Answer]]) -> None:
+    def _step(self, active: Sequence[_Entry]) -> None:
         """Take one step for these, and tell who asked."""
-        begun = [answer for _, answer in active if answer.reused is None]
-        before = {id(answer): (len(answer.tokens), answer.seconds) for _, answer in active}
+        answers = [entry.answer for entry in active]
+        begun = [answer for answer in answers if answer.reused is None]
+        before = {id(answer): (len(answer.tokens), answer.seconds) for answer in answers}
+        counted = self.engine.decoder.counters
         try:
-            pieces = self.engine.advance([answer for _, answer in active])
+            pieces = self.engine.advance(answers)
         except BaseException as error:
             _log.exception("a step failed")
             with self._changed:
-                for job, answer in active:
-                    self.engine.release(answer)
-                    self._fail(job, error)
+                for entry in active:
+                    self.engine.release(entry.answer)
+                    self._fail(entry.job, error)
                 self._active = []
+                self.load.failures_in_a_row += 1
+                self.load.last_failure = str(error) or repr(error)
                 self._count()
                 self._changed.notify_all()
             return
         with self._changed:
             load = self.load
-            load.steps += 1
+            load.steps, load.busy, load.failures_in_a_row = load.steps + 1, load.busy + len(active), 0
+            load.counters += self.engine.decoder.counters - counted
             load.prompt_tokens += sum(answer.prompt_tokens for answer in begun)
             load.reused_tokens += sum(answer.reused or 0 for answer in begun)
-            load.generated_tokens += sum(len(answer.tokens) - before[id(answer)][0] for _, answer in active)
-            load.seconds += max(answer.seconds - before[id(answer)][1] for _, answer in active)
-            load.finished += sum(answer.reason is not None for _, answer in active)
-            for job, answer in active:
-                if answer.failure is not None:
-                    self.engine.release(answer)
-                    self._fail(job, ApiError(400, str(answer.failure) or repr(answer.failure), code="no_token_possible"))
-            self._active = [entry for entry in self._active if entry[1].reason is None and entry[1].failure is None]
+            load.seconds += max(answer.seconds - before[id(answer)][1] for answer in answers)
+            for entry in active:
+                self._note(entry, len(entry.answer.tokens) - before[id(entry.answer)][0])
+            self._active = [entry for entry in active if entry.answer.reason is None and entry.answer.failure is None]
             self._count()
             self._changed.notify_all()
-        owners = {id(answer): job for job, answer in active}
+        owners = {id(entry.answer): entry.job for entry in active}
         for answer, piece in pieces:
             if not (job := owners[id(answer)]).cancelled:
                 job.sink(piece)
+
+    def _note(self, entry: _Entry, tokens: int) -> None:
+        """Note what a step has done for an answer: so many tokens, and perhaps its end."""
+        load, answer, now = self.load, entry.answer, monotonic()
+        load.generated_tokens += tokens
+        for _ in range(tokens):
+            if entry.first:
+                load.between_tokens.observe((now - entry.last) / tokens)
+            else:
+                entry.first = now
+                load.first_token.observe(now - entry.job.asked)
+                load.prefill.observe(now - entry.begun)
+        entry.last = now if tokens else entry.last
+        if answer.failure is not None:
+            self.engine.release(answer)
+            self._fail(entry.job, ApiError(400, str(answer.failure) or repr(answer.failure), code="no_token_possible"))
+        if answer.reason is not None:
+            load.finished += 1
+            load.reasons[answer.reason] += 1
+            load.prompt_seconds += answer.prompt_seconds
+            load.answer_seconds += answer.seconds - answer.prompt_seconds
+            load.whole.observe(now - entry.job.asked)
+            if entry.first:
+                load.decode.observe(now - entry.first)
 
     def _fail(self, job: _Job, error: BaseException) -> None:
         if not job.failed and not job.cancelled:
             job.failed = True
             self.load.failed += 1
             job.sink(error if isinstance(error, ApiError | TailraceError) else TailraceError(str(error) or repr(error)))
-        self._waiting = deque((other, answer) for other, answer in self._waiting if other is not job)
+        self._waiting = deque(entry for entry in self._waiting if entry.job is not job)
 
     def _count(self) -> None:
         self.load.running, self.load.waiting = len(self._active), len(self._waiting)

@@ -96,7 +96,7 @@ class GuardedChat:
         if isinstance(value, str):
             return self._guarded_text(value)
         if isinstance(value, Mapping):
-            return {key: self._guarded(item) for key, item in value.items()}
+            return {self._guarded(key): self._guarded(item) for key, item in value.items()}
         return [self._guarded(item) for item in value] if isinstance(value, list | tuple) else value
 
     def _guarded_text(self, text: str) -> str:
@@ -111,11 +111,11 @@ class GuardedChat:
 
 
 def texts_of(value: Any) -> list[str]:
-    """All texts in what JSON can hold, without the keys."""
+    """All texts in what JSON can hold, and its keys."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):
-        return [text for item in value.values() for text in texts_of(item)]
+        return [text for pair in value.items() for item in pair for text in texts_of(item)]
     return [text for item in value for text in texts_of(item)] if isinstance(value, list | tuple) else []
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Blanks between two parts of JSON: a line's end and an indent. Without a bound a small model goes on with blanks for ever.
 _BLANKS = r"\n?[ \t]{0,20}"
+#: How JSON is read; llguidance's own names.
+_JSON: Any = {"whitespace_flexible": True, "whitespace_pattern": _BLANKS}
 #: Compiled grammars that are kept.
 _KEPT = 16
 
@@ -47,10 +49,9 @@ class Grammar:
         ConfigError
             If it is no JSON object. What llguidance does not know in it is told when the grammar is used.
         """
-        options: Any = {"whitespace_flexible": True, "whitespace_pattern": _BLANKS}
         try:
             given = json.dumps(schema) if isinstance(schema, Mapping) else schema
-            return cls(_free(json.loads(_matcher().grammar_from_json_schema(given, overrides=options))["grammars"][0]))
+            return cls(_free(json.loads(_matcher().grammar_from_json_schema(given, overrides=_JSON))["grammars"][0]))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"a JSON schema must be a JSON object: {error}") from None
 
@@ -95,7 +96,18 @@ class Grammar:
             lark = any_to_lark(grammar)
         except Exception as error:  # its parser says what is wrong by exceptions of many kinds
             raise ConfigError(f"the grammar is no GBNF: {error}") from None
-        return cls(_free({"lark_grammar": lark}))
+        return cls.lark(lark)
+
+    @classmethod
+    def lark(cls, grammar: str) -> Self:
+        """A grammar in llguidance's Lark. An error in it is told when it is used."""
+        _matcher()
+        return cls(_free({"lark_grammar": grammar}))
+
+
+def json_rule(schema: Mapping[str, Any]) -> str:
+    """What stands in a rule of Lark for JSON that fits a schema."""
+    return f"%json {json.dumps({**schema, 'x-guidance': _JSON})}"
 
 
 def _free(grammar: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ Two kinds of vocabulary are known: byte-pair encoding and SentencePiece with sco
 import codecs
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tailrace.spec.errors import ModelError, TailraceError
@@ -105,6 +105,18 @@ class Tokenizer:
         TailraceError
             If it is no conversation, the text is not Unicode, or the vocabulary can't express it.
         """
+        text, guard = self._rendered(messages, {**variables, "add_generation_prompt": add_generation_prompt})
+        return self._encode(text, guard)
+
+    def render(
+        self, messages: str | Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True, **variables: Any
+    ) -> str:
+        """The text of a conversation, as the model's chat template makes it; parameters and errors as of `encode_chat`."""
+        text, guard = self._rendered(messages, {**variables, "add_generation_prompt": add_generation_prompt})
+        return text.replace(guard, "") if guard else text
+
+    def _rendered(self, messages: str | Sequence[Mapping[str, Any]], variables: dict[str, Any]) -> tuple[str, str]:
+        """The text of a conversation, and the guard in it."""
         if not self.chat_template:
             raise ModelError(f"{self._path} has no chat template: continue the prompt as it is, with `generate` or --raw")
         turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
@@ -122,9 +134,9 @@ class Tokenizer:
         text = render_chat(
             self.chat_template,
             chat.messages,
-            {**tokens, **chat.variables, "add_generation_prompt": add_generation_prompt},
+            {**tokens, **chat.variables},
         )
-        return self._encode(text, chat.guard)
+        return text, chat.guard
 
     def _encode(self, text: str, guard: str = "", at_start: bool = True) -> list[int]:
         """Tokens of a text; `guard` keeps apart what is no control token, and is no part of it."""
@@ -185,9 +197,9 @@ class Tokenizer:
         text = b"".join(map(self.token_bytes, ids)).decode(errors="replace")
         return text.removeprefix(" ") if at_start and self.vocabulary.space_prefix else text
 
-    def stream(self, write: Callable[[str], object]) -> "TextStream":
-        """A place for generated tokens, which hands their text on as soon as it is whole."""
-        return TextStream(self, write)
+    def stream(self, write: Callable[[str], object], shown: Collection[int] = ()) -> "TextStream":
+        """A place for generated tokens, which hands their text on as soon as it is whole; of those in `shown` the names."""
+        return TextStream(self, write, shown)
 
     def describe(self) -> list[str]:
         """The tokenizer, line by line."""
@@ -205,13 +217,14 @@ class Tokenizer:
 class TextStream:
     """Hands text on, token by token, but no half characters."""
 
-    def __init__(self, tokenizer: Tokenizer, write: Callable[[str], object]) -> None:
+    def __init__(self, tokenizer: Tokenizer, write: Callable[[str], object], shown: Collection[int] = ()) -> None:
         self._tokenizer, self._write = tokenizer, write
+        self._names = {token: tokenizer.vocabulary.tokens[token].encode() for token in shown}
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def put(self, token: int) -> None:
         """Take a token."""
-        self._give(self._decoder.decode(self._tokenizer.token_bytes(token)))
+        self._give(self._decoder.decode(self._names.get(token) or self._tokenizer.token_bytes(token)))
 
     def end(self) -> None:
         """Hand on what is left: half a character becomes U+FFFD."""

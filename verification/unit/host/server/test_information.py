@@ -1,0 +1,179 @@
+"""What a server says of itself: sequences, tokenizer, prompts, times and counts, as llama-server and vLLM say it."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+import tailrace
+from tailrace import LanguageModel
+from tailrace.server.histogram import BOUNDS, Histogram
+from verification.unit.host.server.client import Client, serving
+from verification.unit.host.tiny_models import CHAT_TEMPLATE, write_model
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+ENDLESS: dict[str, Any] = {"ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LanguageModel]:
+    model = write_model(tmp_path_factory.mktemp("models") / "tiny.gguf", layers=1)
+    with tailrace.load(model, context=64, batch=2) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def client(lm: LanguageModel) -> Iterator[Client]:
+    with serving(lm) as client:
+        yield client
+
+
+def metrics(client: Client) -> dict[str, float]:
+    lines = client.ask("/metrics")[1].splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {
+        name.replace('model_name="tiny"', "").replace("{,", "{").replace("{}", ""): float(value)
+        for name, value in values.items()
+    }
+
+
+def test_prompts_and_tokenizer(client: Client, lm: LanguageModel) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "ab<|im_end|>"}]}]
+    assert client.ask("/apply-template", {"messages": messages})[1] == {"prompt": "ab<|im_end|>>"}
+    plain = {"messages": messages, "add_generation_prompt": False}
+    assert client.ask("/apply-template", plain)[1] == {"prompt": "ab<|im_end|>"}
+    assert client.ask("/tokenize", plain)[1]["tokens"] == lm.tokenizer.encode_chat(
+        [{"role": "user", "content": "ab<|im_end|>"}], add_generation_prompt=False
+    )
+    told = client.ask("/tokenizer_info")[1]
+    assert (told["bos_token"], told["eos_token"], told["pad_token"]) == ("<|im_start|>", "<|im_end|>", "<|im_end|>")
+    assert (told["chat_template"], told["add_bos_token"]) == (CHAT_TEMPLATE, False)
+    assert client.ask("/version")[1] == {"version": tailrace.__version__}
+    assert client.ask("/props")[1]["build_info"] == f"tailrace {tailrace.__version__}"
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/v1/models", "/v1/models/tiny", "/metrics", "/props", "/slots", "/version", "/tokenizer_info"]
+)
+def test_heads_are_answered_where_gets_are(client: Client, path: str) -> None:
+    connection = client.connect()
+    connection.request("HEAD", path)
+    response = connection.getresponse()
+    assert (response.status, response.read()) == (200, b"")
+    connection.close()
+
+
+def test_sequences(client: Client) -> None:
+    free = {"n_ctx": 64, "speculative": False, "is_processing": False}
+    assert client.ask("/slots")[1] == [{"id": 0, **free}, {"id": 1, **free}]
+    gate = threading.Event()
+    decoder, step = client.server.engine.decoder, client.server.engine.decoder.step
+    decoder.step = lambda *given: (gate.wait(20), step(*given))[1]  # type: ignore[method-assign]
+    body = {"prompt": "ab", "max_tokens": 9, "n": 2, "temperature": 0.5, "seed": 3, **ENDLESS}
+    asking = threading.Thread(target=client.ask, args=(COMPLETIONS, body))
+    asking.start()
+    try:
+        deadline = time.monotonic() + 20
+        while sum(slot["is_processing"] for slot in client.ask("/slots")[1]) < 2:
+            assert time.monotonic() < deadline
+        slots = client.ask("/slots")[1]
+        assert [slot["params"]["seed"] for slot in sorted(slots, key=lambda slot: slot["params"]["seed"])] == [3, 4]
+        assert slots[0]["next_token"] == {"has_next_token": True, "n_remain": 9, "n_decoded": 0}
+        assert (slots[0]["n_prompt_tokens"], slots[0]["params"]["temperature"]) == (1, 0.5)
+        status, answer, _ = client.ask("/slots?fail_on_no_slot=1")
+        assert (status, answer["error"]["message"]) == (503, "no sequence is free: try again in a moment")
+    finally:
+        gate.set()
+        asking.join()
+        decoder.step = step  # type: ignore[method-assign]
+    assert client.ask("/slots?fail_on_no_slot=1")[0] == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_times_of_an_answer(client: Client, stream: bool) -> None:
+    body = {"prompt": f"abcdxyz{stream}", "max_tokens": 5, "temperature": 1, **ENDLESS}
+    timings = client.stream(COMPLETIONS, body)[-1]["timings"] if stream else client.ask(COMPLETIONS, body)[1]["timings"]
+    assert (timings["prompt_n"] + timings["cache_n"], timings["predicted_n"]) == (len(body["prompt"]) - 2, 5)
+    for name in ("prompt", "predicted"):
+        number, time_taken = timings[f"{name}_n"], timings[f"{name}_ms"]
+        assert time_taken > 0
+        assert timings[f"{name}_per_token_ms"] == pytest.approx(time_taken / number)
+        assert timings[f"{name}_per_second"] == pytest.approx(1e3 * number / time_taken)
+
+
+def test_counts(client: Client) -> None:
+    before = metrics(client)
+    assert client.ask(COMPLETIONS, {"prompt": ["ab", "xyz"], "max_tokens": 6, "temperature": 1, **ENDLESS})[0] == 200
+    after = metrics(client)
+    new = {name: after[name] - before[name] for name in after}
+    assert new["vllm:prompt_tokens_total"] == new["vllm:prefix_cache_queries_total"] == 4
+    assert new["vllm:generation_tokens_total"] == new["llamacpp:tokens_predicted_total"] == 12
+    assert new['vllm:request_success_total{finished_reason="length"}'] == new["tailrace:answers_finished_total"] == 2
+    assert new['vllm:request_success_total{finished_reason="stop"}'] == 0
+    for name in (
+        "request_queue_time",
+        "time_to_first_token",
+        "e2e_request_latency",
+        "request_prefill_time",
+        "request_decode_time",
+    ):
+        assert new[f"vllm:{name}_seconds_count"] == new[f'vllm:{name}_seconds_bucket{{le="+Inf"}}'] == 2
+    assert new["vllm:inter_token_latency_seconds_count"] == 10
+    assert after["llamacpp:n_busy_slots_per_decode"] <= 2
+    whole = new["vllm:e2e_request_latency_seconds_sum"]
+    parts = [new[f"vllm:request_{name}_time_seconds_sum"] for name in ("queue", "prefill", "decode")]
+    assert sum(parts) == pytest.approx(whole)
+    assert new["vllm:inter_token_latency_seconds_sum"] == pytest.approx(parts[2])
+    assert new["llamacpp:prompt_seconds_total"] > 0
+    assert new["llamacpp:tokens_predicted_seconds_total"] > 0
+
+
+def test_stalls_are_those_that_the_device_counts(client: Client) -> None:
+    from tailrace.device.counters import STALLS
+
+    found = [name for name in metrics(client) if name.startswith("tailrace:stall_cycles_total")]
+    assert found == [f'tailrace:stall_cycles_total{{cause="{stall.removeprefix("STALL_").lower()}"}}' for stall in STALLS]
+
+
+def test_histograms() -> None:
+    histogram = Histogram()
+    for seconds in (0.0, 0.001, 0.0011, 3.0, 1e9):
+        histogram.observe(seconds)
+    buckets = dict(histogram.buckets())
+    assert (buckets["0.001"], buckets["0.0025"], buckets["2.5"], buckets["5"], buckets["3600"], buckets["+Inf"]) == (
+        2,
+        3,
+        3,
+        4,
+        4,
+        5,
+    )
+    assert list(buckets.values()) == sorted(buckets.values())
+    assert len(buckets) == len(BOUNDS) + 1
+    assert (histogram.count, histogram.sum) == (5, 1e9 + 3.0021)
+
+
+def test_a_device_that_fails_again_and_again_is_not_well(lm: LanguageModel) -> None:
+    decoder, step = lm.engine.decoder, lm.engine.decoder.step
+
+    def fail(*given: Any) -> Any:
+        raise tailrace.TailraceError("the device stopped")
+
+    with serving(lm) as client:
+        decoder.step = fail  # type: ignore[method-assign]
+        try:
+            statuses = [
+                (client.ask(COMPLETIONS, {"prompt": "ab", "temperature": 1})[0], client.ask("/health")[0]) for _ in range(2)
+            ]
+        finally:
+            decoder.step = step  # type: ignore[method-assign]
+        assert statuses == [(500, 200), (500, 503)]
+        told = client.ask("/health")[1]
+        assert told["error"] == {"code": 503, "message": "the device stopped", "type": "unavailable_error"}
+        assert client.ask(COMPLETIONS, {"prompt": "ab", "temperature": 1, "max_tokens": 1})[0] == 200
+        assert json.loads(json.dumps(client.ask("/health")[1]))["status"] == "ok"
