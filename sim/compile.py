@@ -117,7 +117,7 @@ def compile_library(
     def make(folder: Path) -> None:
         work = folder / "work"
         work.mkdir()
-        with announced(f"compiling the simulation of {what}"):
+        with announced(f"compiling the simulation of {what} with {compiler.name}"):
             objects = _compile(work, verilog, prefix, harness, verilator, options, compiler, flags, fast)
             link = [*compiler.command, "-shared", "-pthread", "-Wl,-Bsymbolic", "-o", "../" + LIBRARY]
             run_all([[*link, *map(str, objects)]], work)

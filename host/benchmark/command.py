@@ -10,6 +10,7 @@ from rich.table import Table
 from tailrace.sim.devices import KINDS
 from tailrace.sim.memory_models import MEMORIES as _MEMORIES
 from tailrace.spec.config import BUS_WIDTHS
+from tailrace.spec.errors import MissingPackage
 from tailrace.spec.formats import WEIGHT_FORMATS
 
 from ..command.finite_range import FiniteRange
@@ -86,18 +87,46 @@ def gemv(rows: int, columns: int, config: str, latency: int) -> None:
     "--config", "configs", multiple=True, default=_SPEED_CONFIGS, show_default=True, help="May be given several times."
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the simulation.")
-def speed(model: str, configs: tuple[str, ...], threads: int) -> None:
-    """How many tokens a second of MODEL the simulator decodes on this machine."""
-    from .report import speed_table
-    from .speed import measure_speed
+@click.option("--quick", is_flag=True, help="The emulator and llama.cpp alone.")
+@click.option(
+    "--large",
+    is_flag=True,
+    help="A Llama-2-7B with random weights (Q4_0) as well, on the emulator and in llama.cpp: 8 GB of disk for the time being.",
+)
+def speed(model: str, configs: tuple[str, ...], threads: int, quick: bool, large: bool) -> None:
+    """How many tokens a second of MODEL the devices without hardware decode on this machine, with llama.cpp beside them.
+
+    And how long it takes from the command to the first token. A quarter of an hour with everything on a quiet machine.
+    """
+    from .large_model import large_model
 
     terminal = Terminal()
     path = resolve_model(model, terminal.progress)
-    speeds = []
-    for config in configs:
-        with terminal.phase(f"decoding a token of {path.name} with configuration {config}"):
-            speeds.append(measure_speed(str(path), config, memory_size=_MEMORY, threads=threads))
+    _measure_speed(terminal, path, configs, threads, slow=not quick)
+    if large:
+        with large_model(terminal.progress) as path:
+            _measure_speed(terminal, path, (), threads, slow=False)
+
+
+def _measure_speed(terminal: Terminal, path: Path, configs: Sequence[str], threads: int, *, slow: bool) -> None:
+    from .report import speed_table, start_table
+    from .speed import compare, measure_llama_cpp_start, measure_start
+
+    speeds, starts = [], []
+    with terminal.phase(f"decoding {path.name}"):
+        for measure in compare(path, configs, threads, slow=slow):
+            try:
+                speeds.append(measure())
+            except MissingPackage as error:
+                terminal.warn(str(error))
+                break
+            terminal.console.print(f"{speeds[-1].what}, {speeds[-1].batch}: {speeds[-1].rate:.3g} tokens/s", soft_wrap=True)
     _show(speed_table(path.name, speeds))
+    with terminal.phase(f"starting with {path.name}"):
+        starts.append(measure_start(path))
+        if any(found.what == "llama.cpp" for found in speeds):
+            starts.append(measure_llama_cpp_start(path))
+    _show(start_table(path.name, starts))
 
 
 @bench.command()

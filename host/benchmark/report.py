@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from tailrace.sim.processes import usable_processors
+
 from ..device.counters import STALLS
 from ..fpga.record import Record
 from .comparison import Quality
 from .gemv import Product
-from .speed import Speed
+from .speed import REPEATS, Speed, Start
 
 
 def product_table(products: Sequence[Product], config: str, latency: int) -> Table:
@@ -56,22 +58,42 @@ def simulator_table(products: Sequence[Product]) -> Table:
 
 
 def speed_table(name: str, speeds: Sequence[Speed]) -> Table:
-    """How fast the simulator decodes a model, a row for each configuration."""
+    """How fast a model is decoded, a row for each device, build and batch."""
     table = Table(
-        title=f"decode of {name} in simulation on this machine",
-        caption="Whole decode steps, the driver's work included.",
+        title=f"decode of {name} on this machine ({usable_processors()} processors)",
+        caption=(
+            f"Tokens a second of all sequences together: the median of {REPEATS} repetitions, which follow one warm step. Whole"
+            " decode steps; the driver's work, reading the logits and taking the best token are included. Slowest over quickest"
+            " repetition: how busy the machine was."
+        ),
         caption_justify="left",
     )
-    for column in ("configuration", "threads", "cycles per token", "cycles per second", "tokens per second"):
-        table.add_column(column, justify="left" if column == "configuration" else "right")
+    for n, column in enumerate(
+        ("", "build and compiler", "threads", "batch", "steps", "tokens/s", "slowest/quickest", "cycles/step", "cycles/s")
+    ):
+        table.add_column(column, justify="left" if n < 2 else "right")
     for s in speeds:
-        table.add_row(
-            s.config,
-            str(s.threads),
-            f"{s.counters.cycles // s.tokens:,}",
-            f"{s.counters.cycles / s.seconds:,.0f}",
-            f"{s.tokens / s.seconds:.3f}",
-        )
+        cycles = (f"{s.cycles:,}", f"{s.cycles * s.rate / s.batch:,.0f}") if s.cycles else ("", "")
+        numbers = (s.threads, s.batch, s.steps)
+        table.add_row(s.what, s.conditions, *map(str, numbers), f"{s.rate:.3g}", f"{s.spread:.2f}", *cycles)
+    return table
+
+
+def start_table(name: str, starts: Sequence[Start]) -> Table:
+    """How long it takes until the first token."""
+    table = Table(
+        title=f"from the command to the first token of {name}",
+        caption=(
+            "Seconds of a whole process that loads the model, takes a short prompt and ends after one token. First: all is"
+            f" compiled, the model is laid out and kept. Second: it is mapped; the median of {REPEATS}. llama.cpp maps the file"
+            " each time."
+        ),
+        caption_justify="left",
+    )
+    for n, column in enumerate(("", "first start", "second start")):
+        table.add_column(column, justify="right" if n else "left")
+    for start in starts:
+        table.add_row(start.what, f"{start.first:.2f} s", f"{start.second:.2f} s")
     return table
 
 

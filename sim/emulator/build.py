@@ -42,7 +42,7 @@ def build_emulator(architecture: str = "native") -> Path:
         work.mkdir()
         generated = work / "contract.h"
         generated.write_text(contract, encoding="utf-8")
-        with announced("compiling the emulator"):
+        with announced(f"compiling the emulator with {compiler.name}"):
             source = str(_SOURCES / "emulator.cpp")
             run_all([[*compiler.command, *flags, "-I.", f"-I{_SOURCES}", "-o", "../" + LIBRARY, source]], work)
         generated.unlink()

@@ -102,13 +102,31 @@ def test_an_old_one_is_named(no_tools: None, script: Script) -> None:
     )
 
 
-def test_the_first_compiler_on_the_path_is_taken(no_tools: None, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    script("bin/clang++")
-    assert find_compiler().command == ("clang++",)
-    script("bin/g++")
-    assert find_compiler().command == ("g++",)
+def test_the_newest_clang_goes_before_gcc(
+    no_tools: None, script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TAILRACE_CACHE", str(tmp_path / "cache"))
+    script("bin/g++", "g++ (Debian 12.2.0-14) 12.2.0")
+    assert find_compiler().name == "g++ 12.2.0"
+    script("bin/clang++-15", "clang version 15.0.7")
+    assert find_compiler().command == ("clang++-15",)
+    script("bin/clang++-19", "Debian clang version 19.1.7")
+    assert find_compiler().name == "clang++-19 19.1.7"
+    script("bin/clang++", "clang version 14.0.6")
+    assert find_compiler().command == ("clang++-19",)
     monkeypatch.setenv("CXX", "clang++ -stdlib=libc++")
     assert find_compiler().command == ("clang++", "-stdlib=libc++")
+
+
+def test_a_clang_without_a_library_is_passed_over(
+    no_tools: None, script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TAILRACE_CACHE", str(tmp_path / "cache"))
+    broken = script("bin/clang++-18", "clang version 18.1.0")
+    broken.write_text('#!/bin/sh\n[ "$1" = --version ] && echo clang version 18.1.0 || exit 1\n')
+    assert find_compiler().command == ("clang++-18",)
+    script("bin/g++", "g++ (Debian 12.2.0-14) 12.2.0")
+    assert find_compiler().command == ("g++",)
 
 
 @pytest.mark.parametrize(
