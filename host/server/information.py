@@ -4,8 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import tailrace
-
+from .. import __version__
 from ..generation.answer import Answer
 from .scheduler import Scheduler
 
@@ -61,12 +60,12 @@ class Information:
             "model_path": engine.imported.name,
             "chat_template": engine.tokenizer.chat_template or "",
             "device": engine.decoder.device.transport.name,
-            "build_info": f"tailrace {tailrace.__version__}",
+            "build_info": f"tailrace {__version__}",
         }
 
     def version(self) -> dict[str, Any]:
         """The body of ``/version``."""
-        return {"version": tailrace.__version__}
+        return {"version": __version__}
 
     def slots(self) -> list[dict[str, Any]]:
         """The body of ``/slots``: the sequences, by the names of llama-server."""

@@ -11,7 +11,7 @@ from ..text.tokenizer import Tokenizer
 from .errors import ApiError
 from .fields import Fields, wrong
 from .grammar_fields import grammar_field
-from .tools import Tools, refuse_without_effect, tools_of
+from .tool_fields import Tools, refuse_without_effect, tools_of
 from .turns import turns_of
 
 #: Answers to one request.

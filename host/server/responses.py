@@ -9,7 +9,7 @@ from typing import Any
 from ..generation.answer import Answer
 from ..generation.completion import ChosenLogprob, Completion, FinishReason, Piece, TokenLogprob
 from ..text.tokenizer import Tokenizer
-from .tools import Tools
+from .tool_fields import Tools
 
 _REASONS: dict[FinishReason, str] = {"stop": "stop", "length": "length", "context": "length", "closed": "stop"}
 
