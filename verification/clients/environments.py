@@ -42,6 +42,8 @@ def make(folder: Path, name: str, torch: str) -> None:
         if client.torch:
             subprocess.run([*pip, *torch.split()], check=True)
         subprocess.run([*pip, *client.packages], check=True)
+    if client.mend is not None:
+        client.mend(place)
     (place / _READY).write_text("\n".join(client.packages))
 
 

@@ -23,7 +23,7 @@ from verification.unit.host.server.client import Client, before_each_step, servi
 from verification.unit.host.tiny_models import write_model
 
 #: Long enough for a machine that has other things to do.
-PATIENCE = 20_000
+PATIENCE = 60_000
 MARKUP = "<img src=x onerror=\"document.title='hit'\"><script>document.title='hit'</script>"
 
 
