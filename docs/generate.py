@@ -1,7 +1,7 @@
 """Write what follows from the sources into the documents; ``--check`` compares.
 
-docs/registers.md and docs/isa.md come from `tailrace.spec`, the table of docs/models.md from the models, and the cycles on the
-pages of the blocks from the components: a figure there has its source behind it, in a comment, as in
+docs/registers.md and docs/isa.md come from `tailrace.spec`, the tables of docs/models.md from what is known of models, and the
+cycles on the pages of the blocks from the components: a figure there has its source behind it, in a comment, as in
 ``20<!-- GemvEngine.latency -->``, ``57<!-- Total(4).latency -->`` or ``4<!-- VectorLoader(wide).commit_latency -->``.
 """
 
@@ -234,13 +234,28 @@ def _unit(opcode: isa.Opcode) -> str:
     return "vector" if opcode in isa.VECTOR_OPCODES else "sequencer"
 
 
+def architectures_page() -> str:
+    """The page on models, with the table of their architectures."""
+    from tailrace.gguf.architectures import ARCHITECTURES
+    from tailrace.gguf.features import features
+
+    rows = [(f"`{a.name}`", a.models, features(a)) for a in ARCHITECTURES.values()]
+    table = _table(("architecture", "models", "what is special"), rows)
+    return _replaced((DOCS / "models.md").read_text(encoding="utf-8"), "tailrace models", table)
+
+
 def models_page() -> str:
-    """The page on models, with the table of what they need."""
+    """The same page, with the table of what models need, too."""
     from tailrace.benchmark.models import all_needs, markdown
 
-    begin, end = "<!-- Written by docs/generate.py: `tailrace bench models`. -->\n", "<!-- End of the table. -->"
-    before, _, rest = (DOCS / "models.md").read_text(encoding="utf-8").partition(begin)
-    return f"{before}{begin}\n{markdown(all_needs())}\n\n{end}{rest.partition(end)[2]}"
+    return _replaced(architectures_page(), "tailrace bench models", markdown(all_needs()))
+
+
+def _replaced(text: str, command: str, table: str) -> str:
+    """A page with another table in the place that a command has there."""
+    begin, end = f"<!-- Written by docs/generate.py: `{command}`. -->\n", "<!-- End of the table. -->"
+    before, _, rest = text.partition(begin)
+    return f"{before}{begin}\n{table}\n\n{end}{rest.partition(end)[2]}"
 
 
 #: A figure and the comment behind it: a component, the numbers or the configuration that it is made with, and its attribute.
@@ -286,10 +301,10 @@ def block_page(path: Path) -> str:
     return text
 
 
-PAGES = {"registers.md": registers_page, "isa.md": isa_page} | {
+PAGES = {"registers.md": registers_page, "isa.md": isa_page, "models.md": architectures_page} | {
     f"blocks/{path.name}": partial(block_page, path) for path in sorted((DOCS / "blocks").glob("*.md"))
 }
-#: Pages that take half a minute to write; a slow test compares them.
+#: Pages that take half a minute to write whole; a slow test compares them.
 SLOW_PAGES = {"models.md": models_page}
 
 

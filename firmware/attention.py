@@ -8,10 +8,10 @@ from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK, I8, Q8_0
 from tailrace.spec.isa import STREAM_UNIT, Cache, Multiplier, Reduce, SetMode
 
+from .branch import Branch, enter, leave
 from .buffer_map import slot_map
 from .command_list import Length, Loaded, Slot
 from .description import Attention, layer_role
-from .norms import add_residual, normalise
 from .projections import Projections, QuerySlots
 from .workspace import POSITION, Workspace
 
@@ -24,16 +24,16 @@ def effective_window(attention: Attention, capacity: int) -> int | None:
     return attention.window if attention.window is not None and attention.window <= capacity else None
 
 
-def attend(workspace: Workspace, layer: int, attention: Attention, post_norm: str | None) -> None:
+def attend(workspace: Workspace, layer: int, attention: Attention, branch: Branch) -> None:
     """Norm, attention, residual of a layer."""
     w, o_role = workspace, layer_role(layer, "o")
     with w.buffer.phase():
         heads = _Heads(w, layer, attention)
-        normalise(w, layer_role(layer, "attention_norm"))
+        enter(w, branch)
         heads.emit()
         o = w.matrix(o_role, w.hidden, attention.heads * attention.head_size)
         w.products(o, heads.result, vector_set=heads.output_set)
-        add_residual(w, heads.result, w.bias(o_role), post_norm)
+        leave(w, branch, heads.result, w.bias(o_role))
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,14 @@ class _Heads:
         """From scores to probabilities, not yet divided by their sum, times the scales of the values."""
         commands, group, scale = self._workspace.commands, self._groups[i], self._attention.scale
         scores, (tokens, _) = self._scores[i % len(self._scores)], self._lengths(group)
+        capped: dict[str, Any] = {"p": scale}
+        if cap := self._attention.score_cap:
+            # tanh(s / cap) is 2 * sigmoid(2 * s / cap) - 1.
+            capped = {"p": 2 * scale / cap, "function": Function.SIGMOID, "m": 2 * cap, "n": -cap}
+            capped |= {"to": scores, "d_stride": self._stride}
+            scale = 1.0
         commands.elementwise(
-            scores, tokens, group.heads, a_stride=self._stride, p=scale, reduce=Reduce.MAXIMUM, negate=True, r=self._maxima
+            scores, tokens, group.heads, a_stride=self._stride, reduce=Reduce.MAXIMUM, negate=True, r=self._maxima, **capped
         )
         sums = self._sums[i % 2]
         place = i % len(self._probabilities)

@@ -6,6 +6,7 @@ from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.isa import ADDRESS_UNIT
 
 from .attention import attend, effective_window
+from .branch import Branch
 from .buffer_map import buffer_map
 from .command_list import CommandList
 from .description import Description, Experts, layer_role
@@ -155,13 +156,26 @@ def _layers(w: Workspace, run: Run, registers: list[int]) -> None:
 def _layer(w: Workspace, layer: int, run: Run) -> None:
     description = w.description.layers[layer]
     name = f"layer {layer}" if run.rounds == 1 else f"layers {layer}, {layer + run.period}, ... ({run.rounds} rounds)"
-    post_norms = [
-        layer_role(layer, f"{block}_post_norm") if description.post_norms else None for block in ("attention", "feed_forward")
-    ]
-    w.commands.section(f"{name}: attention")
-    attend(w, layer, description.attention, post_norms[0])
-    w.commands.section(f"{name}: feed-forward")
-    if isinstance(description.feed_forward, Experts):
-        mixture(w, layer, description.feed_forward, post_norms[1])
-    else:
-        feed_forward(w, layer, description.feed_forward, post_norms[1])
+    with w.buffer.phase():
+        attention, feed_forward_branch = _branches(w, layer)
+        w.commands.section(f"{name}: attention")
+        attend(w, layer, description.attention, attention)
+        w.commands.section(f"{name}: feed-forward")
+        if isinstance(description.feed_forward, Experts):
+            mixture(w, layer, description.feed_forward, feed_forward_branch)
+        else:
+            feed_forward(w, layer, description.feed_forward, feed_forward_branch)
+
+
+def _branches(w: Workspace, layer: int) -> tuple[Branch, Branch]:
+    """How attention and feed-forward of a layer branch off from x."""
+    description, blocks = w.description.layers[layer], ("attention", "feed_forward")
+    norms = [layer_role(layer, f"{block}_norm") if description.pre_norms else None for block in blocks]
+    post_norms = [layer_role(layer, f"{block}_post_norm") if description.post_norms else None for block in blocks]
+    if not description.parallel:
+        first, second = (Branch(norm, post_norm, w.x, w.x) for norm, post_norm in zip(norms, post_norms))
+        return first, second
+    # x must stay as it is until the second block has read it.
+    between = w.buffer.allocate("the activations between parallel blocks", w.batch * w.hidden)
+    first = Branch(norms[0], post_norms[0], w.x, between, measured=False)
+    return first, Branch(norms[0], post_norms[1], between, w.x, again=True)

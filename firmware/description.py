@@ -18,6 +18,14 @@ class NormKind(Enum):
     LAYER = "layer"
 
 
+class HeadNorm(Enum):
+    """What of queries and keys is normalised (RMS), and when."""
+
+    HEAD = "each head"
+    ROTATED_HEAD = "each head, after its rotation"
+    ALL_HEADS = "all heads as one vector"
+
+
 class Activation(Enum):
     """The activation function of a feed-forward layer; GELU is its tanh form."""
 
@@ -48,10 +56,14 @@ class Attention:
         0: none. Models that pair neighbours are imported with the rows of q and k in this order. A multiple of 8.
     rope : str
         Name of the table of angles.
+    query_rope : str or None
+        Name of the table for queries, if it is not the same.
     window : int or None
         Tokens that a token sees, itself included, in a sliding window; None: all.
-    head_norm : bool
-        Whether each head of q and k is normalised (RMS) before it is rotated.
+    head_norm : HeadNorm or None
+        What of q and k is normalised, before it is rotated unless that says otherwise.
+    score_cap : float or None
+        Scaled scores become ``cap * tanh(scores / cap)``.
     """
 
     heads: int
@@ -60,8 +72,15 @@ class Attention:
     scale: float
     rotary_size: int = 0
     rope: str = "rope"
+    query_rope: str | None = None
     window: int | None = None
-    head_norm: bool = False
+    head_norm: HeadNorm | None = None
+    score_cap: float | None = None
+
+    @property
+    def ropes(self) -> dict[str, str]:
+        """Names of the tables of angles of queries and keys; none if nothing is rotated."""
+        return {"q": self.query_rope or self.rope, "k": self.rope} if self.rotary_size else {}
 
     @property
     def group(self) -> int:
@@ -100,12 +119,24 @@ class Experts:
 class Layer:
     """A decoder layer: ``x += attention(norm(x)); x += feed_forward(norm(x))``.
 
-    `post_norms`: what is added to x is normalised, too.
+    Attributes
+    ----------
+    attention : Attention
+    feed_forward : FeedForward or Experts
+    post_norms : bool
+        Whether what is added to x is normalised, too.
+    pre_norms : bool
+        Whether x is normalised before each of the two.
+    parallel : bool
+        Whether both have the same input: ``x += attention(norm(x)) + feed_forward(norm(x))``, with the one norm of attention.
+        Only with norms before and none after.
     """
 
     attention: Attention
     feed_forward: FeedForward | Experts
     post_norms: bool = False
+    pre_norms: bool = True
+    parallel: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,6 +158,10 @@ class Description:
         What embeddings are multiplied with.
     learned_positions : bool
         Whether an embedding of the position is added to that of the token.
+    residual_scale : float
+        What each block's results are multiplied with before they are added to the activations.
+    logit_scale : float
+        What logits are multiplied with, before they are capped.
     logit_cap : float or None
         Logits become ``cap * tanh(logits / cap)``.
     """
@@ -138,6 +173,8 @@ class Description:
     norm: Norm
     embedding_scale: float = 1.0
     learned_positions: bool = False
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0
     logit_cap: float | None = None
 
 

@@ -12,7 +12,8 @@ WINDOW_POSITIONS = 1 << 17
 
 def tables_of_angles(description: Description) -> dict[str, int]:
     """Name and row length of every table of angles."""
-    return {layer.attention.rope: layer.attention.rotary_size for layer in description.layers if layer.attention.rotary_size}
+    attentions = [layer.attention for layer in description.layers]
+    return {name: attention.rotary_size for attention in attentions for name in attention.ropes.values()}
 
 
 def start_rows(workspace: Workspace) -> None:

@@ -9,11 +9,11 @@ from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.isa import Combine, Reduce
 
+from .branch import Branch, enter, leave
 from .buffer_map import slot_map
 from .command_list import Loaded, interleaved
 from .description import Experts, layer_role
 from .feed_forward import Middle, Results, Stage
-from .norms import add_residual, normalise
 from .workspace import Workspace
 
 #: Sets of the slots that the activations of the expert at work and of the next one belong to.
@@ -24,16 +24,14 @@ CHOICE = 4
 KNOWN = 3
 
 
-def mixture(workspace: Workspace, layer: int, experts: Experts, post_norm: str | None) -> None:
+def mixture(workspace: Workspace, layer: int, experts: Experts, branch: Branch) -> None:
     """Norm, router, chosen experts, residual of a layer."""
     w = workspace
     with w.buffer.phase():
         chosen = _Mixture(w, layer, experts)
-        normalise(w, layer_role(layer, "feed_forward_norm"))
+        enter(w, branch)
         chosen.emit()
-        w.commands.elementwise(chosen.sums, w.batch, function=Function.RECIPROCAL, to=chosen.sums)
-        share = Loaded(chosen.sums, advance=True)
-        add_residual(w, chosen.total, None, post_norm, share)
+        leave(w, branch, chosen.total, None, chosen.sums)
 
 
 class _Mixture:

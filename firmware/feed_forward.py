@@ -9,10 +9,10 @@ from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.isa import BUFFER_UNIT, Combine, Multiplier
 
+from .branch import Branch, enter, leave
 from .buffer_map import slot_map
 from .command_list import Address, Slot, interleaved
 from .description import Activation, FeedForward, layer_role
-from .norms import add_residual, normalise
 from .placement import MatrixPart
 from .workspace import Workspace
 
@@ -25,11 +25,11 @@ MIDDLE_SET = 1
 Stage = tuple[Callable[[], None], Callable[[], None]]
 
 
-def feed_forward(workspace: Workspace, layer: int, block: FeedForward, post_norm: str | None) -> None:
+def feed_forward(workspace: Workspace, layer: int, block: FeedForward, branch: Branch) -> None:
     """Norm, feed-forward, residual of a layer."""
     w, down_role = workspace, layer_role(layer, "down")
     with w.buffer.phase():
-        normalise(w, layer_role(layer, "feed_forward_norm"))
+        enter(w, branch)
         result = w.buffer.allocate("the results of down", w.batch * w.hidden)
         start = first_block(w, block)
         held = None if start is not None else w.buffer.allocate("the activations of a feed-forward layer", w.batch * block.size)
@@ -39,7 +39,7 @@ def feed_forward(workspace: Workspace, layer: int, block: FeedForward, post_norm
         middle.quantise_held()
         down = w.matrix(down_role, w.hidden, block.size)
         w.products(down, result, vector_set=MIDDLE_SET, first_block=middle.first_block)
-        add_residual(w, result, w.bias(down_role), post_norm)
+        leave(w, branch, result, w.bias(down_role))
 
 
 def first_block(workspace: Workspace, block: FeedForward) -> int | None:

@@ -14,7 +14,7 @@ from .workspace import TOKEN, Workspace
 
 
 def head(workspace: Workspace, *, logits: bool, choose: bool, token_place: int) -> None:
-    """Norm, head, and for each part of the logits: cap, store, look for the best. Nothing, if nobody wants to know.
+    """Norm, head, and for each part of the logits: scale, cap, store, look for the best. Nothing, if nobody wants to know.
 
     Parameters
     ----------
@@ -45,14 +45,15 @@ def head(workspace: Workspace, *, logits: bool, choose: bool, token_place: int) 
 
 
 def _finish(w: Workspace, part: MatrixPart, entry: int, stride: int, logits: bool, choose: bool, token_place: int) -> None:
-    cap, bias = w.description.logit_cap, w.bias("head")
+    scale, cap, bias = w.description.logit_scale, w.description.logit_cap, w.bias("head")
+    finished: dict[str, Any] = {"p": scale} if scale != 1.0 else {}
+    if cap is not None:
+        finished = {"p": 2 * scale / cap, "function": Function.SIGMOID, "m": 2 * cap, "n": -cap}
     for s in w.sequences:
         place = entry + s * stride
         if bias:
             w.commands.elementwise(place, part.rows, stream=bias + 4 * part.first_row, stream_n=True, to=place)
-        capped: dict[str, Any] = (
-            {} if cap is None else {"p": 2 / cap, "function": Function.SIGMOID, "m": 2 * cap, "n": -cap, "to": place}
-        )
+        changed = {**finished, "to": place} if finished else {}
         if choose:
             best: dict[str, Any] = {
                 "reduce": Reduce.ARGMAX,
@@ -60,9 +61,9 @@ def _finish(w: Workspace, part: MatrixPart, entry: int, stride: int, logits: boo
                 "index": part.first_row,
                 "resume": part.first_row > 0,
             }
-            w.commands.elementwise(place, part.rows, **capped, **best)
-        elif capped:
-            w.commands.elementwise(place, part.rows, **capped)
+            w.commands.elementwise(place, part.rows, **changed, **best)
+        elif changed:
+            w.commands.elementwise(place, part.rows, **changed)
         if logits:
             w.commands.store(place, Address(w.placement.logits[s] + 4 * part.first_row), part.rows)
 

@@ -1,7 +1,9 @@
 """Norms, and the sums that they need."""
 
+from typing import Any
+
 from tailrace.spec.floats import Function
-from tailrace.spec.isa import Combine, Multiplier, Reduce
+from tailrace.spec.isa import Multiplier, Reduce
 
 from .command_list import Address, Loaded, Slot
 from .description import NormKind
@@ -13,8 +15,11 @@ def statistic(workspace: Workspace) -> Reduce:
     return Reduce.SUM_OF_SQUARES if workspace.description.norm.kind is NormKind.RMS else Reduce.SUM
 
 
-def normalise(workspace: Workspace, role: str) -> None:
-    """Normalise x, whose statistic is there, and quantise it to block 0 of the sequences' slots, set 0."""
+def normalise(workspace: Workspace, role: str, *, again: bool = False) -> None:
+    """Normalise x, whose statistic is there, and quantise it to block 0 of the sequences' slots, set 0.
+
+    `again`: x has been normalised before, and has not changed since: what its statistic gave is there.
+    """
     w, commands, hidden = workspace, workspace.commands, workspace.hidden
     weight, bias = w.address(w.table(role).address), w.bias(role)
     centred = w.description.norm.kind is NormKind.LAYER
@@ -22,12 +27,14 @@ def normalise(workspace: Workspace, role: str) -> None:
         # Only a plain RMS norm goes straight from x to the slots.
         held = w.buffer.allocate("the activations in a norm", w.batch * hidden) if centred or bias else w.x
         if centred:
-            commands.elementwise(w.statistic, w.batch, p=-1 / hidden, to=w.statistic)
+            if not again:
+                commands.elementwise(w.statistic, w.batch, p=-1 / hidden, to=w.statistic)
+            squares: dict[str, Any] = {} if again else {"reduce": Reduce.SUM_OF_SQUARES, "r": w.inverse}
             commands.elementwise(
-                w.x, hidden, w.batch, a_stride=hidden, q=Loaded(w.statistic, advance=True), to=held, d_stride=hidden,
-                reduce=Reduce.SUM_OF_SQUARES, r=w.inverse,
-            )  # fmt: skip
-        _inverse(w, w.inverse if centred else w.statistic)
+                w.x, hidden, w.batch, a_stride=hidden, q=Loaded(w.statistic, advance=True), to=held, d_stride=hidden, **squares
+            )
+        if not again:
+            inverse(w, w.inverse if centred else w.statistic)
         for s in w.sequences:
             operand, place, slot = (held if centred else w.x) + s * hidden, held + s * hidden, Slot(s, 0, 0)
             commands.elementwise(
@@ -42,7 +49,7 @@ def normalise(workspace: Workspace, role: str) -> None:
                 commands.elementwise(place, hidden, stream=bias, stream_n=True, to=slot)
 
 
-def _inverse(w: Workspace, squares: int) -> None:
+def inverse(w: Workspace, squares: int) -> None:
     """``1 / sqrt(mean square + epsilon)`` of each sequence, from the sums of squares."""
     w.commands.elementwise(
         squares, w.batch, p=1 / w.hidden, q=w.description.norm.epsilon, function=Function.RECIPROCAL_SQUARE_ROOT, to=w.inverse
@@ -67,53 +74,13 @@ def normalise_heads(workspace: Workspace, entry: int, heads: int, size: int, wei
     )
 
 
-def add_residual(
-    workspace: Workspace, entry: int, bias: Address | None, post_norm: str | None, share: Loaded | None = None
-) -> None:
-    """Add what a block computed, at `entry` for each sequence, to x, and leave the statistic of the sum.
-
-    Parameters
-    ----------
-    bias : Address or None
-        What is added to the block's results first.
-    post_norm : str or None
-        Role of the norm that they then go through.
-    share : Loaded or None
-        What the results of each sequence are multiplied with before all that.
-    """
-    w, hidden = workspace, workspace.hidden
-    if share and (bias or post_norm):
-        w.commands.elementwise(entry, hidden, w.batch, a_stride=hidden, p=share, to=entry, d_stride=hidden)
-        share = None
-    if post_norm:
-        bias = _post_norm(w, entry, bias, post_norm)
-    for s in w.sequences if bias else (0,):
-        w.commands.elementwise(
-            entry + s * hidden, hidden, 1 if bias else w.batch, a_stride=hidden, b=w.x + s * hidden, b_stride=hidden,
-            combine=Combine.SUM, p=share or 1.0, stream=bias, stream_n=bias is not None, to=w.x + s * hidden, d_stride=hidden,
-            reduce=statistic(w), r=w.statistic + s,
-        )  # fmt: skip
-
-
-def _post_norm(w: Workspace, entry: int, bias: Address | None, role: str) -> Address | None:
-    """Normalise a block's results in place; returns the bias that is still to be added."""
-    commands, hidden = w.commands, w.hidden
-    rms = w.description.norm.kind is NormKind.RMS
+def normalise_all_heads(workspace: Workspace, entry: int, size: int, weight: Address, scratch: int) -> None:
+    """Normalise the heads of each sequence, `size` elements in all, as one vector in place (RMS)."""
+    w, commands = workspace, workspace.commands
+    commands.elementwise(entry, size, w.batch, a_stride=size, reduce=Reduce.SUM_OF_SQUARES, r=scratch)
+    commands.elementwise(
+        scratch, w.batch, p=1 / size, q=w.description.norm.epsilon, function=Function.RECIPROCAL_SQUARE_ROOT, to=scratch
+    )
     for s in w.sequences:
-        place, squares = entry + s * hidden, w.inverse + s
-        if bias:
-            commands.elementwise(place, hidden, stream=bias, stream_n=True, to=place, reduce=statistic(w), r=squares)
-        else:
-            commands.elementwise(place, hidden, reduce=statistic(w), r=squares)
-    if not rms:
-        commands.elementwise(w.inverse, w.batch, p=-1 / hidden, to=w.inverse)
-        commands.elementwise(
-            entry, hidden, w.batch, a_stride=hidden, q=Loaded(w.inverse, advance=True), to=entry, d_stride=hidden,
-            reduce=Reduce.SUM_OF_SQUARES, r=w.statistic,
-        )  # fmt: skip
-    _inverse(w, w.inverse if rms else w.statistic)
-    weight = w.address(w.table(role).address)
-    for s in w.sequences:
-        place = entry + s * hidden
-        commands.elementwise(place, hidden, p=Loaded(w.inverse + s), stream=weight, multiplier=Multiplier.STREAM, to=place)
-    return w.bias(role)
+        place = entry + s * size
+        commands.elementwise(place, size, p=Loaded(scratch + s), stream=weight, multiplier=Multiplier.STREAM, to=place)

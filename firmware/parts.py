@@ -24,8 +24,9 @@ def feed_forward_part_rows(description: Description, layer: Layer, build: Build,
     wanted = expert.size if experts else -(-expert.size // FEED_FORWARD_PARTS)
     # Two parts at a time, of gate and up, be they of one expert or of two, and what GELU needs.
     places = 2 * (1 + expert.gated) + (expert.activation is Activation.GELU)
-    # Beside them: x, the results of down, for experts their sum and the results of another one, and what the slots can't hold.
-    beside = (4 if experts else 2) * batch * description.hidden
+    # Beside them: x, the results of down, for experts their sum and the results of another one, what a parallel attention
+    # has left, and what the slots can't hold.
+    beside = ((4 if experts else 2) + layer.parallel) * batch * description.hidden
     if not experts and description.hidden + expert.size > build.vector_blocks * BLOCK:
         beside += batch * expert.size
     room = (build.buffer_entries - beside) * 3 // 4 // (places * batch)

@@ -9,8 +9,8 @@ from tailrace.spec.isa import Cache, Combine, Reduce
 from tailrace.spec.kv_cache import CODE_STEP
 
 from .command_list import Loaded, Slot, interleaved
-from .description import Attention, layer_role
-from .norms import normalise_heads
+from .description import Attention, HeadNorm, layer_role
+from .norms import normalise_all_heads, normalise_heads
 from .placement import CachePlace
 from .workspace import Workspace
 
@@ -87,7 +87,8 @@ class Projections:
         self._scales = allocate("their scales", scales)
         self._inverses = allocate("the inverses of their scales", scales)
         self._head_sums = allocate("the sums of head norms", w.batch * heads) if attention.head_norm else 0
-        self._weights = {r: allocate(f"the weights of {r}_norm", size) for r in "kq"} if attention.head_norm else {}
+        each_head = attention.head_norm in (HeadNorm.HEAD, HeadNorm.ROTATED_HEAD)
+        self._weights = {r: allocate(f"the weights of {r}_norm", size) for r in "kq"} if each_head else {}
         widths = {"k": kv_heads * size, "q": heads * size, "v": kv_heads * size}
         self._biases: dict[str, int] = {}
         entries: dict[str, int] = {}
@@ -123,7 +124,7 @@ class Projections:
     def _keys_cost_less(self) -> bool:
         """Whether the work on keys takes the vector unit less time than that on queries: the lesser one is not hidden."""
         attention, lanes = self._attention, self._workspace.build.lanes
-        passes = bool(attention.rotary_size) + 2 * attention.head_norm
+        passes = bool(attention.rotary_size) + 2 * bool(attention.head_norm)
         queries = (passes + 1) * attention.heads * attention.head_size // lanes
         keys = (passes + 4) * attention.kv_heads * attention.head_size // lanes
         return keys + 4 * COMMAND_CYCLES + FENCE_CYCLES < queries
@@ -137,16 +138,29 @@ class Projections:
         w, attention, size = self._workspace, self._attention, self._attention.head_size
         parts = [(s, range(max(first - s * heads, 0), min(first + count - s * heads, heads))) for s in w.sequences]
         parts = [(s, part) for s, part in parts if part]
-        if role in self._biases:
-            for s, part in parts:
-                place, bias = start + (s * heads + part.start) * size, self._biases[role] + part.start * size
-                w.commands.elementwise(place, len(part) * size, b=bias, combine=Combine.SUM, to=place)
-        if attention.head_norm:
+        if attention.head_norm is HeadNorm.ALL_HEADS:
+            if first == 0:
+                self._add_bias(role, start, [(s, range(heads)) for s in w.sequences])
+                weight = w.address(w.table(layer_role(self._layer, f"{role}_norm")).address)
+                normalise_all_heads(w, start, heads * size, weight, self._head_sums)
+        else:
+            self._add_bias(role, start, parts)
+        if attention.head_norm is HeadNorm.HEAD:
             normalise_heads(w, start + first * size, count, size, self._weights[role], self._head_sums)
         if attention.rotary_size:
             for s, part in parts:
-                place, table = start + (s * heads + part.start) * size, w.angles[attention.rope, s]
+                place, table = start + (s * heads + part.start) * size, w.angles[attention.ropes[role], s]
                 w.commands.rotate(place, table, attention.rotary_size // 2, len(part), size)
+        if attention.head_norm is HeadNorm.ROTATED_HEAD:
+            normalise_heads(w, start + first * size, count, size, self._weights[role], self._head_sums)
+
+    def _add_bias(self, role: str, start: int, parts: list[tuple[int, range]]) -> None:
+        """Add the bias of q or k to some heads of each sequence."""
+        size = self._attention.head_size
+        heads = self._attention.heads if role == "q" else self._attention.kv_heads
+        for s, part in parts if role in self._biases else ():
+            place, bias = start + (s * heads + part.start) * size, self._biases[role] + part.start * size
+            self._workspace.commands.elementwise(place, len(part) * size, b=bias, combine=Combine.SUM, to=place)
 
     def _finish_keys(self) -> None:
         w, attention, size, blocks = self._workspace, self._attention, self._attention.head_size, self._queries.head_blocks

@@ -24,6 +24,7 @@ from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import BUS_WIDTHS, RIGHT_HAND_SIDES, parse_config
+from verification.unit.host.architectures import ARCHITECTURES, SIZED_BY_HIDDEN
 from verification.unit.host.references import (
     Floats,
     chosen_experts,
@@ -33,7 +34,7 @@ from verification.unit.host.references import (
     reference_logits,
     steps,
 )
-from verification.unit.host.transformers_models import ARCHITECTURES, make_model
+from verification.unit.host.transformers_models import make_model, ministral_rope
 
 POSITIONS = 64
 #: Bounds on the mean divergence: with the reference's own keys and values, and with the device's codes of them in both.
@@ -43,6 +44,10 @@ MOST_OTHER_EXPERTS = 0.1
 #: Formats that the `gguf` package can quantise to.
 _FORMATS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4")
 _MEMORY = 1 << 26
+_MIXTURES = ("mixtral", "qwen3moe", "granitemoe")
+_WINDOWED = ("gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
+#: Where two layers do not show all that layers can be.
+_LAYERS = {"gemma3": 6, "cohere2": 4, "olmo3": 4, "exaone4": 4, "smollm3": 5}
 #: Widest attention that is drawn: the outputs of all heads side by side.
 _WIDEST = 1024
 
@@ -125,16 +130,22 @@ def draw(architecture: str, seed: int) -> Case:
         "feed_forward": number(32, 512, 32),
         "vocabulary": _prime(number(300, 1500)),
         "format": str(rng.choice(_FORMATS)),
-        "tied": architecture not in ("mixtral", "qwen3moe", "phi3") and bool(rng.integers(2)),
+        "tied": architecture not in (*_MIXTURES, "phi2", "phi3") and bool(rng.integers(2)),
         "rope": {"rope_theta": float(10.0 ** number(4, 6))},
     }
-    if architecture in ("mixtral", "qwen3moe"):
+    if architecture in _MIXTURES:
         sizes |= {"experts": number(4, 16), "used": number(2, 4)}
-    if architecture == "gemma3":
-        sizes |= {"layers": 6, "window": number(5, 60)}
-    if architecture == "phi3":
+    if architecture in _LAYERS:
+        sizes["layers"] = _LAYERS[architecture]
+    if architecture in _WINDOWED:
+        sizes["window"] = number(5, 60)
+    if architecture in ("phi2", "phi3", "stablelm"):
         # A quarter of an element more, so that no product with it is rounded down to one less.
-        sizes |= {"window": number(5, 60), "rotary": min((number(8, head_size, 8) + 0.25) / head_size, 1.0)}
+        sizes["rotary"] = min((number(8, head_size, 8) + 0.25) / head_size, 1.0)
+    if architecture == "stablelm":
+        sizes["parallel"] = bool(rng.integers(2))
+    if architecture == "mistral3":
+        sizes["rope"] |= ministral_rope(factor=float(number(8, 40)), original=number(8, 40))
     config = f"base,bus_width={rng.choice(BUS_WIDTHS)},right_hand_sides={rng.choice(RIGHT_HAND_SIDES)}"
     return Case(architecture, sizes, config, seed)
 
@@ -149,7 +160,7 @@ def _heads(number: Callable[..., int], grouped: bool) -> tuple[int, int, int]:
 
 def _hidden(architecture: str, heads: int, head_size: int, number: Callable[..., int]) -> int:
     """A multiple of 32; transformers' own demands make it one of more in some architectures."""
-    if architecture in ("phi3", "gpt2"):
+    if architecture in SIZED_BY_HIDDEN:
         return heads * head_size
     return number(32, 384, lcm(32, heads) if architecture in ("llama", "gemma3") else 32)
 
@@ -160,10 +171,10 @@ def _prime(n: int) -> int:
     return n
 
 
-def open_decoder(path: Path, config: str, context: int, **options: Any) -> Decoder:
-    """A file's model on golden."""
+def open_decoder(path: Path, config: str, context: int, device: str = "golden", **options: Any) -> Decoder:
+    """A file's model on a device."""
     imported = import_model(open_model(path), context)
-    return Decoder(Device(open_device("golden", parse_config(config), _MEMORY)), imported, **options)
+    return Decoder(Device(open_device(device, parse_config(config), _MEMORY)), imported, **options)
 
 
 def draw_text(case: Case, positions: int) -> list[int]:
@@ -171,13 +182,13 @@ def draw_text(case: Case, positions: int) -> list[int]:
     return [int(t) for t in np.random.default_rng(case.seed).integers(0, case.sizes["vocabulary"], positions)]
 
 
-def measure(case: Case, positions: int = POSITIONS) -> Measured:
-    """Make a model, decode a text on golden, and compare with Hugging Face's model."""
+def measure(case: Case, positions: int = POSITIONS, device: str = "golden") -> Measured:
+    """Make a model, decode a text on a device, and compare with Hugging Face's model."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.gguf"
         model = make_model(path, case.architecture, seed=case.seed, **case.sizes)
         tokens = draw_text(case, positions)
-        logits, held = decode(open_decoder(path, case.config, positions), tokens)
+        logits, held = decode(open_decoder(path, case.config, positions, device), tokens)
     plain = reference_logits(model, tokens)
     with chosen_experts(model) as of_device:
         same_codes = reference_logits(model, tokens, held)

@@ -31,7 +31,7 @@ class Commands(WholeSummaries):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands, those of other modules too."""
-        return sorted([*super().list_commands(ctx), "bench", "build", "cache", "doctor", "export", "serve"])
+        return sorted([*super().list_commands(ctx), "bench", "build", "cache", "doctor", "export", "models", "serve"])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Find a command; the measurements are imported when they are asked for."""
@@ -55,6 +55,10 @@ class Commands(WholeSummaries):
             from ..export.command import export
 
             return export
+        if name == "models":
+            from .models import models
+
+            return models
         if name == "serve":
             from ..server.command import serve
 

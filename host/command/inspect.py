@@ -121,6 +121,8 @@ def describe(imported: ImportedModel) -> list[str]:
     extra = [
         (d.embedding_scale != 1.0, f"embeddings times {d.embedding_scale:g}"),
         (d.learned_positions, "learned positions"),
+        (d.residual_scale != 1.0, f"what layers add times {d.residual_scale:g}"),
+        (d.logit_scale != 1.0, f"logits times {d.logit_scale:g}"),
         (d.logit_cap is not None, f"logits capped at {d.logit_cap}"),
     ]
     lines += [text for there, text in extra if there]
@@ -160,9 +162,13 @@ def _layer(layer: Layer) -> str:
     if a.window is not None:
         parts.append(f"window of {a.window}")
     if a.head_norm:
-        parts.append("norms of q and k")
+        parts.append(f"norms of q and k ({a.head_norm.value})")
+    if a.score_cap is not None:
+        parts.append(f"scores capped at {a.score_cap:g}")
     if layer.post_norms:
-        parts.append("norms after, too")
+        parts.append("norms after, too" if layer.pre_norms else "norms after only")
+    if layer.parallel:
+        parts.append("attention and feed-forward in parallel")
     inner = f.expert if isinstance(f, Experts) else f
     text = f"{'gated ' if inner.gated else ''}{inner.activation.value.upper()} of {inner.size}"
     parts.append(f"{f.used} of {f.count} experts, each {text}" if isinstance(f, Experts) else f"feed-forward {text}")

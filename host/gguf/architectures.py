@@ -1,8 +1,9 @@
 """Model architectures: what a GGUF file of each leaves unsaid. Adding one that `Architecture` can express is one entry here."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
-from tailrace.firmware.description import Activation, NormKind
+from tailrace.firmware.description import Activation, HeadNorm, NormKind
 
 HEAD = "output.weight"
 EMBEDDING = "token_embd.weight"
@@ -18,49 +19,88 @@ class Architecture:
     ----------
     name : str
         ``general.architecture`` of the GGUF file.
+    models : str
+        Well-known models of it.
     known : bool
         Whether a decode program can be built. Of other architectures only the linear layers run on the device.
     norm : NormKind
+    norm_biases : bool
+        Whether norms of the kind `LAYER` have biases.
     activation : Activation
     gated : bool
     paired_rope : bool
         Whether RoPE rotates neighbours, as the rows of q and k then lie in the file, and not halves of a head.
     fused_qkv, fused_gate_up : bool
-        Whether the rows of q, k and v, or those of gate and up, follow each other in one matrix.
-    head_norm, post_norms : bool
+        Whether the rows of q, k and v, or those of gate and up, follow each other in one matrix. Those of q, k and v do in any
+        file that has such a matrix (`architecture_of`).
+    head_norm : HeadNorm or None
+    pre_norms, post_norms : bool
         See `tailrace.firmware.description`.
+    parallel : bool
+        Whether layers without a norm before their feed-forward are parallel.
+    feed_forward_norm : str
+        Name of the norm before a layer's feed-forward, in the middle of the tensor's name.
     scaled_embedding : bool
         Whether embeddings are multiplied with the square root of their length.
+    scalars : bool
+        Whether the header has scales of embeddings, scores and residuals, and what logits are divided by.
+    scaled_logits : bool
+        Whether the header has what logits are multiplied with.
     learned_positions : bool
     windowed : bool
         Whether layers have a sliding window if the header names one.
+    default_window : int
+        Tokens of the windows if the header does not say.
     global_every : int
         Every n-th layer has no window; 0: all have one.
+    global_rotated : bool
+        Whether layers without a window are rotated beside those that have one.
+    unrotated_every : int
+        Every n-th layer is not rotated; 0: all are.
     local_rope_base : float or None
-        Base of RoPE's angles in windowed layers, if it differs from that of the others.
+        Base of RoPE's angles in windowed layers, which nothing scales, if they have angles of their own; 0: the same base.
+    plain_yarn : bool
+        Whether YaRN leaves cosines and sines as they are, and queries grow behind the original context instead.
     normalised_experts : bool
         Whether the weights of the chosen experts add up to 1.
     capped_logits : bool
         Whether logits are capped if the header says so.
+    default_logit_cap : float
+        The cap if the header does not say; 0: none.
+    score_cap : float
+        What attention's scores are capped at if the header does not say; 0: they are not capped.
     """
 
     name: str
+    models: str = ""
     known: bool = True
     norm: NormKind = NormKind.RMS
+    norm_biases: bool = True
     activation: Activation = Activation.SILU
     gated: bool = True
     paired_rope: bool = False
     fused_qkv: bool = False
     fused_gate_up: bool = False
-    head_norm: bool = False
+    head_norm: HeadNorm | None = None
+    pre_norms: bool = True
     post_norms: bool = False
+    parallel: bool = False
+    feed_forward_norm: str = "ffn_norm"
     scaled_embedding: bool = False
+    scalars: bool = False
+    scaled_logits: bool = False
     learned_positions: bool = False
     windowed: bool = False
+    default_window: int = 0
     global_every: int = 0
+    global_rotated: bool = True
+    unrotated_every: int = 0
     local_rope_base: float | None = None
+    plain_yarn: bool = False
     normalised_experts: bool = True
     capped_logits: bool = False
+    default_logit_cap: float = 0.0
+    score_cap: float = 0.0
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -83,15 +123,55 @@ class Architecture:
 ARCHITECTURES: dict[str, Architecture] = {
     a.name: a
     for a in (
-        # Llama, Mistral, SmolLM and, with experts, Mixtral.
-        Architecture("llama", paired_rope=True),
-        Architecture("qwen2"),
-        Architecture("qwen3", head_norm=True),
-        Architecture("qwen3moe", head_norm=True),
+        Architecture("llama", "Llama 1 to 3, Mistral 7B, Mixtral, SmolLM, TinyLlama", paired_rope=True),
+        Architecture("mistral3", "Ministral 3, Devstral 2", paired_rope=True, plain_yarn=True),
+        Architecture("smollm3", "SmolLM 3", paired_rope=True, unrotated_every=4),
+        Architecture("granite", "Granite 3", paired_rope=True, scalars=True),
+        Architecture("granitemoe", "Granite 3 A400M and A800M", paired_rope=True, scalars=True),
+        Architecture("ernie4_5", "ERNIE 4.5 0.3B", paired_rope=True),
+        Architecture("qwen2", "Qwen 1.5 to 2.5, DeepSeek R1 Distill Qwen"),
+        Architecture("qwen3", "Qwen 3", head_norm=HeadNorm.HEAD),
+        Architecture("qwen3moe", "Qwen 3 30B-A3B, Qwen3-Coder", head_norm=HeadNorm.HEAD),
+        Architecture("seed_oss", "Seed-OSS", feed_forward_norm="post_attention_norm"),
+        Architecture("hunyuan-dense", "Hunyuan 0.5B to 7B", head_norm=HeadNorm.ROTATED_HEAD),
+        Architecture(
+            "olmo2",
+            "OLMo 2 and 3",
+            head_norm=HeadNorm.ALL_HEADS,
+            pre_norms=False,
+            post_norms=True,
+            windowed=True,
+            global_every=4,
+            local_rope_base=0.0,
+        ),
+        Architecture(
+            "exaone4",
+            "EXAONE 4",
+            head_norm=HeadNorm.HEAD,
+            pre_norms=False,
+            post_norms=True,
+            windowed=True,
+            global_every=4,
+            global_rotated=False,
+        ),
+        Architecture(
+            "gemma2",
+            "Gemma 2",
+            activation=Activation.GELU,
+            post_norms=True,
+            scaled_embedding=True,
+            windowed=True,
+            default_window=4096,
+            global_every=2,
+            capped_logits=True,
+            default_logit_cap=30.0,
+            score_cap=50.0,
+        ),
         Architecture(
             "gemma3",
+            "Gemma 3 (text)",
             activation=Activation.GELU,
-            head_norm=True,
+            head_norm=HeadNorm.HEAD,
             post_norms=True,
             scaled_embedding=True,
             windowed=True,
@@ -99,9 +179,34 @@ ARCHITECTURES: dict[str, Architecture] = {
             local_rope_base=10_000.0,
             capped_logits=True,
         ),
-        Architecture("phi3", fused_qkv=True, fused_gate_up=True, windowed=True),
+        Architecture(
+            "command-r",
+            "Command R, Aya",
+            paired_rope=True,
+            norm=NormKind.LAYER,
+            norm_biases=False,
+            parallel=True,
+            scaled_logits=True,
+        ),
+        Architecture(
+            "cohere2",
+            "Command R7B, Command A, Tiny Aya",
+            paired_rope=True,
+            norm=NormKind.LAYER,
+            norm_biases=False,
+            parallel=True,
+            scaled_logits=True,
+            windowed=True,
+            global_every=4,
+            global_rotated=False,
+        ),
+        Architecture("phi2", "Phi 1 to 2", norm=NormKind.LAYER, activation=Activation.GELU, gated=False, parallel=True),
+        Architecture("phi3", "Phi 3 to 4", fused_qkv=True, fused_gate_up=True, windowed=True),
+        Architecture("stablelm", "StableLM 3B, StableLM 2 1.6B", norm=NormKind.LAYER, parallel=True),
+        Architecture("starcoder2", "StarCoder 2", norm=NormKind.LAYER, activation=Activation.GELU, gated=False),
         Architecture(
             "gpt2",
+            "GPT-2",
             norm=NormKind.LAYER,
             activation=Activation.GELU,
             gated=False,
@@ -111,13 +216,11 @@ ARCHITECTURES: dict[str, Architecture] = {
     )
 }
 
-#: Architectures without a description whose linear layers run one by one, with the rest in PyTorch.
-BY_OPERATIONS = ("stablelm", "starcoder2")
 
-
-def architecture_of(name: str) -> Architecture:
-    """The architecture of this name; one that is not `known` for any other name."""
-    return ARCHITECTURES.get(name) or Architecture(name, known=False)
+def architecture_of(name: str, tensors: Collection[str] = ()) -> Architecture:
+    """The architecture of this name, in a file with these tensors; one that is not `known` for any other name."""
+    found = ARCHITECTURES.get(name) or Architecture(name, known=False)
+    return replace(found, fused_qkv=True) if tensor_name(0, "attn_qkv") in tensors else found
 
 
 def tensor_name(layer: int, matrix: str) -> str:

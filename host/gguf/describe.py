@@ -3,7 +3,7 @@
 Sources: the names and keys of the `gguf` package, and llama.cpp's model graphs for what they mean.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isclose, sqrt
 from typing import Any
@@ -11,21 +11,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.firmware.description import Attention, Description, Experts, FeedForward, Layer, Norm, NormKind, layer_role
+from tailrace.firmware.description import (
+    Attention,
+    Description,
+    Experts,
+    FeedForward,
+    HeadNorm,
+    Layer,
+    Norm,
+    NormKind,
+    layer_role,
+)
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import Format
 
-from .architectures import ARCHITECTURES, BY_OPERATIONS, EMBEDDING, Architecture
+from .architectures import EMBEDDING, Architecture
 from .file import Model, Tensor, check_open
 from .keys import check_keys
 from .printable import printable
 from .quantisation import dequantise, quantise
-from .rope import Rope
-from .rope_reader import read_local_rope, read_rope, rope_tensors
+from .rope import Growth, Rope
+from .rope_reader import read_growth, read_local_rope, read_rope, rope_tensors
 from .whole_number import whole_number
 
-#: Names of the tables of angles.
-ROPE, LOCAL_ROPE = "rope", "rope_local"
+#: Names of the tables of angles; the last one is of queries alone.
+ROPE, LOCAL_ROPE, QUERY_ROPE = "rope", "rope_local", "rope_queries"
 #: Tensors that converters have left in old files, and that nobody reads.
 _LEFT_OVER = "attn_rot_embd.weight"
 #: llama.cpp's number for a router that is a softmax.
@@ -177,15 +187,14 @@ def check_operations(model: Model) -> None:
     UnknownArchitectureError
         If nothing here runs its architecture.
     """
-    if not model.architecture.known and model.architecture.name not in BY_OPERATIONS:
+    if not model.architecture.known:
         raise _unknown_architecture(model)
 
 
 def _unknown_architecture(model: Model) -> UnknownArchitectureError:
-    name = model.architecture.name
-    here = "decoded as a whole" if name in BY_OPERATIONS else "run"
+    name = printable(model.architecture.name)
     return UnknownArchitectureError(
-        f"{model.path} can't be {here}: its architecture '{printable(name)}' is none of {', '.join(ARCHITECTURES)}"
+        f"{model.path} can't be run: its architecture '{name}' is not known here: `tailrace models` lists those that are"
     )
 
 
@@ -220,19 +229,24 @@ class _Importer:
         model, arch = self.model, self.arch
         layers = tuple(self._layer(n) for n in range(model.layers))
         self._model_tensors()
+        scaled = sqrt(self.hidden) if arch.scaled_embedding else 1.0
         description = Description(
             architecture=arch.name,
             hidden=self.hidden,
             vocabulary=model.head.rows,
             layers=layers,
             norm=self.norm,
-            embedding_scale=sqrt(self.hidden) if arch.scaled_embedding else 1.0,
+            embedding_scale=self._scalar("embedding_scale", scaled),
             learned_positions=arch.learned_positions,
-            logit_cap=self._real("final_logit_softcapping", 1e-3, 1e6) if arch.capped_logits else None,
+            residual_scale=self._scalar("residual_scale", 1.0),
+            logit_scale=self._logit_scale(),
+            logit_cap=self._logit_cap(),
         )
-        ropes = {} if arch.learned_positions else {ROPE: read_rope(model, self.rotary_size, self.context)}
+        ropes = {} if arch.learned_positions else {ROPE: self.rope}
         if any(layer.attention.rope == LOCAL_ROPE for layer in layers):
             ropes[LOCAL_ROPE] = read_local_rope(model, self.rotary_size)
+        if self.growth is not None:
+            ropes[QUERY_ROPE] = replace(self.rope, growth=self.growth)
         check_keys(model, self._twins(ropes))
         unused = sorted(n for n in set(model.tensors) - self.used - rope_tensors(model) if not n.endswith(_LEFT_OVER))
         if unused:
@@ -269,6 +283,21 @@ class _Importer:
         """A number that may be missing, or 0, which means the same."""
         key = self.model.key(key)
         return self.model.header.real(key, low, high) if self.model.header.real(key, 0.0, high, 0.0) else None
+
+    def _scalar(self, key: str, default: float) -> float:
+        """A scalar of the header, in an architecture that obeys it."""
+        return (self._real(key, 1e-6, 1e6) if self.arch.scalars else None) or default
+
+    def _logit_scale(self) -> float:
+        stated = self._real("logit_scale", 1e-6, 1e6) if self.arch.scalars or self.arch.scaled_logits else None
+        if stated is None:
+            return 1.0
+        return 1.0 / stated if self.arch.scalars else stated
+
+    def _logit_cap(self) -> float | None:
+        if not self.arch.capped_logits:
+            return None
+        return self._real("final_logit_softcapping", 1e-3, 1e6) or self.arch.default_logit_cap or None
 
     def _per_layer(self, key: str, low: int, high: int, default: int | None = None) -> tuple[int, ...]:
         return self.model.header.per_layer(self.model.key(key), low, high, self.model.layers, default)
@@ -334,11 +363,23 @@ class _Importer:
         return Norm(kind, self.model.header.real(self.model.key(key), 1e-15, 1.0))
 
     @cached_property
+    def rope(self) -> Rope:
+        """The angles of all layers that have no others."""
+        return read_rope(self.model, self.rotary_size, self.context)
+
+    @cached_property
+    def growth(self) -> Growth | None:
+        """How queries grow with their positions, if they do within the context."""
+        return read_growth(self.model, self.context) if self.arch.plain_yarn else None
+
+    @cached_property
     def scale(self) -> float:
-        # Gemma 3's largest model, which has 62 layers, is the one that does not go by the size of its heads.
-        largest_gemma = self.arch.name == "gemma3" and self.model.layers == 62
+        # The largest models of Gemma 2 and 3 do not go by the size of their heads.
+        largest_gemma = (self.arch.name, self.model.layers) in (("gemma2", 46), ("gemma3", 62))
         scale = 1.0 / sqrt(self.hidden / self.heads[0] if largest_gemma else self.head_size)
         stated = self._real("attention.scale", 1e-6, 1e6)
+        if self.arch.scalars:
+            return stated or scale
         if stated is not None and not isclose(stated, scale, rel_tol=1e-3):
             # llama.cpp does not obey it in these architectures, and other models than theirs would have it.
             raise self.model.header.unexpected(self.model.key("attention.scale"), f"{scale:.4g}")
@@ -348,7 +389,7 @@ class _Importer:
     def windowed(self) -> tuple[bool, ...]:
         """Whether each layer is one of those with a window."""
         header, key, layers = self.model.header, self.model.key("attention.sliding_window_pattern"), self.model.layers
-        if not self.arch.windowed:
+        if not self.arch.windowed or not (self.stated_window or self.arch.local_rope_base):
             return (False,) * layers
         if header.is_array(key):
             return tuple(map(bool, header.booleans(key, count=layers)))
@@ -356,10 +397,22 @@ class _Importer:
         return tuple(not (every and n % every == every - 1) for n in range(layers))
 
     @cached_property
+    def stated_window(self) -> int:
+        """Tokens of the windows; 0: there are none."""
+        if not self.arch.windowed:
+            return 0
+        return self.model.integer("attention.sliding_window", 0, _MAX_WINDOW, self.arch.default_window)
+
+    @property
     def window(self) -> int | None:
         """Tokens of the windows; one that nothing can leave is none."""
-        size = self.model.integer("attention.sliding_window", 0, _MAX_WINDOW, 0) if self.arch.windowed else 0
-        return size if 0 < size < self.model.context_length else None
+        return self.stated_window if 0 < self.stated_window < self.model.context_length else None
+
+    def _is_rotated(self, layer: int) -> bool:
+        every = self.arch.unrotated_every
+        if every and layer % every == every - 1:
+            return False
+        return self.arch.global_rotated or not any(self.windowed) or self.windowed[layer]
 
     def _attention(self, layer: int) -> Attention:
         windowed = self.windowed[layer]
@@ -368,30 +421,40 @@ class _Importer:
             kv_heads=self.kv_heads[layer],
             head_size=self.head_size,
             scale=self.scale,
-            rotary_size=self.rotary_size,
+            rotary_size=self.rotary_size if self._is_rotated(layer) else 0,
             rope=LOCAL_ROPE if windowed and self.arch.local_rope_base is not None else ROPE,
+            query_rope=None if self.growth is None else QUERY_ROPE,
             window=self.window if windowed else None,
             head_norm=self.arch.head_norm,
+            score_cap=self.score_cap,
         )
+
+    @cached_property
+    def score_cap(self) -> float | None:
+        """What attention's scores are capped at."""
+        return (self._real("attn_logit_softcapping", 1e-3, 1e6) or self.arch.score_cap) if self.arch.score_cap else None
 
     # The tensors.
 
     def _layer(self, n: int) -> Layer:
         arch = self.arch
+        parallel = arch.parallel and f"blk.{n}.{arch.feed_forward_norm}.weight" not in self.model.tensors
         attention = self._attention(n)
-        self._norm(n, "attention_norm", "attn_norm")
+        if arch.pre_norms:
+            self._norm(n, "attention_norm", "attn_norm")
         self._attention_matrices(n, attention)
         if arch.post_norms:
             self._norm(n, "attention_post_norm", "post_attention_norm")
-        self._norm(n, "feed_forward_norm", "ffn_norm")
+        if arch.pre_norms and not parallel:
+            self._norm(n, "feed_forward_norm", arch.feed_forward_norm)
         feed_forward = self._experts(n) if self.model.experts else self._feed_forward(n)
         if arch.post_norms:
             self._norm(n, "feed_forward_post_norm", "post_ffw_norm")
-        return Layer(attention, feed_forward, arch.post_norms)
+        return Layer(attention, feed_forward, arch.post_norms, arch.pre_norms, parallel)
 
     def _norm(self, n: int, role: str, name: str) -> None:
         self._vector(layer_role(n, role), f"blk.{n}.{name}.weight", self.hidden)
-        if self.arch.norm is NormKind.LAYER:
+        if self.arch.norm is NormKind.LAYER and self.arch.norm_biases:
             self._vector(layer_role(n, f"{role}_bias"), f"blk.{n}.{name}.bias", self.hidden)
 
     def _attention_matrices(self, n: int, a: Attention) -> None:
@@ -407,12 +470,14 @@ class _Importer:
             )
             first += size
             if a.head_norm and heads:
+                # The norm of all heads has a weight for each of their elements.
+                apart = heads if a.head_norm is HeadNorm.ALL_HEADS else 1
                 self._vector(
                     layer_role(n, f"{name}_norm"),
                     f"blk.{n}.attn_{name}_norm.weight",
-                    a.head_size,
-                    repeats=heads,
-                    ordered=int(self.arch.paired_rope),
+                    apart * a.head_size,
+                    repeats=heads // apart,
+                    ordered=apart * self.arch.paired_rope,
                 )
         self._matrix(layer_role(n, "o"), f"blk.{n}.attn_output", self.hidden, query)
 
@@ -454,7 +519,7 @@ class _Importer:
         if self.arch.learned_positions:
             self._table("position_embedding", "position_embd.weight", self.model.context_length, self.hidden)
         self._vector("final_norm", "output_norm.weight", self.hidden)
-        if self.arch.norm is NormKind.LAYER:
+        if self.arch.norm is NormKind.LAYER and self.arch.norm_biases:
             self._vector("final_norm_bias", "output_norm.bias", self.hidden)
         self._matrix("head", self.model.head.name.removesuffix(".weight"), vocabulary, self.hidden)
 

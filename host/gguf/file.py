@@ -286,7 +286,7 @@ def open_model(path: Path | str) -> Model:
     tensors = {entry.name: _tensor(part, entry) for part in headers for entry in part.tensors}
     model = Model(
         header.path,
-        architecture_of(header.text("general.architecture")),
+        architecture_of(header.text("general.architecture"), tensors),
         header,
         tensors,
         len(headers),

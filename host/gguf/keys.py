@@ -16,6 +16,7 @@ _HARMLESS = frozenset(
     (
         # How the file came about, and facts that its tensors tell as well.
         "tensor_data_layout", "vocab_size", "rope.scaling.finetuned", "expert_shared_feed_forward_length",
+        "use_parallel_residual",
         # Of the kinds of norm and of feed-forward, an architecture uses one; without experts, nothing is chosen.
         "attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon", "attention.group_norm_epsilon",
         "attention.group_norm_groups", "feed_forward_length", "expert_used_count", "expert_feed_forward_length",

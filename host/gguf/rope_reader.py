@@ -8,7 +8,7 @@ from tailrace.spec.errors import ModelError
 
 from .file import Model
 from .printable import printable
-from .rope import Rope, Yarn
+from .rope import Growth, Rope, Yarn
 
 #: Factors on frequencies that always hold, and those of LongRoPE for contexts up to the original one, and longer.
 FREQUENCIES, SHORT, LONG = "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"
@@ -57,16 +57,27 @@ def read_rope(model: Model, size: int, context: int) -> Rope:
     elif kind != "none" and factor != 1.0:
         divisors = tuple(factor * divisor for divisor in divisors or (1.0,) * (size // 2))
     _check_extrapolation(model, yarn)
-    if yarn is not None:
+    if yarn is not None and model.architecture.plain_yarn:
+        # The share of the logarithm that is divided out again: all of it.
+        multiplier = key("rope.scaling.yarn_log_multiplier")
+        if header.real(multiplier, 0.0, 1e3) != 1.0:
+            raise header.unexpected(multiplier, "1")
+    elif yarn is not None:
         magnitude *= 0.1 * log(factor) + 1.0
     return Rope(size, _base(model, "rope.freq_base", 10_000.0), divisors, magnitude, yarn)
 
 
 def read_local_rope(model: Model, size: int) -> Rope:
     """Angles of layers with a sliding window, where they have their own: nothing scales them."""
-    default = model.architecture.local_rope_base
-    assert default is not None
+    default = model.architecture.local_rope_base or _base(model, "rope.freq_base", 10_000.0)
     return Rope(size, _base(model, "rope.freq_base_swa", default))
+
+
+def read_growth(model: Model, context: int) -> Growth | None:
+    """How queries grow with their positions; None if they don't within `context` positions."""
+    rate = model.header.real(model.key("attention.temperature_scale"), 0.0, 1e3, 0.0)
+    original = model.integer("rope.scaling.original_context_length", 0, _MAX_CONTEXT, 0) or model.context_length
+    return Growth(rate, original) if rate and context > original else None
 
 
 def rope_tensors(model: Model) -> set[str]:

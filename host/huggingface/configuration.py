@@ -39,8 +39,19 @@ def configuration_of(imported: ImportedModel) -> PretrainedConfig:
     """Configuration for `AutoModelForCausalLM.from_config`.
 
     The variant of RoPE is left at its default; `set_frequencies` brings in the frequencies themselves.
+
+    Raises
+    ------
+    ModelError
+        If there is none for the architecture.
     """
     model, description = imported.model, imported.description
+    if description.architecture not in _CLASSES:
+        raise ModelError(
+            f"{model.path} can't be computed by PyTorch here, which is for the architectures {', '.join(_CLASSES)}, and not for"
+            f" {description.architecture}. The device computes all of it, prompts too: leave out --prefill torch and --path"
+            " operations"
+        )
     attention, feed_forward = description.layers[0].attention, description.layers[0].feed_forward
     common: dict[str, Any] = {
         "vocab_size": description.vocabulary,

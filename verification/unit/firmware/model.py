@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.firmware.decode import build_program
-from tailrace.firmware.description import Description, Experts, FeedForward, layer_role
+from tailrace.firmware.description import Description, Experts, FeedForward, HeadNorm, layer_role
+from tailrace.firmware.embedding import tables_of_angles
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.firmware.program import Program
@@ -61,7 +62,7 @@ class Model:
         self.embeddings("embedding", d.vocabulary, 1.0)
         if d.learned_positions:
             self.embeddings("position_embedding", self.capacity, 0.5)
-        for name, size in {n.attention.rope: n.attention.rotary_size for n in d.layers if n.attention.rotary_size}.items():
+        for name, size in tables_of_angles(d).items():
             angles = np.arange(self.capacity)[:, None] * (0.9 + len(name)) * 50.0 ** (-np.arange(size // 2) / (size // 2))
             self.table(name, np.concatenate([np.cos(angles), np.sin(angles)], axis=1))
         for n in range(len(d.layers)):
@@ -133,15 +134,18 @@ class Model:
         def role(name: str) -> str:
             return layer_role(n, name)
 
-        self.norm(role("attention_norm"))
+        if layer.pre_norms:
+            self.norm(role("attention_norm"))
         widths = {"q": attention.heads, "k": attention.kv_heads, "v": attention.kv_heads}
         for name, heads in widths.items():
             self.matrix(role(name), heads * attention.head_size, hidden)
         self.matrix(role("o"), hidden, attention.heads * attention.head_size)
         if attention.head_norm:
-            self.norm(role("q_norm"), attention.head_size, bias=False)
-            self.norm(role("k_norm"), attention.head_size, bias=False)
-        self.norm(role("feed_forward_norm"))
+            all_heads = attention.head_norm is HeadNorm.ALL_HEADS
+            for name in "qk":
+                self.norm(role(f"{name}_norm"), attention.head_size * (widths[name] if all_heads else 1), bias=False)
+        if layer.pre_norms and not layer.parallel:
+            self.norm(role("feed_forward_norm"))
         if layer.post_norms:
             self.norm(role("attention_post_norm"))
             self.norm(role("feed_forward_post_norm"))

@@ -5,7 +5,16 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.firmware.description import Activation, Attention, Description, Experts, FeedForward, NormKind, layer_role
+from tailrace.firmware.description import (
+    Activation,
+    Attention,
+    Description,
+    Experts,
+    FeedForward,
+    HeadNorm,
+    NormKind,
+    layer_role,
+)
 from tailrace.spec.kv_cache import quantise_keys, quantise_values
 
 Array = NDArray[np.float64]
@@ -34,11 +43,15 @@ class Reference:
         if d.learned_positions:
             x = x + t["position_embedding"][position]
         for n, layer in enumerate(d.layers):
+            if layer.parallel:
+                y = self.norm(x, layer_role(n, "attention_norm"))
+                x = x + (self.attention(y, n, layer.attention, position) + self.feed_forward(y, n)) * d.residual_scale
+                continue
             for block, post in (("attention", "attention_post_norm"), ("feed_forward", "feed_forward_post_norm")):
-                y = self.norm(x, layer_role(n, f"{block}_norm"))
+                y = self.norm(x, layer_role(n, f"{block}_norm")) if layer.pre_norms else x
                 y = self.attention(y, n, layer.attention, position) if block == "attention" else self.feed_forward(y, n)
-                x = x + (self.norm(y, layer_role(n, post)) if layer.post_norms else y)
-        logits = self.linear(self.norm(x, "final_norm"), "head")
+                x = x + (self.norm(y, layer_role(n, post)) if layer.post_norms else y) * d.residual_scale
+        logits = self.linear(self.norm(x, "final_norm"), "head") * d.logit_scale
         return logits if d.logit_cap is None else d.logit_cap * np.tanh(logits / d.logit_cap)
 
     def norm(self, x: Array, role: str) -> Array:
@@ -50,25 +63,30 @@ class Reference:
     def linear(self, x: Array, role: str) -> Array:
         return self.tensors[role] @ x + self.tensors.get(f"{role}_bias", 0.0)
 
-    def rotate(self, heads: Array, attention: Attention, position: int) -> Array:
+    def rotate(self, heads: Array, role: str, attention: Attention, position: int) -> Array:
         half = attention.rotary_size // 2
         if not half:
             return heads
-        cosine, sine = np.split(self.tensors[attention.rope][position], 2)
+        cosine, sine = np.split(self.tensors[attention.ropes[role]][position], 2)
         x, y, rest = heads[:, :half], heads[:, half : 2 * half], heads[:, 2 * half :]
         return np.concatenate([x * cosine - y * sine, y * cosine + x * sine, rest], axis=1)
+
+    def normalised_and_rotated(self, heads: Array, n: int, role: str, attention: Attention, position: int) -> Array:
+        if attention.head_norm is None:
+            return self.rotate(heads, role, attention, position)
+        weight, epsilon = self.tensors[layer_role(n, f"{role}_norm")], self.description.norm.epsilon
+        if attention.head_norm is HeadNorm.ALL_HEADS:
+            heads = heads / np.sqrt((heads * heads).mean() + epsilon) * weight.reshape(heads.shape)
+            return self.rotate(heads, role, attention, position)
+        if attention.head_norm is HeadNorm.ROTATED_HEAD:
+            heads = self.rotate(heads, role, attention, position)
+        heads = heads / np.sqrt((heads * heads).mean(axis=1, keepdims=True) + epsilon) * weight
+        return self.rotate(heads, role, attention, position) if attention.head_norm is HeadNorm.HEAD else heads
 
     def attention(self, x: Array, n: int, attention: Attention, position: int) -> Array:
         size = attention.head_size
         q, k, v = (self.linear(x, layer_role(n, role)).reshape(-1, size) for role in "qkv")
-        if attention.head_norm:
-            q, k = (
-                h
-                / np.sqrt((h * h).mean(axis=1, keepdims=True) + self.description.norm.epsilon)
-                * self.tensors[layer_role(n, f"{r}_norm")]
-                for h, r in ((q, "q"), (k, "k"))
-            )
-        q, k = self.rotate(q, attention, position), self.rotate(k, attention, position)
+        q, k = (self.normalised_and_rotated(h, n, r, attention, position) for h, r in ((q, "q"), (k, "k")))
         scales, codes = quantise_keys(k.astype(np.float32))
         self.keys[n].append((scales.astype(np.float64)[..., None] * codes).reshape(attention.kv_heads, -1)[:, :size])
         scales, codes = quantise_values(v.astype(np.float32))
@@ -79,6 +97,8 @@ class Reference:
         for head in range(attention.heads):
             kv_head = head // attention.group
             scores = keys[:, kv_head] @ q[head] * attention.scale
+            if attention.score_cap:
+                scores = attention.score_cap * np.tanh(scores / attention.score_cap)
             weights = np.exp(scores - scores.max())
             outputs.append(weights / weights.sum() @ values[:, kv_head])
         return self.linear(np.concatenate(outputs), layer_role(n, "o"))

@@ -6,7 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tailrace.firmware.description import Activation, Attention, Description, Experts, FeedForward, Layer, Norm, NormKind
+from tailrace.firmware.description import (
+    Activation,
+    Attention,
+    Description,
+    Experts,
+    FeedForward,
+    HeadNorm,
+    Layer,
+    Norm,
+    NormKind,
+)
 from tailrace.spec.config import Config
 
 from .model import Model
@@ -53,9 +63,35 @@ FEATURES: dict[str, tuple[Description, dict[str, Any]]] = {
     "heads of 8": (model_of(replace(HEADS, heads=8, head_size=8, rotary_size=8)), {}),
     "heads of 96": (model_of(replace(HEADS, heads=3, kv_heads=3, head_size=96, rotary_size=96)), {}),
     "part of a head is rotated": (model_of(replace(HEADS, rotary_size=16)), {}),
+    "queries have angles of their own": (model_of(replace(HEADS, query_rope="queries")), {}),
     "nothing is rotated": (model_of(replace(HEADS, rotary_size=0)), {}),
     "large groups": (model_of(replace(HEADS, heads=6, kv_heads=1)), {}),
-    "head norms": (model_of(replace(HEADS, head_norm=True)), {}),
+    "head norms": (model_of(replace(HEADS, head_norm=HeadNorm.HEAD)), {}),
+    "head norms after rotation": (model_of(replace(HEADS, head_norm=HeadNorm.ROTATED_HEAD)), {"biases": ("q", "k")}),
+    "norms of all heads": (model_of(replace(HEADS, head_norm=HeadNorm.ALL_HEADS)), {"biases": ("q", "k")}),
+    "capped scores": (model_of(replace(HEADS, score_cap=0.5)), {}),
+    "no norms before, but after": (
+        model_of(layers=(Layer(replace(HEADS, head_norm=HeadNorm.ALL_HEADS), SILU, post_norms=True, pre_norms=False),) * 2), {},
+    ),
+    "parallel": (model_of(layers=(Layer(HEADS, SILU, parallel=True),) * 3), {"biases": ("o", "down")}),
+    "parallel, layer norms": (model_of(layers=(Layer(HEADS, SILU, parallel=True),) * 2, norm=LAYER), {"biases": ("norm", "q")}),
+    "parallel, layer norms without biases": (
+        model_of(layers=(Layer(HEADS, SILU, parallel=True),) * 2, norm=LAYER, logit_scale=0.25), {},
+    ),
+    "parallel experts": (
+        model_of(layers=(Layer(HEADS, Experts(5, 2, FeedForward(96, Activation.SILU)), parallel=True),) * 2), {},
+    ),
+    "scaled residuals and logits": (model_of(residual_scale=0.25, logit_scale=0.125, embedding_scale=12.0), {}),
+    "scaled residuals, all biases, post norms, scaled and capped logits": (
+        model_of(HEADS, SILU, True, residual_scale=0.25, logit_scale=2.0, logit_cap=3.0), {"biases": ("norm", "o", "down", "head")},
+    ),
+    "scaled residuals with biases": (model_of(residual_scale=0.25), {"biases": ("o", "down")}),
+    "scaled residuals of experts": (
+        model_of(HEADS, Experts(5, 2, FeedForward(96, Activation.SILU)), residual_scale=0.25), {"biases": ("o", "router")},
+    ),
+    "scaled residuals of experts, with post norms": (
+        model_of(HEADS, Experts(4, 3, FeedForward(64, Activation.GELU)), True, residual_scale=0.25), {},
+    ),
     "biases of q, k and v": (model_of(), {"biases": ("q", "k", "v")}),
     "window": (model_of(replace(HEADS, window=3)), {}),
     "windows and tables alternate": (
@@ -98,6 +134,9 @@ def test_feature_with_several_sequences(feature: str) -> None:
     compare(Model(description, FOUR, batch=3, seed=1, **options), tokens=4)
 
 
+HEAD_NORMS = (None, *HeadNorm)
+
+
 def random_description(rng: np.random.Generator) -> Description:
     """Any shape that is not ruled out, with any of the features."""
     size = int(rng.choice([8, 16, 24, 32, 40, 64, 96, 128]))
@@ -107,23 +146,27 @@ def random_description(rng: np.random.Generator) -> Description:
         group += 1
     attention = Attention(
         kv_heads * group, kv_heads, size, float(rng.uniform(0.5, 1.5)) * size**-0.5, int(rng.choice([0, 8, size])),
-        window=int(rng.choice([0, 2, 5])) or None, head_norm=bool(rng.integers(2)),
+        window=int(rng.choice([0, 2, 5])) or None, head_norm=HEAD_NORMS[rng.integers(len(HEAD_NORMS))],
+        score_cap=(None, 2.0)[rng.integers(2)],
     )  # fmt: skip
     block = FeedForward(32 * int(rng.integers(1, 9)), Activation(rng.choice(["silu", "gelu"])), bool(rng.integers(2)))
     mixture = Experts(int(rng.integers(2, 7)), 2, block, bool(rng.integers(2)))
+    parallel, pre_norms = bool(rng.integers(3) == 0), bool(rng.integers(3))
     layers = tuple(
         Layer(
-            replace(attention, window=attention.window if n % 2 else None), mixture if n == 2 else block, bool(rng.integers(2))
+            replace(attention, window=attention.window if n % 2 else None), mixture if n == 2 else block,
+            post_norms=not parallel and (not pre_norms or bool(rng.integers(2))), pre_norms=parallel or pre_norms, parallel=parallel,
         )
         for n in range(3)
-    )
+    )  # fmt: skip
     return Description(
         "random", 32 * int(rng.integers(1, 5)), int(rng.integers(3, 400)), layers, (RMS, LAYER)[rng.integers(2)],
         embedding_scale=float(rng.uniform(0.5, 3)), learned_positions=bool(rng.integers(2)), logit_cap=(None, 4.0)[rng.integers(2)],
+        residual_scale=(1.0, 0.5)[rng.integers(2)], logit_scale=(1.0, 0.5)[rng.integers(2)],
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(16))
 def test_random_descriptions(seed: int) -> None:
     rng = np.random.default_rng(seed)
     config = Config(

@@ -134,13 +134,24 @@ def steps(keys: Floats, values: Floats) -> tuple[Floats, Floats]:
     return np.repeat(scales, BLOCK, axis=-1)[..., : keys.shape[-1]], quantise_values(values)[0][..., None]
 
 
+def _neighbours_apart(model: Any) -> NDArray[np.int64] | None:
+    """Which element of a key in transformers each element of a key on the device is, if transformers rotates neighbours."""
+    config = model.config
+    if config.model_type not in ("ernie4_5", "cohere", "cohere2"):
+        return None
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return np.arange(size).reshape(-1, 2).T.reshape(-1)
+
+
 def _logits(model: Any, tokens: Sequence[int], change: Callable[[int, Floats, Floats], tuple[Floats, Floats]]) -> Floats:
     """Logits with each layer's keys and values, shape (kv_heads, positions, head_size), changed on their way into the cache."""
     cache = DynamicCache(config=model.config)
+    order = _neighbours_apart(model)
     for n, layer in enumerate(cache.layers):
 
         def update(keys: Any, values: Any, *args: Any, original: Any = layer.update, n: int = n, **more: Any) -> Any:
-            changed = change(n, keys[0].numpy(), values[0].numpy())
+            found, kept = change(n, keys[0].numpy() if order is None else keys[0].numpy()[..., order], values[0].numpy())
+            changed = found if order is None else found[..., np.argsort(order)], kept
             return original(*(torch.from_numpy(np.ascontiguousarray(part))[None] for part in changed), *args, **more)
 
         layer.update = update

@@ -141,9 +141,6 @@ def split(path: Path, stem: Path, count: int) -> list[Path]:
     return paths
 
 
-def write_stable_lm(path: Path, types: Mapping[str, str] | None = None) -> Path:
-    """A model of an architecture that nothing describes: LayerNorms with biases, a quarter of each head rotated."""
-    norms = [f"blk.{layer}.{name}.bias" for layer in range(2) for name in ("attn_norm", "ffn_norm")]
-    extra = {name: np.full(64, 0.1) for name in [*norms, "output_norm.bias"]}
-    header = {"stablelm.attention.layer_norm_epsilon": 1e-5}
-    return write_model(path, "stablelm", kv_heads=2, tied=False, extra=extra, metadata=header, types=types)
+def write_undescribed(path: Path, types: Mapping[str, str] | None = None, **options: Any) -> Path:
+    """A llama whose heads of 36 elements no description takes."""
+    return write_model(path, heads=8, kv_heads=4, head_size=36, tied=False, types=types, **options)

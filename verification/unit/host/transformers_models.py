@@ -16,8 +16,8 @@ from tailrace.gguf.writer import NewTensor, tensor_of, write_gguf
 
 from .tiny_models import SPECIAL, byte_alphabet
 
-#: Those that have a description; "starcoder2", which has none, can be made as well.
-ARCHITECTURES = ("llama", "mixtral", "qwen2", "qwen3", "qwen3moe", "gemma3", "phi3", "gpt2")
+#: Whose converter puts the two halves of each head's rows of q and k side by side.
+_PAIRED = ("llama", "mixtral", "mistral3", "smollm3", "granite", "granitemoe")
 
 _COMMON = {
     "embed_tokens": "token_embd",
@@ -37,11 +37,30 @@ _COMMON = {
     "mlp.gate": "ffn_gate_inp",
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
+    # Granite's experts, Hunyuan's norms, Phi 2, StarCoder 2.
+    "block_sparse_moe.router": "ffn_gate_inp",
+    "self_attn.query_layernorm": "attn_q_norm",
+    "self_attn.key_layernorm": "attn_k_norm",
+    "self_attn.dense": "attn_output",
+    "mlp.fc1": "ffn_up",
+    "mlp.fc2": "ffn_down",
+    "final_layernorm": "output_norm",
+    "mlp.c_fc": "ffn_up",
+    "mlp.c_proj": "ffn_down",
 }
 _GEMMA = {
     "post_attention_layernorm": "post_attention_norm",
     "pre_feedforward_layernorm": "ffn_norm",
     "post_feedforward_layernorm": "post_ffw_norm",
+}
+_OTHERS: dict[str, dict[str, str]] = {
+    "gemma2": _GEMMA,
+    "gemma3": _GEMMA,
+    **dict.fromkeys(
+        ("olmo2", "olmo3", "exaone4"),
+        {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"},
+    ),
+    "seed_oss": {"post_attention_layernorm": "post_attention_norm"},
 }
 _GPT2 = {
     "wte": "token_embd",
@@ -63,6 +82,19 @@ _TIED_SPREAD = 0.5
 _ROUTER_SPREAD = 6.0
 
 
+_GRANITE = {
+    "embedding_multiplier": 3.0, "logits_scaling": 1.5, "residual_multiplier": 0.4, "attention_multiplier": 0.11,
+}  # fmt: skip
+
+
+def ministral_rope(factor: float, original: int) -> dict[str, Any]:
+    """How Ministral's angles are scaled, and its queries grow behind the original context."""
+    return {
+        "rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original, "mscale": 1.0,
+        "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1, "beta_fast": 32.0, "beta_slow": 1.0,
+    }  # fmt: skip
+
+
 def make_config(
     architecture: str,
     *,
@@ -78,6 +110,7 @@ def make_config(
     experts: int = 8,
     used: int = 3,
     rotary: float = 1.0,
+    parallel: bool = False,
     tied: bool = False,
     rope: dict[str, Any] | None = None,
 ) -> Any:
@@ -119,6 +152,46 @@ def make_config(
             )
         case "starcoder2":
             return transformers.Starcoder2Config(**common)
+        case "stablelm":
+            scaling["partial_rotary_factor"] = rotary
+            return transformers.StableLmConfig(**common, use_parallel_residual=parallel, use_qkv_bias=True)
+        case "phi2":
+            scaling["partial_rotary_factor"] = rotary
+            return transformers.PhiConfig(**common, resid_pdrop=0.0)
+        case "command-r":
+            return transformers.CohereConfig(**{**common, "tie_word_embeddings": True}, logit_scale=0.25)
+        case "cohere2":
+            return transformers.Cohere2Config(
+                **{**common, "tie_word_embeddings": True}, logit_scale=0.25, sliding_window=window or context
+            )
+        case "smollm3":
+            return transformers.SmolLM3Config(**common)
+        case "granite":
+            return transformers.GraniteConfig(**common, **_GRANITE)
+        case "granitemoe":
+            return transformers.GraniteMoeConfig(**common, **_GRANITE, num_local_experts=experts, num_experts_per_tok=used)
+        case "ernie4_5":
+            return transformers.Ernie4_5Config(**common)
+        case "seed_oss":
+            return transformers.SeedOssConfig(**common)
+        case "hunyuan-dense":
+            return transformers.HunYuanDenseV1Config(**common)
+        case "mistral3":
+            common["rope_parameters"] = {**scaling, **(rope or ministral_rope(factor=4.0, original=32))}
+            return transformers.Ministral3Config(**common)
+        case "olmo2":
+            return transformers.Olmo2Config(**common)
+        case "olmo3":
+            return transformers.Olmo3Config(**common, sliding_window=window or context)
+        case "exaone4":
+            windows = {"sliding_window": window, "sliding_window_pattern": 4} if window else {"sliding_window": None}
+            kinds = {} if window else {"layer_types": ["full_attention"] * layers}
+            return transformers.Exaone4Config(**common, **windows, **kinds)
+        case "gemma2":
+            return transformers.Gemma2Config(
+                **{**common, "tie_word_embeddings": True}, query_pre_attn_scalar=head_size, sliding_window=window or context,
+                final_logit_softcapping=4.0, attn_logit_softcapping=2.0,
+            )  # fmt: skip
         case "gpt2":
             return transformers.GPT2Config(
                 n_embd=hidden, n_layer=layers, n_head=heads, n_inner=feed_forward, vocab_size=vocabulary, n_positions=context,
@@ -150,7 +223,7 @@ def make_model(path: Path, architecture: str, *, seed: int = 1, format: str = "Q
 
 
 def _gguf_name(architecture: str) -> str:
-    return {"mixtral": "llama"}.get(architecture, architecture)
+    return {"mixtral": "llama", "olmo3": "olmo2"}.get(architecture, architecture)
 
 
 def _header(architecture: str, config: Any) -> dict[str, Any]:
@@ -163,15 +236,16 @@ def _header(architecture: str, config: Any) -> dict[str, Any]:
         "attention.head_count": config.num_attention_heads,
         "vocab_size": config.vocab_size,
     }
-    if architecture == "gpt2":
-        values["attention.layer_norm_epsilon"] = config.layer_norm_epsilon
-    elif architecture == "starcoder2":
-        values["attention.layer_norm_epsilon"] = config.norm_epsilon
+    epsilons = {"gpt2": "layer_norm_epsilon", "starcoder2": "norm_epsilon"}
+    epsilons |= dict.fromkeys(("phi2", "stablelm", "command-r", "cohere2"), "layer_norm_eps")
+    if architecture in epsilons:
+        values["attention.layer_norm_epsilon"] = getattr(config, epsilons[architecture])
     else:
         values["attention.layer_norm_rms_epsilon"] = config.rms_norm_eps
     if architecture != "gpt2":
         values |= _rotated(architecture, config)
-    if architecture in ("mixtral", "qwen3moe"):
+    values |= _scalars(architecture, config)
+    if architecture in ("mixtral", "qwen3moe", "granitemoe"):
         values["expert_count"] = getattr(config, "num_local_experts", None) or config.num_experts
         values["expert_used_count"] = config.num_experts_per_tok
     if architecture == "qwen3moe":
@@ -179,13 +253,41 @@ def _header(architecture: str, config: Any) -> dict[str, Any]:
     return {f"{_gguf_name(architecture)}.{key}": value for key, value in values.items()}
 
 
+def _scalars(architecture: str, config: Any) -> dict[str, Any]:
+    match architecture:
+        case "granite" | "granitemoe":
+            return {
+                "embedding_scale": config.embedding_multiplier, "logit_scale": config.logits_scaling,
+                "residual_scale": config.residual_multiplier, "attention.scale": config.attention_multiplier,
+            }  # fmt: skip
+        case "command-r" | "cohere2":
+            return {"logit_scale": config.logit_scale}
+        case "gemma2":
+            return {
+                "final_logit_softcapping": config.final_logit_softcapping,
+                "attn_logit_softcapping": config.attn_logit_softcapping,
+            }
+        case "mistral3":
+            parameters = config.rope_parameters
+            return {
+                "attention.temperature_scale": parameters["llama_4_scaling_beta"],
+                "rope.scaling.yarn_log_multiplier": parameters["mscale_all_dim"],
+            }
+        case "stablelm":
+            return {"use_parallel_residual": config.use_parallel_residual}
+    return {}
+
+
 def _rotated(architecture: str, config: Any) -> dict[str, Any]:
     """What a header says of windows, heads and RoPE."""
     values: dict[str, Any] = {}
     head_size, parameters = config.head_dim, config.rope_parameters
-    if architecture == "gemma3":
+    if "full_attention" in parameters:
         parameters = parameters["full_attention"]
+    if architecture in ("gemma2", "gemma3", "cohere2", "olmo3") or (architecture == "exaone4" and config.sliding_window):
         values["attention.sliding_window"] = config.sliding_window
+    if architecture in ("olmo3", "exaone4") and config.sliding_window:
+        values["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in config.layer_types]
     if architecture == "phi3":
         values["attention.sliding_window"] = config.sliding_window or 0
     values["attention.head_count_kv"] = config.num_key_value_heads
@@ -232,7 +334,8 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
     layer = next((int(m) for m in modules if m.isdigit()), None)
     module = ".".join(modules[2:] if layer is not None else modules)
     experts = module.endswith("experts")
-    names = {**_COMMON, **(_GEMMA if architecture == "gemma3" and layer is not None else {}), **_GPT2}
+    names = {**_COMMON, **(_OTHERS.get(architecture, {}) if layer is not None else {})}
+    names = _GPT2 if architecture == "gpt2" else names
     stem = {"gate_up_proj": "", "down_proj": "ffn_down_exps"}[leaf] if experts else names[module]
     prefix = "" if layer is None else f"blk.{layer}."
     if tensor.ndim == 1:
@@ -264,13 +367,13 @@ def _filled_vector(architecture: str, config: Any, name: str, tensor: Any, rando
     if name == "output_norm.weight" and config.tie_word_embeddings:
         values *= np.float32(_LOGIT_SPREAD / _TIED_SPREAD)
     # Gemma's files hold one more than its parameters.
-    tensor.copy_(torch.from_numpy(values - np.float32(1) if architecture == "gemma3" else values))
+    tensor.copy_(torch.from_numpy(values - np.float32(1) if architecture in ("gemma2", "gemma3") else values))
     return tensor_of(name, _ordered(architecture, config, name.split(".")[-2], values))
 
 
 def _ordered(architecture: str, config: Any, stem: str, rows: NDArray[Any]) -> NDArray[Any]:
-    """Rows in the order of the file: llama's converter puts the two halves of each head's rows side by side."""
-    if architecture not in ("llama", "mixtral") or stem not in ("attn_q", "attn_k"):
+    """Rows in the order of the file."""
+    if architecture not in _PAIRED or stem not in ("attn_q", "attn_k"):
         return rows
     heads = config.num_attention_heads if stem == "attn_q" else config.num_key_value_heads
     halves = rows.reshape(heads, 2, len(rows) // heads // 2, *rows.shape[1:])

@@ -17,9 +17,10 @@ from tailrace.spec.errors import LimitError, ModelError, TailraceError
 from tailrace.text.tokenizer import Tokenizer
 
 pytest.importorskip("transformers")
+from verification.unit.host.architectures import ARCHITECTURES, SIZED_BY_HIDDEN
 from verification.unit.host.references import decode, divergence, read_cache, reference_logits
 from verification.unit.host.tiny_models import write_model
-from verification.unit.host.transformers_models import ARCHITECTURES, make_model
+from verification.unit.host.transformers_models import make_model, ministral_rope
 
 SEED = 5
 
@@ -53,6 +54,24 @@ CASES: dict[str, dict[str, Any]] = {
     "gemma3 beyond its window": {"architecture": "gemma3", "layers": 6, "window": 4, "positions": 10},
     "phi3 beyond its window": {"architecture": "phi3", "window": 5, "positions": 12},
     "phi3 with a partial rotation": {"architecture": "phi3", "rotary": 0.5},
+    "gemma2 beyond its window": {"architecture": "gemma2", "window": 4, "positions": 10},
+    "cohere2 with layers that see all": {"architecture": "cohere2", "layers": 4, "window": 4, "positions": 10},
+    "exaone4 with layers that see all": {"architecture": "exaone4", "layers": 4, "window": 4, "positions": 10},
+    "olmo3 with layers that see all": {
+        "architecture": "olmo3",
+        "layers": 4,
+        "window": 4,
+        "positions": 10,
+        "rope": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
+    },
+    "smollm3 with layers that are not rotated": {"architecture": "smollm3", "layers": 5},
+    "mistral3 beyond its first context": {
+        "architecture": "mistral3",
+        "positions": 12,
+        "rope": ministral_rope(factor=32.0, original=4),
+    },
+    "stablelm in parallel": {"architecture": "stablelm", "parallel": True, "rotary": 0.5},
+    "phi2 with a partial rotation": {"architecture": "phi2", "rotary": 0.5},
     "linear RoPE": {"architecture": "llama", "rope": {"rope_type": "linear", "factor": 4.0}},
     "YaRN": {
         "architecture": "qwen3",
@@ -75,7 +94,7 @@ CASES: dict[str, dict[str, Any]] = {
 def test_logits_are_those_of_transformers(case: str, tmp_path: Path) -> None:
     sizes = dict(CASES[case])
     positions = sizes.pop("positions", 6)
-    if sizes["architecture"] in ("phi3", "gpt2"):
+    if sizes["architecture"] in SIZED_BY_HIDDEN:
         sizes.setdefault("head_size", 16)
         sizes.setdefault("kv_heads", 4 if sizes["architecture"] == "gpt2" else 2)
     path = tmp_path / "model.gguf"

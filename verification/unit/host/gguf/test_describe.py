@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, NormKind
+from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, HeadNorm, NormKind
 from tailrace.gguf.describe import ImportedModel, NoDescriptionError, UnknownArchitectureError, check_operations, import_model
 from tailrace.gguf.file import open_model
 from tailrace.gguf.header import Header
@@ -78,7 +78,7 @@ def test_biases_move_with_their_rows_and_head_norms_are_repeated(tmp_path: Path)
     norm = open_model(tmp_path / "m.gguf").tensors["blk.0.attn_q_norm.weight"].data
     assert np.array_equal(model.tables["layers.0.q_norm"].numbers(), [norm, norm])
     assert model.tables["layers.0.k_norm"].repeats == 1
-    assert model.description.layers[0].attention.head_norm
+    assert model.description.layers[0].attention.head_norm is HeadNorm.HEAD
 
 
 def test_phi3_is_taken_apart(tmp_path: Path) -> None:
@@ -432,26 +432,23 @@ def test_sizes_that_a_description_can_not_say(tmp_path: Path) -> None:
     refuses(write_model(tmp_path / "c.gguf", heads=4, kv_heads=3), "it has 4 heads and 3 KV heads, which is not a multiple")
 
 
-@pytest.mark.parametrize("name", ["mamba", "mistral3", "foo", "[/x]", "ä", ""])
+@pytest.mark.parametrize("name", ["mamba", "falcon", "foo", "[/x]", "ä", ""])
 def test_unknown_architectures(name: str, tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", name)
-    text = f"{path} can't be run: its architecture '{name}' is none of llama, qwen2, qwen3, qwen3moe, gemma3, phi3, gpt2"
+    text = f"{path} can't be run: its architecture '{name}' is not known here: `tailrace models` lists those that are"
     with pytest.raises(UnknownArchitectureError, match=f"^{re.escape(text)}$"):
         imported(path)
 
 
 def test_what_runs_by_operations(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "m.gguf", "stablelm")
-    refuses(path, "its architecture 'stablelm' is none of llama, qwen2, qwen3, qwen3moe, gemma3, phi3, gpt2")
-    check_operations(open_model(path))
     check_operations(open_model(write_model(tmp_path / "m.gguf")))
-    with pytest.raises(UnknownArchitectureError, match="can't be run: its architecture 'falcon' is none of llama, "):
+    with pytest.raises(UnknownArchitectureError, match="can't be run: its architecture 'falcon' is not known here: "):
         check_operations(open_model(write_model(tmp_path / "m.gguf", "falcon")))
 
 
 def test_unknown_architectures_need_nothing_else(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", "flux\x1b[31m", {}, [tensor_of("x", np.zeros(4))])
-    with pytest.raises(UnknownArchitectureError, match=r"its architecture 'flux\\x1b\[31m' is none of"):
+    with pytest.raises(UnknownArchitectureError, match=r"its architecture 'flux\\x1b\[31m' is not known here"):
         imported(path)
 
 

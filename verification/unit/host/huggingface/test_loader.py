@@ -14,7 +14,7 @@ from tailrace.huggingface.placement import make_plan
 from tailrace.image.geometry import Geometry
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ConfigError, ModelError
-from verification.unit.host.tiny_models import split, write_model, write_stable_lm
+from verification.unit.host.tiny_models import split, write_model, write_undescribed
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -50,12 +50,11 @@ def test_the_host_has_hugging_faces_model(tmp_path: Path, architecture: str, siz
     np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
-@pytest.mark.parametrize("architecture", ["stablelm", "llama", "qwen2"])
+@pytest.mark.parametrize("architecture", ["undescribed", "llama", "qwen2"])
 def test_it_is_what_transformers_loads(architecture: str, tmp_path: Path) -> None:
     """The same parameters, and a configuration that computes the same."""
-    path = (
-        write_stable_lm(tmp_path / "m.gguf") if architecture == "stablelm" else write_model(tmp_path / "m.gguf", architecture)
-    )
+    path = tmp_path / "m.gguf"
+    write_undescribed(path) if architecture == "undescribed" else write_model(path, architecture)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(str(tmp_path), gguf_file=path.name, dtype=torch.float32).eval()
     ours = load(path)
     assert ours.state_dict().keys() == theirs.state_dict().keys()
@@ -72,7 +71,7 @@ def test_a_model_in_parts(tmp_path: Path) -> None:
     names = split(tmp_path / "m.gguf", tmp_path / "part", 3)
     whole, parts = load(tmp_path / "m.gguf"), load(names[1])
     assert all(torch.equal(parts.state_dict()[name], weight) for name, weight in whole.state_dict().items())
-    first = split(write_stable_lm(tmp_path / "s.gguf"), tmp_path / "stable", 2)[0]
+    first = split(write_undescribed(tmp_path / "s.gguf"), tmp_path / "undescribed", 2)[0]
     text = f"{first} is in 2 parts, which transformers does not read: join them with llama.cpp's `llama-gguf-split --merge`"
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
         load(first)
@@ -155,14 +154,25 @@ def test_rope_factors_and_scaling(tmp_path: Path) -> None:
     np.testing.assert_allclose(scaled.numpy() * 4, plain.numpy(), rtol=1e-6)
 
 
-def test_rope_of_an_architecture_without_a_description(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "m.gguf", "stablelm", metadata={"stablelm.rope.scaling.type": "yarn"})
+def test_rope_of_a_model_without_a_description(tmp_path: Path) -> None:
+    path = write_undescribed(tmp_path / "m.gguf", metadata={"llama.rope.scaling.type": "yarn"})
     text = (
-        f"{path} scales RoPE, which transformers does not read from files of the architecture 'stablelm': choose a model"
+        f"{path} scales RoPE, which transformers does not read from files of the architecture 'llama': choose a model"
         " without it"
     )
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
         load(path)
+
+
+def test_an_architecture_for_the_device_alone(tmp_path: Path) -> None:
+    make_model(tmp_path / "m.gguf", "granite")
+    text = (
+        f"{tmp_path / 'm.gguf'} can't be computed by PyTorch here, which is for the architectures llama, qwen2, qwen3, qwen3moe,"
+        " gemma3, phi3, gpt2, and not for granite. The device computes all of it, prompts too: leave out --prefill torch and"
+        " --path operations"
+    )
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        load(tmp_path / "m.gguf")
 
 
 def test_tokenizer(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tailrace.golden.device import GoldenDevice
 from tailrace.huggingface.placement import make_plan
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ModelError, TailraceError
-from verification.unit.host.tiny_models import write_model, write_stable_lm
+from verification.unit.host.tiny_models import write_model, write_undescribed
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -198,9 +198,9 @@ def test_missing_norm(tmp_path: Path) -> None:
         open_offload(path)
 
 
-def test_an_architecture_without_a_description(tmp_path: Path) -> None:
+def test_a_model_without_a_description(tmp_path: Path) -> None:
     """Transformers loads it, and its linear layers run on the device."""
-    offload = open_offload(write_stable_lm(tmp_path / "m.gguf", MIXED))
+    offload = open_offload(write_undescribed(tmp_path / "m.gguf", MIXED))
     ids = tokens(length=12)
     close(offload.logits(ids), offload.model(input_ids=ids).logits)
     assert offload.steps[0].weight_bytes == sum(t.bytes for t in offload.plan.model.matrices) * 12

@@ -1,0 +1,64 @@
+"""How an architecture differs from a plain decoder, in words."""
+
+from collections.abc import Iterator
+
+from tailrace.firmware.description import Activation, HeadNorm, NormKind
+
+from .architectures import Architecture
+
+_HEAD_NORMS = {
+    HeadNorm.HEAD: "norms of q and k",
+    HeadNorm.ROTATED_HEAD: "norms of q and k after their rotation",
+    HeadNorm.ALL_HEADS: "norms of all heads of q and k together",
+}
+
+
+def features(architecture: Architecture) -> str:
+    """What is special about an architecture, beside RMS norms before each block, gated SiLU and RoPE."""
+    return "; ".join(_features(architecture))
+
+
+def _features(a: Architecture) -> Iterator[str]:
+    if a.norm is NormKind.LAYER:
+        yield "LayerNorm" + ("" if a.norm_biases else " without biases")
+    if not a.pre_norms:
+        yield "norms after each block, none before"
+    elif a.post_norms:
+        yield "norms before and after each block"
+    if a.parallel:
+        yield "attention and feed-forward in parallel" + (", or not" if a.name == "stablelm" else "")
+    if a.head_norm is not None:
+        yield _HEAD_NORMS[a.head_norm]
+    if not a.gated:
+        yield f"{a.activation.value.upper()} without a gate"
+    elif a.activation is not Activation.SILU:
+        yield f"gated {a.activation.value.upper()}"
+    yield from _positions(a)
+    if a.scaled_embedding:
+        yield "embeddings times the root of their length"
+    if a.scalars:
+        yield "scales of embeddings, scores, residuals and logits"
+    if a.scaled_logits:
+        yield "scaled logits"
+    if a.score_cap:
+        yield "capped scores"
+    if a.capped_logits:
+        yield "capped logits"
+
+
+def _positions(a: Architecture) -> Iterator[str]:
+    if a.learned_positions:
+        yield "learned positions"
+    if a.unrotated_every:
+        yield f"every {_ordinal(a.unrotated_every)} layer without RoPE"
+    if a.windowed:
+        apart = f", but for every {_ordinal(a.global_every)} layer" if a.global_every else ""
+        yield f"sliding windows{apart}{'' if a.global_rotated else ', which has no RoPE then'}"
+    if a.local_rope_base is not None:
+        yield "angles of their own in windows"
+    if a.plain_yarn:
+        yield "queries grow behind the first context"
+
+
+def _ordinal(number: int) -> str:
+    return {2: "second"}.get(number, f"{number}th")
