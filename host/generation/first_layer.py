@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.firmware.description import NormKind, layer_role
+from tailrace.firmware.description import HeadNorm, NormKind, layer_role
 
 from ..gguf.closeness import quantisation_bound
 from ..gguf.describe import ImportedModel
@@ -39,11 +39,10 @@ def first_layer(
     shape = (len(tokens), attention.kv_heads, attention.head_size)
     normalised = _normalised(imported, _embeddings(imported, tokens, positions))
     keys, values = (_product(imported, name, normalised).reshape(shape) for name in ("k", "v"))
-    if attention.head_norm:
-        weight = _vector(imported, layer_role(0, "k_norm"))[: attention.head_size]
-        keys = keys / np.sqrt(np.mean(keys**2, axis=-1, keepdims=True) + imported.description.norm.epsilon) * weight
-    if attention.rotary_size:
-        keys = _rotated(imported, keys, positions)
+    if attention.head_norm is HeadNorm.ROTATED_HEAD:
+        keys = _with_head_norm(imported, _rotated(imported, keys, positions))
+    else:
+        keys = _rotated(imported, _with_head_norm(imported, keys), positions)
     return keys.swapaxes(0, 1), values.swapaxes(0, 1)
 
 
@@ -69,12 +68,23 @@ def _embeddings(imported: ImportedModel, tokens: Sequence[int], positions: Seque
     return embeddings + rows("position_embedding", positions) if description.learned_positions else embeddings
 
 
+def _with_head_norm(imported: ImportedModel, keys: NDArray[np.float64]) -> NDArray[np.float64]:
+    attention = imported.description.layers[0].attention
+    if attention.head_norm is None:
+        return keys
+    weight = _vector(imported, layer_role(0, "k_norm")).reshape(attention.kv_heads, attention.head_size)
+    axes = (-2, -1) if attention.head_norm is HeadNorm.ALL_HEADS else -1
+    return keys / np.sqrt(np.mean(keys**2, axis=axes, keepdims=True) + imported.description.norm.epsilon) * weight
+
+
 def _normalised(imported: ImportedModel, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not imported.description.layers[0].pre_norms:
+        return x
     norm, role = imported.description.norm, layer_role(0, "attention_norm")
     if norm.kind is NormKind.LAYER:
         x = x - x.mean(axis=-1, keepdims=True)
     x = x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + norm.epsilon) * _vector(imported, role)
-    return x + _vector(imported, f"{role}_bias") if norm.kind is NormKind.LAYER else x
+    return x + _vector(imported, f"{role}_bias") if f"{role}_bias" in imported.tables else x
 
 
 def _product(imported: ImportedModel, name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -87,6 +97,8 @@ def _product(imported: ImportedModel, name: str, x: NDArray[np.float64]) -> NDAr
 def _rotated(imported: ImportedModel, keys: NDArray[np.float64], positions: Sequence[int]) -> NDArray[np.float64]:
     attention = imported.description.layers[0].attention
     half = attention.rotary_size // 2
+    if not half:
+        return keys
     rope = imported.ropes[attention.rope]
     table: Any = np.concatenate([rope.table(position, 1) for position in positions]).astype(np.float64)[:, None]
     cosines, sines = table[..., :half], table[..., half:]

@@ -86,7 +86,7 @@ def test_operation_by_operation(tmp_path: Path, option: str) -> None:
 
 @pytest.mark.parametrize("option", ["--memory-timing=ddr4", "--latency=5", "--bandwidth=0.5"])
 def test_nothing_is_predicted_of_operations(tmp_path: Path, option: str) -> None:
-    path = write_stable_lm(tmp_path / "m.gguf")
+    path = write_undescribed(tmp_path / "m.gguf")
     result = invoke("run", path, "-p", "ab", "--device", "golden", option)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.splitlines()[-1] == f"tailrace: {option.partition('=')[0]} {_STEPS}"

@@ -42,6 +42,7 @@ def lm(model: Path) -> Any:
 @pytest.mark.parametrize(
     ("architecture", "sizes"),
     [("llama", {}), ("qwen2", {}), ("qwen3", {}), ("phi3", {"rotary": 0.5, "head_size": 16}), ("gpt2", {"kv_heads": 4}), ("mixtral", {}),
+     ("smollm3", {}), ("granite", {}), ("hunyuan-dense", {}), ("olmo2", {"head_size": 16}), ("stablelm", {"head_size": 16}), ("gemma2", {}),
      ("llama", {"rope": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}})],
 )  # fmt: skip
 def test_the_first_layer_is_that_of_hugging_face(tmp_path: Path, architecture: str, sizes: dict[str, Any]) -> None:
