@@ -8,7 +8,7 @@ from .device.decoder import Decoder
 from .device.driver import Device
 from .device.opening import DEFAULT_CONTEXT, check_device, open_for
 from .generation.engine import Engine
-from .gguf.describe import import_model
+from .gguf.describe import DescribedModel, import_model
 from .gguf.file import open_model
 from .image.builds import AUTO
 from .image.image import ImageRequest
@@ -74,17 +74,63 @@ def load(
         If something that is needed is not installed.
     """
     check_device(device, config, memory, context=context, batch=batch, tokens_per_doorbell=tokens_per_doorbell)
+
+    def opened(imported: DescribedModel, request: ImageRequest) -> Device:
+        return device if isinstance(device, Device) else open_for(device, config, memory, imported, request)
+
+    return load_into(
+        opened,
+        model,
+        context=context,
+        batch=batch,
+        tokens_per_doorbell=tokens_per_doorbell,
+        quantise=quantise,
+        progress=progress,
+        keep=isinstance(device, Device),
+        stacklevel=3,
+    )
+
+
+def load_into(
+    opened: Callable[[DescribedModel, ImageRequest], Device],
+    model: str | os.PathLike[str],
+    *,
+    context: int | None,
+    batch: int,
+    tokens_per_doorbell: int,
+    quantise: str | None,
+    progress: Callable[[str, float], None] | None,
+    keep: bool = False,
+    stacklevel: int = 3,
+) -> LanguageModel:
+    """Load a language model into a device that is opened when it is known what the model needs.
+
+    Parameters
+    ----------
+    opened : callable
+        Takes the model and what is asked of its image; returns the device.
+    model, context, batch, tokens_per_doorbell, quantise, progress
+        As for `load`.
+    keep : bool
+        Whether the device stays open when the language model is closed.
+    stacklevel : int
+        Whose line warnings are for: that of the caller of so many functions.
+
+    Raises
+    ------
+    TailraceError
+        As `load`.
+    """
     path = resolve_model(os.fspath(model), progress)
     file = open_model(path)
     imported = import_model(file, min(file.context_length, DEFAULT_CONTEXT) if context is None else context)
     tokenizer = Tokenizer(file)
     for note in tokenizer.notes:
-        warnings.warn(f"{path}: {note}", stacklevel=2)
-    request = ImageRequest(batch, tokens_per_doorbell > 1, quantise)
-    opened = device if isinstance(device, Device) else open_for(device, config, memory, imported, request)
+        warnings.warn(f"{path}: {note}", stacklevel=stacklevel)
+    device = opened(imported, ImageRequest(batch, tokens_per_doorbell > 1, quantise))
     try:
         decoder = Decoder(
-            opened,
+            device,
             imported,
             batch=batch,
             tokens_per_doorbell=tokens_per_doorbell,
@@ -92,7 +138,7 @@ def load(
             on_progress=progress,
         )
     except BaseException:
-        if device is not opened:
-            opened.close()
+        if not keep:
+            device.close()
         raise
-    return LanguageModel(Engine(decoder, tokenizer, None if device is opened else opened.close))
+    return LanguageModel(Engine(decoder, tokenizer, None if keep else device.close))

@@ -146,8 +146,8 @@ _RUN_GROUPS = {
     default="emulator",
     show_default=True,
     help="emulator: the device's instructions in native code; golden: the same in numpy; verilator: the gateware, simulated,"
-    " with the same bits, and cycles; or hardware, such as serial:/dev/ttyUSB0, xdma:/dev/xdma0,memory=4GiB or"
-    " uio:/dev/uio0,memory=udmabuf0.",
+    " with the same bits, and cycles; or hardware, such as serial:/dev/ttyUSB0, xdma:/dev/xdma0,memory=4GiB,"
+    " uio:/dev/uio0,memory=udmabuf0 or litex:build/csr.csv.",
 )
 @CONFIG
 @MEMORY

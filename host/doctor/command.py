@@ -21,8 +21,8 @@ from .examination import Check, Examination
     "--device",
     type=DeviceName(),
     required=True,
-    help="emulator, golden, verilator, or hardware such as serial:/dev/ttyUSB0, xdma:/dev/xdma0,memory=4GiB or"
-    " uio:/dev/uio0,memory=udmabuf0.",
+    help="emulator, golden, verilator, or hardware such as serial:/dev/ttyUSB0, xdma:/dev/xdma0,memory=4GiB,"
+    " uio:/dev/uio0,memory=udmabuf0 or litex:build/csr.csv.",
 )
 @click.option("--config", default="base", show_default=True, help="Build of a device without hardware.")
 @click.option("--memory", default="16MiB", show_default=True, help="Memory of a device without hardware.")

@@ -8,12 +8,13 @@ from tailrace.spec.registers import ADDRESS_BITS
 
 from .constants import constants_header, run_header
 from .folder import whole_folder
+from .ip_xact import write_ip_xact
 from .kernel import kernel_xml, package_script
 from .naming import LICENCE, ExportedCore
-from .registers import compile_registers, require_export_tools, system_rdl, write_c_header, write_ip_xact
+from .registers import compile_registers, require_export_tools, system_rdl, write_c_header
 from .templates import template
 from .testbench import bench_files
-from .verilog import core_verilog
+from .verilog import kept_verilog
 
 #: The file that every export has.
 MARK = "tailrace.core"
@@ -56,8 +57,8 @@ def export_core(config: Config, target: Path, *, replace: bool = False, report: 
         program = record_program(config)
         report("[2/4] registers: SystemRDL, C header, IP-XACT")
         _write_registers(folder, core, dict(program.identification))
-        report(f"[3/4] Verilog of {core.module} (half a minute; of a wide bus, minutes)")
-        _write(folder, f"rtl/{core.module}.v", core_verilog(core))
+        report(f"[3/4] Verilog of {core.module} (half a minute the first time; of a wide bus, minutes)")
+        _write(folder, f"rtl/{core.module}.v", kept_verilog(core).read_text(encoding="utf-8"))
         report("[4/4] testbench, FuseSoC and XRT")
         for name, text in bench_files(core, program).items():
             _write(folder, f"sim/{name}", text)

@@ -7,6 +7,8 @@ from importlib.metadata import version
 from tailrace.spec.config import Config
 
 LICENCE = "Apache-2.0"
+#: Vendor and library of all cores.
+VENDOR, LIBRARY = "tailrace", "cores"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class ExportedCore:
     def version(self) -> str:
         """Version of Tailrace."""
         return version("tailrace")
+
+    @property
+    def vlnv(self) -> str:
+        """Vendor, library, name and version, by which FuseSoC, Vivado and PYNQ know it."""
+        return f"{VENDOR}:{LIBRARY}:{self.module}:{self.version}"
 
     @property
     def command(self) -> str:

@@ -1,4 +1,4 @@
-"""The register map in other people's formats: SystemRDL, and from it a C header and IP-XACT."""
+"""The register map in other people's formats: SystemRDL, and from it a C header."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -180,18 +180,3 @@ def write_c_header(root: Any, path: Path, core: ExportedCore) -> None:
     CHeaderExporter().export(root, str(path), std=CStandard.gnu99)
     header = core.header("Registers behind s_axi_control, in C", "//")
     path.write_text(header + path.read_text(encoding="utf-8"), encoding="utf-8")
-
-
-def write_ip_xact(root: Any, path: Path, core: ExportedCore) -> None:
-    """Write the register map as IP-XACT (IEEE 1685-2014).
-
-    Parameters
-    ----------
-    root : systemrdl.node.RootNode
-    path : Path
-    core : ExportedCore
-    """
-    from peakrdl_ipxact import IPXACTExporter
-
-    exporter = IPXACTExporter(vendor="tailrace", library="cores", version=core.version)
-    exporter.export(root, str(path), component_name=core.module)

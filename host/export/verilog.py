@@ -1,5 +1,13 @@
 """The core's Verilog, as other people's tools take it."""
 
+from dataclasses import astuple, replace
+from importlib.resources import files
+from pathlib import Path
+
+from tailrace.sim.build import installed_version
+from tailrace.sim.cache import cached, content_key, source_parts
+from tailrace.sim.progress import announced
+
 from .naming import ExportedCore
 
 
@@ -27,3 +35,33 @@ def core_verilog(core: ExportedCore) -> str:
     text = to_verilog(Top(core.config), name=core.module, flatten=False)
     # Simulators want all modules to have one as soon as one has.
     return core.header("The decode co-processor, generated from Amaranth", "//") + "`timescale 1ns / 1ps\n" + text
+
+
+def kept_verilog(core: ExportedCore) -> Path:
+    """The same in a file of the cache, made when the gateware or the tools have changed.
+
+    Parameters
+    ----------
+    core : ExportedCore
+
+    Returns
+    -------
+    Path
+        ``MODULE.v``.
+
+    Raises
+    ------
+    ToolError
+        If Amaranth or pyosys is not installed, or Yosys refuses the design.
+    """
+    name = f"{core.module}.v"
+    sources = source_parts((Path(str(files("tailrace.hdl"))), Path(str(files("tailrace.spec")))), "*.py")
+    versions = [installed_version(package) for package in ("amaranth", "pyosys")]
+    numbers = repr(astuple(replace(core.config, name="")))
+    key = content_key([Path(__file__).read_bytes(), *sources, *versions, numbers, core.header("", ""), name])
+
+    def make(folder: Path) -> None:
+        with announced(f"elaborating {core.module}"):
+            (folder / name).write_text(core_verilog(core), encoding="utf-8")
+
+    return cached("export", key, make, what=f"the exported Verilog of {core.module}") / name

@@ -13,12 +13,14 @@ EXAMPLES = {
     "serial": "serial:/dev/ttyUSB0,baud=3000000",
     "xdma": "xdma:/dev/xdma0,memory=4GiB",
     "uio": "uio:/dev/uio0,memory=udmabuf0",
+    "litex": "litex:build/csr.csv,port=1234",
 }
 #: Options of each kind; those that must be given come first.
 OPTIONS: dict[str, tuple[str, ...]] = {
     "serial": ("baud", "patience"),
     "xdma": ("memory", "control", "offset", "wait"),
     "uio": ("memory", "base", "wait"),
+    "litex": ("host", "port", "core", "patience"),
 }
 _NEEDS_MEMORY = ("xdma", "uio")
 _WAITS = ("interrupt", "poll")
@@ -83,8 +85,9 @@ def open_transport(text: str) -> Transport:
     Parameters
     ----------
     text : str
-        ``serial:PORT[,baud=N][,patience=SECONDS]``, ``xdma:PREFIX,memory=SIZE[,control=OFFSET][,offset=ADDRESS][,wait=poll]``
-        or ``uio:DEVICE,memory=BUFFER[,base=ADDRESS][,wait=poll]``; see ``docs/transports.md``.
+        ``serial:PORT[,baud=N][,patience=SECONDS]``, ``xdma:PREFIX,memory=SIZE[,control=OFFSET][,offset=ADDRESS][,wait=poll]``,
+        ``uio:DEVICE,memory=BUFFER[,base=ADDRESS][,wait=poll]``
+        or ``litex:CSR_CSV[,host=NAME][,port=N][,core=NAME][,patience=SECONDS]``; see ``docs/transports.md``.
 
     Raises
     ------
@@ -101,6 +104,10 @@ def open_transport(text: str) -> Transport:
         from .serial import SerialTransport
 
         return SerialTransport(name.place, **options)
+    if name.kind == "litex":
+        from .litex import LitexTransport
+
+        return LitexTransport(name.place, **options)
     events = options.pop("wait", "interrupt") == "interrupt"
     if name.kind == "xdma":
         from .xdma import XdmaTransport
@@ -120,6 +127,10 @@ def open_transport(text: str) -> Transport:
 def _value(text: str, kind: str, name: str, value: str) -> Any:
     if name == "memory":
         return parse_size(value) if kind == "xdma" else value
+    if name in ("host", "core"):
+        if not value:
+            raise ConfigError(f"{text!r}: {name} is empty")
+        return value
     if name == "wait":
         if value not in _WAITS:
             raise ConfigError(f"{text!r}: wait must be {' or '.join(_WAITS)}, not {value!r}")
@@ -128,7 +139,7 @@ def _value(text: str, kind: str, name: str, value: str) -> Any:
         number = float(value) if name == "patience" else int(value, 0)
     except ValueError:
         number = -1
-    if number < 0 or name in ("baud", "patience") and not number:
+    if number < 0 or name in ("baud", "patience", "port") and not number:
         what = "a number of seconds" if name == "patience" else "a whole number"
         raise ConfigError(f"{text!r}: {name} must be {what}, not {value!r}")
     return number

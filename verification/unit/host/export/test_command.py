@@ -20,11 +20,17 @@ FILES = [
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     for package in ("systemrdl", "peakrdl_cheader", "peakrdl_ipxact"):
         pytest.importorskip(package)
     # The Verilog itself takes half a minute; verification/system/test_export.py makes and simulates it.
-    monkeypatch.setattr(exporting, "core_verilog", lambda core: f"module {core.module};\nendmodule\n")
+    file = tmp_path_factory.mktemp("verilog") / "core.v"
+
+    def kept(core: ExportedCore) -> Path:
+        file.write_text(f"module {core.module};\nendmodule\n")
+        return file
+
+    monkeypatch.setattr(exporting, "kept_verilog", kept)
 
 
 def invoke(*arguments: object) -> Result:

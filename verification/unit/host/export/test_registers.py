@@ -6,8 +6,9 @@ import pytest
 
 from tailrace.export import registers
 from tailrace.export.constants import constants_header, run_header
+from tailrace.export.ip_xact import write_ip_xact
 from tailrace.export.naming import ExportedCore
-from tailrace.export.registers import FIELDS, compile_registers, system_rdl, write_c_header, write_ip_xact
+from tailrace.export.registers import FIELDS, compile_registers, system_rdl, write_c_header
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec.config import CONFIGS, parse_config
 from tailrace.spec.errors import ErrorCode, MissingPackage, ToolError

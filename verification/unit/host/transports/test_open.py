@@ -42,6 +42,12 @@ MEMORY = 1 << 20
             "/dev/uio0",
             {"memory": "0x30000000+1MiB", "base": 0x3000_0000},
         ),
+        (
+            "litex:build/csr.csv,host=lab,port=0x4d2,core=second,patience=60",
+            "litex",
+            "build/csr.csv",
+            {"host": "lab", "port": 1234, "core": "second", "patience": 60.0},
+        ),
     ],
 )
 def test_names(text: str, kind: str, place: str, options: dict[str, Any]) -> None:
@@ -55,7 +61,7 @@ def test_names(text: str, kind: str, place: str, options: dict[str, Any]) -> Non
         (
             "fpga",
             "unknown device 'fpga': choose emulator, golden or verilator, or name hardware like serial:/dev/ttyUSB0,baud=3000000,"
-            " xdma:/dev/xdma0,memory=4GiB or uio:/dev/uio0,memory=udmabuf0",
+            " xdma:/dev/xdma0,memory=4GiB, uio:/dev/uio0,memory=udmabuf0 or litex:build/csr.csv,port=1234",
         ),
         ("serial:", "'serial:' names no device: write it like serial:/dev/ttyUSB0,baud=3000000"),
         ("serial:/dev/x,speed=1", "'serial:/dev/x,speed=1': serial has no option 'speed', choose from baud, patience"),
@@ -70,6 +76,9 @@ def test_names(text: str, kind: str, place: str, options: dict[str, Any]) -> Non
             "'uio:/dev/uio0,base=1' does not tell the memory: write it like uio:/dev/uio0,memory=udmabuf0",
         ),
         ("uio:/dev/uio0,memory=a,wait=no", "'uio:/dev/uio0,memory=a,wait=no': wait must be interrupt or poll, not 'no'"),
+        ("litex:csr.csv,host=", "'litex:csr.csv,host=': host is empty"),
+        ("litex:csr.csv,port=0", "'litex:csr.csv,port=0': port must be a whole number, not '0'"),
+        ("litex:csr.csv,port=70000", "port must be 1 to 65535, not 70000"),
     ],
 )
 def test_bad_names(text: str, message: str) -> None:
@@ -83,7 +92,8 @@ def test_what_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def note(*args: object, **options: object) -> None:
         calls.append((args, options))
 
-    for kind, name in {"serial": "SerialTransport", "xdma": "XdmaTransport", "uio": "UioTransport"}.items():
+    kinds = {"serial": "SerialTransport", "xdma": "XdmaTransport", "uio": "UioTransport", "litex": "LitexTransport"}
+    for kind, name in kinds.items():
         monkeypatch.setattr(f"tailrace.transports.{kind}.{name}", note)
     for text in (
         "serial:/dev/x",
@@ -92,6 +102,8 @@ def test_what_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
         "xdma:/dev/x,memory=1K,control=4,offset=64,wait=poll",
         "uio:/dev/x,memory=b,wait=interrupt",
         "uio:/dev/x,memory=b,base=0,wait=poll",
+        "litex:x.csv",
+        "litex:x.csv,host=lab,port=2,core=second,patience=3",
     ):
         opening.open_transport(text)
     assert calls == [
@@ -101,6 +113,8 @@ def test_what_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
         (("/dev/x", 1024), {"control_offset": 4, "memory_offset": 64, "events": False}),
         (("/dev/x", "b"), {"base": None, "events": True}),
         (("/dev/x", "b"), {"base": 0, "events": False}),
+        (("x.csv",), {}),
+        (("x.csv",), {"host": "lab", "port": 2, "core": "second", "patience": 3.0}),
     ]
 
 
