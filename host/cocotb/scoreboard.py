@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailrace.golden.machine import Machine, Outcome
 from tailrace.spec.errors import ErrorCode
@@ -32,9 +33,9 @@ class Scoreboard:
         self._bench = bench
         self.golden = Machine(bench.config, bench.memory.bytes.copy())
 
-    def place(self, image: bytes) -> None:
-        """Put the same image into both memories, from address 0 on."""
-        self._bench.memory.bytes[: len(image)] = np.frombuffer(image, dtype=np.uint8)
+    def place(self, image: NDArray[np.uint8]) -> None:
+        """Put the same bytes into both memories, from address 0 on."""
+        self._bench.memory.bytes[: image.size] = image
         self.golden.write(0, image)
 
     async def check(self, queue: int, length: int, arguments: Sequence[int] = (), what: str = "") -> Outcome:
