@@ -325,8 +325,16 @@ def inspect(**options: Any) -> None:
 @click.argument("trace", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=OutputFile(), help="Picture to write; without it TRACE with the ending .png.")
 @click.option("--cycles", nargs=2, type=int, metavar="FIRST END", help="Draw these cycles only.")
-def plot(trace: Path, output: Path | None, cycles: tuple[int, int] | None) -> None:
+@click.option("--view", is_flag=True, help="Open the trace in Perfetto, in the browser, without the network; no picture.")
+@click.pass_context
+def plot(context: click.Context, trace: Path, output: Path | None, cycles: tuple[int, int] | None, view: bool) -> None:
     """Draw what the memory port did over a token, from a TRACE that run --trace has written."""
+    if view:
+        from .view import view as show
+
+        refuse(context, ["output", "cycles"], "is for a picture: leave it out with --view")
+        show(trace, lambda line: click.echo(line, err=True))
+        return
     from .plot import draw
     from .trace import cut, read_trace
 
