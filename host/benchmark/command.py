@@ -283,6 +283,13 @@ def batch(model: str, config: str, context: int | None, memory_model: str, clock
 @bench.command()
 @click.argument("model", default="smollm2")
 @click.option("--positions", type=click.IntRange(min=2), default=512, show_default=True, help="Tokens of text.")
+@click.option(
+    "--window",
+    type=click.IntRange(min=2),
+    default=2048,
+    show_default=True,
+    help="Tokens after which the context is empty again; as many windows as the build has right-hand sides share steps.",
+)
 @click.option("--text", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A text file; default: The Tempest.")
 @click.option("--device", type=click.Choice(KINDS), default="emulator", show_default=True)
 @click.option("--config", default="base,right_hand_sides=4", show_default=True, help="Build of the device.")
@@ -293,12 +300,13 @@ def batch(model: str, config: str, context: int | None, memory_model: str, clock
     show_default=True,
     help="Whole decode steps; or linear layers one by one, with attention and norms on the host in float32.",
 )
-def quality(model: str, positions: int, text: Path | None, device: str, config: str, path: str) -> None:
+def quality(model: str, positions: int, window: int, text: Path | None, device: str, config: str, path: str) -> None:
     """Divergence from float32 of MODEL, teacher-forced over real text."""
     from ..command.run import require_torch
 
     require_torch()
-    from .quality import TEXT, measure_quality
+    from .prose import PROSE
+    from .quality import measure_quality
     from .report import quality_table
 
     terminal = Terminal()
@@ -307,11 +315,11 @@ def quality(model: str, positions: int, text: Path | None, device: str, config: 
         measured = measure_quality(
             str(file),
             positions=positions,
+            window=window,
             operations=path == "operations",
-            text=text or TEXT,
+            text=text or PROSE,
             device=device,
             config=config,
-            memory_size=_MEMORY,
             on_progress=terminal.progress,
         )
     _show(quality_table(file.name, measured, "whole decode steps" if path == "decoder" else "linear layers"))

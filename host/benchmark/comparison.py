@@ -10,6 +10,8 @@ class Quality:
     Attributes
     ----------
     positions : int
+    window : int
+        Tokens after which both start over, with an empty context.
     mean_divergence, largest_divergence : float
         Kullback-Leibler divergence of the device's distribution from the reference's, in nats, per position.
     same_best : float
@@ -19,6 +21,7 @@ class Quality:
     """
 
     positions: int
+    window: int
     mean_divergence: float
     largest_divergence: float
     same_best: float

@@ -99,8 +99,10 @@ def start_table(name: str, starts: Sequence[Start]) -> Table:
 
 def quality_table(name: str, quality: Quality, what: str) -> Table:
     """Distances between the device's distributions and float32's; `what` runs on the device."""
+    windows = f" in windows of {quality.window:,}" if quality.window < quality.positions else ""
     table = Table(
-        title=f"{name}, {what}, teacher-forced over {quality.positions} positions, against float32", show_header=False
+        title=f"{name}, {what}, teacher-forced over {quality.positions:,} positions{windows}, against float32",
+        show_header=False,
     )
     table.add_row("mean KL divergence", f"{quality.mean_divergence:.3g} nats")
     table.add_row("largest KL divergence", f"{quality.largest_divergence:.3g} nats")

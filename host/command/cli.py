@@ -31,7 +31,8 @@ class Commands(WholeSummaries):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands, those of other modules too."""
-        return sorted([*super().list_commands(ctx), "bench", "build", "cache", "doctor", "export", "models", "serve"])
+        others = ("bench", "build", "cache", "doctor", "eval", "export", "export-hf", "models", "serve")
+        return sorted([*super().list_commands(ctx), *others])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Find a command; the measurements are imported when they are asked for."""
@@ -51,6 +52,14 @@ class Commands(WholeSummaries):
             from ..doctor.command import doctor
 
             return doctor
+        if name == "eval":
+            from ..evaluation.command import evaluate
+
+            return evaluate
+        if name == "export-hf":
+            from ..export.hugging_face_command import export_hf
+
+            return export_hf
         if name == "export":
             from ..export.command import export
 

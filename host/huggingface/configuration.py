@@ -21,6 +21,7 @@ from tailrace.spec.errors import ModelError
 from ..gguf.architectures import HEAD
 from ..gguf.describe import LOCAL_ROPE, ROPE, ImportedModel
 from ..gguf.file import Model
+from ..gguf.rope import Rope
 from . import internals
 
 _CLASSES: dict[str, Any] = {
@@ -141,6 +142,53 @@ def _rope_parameters(imported: ImportedModel) -> dict[str, Any]:
     if LOCAL_ROPE not in imported.ropes and imported.description.architecture != "gemma3":
         return plain(ROPE)
     return {"full_attention": plain(ROPE), "sliding_attention": plain(LOCAL_ROPE if LOCAL_ROPE in imported.ropes else ROPE)}
+
+
+def write_rotation(config: Any, imported: ImportedModel, longer: ImportedModel) -> None:
+    """Write RoPE's variant into a configuration, for those who have nothing else.
+
+    Parameters
+    ----------
+    config : PretrainedConfig
+        As `configuration_of` has made it.
+    imported : ImportedModel
+        For the context that the model had before it was extended.
+    longer : ImportedModel
+        The same model, for all of its context.
+    """
+    if not imported.ropes:
+        return
+    parameters, variant = config.rope_parameters, _variant(imported.ropes[ROPE], longer.ropes[ROPE], imported.context)
+    config.rope_parameters = (
+        {**parameters, "full_attention": {**parameters["full_attention"], **variant}}
+        if "full_attention" in parameters
+        else {**parameters, **variant}
+    )
+
+
+def _variant(rope: Rope, longer: Rope, context: int) -> dict[str, Any]:
+    if rope.yarn is not None:
+        return {
+            "rope_type": "yarn",
+            "factor": rope.yarn.factor,
+            "original_max_position_embeddings": rope.yarn.original_context,
+            "beta_fast": rope.yarn.beta_fast,
+            "beta_slow": rope.yarn.beta_slow,
+            "attention_factor": rope.magnitude,
+        }
+    if len(set(rope.divisors)) == 1 and rope.magnitude == 1.0:
+        return {"rope_type": "linear", "factor": rope.divisors[0]}
+    if rope.divisors or rope.magnitude != 1.0:
+        # What transformers calls LongRoPE is any list of divisors.
+        ones = (1.0,) * (rope.size // 2)
+        return {
+            "rope_type": "longrope",
+            "short_factor": list(rope.divisors or ones),
+            "long_factor": list(longer.divisors or ones),
+            "original_max_position_embeddings": context,
+            "attention_factor": rope.magnitude,
+        }
+    return {}
 
 
 def set_frequencies(host: Any, imported: ImportedModel) -> None:

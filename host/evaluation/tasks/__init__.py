@@ -1,0 +1,1 @@
+"""Tasks for lm_eval, and their documents: nothing is downloaded for them."""
