@@ -16,7 +16,7 @@ from ..gguf.describe import ImportedModel, import_model
 from ..gguf.file import Model, open_model
 from ..gguf.rope_reader import LONG
 from ..huggingface import internals
-from ..huggingface.configuration import write_rotation
+from ..huggingface.configuration import COMPUTED, write_rotation
 from ..huggingface.describe import describe_model
 from ..huggingface.loader import load_model, load_tokenizer
 from ..huggingface.match import shape_differences
@@ -77,6 +77,11 @@ def export_model(
         )
     # Before minutes of work: what has no description can't be decoded as a whole.
     longer = import_model(model, model.context_length)
+    if longer.description.architecture not in COMPUTED:
+        raise ModelError(
+            f"{model.path} has the architecture {longer.description.architecture}, and folders for Hugging Face's tools are written"
+            f" for {', '.join(COMPUTED)}: use `tailrace serve`, which takes it as it is"
+        )
     original = model.integer("rope.scaling.original_context_length", 1, model.context_length, model.context_length)
     imported = longer.at(original) if LONG in model.tensors else longer
     plan = make_plan(model, Geometry.of_config(parse_config("wide")), quantise)

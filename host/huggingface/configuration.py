@@ -33,6 +33,8 @@ _CLASSES: dict[str, Any] = {
     "phi3": Phi3Config,
     "gpt2": GPT2Config,
 }
+#: Architectures that PyTorch computes here.
+COMPUTED = tuple(_CLASSES)
 _TOKENS = {"bos_token_id": "bos_token_id", "eos_token_id": "eos_token_id", "pad_token_id": "padding_token_id"}
 
 

@@ -225,9 +225,13 @@ def test_models_that_are_refused(tmp_path: Path) -> None:
     text = f"{first} is in 2 parts: join them with llama.cpp's `llama-gguf-split --merge`, so that the folder has one file"
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
         export_model(first, tmp_path / "hf")
-    # No description, so that it can't be decoded as a whole.
-    with pytest.raises(ModelError, match="stablelm"):
-        export_model(write_stable_lm(tmp_path / "s.gguf"), tmp_path / "hf")
+    path = write_stable_lm(tmp_path / "s.gguf")
+    text = (
+        f"{path} has the architecture stablelm, and folders for Hugging Face's tools are written for llama, qwen2, qwen3, qwen3moe,"
+        " gemma3, phi3, gpt2: use `tailrace serve`, which takes it as it is"
+    )
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        export_model(path, tmp_path / "hf")
     path = write_model(tmp_path / "r.gguf", metadata={"llama.rope.dimension_count": 16})
     with pytest.raises(ModelError, match=r"is not what transformers computes: layers\.0\.attention\.rotary_size is 16"):
         export_model(path, tmp_path / "hf")
