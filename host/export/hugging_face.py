@@ -79,8 +79,8 @@ def export_model(
     longer = import_model(model, model.context_length)
     if longer.description.architecture not in COMPUTED:
         raise ModelError(
-            f"{model.path} has the architecture {longer.description.architecture}, and folders for Hugging Face's tools are written"
-            f" for {', '.join(COMPUTED)}: use `tailrace serve`, which takes it as it is"
+            f"{model.path} has the architecture {longer.description.architecture}, and folders for Hugging Face's tools are"
+            f" written for {', '.join(COMPUTED)}: use `tailrace serve`, which takes it as it is"
         )
     original = model.integer("rope.scaling.original_context_length", 1, model.context_length, model.context_length)
     imported = longer.at(original) if LONG in model.tensors else longer

@@ -13,11 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from tailrace.command.cli import main
+from tailrace.gguf.describe import NoDescriptionError
 from tailrace.gguf.file import open_model
 from tailrace.image.geometry import Geometry
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ModelError, TailraceError
-from verification.unit.host.tiny_models import split, write_model, write_stable_lm
+from verification.unit.host.tiny_models import split, write_model, write_undescribed
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -225,9 +226,12 @@ def test_models_that_are_refused(tmp_path: Path) -> None:
     text = f"{first} is in 2 parts: join them with llama.cpp's `llama-gguf-split --merge`, so that the folder has one file"
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
         export_model(first, tmp_path / "hf")
-    path = write_stable_lm(tmp_path / "s.gguf")
+    # No description, so that it can't be decoded as a whole.
+    with pytest.raises(NoDescriptionError):
+        export_model(write_undescribed(tmp_path / "u.gguf"), tmp_path / "hf")
+    path = write_model(tmp_path / "s.gguf", "granite")
     text = (
-        f"{path} has the architecture stablelm, and folders for Hugging Face's tools are written for llama, qwen2, qwen3, qwen3moe,"
+        f"{path} has the architecture granite, and folders for Hugging Face's tools are written for llama, qwen2, qwen3, qwen3moe,"
         " gemma3, phi3, gpt2: use `tailrace serve`, which takes it as it is"
     )
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
