@@ -18,6 +18,7 @@ from ..transports.open import is_hardware
 from .cli_options import CONFIG, MEMORY, QUANTISE
 from .device_option import DeviceName, refuse_what_the_device_ignores
 from .finite_range import FiniteRange
+from .grammar_options import GRAMMAR, given_grammar, grammar_options
 from .grouped_help import GroupedCommand, WholeSummaries
 from .output_file import OutputFile
 from .prompt_text import read_prompt
@@ -137,7 +138,7 @@ def main() -> None:
 #: The options of `run` under their headings.
 _RUN_GROUPS = {
     "Prompt and answer": ("prompt", "file", "raw", "new_tokens", "context", "quiet"),
-    "Choice of tokens": SAMPLING,
+    "Choice of tokens": (*SAMPLING, *GRAMMAR),
     "Device": ("device", "config", "memory", "tokens_per_doorbell", "clock", "threads"),
     "Model": ("path", "prefill", "torch_device", "torch_dtype", "quantise", "allow_host"),
     "Cycles": ("memory_timing", "latency", "bandwidth", "wave", "trace"),
@@ -197,6 +198,7 @@ _RUN_GROUPS = {
 @_tokens_per_doorbell
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the model's chat template.")
 @sampling_options
+@grammar_options
 @click.option(
     "--memory-timing",
     type=click.Choice(MEMORIES),
@@ -250,8 +252,8 @@ def run(**options: Any) -> None:
     refuse_what_the_device_ignores(context)
     if is_hardware(options["device"]) and not given(context, ["clock"]):
         options["clock"] = None
-    options["wish"] = check_choice(context)
-    for name in SAMPLING:
+    options["wish"] = check_choice(context, given_grammar(context))
+    for name in (*SAMPLING, *GRAMMAR):
         del options[name]
     from .request import Request
     from .run import answer

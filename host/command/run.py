@@ -24,6 +24,7 @@ from ..image.builds import AUTO, builds_of, choose, is_auto, rounded_up
 from ..image.image import ImageRequest
 from ..image.predicted import predict_step
 from ..models.fetch import resolve_model
+from ..text.grammar import Grammars
 from ..text.tokenizer import Tokenizer
 from ..transports.facts import clock_of
 from ..transports.open import is_hardware, open_transport, parse_hardware
@@ -117,6 +118,7 @@ def _refuse_without_effect(request: Request, whole_steps: bool) -> None:
             "--stop": bool(request.wish.stop),
             "--presence-penalty": bool(sampler.presence_penalty),
             "--frequency-penalty": bool(sampler.frequency_penalty),
+            "--json-schema or --grammar": request.wish.grammar is not None,
             # Without a simulation these are for predicted cycles.
             "--memory-timing": request.device in _WITHOUT_CYCLES and request.memory_timing != "ideal",
             "--latency": request.device in _WITHOUT_CYCLES and request.latency != LATENCY,
@@ -133,6 +135,9 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
     tokens = tokenizer.encode(request.prompt) if request.raw else tokenizer.encode_chat(request.prompt)
     for line in tokenizer.notes:
         terminal.warn(f"the tokenizer: {line}")
+    if request.wish.grammar is not None:
+        # Told before a device is built.
+        Grammars(tokenizer).begin(request.wish.grammar)
     imported = imported.at(check_length(request, model, len(tokens)))
     wanted = ImageRequest(whole_embedding=request.tokens_per_doorbell > 1, quantise=request.quantise)
     if not is_hardware(request.device):

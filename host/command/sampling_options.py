@@ -11,6 +11,7 @@ from .without_effect import refuse
 
 if TYPE_CHECKING:
     from ..generation.answer import Wish
+    from ..text.grammar import Grammar
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -42,8 +43,14 @@ def sampling_options(command: _Command) -> _Command:
     return command
 
 
-def check_choice(context: click.Context) -> "Wish":
+def check_choice(context: click.Context, grammar: "Grammar | None" = None) -> "Wish":
     """Check these options of a command, and that they go with the others.
+
+    Parameters
+    ----------
+    context : click.Context
+    grammar : Grammar or None
+        What the answer may be.
 
     Returns
     -------
@@ -61,12 +68,12 @@ def check_choice(context: click.Context) -> "Wish":
     options = {name: context.params[name] for name in SAMPLING}
     stop = options.pop("stop")
     try:
-        wish = Wish(Sampler(**options), context.params["new_tokens"], stop)
+        wish = Wish(Sampler(**options), context.params["new_tokens"], stop, grammar=grammar)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     if wish.sampler.temperature is None:
         refuse(context, ["seed"], "is for tokens that are drawn, and nothing is drawn without a temperature: give one")
     if wish.needs_logits and context.params["tokens_per_doorbell"] > 1:
-        why = "is for the best token, which the device chooses itself: leave temperature and penalties out"
+        why = "is for the best token, which the device chooses itself: leave temperature, penalties and grammars out"
         refuse(context, ["tokens_per_doorbell"], why)
     return wish

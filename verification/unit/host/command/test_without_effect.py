@@ -16,7 +16,7 @@ _STEPS = "is for whole decode steps, and here operations run one by one: leave i
 _TORCH = "is for what PyTorch computes, and here it computes nothing: give --prefill torch, or leave it out"
 _DRAM = "is for --memory-timing ideal: {} has a timing of its own"
 _DRAWN = "is for tokens that are drawn, and nothing is drawn without a temperature: give one"
-_BEST = "is for the best token, which the device chooses itself: leave temperature and penalties out"
+_BEST = "is for the best token, which the device chooses itself: leave temperature, penalties and grammars out"
 _ROUTED = "is for what is placed and routed, and that is only ecp5: leave it out for {}"
 
 _GOLDEN = ("run", "none.gguf", "-p", "x", "--device", "golden")
