@@ -32,9 +32,10 @@ _OPTIONS: dict[str, Any] = {"folder": None, "keep_seconds": 600, "every_request"
 
 @dataclass
 class Saves(KVConnectorMetadata):
-    """What the scheduler tells the worker: the prompts that a step completes."""
+    """What the scheduler tells the worker: the prompts that a step completes, and files that nobody wants any more."""
 
     saves: list[Save] = field(default_factory=list)
+    unwanted: list[str] = field(default_factory=list)
 
 
 class TailraceConnector(KVConnectorBase_V1, SupportsHMA):
@@ -93,7 +94,7 @@ class TailraceConnector(KVConnectorBase_V1, SupportsHMA):
 
     def build_connector_meta(self, scheduler_output: Any) -> Saves:
         """Tell the worker which prompts this step completes."""
-        return Saves(self._prompts.step(scheduler_output))
+        return Saves(self._prompts.step(scheduler_output), self._prompts.unwanted())
 
     def request_finished(self, request: Any, block_ids: Any) -> tuple[bool, dict[str, Any] | None]:
         """Tell the client where its prompt is; blocks may be freed at once."""
@@ -137,6 +138,8 @@ class TailraceConnector(KVConnectorBase_V1, SupportsHMA):
         """Write the prompts that this step has completed; they are there before their requests are answered."""
         metadata = self._get_connector_metadata()
         assert isinstance(metadata, Saves)
+        for name in metadata.unwanted:
+            self._folder.discard(name)
         for save in metadata.saves:
             start = time.perf_counter()
             try:

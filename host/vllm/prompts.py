@@ -60,6 +60,7 @@ class Prompts:
         self._pending: dict[str, _Prompt] = {}
         self._saved: dict[str, str] = {}
         self._refused: dict[str, str] = {}
+        self._unwanted: list[str] = []
 
     def allocated(self, request: Any) -> None:
         """Blocks were allocated for a request: new, or resumed after a preemption."""
@@ -90,6 +91,11 @@ class Prompts:
                 saves += self._completed(identity, cached.num_computed_tokens[n] + output.num_scheduled_tokens[identity])
         return saves
 
+    def unwanted(self) -> list[str]:
+        """Files that nobody will ask for: the worker removes them, after the steps that have written them."""
+        names, self._unwanted = self._unwanted, []
+        return names
+
     def finished(self, request: Any) -> dict[str, Any] | None:
         """What a finished request is told (``kv_transfer_params``); None: it asked for nothing."""
         identity = request.request_id
@@ -99,7 +105,8 @@ class Prompts:
             return {contract.REFUSED: refused}
         if getattr(request.status, "name", None) in _BROKEN_OFF:
             if name is not None:
-                self._folder.discard(name)
+                # The step that writes it may still be at work.
+                self._unwanted.append(name)
             return None
         if waiting is not None or (name is not None and not self._folder.has(name)):
             return {contract.REFUSED: "its keys and values were not written: vLLM's log says why"}

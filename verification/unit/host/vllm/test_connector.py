@@ -20,7 +20,7 @@ from tailrace.generation.handover import read_handover
 from tailrace.spec import handover as contract
 from verification.unit.host.generation.handover_files import tensors_of
 from verification.unit.host.tiny_models import write_model
-from verification.unit.host.vllm.fakes import Backend, Request, cache_config, fake_vllm, new, output, vllm_config
+from verification.unit.host.vllm.fakes import Backend, Request, Status, cache_config, fake_vllm, new, output, vllm_config
 
 PROMPT = [int(token) for token in np.random.default_rng(5).integers(3, 280, 37)]
 NAMES = ["model.layers.0.self_attn.attn", "model.layers.1.self_attn.attn"]
@@ -93,6 +93,21 @@ def test_from_the_scheduler_to_the_decoder(tmp_path: Path, lm: LanguageModel, la
     written = load_file(path)
     assert written.keys() == tensors.keys()
     assert all(torch.equal(written[name], tensors[name]) for name in tensors)
+
+
+def test_an_abort_while_the_file_is_written(tmp_path: Path, lm: LanguageModel) -> None:
+    """vLLM may hear of it when the step is scheduled, and not yet over: the next one removes the file."""
+    with fake_vllm() as module:
+        worker = Worker(module, tmp_path, "interleaved")
+        request = Request("a", PROMPT, status=Status.FINISHED_ABORTED)
+        worker.scheduler.update_state_after_alloc(request, None, 0)
+        saves = worker.scheduler.build_connector_meta(output({"a": 37}, (new(request, [1, 2, 3]),)))
+        assert worker.scheduler.request_finished(request, [1, 2, 3]) == (False, None)
+        worker.worker.bind_connector_metadata(saves)
+        worker.worker.wait_for_save()
+        assert len(list(tmp_path.iterdir())) == 1
+        worker.step(output({}))
+        assert not list(tmp_path.iterdir())
 
 
 def test_a_disk_that_is_full(tmp_path: Path, lm: LanguageModel, monkeypatch: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -92,14 +92,14 @@ def test_a_preemption_afterwards(folder: HandoverFolder, prompts: Prompts) -> No
 
 @pytest.mark.parametrize("status", [Status.FINISHED_ABORTED])
 def test_an_abort(folder: HandoverFolder, prompts: Prompts, status: Status) -> None:
-    """Before the prompt is complete, and after: nothing stays behind."""
+    """Before the prompt is complete, and after: nothing stays behind once the worker has heard of it."""
     early, late = Request("early", TOKENS, status=status), Request("late", TOKENS, status=status)
     for request in (early, late):
         prompts.allocated(request)
     name = saved(folder, prompts.step(output({"early": 8, "late": 40}, (new(early, [1]), new(late, [2, 3, 4])))))
     assert prompts.finished(early) is None
     assert prompts.finished(late) is None
-    assert not (folder.path / name).exists()
+    assert (prompts.unwanted(), prompts.unwanted()) == ([name], [])
     assert prompts.step(output({"early": 32}, cached=(("early", [5, 6], 8),))) == []
 
 
