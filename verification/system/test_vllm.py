@@ -162,10 +162,17 @@ def stage(smollm2: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
             time.sleep(1)
         with tailrace.load(file, context=512, batch=4) as lm, serving(lm, kv_folder=handover) as decode:
             with proxied(url, f"http://{decode.host}") as proxy:
-                yield Stage(lm, Client(url, None), decode, proxy, handover, log)  # type: ignore[arg-type]
+                yield Stage(lm, VllmClient(url, None), decode, proxy, handover, log)  # type: ignore[arg-type]
     finally:
         process.terminate()
         process.wait(60)
+
+
+class VllmClient(Client):
+    """vLLM wants to be told that a body is JSON."""
+
+    def ask(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
+        return super().ask(path, body, content_type="application/json", **headers)
 
 
 def _answers(url: str) -> bool:
