@@ -195,6 +195,8 @@ def test_errors_are_said_in_words(lm: LanguageModel, page: Any) -> None:
             failing.append(True)
             say(page, "ab")
             assert error() == "The device failed: the device stopped. Try again; if it fails again, look at the server's log."
+            page.click(".under >> text=Try again")
+            shows(page, "#condition", "the device stopped")
             failing.clear()
             client.server.scheduler.queue = -2
             page.click(".under >> text=Try again")
