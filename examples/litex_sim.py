@@ -78,6 +78,8 @@ def main() -> None:
     parser.add_argument("--output-dir", default="build/litex_sim", type=Path, help="Where everything is written.")
     parser.add_argument("--no-run", action="store_true", help="Generate the design, and neither compile nor run it.")
     verilator_build_args(parser)
+    # Without a number make would start all of them at once.
+    parser.set_defaults(jobs=os.cpu_count())
     args = parser.parse_args()
     soc = SimSoC(
         args.sdram_module, args.sdram_data_width, args.with_tailrace, args.tailrace_config,
