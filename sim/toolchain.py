@@ -137,6 +137,11 @@ def find_compiler() -> Compiler:
     )
 
 
+def compiler_named(command: str) -> Compiler:
+    """A compiler by its command, whatever else there is."""
+    return _compiler(command)
+
+
 def _clangs() -> list[Compiler]:
     """Clang under its own name, and the newest one with a number behind it; the newer one first."""
     newest = next((name for n in range(_NEWEST_CLANG, 0, -1) if shutil.which(name := f"clang++-{n}")), None)

@@ -7,21 +7,23 @@ from ..compile import LIBRARY
 from ..processes import run_all
 from ..processor import processor
 from ..progress import announced
-from ..toolchain import find_compiler
+from ..toolchain import Compiler, find_compiler
 from .contract import header
 
-_SOURCES = Path(__file__).parent / "cpp"
+SOURCES = Path(__file__).parent / "cpp"
 #: No fused or reordered arithmetic: a result has the contract's bits, whatever the compiler and the processor.
 _FLAGS = ("-std=gnu++17", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-w", "-Wl,-Bsymbolic")
 
 
-def build_emulator(architecture: str = "native") -> Path:
+def build_emulator(architecture: str = "native", compiler: Compiler | None = None) -> Path:
     """Compile the emulator, or find it in the cache.
 
     Parameters
     ----------
     architecture : str
         Which processor's instructions may be used, as the compiler calls it: those of this one, or fewer.
+    compiler : Compiler, optional
+        In place of the one that is found.
 
     Returns
     -------
@@ -33,19 +35,46 @@ def build_emulator(architecture: str = "native") -> Path:
     ToolError
         If there is no C++ compiler, or it fails.
     """
-    compiler, contract = find_compiler(), header()
-    flags = [*_FLAGS, f"-march={architecture}", *(() if compiler.is_clang else ("-fno-gnu-unique",))]
-    key = content_key([*source_parts((_SOURCES,), "*"), contract, *flags, *compiler.identity, processor()])
+    compiler, contract = compiler or find_compiler(), header()
+    flags = _flags(architecture, compiler)
+    key = content_key([*source_parts((SOURCES,), "*"), contract, *flags, *compiler.identity, processor()])
 
     def make(folder: Path) -> None:
-        work = folder / "work"
-        work.mkdir()
-        generated = work / "contract.h"
-        generated.write_text(contract, encoding="utf-8")
         with announced(f"compiling the emulator with {compiler.name}"):
-            source = str(_SOURCES / "emulator.cpp")
-            run_all([[*compiler.command, *flags, "-I.", f"-I{_SOURCES}", "-o", "../" + LIBRARY, source]], work)
-        generated.unlink()
-        work.rmdir()
+            compile_emulator(SOURCES, folder / LIBRARY, compiler, architecture)
 
     return cached("compiled", key, make, what="the emulator") / LIBRARY
+
+
+def compile_emulator(
+    sources: Path, library: Path, compiler: Compiler, architecture: str = "native", level: str = "-O3"
+) -> None:
+    """Compile the sources of an emulator to a shared object.
+
+    Parameters
+    ----------
+    sources : Path
+        Folder of the C++.
+    library : Path
+        What is written.
+    compiler : Compiler
+    architecture, level : str
+        Which instructions may be used, and how much is optimised.
+
+    Raises
+    ------
+    ToolError
+        If the compiler fails.
+    """
+    work = library.parent / "work"
+    work.mkdir()
+    (work / "contract.h").write_text(header(), encoding="utf-8")
+    flags = [*_flags(architecture, compiler), level]
+    source = str(sources / "emulator.cpp")
+    run_all([[*compiler.command, *flags, "-I.", f"-I{sources}", "-o", f"../{library.name}", source]], work)
+    (work / "contract.h").unlink()
+    work.rmdir()
+
+
+def _flags(architecture: str, compiler: Compiler) -> list[str]:
+    return [*_FLAGS, f"-march={architecture}", *(() if compiler.is_clang else ("-fno-gnu-unique",))]

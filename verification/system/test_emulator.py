@@ -2,60 +2,28 @@
 
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tailrace.golden.device import GoldenDevice
-from tailrace.golden.machine import Outcome
 from tailrace.sim.emulator.build import build_emulator
 from tailrace.sim.emulator.device import EmulatedDevice
 from tailrace.spec.commands import encode, float_bits
-from tailrace.spec.config import Config, parse_config
+from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.floats import Function
-from tailrace.spec.formats import FORMATS
+from tailrace.spec.formats import FORMATS, LANE_BYTES, Q8_0, BeatKind, Format
 from tailrace.spec.isa import Opcode, Reduce, Target
-from tailrace.spec.registers import COUNTERS, PAGE_BYTES, offset
+from tailrace.spec.registers import PAGE_BYTES
+from tailrace.spec.vector import pack_vector
 from verification.bad_commands import bad_commands, bad_queues, replaced
-from verification.programs import MEMORY_BYTES, Program, ProgramMaker, random_program
-from verification.register_driver import finish, set_memory, start
+from verification.emulator_twins import Twins, twins_of
+from verification.programs import MEMORY_BYTES, ProgramMaker, random_program
+from verification.register_driver import set_memory
 
 BUILDS = ("tiny", "base", "base,bus_width=256,right_hand_sides=2", "base,bus_width=512", "wide")
-
-
-@dataclass
-class Twins:
-    """Golden and the emulator of one build."""
-
-    config: Config
-    golden: GoldenDevice
-    emulator: EmulatedDevice
-
-    def check(self, program: Program, what: str, base: int = 0) -> Outcome:
-        """Run a program on both; all that can be seen must be the same. Returns how it ended."""
-        outcomes = []
-        for device in (self.golden, self.emulator):
-            start(device, program, base)
-            outcomes.append(finish(device))
-        assert outcomes[0] == outcomes[1], f"{what}\n{program}"
-        seen = [device.activations.view(np.uint32) for device in (self.golden, self.emulator)]
-        wrong = np.flatnonzero(seen[0] != seen[1])
-        assert not wrong.size, f"{what}: {wrong.size} entries differ, from {wrong[0]} on\n{program}"
-        size = self.golden.memory_size
-        seen = [np.frombuffer(device.read(0, size), dtype=np.uint8) for device in (self.golden, self.emulator)]
-        wrong = np.flatnonzero(seen[0] != seen[1])
-        assert not wrong.size, f"{what}: {wrong.size} bytes of memory differ, from {wrong[0]:#x} on\n{program}"
-        for name, _ in COUNTERS:
-            counted = [device.read_registers(offset(f"{name}_LO"), 2) for device in (self.golden, self.emulator)]
-            assert counted[0] == counted[1] or outcomes[0].code, f"{what}: {name}\n{program}"
-        return outcomes[0]
-
-
-def twins_of(config: Config, size: int = MEMORY_BYTES, threads: int = 2) -> Iterator[Twins]:
-    with EmulatedDevice(config, size, threads=threads) as emulator:
-        yield Twins(config, GoldenDevice(config, size), emulator)
 
 
 @pytest.fixture(params=BUILDS)
@@ -142,6 +110,39 @@ def test_products(rng: np.random.Generator, fmt: object, threads: int) -> None:
                 exponent=int(rng.integers(-128, 128)),
             )
             assert twins.check(maker.program(), f"{rows} x {blocks}").code is ErrorCode.NONE
+
+
+def test_ties(base: Twins, rng: np.random.Generator) -> None:
+    """Sums a bit or two longer than a float32's significand: many lie in the middle between two numbers."""
+    maker = ProgramMaker(rng, base.config)
+    rows = 2000
+    vector = pack_vector(0, np.array([7], dtype=np.uint8), rng.integers(-32767, 32768, (1, 32)).astype(np.int16))
+    maker.add(Opcode.LOAD_VECTOR, slot=0, source=maker.place(vector), blocks=1)
+    beats = rng.integers(0, 256, (Q8_0.matrix_beats(rows, 1, base.config.lanes), LANE_BYTES), dtype=np.uint8)
+    for beat, (kind, _) in enumerate(Q8_0.schedule(rows)):
+        if kind is BeatKind.SCALE:
+            beats[beat] = np.full(LANE_BYTES // 2, 1, dtype="<f2").view(np.uint8)
+    maker.add(Opcode.GEMV, format=Q8_0.number, slots=1, source=maker.place(beats.reshape(-1)), rows=rows, blocks=1)
+    assert base.check(maker.program(), "ties").code is ErrorCode.NONE
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+def test_the_largest_sums(rng: np.random.Generator, fmt: Format) -> None:
+    """Long rows of the same extreme bytes times the largest mantissas, and of the same with a few others in between."""
+    config, rows, blocks = parse_config("wide"), 3, 600
+    for twins in twins_of(config, threads=1):
+        for byte in (0x00, 0x0F, 0x7F, 0x80, 0xFB, 0xFF):
+            for others in (0, 40):
+                maker = ProgramMaker(rng, config)
+                exponents = np.full(blocks, 31, dtype=np.uint8)
+                exponents[rng.integers(blocks, size=others)] = 0
+                mantissas = np.full((blocks, 32), rng.choice([-32767, 32767]), dtype=np.int16)
+                maker.add(Opcode.LOAD_VECTOR, slot=0, source=maker.place(pack_vector(0, exponents, mantissas)), blocks=blocks)
+                stream = np.full(fmt.matrix_bytes(rows, blocks, config.lanes), byte, dtype=np.uint8)
+                stream[rng.integers(stream.size, size=others)] = 0x33
+                place = maker.place(stream)
+                maker.add(Opcode.GEMV, format=fmt.number, slots=1, source=place, rows=rows, blocks=blocks)
+                assert twins.check(maker.program(), f"{byte:#x}, {others} others").code is ErrorCode.NONE
 
 
 @pytest.mark.parametrize("function", list(Function))
