@@ -3,6 +3,7 @@
 ``TAILRACE_VLLM_PYTHON=.../bin/python pytest -m slow verification/system/test_vllm.py -s`` prints the figures of docs/vllm.md.
 """
 
+import http.client
 import json
 import os
 import re
@@ -162,14 +163,18 @@ def stage(smollm2: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
             time.sleep(1)
         with tailrace.load(file, context=512, batch=4) as lm, serving(lm, kv_folder=handover) as decode:
             with proxied(url, f"http://{decode.host}") as proxy:
-                yield Stage(lm, VllmClient(url, None), decode, proxy, handover, log)  # type: ignore[arg-type]
+                clients = (PatientClient(one, decode.server) for one in (url, f"http://{decode.host}", f"http://{proxy.host}"))
+                yield Stage(lm, *clients, handover, log)
     finally:
         process.terminate()
         process.wait(60)
 
 
-class VllmClient(Client):
-    """vLLM wants to be told that a body is JSON."""
+class PatientClient(Client):
+    """Waits as long as a machine takes that does other things as well, and says that bodies are JSON, as vLLM wants it."""
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self.host, timeout=PATIENCE)
 
     def ask(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
         return super().ask(path, body, content_type="application/json", **headers)
@@ -252,7 +257,7 @@ def test_a_client_that_leaves_vllm(stage: Stage) -> None:
     )
     time.sleep(0.5)
     connection.close()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while list(stage.folder.iterdir()) or _running(stage):
         assert time.monotonic() < deadline
         time.sleep(0.5)
