@@ -27,7 +27,6 @@ class DramMemory(MemoryTiming):
     """
 
     step = 1.0
-    tolerance = 1e-3
 
     def __init__(self, dram: Dram, beat_bytes: int) -> None:
         self._dram, self._beat_bytes = dram, beat_bytes

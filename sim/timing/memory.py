@@ -14,12 +14,9 @@ class MemoryTiming(Protocol):
     ----------
     step : float
         Cycles from one beat of a sequential read to the next one.
-    tolerance : float
-        How far two turns of a loop may differ and still count as equal: relative; 0 where nothing depends on when they begin.
     """
 
     step: float
-    tolerance: float
 
     def read(self, cycle: float, address: int, beats: int, after: float) -> Arrivals:
         """A burst is accepted in a cycle. Bursts come in the order in which they are accepted.
@@ -69,7 +66,6 @@ class FixedMemory(MemoryTiming):
 
     def __init__(self, latency: int, bandwidth: float = 1.0) -> None:
         self._latency, self.step = latency, 1 / bandwidth
-        self.tolerance = 0.0 if self.step == 1 else 1e-4
 
     def read(self, cycle: float, address: int, beats: int, after: float) -> Arrivals:
         """A burst is accepted in a cycle."""

@@ -1,6 +1,7 @@
 """A walk through a program, command by command, that says when each is fetched, started and finished."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BY_NUMBER
@@ -18,6 +19,8 @@ from .vector_work import append_addresses, append_writes, beats_of, elementwise_
 from .writes import Writes
 
 _WORD = 0xFFFF_FFFF
+#: Turns of a loop whose mean stands for the others, and the part by which they may differ at most: as soon as one of these holds.
+_EQUAL = ((2, 2e-4), (4, 3e-3))
 
 
 class Walk:
@@ -138,12 +141,17 @@ class Walk:
 
     def _skip_turns(self, turns: list[tuple[float, list[int], int]], register: int, left: int) -> None:
         """If turns have become equal, go on with the last but one: everything happens so much later."""
-        (first, _, _), (before, old, beats), (now, new, beats_now) = turns[-3:]
-        spent, spent_before = now - before, before - first
-        if abs(spent - spent_before) > self._memory.tolerance * spent:
+        (before, old, beats), (now, new, beats_now) = turns[-2:]
+        spent = [end - start for (start, _, _), (end, _, _) in pairwise(turns)]
+        # Some depend on how the one before ended, or on where refreshes fall: no turn is quite like another one.
+        for count, spread in _EQUAL:
+            last = spent[-count:]
+            if len(last) == count and max(last) - min(last) <= spread * max(last):
+                period = sum(last) / count
+                break
+        else:
             return
         skipped = left - 2
-        period = (now - turns[0][0]) / (len(turns) - 1) if self._memory.tolerance else spent
         self._skipped_beats += skipped * (beats_now - beats)
         for n, (value, previous) in enumerate(zip(new, old, strict=True)):
             self._registers[n] = (value + skipped * (value - previous)) & _WORD

@@ -99,9 +99,8 @@ def test_what_is_left_of_a_loop_is_a_sum(memory: str) -> None:
     commands, address = programs.loaded["logits"].program.commands, programs.loaded["logits"].address
     whole = predict(commands, config, address=address, memory=memory, exact=True)
     sums = predict(commands, config, address=address, memory=memory)
-    if memory == "ideal":
-        assert sums == whole
-    assert abs(sums.cycles / whole.cycles - 1) < 1e-3
+    assert abs(sums.beats / whole.beats - 1) < 1e-3
+    assert abs(sums.cycles / whole.cycles - 1) < (1e-5 if memory == "ideal" else 1e-3)
 
 
 def test_a_longer_context_takes_longer() -> None:
