@@ -19,7 +19,7 @@ from .vector_work import append_addresses, append_writes, beats_of, elementwise_
 from .writes import Writes
 
 _WORD = 0xFFFF_FFFF
-#: Turns of a loop whose mean stands for the others, and the part by which they may differ at most: as soon as one of these holds.
+#: Turns of a loop whose mean stands for the others, and the part by which they may differ: as soon as one of these holds.
 _EQUAL = ((2, 2e-4), (4, 3e-3))
 
 
