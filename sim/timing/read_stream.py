@@ -8,8 +8,9 @@ from . import latencies
 from .departures import Departures
 from .memory import MemoryTiming
 
-#: Bursts of a long read that are looked at one by one, before the others follow as the last ones did.
-_STEADY = 4
+#: Bursts of a long read that are looked at one by one when its own beats are those that must leave the FIFO, before the others
+#: follow as the last ones did; and at its end.
+_STEADY, _END = 4, 3
 
 
 class ReadStream:
@@ -80,10 +81,10 @@ class ReadStream:
             place += count
             explicit += 1
             now = (self._asked[0], self.arrived, self._taken[0])
-            if explicit >= settle and left > (settle + 2) * self._burst and step == 1:
+            if explicit >= settle and left > 2 * _END * self._burst and step == 1:
                 # The unit is at work, and each burst is asked for when one has left: the others follow at the same rate.
                 if now[2] - before[2] <= self._burst * max(self._memory.step, 1) + 1:
-                    skipped = (left - settle * self._burst) // self._burst * self._burst
+                    skipped = (left - _END * self._burst) // self._burst * self._burst
                     self._skip(skipped)
                     left -= skipped
                     place += skipped
@@ -166,12 +167,10 @@ class ReadStream:
         late, lost = self._memory.stream(beats, self.arrived, slack)
         took = beats + late
         start = self._taken[0] - 1
-        if late:
-            # The FIFO's last beats are what later bursts wait for: these leave one a cycle.
-            self._left.add(beats - self._room, start + 1, (took - self._room) / (beats - self._room))
-            self._left.add(self._room, start + took - self._room + 1)
-        else:
-            self._left.add(beats, start + 1)
+        # The FIFO's last beats are what later bursts wait for: these leave one a cycle.
+        spread = max(beats - self._room, beats // 2)
+        self._left.add(spread, start + 1, (spread + late) / spread)
+        self._left.add(beats - spread, start + spread + late + 1)
         self._taken = (self._taken[0] + took, self._taken[0] + took - 1)
         self.arrived += max(took, beats + lost) if late else took
         self._asked = (self._asked[0] + took, self._asked[1] + took)
