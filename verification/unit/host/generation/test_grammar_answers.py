@@ -27,10 +27,10 @@ ANYTHING = Grammar.text("start: /(?s:.)*/")
 ASCII = {token: -1e5 for token in range(3, 288) if token - 3 > 126}
 
 
-@pytest.fixture(scope="module", params=["golden", "emulator"])
-def lm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LanguageModel]:
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LanguageModel]:
     model = write_model(tmp_path_factory.mktemp("models") / "tiny.gguf", layers=1)
-    with tailrace.load(model, request.param, context=64, batch=4) as opened:
+    with tailrace.load(model, context=64, batch=4) as opened:
         yield opened
 
 
