@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not packages:
         print(f"latest: the {len(locked)} locked versions are the newest that pyproject.toml allows")
         return 0
-    direct = {canonicalize_name(r.name) for r in wanted(_pyproject())}
+    direct = {canonicalize_name(r.name) for _, r in wanted(_pyproject())}
     for package in packages:
         note = "" if package.name in direct else " (not asked for by pyproject.toml itself)"
         print(f"latest: {package.name} {package.newest}, locked {package.locked}{note}", flush=True)
