@@ -99,8 +99,8 @@ def _run(model: Any, path: Path, tasks: Sequence[str], limit: int | None, folder
         raise ConfigError(
             f"there is no task {unknown[0]!r}: choose from {', '.join(known)}, or name a folder with --task-folder"
         )
-    # Resampling errors, as lm_eval does it, would take longer than the tasks.
-    found = lm_eval.simple_evaluate(model=model, tasks=list(tasks), task_manager=manager, limit=limit, bootstrap_iters=0)
+    # Errors of means have a formula; of what has none, lm_eval resamples, by default for longer than a task takes.
+    found = lm_eval.simple_evaluate(model=model, tasks=list(tasks), task_manager=manager, limit=limit, bootstrap_iters=100)
     assert found is not None
     return _scores(found)
 
