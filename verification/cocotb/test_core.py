@@ -22,6 +22,7 @@ def test_core(config: str, seed: int, tmp_path: Path, monkeypatch: pytest.Monkey
     run_bench("verification.cocotb.bench_core", config, seed, tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_the_example(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user's bench, as `docs/cocotb.md` shows it."""
     run_bench("examples.cocotb_bench", CONFIGS[0], seed, tmp_path, monkeypatch)
