@@ -19,6 +19,9 @@ def main() -> None:
     takes_folder = arguments[:1] and arguments[0] in ("run", "ls", "validate")
     if takes_folder and not any(a.split("=")[0] == "--include_path" for a in arguments):
         sys.argv += ["--include_path", str(TASKS)]
+    # lm_eval's own default is one of PyTorch's.
+    if arguments[:1] == ["run"] and not any(a.split("=")[0] == "--device" for a in arguments):
+        sys.argv += ["--device", "emulator"]
     cli_evaluate()
 
 
