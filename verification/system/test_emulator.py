@@ -192,6 +192,18 @@ def test_sums_and_products_of_any_bits(base: Twins, rng: np.random.Generator) ->
             assert base.check(maker.program(), f"combine {combine}, multiplier {multiplier}").code is ErrorCode.NONE
 
 
+def test_products_just_below_the_smallest_number(base: Twins, rng: np.random.Generator) -> None:
+    """They are flushed as they are, and not as the smallest number, to which they would be rounded."""
+    significands = rng.integers(0x7F_FF00, 0x80_0000, 2048).astype(np.uint32)
+    below = significands | np.uint32(126 << 23)
+    below[:4] = np.uint32(0x3F7F_FFFF)
+    below[1::2] |= np.uint32(1 << 31)
+    maker = ProgramMaker(rng, base.config)
+    fields = {"p": float_bits(2.0**-126), "q": float_bits(0), "m": float_bits(1), "n": float_bits(0)}
+    maker.add(Opcode.ELEMENTWISE, source=maker.place(below), a_stream=1, count=2048, segments=1, target=Target.BUFFER, **fields)
+    assert base.check(maker.program(), "products").code is ErrorCode.NONE
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the architecture is one of x86")
 def test_the_plainest_processor(rng: np.random.Generator) -> None:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -57,19 +56,17 @@ def test_a_warm_start_is_quick_and_needs_no_amaranth(tmp_path: Path) -> None:
     library = build_library(to_verilog(Prober(128), name=TOP), "the memory prober (128 bits)")
     program = (
         "import sys, time\n"
-        "start = time.monotonic()\n"
         "from pathlib import Path\n"
         "from tailrace.sim.devices import open_device\n"
         "from tailrace.spec.config import CONFIGS\n"
         "open_device('verilator', CONFIGS['tiny'], 1 << 30, library=Path(sys.argv[1]))\n"
         "assert 'amaranth' not in sys.modules and 'pyosys' not in sys.modules\n"
-        "print(time.monotonic() - start)\n"
+        "print(time.process_time())\n"
     )
-    start = time.monotonic()
     again = build_library(to_verilog(Prober(128), name=TOP), "the memory prober (128 bits)")
     assert again == library
     run = subprocess.run([sys.executable, "-c", program, str(library)], capture_output=True, text=True, check=True)
-    assert float(run.stdout) < 2, f"{time.monotonic() - start} s in all"
+    assert float(run.stdout) < 2, f"{run.stdout} s of processor time"
 
 
 def test_progress_is_told_on_standard_error(
