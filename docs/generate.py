@@ -258,6 +258,27 @@ def _replaced(text: str, command: str, table: str) -> str:
     return f"{before}{begin}\n{table}\n\n{end}{rest.partition(end)[2]}"
 
 
+#: A room of host in the table of docs/architecture.md, and what follows its description: files and lines.
+_ROOM = re.compile(r"^(\| (?:`(\w+|\(top\))`|all) \| .*\|) +[\d,]+ \| +[\d,]+ \|$", re.MULTILINE)
+
+
+def architecture_page() -> str:
+    """The page on the architecture, with the sizes of host's rooms."""
+    host = DOCS.parent / "host"
+
+    def row(match: re.Match[str]) -> str:
+        start, room = match.groups()
+        # The row of all rooms names none.
+        files = list(host.glob("*.py" if room == "(top)" else f"{room}/*.py" if room else "**/*.py"))
+        return f"{start} {len(files)} | {sum(len(f.read_bytes().splitlines()) for f in files):,} |"
+
+    text = _ROOM.sub(row, (DOCS / "architecture.md").read_text(encoding="utf-8"))
+    rooms = {place.name for place in host.iterdir() if (place / "__init__.py").exists() and not place.is_symlink()}
+    if missing := rooms - {match[2] for match in _ROOM.finditer(text)}:
+        raise ValueError(f"architecture.md: what is in {', '.join(sorted(missing))}? Add a row to the table of rooms")
+    return text
+
+
 #: A figure and the comment behind it: a component, the numbers or the configuration that it is made with, and its attribute.
 _FIGURE = re.compile(r"\d+(<!-- (\w+)(?:\((\w+(?:, \w+)*)\))?\.(\w+) -->)")
 
@@ -301,9 +322,12 @@ def block_page(path: Path) -> str:
     return text
 
 
-PAGES = {"registers.md": registers_page, "isa.md": isa_page, "models.md": architectures_page} | {
-    f"blocks/{path.name}": partial(block_page, path) for path in sorted((DOCS / "blocks").glob("*.md"))
-}
+PAGES = {
+    "registers.md": registers_page,
+    "isa.md": isa_page,
+    "models.md": architectures_page,
+    "architecture.md": architecture_page,
+} | {f"blocks/{path.name}": partial(block_page, path) for path in sorted((DOCS / "blocks").glob("*.md"))}
 #: Pages that take half a minute to write whole; a slow test compares them.
 SLOW_PAGES = {"models.md": models_page}
 

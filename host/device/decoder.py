@@ -1,6 +1,7 @@
 """Whole decode steps on the device: a token goes in, logits or the next tokens come out, with one doorbell."""
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import index
@@ -99,6 +100,8 @@ class Decoder:
         Tokens that each sequence has behind it.
     counters : Counters
         Sums over its doorbells so far.
+    steps : Counter of (str, int)
+        Steps that were taken, by their program and the mean of the sequences' positions.
     limit : int
         Positions that a sequence can have.
 
@@ -141,6 +144,7 @@ class Decoder:
         self.positions = [0] * batch
         self._earliest = [0] * batch
         self.counters = Counters()
+        self.steps: Counter[tuple[str, int]] = Counter()
         # Nobody else may take the memory that is planned with.
         with device.exclusive():
             layout = lay_out(imported, device.geometry, request, device.free_memory, device.free_address)
@@ -461,6 +465,8 @@ class Decoder:
             weight_bytes=count * self._weight_bytes(name),
         )
         self.counters += counters
+        position = sum(self.positions) // len(self.positions)
+        self.steps.update((name, position + n) for n in range(count))
         if self.on_step is not None:
             self.on_step(counters)
         return counters

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -28,6 +29,7 @@ from .information import Information
 from .kv_transfer import HandedPrompt, KvFolder
 from .metrics import metrics_text
 from .page import page
+from .predicted_cycles import PredictedCycles
 from .requests import AnswerRequest, chat_request, check_length, completion_request
 from .responses import Reply, timings_of
 from .scheduler import Scheduler
@@ -92,6 +94,7 @@ class Server:
         self.engine, self.settings = engine, settings
         self.scheduler = Scheduler(engine, settings.queue)
         information = self.information = Information(self.scheduler, settings.names)
+        self._predicted = PredictedCycles(engine.decoder)
         self._kv_folder = KvFolder(settings.kv_folder, engine.imported)
         self._aborts: dict[str, Callable[[], None]] = {}
         routes = [
@@ -219,7 +222,8 @@ class Server:
         return JSONResponse(slots)
 
     async def _metrics(self, request: Request, body: Any) -> Response:
-        text = metrics_text(self.scheduler, self.settings.names[0])
+        # A prediction takes a while, in which streams go on.
+        text = await run_in_threadpool(metrics_text, self.scheduler, self.settings.names[0], self._predicted)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     # Answers

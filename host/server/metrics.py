@@ -5,20 +5,25 @@ from collections.abc import Iterator
 from ..device.counters import STALLS
 from .histogram import Histogram
 from .load import Load
+from .predicted_cycles import PredictedCycles
 from .scheduler import Scheduler
 
 
-def metrics_text(scheduler: Scheduler, model: str) -> str:
+def metrics_text(scheduler: Scheduler, model: str, predicted: PredictedCycles) -> str:
     """The body of ``/metrics``."""
-    return "\n".join(_lines(scheduler, model)) + "\n"
+    return "\n".join(_lines(scheduler, model, predicted)) + "\n"
 
 
-def _lines(scheduler: Scheduler, model: str) -> Iterator[str]:
+def _lines(scheduler: Scheduler, model: str, predicted: PredictedCycles) -> Iterator[str]:
     load, batch = scheduler.load, scheduler.engine.decoder.batch
     labels = {"model_name": model}
     for name, kind, text, value in _numbers(load, batch):
         yield from _head(name, kind, text)
         yield _value(name, labels, value)
+    if not load.counters.cycles and (cycles := predicted.total) is not None:
+        text = "Cycles that the device's steps would have taken on the gateware, with an ideal memory: a prediction."
+        yield from _head("tailrace:predicted_cycles_total", "counter", text)
+        yield _value("tailrace:predicted_cycles_total", labels, cycles)
     yield from _head("vllm:request_success_total", "counter", "Answers that came to their end, by why.")
     for reason in ("stop", "length"):
         count = load.reasons[reason] + (load.reasons["context"] if reason == "length" else 0)

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,9 @@ pytest.importorskip("uvicorn")
 
 import tailrace
 from tailrace import LanguageModel
+from tailrace.image.predicted import predict_step
 from tailrace.server.histogram import BOUNDS, Histogram
+from tailrace.transports.facts import config_of
 from verification.unit.host.server.client import Client, serving
 from verification.unit.host.tiny_models import CHAT_TEMPLATE, write_model
 
@@ -138,6 +141,21 @@ def test_stalls_are_those_that_the_device_counts(client: Client) -> None:
 
     found = [name for name in metrics(client) if name.startswith("tailrace:stall_cycles_total")]
     assert found == [f'tailrace:stall_cycles_total{{cause="{stall.removeprefix("STALL_").lower()}"}}' for stall in STALLS]
+
+
+def test_predicted_cycles(lm: LanguageModel, client: Client) -> None:
+    """Every step counts, by its program and place; the emulator counts no cycles, so a prediction takes their place."""
+    name, decoder = "tailrace:predicted_cycles_total", lm.decoder
+    before, taken = metrics(client)[name], Counter(decoder.steps)
+    status, _ = client.ask(COMPLETIONS, {"prompt": [5, 6, 7], "max_tokens": 4, "temperature": 0, **ENDLESS})[:2]
+    assert status == 200
+    steps = Counter(decoder.steps) - taken
+    assert steps.total() == 6
+    config = config_of(decoder.device.transport)
+    assert config is not None
+    # The context is shorter than the distance between positions that are predicted.
+    each = {program: predict_step(decoder.programs, config, 0, program=program).cycles for program, _ in steps}
+    assert metrics(client)[name] - before == sum(each[program] * count for (program, _), count in steps.items())
 
 
 def test_histograms() -> None:
