@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -70,13 +70,16 @@ def test_quantising_twice_changes_nothing(x: np.ndarray) -> None:
 
 
 @given(usual, st.integers(-60, 60))
+@example(np.array([1.643453e-17, *[0.0] * 63], dtype=np.float32), -41)
 def test_powers_of_two_only_move_the_base(x: np.ndarray, shift: int) -> None:
     x = np.where(np.abs(x) < 2.0**-60, 0, x).astype(np.float32)
     assume(x.any())
     base, exponents, mantissas = quantise(x)
     moved, same_exponents, same_mantissas = quantise(np.ldexp(x, shift))
     assert moved == base + shift
-    assert np.array_equal(exponents, same_exponents)
+    # The exponent of a block of zeros says nothing: it is as near to the smallest float32 as the base lets it be.
+    some = mantissas.any(axis=-1)
+    assert np.array_equal(exponents[some], same_exponents[some])
     assert np.array_equal(mantissas, same_mantissas)
 
 
