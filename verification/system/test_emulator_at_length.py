@@ -22,6 +22,7 @@ from tailrace.spec.config import BUS_WIDTHS, RIGHT_HAND_SIDES, parse_config
 from tailrace.spec.errors import ErrorCode
 from verification.emulator_twins import twins_of
 from verification.programs import random_program
+from verification.unit.host.architectures import ARCHITECTURES, SIZED_BY_HIDDEN
 
 BUILDS = [f"base,bus_width={width},right_hand_sides={r}" for width in BUS_WIDTHS for r in RIGHT_HAND_SIDES]
 #: With and without AVX, and with AVX-512 where there is one.
@@ -68,25 +69,19 @@ def same_memory(model: DescribedModel, config: str, memory: int, steps: list[lis
     assert memories[0] == memories[1]
 
 
-def architectures() -> list[str]:
-    pytest.importorskip("transformers")
-    from verification.unit.host.transformers_models import ARCHITECTURES
-
-    return list(ARCHITECTURES)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["base", "base,bus_width=256,right_hand_sides=2", "wide"])
-def test_every_architecture(config: str, tmp_path: Path, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture(architecture: str, config: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    pytest.importorskip("transformers")
     from verification.unit.host.transformers_models import make_model
 
-    for architecture in architectures():
-        path = tmp_path / f"{architecture}.gguf"
-        make_model(path, architecture)
-        model: Any = import_model(open_model(path), 64)
-        batch = parse_config(config).right_hand_sides
-        steps = [[int(t) for t in rng.integers(0, model.description.vocabulary, batch)] for _ in range(40)]
-        same_memory(model, config, 1 << 25, steps)
+    path = tmp_path / "model.gguf"
+    make_model(path, architecture, **({"head_size": 16} if architecture in SIZED_BY_HIDDEN else {}))
+    model: Any = import_model(open_model(path), 64)
+    batch = parse_config(config).right_hand_sides
+    steps = [[int(t) for t in rng.integers(0, model.description.vocabulary, batch)] for _ in range(40)]
+    same_memory(model, config, 1 << 25, steps)
 
 
 @pytest.mark.slow
