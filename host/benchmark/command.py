@@ -10,7 +10,7 @@ from rich.table import Table
 from tailrace.sim.devices import KINDS
 from tailrace.sim.memory_models import MEMORIES as _MEMORIES
 from tailrace.spec.config import BUS_WIDTHS
-from tailrace.spec.errors import MissingPackage
+from tailrace.spec.errors import LimitError, MissingPackage
 from tailrace.spec.formats import WEIGHT_FORMATS
 
 from ..command.finite_range import FiniteRange
@@ -120,6 +120,10 @@ def _measure_speed(terminal: Terminal, path: Path, configs: Sequence[str], threa
             except MissingPackage as error:
                 terminal.warn(str(error))
                 break
+            except LimitError as error:
+                # More sequences than any build takes of a large model; what fits is measured.
+                terminal.warn(f"not measured: {error}")
+                continue
             terminal.console.print(f"{speeds[-1].what}, {speeds[-1].batch}: {speeds[-1].rate:.3g} tokens/s", soft_wrap=True)
     _show(speed_table(path.name, speeds))
     with terminal.phase(f"starting with {path.name}"):

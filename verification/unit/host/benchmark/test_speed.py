@@ -5,14 +5,16 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 from rich.table import Table
 
 from tailrace.benchmark import speed
 from tailrace.benchmark.report import speed_table, start_table
 from tailrace.benchmark.speed import Speed, Start, compare, measure_golden
+from tailrace.command.cli import main
 from tailrace.models.fetch import SMALL
-from tailrace.spec.errors import MissingPackage
+from tailrace.spec.errors import LimitError, MissingPackage
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +29,23 @@ def rows_of(table: Table) -> list[list[str]]:
         console.print(table)
     lines = [line for line in captured.get().splitlines() if line.startswith("│")]
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+def test_what_no_build_takes_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four sequences of a large model, say: the command tells why, and goes on."""
+
+    def refused() -> Speed:
+        raise LimitError("no room for four sequences")
+
+    def found() -> Speed:
+        return Speed("emulator", "base", 1, 1, 1, (0.5, 0.5))
+
+    monkeypatch.setattr(speed, "compare", lambda *_, **__: iter([refused, found]))
+    monkeypatch.setattr(speed, "measure_start", lambda path: Start("emulator", 2.0, 1.0))
+    result = CliRunner().invoke(main, ["bench", "speed", "shakespeare"])
+    assert result.exit_code == 0, result.output
+    assert "not measured: no room for four sequences" in result.stderr
+    assert "emulator" in result.stdout
 
 
 @pytest.mark.skipif(find_spec("cyllama") is None, reason="cyllama is not installed")
