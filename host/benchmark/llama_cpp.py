@@ -40,16 +40,10 @@ class LlamaCpp:
             raise MissingPackage(PACKAGE, "to compare with llama.cpp", "dev")
         import cyllama.llama.llama_cpp as binding  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-        class Model(binding.LlamaModel):  # type: ignore[misc, unused-ignore]
-            @property
-            def n_vocab(self) -> int:
-                """Cyllama asks for it, and does not have it."""
-                return int(self.get_vocab().n_vocab)
-
         parameters = binding.LlamaContextParams()
         parameters.n_ctx, parameters.n_threads, parameters.n_seq_max = batch * -(-context // 256) * 256, threads, batch
         with without_its_log():
-            self._context: Any = binding.LlamaContext(Model(str(path), binding.LlamaModelParams()), parameters)
+            self._context: Any = binding.LlamaContext(weights(path), parameters)
         self._batch: Any = binding.LlamaBatch(n_tokens=batch, embd=0, n_seq_max=batch)
         self._position = 0
 
@@ -73,6 +67,19 @@ class LlamaCpp:
         self._context.decode(self._batch)
         self._position += 1
         return [int(np.argmax(np.asarray(self._context.get_logits_ith(n)))) for n in range(len(tokens))]
+
+
+def weights(path: Path) -> Any:
+    """A file's model as cyllama has it, before there is a context."""
+    import cyllama.llama.llama_cpp as binding
+
+    class Model(binding.LlamaModel):  # type: ignore[misc, unused-ignore]
+        @property
+        def n_vocab(self) -> int:
+            """Cyllama asks for it, and does not have it."""
+            return int(self.get_vocab().n_vocab)
+
+    return Model(str(path), binding.LlamaModelParams())
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def _features(a: Architecture) -> Iterator[str]:
     elif a.post_norms:
         yield "norms before and after each block"
     if a.parallel:
-        yield "attention and feed-forward in parallel" + (", or not" if a.name == "stablelm" else "")
+        yield "attention and feed-forward in parallel, where one norm is before both"
     if a.head_norm is not None:
         yield _HEAD_NORMS[a.head_norm]
     if not a.gated:

@@ -4,9 +4,6 @@ llama.cpp (from the package `cyllama`, where it is installed) rounds activations
 up to 4e-3. A variant of RoPE that is read wrongly costs a hundred times as much.
 """
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tailrace.benchmark.llama_cpp import weights, without_its_log
 from tailrace.device.decoder import Decoder
 from tailrace.device.driver import Device
 from tailrace.gguf.describe import import_model
@@ -39,31 +37,12 @@ def on_golden(path: Path) -> NDArray[np.float32]:
     return np.array([np.array(decoder.step(token)) for token in TOKENS])
 
 
-class _Model(llama_cpp.LlamaModel):  # type: ignore[misc]
-    @property
-    def n_vocab(self) -> int:
-        """Cyllama asks for it, and does not have it."""
-        return int(self.get_vocab().n_vocab)
-
-
-@contextmanager
-def without_its_log() -> Iterator[None]:
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
-
-
 def in_llama_cpp(path: Path) -> NDArray[np.float32]:
     parameters = llama_cpp.LlamaContextParams()
     parameters.n_ctx, parameters.n_threads, parameters.type_k, parameters.type_v = 64, 1, 0, 0
     rows = []
     with without_its_log():
-        context = llama_cpp.LlamaContext(_Model(str(path), llama_cpp.LlamaModelParams()), parameters)
+        context = llama_cpp.LlamaContext(weights(path), parameters)
         for position, token in enumerate(TOKENS):
             context.decode(llama_cpp.llama_batch_get_one([token], position))
             rows.append(np.array(context.get_logits(), dtype=np.float32))

@@ -21,7 +21,7 @@ def test_a_plain_decoder_has_none() -> None:
         ("smollm3", "every 4th layer without RoPE"),
         ("olmo2", "norms after each block, none before; norms of all heads of q and k together; sliding windows, but for every 4th"
          " layer; angles of their own in windows"),
-        ("cohere2", "LayerNorm without biases; attention and feed-forward in parallel; sliding windows, but for every 4th layer,"
+        ("cohere2", "LayerNorm without biases; attention and feed-forward in parallel, where one norm is before both; sliding windows, but for every 4th layer,"
          " which has no RoPE then; scaled logits"),
         ("gpt2", "LayerNorm; GELU without a gate; learned positions"),
     ],
