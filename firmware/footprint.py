@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tailrace.spec.formats import BLOCK
-from tailrace.spec.isa import Cache, Combine, Multiplier, Opcode, Reduce, Target
+from tailrace.spec.isa import WITH_B, Cache, Multiplier, Opcode, Reduce, Target
 
 from .placement import Build
 
@@ -90,7 +90,7 @@ class Places:
         operand = self.entries(get["a"], count, segments, get["a_stride"])
         reads = 0 if get["a_stream"] else operand
         writes = operand if get["reduce"] == Reduce.ARGMAX_REMOVE else 0
-        if get["combine"] != Combine.SCALE or get["multiplier"] == Multiplier.B:
+        if get["combine"] in WITH_B or get["multiplier"] == Multiplier.B:
             reads |= self.entries(get["b"], count, segments, get["b_stride"])
         for bit, name in enumerate("pqmn"):
             if get["load"] >> bit & 1:

@@ -140,6 +140,12 @@ def add(a: Floats, b: Floats) -> Floats:
     return np.where(_infinite(a), a, np.where(_infinite(b), b, result)).astype(np.float32)
 
 
+def lesser(a: Floats, b: Floats) -> Floats:
+    """The lesser one, exactly: minus infinity is below every other number, plus infinity above."""
+    result: Floats = np.minimum(flush(a), flush(b))
+    return result
+
+
 def _polynomial(function: Function, position: Integers) -> Integers:
     first, count = SEGMENTS[function]
     c0, c1, c2 = np.moveaxis(TABLE[first + (position >> SEGMENT_BITS & count - 1)], -1, 0)

@@ -32,7 +32,7 @@ from enum import IntEnum
 
 from .errors import ErrorCode
 
-ISA_MAJOR, ISA_MINOR = 3, 0
+ISA_MAJOR, ISA_MINOR = 3, 1
 #: Value of the ``ISA_VERSION`` register.
 ISA_VERSION = ISA_MAJOR << 16 | ISA_MINOR
 
@@ -82,6 +82,11 @@ class Combine(IntEnum):
     SCALE = 0
     SUM = 1
     PRODUCT = 2
+    LIMIT = 3
+
+
+#: Ways to combine that read operand b.
+WITH_B = (Combine.SUM, Combine.PRODUCT)
 
 
 class Multiplier(IntEnum):
@@ -224,7 +229,13 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
     Opcode.ELEMENTWISE: (
         _OPCODE,
         _PENDING,
-        Field("combine", 0, 12, 2, "0 SCALE: t = a * p + q; 1 SUM: t = a * p + b * q; 2 PRODUCT: t = a * b", maximum=2),
+        Field(
+            "combine",
+            0,
+            12,
+            2,
+            "0 SCALE: t = a * p + q; 1 SUM: t = a * p + b * q; 2 PRODUCT: t = a * b; 3 LIMIT: t = the lesser of a * p and q",
+        ),
         Field("a_stream", 0, 14, 1, "1: operand a is streamed from memory, not read from the buffer"),
         Field(
             "function",
@@ -365,15 +376,16 @@ DOCS: dict[Opcode, str] = {
         "For each of `segments` segments and each of `count` elements, compute in float32, rounding every product and every"
         " sum: `t` from operands a and b and the scalars p and q; `u = function(t)`; `v = u * M + N`; send v to the target"
         " and reduce v or u. A factor that is the scalar 1.0 and an addend that is the scalar 0.0 leave what they are"
-        " applied to as it is (but flushed). Element `i` of segment `s` of operand a is entry `a + s * a_stride + i`, or"
-        " element `i` of the stream's part for the segment; there is one stream of float32, with `ceil(count / 16)` units of"
-        " 64 bytes for each segment. The result goes to entry `d + s * d_stride + i`, or is quantised to block floating"
-        " point for a slot; a last block that is not full is padded with zeros. The reduction of segment `s` goes to entry"
-        " `r + s`: a sum in the order of `spec.floats.total`; for an argmax the largest value to `r + 2 * s` and its"
-        " position plus `index`, an integer, to the entry after it; of equal values the first one counts. ARGMAX_REMOVE then"
-        " replaces it in operand a's buffer entries by minus infinity. Reductions with `resume` add the sum to what is"
-        " there, or prefer what is there to an equal value. Elements are read before any element that is at the same place"
-        " or behind it is written: d may be a or b."
+        " applied to as it is (but flushed). The lesser of two numbers is exact; minus infinity is below all others. Element"
+        " `i` of segment `s` of operand a is entry `a + s * a_stride + i`, or element `i` of the stream's part for the"
+        " segment; there is one stream of float32, with `ceil(count / 16)` units of 64 bytes for each segment. The result"
+        " goes to entry `d + s * d_stride + i`, or is quantised to block floating point for a slot; a last block that is not"
+        " full is padded with zeros. The reduction of segment `s` goes to entry `r + s`: a sum in the order of"
+        " `spec.floats.total`; for an argmax the largest value to `r + 2 * s` and its position plus `index`, an integer, to"
+        " the entry after it; of equal values the first one counts. ARGMAX_REMOVE then replaces it in operand a's buffer"
+        " entries by minus infinity. Reductions with `resume` add the sum to what is there, or prefer what is there to an"
+        " equal value. Elements are read before any element that is at the same place or behind it is written: d may be a or"
+        " b."
     ),
     Opcode.STORE: (
         "Write `count` entries of the activation buffer from `a` on to memory at `destination`; exactly `4 * count` bytes."

@@ -74,6 +74,7 @@ PLANTED = (
         "buffer_.number(place) >= x[result.place]",
         "buffer_.number(place) > x[result.place]",
     ),
+    Planted("a limit is the least that comes out", "float32.h", "return b < a ? b : a;", "return b < a ? a : b;"),
     Planted("a mantissa of 32768", "slots.h", "double(contract::MANTISSA_MAX)", "double(contract::MANTISSA_MAX + 1)"),
     Planted("scales of keys are cut, not rounded", "append.h", "rounded = functions::half(buffer_", "rounded = (buffer_"),
     Planted("a loop runs once more", "machine.h", "registers_[counted] ? target", "registers_[counted] + 1 ? target"),

@@ -1,4 +1,4 @@
-"""Sum of two float32."""
+"""Sum of two float32, or the lesser one."""
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -15,7 +15,9 @@ _DISTANCE_BITS = 5
 
 
 class FloatAdd(wiring.Component):
-    """`tailrace.spec.floats.add`: the sum, rounded once.
+    """`tailrace.spec.floats.add`: the sum, rounded once; or `tailrace.spec.floats.lesser`.
+
+    A sum begins with a comparison of magnitudes. So the lesser operand is found on the way, and goes on as a sum with 0.
 
     Latency: 6 enabled cycles (order, alignment, sum, normalisation in two, rounding). Throughput: one sum a cycle.
 
@@ -28,6 +30,8 @@ class FloatAdd(wiring.Component):
     a, b : In(32)
     subtract : In(1)
         ``a - b`` instead of ``a + b``: the sign of `b` is changed first.
+    lesser : In(1)
+        The lesser of `a` and `b` instead of their sum; not with `subtract`.
     o : Out(32)
     o_valid : Out(1)
         `valid`, `latency` enabled cycles ago: `o` is a sum.
@@ -41,6 +45,7 @@ class FloatAdd(wiring.Component):
     a: In(32)
     b: In(32)
     subtract: In(1)
+    lesser: In(1)
     o: Out(32)
     o_valid: Out(1)
 
@@ -59,14 +64,19 @@ class FloatAdd(wiring.Component):
         ]
         far = distance[_DISTANCE_BITS:].any()
         ordered = pipeline.stage(
-            # The larger one's; of two infinities, the first one's.
-            sign=Mux(swap & ~a_infinite, b[SIGN], a[SIGN]),
+            # The larger one's; of two infinities, the first one's. The lesser number is negative if one of them is.
+            sign=Mux(self.lesser, a[SIGN] | b[SIGN], Mux(swap & ~a_infinite, b[SIGN], a[SIGN])),
             exponent=Mux(swap, b_exponent, a_exponent),
+            other_exponent=Mux(swap, a_exponent, b_exponent),
             larger=Mux(swap, significand(b), significand(a)),
             smaller=Mux(swap, significand(a), significand(b)),
             distance=Mux(far, C((1 << _DISTANCE_BITS) - 1, _DISTANCE_BITS), distance[:_DISTANCE_BITS]),
-            opposite=a[SIGN] ^ b[SIGN],
+            opposite=(a[SIGN] ^ b[SIGN]) & ~self.lesser,
             infinite=a_infinite | b_infinite,
+            both_infinite=a_infinite & b_infinite,
+            lesser=self.lesser,
+            # The one of the smaller magnitude is the lesser, unless the other one is negative.
+            take_smaller=self.lesser & ~Mux(swap, b[SIGN], a[SIGN]),
         )
 
         # What is shifted beyond the lower half has its leading one there.
@@ -74,17 +84,20 @@ class FloatAdd(wiring.Component):
         m.d.comb += wide.eq(Cat(C(0, SIGNIFICAND_BITS + _GUARD_BITS - 1), ordered.smaller) >> ordered.distance)
         aligned = pipeline.stage(
             sign=ordered.sign,
-            exponent=ordered.exponent,
-            larger=ordered.larger,
+            exponent=Mux(ordered.take_smaller, ordered.other_exponent, ordered.exponent),
+            larger=Mux(ordered.take_smaller, ordered.smaller, ordered.larger),
             smaller=Cat(wide[:SIGNIFICAND_BITS].any(), wide[SIGNIFICAND_BITS:]),
             opposite=ordered.opposite,
-            infinite=ordered.infinite,
+            infinite=Mux(ordered.take_smaller, ordered.both_infinite, ordered.infinite),
+            lesser=ordered.lesser,
         )
 
         # One adder: the lowest bit of each operand makes the carry of a two's complement.
         width = 1 + SIGNIFICAND_BITS + _GUARD_BITS
         larger = Cat(C(1, 1), C(0, _GUARD_BITS), aligned.larger, C(0, 1))
-        smaller = Cat(aligned.smaller, C(0, 1)) ^ aligned.opposite.replicate(width)
+        smaller = Cat(aligned.smaller & ~aligned.lesser.replicate(len(aligned.smaller)), C(0, 1)) ^ aligned.opposite.replicate(
+            width
+        )
         total = Signal(1 + width)
         m.d.comb += total.eq(larger + Cat(aligned.opposite, smaller))
         exact = pipeline.stage(

@@ -14,13 +14,13 @@ from .activation_buffer import FLOAT_BITS
 
 #: The scalars, in the order of the bits that load them.
 SCALARS = ("p", "q", "m", "n")
-#: A fourth way to combine operands, which `ROTATE` uses.
+#: One more way to combine operands, which `ROTATE` uses.
 ROTATE_PAIRS = max(Combine) + 1
 
 #: Fields are those of `ELEMENTWISE`; `streamed` says that there is a streamed operand.
 settings_layout = data.StructLayout(
     {
-        "combine": 2,
+        "combine": range(ROTATE_PAIRS + 1),
         "a_stream": 1,
         "function": Function,
         "multiplier": Multiplier,

@@ -18,20 +18,21 @@ from .elementwise_settings import ROTATE_PAIRS, SCALARS, scalars_layout, setting
 def operand_layout(config: Config) -> data.StructLayout:
     """What a word of results is computed from.
 
-    ``t = x[0] * y[0] + x[1] * y[1]``, or the difference with `subtract`; ``v = function(t) * factor + addend``.
+    ``t = x[0] * y[0] + x[1] * y[1]``, or the difference with `subtract`, or the lesser of both products with `lesser`;
+    ``v = function(t) * factor + addend``.
     """
     word = word_layout(config)
     pair = data.ArrayLayout(word, 2)
-    return data.StructLayout({"x": pair, "y": pair, "subtract": 1, "factor": word, "addend": word})
+    return data.StructLayout({"x": pair, "y": pair, "subtract": 1, "lesser": 1, "factor": word, "addend": word})
 
 
 class OperandFetch(wiring.Component):
     """Collect the words and scalars that a word of results needs.
 
-    So that all ways to combine operands are the sum of two products, an addend ``q`` becomes ``q * 1``, and where there is no
-    second product it is ``0 * 0``: neither changes a bit (`tailrace.spec.floats`). The factor and the addend of the later
-    stages are chosen here too, scalars included, and travel along; so a segment's scalars can be read while words of the
-    segment before are still in the pipeline.
+    So that all ways to combine operands are the sum of two products, or the lesser of them, an addend ``q`` becomes ``q * 1``,
+    and where there is no second product it is ``0 * 0``: neither changes a bit (`tailrace.spec.floats`). The factor and the
+    addend of the later stages are chosen here too, scalars included, and travel along; so a segment's scalars can be read
+    while words of the segment before are still in the pipeline.
 
     Latency: 3 enabled cycles from a read to its operands: the buffer, a register beside it, and one for what was chosen.
 
@@ -174,6 +175,7 @@ class OperandFetch(wiring.Component):
             Combine.SCALE: ((a, p), (q, one)),
             Combine.SUM: ((a, p), (b, q)),
             Combine.PRODUCT: ((a, b), (zero, zero)),
+            Combine.LIMIT: ((a, p), (q, one)),
         }
         with m.Switch(settings.combine):
             for way, products in ways.items():
@@ -192,6 +194,7 @@ class OperandFetch(wiring.Component):
                     put(chosen.y[0], a)
                     put(chosen.y[1], b)
                     put(chosen.subtract, 1)
+        put(chosen.lesser, settings.combine == Combine.LIMIT)
         factors = {
             Multiplier.SCALAR: everywhere(scalars["m"]),
             Multiplier.STREAM: streamed,

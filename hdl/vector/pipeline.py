@@ -19,7 +19,9 @@ from .operands import operand_layout
 
 
 class ElementwisePipeline(wiring.Component):
-    """``t = x[0] * y[0] + x[1] * y[1]`` (or the difference), ``u = function(t)``, ``v = u * factor + addend``, in each lane.
+    """``t = x[0] * y[0] + x[1] * y[1]``, ``u = function(t)``, ``v = u * factor + addend``, in each lane.
+
+    Instead of the sum of both products, t may be their difference or the lesser one.
 
     Every product, every function and every sum is rounded, as `tailrace.spec.floats` says.
 
@@ -109,9 +111,11 @@ class ElementwisePipeline(wiring.Component):
         v_place = delay("v_place", place, u_place, self.tail_latency, self.tail_latency)
         m.d.comb += [self.u_place.eq(u_place), self.v_place.eq(v_place)]
 
-        subtract = Signal(FloatMultiply.latency)
+        subtract, lesser = (Signal(FloatMultiply.latency, name=n) for n in ("subtract", "lesser"))
         with m.If(moves):
-            m.d.sync += subtract.eq(subtract << 1 | self.operands.subtract)
+            m.d.sync += [
+                line.eq(line << 1 | bit) for line, bit in ((subtract, self.operands.subtract), (lesser, self.operands.lesser))
+            ]
 
         for lane in range(config.lanes):
             m.submodules[f"first_product_{lane}"] = first = FloatMultiply()
@@ -125,7 +129,8 @@ class ElementwisePipeline(wiring.Component):
                 *(unit.enable.eq(self.enable) for unit in (first, second, t, function, product, v)),
                 *(first.valid.eq(self.valid), first.a.eq(x[0][lane]), first.b.eq(y[0][lane])),
                 *(second.valid.eq(self.valid), second.a.eq(x[1][lane]), second.b.eq(y[1][lane])),
-                *(t.valid.eq(first.o_valid), t.a.eq(first.o), t.b.eq(second.o), t.subtract.eq(subtract[-1])),
+                *(t.valid.eq(first.o_valid), t.a.eq(first.o), t.b.eq(second.o)),
+                *(t.subtract.eq(subtract[-1]), t.lesser.eq(lesser[-1])),
                 *(function.valid.eq(t.o_valid & ~identity), function.function.eq(self.function), function.x.eq(t.o)),
                 *(product.valid.eq(self.u_valid), product.a.eq(u), product.b.eq(factor[lane])),
                 *(v.valid.eq(product.o_valid), v.a.eq(product.o), v.b.eq(addend[lane])),

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.spec.floats import Function
-from tailrace.spec.isa import STREAM_UNIT, Combine, Multiplier, Reduce, Target
+from tailrace.spec.isa import STREAM_UNIT, WITH_B, Combine, Multiplier, Reduce, Target
 
 from .buffer import ActivationBuffer
-from .floats import Floats, add, apply, canonical, multiply, negative, total
+from .floats import Floats, add, apply, canonical, lesser, multiply, negative, total
 
 Fields = Mapping[str, int]
 
@@ -102,11 +102,13 @@ def _compute(buffer: ActivationBuffer, fields: Fields, stream: Floats | None) ->
 
     streamed = nothing if stream is None else stream
     a = streamed if fields["a_stream"] else operand("a")
-    b = operand("b") if combine != Combine.SCALE or multiplier == Multiplier.B else nothing
+    b = operand("b") if combine in WITH_B or multiplier == Multiplier.B else nothing
     if combine == Combine.SCALE:
         t = shifted(scaled(a, "p"), "q")
     elif combine == Combine.SUM:
         t = add(scaled(a, "p"), scaled(b, "q"))
+    elif combine == Combine.LIMIT:
+        t = lesser(scaled(a, "p"), _number(buffer, fields, "q"))
     else:
         t = multiply(a, b)
     u = apply(Function(fields["function"]), t)
@@ -117,18 +119,24 @@ def _compute(buffer: ActivationBuffer, fields: Fields, stream: Floats | None) ->
     return u, add(v, streamed) if fields["n_stream"] else shifted(v, "n")
 
 
-def _scalar(buffer: ActivationBuffer, fields: Fields, name: str, neutral: float) -> Floats | None:
-    """A scalar of each segment, shape (segments, 1) or (1, 1); None if it is the constant that leaves everything as it is."""
+def _number(buffer: ActivationBuffer, fields: Fields, name: str) -> Floats:
+    """A scalar of each segment, shape (segments, 1) or (1, 1)."""
     bit = _SCALARS.index(name)
     if fields["load"] >> bit & 1:
         return buffer.read(fields[name] & 0xFFFF, fields["advance"] >> bit & 1, fields["segments"], 1)
-    return _constant(fields[name], neutral)
+    return _constant(fields[name])
+
+
+def _scalar(buffer: ActivationBuffer, fields: Fields, name: str, neutral: float) -> Floats | None:
+    """A scalar of each segment, as `_number` has it; None if it is the constant that leaves everything as it is."""
+    value = _number(buffer, fields, name)
+    constant = not fields["load"] >> _SCALARS.index(name) & 1
+    return None if constant and value[0, 0] == neutral else value
 
 
 @lru_cache(maxsize=1 << 12)
-def _constant(bits: int, neutral: float) -> Floats | None:
-    value = canonical(np.array([[bits]], dtype=np.uint32).view(np.float32))
-    return None if value[0, 0] == neutral else value
+def _constant(bits: int) -> Floats:
+    return canonical(np.array([[bits]], dtype=np.uint32).view(np.float32))
 
 
 def _before(buffer: ActivationBuffer, fields: Fields, width: int) -> tuple[NDArray[np.uint32], Floats]:

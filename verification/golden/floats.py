@@ -52,6 +52,12 @@ def add(a: Floats, b: Floats) -> Floats:
     return result if _usual(result) else floats.add(a, b)
 
 
+def lesser(a: Floats, b: Floats) -> Floats:
+    """The lesser one of canonical operands."""
+    result: Floats = np.minimum(a, b)
+    return result
+
+
 def negative(x: Floats) -> Floats:
     """The number with the other sign; zero stays +0."""
     result: Floats = _ZERO - x

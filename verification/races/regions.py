@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tailrace.spec.commands import decode
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BLOCK, BY_NUMBER, LANE_BYTES
-from tailrace.spec.isa import ADDRESS_UNIT, STREAM_UNIT, Cache, Combine, Multiplier, Opcode, Reduce, Target
+from tailrace.spec.isa import ADDRESS_UNIT, STREAM_UNIT, WITH_B, Cache, Multiplier, Opcode, Reduce, Target
 from tailrace.spec.kv_cache import key_block_place
 from tailrace.spec.vector import vector_bytes
 
@@ -133,7 +133,7 @@ def _elementwise(touched: Regions, fields: Fields, config: Config) -> None:
     a = strided(fields["a"], fields["a_stride"], segments, count)
     if not fields["a_stream"]:
         reads += a
-    if fields["combine"] != Combine.SCALE or multiplier == Multiplier.B:
+    if fields["combine"] in WITH_B or multiplier == Multiplier.B:
         reads += strided(fields["b"], fields["b_stride"], segments, count)
     if fields["a_stream"] or multiplier == Multiplier.STREAM or fields["n_stream"]:
         touched.memory_reads = _bytes(fields["source"], -(-count // STREAM_UNIT) * segments * ADDRESS_UNIT)

@@ -90,7 +90,7 @@ private:
             a_ = streamed_;
         else
             buffer_.numbers(c_[e::a_] + s * c_[e::a_stride_], count_, a_.data());
-        if (combine != Combine::SCALE || multiplier_ == Multiplier::B) {
+        if (combine == Combine::SUM || combine == Combine::PRODUCT || multiplier_ == Multiplier::B) {
             b_.resize(count_);
             buffer_.numbers(c_[e::b_] + s * c_[e::b_stride_], count_, b_.data());
         }
@@ -101,6 +101,9 @@ private:
             scale(u_, scalar(e::p_, 0, s, 1.0f));
             if (combine == Combine::SCALE) {
                 shift(u_, scalar(e::q_, 1, s, 0.0f));
+            } else if (combine == Combine::LIMIT) {
+                const float limit = scalar(e::q_, 1, s, 0.0f).value;
+                for (float& value : u_) value = lesser(value, limit);
             } else {
                 other_ = b_;
                 scale(other_, scalar(e::q_, 1, s, 1.0f));

@@ -35,6 +35,9 @@ inline float add(float a, float b) {
     return is_infinite(a) ? a : is_infinite(b) ? b : kept;
 }
 
+// The lesser one; equal operands have equal bits.
+inline float lesser(float a, float b) { return b < a ? b : a; }
+
 inline float negative(float x) { return 0.0f - x; }
 
 namespace functions {

@@ -43,6 +43,9 @@ def elementwise(entries: list[int], fields: dict[str, int], stream: Sequence[int
                 t = floats.add(floats.multiply(a, scalar("p")), scalar("q"))
             elif fields["combine"] == Combine.SUM:
                 t = floats.add(floats.multiply(a, scalar("p")), floats.multiply(b, scalar("q")))
+            elif fields["combine"] == Combine.LIMIT:
+                scaled, limit = floats.multiply(a, scalar("p")), floats.flush(scalar("q"))
+                t = scaled if scaled[0] < limit[0] else limit
             else:
                 t = floats.multiply(a, b)
             u = floats.apply(Function(fields["function"]), t)

@@ -207,7 +207,6 @@ def test_every_opcode() -> None:
         (Opcode.ELEMENTWISE, {"count": 0}, OUT),
         (Opcode.ELEMENTWISE, {"count": 1025}, OUT),
         (Opcode.ELEMENTWISE, {"segments": 0}, OUT),
-        (Opcode.ELEMENTWISE, {"combine": 3}, FIELD),
         (Opcode.ELEMENTWISE, {"function": 6}, FIELD),
         (Opcode.ELEMENTWISE, {"reduce": 7}, FIELD),
         (Opcode.ELEMENTWISE, {"target": 3}, FIELD),

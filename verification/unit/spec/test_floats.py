@@ -81,6 +81,18 @@ def test_infinities() -> None:
     assert floats.multiply(of(0xFF7F_FFFF), of(0x3F80_0001)) == -INF
 
 
+def test_lesser() -> None:
+    ordered = np.array([-INF, -1e38, -1.0, -(2.0**-126), 0.0, 2.0**-126, 1.0, 1e38, INF], dtype=np.float32)
+    for i, low in enumerate(ordered):
+        for high in ordered[i:]:
+            assert bits(floats.lesser(np.array([low]), np.array([high]))) == bits(np.array([low]))
+            assert bits(floats.lesser(np.array([high]), np.array([low]))) == bits(np.array([low]))
+    # Operands are flushed: zeros are alike, and a NaN is infinite.
+    assert bits(floats.lesser(of(0x8000_0000), of(0x807F_FFFF))) == [0]
+    assert bits(floats.lesser(of(0x7FC0_0000), of(0x3F80_0000))) == [0x3F80_0000]
+    assert bits(floats.lesser(of(0xFFC0_0000), of(0x3F80_0000))) == [0xFF80_0000]
+
+
 def ulp(x: np.ndarray) -> np.ndarray:
     """Unit of the last place of a float32 of this size."""
     return np.exp2(np.floor(np.log2(np.abs(x))) - 23)

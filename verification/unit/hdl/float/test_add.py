@@ -16,6 +16,30 @@ def check(a: Bits, b: Bits, rng: np.random.Generator | None = None, subtract: Bi
     compare(run(FloatAdd(), {"a": a, "b": b, "subtract": minus}, rng=rng), expected, a=a, b=b, subtract=minus)
 
 
+def check_lesser(a: Bits, b: Bits, rng: np.random.Generator | None = None) -> None:
+    expected = operands.bits(floats.lesser(operands.floats(a), operands.floats(b)))
+    compare(run(FloatAdd(), {"a": a, "b": b, "lesser": np.ones_like(a)}, rng=rng), expected, a=a, b=b)
+
+
+def test_the_lesser_of_corners() -> None:
+    check_lesser(*operands.corner_pairs())
+
+
+def test_the_lesser_of_anything(rng: np.random.Generator) -> None:
+    a = operands.anything(rng, 1000)
+    check_lesser(a, operands.anything(rng, 1000), rng)
+    near = (a.astype(np.int64) + rng.integers(-2, 3, len(a))) & 0xFFFF_FFFF
+    check_lesser(a, near.astype(np.uint32))
+    check_lesser(a, a ^ _SIGN)
+
+
+def test_sums_and_lesser_ones_in_turn(rng: np.random.Generator) -> None:
+    a, b, choice = operands.anything(rng, 600), operands.anything(rng, 600), rng.integers(0, 2, 600, dtype=np.uint32)
+    x, y = operands.floats(a), operands.floats(b)
+    expected = np.where(choice == 1, operands.bits(floats.lesser(x, y)), operands.bits(floats.add(x, y)))
+    compare(run(FloatAdd(), {"a": a, "b": b, "lesser": choice}, rng=rng), expected, a=a, b=b, lesser=choice)
+
+
 def test_corners() -> None:
     check(*operands.corner_pairs())
 

@@ -83,6 +83,7 @@ class Model:
                 Combine.SCALE: lambda a=a, p=p, q=q: add(multiply(a, p), q),
                 Combine.SUM: lambda a=a, b=b, p=p, q=q: add(multiply(a, p), multiply(b, q)),
                 Combine.PRODUCT: lambda a=a, b=b: multiply(a, b),
+                Combine.LIMIT: lambda a=a, p=p, q=q: np.minimum(multiply(a, p), flush(q)),
             }[Combine(f["combine"])]()
             u = apply(Function(f["function"]), t)
             factor = {Multiplier.SCALAR: m, Multiplier.STREAM: stream, Multiplier.B: b, Multiplier.A: a}[f["multiplier"]]
