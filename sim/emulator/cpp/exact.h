@@ -23,6 +23,40 @@ private:
     __int128 value_ = 0;
 };
 
+// An integer times two to the power of `exponent`, 0 to 63.
+struct Scaled {
+    __int128 integer;
+    int exponent;
+};
+
+inline Scaled operator+(const Scaled& a, const Scaled& b) {
+    const int exponent = a.exponent < b.exponent ? a.exponent : b.exponent;
+    return {(a.integer << (a.exponent - exponent)) + (b.integer << (b.exponent - exponent)), exponent};
+}
+
+// Terms of eight blocks: each an integer times two to the power of its shift, 0 to 63.
+struct Terms {
+    WideEight integers;
+    Eight shifts;
+    Eight unused;  // masks of those that are zero for sure, whose shift does not matter
+
+    // Products of sums and weights.
+    Terms(Eight sums, Eight weights, Eight shifts)
+        : integers(widening_product(sums, weights)), shifts(shifts), unused((weights == 0) | (sums == 0)) {}
+
+    Terms() = default;
+
+    // Member by member: GCC 12 copies a whole structure in halves of a vector, and waits for them.
+    Terms operator&(const Some& some) const {
+        Terms these;
+        these.integers.even = integers.even & some.even;
+        these.integers.odd = integers.odd & some.odd;
+        these.shifts = shifts;
+        these.unused = unused | ~some.all;
+        return these;
+    }
+};
+
 // The exact sums of rows, one after the other: terms below 2**BITS, eight at a time.
 //
 // Shifts are mostly close together, also from row to row. So terms are summed in 64 bits, shifted relative to a base; where a
@@ -30,27 +64,30 @@ private:
 template <int BITS>
 class RowSum {
 public:
-    // Add terms times two to the power of their shifts, 0 to 63. Of a term that is zero for sure the shift does not matter:
-    // those with a zero in `weights` or `sums`.
-    void add(const WideEight& terms, Eight shifts, Eight weights, Eight sums) {
-        const Eight unused = (weights == 0) | (sums == 0);
-        Eight above = shifts - base_;
-        if (__builtin_expect(any((UnsignedEight(above) > WINDOW) & ~unused), false)) {
-            move(shifts, unused);
-            above = shifts - base_;
-            if (any((UnsignedEight(above) > WINDOW) & ~unused)) return add_each(terms, shifts, unused);
+    void add(const Terms& terms) {
+        Eight above = terms.shifts - base_;
+        if (__builtin_expect(any((UnsignedEight(above) > WINDOW) & ~terms.unused), false)) {
+            move(terms);
+            above = terms.shifts - base_;
+            if (any((UnsignedEight(above) > WINDOW) & ~terms.unused)) return add_each(terms);
         }
         if (++added_ > MOST) flush();
-        even_ += terms.even << (Four(above) & 63);
-        odd_ += terms.odd << (Four(UnsignedFour(above) >> 32) & 63);
+        even_ += terms.integers.even << (Four(above) & 63);
+        odd_ += terms.integers.odd << (Four(UnsignedFour(above) >> 32) & 63);
     }
 
     // The sum of the row; the next one begins.
-    __int128 take() {
-        flush();
-        const __int128 value = sum_.value();
-        sum_ = {};
-        return value;
+    Scaled take() {
+        Scaled sum{near(), base_};
+        if (__builtin_expect(flushed_, false)) {
+            flush();
+            sum = {sum_.value(), 0};
+            sum_ = {};
+            flushed_ = false;
+        }
+        even_ = odd_ = Four{};
+        added_ = 0;
+        return sum;
     }
 
 private:
@@ -58,35 +95,51 @@ private:
     static constexpr int MOST = 16, WINDOW = 63 - 4 - 3 - BITS, ROOM = WINDOW / 4;
     static_assert(WINDOW >= 12);
 
-    __attribute__((noinline)) void move(Eight shifts, Eight unused) {
+    __attribute__((noinline)) void move(const Terms& terms) {
         flush();
         int32_t highest = 0;
         for (int i = 0; i < TOGETHER; ++i)
-            if (!unused[i] && shifts[i] > highest) highest = shifts[i];
+            if (!terms.unused[i] && terms.shifts[i] > highest) highest = terms.shifts[i];
         base_ = highest > WINDOW - ROOM ? highest - (WINDOW - ROOM) : 0;
     }
 
-    __attribute__((noinline)) void add_each(const WideEight& terms, Eight shifts, Eight unused) {
+    __attribute__((noinline)) void add_each(const Terms& terms) {
+        flushed_ = true;
         for (int i = 0; i < TOGETHER; ++i)
-            if (!unused[i]) sum_.add(i % 2 ? terms.odd[i / 2] : terms.even[i / 2], shifts[i]);
+            if (!terms.unused[i]) sum_.add(i % 2 ? terms.integers.odd[i / 2] : terms.integers.even[i / 2], terms.shifts[i]);
+    }
+
+    int64_t near() const {
+        const Four both = even_ + odd_;
+        return both[0] + both[1] + both[2] + both[3];
     }
 
     void flush() {
-        const Four both = even_ + odd_;
-        sum_.add(both[0] + both[1] + both[2] + both[3], base_);
+        sum_.add(near(), base_);
         even_ = odd_ = Four{};
         added_ = 0;
+        flushed_ = true;
     }
 
     Four even_{}, odd_{};
     int32_t base_ = 0;
     int added_ = 0;
+    bool flushed_ = false;  // there is something in the exact sum
     ExactSum sum_;
 };
 
+// Bits of the float32 nearest to integer * 2**exponent, where 64 bits hold the integer.
+inline uint32_t round_short(int64_t integer, int exponent) {
+    const uint32_t bits = bits_of(float(integer));
+    const int biased = int(bits >> 23 & 0xFF) + exponent;
+    if (integer == 0 || biased < 1) return 0;
+    if (biased > 254) return (bits & SIGN) | INFINITE;
+    return (bits & (SIGN | FRACTION)) | uint32_t(biased) << 23;
+}
+
 // Bits of the float32 nearest to integer * 2**exponent, ties to even: +0 below 2**-126, infinity from 2**128 on.
 inline uint32_t round_to_float32(__int128 integer, int exponent) {
-    if (integer == 0) return 0;
+    if (integer == int64_t(integer)) return round_short(int64_t(integer), exponent);
     const uint32_t sign = integer < 0 ? SIGN : 0;
     const unsigned __int128 magnitude = integer < 0 ? -(unsigned __int128)integer : (unsigned __int128)integer;
     const uint64_t upper = uint64_t(magnitude >> 64);

@@ -33,71 +33,124 @@ constexpr int term_bits(const Format& format) {
     return sum_of_mantissas + significand + code + subscale;
 }
 
-// A row's sums with one vector.
+// What eight blocks have in common for all vectors.
+template <int F>
+struct Weights {
+    explicit Weights(const Blocks& blocks) : blocks(blocks), scales(Stream<F>::scales(blocks)) {
+        if constexpr (contract::FORMATS[F].has_minimum) minima = Scales::of_float16(blocks.minima);
+    }
+
+    const Blocks& blocks;
+    Scales scales, minima;
+};
+
+// The sums of rows with one vector, one row after the other.
 template <int F>
 class RowSums {
 public:
-    void add(const Blocks& blocks, const Scales& scales, const Scales& minima, const Vector& vector, int64_t block) {
-        const int16_t *codes = blocks.codes[0], *mantissas = &vector.mantissas[block * BLOCK];
-        const Eight exponents = load<Eight>(&vector.exponents[block]), shifts = scales.positions + exponents;
+    // Eight blocks, the first of which meets block `place` of the vector.
+    void meet(const Weights<F>& weights, const Vector& vector, int64_t place) {
+        const Blocks& blocks = weights.blocks;
+        const Scales& scales = weights.scales;
+        const int16_t *codes = blocks.codes[0], *mantissas = &vector.mantissas[place * BLOCK];
+        const Eight exponents = load<Eight>(&vector.exponents[place]), shifts = scales.positions + exponents;
         if constexpr (format.subscale_blocks > 0) {
             const Eight first = half_sums(codes, mantissas, 0), second = half_sums(codes, mantissas, 1);
-            WideEight terms = widening_product(first, scales.significands * blocks.subscales[0]);
+            products_ = Terms(first, scales.significands * blocks.subscales[0], shifts);
             const WideEight more = widening_product(second, scales.significands * blocks.subscales[1]);
-            terms.even += more.even;
-            terms.odd += more.odd;
-            products_.add(terms, shifts, scales.significands, first | second);
+            products_.integers.even += more.even;
+            products_.integers.odd += more.odd;
+            products_.unused = (scales.significands == 0) | ((first | second) == 0);
         } else {
-            const Eight sums = block_sums(codes, mantissas);
-            Eight weights = scales.significands;
-            if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) weights *= blocks.subscales[0];
-            products_.add(widening_product(sums, weights), shifts, weights, sums);
+            Eight factors = scales.significands;
+            if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) factors *= blocks.subscales[0];
+            products_ = Terms(block_sums(codes, mantissas), factors, shifts);
         }
         if constexpr (format.has_minimum) {
-            const Eight sums = load<Eight>(&vector.sums[block]);
-            Eight weights = minima.significands;
-            if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) weights *= blocks.subminima;
-            minima_.add(widening_product(sums, weights), minima.positions + exponents, weights, sums);
+            Eight factors = weights.minima.significands;
+            if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) factors *= blocks.subminima;
+            minima_ = Terms(load<Eight>(&vector.sums[place]), factors, weights.minima.positions + exponents);
         }
     }
 
+    // These eight are of the row.
+    void add() {
+        sum_.add(products_);
+        if constexpr (format.has_minimum) minimum_sum_.add(minima_);
+    }
+
+    // Some of them are.
+    void add(const Some& some) {
+        sum_.add(products_ & some);
+        if constexpr (format.has_minimum) minimum_sum_.add(minima_ & some);
+    }
+
     // Of the row; the next one begins.
-    __int128 take() {
-        if constexpr (format.has_minimum) return products_.take() + minima_.take();
-        return products_.take();
+    Scaled take() {
+        if constexpr (format.has_minimum) return sum_.take() + minimum_sum_.take();
+        return sum_.take();
     }
 
 private:
     static constexpr Format format = contract::FORMATS[F];
 
-    RowSum<term_bits(format)> products_;
-    RowSum<37> minima_;
+    Terms products_, minima_;
+    RowSum<term_bits(format)> sum_;
+    RowSum<37> minimum_sum_;
 };
+
+// Rows of a lane that follow each other in its stream, from its block `first` on. Blocks are taken eight at a time, of two rows
+// (or more) where one ends.
+template <int F>
+void multiply_rows(const Product& job, const Stream<F>& stream, int64_t first, int64_t row, int64_t rows) {
+    const auto& vectors = *job.vectors;
+    const int count = int(vectors.size());
+    const int64_t end = first + rows * job.blocks;
+    Blocks blocks{};
+    RowSums<F> sums[MOST_VECTORS];
+    int64_t left = job.blocks, skipped = first % TOGETHER, place = (job.blocks - skipped % job.blocks) % job.blocks;
+    for (int64_t batch = first - skipped; batch < end; batch += TOGETHER) {
+        const int64_t present = std::min<int64_t>(TOGETHER, end - batch);
+        stream.read(blocks, batch, present);
+        const Weights<F> weights(blocks);
+        for (int v = 0; v < count; ++v) sums[v].meet(weights, vectors[v], place);
+        for (int64_t from = skipped; from < present;) {
+            const int64_t to = std::min(present, from + left);
+            if (to - from == TOGETHER) {
+                for (int v = 0; v < count; ++v) sums[v].add();
+            } else {
+                const Some some{int(from), int(to)};
+                for (int v = 0; v < count; ++v) sums[v].add(some);
+            }
+            left -= to - from;
+            from = to;
+            if (left) continue;
+            for (int v = 0; v < count; ++v) {
+                const Scaled sum = sums[v].take();
+                job.results[v * job.rows + row] = round_to_float32(
+                    sum.integer, sum.exponent + vectors[v].base + job.exponent + int(contract::SCALE_EXPONENT));
+            }
+            row += job.lanes;
+            left = job.blocks;
+        }
+        skipped = 0;
+        for (place += TOGETHER; place >= job.blocks;) place -= job.blocks;
+    }
+}
 
 template <int F>
 void multiply_groups(const Product& job, int64_t first_group, int64_t last_group) {
-    constexpr Format format = contract::FORMATS[F];
     const int64_t pitch = int64_t(job.lanes) * LANE_BYTES;
-    const auto& vectors = *job.vectors;
-    const int count = int(vectors.size());
-    Blocks blocks{};
-    RowSums<F> sums[MOST_VECTORS];
-    for (int64_t group = first_group; group < last_group; ++group) {
-        for (int lane = 0; lane < job.lanes && group * job.lanes + lane < job.rows; ++lane) {
-            const uint8_t* start = job.source + group * job.group_pitch + lane * LANE_BYTES;
-            const Stream<F> stream(start, pitch);
-            const int64_t first = job.group_pitch ? 0 : group * job.blocks;
-            for (int64_t b = 0; b < job.blocks; b += TOGETHER) {
-                stream.read(blocks, first + b, job.blocks - b);
-                const Scales scales = Stream<F>::scales(blocks);
-                Scales minima;
-                if constexpr (format.has_minimum) minima = Scales::of_float16(blocks.minima);
-                for (int v = 0; v < count; ++v) sums[v].add(blocks, scales, minima, vectors[v], b);
-            }
-            for (int v = 0; v < count; ++v)
-                job.results[v * job.rows + group * job.lanes + lane] = round_to_float32(
-                    sums[v].take(), vectors[v].base + job.exponent + int(contract::SCALE_EXPONENT));
+    for (int lane = 0; lane < job.lanes; ++lane) {
+        const int64_t last = std::min(last_group, ceil_div(job.rows - lane, job.lanes)), row = first_group * job.lanes + lane;
+        const uint8_t* start = job.source + lane * LANE_BYTES;
+        if (last <= first_group) return;
+        if (!job.group_pitch) {
+            multiply_rows<F>(job, Stream<F>(start, pitch), first_group * job.blocks, row, last - first_group);
+            continue;
         }
+        for (int64_t group = first_group; group < last; ++group)
+            multiply_rows<F>(job, Stream<F>(start + group * job.group_pitch, pitch), 0, group * job.lanes + lane, 1);
     }
 }
 

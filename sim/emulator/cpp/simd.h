@@ -36,6 +36,20 @@ inline Vector load(const void* source) {
     return loaded;
 }
 
+// Some of eight blocks, as masks: those from number `first` on, below `last`.
+struct Some {
+    Eight all;
+    Four even, odd;
+
+    Some(int first, int last) : all(load<Eight>(ZEROS_ONES + TOGETHER - first) & ~load<Eight>(ZEROS_ONES + TOGETHER - last)) {
+        even = Four(all) << 32 >> 32;
+        odd = Four(all) >> 32;
+    }
+
+private:
+    static constexpr int32_t ZEROS_ONES[2 * TOGETHER] = {0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1};
+};
+
 // GCC 12 would make halves of these of its own accord.
 inline Words widened(Bytes bytes) {
 #ifdef __AVX2__

@@ -12,8 +12,8 @@ namespace tailrace {
 
 constexpr int SETS = 4;
 
-// A vector as a product reads it: the exponents relative to the base, and mantissas of 0 where a block lies below it, and in
-// blocks that make the last eight whole.
+// A vector as a product reads it: the exponents relative to the base, and mantissas of 0 where a block lies below it. Behind its
+// end it begins again, by as many blocks as a product takes together, so that these may be of two rows.
 struct Vector {
     int base;
     std::vector<int32_t> exponents;
@@ -40,7 +40,7 @@ public:
     }
 
     Vector read(int slot, int set, int64_t first, int64_t blocks) const {
-        const int64_t whole = ceil_div(blocks, TOGETHER) * TOGETHER;
+        const int64_t whole = blocks + TOGETHER;
         Vector vector{bases_[slot * SETS + set], std::vector<int32_t>(whole), std::vector<int16_t>(whole * BLOCK),
                       std::vector<int32_t>(whole)};
         for (int64_t b = 0; b < blocks; ++b) {
@@ -54,6 +54,11 @@ public:
                 sum += mantissas_[place * BLOCK + i];
             }
             vector.sums[b] = sum;
+        }
+        for (int64_t b = blocks; b < whole; ++b) {
+            vector.exponents[b] = vector.exponents[b - blocks];
+            vector.sums[b] = vector.sums[b - blocks];
+            std::copy_n(&vector.mantissas[(b - blocks) * BLOCK], BLOCK, &vector.mantissas[b * BLOCK]);
         }
         return vector;
     }

@@ -1,6 +1,7 @@
 // A lane's stream of a matrix, block after block: tailrace.spec.formats.
 #pragma once
 #include <cstdint>
+#include <utility>
 
 #include "simd.h"
 
@@ -40,14 +41,12 @@ public:
     // `pitch` bytes from one beat of the lane to the next.
     Stream(const uint8_t* lane, int64_t pitch) : lane_(lane), pitch_(pitch) {}
 
-    // Read blocks from number `first` on: eight, or as many as there are.
-    void read(Blocks& blocks, int64_t first, int64_t count) const {
+    // Read blocks from number `first` on, a multiple of eight: eight, or as many as there are.
+    void read(Blocks& blocks, uint64_t first, int64_t count) const {
         if (count >= TOGETHER) {
-            read_some<TOGETHER>(blocks, first, TOGETHER - 1);
-        } else if (count > TOGETHER / 2) {
-            read_some<TOGETHER>(blocks, first, int(count) - 1);
+            read_from(blocks, Batch{*this, first}, TOGETHER_NUMBERS);
         } else {
-            read_some<TOGETHER / 2>(blocks, first, int(count) - 1);
+            read_from(blocks, Tail{*this, first, int(count) - 1}, TOGETHER_NUMBERS);
         }
     }
 
@@ -70,38 +69,88 @@ public:
     }
 
 private:
-    // The first COUNT of eight; behind number `last` it comes again.
-    template <int COUNT>
-    void read_some(Blocks& blocks, uint64_t first, int last) const {
-        uint64_t number[TOGETHER];
-        for (int i = 0; i < TOGETHER; ++i) number[i] = first + (i < last ? i : last);
-#pragma GCC unroll 8
-        for (int i = 0; i < COUNT; ++i) codes(blocks.codes[i], number[i]);
-        const auto all = [&](auto&& of) {
-            if constexpr (COUNT == TOGETHER)
-                return Eight{of(number[0]), of(number[1]), of(number[2]), of(number[3]),
-                             of(number[4]), of(number[5]), of(number[6]), of(number[7])};
-            return Eight{of(number[0]), of(number[1]), of(number[2]), of(number[3])};
-        };
+    static constexpr unsigned PERIODS[] = {unsigned(format.scale_blocks), unsigned(format.subscale_blocks),
+                                           unsigned(format.high_blocks)};
+    static constexpr std::make_integer_sequence<int, TOGETHER> TOGETHER_NUMBERS{};
+
+    // Where in the stream a block's codes, and what it finds in side beats, lie.
+    struct Tail {
+        const Stream& stream;
+        uint64_t first;
+        int last;  // behind this one of the eight the same comes again
+
+        template <int I>
+        uint64_t number() const { return first + (I < last ? I : last); }
+        template <int I>
+        const uint8_t* codes() const {
+            uint64_t before = number<I>() * format.nibble_beats;
+            for (const unsigned period : PERIODS)
+                if (period) before += number<I>() / period + 1;
+            return stream.beat(before);
+        }
+        template <int KIND, int I>
+        const uint8_t* side() const { return stream.template side_beat<KIND>(number<I>()); }
+        template <int KIND, int I>
+        unsigned place() const { return number<I>() % PERIODS[KIND]; }
+    };
+
+    // The same where all eight are there: then all but one distance is known beforehand.
+    struct Batch {
+        static constexpr bool LONG = PERIODS[0] > TOGETHER;
+        static_assert(PERIODS[0] % TOGETHER == 0 || TOGETHER % PERIODS[0] == 0);
+        static_assert(PERIODS[1] <= TOGETHER && PERIODS[2] <= TOGETHER);
+
+        Batch(const Stream& stream, uint64_t number)
+            : stream(stream), first(number), start(stream.beat(beats_before(number) + (LONG && number % PERIODS[0] == 0))) {
+            if constexpr (LONG) scale = stream.template side_beat<0>(number);
+        }
+
+        template <int I>
+        const uint8_t* codes() const {
+            int64_t beats = I * format.nibble_beats;
+            for (int kind = LONG; kind < 3; ++kind)
+                if (PERIODS[kind]) beats += I / PERIODS[kind] + 1;
+            return start + stream.pitch_ * beats;
+        }
+        template <int KIND, int I>
+        const uint8_t* side() const {
+            if constexpr (LONG && KIND == 0) return scale;
+            constexpr unsigned block = I / PERIODS[KIND] * PERIODS[KIND];
+            int64_t beats = block * format.nibble_beats;
+            for (int kind = LONG; kind < 3; ++kind)
+                if (PERIODS[kind]) beats += (block + PERIODS[kind] - 1) / PERIODS[kind] + (kind < KIND && block % PERIODS[kind] == 0);
+            return start + stream.pitch_ * beats;
+        }
+        template <int KIND, int I>
+        unsigned place() const {
+            if constexpr (LONG && KIND == 0) return first % PERIODS[0] + I;
+            return I % PERIODS[KIND];
+        }
+
+        const Stream& stream;
+        uint64_t first;
+        const uint8_t *start, *scale;
+    };
+
+    template <typename Place, int... I>
+    static void read_from(Blocks& blocks, const Place& at, std::integer_sequence<int, I...>) {
+        (codes<I>(blocks.codes[I], at), ...);
         if constexpr (format.scale_kind == ScaleKind::EXPONENT) {
-            blocks.scales = all([&](uint64_t n) { return scale_beat(n)[n % format.scale_blocks] & 31; });
+            blocks.scales = Eight{at.template side<0, I>()[at.template place<0, I>()]...} & 31;
         } else if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) {
-            blocks.scales = all([&](uint64_t n) { return word(scale_beat(n), 0); });
-            blocks.minima = all([&](uint64_t n) { return word(scale_beat(n), 1) ^ 0x8000; });
-            blocks.subscales[0] = all([&](uint64_t n) { return subscale(scale_beat(n) + 4, n % format.scale_blocks); });
-            blocks.subminima = all([&](uint64_t n) { return subminimum(scale_beat(n) + 4, n % format.scale_blocks); });
+            blocks.scales = Eight{word(at.template side<0, I>(), 0)...};
+            blocks.minima = Eight{word(at.template side<0, I>(), 1)...} ^ 0x8000;
+            blocks.subscales[0] = Eight{subscale(at.template side<0, I>() + 4, at.template place<0, I>())...};
+            blocks.subminima = Eight{subminimum(at.template side<0, I>() + 4, at.template place<0, I>())...};
         } else if constexpr (format.scale_kind == ScaleKind::FLOAT16_SUPERBLOCK) {
-            blocks.scales =
-                all([&](uint64_t n) { return word(scale_beat(n), n % format.scale_blocks / contract::SUPERBLOCK); });
-            for (int half = 0; half < 2; ++half)
-                blocks.subscales[half] = all([&](uint64_t n) {
-                    return int32_t(int8_t(side_beat<1>(n)[2 * (n % format.subscale_blocks) + half]));
-                });
+            blocks.scales = Eight{word(at.template side<0, I>(), at.template place<0, I>() / contract::SUPERBLOCK)...};
+            blocks.subscales[0] = Eight{int8_t(at.template side<1, I>()[2 * at.template place<1, I>()])...};
+            blocks.subscales[1] = Eight{int8_t(at.template side<1, I>()[2 * at.template place<1, I>() + 1])...};
         } else if constexpr (format.scale_kind == ScaleKind::FLOAT16) {
             constexpr int each = 1 + format.has_minimum;
-            blocks.scales = all([&](uint64_t n) { return word(scale_beat(n), each * (n % format.scale_blocks)); });
+            blocks.scales = Eight{word(at.template side<0, I>(), each * at.template place<0, I>())...};
             if constexpr (format.has_minimum)
-                blocks.minima = all([&](uint64_t n) { return word(scale_beat(n), each * (n % format.scale_blocks) + 1); });
+                blocks.minima = Eight{word(at.template side<0, I>(), each * at.template place<0, I>() + 1)...};
         }
     }
 
@@ -119,20 +168,16 @@ private:
         return beat(before);
     }
 
-    const uint8_t* scale_beat(uint64_t n) const { return side_beat<0>(n); }
-
-    void codes(int16_t* codes, uint64_t n) const {
-        uint64_t before = n * format.nibble_beats;
-        for (const unsigned period : PERIODS)
-            if (period) before += n / period + 1;
-        const uint8_t* nibbles = beat(before);
+    template <int I, typename Place>
+    static void codes(int16_t* codes, const Place& at) {
+        const uint8_t* nibbles = at.template codes<I>();
         const Bytes first = load<Bytes>(nibbles);
         Words low, high;
         if constexpr (format.scale_kind == ScaleKind::UNIT) {
             low = widened(first & 0x0F);
             high = widened(SignedBytes(first & 0xF0));
         } else if constexpr (format.nibble_beats == 2) {
-            const Bytes second = load<Bytes>(nibbles + pitch_);
+            const Bytes second = load<Bytes>(nibbles + at.stream.pitch_);
             low = widened(SignedBytes(first << 4 | (second & 0x0F)));
             high = widened(SignedBytes((first & 0xF0) | second >> 4));
         } else if constexpr (format.codebook) {
@@ -142,7 +187,7 @@ private:
             low = widened(first & 0x0F);
             high = widened(first >> 4);
             if constexpr (format.high_bits > 0) {
-                const uint8_t* bits = side_beat<2>(n) + 4 * format.high_bits * (n % format.high_blocks);
+                const uint8_t* bits = at.template side<2, I>() + 4 * format.high_bits * at.template place<2, I>();
                 low |= upper_bits(bits);
                 high |= upper_bits(bits + 2 * format.high_bits);
             }
@@ -188,9 +233,6 @@ private:
     static int32_t subminimum(const uint8_t* packed, unsigned n) {
         return n < 4 ? packed[n + 4] & 63 : packed[n + 4] >> 4 | packed[n] >> 6 << 4;
     }
-
-    static constexpr unsigned PERIODS[] = {unsigned(format.scale_blocks), unsigned(format.subscale_blocks),
-                                           unsigned(format.high_blocks)};
 
     const uint8_t* lane_;
     const int64_t pitch_;

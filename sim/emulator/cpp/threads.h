@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -64,8 +65,7 @@ private:
     void work() {
         uint64_t seen = 0;
         for (;;) {
-            // A decode step has a product every few microseconds: look for it for a while before going to sleep.
-            for (int look = 0; look < LOOKS && rounds_.load(std::memory_order_acquire) == seen; ++look) pause();
+            look_for_work(seen);
             std::unique_lock lock(mutex_);
             begun_.wait(lock, [&] { return rounds_.load(std::memory_order_relaxed) != seen; });
             seen = rounds_.load(std::memory_order_relaxed);
@@ -81,14 +81,25 @@ private:
         }
     }
 
+    // A decode step has a product every few microseconds, and waking takes longer: look for a while before going to sleep.
+    void look_for_work(uint64_t seen) const {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(LOOK_MICROSECONDS);
+        do {
+            for (int look = 0; look < LOOKS; ++look) {
+                if (rounds_.load(std::memory_order_acquire) != seen) return;
+                pause();
+            }
+        } while (std::chrono::steady_clock::now() < end);
+    }
+
     static void pause() {
 #if defined(__x86_64__) || defined(__i386__)
         __builtin_ia32_pause();
 #endif
     }
 
-    // Some ten microseconds.
-    static constexpr int LOOKS = 500;
+    // Longer than the vector unit's work between two products mostly takes.
+    static constexpr int LOOK_MICROSECONDS = 100, LOOKS = 50;
 
     std::vector<std::thread> workers_;
     std::mutex mutex_;
