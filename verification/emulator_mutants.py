@@ -51,14 +51,13 @@ class Planted:
 
 
 PLANTED = (
-    Planted("ties are rounded up", "exact.h", "(rest == half && (significand & 1))", "rest == half"),
-    Planted("the smallest normal number is flushed", "exact.h", "if (biased < 1) return 0;", "if (biased < 2) return 0;"),
+    Planted("what a long sum has below 63 bits is lost", "exact.h", "(magnitude >> shift) | below", "(magnitude >> shift)"),
+    Planted("the smallest normal number is flushed", "exact.h", "biased < 1) return 0;", "biased < 2) return 0;"),
     Planted("64 bits overflow", "exact.h", "WINDOW = 63 - 4 - 3 - BITS", "WINDOW = 63 + 4 - BITS"),
     Planted("terms outside the window are lost", "exact.h", "if (!terms.unused[i]) sum_.add(", "if (false) sum_.add("),
     Planted("an early subminimum of a superblock", "stream.h", "n < 4 ? packed[n + 4] & 63", "n < 5 ? packed[n + 4] & 63"),
     Planted("a superblock's minimum has the wrong sign", "stream.h", "1)...} ^ 0x8000", "1)...} ^ 0"),
     Planted("a subnormal float16 has a position below 0", "stream.h", "exponents + (exponents > 0)}", "exponents - 1}"),
-    Planted("a small number that 64 bits hold is flushed", "exact.h", "integer == 0 || biased < 1", "integer == 0 || biased < 2"),
     Planted("a row gets blocks of the next one", "exact.h", "integers.odd & some.odd", "integers.odd"),
     Planted("rows of another thread begin with the vector's start", "product.h", "job.blocks - skipped % job.blocks", "0"),
     Planted("a row's exact sum stays for the next one", "exact.h", "            sum_ = {};\n", ""),

@@ -128,8 +128,8 @@ private:
     ExactSum sum_;
 };
 
-// Bits of the float32 nearest to integer * 2**exponent, where 64 bits hold the integer.
-inline uint32_t round_short(int64_t integer, int exponent) {
+// Bits of the float32 nearest to integer * 2**exponent, ties to even: +0 below 2**-126, infinity from 2**128 on.
+inline uint32_t round_to_float32(int64_t integer, int exponent) {
     const uint32_t bits = bits_of(float(integer));
     const int biased = int(bits >> 23 & 0xFF) + exponent;
     if (integer == 0 || biased < 1) return 0;
@@ -137,30 +137,15 @@ inline uint32_t round_short(int64_t integer, int exponent) {
     return (bits & (SIGN | FRACTION)) | uint32_t(biased) << 23;
 }
 
-// Bits of the float32 nearest to integer * 2**exponent, ties to even: +0 below 2**-126, infinity from 2**128 on.
 inline uint32_t round_to_float32(__int128 integer, int exponent) {
-    if (integer == int64_t(integer)) return round_short(int64_t(integer), exponent);
-    const uint32_t sign = integer < 0 ? SIGN : 0;
+    if (integer == int64_t(integer)) return round_to_float32(int64_t(integer), exponent);
+    // 63 bits, of which the last one says also whether there is anything below them: that is all that the rounding asks.
     const unsigned __int128 magnitude = integer < 0 ? -(unsigned __int128)integer : (unsigned __int128)integer;
     const uint64_t upper = uint64_t(magnitude >> 64);
-    const int length = upper ? 128 - __builtin_clzll(upper) : 64 - __builtin_clzll(uint64_t(magnitude));
-    int shift = length - 24;
-    uint32_t significand;
-    if (shift > 0) {
-        significand = uint32_t(magnitude >> shift);
-        const unsigned __int128 rest = magnitude & (((unsigned __int128)1 << shift) - 1), half = (unsigned __int128)1 << (shift - 1);
-        significand += rest > half || (rest == half && (significand & 1));
-        if (significand == 1u << 24) {
-            significand >>= 1;
-            ++shift;
-        }
-    } else {
-        significand = uint32_t(magnitude) << -shift;
-    }
-    const int biased = exponent + shift + 23 + 127;
-    if (biased < 1) return 0;
-    if (biased > 254) return sign | INFINITE;
-    return sign | uint32_t(biased) << 23 | (significand & FRACTION);
+    const int shift = 1 + (upper ? 64 - __builtin_clzll(upper) : 0);
+    const bool below = magnitude & (((unsigned __int128)1 << shift) - 1);
+    const int64_t leading = int64_t(magnitude >> shift) | below;
+    return round_to_float32(integer < 0 ? -leading : leading, exponent + shift);
 }
 
 }  // namespace tailrace
