@@ -18,6 +18,8 @@ rows) come, if they are due:
    - ``SUPERBLOCK``: the first 16 bytes of ggml's ``block_q4_K`` as they are: float16 ``d`` and ``dmin``, and twelve bytes of
    6-bit
      subscales and subminima of 8 blocks. The minimum is ``-dmin``;
+   - ``SIGNED_SUPERBLOCK``: for each 8 blocks the first 8 bytes of ggml's ``block_iq4_xs`` as they are: float16 ``d``, and six
+     bytes of 6-bit subscales, from each of which 32 is subtracted;
    - ``FLOAT16_SUPERBLOCK``: for each 8 blocks one float16 scale;
    - ``UNIT``: none, the scale is 1;
 
@@ -64,14 +66,19 @@ class ScaleKind(Enum):
     FLOAT16 = "float16"
     EXPONENT = "exponent"
     SUPERBLOCK = "superblock"
+    SIGNED_SUPERBLOCK = "signed superblock"
     FLOAT16_SUPERBLOCK = "float16 superblock"
     UNIT = "unit"
 
 
 #: Blocks of 32 elements in a superblock of the K-quants.
 SUPERBLOCK = 8
-#: Value of each code of a format with a codebook: FP4 (E2M1), doubled so that it is whole. The scale is halved for it.
-CODEBOOK = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+#: Value of each code of MXFP4: FP4 (E2M1), doubled so that it is whole. The scale is halved for it.
+FP4_CODEBOOK = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+#: Value of each code of IQ4_NL and IQ4_XS (``kvalues_iq4nl`` of ``ggml-common.h``).
+IQ4_CODEBOOK = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+#: All codebooks; the first is that of formats without one.
+CODEBOOKS: tuple[tuple[int, ...], ...] = ((), FP4_CODEBOOK, IQ4_CODEBOOK)
 
 
 @dataclass(frozen=True)
@@ -101,8 +108,8 @@ class Format:
         Whether there are minima.
     subscale_blocks : int
         Blocks served by one subscale beat; 0 if there are none.
-    codebook : bool
-        Whether codes stand for the values in `CODEBOOK`.
+    codebook : tuple of int
+        The 16 values that codes stand for, one of `CODEBOOKS`; empty if they stand for themselves.
     """
 
     name: str
@@ -117,7 +124,7 @@ class Format:
     code_offset: int = 0
     has_minimum: bool = False
     subscale_blocks: int = 0
-    codebook: bool = False
+    codebook: tuple[int, ...] = ()
 
     @property
     def block_elements(self) -> int:
@@ -198,7 +205,7 @@ WEIGHT_FORMATS: tuple[Format, ...] = (
     Format("Q4_1", 2, 3, 32, 20, _F16, 4, has_minimum=True),
     Format("Q5_0", 3, 6, 32, 22, _F16, 8, high_bits=1, code_offset=16),
     Format("Q5_1", 4, 7, 32, 24, _F16, 4, high_bits=1, has_minimum=True),
-    Format("MXFP4", 5, 39, 32, 17, ScaleKind.EXPONENT, 16, codebook=True),
+    Format("MXFP4", 5, 39, 32, 17, ScaleKind.EXPONENT, 16, codebook=FP4_CODEBOOK),
     Format("Q4_K", 6, 12, 256, 144, _K, SUPERBLOCK, has_minimum=True),
     Format("Q5_K", 7, 13, 256, 176, _K, SUPERBLOCK, high_bits=1, has_minimum=True),
     Format(
@@ -213,6 +220,8 @@ WEIGHT_FORMATS: tuple[Format, ...] = (
         code_offset=32,
         subscale_blocks=SUPERBLOCK,
     ),
+    Format("IQ4_NL", 9, 20, 32, 18, _F16, 8, codebook=IQ4_CODEBOOK),
+    Format("IQ4_XS", 10, 23, 256, 136, ScaleKind.SIGNED_SUPERBLOCK, 2 * SUPERBLOCK, codebook=IQ4_CODEBOOK),
 )
 FORMATS: tuple[Format, ...] = (*WEIGHT_FORMATS, I8)
 

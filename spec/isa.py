@@ -24,7 +24,8 @@ experts.
 what lies beyond its end wraps around to its start, and so do block numbers in the vector slots. Float fields hold the bits of
 a float32.
 
-Versions: the major number changes when an old program or driver would no longer run, the minor one when commands are added.
+Versions: the major number changes when an old program or driver would no longer run, the minor one when commands or formats are
+added.
 """
 
 from dataclasses import dataclass

@@ -29,8 +29,8 @@ MANTISSA_BITS = 16
 MANTISSA_MAX = (1 << (MANTISSA_BITS - 1)) - 1
 #: Largest block exponent. A block whose largest element is more than 31 powers of two below the vector's counts as zero.
 EXPONENT_MAX = 31
-#: Width of the exact accumulator. 2**27 (sum of codes times mantissas) * 2**7 (subscale) * 2**11 (significand) * 2**61 (shift)
-#: leaves 2**13 blocks.
+#: Width of the exact accumulator. 2**27 (sum of 32 codes of 8 bits times mantissas) * 2**5 (subscale) * 2**11 (significand) *
+#: 2**61 (shift) leaves 2**15 blocks; so do codes of 6 bits with subscales of 8.
 ACCUMULATOR_BITS = 120
 #: Blocks in a row for which the accumulator can not overflow.
 ACCUMULATOR_BLOCKS = 1 << 12

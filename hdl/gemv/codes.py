@@ -4,7 +4,7 @@ from amaranth.hdl import C, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from tailrace.spec.formats import BLOCK, CODEBOOK, LANE_BYTES, ScaleKind
+from tailrace.spec.formats import BLOCK, CODEBOOKS, LANE_BYTES, ScaleKind
 
 from .side_band import HIGH_BITS, LANE_BITS
 from .traits import CODE_BITS, NIBBLE_BITS, SCALE_KINDS, lane_traits_layout
@@ -18,23 +18,23 @@ def every(byte: int) -> Const:
     return C(int.from_bytes(bytes([byte]) * WORD_BYTES, "little"), 8 * WORD_BYTES)
 
 
-def monomials(bit: int) -> list[int]:
-    """The exclusive or of which products of a nibble's bits is that bit of its value in the codebook (algebraic normal form).
+def monomials(codebook: tuple[int, ...], bit: int) -> list[int]:
+    """The exclusive or of which products of a nibble's bits is that bit of its value in a codebook (algebraic normal form).
 
     Each product is given by the set of its factors, a mask.
     """
     return [
         mask
         for mask in range(1 << NIBBLE_BITS)
-        if sum(CODEBOOK[n] >> bit & 1 for n in range(1 << NIBBLE_BITS) if n & ~mask == 0) & 1
+        if sum(codebook[n] >> bit & 1 for n in range(1 << NIBBLE_BITS) if n & ~mask == 0) & 1
     ]
 
 
-def looked_up(nibbles: Value) -> Value:
-    """The codebook's value of the nibble in each byte of a word, in 6 bits of that byte."""
+def looked_up(codebook: tuple[int, ...], nibbles: Value) -> Value:
+    """A codebook's value of the nibble in each byte of a word, in that byte."""
     result: Value = every(0)
     for bit in range(CODE_BITS):
-        for mask in monomials(bit):
+        for mask in monomials(codebook, bit):
             product: Value = every(1)
             for n in range(NIBBLE_BITS):
                 if mask >> n & 1:
@@ -44,16 +44,20 @@ def looked_up(nibbles: Value) -> Value:
 
 
 def extended(nibbles: Value) -> Value:
-    """The nibble in each byte of a word as a signed one, in 6 bits of that byte."""
+    """The nibble in each byte of a word as a signed one of 8 bits."""
     signs = nibbles & every(1 << (NIBBLE_BITS - 1))
-    return nibbles | signs.shift_left(1)[: 8 * WORD_BYTES] | signs.shift_left(2)[: 8 * WORD_BYTES]
+    result: Value = nibbles
+    for places in range(1, CODE_BITS - NIBBLE_BITS + 1):
+        result = result | signs.shift_left(places)[: 8 * WORD_BYTES]
+    return result
 
 
 class CodeDecoder(wiring.Component):
-    """Makes signed numbers of 6 bits of the codes of a nibble beat, whatever their format.
+    """Makes signed numbers of 8 bits of the codes of a nibble beat, whatever their format.
 
     A code that has an offset of half its range is a two's complement number when its top bit is inverted. Upper nibbles of
-    8-bit codes are two's complement numbers already, other nibbles have no sign. Those of a codebook are looked up.
+    8-bit codes are two's complement numbers already, other nibbles have no sign. Those of a codebook
+    are looked up.
 
     All elements are handled at once, each in a byte of its own: as words in a simulator, and a few gates for a bit in hardware.
 
@@ -70,7 +74,7 @@ class CodeDecoder(wiring.Component):
         The nibbles are the upper ones of 8-bit codes.
     valid : In(1)
         There is a nibble beat.
-    codes : Out(data.ArrayLayout(signed(6), 32))
+    codes : Out(data.ArrayLayout(signed(8), 32))
     """
 
     #: Cycles from a beat to its codes.
@@ -97,16 +101,18 @@ class CodeDecoder(wiring.Component):
             nibbles = pair.shift_right(NIBBLE_BITS * half) & every((1 << NIBBLE_BITS) - 1)
             codes = Signal(8 * WORD_BYTES, name=f"codes_{start}", reset_less=True)
             with m.If(self.valid):
-                with m.If(traits.codebook):
-                    m.d.sync += codes.eq(looked_up(nibbles))
+                with m.If(traits.codebook != 0), m.Switch(traits.codebook):
+                    for n, codebook in enumerate(CODEBOOKS[1:], 1):
+                        with m.Case(n):
+                            m.d.sync += codes.eq(looked_up(codebook, nibbles))
                 with m.Elif(traits.high_bits == 1):
                     bits = self.high ^ Mux(traits.centred, C((1 << BLOCK) - 1, BLOCK), 0)
-                    high = Cat(Cat(C(0, NIBBLE_BITS), bits[j], bits[j] & traits.centred, C(0, 2)) for j in elements)
+                    high = Cat(Cat(C(0, NIBBLE_BITS), bits[j], (bits[j] & traits.centred).replicate(3)) for j in elements)
                     m.d.sync += codes.eq(nibbles | high)
                 with m.Elif(traits.high_bits == 2):
                     # Codes of 6 bits are always centred.
                     bits = self.high ^ C(int("10" * BLOCK, 2), HIGH_BITS)
-                    high = Cat(Cat(C(0, NIBBLE_BITS), bits[2 * j : 2 * j + 2], C(0, 2)) for j in elements)
+                    high = Cat(Cat(C(0, NIBBLE_BITS), bits[2 * j : 2 * j + 2], bits[2 * j + 1].replicate(2)) for j in elements)
                     m.d.sync += codes.eq(nibbles | high)
                 with m.Elif(traits.centred):
                     m.d.sync += codes.eq(extended(nibbles ^ every(1 << (NIBBLE_BITS - 1))))
@@ -115,5 +121,5 @@ class CodeDecoder(wiring.Component):
                     m.d.sync += codes.eq(extended(nibbles))
                 with m.Else():
                     m.d.sync += codes.eq(nibbles)
-            m.d.comb += [self.codes[j].eq(codes.word_select(n, 8)[:CODE_BITS]) for n, j in enumerate(elements)]
+            m.d.comb += [self.codes[j].eq(codes.word_select(n, CODE_BITS)) for n, j in enumerate(elements)]
         return m

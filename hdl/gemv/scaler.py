@@ -19,9 +19,9 @@ from .side_band import SUBSCALE_BITS
 
 #: Bits of the sum of a block's mantissas.
 TOTAL_BITS = MANTISSA_BITS + BLOCK.bit_length() - 1
-#: Bits of a half sum times its subscale, and of the sum of a block.
-PART_BITS = HALF_BITS + SUBSCALE_BITS
-BLOCK_SUM_BITS = PART_BITS
+#: Bits of a half sum times its subscale, and of the sum of a block. A code has 6 bits where its subscale has 8; one of a
+#: codebook has 8, and a subscale of 6.
+PART_BITS = BLOCK_SUM_BITS = 6 + MANTISSA_BITS + 4 + SUBSCALE_BITS
 #: Bits of a term.
 TERM_BITS = BLOCK_SUM_BITS + SIGNED_BITS + SHIFT_MAX + 1
 

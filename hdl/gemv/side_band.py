@@ -1,6 +1,6 @@
 """The side band of a lane: scales, subscales and upper bits of codes that travel ahead of the nibbles they belong to."""
 
-from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -40,6 +40,13 @@ def unpacked(beat: Signal) -> list[Signal]:
         else:
             found += [Cat(parts[n + 4][:4], parts[n - 4][6:]), Cat(parts[n + 4][4:], parts[n][6:])]
     return found
+
+
+def unpacked_signed(beat: Value) -> Value:
+    """``d`` and the subscales in order, of ggml's ``block_iq4_xs``; top bits are inverted, which takes 32 off."""
+    scale, uppers, lowers = beat[:FLOAT16_BITS], beat[FLOAT16_BITS : 2 * FLOAT16_BITS], beat[2 * FLOAT16_BITS :]
+    subscales = (Cat(lowers.word_select(n, 4), uppers.word_select(n, 2)) ^ 1 << (PACKED_BITS - 1) for n in range(SUPERBLOCK))
+    return Cat(scale, *(subscale[:PACKED_BITS] for subscale in subscales))
 
 
 class SideBand(wiring.Component):
@@ -84,17 +91,25 @@ class SideBand(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         kind, has_minimum = self.traits.scale_kind, self.traits.has_minimum
-        packed = Signal()
-        m.d.comb += packed.eq(kind == SCALE_KINDS.index(ScaleKind.SUPERBLOCK))
+        packed, packed_signed = Signal(), Signal()
+        m.d.comb += [
+            packed.eq(kind == SCALE_KINDS.index(ScaleKind.SUPERBLOCK)),
+            packed_signed.eq(kind == SCALE_KINDS.index(ScaleKind.SIGNED_SUPERBLOCK)),
+        ]
 
         scales = Signal(LANE_BITS, reset_less=True)
         subscales = Signal(LANE_BITS, reset_less=True)
         highs = Signal(LANE_BITS, reset_less=True)
         floats, shares = scales[: 2 * FLOAT16_BITS], scales[2 * FLOAT16_BITS :]
+        signed_shares = scales[FLOAT16_BITS : LANE_BITS // 2]
         with m.If(self.load_scale):
             m.d.sync += scales.eq(self.data)
             with m.If(packed):
                 m.d.sync += shares.eq(Cat(unpacked(self.data)))
+            with m.If(packed_signed):
+                m.d.sync += scales.eq(
+                    Cat(unpacked_signed(half) for half in (self.data[: LANE_BITS // 2], self.data[LANE_BITS // 2 :]))
+                )
         with m.Elif(self.advance), m.Switch(kind):
             with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT16)):
                 with m.If(has_minimum):
@@ -105,6 +120,11 @@ class SideBand(wiring.Component):
                 m.d.sync += scales.eq(scales.shift_right(8))
             with m.Case(SCALE_KINDS.index(ScaleKind.SUPERBLOCK)):
                 m.d.sync += shares.eq(shares.shift_right(2 * PACKED_BITS))
+            with m.Case(SCALE_KINDS.index(ScaleKind.SIGNED_SUPERBLOCK)):
+                with m.If(self.superblock):
+                    m.d.sync += scales.eq(scales.shift_right(LANE_BITS // 2))
+                with m.Else():
+                    m.d.sync += signed_shares.eq(signed_shares.shift_right(PACKED_BITS))
             with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT16_SUPERBLOCK)):
                 with m.If(self.superblock):
                     m.d.sync += scales.eq(scales.shift_right(FLOAT16_BITS))
@@ -141,6 +161,8 @@ class SideBand(wiring.Component):
                     # The minimum is -dmin.
                     found.minimum.eq(floats[FLOAT16_BITS:] ^ 1 << (FLOAT16_BITS - 1)),
                 ]
+            with m.Case(SCALE_KINDS.index(ScaleKind.SIGNED_SUPERBLOCK)):
+                m.d.comb += [subscale.eq(signed_shares[:PACKED_BITS].as_signed()) for subscale in found.subscales]
             with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT16_SUPERBLOCK)):
                 m.d.comb += found.subscales.as_value().eq(subscales)
             with m.Case(SCALE_KINDS.index(ScaleKind.UNIT)):

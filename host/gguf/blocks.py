@@ -73,8 +73,8 @@ def split_blocks(fmt: Format, blocks: Bytes) -> Planes:
     nibbles: tuple[Bytes, ...]
     if fmt.nibble_beats == 2:
         nibbles = _nibble_planes(codes)
-    elif fmt.file_elements == BLOCK:
-        nibbles = (codes,)
+    elif _lies_in_blocks(fmt):
+        nibbles = (codes.reshape(rows, -1, LANE_BYTES),)
     else:
         outer, pairs = _superblock_order(fmt)
         parts = np.empty((*codes.shape[:2], outer, 2, pairs, LANE_BYTES), dtype=np.uint8)
@@ -100,8 +100,8 @@ def join_planes(fmt: Format, planes: Planes) -> Bytes:
     codes, high = table[..., fields.codes], planes.high.reshape(rows, count, -1)
     if fmt.nibble_beats == 2:
         codes[...] = _join_nibbles(*planes.nibbles)
-    elif fmt.file_elements == BLOCK:
-        codes[...] = planes.nibbles[0]
+    elif _lies_in_blocks(fmt):
+        codes[...] = planes.nibbles[0].reshape(codes.shape)
     else:
         outer, pairs = _superblock_order(fmt)
         parts = planes.nibbles[0].reshape(rows, count, outer, 2, pairs, LANE_BYTES)
@@ -110,6 +110,11 @@ def join_planes(fmt: Format, planes: Planes) -> Bytes:
             high = _gathered(high.reshape(rows, count, SUPERBLOCK, -1), fmt.high_bits)
     table[..., fields.high] = high
     return table.reshape(rows, -1)
+
+
+def _lies_in_blocks(fmt: Format) -> bool:
+    """Whether nibbles lie in the file as in a nibble beat, block after block."""
+    return fmt.file_elements == BLOCK or fmt.scale_kind is ScaleKind.SIGNED_SUPERBLOCK
 
 
 def _superblock_order(fmt: Format) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from tailrace.spec import floats, isa, kv_cache, numerics, registers, vector
 from tailrace.spec.commands import limits, reserved_mask
 from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.errors import ErrorCode
-from tailrace.spec.formats import BLOCK, CODEBOOK, FORMATS, I8, LANE_BYTES, Q8_0, SUPERBLOCK, ScaleKind
+from tailrace.spec.formats import BLOCK, CODEBOOKS, FORMATS, I8, LANE_BYTES, Q8_0, SUPERBLOCK, ScaleKind
 
 #: The limits of fields that depend on the build, in the order in which `limit_values` gives them.
 LIMITS = tuple(limits(CONFIGS["base"]))
@@ -111,19 +111,20 @@ def _formats() -> Iterator[str]:
     yield f"enum class ScaleKind {{ {', '.join(kind.name for kind in ScaleKind)} }};"
     yield (
         "struct Format { uint32_t number; ScaleKind scale_kind; int scale_blocks, subscale_blocks, high_blocks, nibble_beats,"
-        " high_bits, code_offset; bool has_minimum, codebook; };"
+        " high_bits, code_offset; bool has_minimum; int codebook; };"
     )
     yield "constexpr Format FORMATS[] = {"
     for f in FORMATS:
-        flags = ", ".join(str(flag).lower() for flag in (f.has_minimum, f.codebook))
         yield (
             f"    {{{f.number}, ScaleKind::{f.scale_kind.name}, {f.scale_blocks}, {f.subscale_blocks}, {f.high_blocks},"
-            f" {f.nibble_beats}, {f.high_bits}, {f.code_offset}, {flags}}},  // {f.name}"
+            f" {f.nibble_beats}, {f.high_bits}, {f.code_offset}, {str(f.has_minimum).lower()},"
+            f" {CODEBOOKS.index(f.codebook)}}},  // {f.name}"
         )
     yield "};"
     yield f"constexpr int FORMAT_COUNT = {len(FORMATS)};"
     yield f"constexpr uint32_t STRIDED_FORMAT = {I8.number}, KEYS_FORMAT = {Q8_0.number};"
-    yield f"alignas(16) constexpr int8_t CODEBOOK[16] = {{{', '.join(map(str, CODEBOOK))}}};"
+    codebooks = ", ".join(f"{{{', '.join(map(str, codebook))}}}" for codebook in CODEBOOKS)
+    yield f"alignas(16) constexpr int8_t CODEBOOKS[][16] = {{{codebooks}}};"
 
 
 def _tables() -> Iterator[str]:

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.spec.formats import BLOCK, CODEBOOK, LANE_BYTES, SUPERBLOCK, BeatKind, Format, ScaleKind
+from tailrace.spec.formats import BLOCK, LANE_BYTES, SUPERBLOCK, BeatKind, Format, ScaleKind
 from tailrace.spec.numerics import SCALE_EXPONENT
 
 #: Largest position of a float16's last bit.
 _HIGHEST = 30
-_CODEBOOK = np.array(CODEBOOK, dtype=np.int8).view(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _matrix(
 
 def _code_limit(weights: Format) -> int:
     if weights.codebook:
-        return max(CODEBOOK)
+        return max(map(abs, weights.codebook))
     if weights.scale_kind is ScaleKind.UNIT:
         return 1 << 7
     bits = 4 * weights.nibble_beats + weights.high_bits
@@ -157,7 +156,7 @@ def _codes(beats: NDArray[np.uint8], weights: Format, index: NDArray[np.int64]) 
             place = (number * BLOCK * weights.high_bits)[:, None, None] + np.arange(BLOCK) * weights.high_bits + bit
             codes = np.bitwise_or(codes, np.take_along_axis(bits, place, axis=2) << 4 + bit)
     if weights.codebook:
-        return _CODEBOOK[codes].view(np.int8)
+        return np.array(weights.codebook, dtype=np.int8)[codes]
     return np.subtract(codes, np.uint8(weights.code_offset)).view(np.int8)
 
 
@@ -184,6 +183,14 @@ def _scales(
             scales, positions = float16(np.zeros_like(number))
             minima, minimum_positions = float16(np.ones_like(number))
             return scales * subscales, -minima * subminima, np.minimum(positions, minimum_positions)
+        case ScaleKind.SIGNED_SUPERBLOCK:
+            superblock, block = np.divmod(number, SUPERBLOCK)
+            scales, positions = float16(4 * superblock)
+            # Bytes 2 and 3 have two upper bits for each block, bytes 4 to 7 four lower ones.
+            upper = np.take_along_axis(scale_beats, (8 * superblock + 2 + block // 4)[:, None, None], axis=2)[..., 0]
+            lower = np.take_along_axis(scale_beats, (8 * superblock + 4 + block // 2)[:, None, None], axis=2)[..., 0]
+            stored = lower >> (4 * (block % 2))[:, None] & 15 | (upper >> (2 * (block % 4))[:, None] & 3) << 4
+            return scales * (stored.astype(np.int32) - 32).astype(np.float32), None, positions
         case ScaleKind.FLOAT16_SUPERBLOCK:
             scales, positions = float16(number // SUPERBLOCK)
             beat, number = _side_beats(weights, BeatKind.SUBSCALE, index)

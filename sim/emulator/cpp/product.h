@@ -24,12 +24,20 @@ struct Product {
     uint32_t* results;           // [vector][row]
 };
 
+// Whether each block has a subscale, for all of its elements.
+constexpr bool has_shares(const Format& format) {
+    return format.scale_kind == ScaleKind::SUPERBLOCK || format.scale_kind == ScaleKind::SIGNED_SUPERBLOCK;
+}
+
 // Bits of a block's sum of codes times mantissas times subscale times significand, without the sign.
 constexpr int term_bits(const Format& format) {
     constexpr int sum_of_mantissas = 15 + 5, significand = 11;
     const bool bytes = format.nibble_beats == 2 || format.scale_kind == ScaleKind::UNIT;
-    const int code = bytes ? 7 : 4 + format.high_bits;
-    const int subscale = format.subscale_blocks ? 7 : format.scale_kind == ScaleKind::SUPERBLOCK ? 6 : 0;
+    int code = bytes ? 7 : 4 + format.high_bits;
+    for (const int value : contract::CODEBOOKS[format.codebook])
+        while ((value < 0 ? -value : value) >> code) ++code;
+    const bool is_signed = format.scale_kind == ScaleKind::SIGNED_SUPERBLOCK;
+    const int subscale = format.subscale_blocks ? 7 : is_signed ? 5 : has_shares(format) ? 6 : 0;
     return sum_of_mantissas + significand + code + subscale;
 }
 
@@ -63,7 +71,7 @@ public:
             products_.unused = (scales.significands == 0) | ((first | second) == 0);
         } else {
             Eight factors = scales.significands;
-            if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) factors *= blocks.subscales[0];
+            if constexpr (has_shares(format)) factors *= blocks.subscales[0];
             products_ = Terms(block_sums(codes, mantissas), factors, shifts);
         }
         if constexpr (format.has_minimum) {

@@ -142,6 +142,11 @@ private:
             blocks.minima = Eight{word(at.template side<0, I>(), 1)...} ^ 0x8000;
             blocks.subscales[0] = Eight{subscale(at.template side<0, I>() + 4, at.template place<0, I>())...};
             blocks.subminima = Eight{subminimum(at.template side<0, I>() + 4, at.template place<0, I>())...};
+        } else if constexpr (format.scale_kind == ScaleKind::SIGNED_SUPERBLOCK) {
+            constexpr unsigned superblock = contract::SUPERBLOCK;
+            blocks.scales = Eight{word(at.template side<0, I>(), 4 * (at.template place<0, I>() / superblock))...};
+            blocks.subscales[0] = Eight{signed_subscale(at.template side<0, I>() + 2 + 8 * (at.template place<0, I>() / superblock),
+                                                        at.template place<0, I>() % superblock)...};
         } else if constexpr (format.scale_kind == ScaleKind::FLOAT16_SUPERBLOCK) {
             blocks.scales = Eight{word(at.template side<0, I>(), at.template place<0, I>() / contract::SUPERBLOCK)...};
             blocks.subscales[0] = Eight{int8_t(at.template side<1, I>()[2 * at.template place<1, I>()])...};
@@ -214,11 +219,11 @@ private:
 
     static Words look_up(Bytes nibbles) {
 #ifdef __SSSE3__
-        const Bytes table = load<Bytes>(contract::CODEBOOK);
+        const Bytes table = load<Bytes>(contract::CODEBOOKS[format.codebook]);
         return widened(SignedBytes(_mm_shuffle_epi8(__m128i(table), __m128i(nibbles))));
 #else
         Words codes;
-        for (int i = 0; i < HALF_BLOCK; ++i) codes[i] = contract::CODEBOOK[nibbles[i]];
+        for (int i = 0; i < HALF_BLOCK; ++i) codes[i] = contract::CODEBOOKS[format.codebook][nibbles[i]];
         return codes;
 #endif
     }
@@ -232,6 +237,12 @@ private:
 
     static int32_t subminimum(const uint8_t* packed, unsigned n) {
         return n < 4 ? packed[n + 4] & 63 : packed[n + 4] >> 4 | packed[n] >> 6 << 4;
+    }
+
+    // Of six bytes for 8 blocks, two of upper bits and four of lower ones.
+    static int32_t signed_subscale(const uint8_t* packed, unsigned n) {
+        const int32_t lower = packed[2 + n / 2] >> 4 * (n % 2) & 15, upper = packed[n / 4] >> 2 * (n % 4) & 3;
+        return (upper << 4 | lower) - 32;
     }
 
     const uint8_t* lane_;

@@ -12,6 +12,7 @@ UNITS = {
     ScaleKind.FLOAT16: (1, 2),
     ScaleKind.EXPONENT: (1, 1),
     ScaleKind.SUPERBLOCK: (SUPERBLOCK, 16),
+    ScaleKind.SIGNED_SUPERBLOCK: (SUPERBLOCK, 8),
     ScaleKind.FLOAT16_SUPERBLOCK: (SUPERBLOCK, 2),
     ScaleKind.UNIT: (1, 0),
 }
@@ -76,6 +77,8 @@ def random_weights(rng: np.random.Generator, weights: Format, rows: int, blocks:
         case ScaleKind.SUPERBLOCK:
             packed = rng.integers(0, 256, (*size, 12), dtype=np.uint8)
             scales = np.concatenate((float16(), float16(), packed), axis=2)
+        case ScaleKind.SIGNED_SUPERBLOCK:
+            scales = np.concatenate((float16(), rng.integers(0, 256, (*size, 6), dtype=np.uint8)), axis=2)
         case _:
             scales = np.concatenate((float16(), float16()), axis=2) if weights.has_minimum else float16()
     return Weights(weights, codes, scales, rng.integers(-128, 128, (rows, blocks, 2)).astype(np.int8))

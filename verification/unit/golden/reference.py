@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.spec.formats import CODEBOOK, ScaleKind
+from tailrace.spec.formats import ScaleKind
 from tailrace.spec.numerics import SCALE_EXPONENT, round_to_float32
 from verification.unit.golden.packing import Weights
 
@@ -29,6 +29,10 @@ def scale_and_minimum(weights: Weights, row: int, block: int) -> tuple[list[int]
         case ScaleKind.FLOAT16:
             data = weights.scales[row, block].tobytes()
             return [_float16(data, 0)] * 32, _float16(data, 2) if weights.format.has_minimum else 0
+        case ScaleKind.SIGNED_SUPERBLOCK:
+            data, j = weights.scales[row, block // 8].tobytes(), block % 8
+            upper, lower = int.from_bytes(data[2:4], "little"), int.from_bytes(data[4:], "little")
+            return [_float16(data, 0) * ((lower >> 4 * j & 15) + (upper >> 2 * j & 3) * 16 - 32)] * 32, 0
         case ScaleKind.FLOAT16_SUPERBLOCK:
             scale = _float16(weights.scales[row, block // 8].tobytes(), 0)
             low, high = (int(s) for s in weights.subscales[row, block])
@@ -47,7 +51,7 @@ def block_codes(weights: Weights, row: int, block: int) -> list[int]:
     stored = [int(code) for code in weights.codes[row, block]]
     if weights.format.scale_kind is ScaleKind.UNIT:
         return [code & 15 for code in stored] + [(code >> 4) * 16 for code in stored]
-    return [CODEBOOK[code] if weights.format.codebook else code - weights.format.code_offset for code in stored]
+    return [weights.format.codebook[code] if weights.format.codebook else code - weights.format.code_offset for code in stored]
 
 
 def integer_weights(weights: Weights) -> list[list[list[int]]]:

@@ -88,10 +88,15 @@ def test_largest_operands(weight_format: Format, exponent: int, shift: int, mant
     blocks = 4096
     bits = 4 * weight_format.nibble_beats + weight_format.high_bits
     signed = bits == 8 or weight_format.scale_kind is ScaleKind.UNIT
-    code = 7 if weight_format.codebook else -128 if signed else (1 << bits) - 1 if weight_format.has_minimum else 0
+    code = -128 if signed else (1 << bits) - 1 if weight_format.has_minimum else 0
+    if weight_format.codebook:
+        code = int(np.argmax(np.abs(weight_format.codebook)))
     scale = (exponent << 10 | 1023).to_bytes(2, "little") * 2 + b"\xff" * 12
     if weight_format.scale_kind is ScaleKind.EXPONENT:
         scale = bytes([min(exponent, 30)])
+    elif weight_format.scale_kind is ScaleKind.SIGNED_SUPERBLOCK:
+        # Subscales of -32.
+        scale = scale[:2] + bytes(6)
     weights = uniform(weight_format, blocks, code, scale[: unit_bytes(weight_format)])
     vector = Vector(-100, np.full(blocks, shift, dtype=np.uint8), np.full((blocks, 32), mantissa, dtype=np.int16))
     block = sum(integer_weights(weights)[0][0])

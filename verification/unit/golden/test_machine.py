@@ -296,7 +296,7 @@ class TestErrors:
             (BAD, ErrorCode.BAD_OPCODE),
             (FENCE[:63] + b"\x80", ErrorCode.BAD_FIELD),
             (encode(Opcode.LOAD_VECTOR, slot=1, blocks=1), ErrorCode.BAD_FIELD),
-            (encode(Opcode.GEMV, format=9, slots=1, rows=1, blocks=1), ErrorCode.BAD_FIELD),
+            (encode(Opcode.GEMV, format=200, slots=1, rows=1, blocks=1), ErrorCode.BAD_FIELD),
             (encode(Opcode.GEMV, slots=2, rows=1, blocks=1), ErrorCode.BAD_FIELD),
             (encode(Opcode.GEMV, slots=1, rows=1, blocks=1, stride=1), ErrorCode.BAD_FIELD),
             (encode(Opcode.SET, mode=3), ErrorCode.BAD_FIELD),

@@ -186,7 +186,7 @@ def test_every_opcode() -> None:
         (Opcode.LOAD_VECTOR, {"source": FAR}, OUT),
         (Opcode.LOAD_VECTOR, {"first_block": 63}, OK),
         (Opcode.LOAD_VECTOR, {"first_block": 64}, OUT),
-        (Opcode.GEMV, {"format": 9}, FIELD),
+        (Opcode.GEMV, {"format": 200}, FIELD),
         (Opcode.GEMV, {"format": 14}, FIELD),
         (Opcode.GEMV, {"format": 15}, OK),
         (Opcode.GEMV, {"format": 16}, FIELD),

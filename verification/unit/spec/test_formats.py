@@ -15,10 +15,12 @@ from tailrace.spec.formats import (
     BY_GGML_TYPE,
     BY_NAME,
     BY_NUMBER,
-    CODEBOOK,
+    CODEBOOKS,
     FORMAT_MASK,
     FORMATS,
+    FP4_CODEBOOK,
     I8,
+    IQ4_CODEBOOK,
     LANE_BYTES,
     Q8_0,
     WEIGHT_FORMATS,
@@ -33,14 +35,14 @@ weight_ids = [f.name for f in WEIGHT_FORMATS]
 
 
 def test_tables() -> None:
-    assert weight_ids == ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4", "Q4_K", "Q5_K", "Q6_K"]
-    assert [f.number for f in FORMATS] == [*range(9), 15]
+    assert weight_ids == ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"]
+    assert [f.number for f in FORMATS] == [*range(11), 15]
     assert (*WEIGHT_FORMATS, I8) == FORMATS
     assert BY_NAME["Q8_0"] is Q8_0
     for table in (BY_NAME, BY_NUMBER):
         assert list(table.values()) == list(FORMATS)
     assert list(BY_GGML_TYPE.values()) == list(WEIGHT_FORMATS)
-    assert FORMAT_MASK == 0b1000_0001_1111_1111
+    assert FORMAT_MASK == 0b1000_0111_1111_1111
 
 
 @pytest.mark.parametrize("fmt", WEIGHT_FORMATS, ids=weight_ids)
@@ -53,7 +55,24 @@ def test_types_and_sizes_are_those_of_gguf(fmt: Format) -> None:
 
 def test_the_codebook_is_that_of_mxfp4() -> None:
     block = np.array([[128, *(code | code << 4 for code in range(16))]], dtype=np.uint8)
-    assert gguf.dequantize(block, GGMLQuantizationType.MXFP4)[0, :16].tolist() == list(CODEBOOK)
+    assert gguf.dequantize(block, GGMLQuantizationType.MXFP4)[0, :16].tolist() == list(FP4_CODEBOOK)
+    assert BY_NAME["MXFP4"].codebook is FP4_CODEBOOK
+
+
+@pytest.mark.parametrize("name", ["IQ4_NL", "IQ4_XS"])
+def test_the_codebook_is_that_of_iq4(name: str) -> None:
+    fmt = BY_NAME[name]
+    # The scale is 1.0, and so is each subscale: 33 - 32.
+    scale = [0x00, 0x3C] if name == "IQ4_NL" else [0x00, 0x3C, 0xAA, 0xAA, 0x11, 0x11, 0x11, 0x11]
+    codes = [code | code << 4 for code in range(16)] * (fmt.file_elements // 32)
+    values = gguf.dequantize(np.array([[*scale, *codes]], dtype=np.uint8), GGMLQuantizationType(fmt.ggml_type))
+    assert values[0, :16].tolist() == list(IQ4_CODEBOOK)
+    assert fmt.codebook is IQ4_CODEBOOK
+
+
+def test_codebooks() -> None:
+    assert CODEBOOKS == ((), FP4_CODEBOOK, IQ4_CODEBOOK)
+    assert all(f.codebook in CODEBOOKS for f in FORMATS)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +87,8 @@ def test_the_codebook_is_that_of_mxfp4() -> None:
         ("Q4_K", 8, 0, 0, 4.5),
         ("Q5_K", 8, 0, 4, 5.5),
         ("Q6_K", 64, 8, 2, 6.5625),
+        ("IQ4_NL", 8, 0, 0, 4.5),
+        ("IQ4_XS", 16, 0, 0, 4.25),
         ("I8", 0, 0, 0, 8.0),
     ],
 )

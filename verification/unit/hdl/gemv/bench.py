@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from tailrace.spec.formats import CODEBOOK, SUPERBLOCK, BeatKind, Format, ScaleKind
+from tailrace.spec.formats import SUPERBLOCK, BeatKind, Format, ScaleKind
 from tailrace.spec.numerics import SCALE_EXPONENT, round_to_float32
 
 Context = Any
 #: Scale kinds with one scale and minimum for a superblock.
-SHARED = (ScaleKind.SUPERBLOCK, ScaleKind.FLOAT16_SUPERBLOCK)
+SHARED = (ScaleKind.SUPERBLOCK, ScaleKind.SIGNED_SUPERBLOCK, ScaleKind.FLOAT16_SUPERBLOCK)
 
 
 @dataclass
@@ -78,6 +78,8 @@ def random_matrix(rng: np.random.Generator, format: Format, rows: int, blocks: i
     if format.scale_kind is ScaleKind.SUPERBLOCK:
         subscales[:] = rng.integers(0, 64, shape)[..., None]
         subminima[:] = rng.integers(0, 64, shape)
+    elif format.scale_kind is ScaleKind.SIGNED_SUPERBLOCK:
+        subscales[:] = rng.integers(-32, 32, shape)[..., None]
     elif format.subscale_blocks:
         subscales[:] = rng.integers(-128, 128, (*shape, 2))
     return Matrix(
@@ -114,7 +116,7 @@ def code_values(format: Format, codes: np.ndarray) -> list[int]:
     stored = [int(c) for c in codes]
     if bytes_in_row(format):
         return [c & 15 for c in stored] + [16 * (c >> 4) for c in stored]
-    return [CODEBOOK[c] if format.codebook else c - format.code_offset for c in stored]
+    return [format.codebook[c] if format.codebook else c - format.code_offset for c in stored]
 
 
 def exact_sum(matrix: Matrix, row: int, vector: Vector) -> int:
@@ -155,6 +157,15 @@ def packed_6_bits(subscales: list[int], subminima: list[int]) -> bytes:
     return bytes(packed)
 
 
+def packed_signed(subscales: list[int]) -> bytes:
+    """Two bytes of upper bits and four of lower ones, as in ggml's ``block_iq4_xs``."""
+    stored = [subscale + 32 for subscale in subscales]
+    upper, lower = (
+        sum((s >> low & (1 << bits) - 1) << bits * n for n, s in enumerate(stored)) for low, bits in ((4, 2), (0, 4))
+    )
+    return upper.to_bytes(2, "little") + lower.to_bytes(4, "little")
+
+
 def lane_stream(matrix: Matrix, lane: int, lanes: int, padding: np.random.Generator | None = None) -> Iterator[bytes]:
     """Beats of one lane. What pads them is zeros, or random, since the device must not look at it."""
     format, blocks = matrix.format, matrix.blocks
@@ -180,8 +191,10 @@ def lane_stream(matrix: Matrix, lane: int, lanes: int, padding: np.random.Genera
             yield packed_6_bits(matrix.subscales[row, served, 0].tolist(), matrix.subminima[row, served].tolist())
             return
         size = 1 if kind is ScaleKind.EXPONENT else 2
-        for at in map(place, range(n, n + format.scale_blocks, SUPERBLOCK if kind is ScaleKind.FLOAT16_SUPERBLOCK else 1)):
+        for at in map(place, range(n, n + format.scale_blocks, SUPERBLOCK if kind in SHARED else 1)):
             yield int(matrix.scales[at]).to_bytes(size, "little") if at else pad(size)
+            if kind is ScaleKind.SIGNED_SUPERBLOCK:
+                yield packed_signed(matrix.subscales[at[0], at[1] : at[1] + SUPERBLOCK, 0].tolist()) if at else pad(6)
             if format.has_minimum:
                 yield int(matrix.minima[at]).to_bytes(2, "little") if at else pad(2)
 

@@ -6,7 +6,7 @@ import pytest
 from tailrace.hdl.gemv.lane import Lane
 from tailrace.hdl.gemv.traits import SCALE_KINDS
 from tailrace.spec.config import Config
-from tailrace.spec.formats import BY_NAME, FORMATS, BeatKind, Format, ScaleKind
+from tailrace.spec.formats import BY_NAME, CODEBOOKS, FORMATS, BeatKind, Format, ScaleKind
 
 from ..simulate import simulate
 from . import bench
@@ -33,7 +33,7 @@ def controls(matrix: Matrix, slots: int) -> list[tuple[dict[str, Any], int]]:
                 "scale_kind": SCALE_KINDS.index(format.scale_kind),
                 "has_minimum": format.has_minimum,
                 "centred": format.code_offset != 0,
-                "codebook": format.codebook,
+                "codebook": CODEBOOKS.index(format.codebook),
                 "high_bits": format.high_bits,
             },
             "slots": (1 << slots) - 1,
@@ -108,10 +108,12 @@ def test_largest_sums(format: Format, sign: int, rng: np.random.Generator) -> No
     matrix = bench.random_matrix(rng, format, 2, 8)
     matrix.codes[0], matrix.codes[1] = low, high - 1
     if format.codebook:
-        matrix.codes[0], matrix.codes[1] = 15, 7
+        matrix.codes[0], matrix.codes[1] = np.argmin(format.codebook), np.argmax(format.codebook)
     matrix.scales[:] = matrix.minima[:] = 30 if format.scale_kind is ScaleKind.EXPONENT else 0x7FFF | sign << 15
     if format.scale_kind is ScaleKind.SUPERBLOCK:
         matrix.subscales[:] = matrix.subminima[:] = 63
+    elif format.scale_kind is ScaleKind.SIGNED_SUPERBLOCK:
+        matrix.subscales[:] = -32 if sign else 31
     elif format.subscale_blocks:
         matrix.subscales[:] = -128 if sign else 127
     vectors = [Vector(0, np.full(8, 31), np.full((8, 32), m)) for m in (-32768, 32767)]

@@ -8,7 +8,7 @@ from ..simulate import simulate
 from . import bench
 
 #: Ends of the ranges of what a scaler is given.
-LARGEST = {"sum": 1 << 24, "significand": 2047, "minimum": 2047 * 63, "position": 30, "exponent": 31}
+LARGEST = {"sum": 1 << 24, "codebook sum": 127 << 19, "significand": 2047, "minimum": 2047 * 63, "position": 30, "exponent": 31}
 
 
 def draw(rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -25,6 +25,8 @@ def draw(rng: np.random.Generator) -> list[dict[str, Any]]:
         return sign * largest if extreme else int(rng.integers(-largest, largest + 1))
 
     two = bool(rng.random() < 0.4)
+    # Codes of 8 bits have smaller subscales.
+    codebook = not two and bool(rng.random() < 0.4)
     shared = {
         "valid": 1,
         "has_minimum": int(rng.random() < 0.5),
@@ -43,7 +45,9 @@ def draw(rng: np.random.Generator) -> list[dict[str, Any]]:
         subscales = [-128, -128] if extreme else rng.integers(-128, 128, 2).tolist()
         if two:
             subscales = [1, 1] if lower else [16, 16]
-        sums = [number("sum") for _ in range(2)]
+        elif codebook:
+            subscales = [-32, -32] if extreme else rng.integers(-32, 32, 2).tolist()
+        sums = [number("codebook sum" if codebook else "sum") for _ in range(2)]
         beats.append(
             shared
             | {"sums": sums, "factors": factors | {"subscales": subscales}, "lower": lower, "complete": int(lower == two)}

@@ -7,7 +7,7 @@ import pytest
 from tailrace.hdl.gemv.sequencer import BeatSequencer
 from tailrace.hdl.gemv.traits import SCALE_KINDS
 from tailrace.spec.config import Config
-from tailrace.spec.formats import BY_NAME, FORMATS, I8, BeatKind, Format
+from tailrace.spec.formats import BY_NAME, CODEBOOKS, FORMATS, I8, BeatKind, Format
 
 from ..simulate import simulate
 from . import bench
@@ -61,7 +61,7 @@ class Job:
                     "last": column == blocks - 1,
                     "row_taken": end,
                 }
-                if format.subscale_blocks:
+                if format.row_blocks > 1:
                     beat["superblock"] = block % 8 == 7
                 if end:
                     here = min(self.rows - config.lanes * row, config.lanes)
@@ -77,7 +77,7 @@ class Job:
                 "scale_kind": SCALE_KINDS.index(format.scale_kind),
                 "has_minimum": int(format.has_minimum),
                 "centred": int(format.code_offset != 0),
-                "codebook": int(format.codebook),
+                "codebook": CODEBOOKS.index(format.codebook),
                 "high_bits": format.high_bits,
             }
             beats.append(beat | {"slots": (1 << self.slots) - 1})

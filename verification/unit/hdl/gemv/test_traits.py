@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Signal
 
 from tailrace.hdl.gemv import traits
 from tailrace.hdl.gemv.traits import SCALE_KINDS, SIDE_KINDS, decode_traits, traits_layout
-from tailrace.spec.formats import BY_NAME, BY_NUMBER
+from tailrace.spec.formats import BY_NAME, BY_NUMBER, CODEBOOKS
 
 from ..simulate import simulate
 from . import bench
@@ -31,7 +31,7 @@ def test_every_number() -> None:
             assert SCALE_KINDS[ctx.get(found.lane.scale_kind)] is f.scale_kind
             assert ctx.get(found.lane.has_minimum) == f.has_minimum
             assert ctx.get(found.lane.centred) == bool(f.code_offset)
-            assert ctx.get(found.lane.codebook) == f.codebook
+            assert CODEBOOKS[ctx.get(found.lane.codebook)] == f.codebook
             assert ctx.get(found.lane.high_bits) == f.high_bits
 
     simulate(m, drive)

@@ -11,6 +11,7 @@ from tailrace.doctor.link import report_link
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec.config import CONFIGS, parse_config
 from tailrace.spec.errors import LinkError
+from tailrace.spec.formats import WEIGHT_FORMATS
 from tailrace.spec.registers import AP_START, offset
 from tailrace.spec.transport import Transport
 from tailrace.transports.link import LinkCounters
@@ -71,7 +72,7 @@ def test_a_device_in_order(config: str) -> None:
     assert [o.verdict for o in outcomes.values()] == ["ok"] * 8 + ["skipped"]
     assert outcomes["open"].text == "golden, 1,048,576 bytes of memory"
     lines = {"tiny": "128-bit bus, 1 lanes, 1", "wide": "512-bit bus, 4 lanes, 4"}[config]
-    assert outcomes["identification"].text == f"instruction set 3.1, {lines} right-hand sides, 9 formats"
+    assert outcomes["identification"].text == f"instruction set 3.1, {lines} right-hand sides, {len(WEIGHT_FORMATS)} formats"
     assert outcomes["registers"].text == "18 registers keep 36 patterns, 13 can't be written"
     assert outcomes["memory patterns"].text == (
         f"{lines[:3]} data lines, 18 address lines, 256 blocks of 4096 bytes, both ends; seed 5"
@@ -79,7 +80,7 @@ def test_a_device_in_order(config: str) -> None:
     assert outcomes["commands and errors"].text == (
         "4 runs, 2 of them with the error that they should have; 9 commands counted, interrupt raised"
     )
-    assert outcomes["products"].text.startswith("9 formats and ")
+    assert outcomes["products"].text.startswith(f"{len(WEIGHT_FORMATS)} formats and ")
     assert outcomes["products"].text.endswith(" in Q8_0 equal golden; it counts no cycles")
     assert outcomes["decode"].text == "4 tokens and 4 more with one doorbell, equal to golden"
     assert outcomes["link"].text == "golden keeps no statistics"
@@ -90,7 +91,7 @@ def test_a_device_in_order(config: str) -> None:
 
 def test_little_memory() -> None:
     outcomes = {o.name: o for o in examined(GoldenDevice(CONFIG, 1 << 16))}
-    assert outcomes["products"].text.startswith("9 formats and 128 x 256 in Q8_0")
+    assert outcomes["products"].text.startswith(f"{len(WEIGHT_FORMATS)} formats and 128 x 256 in Q8_0")
     assert outcomes["decode"].text == "the model of this check takes up to 1048576 bytes of memory, and the device has 65536"
     assert [o.verdict for o in outcomes.values()] == ["ok"] * 7 + ["skipped"] * 2
 

@@ -14,8 +14,11 @@ from tailrace.huggingface.placement import Place, Plan, make_plan
 from tailrace.image.geometry import Geometry
 from tailrace.spec.config import CONFIGS, parse_config
 from tailrace.spec.errors import LimitError, ModelError
+from tailrace.spec.formats import WEIGHT_FORMATS
 from verification.unit.host.tiny_models import write_model
 
+#: What a device reads, as texts say it.
+READ = ", ".join(f.name for f in WEIGHT_FORMATS)
 TINY = Geometry.of_config(CONFIGS["tiny"])
 
 
@@ -46,11 +49,11 @@ def test_tied_head_is_on_the_device_and_a_plain_embedding_is_not(tmp_path: Path)
 
 
 def test_unsupported_type(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "TQ2_0"}, hidden=256)
+    path = write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "TQ1_0"}, hidden=256)
     text = (
         f"{path} can't run on this device: 1 of its matrices are refused.\n"
-        "  blk.0.ffn_up.weight (TQ2_0): this device does not read TQ2_0: it reads Q8_0, Q4_0, Q4_1, Q5_0, Q5_1,"
-        " MXFP4, Q4_K, Q5_K, Q6_K. Get the model in one of these, for example with `llama-quantize --pure` from its 16-bit file\n"
+        "  blk.0.ffn_up.weight (TQ1_0): this device does not read TQ1_0: it reads"
+        f" {READ}. Get the model in one of these, for example with `llama-quantize --pure` from its 16-bit file\n"
         "--allow-host runs these, and only these, on the host instead."
     )
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
@@ -72,9 +75,7 @@ def test_the_host_does_not_take_what_nothing_turns_into_numbers(tmp_path: Path) 
 def test_floats_only_when_asked(tmp_path: Path, kind: str) -> None:
     path = write_model(tmp_path / "m.gguf", types={"blk.1.attn_output.weight": kind})
     (refused,) = plan_of(path).placed(Place.REFUSED)
-    assert refused.reason == (
-        f"{kind} is not quantised, and this device reads Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, MXFP4, Q4_K, Q5_K, Q6_K: ask for a format with --quantise Q8_0"
-    )
+    assert refused.reason == (f"{kind} is not quantised, and this device reads {READ}: ask for a format with --quantise Q8_0")
     plan = plan_of(path, quantise="Q8_0")
     assert not plan.placed(Place.REFUSED)
     (quantised,) = (p for p in plan.placements if p.quantise)

@@ -17,9 +17,12 @@ from tailrace.image.weight_stream import blocks_of_stream
 from tailrace.image.write import write_image
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ModelError
-from tailrace.spec.formats import BY_NUMBER
+from tailrace.spec.formats import BY_NUMBER, WEIGHT_FORMATS
 from verification.unit.host.gguf.test_describe import MIXTURE, MIXTURE_HEADER, write
 from verification.unit.host.tiny_models import write_model
+
+#: What a device reads, as texts say it.
+READ = ", ".join(f.name for f in WEIGHT_FORMATS)
 
 
 class Memory:
@@ -158,12 +161,11 @@ def test_windows_have_small_caches(tmp_path: Path) -> None:
 
 def test_numbers_are_quantised_only_on_request(tmp_path: Path) -> None:
     model = imported(
-        write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "F16", "blk.1.attn_q.weight": "TQ2_0"}, hidden=256)
+        write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "F16", "blk.1.attn_q.weight": "TQ1_0"}, hidden=256)
     )
     reasons = (
-        "F16 is not quantised, and this device reads Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, MXFP4, Q4_K, Q5_K, Q6_K: ask for a format with"
-        " --quantise Q8_0",
-        "this device does not read TQ2_0: it reads Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, MXFP4, Q4_K, Q5_K, Q6_K. Get the model in one of these,"
+        f"F16 is not quantised, and this device reads {READ}: ask for a format with --quantise Q8_0",
+        f"this device does not read TQ1_0: it reads {READ}. Get the model in one of these,"
         " for example with `llama-quantize --pure` from its 16-bit file",
     )
     text = (

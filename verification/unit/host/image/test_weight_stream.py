@@ -8,7 +8,7 @@ import pytest
 
 from tailrace.image.weight_stream import blocks_of_stream, matrix_exponent, matrix_stream, stream_of_blocks
 from tailrace.spec.errors import ModelError
-from tailrace.spec.formats import BLOCK, BY_NAME, CODEBOOK, LANE_BYTES, WEIGHT_FORMATS, BeatKind, Format, ScaleKind
+from tailrace.spec.formats import BLOCK, BY_NAME, LANE_BYTES, WEIGHT_FORMATS, BeatKind, Format, ScaleKind
 
 SEED = 20
 #: Rows, and blocks of the file in a row.
@@ -68,7 +68,7 @@ def element(
         index = n % fmt.high_blocks
         word = int.from_bytes(high[4 * fmt.high_bits * index :][: 4 * fmt.high_bits], "little")
         code += bits(word, fmt.high_bits * j, fmt.high_bits) << 4
-    code = CODEBOOK[code] if fmt.codebook else code - fmt.code_offset
+    code = fmt.codebook[code] if fmt.codebook else code - fmt.code_offset
 
     def half(index: int) -> np.float32:
         return np.float32(np.frombuffer(scale, "<f2")[index])
@@ -79,6 +79,10 @@ def element(
     if fmt.scale_kind is ScaleKind.FLOAT16_SUPERBLOCK:
         sub = np.frombuffer(subscale, np.int8)[n % 8 * 2 + j // 16]
         return half(n // 8 % 8) * np.float32(sub) * np.float32(code)
+    if fmt.scale_kind is ScaleKind.SIGNED_SUPERBLOCK:
+        block, at = n % 8, n // 8 % 2 * 8
+        upper, lower = (int.from_bytes(scale[at + a : at + b], "little") for a, b in ((2, 4), (4, 8)))
+        return half(at // 2) * np.float32((bits(lower, 4 * block, 4) | bits(upper, 2 * block, 2) << 4) - 32) * np.float32(code)
     if fmt.scale_kind is ScaleKind.SUPERBLOCK:
         packed, b = scale[4:], n % 8
         if b < 4:
