@@ -1,9 +1,10 @@
 """Writes a program command by command: registers, loops, addresses, and how far each command may overlap with others."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from tailrace.spec.commands import encode, float_bits
 from tailrace.spec.errors import LimitError
@@ -30,6 +31,9 @@ from .footprint import Footprint, Places
 from .placement import Build
 from .program import NO_TRAFFIC, Program, Traffic
 
+#: The word of the first scalar of an `ELEMENTWISE`; those of the others follow.
+_SCALAR_WORD = 8
+
 
 @dataclass(frozen=True)
 class Address:
@@ -52,10 +56,15 @@ class Length:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A scalar in the activation buffer; with `advance` each segment has the next one."""
+    """A scalar in the activation buffer; with `advance` each segment has the next one.
+
+    With a `register` it is the one of `reach` entries whose number that holds.
+    """
 
     entry: int
     advance: bool = False
+    register: int | None = None
+    reach: int = 1
 
 
 @dataclass(frozen=True)
@@ -232,9 +241,14 @@ class CommandList:
         else:
             fields["a"] = a
         fields["a_stream"] = int(isinstance(a, Address))
+        modifiers: tuple[tuple[int, int], ...] = ()
+        reach = {}
         for bit, (name, value) in enumerate((("p", p), ("q", q), ("m", m), ("n", n))):
             if isinstance(value, Loaded):
                 fields[name] = value.entry
+                if value.register is not None:
+                    modifiers += ((_SCALAR_WORD + bit, value.register),)
+                    reach[f"{name}_reach"] = value.reach
                 fields["load"] = fields.get("load", 0) | 1 << bit
                 fields["advance"] = fields.get("advance", 0) | int(value.advance) << bit
             else:
@@ -248,7 +262,7 @@ class CommandList:
         if stream is not None:
             traffic = Traffic("parameters", 0, segments, _fixed(count), count.largest if isinstance(count, Length) else 0)
         addresses = [] if stream is None else [("source", 2, stream)]
-        self._emit(Opcode.ELEMENTWISE, fields, addresses, [("count", 4, count)], traffic=traffic)
+        self._emit(Opcode.ELEMENTWISE, fields, addresses, [("count", 4, count)], modifiers, traffic=traffic, reach=reach)
 
     def _emit(
         self,
@@ -259,8 +273,9 @@ class CommandList:
         modifiers: tuple[tuple[int, int], ...] = (),
         footprint: Footprint | None = None,
         traffic: Traffic = NO_TRAFFIC,
+        reach: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        fields, largest = dict(fields), {}
+        fields, largest = dict(fields), dict(reach)
         for name, word, address in addresses:
             fields[name] = address.byte // ADDRESS_UNIT
             modifiers += tuple((word, register) for register in address.registers)

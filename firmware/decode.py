@@ -11,13 +11,14 @@ from .buffer_map import buffer_map
 from .command_list import CommandList
 from .description import Description, Experts, layer_role
 from .embedding import embed, next_position, start_rows, tables_of_angles
-from .experts import KNOWN, mixture
+from .experts import mixture
 from .feed_forward import feed_forward
 from .head import head, next_token
 from .layers import Run, runs
 from .parts import feed_forward_part_rows, head_part_rows
 from .placement import Build, Placement
 from .program import Program
+from .routing import KNOWN
 from .workspace import POSITION, Workspace
 
 __all__ = ["MAX_BATCH", "build_program", "feed_forward_part_rows", "head_part_rows"]

@@ -3,8 +3,9 @@
 Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embedding``, ``final_norm``, ``final_norm_bias``,
 ``head``. Those of layer ``n`` are ``layers.n.`` followed by ``attention_norm``, ``q``, ``k``, ``v``, ``o``, ``q_norm``,
 ``k_norm``, ``attention_post_norm``, ``feed_forward_norm``, ``gate``, ``up``, ``down``, ``feed_forward_post_norm``, ``router``,
-``experts_gate``, ``experts_up``, ``experts_down``; a bias is its tensor's role followed by ``_bias``. Which of them exist
-follows from the description; a bias exists if it has been placed.
+``selection_bias``, ``experts_gate``, ``experts_up``, ``experts_down``, ``shared_router``, ``shared_gate``, ``shared_up``,
+``shared_down``; a bias is its tensor's role followed by ``_bias``. Which of them exist follows from the description; a bias
+exists if it has been placed.
 """
 
 from dataclasses import dataclass
@@ -31,6 +32,13 @@ class Activation(Enum):
 
     SILU = "silu"
     GELU = "gelu"
+
+
+class Scores(Enum):
+    """What a router makes of its logits: over all experts together, or of each by itself."""
+
+    SOFTMAX = "softmax"
+    SIGMOID = "sigmoid"
 
 
 @dataclass(frozen=True)
@@ -99,20 +107,39 @@ class FeedForward:
 
 @dataclass(frozen=True)
 class Experts:
-    """Mixture of experts: the `used` best of `count`, weighted by the softmax of the router's logits.
+    """Mixture of experts: the `used` best of `count`, by their scores, whose outputs are weighted with these and added up.
+
+    With a ``selection_bias`` those are chosen whose scores are the largest with it; their weights are without it.
 
     Attributes
     ----------
     expert : FeedForward
         What each expert is.
     normalise : bool
-        Whether the softmax runs over the chosen experts only, so that their weights add up to 1.
+        Whether the scores of those chosen are divided by their sum, so that the weights add up to 1.
+    scores : Scores
+        From the router's logits to the scores.
+    scale : float
+        What the weights are multiplied with.
+    groups, used_groups : int
+        Experts are chosen from `used_groups` of `groups` only, which follow each other, all of one size, a multiple of 4: those
+        whose two best scores, the selection bias in them, have the largest sum.
+    shared : FeedForward or None
+        A feed-forward beside them whose output is added.
+    shared_gated : bool
+        Whether that output is multiplied with the sigmoid of the one row of ``shared_router``, times the input.
     """
 
     count: int
     used: int
     expert: FeedForward
     normalise: bool = True
+    scores: Scores = Scores.SOFTMAX
+    scale: float = 1.0
+    groups: int = 1
+    used_groups: int = 1
+    shared: FeedForward | None = None
+    shared_gated: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,154 +1,230 @@
 """Mixture of experts: the device routes, and reads only the chosen experts' weights."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from tailrace.spec.errors import ModelError
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK
-from tailrace.spec.isa import Combine, Reduce
+from tailrace.spec.isa import BUFFER_UNIT, Combine
 
 from .branch import Branch, enter, leave
 from .buffer_map import slot_map
 from .command_list import Loaded, interleaved
-from .description import Experts, layer_role
+from .description import Experts, FeedForward, layer_role
 from .feed_forward import Middle, Results, Stage
+from .placement import MatrixPlace
+from .routing import KNOWN, PlaneProduct, Router
 from .workspace import Workspace
 
 #: Sets of the slots that the activations of the expert at work and of the next one belong to.
 SETS = (1, 2)
-#: Entries from one chosen expert to the next: its logit, its number, and what the alignment takes.
-CHOICE = 4
-#: Experts whose numbers are known at a time: the one whose down is to come, the one at work, and the next one.
-KNOWN = 3
 
 
 def mixture(workspace: Workspace, layer: int, experts: Experts, branch: Branch) -> None:
     """Norm, router, chosen experts, residual of a layer."""
     w = workspace
     with w.buffer.phase():
-        chosen = _Mixture(w, layer, experts)
+        chosen = _Mixture(w, layer, experts, branch)
         enter(w, branch)
         chosen.emit()
-        leave(w, branch, chosen.total, None, chosen.sums)
+        leave(w, branch, chosen.total, None, chosen.divisor)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A feed-forward whose weights are streamed.
+
+    Attributes
+    ----------
+    slots : range
+        Slots whose results are used.
+    middle : Middle
+    place : int
+        Which of the two places of activations and results it has.
+    down : MatrixPlace
+    accumulate : callable
+        What is done with its outputs.
+    choice : int or None
+        Number of the chosen expert; None: the shared one.
+    """
+
+    slots: range
+    middle: Middle
+    place: int
+    down: MatrixPlace
+    accumulate: Callable[[], None]
+    choice: int | None = None
 
 
 class _Mixture:
     """The commands of one layer.
 
     The chosen experts of all sequences follow each other. While the vector unit works on what gate and up of one have computed,
-    those of the next one are streamed. The outputs are added up with the exponentials of the router's logits; whoever uses the
-    total divides it by their sum.
+    those of the next one are streamed. A shared expert comes first, for all sequences at once, so that the first choice is made
+    in its shadow.
+
+    Outputs of the chosen are added up with their weights; whoever uses the total divides it by the router's divisor. That of
+    the shared expert is added to what the branch comes back to; if the branch normalises first, to the total.
     """
 
-    def __init__(self, workspace: Workspace, layer: int, experts: Experts) -> None:
+    def __init__(self, workspace: Workspace, layer: int, experts: Experts, branch: Branch) -> None:
         w = self._workspace = workspace
-        self._layer, self._experts = layer, experts
-        allocate, count = w.buffer.allocate, experts.count
+        self._layer, self._experts, self._branch = layer, experts, branch
+        allocate = w.buffer.allocate
         for matrix in ("gate", "up", "down"):
             if w.bias(layer_role(layer, f"experts_{matrix}")):
                 raise ModelError("experts with biases have no decode program")
-        self._router = w.matrix(layer_role(layer, "router"), count, w.hidden)
-        self._logit_stride = -(-count // 4) * 4
-        self._planes = sum(part.first_row == 0 for part in self._router.parts)
-        self._logits = allocate("the router's logits", self._planes * w.batch * self._logit_stride)
-        self._choices = allocate("the chosen experts", w.batch * experts.used * CHOICE)
-        self._maxima = allocate("the largest logits", w.batch)
-        self._weights = allocate("the weights of experts", w.batch * experts.used * CHOICE)
-        #: For each sequence the sum of the weights, and the weighted sum of the experts' outputs.
-        self.sums = allocate("the sums of weights", w.batch)
+        self._router = Router(w, layer, experts)
+        self.divisor = self._router.divisor
         self.total = allocate("the weighted sum of experts", w.batch * w.hidden)
         self._results = [allocate("the results of an expert", w.batch * w.hidden) for _ in SETS]
-        self._down = w.matrix(layer_role(layer, "experts_down"), w.hidden, experts.expert.size)
+        self._switch: PlaneProduct | None = None
+        if experts.shared and experts.shared_gated:
+            self._switch = PlaneProduct(w, layer_role(layer, "shared_router"), 1, "the logits of the shared expert")
+        self._shared_total = 0
+        if experts.shared and branch.post_norm:
+            self._shared_total = allocate("the output of the shared expert", w.batch * w.hidden)
+        self._turns = self._all_turns()
+
+    def _all_turns(self) -> list[_Turn]:
+        w, e, turns = self._workspace, self._experts, 0
+        blocks = ([(e.shared, "shared_")] if e.shared else []) + [(e.expert, "experts_")]
+        ups = [w.matrix(layer_role(self._layer, f"{prefix}up"), block.size, w.hidden) for block, prefix in blocks]
+        results = Results(w, [block for block, _ in blocks], [part for up in ups for part in up.parts], several=True)
         places = self._first_blocks()
-        results = Results(w, experts.expert, layer, several=True, prefix="experts_")
-        # The parts of one expert after the other have the places in turn.
-        first = Middle(w, experts.expert, layer, results, places[0], SETS[0], prefix="experts_")
-        second = Middle(w, experts.expert, layer, results, places[1], SETS[1], prefix="experts_", turn=first.parts)
-        self._middles = [first, second]
-        self._chosen = [(s, k) for s in w.sequences for k in range(experts.used)]
+
+        def middle(block: FeedForward, prefix: str, place: int, turn: int) -> Middle:
+            return Middle(w, block, self._layer, results, places[place], SETS[place], prefix=prefix, turn=turn)
+
+        shared = []
+        if e.shared:
+            down = w.matrix(layer_role(self._layer, "shared_down"), w.hidden, e.shared.size)
+            shared = [_Turn(range(w.batch), middle(e.shared, "shared_", 0, 0), 0, down, self._accumulate_shared)]
+            turns = shared[0].middle.parts
+        down = w.matrix(layer_role(self._layer, "experts_down"), w.hidden, e.expert.size)
+        # The parts of one expert after the other have the places of results in turn.
+        parts = len(ups[-1].parts)
+        first = len(shared)
+        middles = {(i + first) % 2: middle(e.expert, "experts_", (i + first) % 2, turns + i * parts) for i in range(2)}
+        chosen = []
+        for i, (s, _) in enumerate(self._router.chosen):
+            place = (i + first) % 2
+            chosen.append(_Turn(range(s, s + 1), middles[place], place, down, self._accumulation(i, place), i))
+        return shared + chosen
 
     def _first_blocks(self) -> list[int]:
         """Blocks of the slots at which the activations of two experts start: the same ones if there is no room for more."""
-        blocks, size = slot_map(self._workspace.build.vector_blocks), self._experts.expert.size // BLOCK
+        blocks, e = slot_map(self._workspace.build.vector_blocks), self._experts
+        size = max(e.expert.size, e.shared.size if e.shared else 0) // BLOCK
         blocks.allocate("the input of the experts", self._workspace.hidden // BLOCK)
         first = blocks.allocate("the activations of an expert", size)
         return [first, first if size > blocks.free else blocks.allocate("the activations of the next expert", size)]
 
     def emit(self) -> None:
         """Emit from the router on."""
-        w, commands, count = self._workspace, self._workspace.commands, self._experts.count
-        self._route()
-        bias = w.bias(layer_role(self._layer, "router"))
-        for s in w.sequences if bias else ():
-            place = self._logits + s * self._logit_stride
-            commands.elementwise(place, count, stream=bias, stream_n=True, to=place)
-        commands.elementwise(
-            self._logits, count, w.batch, a_stride=self._logit_stride, reduce=Reduce.MAXIMUM, negate=True, r=self._maxima
-        )
-        if not self._experts.normalise:
-            commands.elementwise(
-                self._logits, count, w.batch, a_stride=self._logit_stride, q=Loaded(self._maxima, advance=True),
-                function=Function.EXP, reduce=Reduce.SUM, r=self.sums,
-            )  # fmt: skip
-        self._choose(0)
+        self._router.multiply()
+        if self._switch:
+            self._switch.multiply()
+        if not self._experts.shared:
+            self._router.score()
+            self._router.choose(0)
         stages: list[Stage] = []
-        for i, (s, _) in enumerate(self._chosen):
-            own = self._middles[i % 2].stages(range(s, s + 1), w.expert_registers[i % KNOWN])
-            if i == 0:
-                own[0] = (partial(self._first_product, own[0][0]), own[0][1])
-            stages += own
-            if i:
-                stages.append(self._down_stage(i - 1))
+        for n, turn in enumerate(self._turns):
+            stages += self._middle_stages(turn)
+            if n:
+                stages.append(self._down_stage(self._turns[n - 1]))
         # Down of the last expert waits for all before it, and has nothing to run beside.
         interleaved(stages)
-        interleaved([self._down_stage(len(self._chosen) - 1)])
+        interleaved([self._down_stage(self._turns[-1])])
+        if self._experts.shared and self._branch.post_norm:
+            self._add_shared()
 
-    def _route(self) -> None:
-        """Multiply with the router, plane by plane, and add the results up."""
-        w, stride, planes = self._workspace, self._logit_stride, -1
-        for part in self._router.parts:
-            planes += part.first_row == 0
-            w.product(self._router, part, self._logits + planes * w.batch * stride + part.first_row, stride)
-        for plane in range(1, self._planes):
-            w.commands.elementwise(
-                self._logits, self._experts.count, w.batch, a_stride=stride, combine=Combine.SUM,
-                b=self._logits + plane * w.batch * stride, b_stride=stride, to=self._logits, d_stride=stride,
-            )  # fmt: skip
+    def _middle_stages(self, turn: _Turn) -> list[Stage]:
+        w, router = self._workspace, self._router
+        if turn.choice is None:
+            own = turn.middle.stages()
+            # The choice takes the vector unit a while: it begins behind the first product, and is waited for behind the second.
+            own[0] = _followed(own[0], self._score_shared, router.score)
+            own[min(1, len(own) - 1)] = _followed(own[min(1, len(own) - 1)], partial(router.choose, 0))
+            return own
+        own = turn.middle.stages(turn.slots, w.expert_registers[turn.choice % KNOWN])
+        if turn.choice == 0:
+            own[0] = _followed(own[0], *(partial(router.choose, i) for i in range(1, KNOWN)))
+        return own
 
-    def _first_product(self, product: Callable[[], None]) -> None:
-        product()
-        for i in range(1, KNOWN):
-            self._choose(i)
-
-    def _choose(self, i: int) -> None:
-        """Find the best expert that is left, and its weight. Nothing if there is no such choice."""
-        if i >= len(self._chosen):
-            return
-        w, (s, k) = self._workspace, self._chosen[i]
-        choice, weight = self._choices + CHOICE * i, self._weights + CHOICE * i
-        logits = self._logits + s * self._logit_stride
-        w.commands.elementwise(logits, self._experts.count, reduce=Reduce.ARGMAX_REMOVE, r=choice)
-        w.commands.read(w.expert_registers[i % KNOWN], choice + 1)
-        total: dict[str, Any] = {"reduce": Reduce.SUM, "resume": k > 0, "r": self.sums + s} if self._experts.normalise else {}
-        w.commands.elementwise(choice, 1, q=Loaded(self._maxima + s), function=Function.EXP, to=weight, **total)
-
-    def _down_stage(self, i: int) -> Stage:
-        w, (s, k), middle = self._workspace, self._chosen[i], self._middles[i % 2]
-        hidden, result = w.hidden, self._results[i % 2]
+    def _down_stage(self, turn: _Turn) -> Stage:
+        w, hidden, result = self._workspace, self._workspace.hidden, self._results[turn.place]
 
         def product() -> None:
-            for part in self._down.parts:
+            expert = None if turn.choice is None else w.expert_registers[turn.choice % KNOWN]
+            for part in turn.down.parts:
                 w.product(
-                    self._down, part, result + part.first_row, hidden, vector_set=SETS[i % 2], first_block=middle.first_block,
-                    slots=s + 1, expert=w.expert_registers[i % KNOWN],
+                    turn.down, part, result + part.first_row, hidden, vector_set=SETS[turn.place],
+                    first_block=turn.middle.first_block, slots=turn.slots.stop, expert=expert,
                 )  # fmt: skip
-            self._choose(i + KNOWN)
+            if turn.choice is not None:
+                self._router.choose(turn.choice + KNOWN)
+
+        return product, turn.accumulate
+
+    def _accumulation(self, i: int, place: int) -> Callable[[], None]:
+        w, (s, k), hidden = self._workspace, self._router.chosen[i], self._workspace.hidden
+        total, result = self.total + s * hidden, self._results[place] + s * hidden
 
         def accumulate() -> None:
-            total, weight = self.total + s * hidden, Loaded(self._weights + CHOICE * i)
             sum_up: dict[str, Any] = {"combine": Combine.SUM, "b": total} if k else {}
-            w.commands.elementwise(result + s * hidden, hidden, p=weight, to=total, **sum_up)
+            w.commands.elementwise(result, hidden, p=self._router.weight(i), to=total, **sum_up)
 
-        return product, accumulate
+        return accumulate
+
+    def _score_shared(self) -> None:
+        """What the output of the shared expert is multiplied with."""
+        if self._switch:
+            w, size = self._workspace, (self._workspace.batch - 1) * BUFFER_UNIT + 1
+            self._switch.add_up()
+            factor = 1.0 if self._branch.post_norm else w.description.residual_scale
+            w.commands.elementwise(self._switch.entry, size, function=Function.SIGMOID, m=factor, to=self._switch.entry)
+
+    def _share(self, s: int) -> Loaded | float:
+        if self._switch:
+            return Loaded(self._switch.entry + s * self._switch.stride)
+        return 1.0 if self._branch.post_norm else self._workspace.description.residual_scale
+
+    def _accumulate_shared(self) -> None:
+        w, hidden, bias = self._workspace, self._workspace.hidden, self._workspace.bias(layer_role(self._layer, "shared_down"))
+        for s in w.sequences:
+            result = self._results[0] + s * hidden
+            if bias:
+                w.commands.elementwise(result, hidden, stream=bias, stream_n=True, to=result)
+            if self._branch.post_norm:
+                w.commands.elementwise(result, hidden, p=self._share(s), to=self._shared_total + s * hidden)
+                continue
+            base = self._branch.base + s * hidden
+            w.commands.elementwise(result, hidden, p=self._share(s), b=base, combine=Combine.SUM, to=base)
+
+    def _add_shared(self) -> None:
+        """Divide the total, and add the output of the shared expert."""
+        w, hidden, divisor = self._workspace, self._workspace.hidden, self.divisor
+        if divisor is not None:
+            w.commands.elementwise(divisor, w.batch, function=Function.RECIPROCAL, to=divisor)
+        share = 1.0 if divisor is None else Loaded(divisor, advance=True)
+        w.commands.elementwise(
+            self.total, hidden, w.batch, a_stride=hidden, p=share, b=self._shared_total, b_stride=hidden, combine=Combine.SUM,
+            to=self.total, d_stride=hidden,
+        )  # fmt: skip
+        self.divisor = None
+
+
+def _followed(stage: Stage, *more: Callable[[], None]) -> Stage:
+    """A stage whose product is followed by more commands."""
+    product, work = stage
+
+    def products() -> None:
+        product()
+        for emit in more:
+            emit()
+
+    return products, work

@@ -1,6 +1,6 @@
 """Feed-forward layers: the activation runs in the shadow of the stream of gate and up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,8 +33,8 @@ def feed_forward(workspace: Workspace, layer: int, block: FeedForward, branch: B
         result = w.buffer.allocate("the results of down", w.batch * w.hidden)
         start = first_block(w, block)
         held = None if start is not None else w.buffer.allocate("the activations of a feed-forward layer", w.batch * block.size)
-        parts = len(w.matrix(layer_role(layer, "up"), block.size, w.hidden).parts)
-        middle = Middle(w, block, layer, Results(w, block, layer, several=parts > 1), start or 0, held=held)
+        parts = w.matrix(layer_role(layer, "up"), block.size, w.hidden).parts
+        middle = Middle(w, block, layer, Results(w, [block], parts, several=len(parts) > 1), start or 0, held=held)
         interleaved(middle.stages())
         middle.quantise_held()
         down = w.matrix(down_role, w.hidden, block.size)
@@ -60,12 +60,12 @@ class Results:
     Parameters
     ----------
     workspace : Workspace
-    block : FeedForward
-    layer : int
+    blocks : sequence of FeedForward
+        Those that use them.
+    parts : sequence of MatrixPart
+        All parts of their up matrices.
     several : bool
         Whether there is more than one part to come.
-    prefix : str
-        What the names of the matrices start with.
 
     Attributes
     ----------
@@ -77,14 +77,16 @@ class Results:
         Place of the argument of GELU.
     """
 
-    def __init__(self, workspace: Workspace, block: FeedForward, layer: int, *, several: bool, prefix: str = "") -> None:
-        w, gelu = workspace, block.activation is Activation.GELU
-        parts = w.matrix(layer_role(layer, f"{prefix}up"), block.size, w.hidden).parts
+    def __init__(
+        self, workspace: Workspace, blocks: Sequence[FeedForward], parts: Sequence[MatrixPart], *, several: bool
+    ) -> None:  # fmt: skip
+        w, gated = workspace, any(block.gated for block in blocks)
+        gelu = any(block.activation is Activation.GELU for block in blocks)
         self.stride = max(-(-p.rows // BUFFER_UNIT) * BUFFER_UNIT for p in parts)
         size = w.batch * self.stride
-        copies = 2 if several and size * (2 * (1 + block.gated) + gelu) <= w.buffer.free else 1
+        copies = 2 if several and size * (2 * (1 + gated) + gelu) <= w.buffer.free else 1
         self.ups = [w.buffer.allocate("the results of up", size) for _ in range(copies)]
-        self.gates = [w.buffer.allocate("the results of gate", size) for _ in range(copies)] if block.gated else self.ups
+        self.gates = [w.buffer.allocate("the results of gate", size) for _ in range(copies)] if gated else self.ups
         self.argument = w.buffer.allocate("the argument of GELU", size) if gelu else 0
 
 

@@ -58,7 +58,10 @@ class Places:
         return self.base(self.build.right_hand_sides, cache)
 
     def of(self, opcode: Opcode, values: Mapping[str, int]) -> Footprint:
-        """What a command touches, its modifiers applied; fields that are left out are 0."""
+        """What a command touches, its modifiers applied; fields that are left out are 0.
+
+        Of a scalar that may be any of several entries, ``p_reach`` and the like are their number.
+        """
         get = {**dict.fromkeys(_FIELDS, 0), **values}
         if opcode is Opcode.GEMV:
             slots = range(get["slots"])
@@ -94,7 +97,7 @@ class Places:
             reads |= self.entries(get["b"], count, segments, get["b_stride"])
         for bit, name in enumerate("pqmn"):
             if get["load"] >> bit & 1:
-                reads |= self.entries(get[name], segments if get["advance"] >> bit & 1 else 1)
+                reads |= self.entries(get[name], max(segments if get["advance"] >> bit & 1 else 1, get[f"{name}_reach"]))
         if get["reduce"]:
             pair = get["reduce"] in (Reduce.ARGMAX, Reduce.ARGMAX_REMOVE)
             results = self.entries(get["r"], 2 * segments if pair else segments)
@@ -115,5 +118,5 @@ class Places:
 _FIELDS = (
     "slots", "set", "first_block", "blocks", "offset", "slot_stride", "rows", "a", "b", "d", "r", "count", "segments",
     "a_stride", "b_stride", "d_stride", "table", "cache", "a_stream", "combine", "multiplier", "load", "advance", "p", "q", "m",
-    "n", "reduce", "resume", "target", "duplicate", "next_slot", "slot", "join",
+    "n", "p_reach", "q_reach", "m_reach", "n_reach", "reduce", "resume", "target", "duplicate", "next_slot", "slot", "join",
 )  # fmt: skip

@@ -16,7 +16,7 @@ HEAD_PART = 2048
 def feed_forward_part_rows(description: Description, layer: Layer, build: Build, batch: int = 1) -> int:
     """Rows of the parts of gate and up, a multiple of 64; the last part may have fewer.
 
-    Experts follow each other, so one part each is enough for them, if there is room.
+    Experts follow each other, so one part each is enough for them, if there is room; a shared one has parts as large as theirs.
     """
     block = layer.feed_forward
     experts = isinstance(block, Experts)
@@ -24,9 +24,10 @@ def feed_forward_part_rows(description: Description, layer: Layer, build: Build,
     wanted = expert.size if experts else -(-expert.size // FEED_FORWARD_PARTS)
     # Two parts at a time, of gate and up, be they of one expert or of two, and what GELU needs.
     places = 2 * (1 + expert.gated) + (expert.activation is Activation.GELU)
-    # Beside them: x, the results of down, for experts their sum and the results of another one, what a parallel attention
-    # has left, and what the slots can't hold.
-    beside = ((4 if experts else 2) + layer.parallel) * batch * description.hidden
+    # Beside them: x, the results of down, for experts their sum and the results of another one, what a shared expert has left
+    # until a norm follows, what a parallel attention has left, and what the slots can't hold.
+    shared = isinstance(block, Experts) and block.shared is not None and layer.post_norms
+    beside = ((4 if experts else 2) + shared + layer.parallel) * batch * description.hidden
     if not experts and description.hidden + expert.size > build.vector_blocks * BLOCK:
         beside += batch * expert.size
     room = (build.buffer_entries - beside) * 3 // 4 // (places * batch)

@@ -44,10 +44,21 @@ MOST_OTHER_EXPERTS = 0.1
 #: Formats that the `gguf` package can quantise to.
 _FORMATS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4")
 _MEMORY = 1 << 26
-_MIXTURES = ("mixtral", "qwen3moe", "granitemoe")
+_MIXTURES = (
+    "mixtral",
+    "qwen3moe",
+    "granitemoe",
+    "qwen2moe",
+    "hunyuan-moe",
+    "ernie4_5-moe",
+    "glm4moe",
+    "bailingmoe2",
+    "minimax-m2",
+)
+_WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2")
 _WINDOWED = ("gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
 #: Where two layers do not show all that layers can be.
-_LAYERS = {"gemma3": 6, "cohere2": 4, "olmo3": 4, "exaone4": 4, "smollm3": 5}
+_LAYERS = {"gemma3": 6, "cohere2": 4, "olmo3": 4, "exaone4": 4, "smollm3": 5, "glm4moe": 3, "bailingmoe2": 3, "ernie4_5-moe": 4}
 #: Widest attention that is drawn: the outputs of all heads side by side.
 _WIDEST = 1024
 
@@ -135,11 +146,18 @@ def draw(architecture: str, seed: int) -> Case:
     }
     if architecture in _MIXTURES:
         sizes |= {"experts": number(4, 16), "used": number(2, 4)}
+    if architecture in _WITH_SHARED:
+        sizes["shared"] = number(1, 2)
+    if architecture == "ernie4_5-moe":
+        sizes["interval"] = number(1, 2)
+    if architecture == "bailingmoe2":
+        sizes["groups"] = number(2, 3)
+        sizes["experts"] = number(8, 16, 4 * sizes["groups"])
     if architecture in _LAYERS:
         sizes["layers"] = _LAYERS[architecture]
     if architecture in _WINDOWED:
         sizes["window"] = number(5, 60)
-    if architecture in ("phi2", "phi3", "stablelm"):
+    if architecture in ("phi2", "phi3", "stablelm", "glm4moe", "bailingmoe2", "minimax-m2"):
         # A quarter of an element more, so that no product with it is rounded down to one less.
         sizes["rotary"] = min((number(8, head_size, 8) + 0.25) / head_size, 1.0)
     if architecture == "stablelm":

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from rich.table import Table
 
-from tailrace.firmware.description import Description, Experts, Layer
+from tailrace.firmware.description import Description, Experts, Layer, Scores
 from tailrace.firmware.program import Program
 from tailrace.spec.commands import format_command
 from tailrace.spec.config import Config
@@ -171,8 +171,24 @@ def _layer(layer: Layer) -> str:
         parts.append("attention and feed-forward in parallel")
     inner = f.expert if isinstance(f, Experts) else f
     text = f"{'gated ' if inner.gated else ''}{inner.activation.value.upper()} of {inner.size}"
-    parts.append(f"{f.used} of {f.count} experts, each {text}" if isinstance(f, Experts) else f"feed-forward {text}")
+    parts += _experts(f, text) if isinstance(f, Experts) else [f"feed-forward {text}"]
     return ", ".join(parts)
+
+
+def _experts(e: Experts, each: str) -> list[str]:
+    chosen = f"{e.used} of {e.count} experts"
+    if e.groups > 1:
+        chosen += f" in {e.used_groups} of {e.groups} groups"
+    parts = [f"{chosen}, each {each}"]
+    if e.scores is not Scores.SOFTMAX:
+        parts.append(f"scored by a {e.scores.value}")
+    if not e.normalise:
+        parts.append("weights not normalised")
+    if e.scale != 1.0:
+        parts.append(f"weights times {e.scale:g}")
+    if e.shared:
+        parts.append(f"a shared expert of {e.shared.size}" + (" with a gate" if e.shared_gated else ""))
+    return parts
 
 
 def _print_refusals(console: PlainConsole, refused: Mapping[str, str]) -> None:

@@ -9,8 +9,8 @@ from .plain_console import PlainConsole
 
 #: What any file of any of them may have.
 EVERYWHERE = (
-    "Biases, experts, scaled RoPE (linear, YaRN, LongRoPE, Llama 3), and sizes that differ from layer to layer: wherever a file"
-    " has them."
+    "Biases, experts (some of the layers may have none), experts that all tokens share, biases that choose among experts,"
+    " scaled RoPE (linear, YaRN, LongRoPE, Llama 3), and sizes that differ from layer to layer: wherever a file has them."
 )
 
 

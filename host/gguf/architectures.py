@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from tailrace.firmware.description import Activation, HeadNorm, NormKind
+from tailrace.firmware.description import Activation, HeadNorm, NormKind, Scores
 
 HEAD = "output.weight"
 EMBEDDING = "token_embd.weight"
@@ -62,7 +62,15 @@ class Architecture:
     plain_yarn : bool
         Whether YaRN leaves cosines and sines as they are, and queries grow behind the original context instead.
     normalised_experts : bool
-        Whether the weights of the chosen experts add up to 1.
+        Whether the weights of the chosen experts add up to 1, if the header does not say.
+    scores : Scores
+        What routers of experts make of their logits, if the header does not say.
+    stated_router : bool
+        Whether the header says how experts are scored, chosen in groups and weighed.
+    predicts_ahead : bool
+        Whether there are, if the header says so, layers at the end that predict further tokens: they are left out.
+    optional_head_norm : bool
+        Whether q and k are not normalised in a file without weights for that (`architecture_of`).
     capped_logits : bool
         Whether logits are capped if the header says so.
     default_logit_cap : float
@@ -98,6 +106,10 @@ class Architecture:
     local_rope_base: float | None = None
     plain_yarn: bool = False
     normalised_experts: bool = True
+    scores: Scores = Scores.SOFTMAX
+    stated_router: bool = False
+    predicts_ahead: bool = False
+    optional_head_norm: bool = False
     capped_logits: bool = False
     default_logit_cap: float = 0.0
     score_cap: float = 0.0
@@ -129,11 +141,38 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("granite", "Granite 3", paired_rope=True, scalars=True),
         Architecture("granitemoe", "Granite 3 A400M and A800M", paired_rope=True, scalars=True),
         Architecture("ernie4_5", "ERNIE 4.5 0.3B", paired_rope=True),
+        Architecture("ernie4_5-moe", "ERNIE 4.5 21B-A3B and 300B-A47B", paired_rope=True),
         Architecture("qwen2", "Qwen 1.5 to 2.5, DeepSeek R1 Distill Qwen"),
+        Architecture("qwen2moe", "Qwen 1.5 A2.7B, Qwen 2 57B-A14B", normalised_experts=False),
         Architecture("qwen3", "Qwen 3", head_norm=HeadNorm.HEAD),
         Architecture("qwen3moe", "Qwen 3 30B-A3B, Qwen3-Coder", head_norm=HeadNorm.HEAD),
         Architecture("seed_oss", "Seed-OSS", feed_forward_norm="post_attention_norm"),
         Architecture("hunyuan-dense", "Hunyuan 0.5B to 7B", head_norm=HeadNorm.ROTATED_HEAD),
+        Architecture("hunyuan-moe", "Hunyuan A13B", head_norm=HeadNorm.ROTATED_HEAD),
+        Architecture(
+            "glm4moe",
+            "GLM 4.5 to 4.7, GLM 4.5 Air",
+            head_norm=HeadNorm.HEAD,
+            optional_head_norm=True,
+            feed_forward_norm="post_attention_norm",
+            normalised_experts=False,
+            scores=Scores.SIGMOID,
+            stated_router=True,
+            predicts_ahead=True,
+        ),
+        Architecture(
+            "bailingmoe2",
+            "Ling 2.0, Ring 2.0",
+            head_norm=HeadNorm.HEAD,
+            fused_qkv=True,
+            normalised_experts=False,
+            scores=Scores.SIGMOID,
+            stated_router=True,
+            predicts_ahead=True,
+        ),
+        Architecture(
+            "minimax-m2", "MiniMax M2 to M2.5", head_norm=HeadNorm.ALL_HEADS, scores=Scores.SIGMOID, stated_router=True
+        ),
         Architecture(
             "olmo2",
             "OLMo 2 and 3",
@@ -220,6 +259,8 @@ ARCHITECTURES: dict[str, Architecture] = {
 def architecture_of(name: str, tensors: Collection[str] = ()) -> Architecture:
     """The architecture of this name, in a file with these tensors; one that is not `known` for any other name."""
     found = ARCHITECTURES.get(name) or Architecture(name, known=False)
+    if found.optional_head_norm and tensor_name(0, "attn_q_norm") not in tensors:
+        found = replace(found, head_norm=None)
     return replace(found, fused_qkv=True) if tensor_name(0, "attn_qkv") in tensors else found
 
 

@@ -26,6 +26,7 @@ from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import Format
 
 from .architectures import EMBEDDING, Architecture
+from .experts_reader import read_experts
 from .file import Model, Tensor, check_open
 from .keys import check_keys
 from .printable import printable
@@ -38,8 +39,6 @@ from .whole_number import whole_number
 ROPE, LOCAL_ROPE, QUERY_ROPE = "rope", "rope_local", "rope_queries"
 #: Tensors that converters have left in old files, and that nobody reads.
 _LEFT_OVER = "attn_rot_embd.weight"
-#: llama.cpp's number for a router that is a softmax.
-_SOFTMAX_GATING = 1
 #: The largest sizes that are read. Those of tensors are compared with the tensors before anything is made of them.
 _MAX_SIZE, _MAX_HEADS, _MAX_WINDOW = 1 << 24, 1 << 16, (1 << 31) - 1
 
@@ -248,7 +247,7 @@ class _Importer:
         if self.growth is not None:
             ropes[QUERY_ROPE] = replace(self.rope, growth=self.growth)
         check_keys(model, self._twins(ropes))
-        unused = sorted(n for n in set(model.tensors) - self.used - rope_tensors(model) if not n.endswith(_LEFT_OVER))
+        unused = sorted(n for n in set(model.tensors) - self.used - rope_tensors(model) if not self._is_left_out(n))
         if unused:
             raise ModelError(
                 f"{model.path} can't be run: it has tensors that no other {arch.name} model has that is known here, such as"
@@ -265,6 +264,11 @@ class _Importer:
             model=model,
         )
 
+    def _is_left_out(self, name: str) -> bool:
+        """Whether a tensor has no part in decoding token by token."""
+        behind = range(self.model.layers, self.model.blocks)
+        return name.endswith(_LEFT_OVER) or any(name.startswith(f"blk.{n}.") for n in behind)
+
     # The header.
 
     def _twins(self, ropes: dict[str, Rope]) -> dict[str, float]:
@@ -273,7 +277,7 @@ class _Importer:
             "attention.key_length_swa": self.head_size,
             "attention.value_length_swa": self.head_size,
             "embedding_length_out": self.hidden,
-            "decoder_block_count": self.model.layers,
+            "decoder_block_count": self.model.blocks,
         }
         if ROPE in ropes:
             twins |= {"rope.dimension_count_swa": self.rotary_size, "rope.freq_base_swa": ropes[ROPE].base}
@@ -300,7 +304,8 @@ class _Importer:
         return self._real("final_logit_softcapping", 1e-3, 1e6) or self.arch.default_logit_cap or None
 
     def _per_layer(self, key: str, low: int, high: int, default: int | None = None) -> tuple[int, ...]:
-        return self.model.header.per_layer(self.model.key(key), low, high, self.model.layers, default)
+        header, key = self.model.header, self.model.key(key)
+        return header.per_layer(key, low, high, self.model.blocks, default)[: self.model.layers]
 
     def _unfit(self, reason: str) -> NoDescriptionError:
         return NoDescriptionError(f"{self.model.path} can't be decoded as a whole: {reason}")
@@ -392,7 +397,7 @@ class _Importer:
         if not self.arch.windowed or not (self.stated_window or self.arch.local_rope_base):
             return (False,) * layers
         if header.is_array(key):
-            return tuple(map(bool, header.booleans(key, count=layers)))
+            return tuple(map(bool, header.booleans(key, count=self.model.blocks)))[:layers]
         every = header.integer(key, 0, _MAX_HEADS, self.arch.global_every)
         return tuple(not (every and n % every == every - 1) for n in range(layers))
 
@@ -447,7 +452,7 @@ class _Importer:
             self._norm(n, "attention_post_norm", "post_attention_norm")
         if arch.pre_norms and not parallel:
             self._norm(n, "feed_forward_norm", arch.feed_forward_norm)
-        feed_forward = self._experts(n) if self.model.experts else self._feed_forward(n)
+        feed_forward = self._experts(n) if self._has_experts(n) else self._feed_forward(n)
         if arch.post_norms:
             self._norm(n, "feed_forward_post_norm", "post_ffw_norm")
         return Layer(attention, feed_forward, arch.post_norms, arch.pre_norms, parallel)
@@ -499,19 +504,47 @@ class _Importer:
         self._matrix(layer_role(n, "down"), f"blk.{n}.ffn_down", self.hidden, size)
         return FeedForward(size, arch.activation, arch.gated)
 
+    def _has_experts(self, n: int) -> bool:
+        """Whether a layer's feed-forward is a mixture: layers before, or between, may have a single one."""
+        if not self.model.experts or f"blk.{n}.ffn_gate.weight" not in self.model.tensors:
+            return bool(self.model.experts)
+        # Which layers these are, the header says as well.
+        for key in ("leading_dense_block_count", "interleave_moe_layer_step"):
+            self.model.integer(key, 0, self.model.blocks, 0)
+        return False
+
     def _experts(self, n: int) -> Experts:
-        model, count = self.model, self.model.experts
-        gating = model.integer("expert_gating_func", 0, 1 << 16, _SOFTMAX_GATING)
-        if gating not in (0, _SOFTMAX_GATING):
-            raise ModelError(f"{model.path} can't be run: its router is not a softmax (expert_gating_func {gating})")
-        used = model.integer("expert_used_count", 1, count)
-        size = model.integer("expert_feed_forward_length", 0, _MAX_SIZE, 0) or self.feed_forward[n]
+        model, count, layer = self.model, self.model.experts, f"blk.{n}."
         if not self.arch.gated:
             raise self._unfit("its experts are not gated")
-        self._matrix(layer_role(n, "router"), f"blk.{n}.ffn_gate_inp", count, self.hidden)
+        size = self._per_layer("expert_feed_forward_length", 0, _MAX_SIZE, 0)[n] or self.feed_forward[n]
+        self._matrix(layer_role(n, "router"), f"{layer}ffn_gate_inp", count, self.hidden)
+        if f"{layer}exp_probs_b.bias" in model.tensors:
+            self._vector(layer_role(n, "selection_bias"), f"{layer}exp_probs_b.bias", count)
         for role, rows, columns in (("gate", size, self.hidden), ("up", size, self.hidden), ("down", self.hidden, size)):
-            self._matrix(layer_role(n, f"experts_{role}"), f"blk.{n}.ffn_{role}_exps", rows, columns, experts=count)
-        return Experts(count, used, FeedForward(size, self.arch.activation), self.arch.normalised_experts)
+            self._matrix(layer_role(n, f"experts_{role}"), f"{layer}ffn_{role}_exps", rows, columns, experts=count)
+        shared, gated = self._shared_expert(n)
+        experts = read_experts(model, FeedForward(size, self.arch.activation), shared, gated)
+        if experts.groups > 1 and count // experts.groups % 4:
+            raise self._unfit(f"its experts are in groups of {count // experts.groups}, which is not a multiple of 4")
+        return experts
+
+    def _shared_expert(self, n: int) -> tuple[FeedForward | None, bool]:
+        """The expert that every token goes through, as large as its matrices are, and whether it has a gate of its own."""
+        tensors, layer = self.model.tensors, f"blk.{n}."
+        if f"{layer}ffn_up_shexp.weight" not in tensors:
+            return None, False
+        # What the header says of them, their matrices say as well.
+        self.model.integer("expert_shared_count", 0, _MAX_HEADS, 0)
+        size = tensors[f"{layer}ffn_up_shexp.weight"].rows
+        for role, rows, columns in (("gate", size, self.hidden), ("up", size, self.hidden), ("down", self.hidden, size)):
+            self._matrix(layer_role(n, f"shared_{role}"), f"{layer}ffn_{role}_shexp", rows, columns)
+        gate = f"{layer}ffn_gate_inp_shexp.weight"
+        if gate in tensors:
+            # One row, which converters write as a vector or as a matrix.
+            shape = (self.hidden,) if len(tensors[gate].shape) == 1 else (1, self.hidden)
+            self.matrices[layer_role(n, "shared_router")] = Source(self._tensor(gate, shape), 0, 1, self.hidden)
+        return FeedForward(size, self.arch.activation), gate in tensors
 
     def _model_tensors(self) -> None:
         vocabulary = self.model.head.rows

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tailrace.firmware.description import Activation, HeadNorm, NormKind
+from tailrace.firmware.description import Activation, HeadNorm, NormKind, Scores
 
 from .architectures import Architecture
 
@@ -28,12 +28,15 @@ def _features(a: Architecture) -> Iterator[str]:
     if a.parallel:
         yield "attention and feed-forward in parallel, where one norm is before both"
     if a.head_norm is not None:
-        yield _HEAD_NORMS[a.head_norm]
+        yield _HEAD_NORMS[a.head_norm] + (" where a file has them" if a.optional_head_norm else "")
     if not a.gated:
         yield f"{a.activation.value.upper()} without a gate"
     elif a.activation is not Activation.SILU:
         yield f"gated {a.activation.value.upper()}"
     yield from _positions(a)
+    yield from _experts(a)
+    if a.predicts_ahead:
+        yield "layers that predict further tokens are left out"
     if a.scaled_embedding:
         yield "embeddings times the root of their length"
     if a.scalars:
@@ -58,6 +61,13 @@ def _positions(a: Architecture) -> Iterator[str]:
         yield "angles of their own in windows"
     if a.plain_yarn:
         yield "queries grow behind the first context"
+
+
+def _experts(a: Architecture) -> Iterator[str]:
+    if a.scores is not Scores.SOFTMAX or a.stated_router:
+        yield f"experts scored by a {a.scores.value}" + (" or as the file says, scaled, in groups" if a.stated_router else "")
+    elif not a.normalised_experts:
+        yield "weights of experts that do not add up to 1"
 
 
 def _ordinal(number: int) -> str:

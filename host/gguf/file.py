@@ -187,15 +187,21 @@ class Model:
         return self.header.integer(self.key(name), low, high, default)
 
     @cached_property
-    def layers(self) -> int:
-        """Transformer layers."""
-        layers = self.integer("block_count", 0, _MAX_LAYERS)
-        if not 0 < layers <= len(self.tensors):
+    def blocks(self) -> int:
+        """Transformer layers, and those behind them that predict further tokens."""
+        blocks = self.integer("block_count", 0, _MAX_LAYERS)
+        if not 0 < blocks <= len(self.tensors):
             raise ModelError(
-                f"{self.path} is corrupt: its header speaks of {layers} layers, but it has {len(self.tensors)} tensors."
+                f"{self.path} is corrupt: its header speaks of {blocks} layers, but it has {len(self.tensors)} tensors."
                 " Download it again."
             )
-        return layers
+        return blocks
+
+    @cached_property
+    def layers(self) -> int:
+        """Transformer layers, without those at the end that predict further tokens."""
+        ahead = self.integer("nextn_predict_layers", 0, self.blocks - 1, 0) if self.architecture.predicts_ahead else 0
+        return self.blocks - ahead
 
     @cached_property
     def context_length(self) -> int:

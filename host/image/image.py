@@ -134,4 +134,4 @@ def experts_used(imported: DescribedModel, role: str) -> int:
 
 def is_exact(role: str, source: Source) -> bool:
     """Whether a matrix of plain numbers is carried as it is, taken apart into planes: routers of experts are."""
-    return role.endswith(".router") and source.tensor.type_name in FLOATS and source.columns % BLOCK == 0
+    return role.endswith((".router", ".shared_router")) and source.tensor.type_name in FLOATS and source.columns % BLOCK == 0

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tailrace.firmware.description import Attention, Layer, layer_role
+from tailrace.firmware.description import Attention, Experts, Layer, layer_role
 from tailrace.firmware.embedding import WINDOW_POSITIONS
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
@@ -168,16 +168,24 @@ class _Planner:
     def _feed_forward(self, region: "_Region", n: int) -> None:
         layer, place = f"layers.{n}.", self.layers[n].feed_forward
         rows = feed_forward_part_rows(self.description, self.layers[n], self.build, self.request.batch)
-        if f"{layer}router" in self.imported.matrices:
-            self._router(region, layer + "router")
-            self._experts(region, layer, rows)
+        if not isinstance(place, Experts):
+            self._dense(region, layer, rows)
             return
-        assert not hasattr(place, "count")
-        names = [layer + t for t in ("gate", "up") if layer + t in self.imported.matrices]
+        self._router(region, layer + "router")
+        self._vector(region, layer + "selection_bias")
+        if place.shared_gated:
+            self._router(region, layer + "shared_router")
+        if place.shared:
+            self._dense(region, layer + "shared_", rows)
+        self._experts(region, layer, rows)
+
+    def _dense(self, region: "_Region", prefix: str, rows: int) -> None:
+        """A feed-forward, with its biases."""
+        names = [prefix + t for t in ("gate", "up") if prefix + t in self.imported.matrices]
         self._interleaved(region, names, rows)
         for name in names:
             self._vector(region, f"{name}_bias")
-        self._with_bias(region, layer + "down")
+        self._with_bias(region, prefix + "down")
 
     def _router(self, region: "_Region", role: str) -> None:
         source = self.imported.matrices[role]

@@ -152,11 +152,25 @@ class Model:
         expert = block if isinstance(block, FeedForward) else block.expert
         count, prefix = (block.count, "experts_") if isinstance(block, Experts) else (0, "")
         if isinstance(block, Experts):
-            self.matrix(role("router"), block.count, hidden)
+            self.experts(role, block)
         if expert.gated:
             self.matrix(role(f"{prefix}gate"), expert.size, hidden, count)
         self.matrix(role(f"{prefix}up"), expert.size, hidden, count)
         self.matrix(role(f"{prefix}down"), hidden, expert.size, count)
+
+    def experts(self, role: Callable[[str], str], block: Experts) -> None:
+        """All but the experts themselves."""
+        hidden, shared = self.description.hidden, block.shared
+        self.matrix(role("router"), block.count, hidden)
+        if "selection" in self.biases:
+            self.table(role("selection_bias"), self.rng.normal(0, 0.3, block.count))
+        if shared and block.shared_gated:
+            self.matrix(role("shared_router"), 1, hidden)
+        if shared and shared.gated:
+            self.matrix(role("shared_gate"), shared.size, hidden)
+        if shared:
+            self.matrix(role("shared_up"), shared.size, hidden)
+            self.matrix(role("shared_down"), hidden, shared.size)
 
     def cache(self, n: int) -> CachePlace:
         attention, lanes = self.description.layers[n].attention, self.config.lanes

@@ -13,6 +13,7 @@ from tailrace.firmware.description import (
     FeedForward,
     HeadNorm,
     NormKind,
+    Scores,
     layer_role,
 )
 from tailrace.spec.kv_cache import quantise_keys, quantise_values
@@ -120,15 +121,30 @@ class Reference:
 
     def mixture(self, x: Array, n: int, experts: Experts) -> Array:
         logits = self.linear(x, layer_role(n, "router"))
-        chosen = np.argsort(-logits, kind="stable")[: experts.used]
-        weights = np.exp(logits - logits.max())
-        weights /= weights[chosen].sum() if experts.normalise else weights.sum()
+        if experts.scores is Scores.SOFTMAX:
+            scores = np.exp(logits - logits.max())
+            scores /= scores.sum()
+        else:
+            scores = 1 / (1 + np.exp(-logits))
+        chosen = self.choose(scores + self.tensors.get(layer_role(n, "selection_bias"), 0.0), experts)
+        weights = scores[chosen] / (scores[chosen].sum() if experts.normalise else 1.0) * experts.scale
         total = np.zeros(self.description.hidden)
-        for expert in chosen:
+        for expert, weight in zip(chosen, weights, strict=True):
             matrices = [self.tensors.get(layer_role(n, f"experts_{role}")) for role in ("gate", "up", "down")]
             parts = [(None if m is None else m[expert], 0.0) for m in matrices]
-            total += weights[expert] * self.gated(x, experts.expert, *parts)
+            total += weight * self.gated(x, experts.expert, *parts)
+        if experts.shared:
+            parts = [self.matrix(n, f"shared_{role}") for role in ("gate", "up", "down")]
+            open_by = 1 / (1 + np.exp(-self.linear(x, layer_role(n, "shared_router"))[0])) if experts.shared_gated else 1.0
+            total += open_by * self.gated(x, experts.shared, *parts)
         return total
+
+    def choose(self, compared: Array, experts: Experts) -> Array:
+        """Numbers of the best, in the best groups."""
+        grouped = compared.reshape(experts.groups, -1).copy()
+        best_two = np.sort(grouped, axis=1)[:, -2:].sum(axis=1)
+        grouped[np.argsort(-best_two, kind="stable")[experts.used_groups :]] = -np.inf
+        return np.argsort(-grouped.reshape(-1), kind="stable")[: experts.used]
 
 
 def activation(x: Array, kind: Activation) -> Array:

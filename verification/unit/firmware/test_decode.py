@@ -16,6 +16,7 @@ from tailrace.firmware.description import (
     Layer,
     Norm,
     NormKind,
+    Scores,
 )
 from tailrace.spec.config import Config
 
@@ -27,7 +28,7 @@ FOUR = Config("test", 256, right_hand_sides=4, vector_blocks=64, buffer_entries=
 
 
 RMS, LAYER = Norm(NormKind.RMS, 1e-5), Norm(NormKind.LAYER, 1e-5)
-SILU = FeedForward(192, Activation.SILU)
+SILU, SMALL = (FeedForward(size, Activation.SILU) for size in (192, 96))
 HEADS = Attention(heads=4, kv_heads=2, head_size=32, scale=32**-0.5, rotary_size=32)
 
 
@@ -118,6 +119,22 @@ FEATURES: dict[str, tuple[Description, dict[str, Any]]] = {
     "one expert of many": (model_of(HEADS, Experts(9, 1, FeedForward(96, Activation.SILU))), {}),
     "many experts, softmax over all": (model_of(HEADS, Experts(8, 5, FeedForward(96, Activation.SILU), normalise=False)), {}),
     "experts with post norms": (model_of(HEADS, Experts(4, 3, FeedForward(64, Activation.GELU)), True), {}),
+    "sigmoid scores": (model_of(HEADS, Experts(6, 3, SMALL, scores=Scores.SIGMOID, scale=1.5)), {"biases": ("router",)}),
+    "sigmoid scores, not normalised": (model_of(HEADS, Experts(6, 3, SMALL, False, Scores.SIGMOID, scale=2.5)), {}),
+    "a selection bias": (model_of(HEADS, Experts(7, 3, SMALL, scores=Scores.SIGMOID)), {"biases": ("selection",)}),
+    "softmax and a selection bias": (model_of(HEADS, Experts(7, 3, SMALL, scale=0.5)), {"biases": ("selection", "router")}),
+    "a selection bias, softmax over all": (model_of(HEADS, Experts(6, 2, SMALL, False)), {"biases": ("selection",)}),
+    "groups of experts": (
+        model_of(HEADS, Experts(16, 5, SMALL, scores=Scores.SIGMOID, groups=4, used_groups=2)), {"biases": ("selection",)},
+    ),
+    "groups, softmax, no bias": (model_of(HEADS, Experts(12, 3, SMALL, groups=3, used_groups=1)), {}),
+    "a shared expert": (model_of(HEADS, Experts(5, 2, SMALL, shared=SMALL)), {}),
+    "a large shared expert with a gate": (
+        model_of(HEADS, Experts(5, 3, SMALL, False, shared=SILU, shared_gated=True)), {"biases": ("shared_up", "shared_down")},
+    ),
+    "a shared expert and post norms": (
+        model_of(HEADS, Experts(5, 2, SMALL, scale=3.0, shared=SMALL, shared_gated=True), True, residual_scale=0.5), {},
+    ),
     "a feed-forward layer as large as the slots": (model_of(HEADS, FeedForward(2048, Activation.SILU), count=1), {}),
 }  # fmt: skip
 
@@ -150,7 +167,12 @@ def random_description(rng: np.random.Generator) -> Description:
         score_cap=(None, 2.0)[rng.integers(2)],
     )  # fmt: skip
     block = FeedForward(32 * int(rng.integers(1, 9)), Activation(rng.choice(["silu", "gelu"])), bool(rng.integers(2)))
-    mixture = Experts(int(rng.integers(2, 7)), 2, block, bool(rng.integers(2)))
+    groups = (1, 1, 2, 3)[rng.integers(4)]
+    mixture = Experts(
+        int(rng.integers(2, 7)) if groups == 1 else 4 * groups, 2, block, bool(rng.integers(2)),
+        (Scores.SOFTMAX, Scores.SIGMOID)[rng.integers(2)], (1.0, 1.5)[rng.integers(2)], groups, 1 if groups == 1 else groups - 1,
+        (None, block, FeedForward(64, Activation.SILU))[rng.integers(3)], bool(rng.integers(2)),
+    )  # fmt: skip
     parallel, pre_norms = bool(rng.integers(3) == 0), bool(rng.integers(3))
     layers = tuple(
         Layer(
@@ -177,6 +199,6 @@ def test_random_descriptions(seed: int) -> None:
         buffer_entries=16384,
     )
     description = random_description(rng)
-    biases = [b for b in ("norm", "q", "k", "v", "o", "gate", "up", "down", "head", "router") if rng.integers(2)]
+    biases = [b for b in ("norm", "q", "k", "v", "o", "gate", "up", "down", "head", "router", "selection") if rng.integers(2)]
     batch = int(rng.integers(1, config.right_hand_sides + 1))
     compare(Model(description, config, seed=seed, batch=batch, biases=tuple(biases)), tokens=4)

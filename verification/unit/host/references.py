@@ -17,6 +17,8 @@ from tailrace.spec.kv_cache import quantise_keys, quantise_values
 
 Floats = NDArray[np.float32]
 
+#: Types of models whose routers score each expert by itself.
+_SIGMOID_ROUTERS = ("glm4_moe", "minimax_m2")
 #: Steps by which what is rounded may differ: where that decides between two codes, device and reference may choose another one.
 _TIE = 0.1
 
@@ -108,7 +110,11 @@ def chosen_experts(model: Any, instead: Sequence[NDArray[np.int64]] = ()) -> Ite
         if not instead:
             return None
         used = torch.from_numpy(instead[len(chosen) - 1])
-        return logits, torch.softmax(logits.gather(1, used), dim=-1), used
+        scores = torch.sigmoid(logits) if model.config.model_type in _SIGMOID_ROUTERS else torch.softmax(logits, dim=-1)
+        weights = scores.gather(1, used)
+        if getattr(module, "norm_topk_prob", True):
+            weights = weights / weights.sum(dim=-1, keepdim=True)
+        return logits, weights * getattr(module, "routed_scaling_factor", 1.0), used
 
     hooks = [module.register_forward_hook(note) for name, module in model.named_modules() if name.endswith("mlp.gate")]
     yield chosen
@@ -137,7 +143,7 @@ def steps(keys: Floats, values: Floats) -> tuple[Floats, Floats]:
 def _neighbours_apart(model: Any) -> NDArray[np.int64] | None:
     """Which element of a key in transformers each element of a key on the device is, if transformers rotates neighbours."""
     config = model.config
-    if config.model_type not in ("ernie4_5", "cohere", "cohere2"):
+    if config.model_type not in ("ernie4_5", "ernie4_5_moe", "cohere", "cohere2"):
         return None
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return np.arange(size).reshape(-1, 2).T.reshape(-1)

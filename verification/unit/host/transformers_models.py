@@ -35,6 +35,13 @@ _COMMON = {
     "mlp.down_proj": "ffn_down",
     "mlp.gate_up_proj": "ffn_up",
     "mlp.gate": "ffn_gate_inp",
+    "mlp.gate.wg": "ffn_gate_inp",
+    **{
+        f"mlp.{shared}.{part}_proj": f"ffn_{part}_shexp"
+        for shared in ("shared_expert", "shared_experts", "shared_mlp")
+        for part in ("gate", "up", "down")
+    },
+    "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
     # Granite's experts, Hunyuan's norms, Phi 2, StarCoder 2.
@@ -60,7 +67,7 @@ _OTHERS: dict[str, dict[str, str]] = {
         ("olmo2", "olmo3", "exaone4"),
         {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"},
     ),
-    "seed_oss": {"post_attention_layernorm": "post_attention_norm"},
+    **dict.fromkeys(("seed_oss", "glm4moe"), {"post_attention_layernorm": "post_attention_norm"}),
 }
 _GPT2 = {
     "wte": "token_embd",
@@ -73,6 +80,9 @@ _GPT2 = {
     "mlp.c_fc": "ffn_up",
     "mlp.c_proj": "ffn_down",
 }
+
+#: What transformers calls a bias that chooses among experts.
+_SELECTION_BIAS = "e_score_correction_bias"
 
 #: Spread of a model's logits: its text is about as predictable as real text, with 20 likely tokens in place of one.
 _LOGIT_SPREAD = 2.5
@@ -109,13 +119,16 @@ def make_config(
     window: int | None = None,
     experts: int = 8,
     used: int = 3,
+    shared: int = 1,
+    groups: int = 1,
+    interval: int = 1,
     rotary: float = 1.0,
     parallel: bool = False,
     tied: bool = False,
     rope: dict[str, Any] | None = None,
 ) -> Any:
     """A Hugging Face configuration."""
-    scaling = {"rope_theta": 10_000.0, "rope_type": "default", **(rope or {})}
+    scaling: dict[str, Any] = {"rope_theta": 10_000.0, "rope_type": "default", **(rope or {})}
     common = {
         "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
         "head_dim": head_size, "vocab_size": vocabulary, "max_position_embeddings": context, "intermediate_size": feed_forward,
@@ -137,6 +150,28 @@ def make_config(
             return transformers.Qwen3MoeConfig(
                 **common, moe_intermediate_size=feed_forward, num_experts=experts, num_experts_per_tok=used, norm_topk_prob=True
             )
+        case "qwen2moe":
+            return transformers.Qwen2MoeConfig(
+                **common, moe_intermediate_size=feed_forward, num_experts=experts, num_experts_per_tok=used,
+                shared_expert_intermediate_size=shared * feed_forward,
+            )  # fmt: skip
+        case "hunyuan-moe":
+            return transformers.HunYuanMoEV1Config(**common, num_experts=experts, moe_topk=used)
+        case "ernie4_5-moe":
+            return transformers.Ernie4_5_MoeConfig(
+                **common, moe_intermediate_size=feed_forward, moe_num_experts=experts, moe_k=used, moe_num_shared_experts=shared,
+                moe_layer_interval=interval,
+            )  # fmt: skip
+        case "glm4moe" | "bailingmoe2":
+            scaling["partial_rotary_factor"] = rotary
+            return transformers.Glm4MoeConfig(
+                **common, moe_intermediate_size=feed_forward, n_routed_experts=experts, num_experts_per_tok=used,
+                n_shared_experts=shared, routed_scaling_factor=1.5, n_group=groups, topk_group=max(groups - 1, 1),
+                use_qk_norm=architecture == "bailingmoe2", attention_bias=architecture == "glm4moe",
+            )  # fmt: skip
+        case "minimax-m2":
+            scaling["partial_rotary_factor"] = rotary
+            return transformers.MiniMaxM2Config(**common, num_local_experts=experts, num_experts_per_tok=used)
         case "gemma3":
             local = {"rope_theta": 10_000.0, "rope_type": "default"}
             common["rope_parameters"] = {"full_attention": {**scaling, "rope_theta": 1e6}, "sliding_attention": local}
@@ -215,11 +250,30 @@ def make_model(path: Path, architecture: str, *, seed: int = 1, format: str = "Q
     model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False).float()
     values = {**_header(architecture, config), **_tokenizer(config.vocab_size)}
     tensors = _rope_factors(config)
-    for parameter, tensor in model.named_parameters():
+    for parameter, tensor in (*model.named_parameters(), *_selection_biases(model)):
         tensors += _filled(architecture, config, parameter, tensor, format, random)
     model.tie_weights()
+    tensors = _with_fused_qkv(tensors) if architecture == "bailingmoe2" else tensors
     write_gguf(path, _gguf_name(architecture), values, tensors)
     return model
+
+
+def _selection_biases(model: Any) -> list[tuple[str, Any]]:
+    """Biases that choose among experts, where they are no parameters."""
+    return [(name, tensor) for name, tensor in model.named_buffers() if name.endswith(_SELECTION_BIAS)]
+
+
+def _with_fused_qkv(tensors: list[NewTensor]) -> list[NewTensor]:
+    """The rows of q, k and v one after the other."""
+    parts = {t.name: t for t in tensors if t.name.split(".")[-2] in ("attn_q", "attn_k", "attn_v")}
+    fused = []
+    for name, q in parts.items():
+        if name.endswith("attn_q.weight"):
+            rows = [parts[name.replace("attn_q", f"attn_{part}")] for part in "qkv"]
+            data = np.concatenate([part.data for part in rows if part.data is not None])
+            shape = (sum(part.shape[0] for part in rows), q.shape[1])
+            fused.append(replace(q, name=name.replace("attn_q", "attn_qkv"), shape=shape, data=data))
+    return [t for t in tensors if t.name not in parts] + fused
 
 
 def _gguf_name(architecture: str) -> str:
@@ -245,12 +299,54 @@ def _header(architecture: str, config: Any) -> dict[str, Any]:
     if architecture != "gpt2":
         values |= _rotated(architecture, config)
     values |= _scalars(architecture, config)
-    if architecture in ("mixtral", "qwen3moe", "granitemoe"):
-        values["expert_count"] = getattr(config, "num_local_experts", None) or config.num_experts
-        values["expert_used_count"] = config.num_experts_per_tok
-    if architecture == "qwen3moe":
-        values["expert_feed_forward_length"] = config.moe_intermediate_size
+    if architecture in _MIXTURES:
+        values |= _experts(architecture, config)
     return {f"{_gguf_name(architecture)}.{key}": value for key, value in values.items()}
+
+
+_MIXTURES = (
+    "mixtral",
+    "qwen3moe",
+    "granitemoe",
+    "qwen2moe",
+    "hunyuan-moe",
+    "ernie4_5-moe",
+    "glm4moe",
+    "bailingmoe2",
+    "minimax-m2",
+)
+
+
+def _experts(architecture: str, config: Any) -> dict[str, Any]:
+    """What a header says of experts."""
+    values = {
+        "expert_count": getattr(config, "num_local_experts", None) or config.num_experts,
+        "expert_used_count": config.num_experts_per_tok,
+    }
+    if architecture in ("qwen3moe", "qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2"):
+        values["expert_feed_forward_length"] = config.moe_intermediate_size
+    match architecture:
+        case "qwen2moe":
+            values["expert_shared_feed_forward_length"] = config.shared_expert_intermediate_size
+        case "hunyuan-moe":
+            values["expert_feed_forward_length"] = values["expert_shared_feed_forward_length"] = config.intermediate_size
+            values["expert_shared_count"] = 1
+        case "ernie4_5-moe":
+            values |= {
+                "expert_shared_count": config.moe_num_shared_experts,
+                "expert_shared_feed_forward_length": config.moe_num_shared_experts * config.moe_intermediate_size,
+                "leading_dense_block_count": config.moe_layer_start_index,
+                "interleave_moe_layer_step": config.moe_layer_interval,
+            }
+        case "glm4moe" | "bailingmoe2":
+            values |= {
+                "expert_shared_count": config.n_shared_experts, "expert_weights_scale": config.routed_scaling_factor,
+                "expert_weights_norm": config.norm_topk_prob, "expert_gating_func": 2, "expert_group_count": config.n_group,
+                "expert_group_used_count": config.topk_group, "leading_dense_block_count": config.first_k_dense_replace,
+            }  # fmt: skip
+        case "minimax-m2":
+            values |= {"expert_feed_forward_length": config.intermediate_size, "expert_gating_func": 2}
+    return values
 
 
 def _scalars(architecture: str, config: Any) -> dict[str, Any]:
@@ -336,6 +432,8 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
     experts = module.endswith("experts")
     names = {**_COMMON, **(_OTHERS.get(architecture, {}) if layer is not None else {})}
     names = _GPT2 if architecture == "gpt2" else names
+    if leaf == _SELECTION_BIAS:
+        return [_filled_vector(architecture, config, f"blk.{layer}.exp_probs_b.bias", tensor.view(-1), random)]
     stem = {"gate_up_proj": "", "down_proj": "ffn_down_exps"}[leaf] if experts else names[module]
     prefix = "" if layer is None else f"blk.{layer}."
     if tensor.ndim == 1:
@@ -347,7 +445,7 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
     spread = {"output": _LOGIT_SPREAD, "ffn_gate_inp": _ROUTER_SPREAD, "token_embd": embedding}.get(stem, 1.0)
     values = (random.standard_normal(shape) * spread * shape[-1] ** -0.5).astype(np.float32)
     # As converters leave them.
-    plain = stem in ("position_embd", "ffn_gate_inp")
+    plain = stem in ("position_embd", "ffn_gate_inp", "ffn_gate_inp_shexp")
     whole = tensor_of(f"{prefix}{stem}.weight", values, "F32" if plain else kind)
     data = whole.data
     assert data is not None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, HeadNorm, NormKind
+from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, HeadNorm, NormKind, Scores
 from tailrace.gguf.describe import ImportedModel, NoDescriptionError, UnknownArchitectureError, check_operations, import_model
 from tailrace.gguf.file import open_model
 from tailrace.gguf.header import Header
@@ -147,6 +147,112 @@ def test_gpt2(tmp_path: Path) -> None:
     bias = model.model.tensors["blk.0.attn_qkv.bias"].data
     assert np.array_equal(model.tables["layers.0.k_bias"].numbers(), [bias[64:128]])
     assert {"final_norm_bias", "layers.0.attention_norm_bias", "layers.0.down_bias", "position_embedding"} <= set(model.tables)
+
+
+def routed(
+    tmp_path: Path, architecture: str, more: dict[str, Any], shapes: dict[str, tuple[int, ...]], without: str = "nothing"
+) -> Path:
+    """A mixture of 8 experts, 3 of them used."""
+    base = {k: v for k, v in MIXTURE.items() if not any(part in k for part in ("exps", "gate_inp", without))}
+    experts = {f"blk.{{n}}.ffn_{name}_exps.weight": (8, 64, 64) for name in ("gate", "up", "down")}
+    header = {**MIXTURE_HEADER, "expert_count": 8, "expert_used_count": 3, "expert_feed_forward_length": 64, **more}
+    return write(
+        tmp_path / "m.gguf", architecture, header, {**base, "blk.{n}.ffn_gate_inp.weight": (8, 64), **experts, **shapes}
+    )
+
+
+def glm(tmp_path: Path, more: dict[str, Any], shapes: dict[str, tuple[int, ...]] | None = None) -> Path:
+    """The same as a GLM, which calls the norm before its feed-forward by another name."""
+    norm = {"blk.{n}.post_attention_norm.weight": (64,)}
+    return routed(tmp_path, "glm4moe", more, {**norm, **(shapes or {})}, without="ffn_norm")
+
+
+def test_a_router_that_the_header_describes(tmp_path: Path) -> None:
+    header = {
+        "expert_gating_func": 2, "expert_weights_norm": True, "expert_weights_scale": 2.5, "expert_group_count": 2,
+        "expert_group_used_count": 1, "expert_shared_count": 2,
+    }  # fmt: skip
+    shapes = {f"blk.{{n}}.ffn_{name}_shexp.weight": (128, 64) for name in ("gate", "up")}
+    shapes |= {"blk.{n}.ffn_down_shexp.weight": (64, 128), "blk.{n}.exp_probs_b.bias": (8,)}
+    model = imported(glm(tmp_path, header, shapes))
+    expert, shared = (FeedForward(size, Activation.SILU) for size in (64, 128))
+    assert model.description.layers[0].feed_forward == Experts(8, 3, expert, True, Scores.SIGMOID, 2.5, 2, 1, shared)
+    bias = model.model.tensors["blk.0.exp_probs_b.bias"].data
+    assert np.array_equal(model.tables["layers.0.selection_bias"].numbers(), [bias])
+
+
+def test_all_groups_are_none(tmp_path: Path) -> None:
+    header = {"expert_group_count": 4, "expert_group_used_count": 4}
+    experts = imported(glm(tmp_path, header)).description.layers[0].feed_forward
+    assert experts == Experts(8, 3, FeedForward(64, Activation.SILU), False, Scores.SIGMOID)
+
+
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        ({"expert_gating_func": 4}, "can't be run: its router is not a sigmoid (expert_gating_func 4)"),
+        (
+            {"expert_group_count": 3, "expert_group_used_count": 1},
+            "can't be used: glm4moe.expert_group_count in its header is 3, and a divisor of 8 experts is expected. Convert the model"
+            " again.",
+        ),
+        (
+            {"expert_group_count": 4, "expert_group_used_count": 1},
+            "can't be used: glm4moe.expert_group_used_count in its header is 1, and so many groups that 3 experts are in them is"
+            " expected. Convert the model again.",
+        ),
+        (
+            {"expert_group_count": 4, "expert_group_used_count": 2},
+            "can't be decoded as a whole: its experts are in groups of 2, which is not a multiple of 4",
+        ),
+        (
+            {"expert_shared_count": 1},
+            "can't be run: its header has glm4moe.expert_shared_count = 1, which no other glm4moe model has that is known here, so"
+            " its results would be wrong",
+        ),
+    ],
+)  # fmt: skip
+def test_routers_that_are_refused(header: dict[str, Any], text: str, tmp_path: Path) -> None:
+    path = glm(tmp_path, header)
+    with pytest.raises(ModelError, match=f"^{re.escape(f'{path} {text}')}$"):
+        imported(path)
+
+
+def test_other_routers_score_as_their_architecture_does(tmp_path: Path) -> None:
+    path = routed(tmp_path, "llama", {"expert_gating_func": 2}, {})
+    text = f"{path} can't be run: its router is not a softmax (expert_gating_func 2)"
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        imported(path)
+
+
+@pytest.mark.parametrize("shape", [(64,), (1, 64)])
+def test_the_gate_of_a_shared_expert_is_a_vector_or_a_row(shape: tuple[int, ...], tmp_path: Path) -> None:
+    shapes: dict[str, tuple[int, ...]] = {f"blk.{{n}}.ffn_{name}_shexp.weight": (96, 64) for name in ("gate", "up")}
+    shapes |= {"blk.{n}.ffn_down_shexp.weight": (64, 96), "blk.{n}.ffn_gate_inp_shexp.weight": shape}
+    model = imported(routed(tmp_path, "qwen2moe", {}, shapes))
+    experts = model.description.layers[0].feed_forward
+    assert experts == Experts(
+        8, 3, FeedForward(64, Activation.SILU), False, shared=FeedForward(96, Activation.SILU), shared_gated=True
+    )
+    source = model.matrices["layers.0.shared_router"]
+    assert source.numbers().shape == (source.rows, source.columns) == (1, 64)
+
+
+def test_layers_without_experts_and_layers_that_are_left_out(tmp_path: Path) -> None:
+    """The first of three layers has no experts, and the last one predicts further tokens."""
+    header = {**MIXTURE_HEADER, "block_count": 3, "nextn_predict_layers": 1, "leading_dense_block_count": 1}
+    header |= {"attention.head_count_kv": [2, 2, 2], "expert_feed_forward_length": 96}
+    shapes: dict[str, tuple[int, ...]] = {"blk.0.ffn_down.weight": (64, 96), "blk.2.nextn.eh_proj.weight": (64, 128)}
+    shapes |= {f"blk.0.ffn_{name}.weight": (96, 64) for name in ("gate", "up")}
+    for name, shape in MIXTURE.items():
+        for n in range(3) if "{n}" in name else (0,):
+            if n or not ("exps" in name or "gate_inp" in name):
+                shapes[name.replace("{n}", str(n)).replace("ffn_norm", "post_attention_norm")] = shape
+    model = imported(write(tmp_path / "m.gguf", "glm4moe", header, shapes))
+    dense = FeedForward(96, Activation.SILU)
+    assert [layer.feed_forward for layer in model.description.layers] == [dense, Experts(4, 2, dense, False, Scores.SIGMOID)]
+    assert not any("layers.2." in role for role in (*model.matrices, *model.tables))
+    assert (model.model.blocks, model.model.layers) == (3, 2)
 
 
 def test_experts_of_their_own_size(tmp_path: Path) -> None:
