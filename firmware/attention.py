@@ -6,7 +6,7 @@ from typing import Any
 from tailrace.spec.errors import LimitError
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK, I8, Q8_0
-from tailrace.spec.isa import STREAM_UNIT, Cache, Multiplier, Reduce, SetMode
+from tailrace.spec.isa import BUFFER_UNIT, STREAM_UNIT, Cache, Multiplier, Reduce, SetMode
 
 from .branch import Branch, enter, leave
 from .buffer_map import slot_map
@@ -56,7 +56,7 @@ class _Heads:
 
     def __init__(self, workspace: Workspace, layer: int, attention: Attention) -> None:
         w = self._workspace = workspace
-        self._attention, size = attention, attention.head_size
+        self._layer, self._attention, size = layer, attention, attention.head_size
         self._caches = [w.placement.caches[s][layer] for s in w.sequences]
         capacity = min(cache.capacity for cache in self._caches)
         self._window = effective_window(attention, capacity)
@@ -70,7 +70,10 @@ class _Heads:
         # Heads that do not fill their blocks are gathered in the buffer.
         self._gathered = w.buffer.allocate("the outputs of all heads", w.batch * columns) if size % BLOCK else None
         self._outputs = [w.buffer.allocate("the outputs of heads", self._width * size) for _ in range(2)]
-        self._maxima = w.buffer.allocate("the largest scores", self._width)
+        #: Entries of a sequence's largest scores: one for each head if they start as the sinks, else for a group.
+        self._maxima_stride = -(-attention.heads // BUFFER_UNIT) * BUFFER_UNIT if attention.sinks else 0
+        self._maxima = w.buffer.allocate("the largest scores", max(w.batch * self._maxima_stride, self._width))
+        self._sinks = w.buffer.allocate("the sinks, and a one", attention.heads + BUFFER_UNIT) if attention.sinks else None
         self._sums = [w.buffer.allocate("the sums of probabilities", self._width) for _ in range(2)]
         self._queries, self._probabilities = self._slot_plan(columns)
         rows = [w.rows[self._window, s] for s in w.sequences]
@@ -111,6 +114,7 @@ class _Heads:
     def emit(self) -> None:
         """Emit from the products q, k and v on, until the outputs of the heads are in the slots."""
         w, groups = self._workspace, self._groups
+        self._load_sinks()
         self._projections.emit()
         w.commands.fence(Cache.KEYS, Cache.VALUES)
         self._measure(groups[0])
@@ -135,6 +139,23 @@ class _Heads:
             columns = self._attention.heads * self._attention.head_size
             target = Slot(0, self.output_set, 0, next_slot=True)
             w.commands.elementwise(self._gathered, columns, w.batch, a_stride=columns, to=target)
+
+    def _load_sinks(self) -> None:
+        """The sinks, from which the largest scores of all heads start, and a one to multiply each of them with."""
+        if self._sinks is None:
+            return
+        w, heads, stride = self._workspace, self._attention.heads, self._maxima_stride
+        w.commands.elementwise(w.address(w.table(layer_role(self._layer, "sinks")).address), heads, to=self._sinks)
+        w.commands.elementwise(self._sinks, heads, w.batch, to=self._maxima, d_stride=stride)
+        w.commands.elementwise(self._sinks, 1, p=0.0, q=1.0, to=self._sinks + stride)
+
+    def _start_sums(self, group: Group, maxima: int, sums: int) -> None:
+        """Begin the sums of probabilities with those of the sinks."""
+        if self._sinks is not None:
+            one, sinks = self._sinks + self._maxima_stride, Loaded(self._sinks + group.first_head, advance=True)
+            self._workspace.commands.elementwise(
+                one, 1, group.heads, p=sinks, q=Loaded(maxima, advance=True), function=Function.EXP, reduce=Reduce.SUM, r=sums
+            )
 
     def _lengths(self, group: Group) -> tuple[Length, Length]:
         """Tokens in the cache, and blocks of them."""
@@ -182,14 +203,18 @@ class _Heads:
             capped = {"p": 2 * scale / cap, "function": Function.SIGMOID, "m": 2 * cap, "n": -cap}
             capped |= {"to": scores, "d_stride": self._stride}
             scale = 1.0
+        resume, maxima, sums = self._attention.sinks, self._maxima, self._sums[i % 2]
+        if resume:
+            maxima += group.sequence * self._maxima_stride + group.first_head
         commands.elementwise(
-            scores, tokens, group.heads, a_stride=self._stride, reduce=Reduce.MAXIMUM, negate=True, r=self._maxima, **capped
-        )
-        sums = self._sums[i % 2]
+            scores, tokens, group.heads, a_stride=self._stride, reduce=Reduce.MAXIMUM, negate=True, resume=resume, r=maxima,
+            **capped,
+        )  # fmt: skip
+        self._start_sums(group, maxima, sums)
         place = i % len(self._probabilities)
         commands.elementwise(
-            scores, tokens, group.heads, a_stride=self._stride, p=scale, q=Loaded(self._maxima, advance=True),
-            function=Function.EXP, b=self._scales, multiplier=Multiplier.B, reduce=Reduce.SUM, reduce_u=True, r=sums,
+            scores, tokens, group.heads, a_stride=self._stride, p=scale, q=Loaded(maxima, advance=True), function=Function.EXP,
+            b=self._scales, multiplier=Multiplier.B, reduce=Reduce.SUM, reduce_u=True, resume=resume, r=sums,
             to=Slot(0, PROBABILITY_SETS[place], self._probabilities[place], next_slot=True, duplicate=True),
         )  # fmt: skip
         commands.elementwise(sums, group.heads, function=Function.RECIPROCAL, to=sums)

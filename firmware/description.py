@@ -2,10 +2,10 @@
 
 Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embedding``, ``final_norm``, ``final_norm_bias``,
 ``head``. Those of layer ``n`` are ``layers.n.`` followed by ``attention_norm``, ``q``, ``k``, ``v``, ``o``, ``q_norm``,
-``k_norm``, ``attention_post_norm``, ``feed_forward_norm``, ``gate``, ``up``, ``down``, ``feed_forward_post_norm``, ``router``,
-``selection_bias``, ``experts_gate``, ``experts_up``, ``experts_down``, ``shared_router``, ``shared_gate``, ``shared_up``,
-``shared_down``; a bias is its tensor's role followed by ``_bias``. Which of them exist follows from the description; a bias
-exists if it has been placed.
+``k_norm``, ``sinks``, ``attention_post_norm``, ``feed_forward_norm``, ``gate``, ``up``, ``down``, ``feed_forward_post_norm``,
+``router``, ``selection_bias``, ``experts_gate``, ``experts_up``, ``experts_down``, ``shared_router``, ``shared_gate``,
+``shared_up``, ``shared_down``; a bias is its tensor's role followed by ``_bias``. Which of them exist follows from the
+description; a bias exists if it has been placed.
 """
 
 from dataclasses import dataclass
@@ -28,10 +28,11 @@ class HeadNorm(Enum):
 
 
 class Activation(Enum):
-    """The activation function of a feed-forward layer; GELU is its tanh form."""
+    """The activation function of a feed-forward layer; GELU is its tanh form, QUICK_GELU is ``x * sigmoid(1.702 * x)``."""
 
     SILU = "silu"
     GELU = "gelu"
+    QUICK_GELU = "quick gelu"
 
 
 class Scores(Enum):
@@ -72,6 +73,8 @@ class Attention:
         What of q and k is normalised, before it is rotated unless that says otherwise.
     score_cap : float or None
         Scaled scores become ``cap * tanh(scores / cap)``.
+    sinks : bool
+        Whether each head has a learned score that takes part in its softmax as a token would whose value is zero.
     """
 
     heads: int
@@ -84,6 +87,7 @@ class Attention:
     window: int | None = None
     head_norm: HeadNorm | None = None
     score_cap: float | None = None
+    sinks: bool = False
 
     @property
     def ropes(self) -> dict[str, str]:
@@ -98,11 +102,21 @@ class Attention:
 
 @dataclass(frozen=True)
 class FeedForward:
-    """``down(activation(gate(x)) * up(x))``, or ``down(activation(up(x)))`` if it is not gated."""
+    """``down(activation(gate(x)) * up(x))``, or ``down(activation(up(x)))`` if it is not gated.
+
+    Attributes
+    ----------
+    limit : float or None
+        What gate is not to exceed, nor the magnitude of up, before anything is made of them. Only with a gate.
+    up_offset : float
+        What is added to up. Only with a gate.
+    """
 
     size: int
     activation: Activation
     gated: bool = True
+    limit: float | None = None
+    up_offset: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tailrace.spec.errors import ModelError
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.isa import BUFFER_UNIT, Combine
@@ -74,9 +73,7 @@ class _Mixture:
         w = self._workspace = workspace
         self._layer, self._experts, self._branch = layer, experts, branch
         allocate = w.buffer.allocate
-        for matrix in ("gate", "up", "down"):
-            if w.bias(layer_role(layer, f"experts_{matrix}")):
-                raise ModelError("experts with biases have no decode program")
+        self._has_biases = w.bias(layer_role(layer, "experts_down")) is not None
         self._router = Router(w, layer, experts)
         self.divisor = self._router.divisor
         self.total = allocate("the weighted sum of experts", w.batch * w.hidden)
@@ -166,16 +163,26 @@ class _Mixture:
                     first_block=turn.middle.first_block, slots=turn.slots.stop, expert=expert,
                 )  # fmt: skip
             if turn.choice is not None:
+                self._add_bias(turn.choice)
                 self._router.choose(turn.choice + KNOWN)
 
         return product, turn.accumulate
+
+    def _add_bias(self, i: int) -> None:
+        """Add the bias of an expert's down to the total, while its number is still known."""
+        w, (s, k) = self._workspace, self._router.chosen[i]
+        bias = w.bias(layer_role(self._layer, "experts_down"), w.expert_registers[i % KNOWN])
+        if bias:
+            total = self.total + s * w.hidden
+            sum_up: dict[str, Any] = {"combine": Combine.SUM, "b": total} if k else {}
+            w.commands.elementwise(bias, w.hidden, p=self._router.weight(i), to=total, **sum_up)
 
     def _accumulation(self, i: int, place: int) -> Callable[[], None]:
         w, (s, k), hidden = self._workspace, self._router.chosen[i], self._workspace.hidden
         total, result = self.total + s * hidden, self._results[place] + s * hidden
 
         def accumulate() -> None:
-            sum_up: dict[str, Any] = {"combine": Combine.SUM, "b": total} if k else {}
+            sum_up: dict[str, Any] = {"combine": Combine.SUM, "b": total} if k or self._has_biases else {}
             w.commands.elementwise(result, hidden, p=self._router.weight(i), to=total, **sum_up)
 
         return accumulate

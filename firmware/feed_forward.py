@@ -19,6 +19,8 @@ from .workspace import Workspace
 #: ``gelu(x) = x * sigmoid(x * (LINEAR + CUBIC * x * x))``, the tanh form.
 LINEAR = 1.5957691216
 CUBIC = LINEAR * 0.044715
+#: ``quick_gelu(x) = x * sigmoid(QUICK * x)``; of SiLU the factor is 1.
+QUICK = 1.702
 #: The set of the slots that the activations between up and down belong to.
 MIDDLE_SET = 1
 
@@ -153,22 +155,31 @@ class Middle:
             gate, up = self._results.gates[place], self._results.ups[place]
             if self._block.gated:
                 stages.append(
-                    (partial(product, self._gate, gate_part, gate), partial(self._finish_gate, slots, gate_part, gate))
+                    (partial(product, self._gate, gate_part, gate), partial(self._finish_gate, slots, gate_part, gate, expert))
                 )
-            stages.append((partial(product, self._up, up_part, up), partial(self._finish_up, slots, up_part, up, gate)))
+            finish_up = partial(self._finish_up, slots, up_part, up, gate, expert)
+            stages.append((partial(product, self._up, up_part, up), finish_up))
         return stages
 
-    def _finish_gate(self, slots: range, part: MatrixPart, gate: int) -> None:
-        self._add_bias(slots, part, gate, self._workspace.bias(self._gate_role))
+    def _finish_gate(self, slots: range, part: MatrixPart, gate: int, expert: int | None) -> None:
+        self._add_bias(slots, part, gate, self._workspace.bias(self._gate_role, expert))
         start = gate + slots.start * self._stride
+        if self._block.limit is not None:
+            self._limit(slots, part, start)
         self._activate(slots, part, start, {"to": start, "d_stride": self._stride})
 
-    def _finish_up(self, slots: range, part: MatrixPart, up: int, gate: int) -> None:
-        self._add_bias(slots, part, up, self._workspace.bias(self._up_role))
+    def _finish_up(self, slots: range, part: MatrixPart, up: int, gate: int, expert: int | None) -> None:
+        self._add_bias(slots, part, up, self._workspace.bias(self._up_role, expert))
         start, target = slots.start * self._stride, self._target(slots, part)
         if not self._block.gated:
             self._activate(slots, part, up + start, target)
             return
+        if self._block.limit is not None:
+            # The greater of two numbers is the lesser one of their negatives.
+            self._limit(slots, part, up + start, m=-1.0)
+            self._limit(slots, part, up + start, m=-1.0, n=self._block.up_offset)
+        elif self._block.up_offset:
+            self._change(slots, part, up + start, n=self._block.up_offset)
         self._workspace.commands.elementwise(
             gate + start, part.rows, len(slots), a_stride=self._stride, b=up + start, b_stride=self._stride,
             combine=Combine.PRODUCT, **target,
@@ -181,11 +192,20 @@ class Middle:
             place = entry + s * self._stride
             self._workspace.commands.elementwise(place, part.rows, stream=bias + 4 * part.first_row, stream_n=True, to=place)
 
+    def _limit(self, slots: range, part: MatrixPart, x: int, **changes: float) -> None:
+        self._change(slots, part, x, combine=Combine.LIMIT, q=self._block.limit, **changes)
+
+    def _change(self, slots: range, part: MatrixPart, x: int, **how: Any) -> None:
+        """Change a part's results in place."""
+        stride = self._stride
+        self._workspace.commands.elementwise(x, part.rows, len(slots), a_stride=stride, to=x, d_stride=stride, **how)
+
     def _activate(self, slots: range, part: MatrixPart, x: int, target: dict[str, Any]) -> None:
         """Apply the activation function to what is at `x`."""
         apply = partial(self._workspace.commands.elementwise, x, part.rows, len(slots), a_stride=self._stride)
-        if self._block.activation is Activation.SILU:
-            apply(function=Function.SIGMOID, multiplier=Multiplier.A, **target)
+        if self._block.activation is not Activation.GELU:
+            factor = 1.0 if self._block.activation is Activation.SILU else QUICK
+            apply(p=factor, function=Function.SIGMOID, multiplier=Multiplier.A, **target)
             return
         second: dict[str, Any] = {"b_stride": self._stride, "combine": Combine.PRODUCT}
         apply(b=x, m=CUBIC, n=LINEAR, to=self._results.argument, d_stride=self._stride, **second)

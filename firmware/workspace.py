@@ -95,10 +95,20 @@ class Workspace:
             raise ModelError(f"the model needs a table {role}, which has not been placed")
         return place
 
-    def bias(self, role: str) -> Address | None:
-        """Where a matrix's bias lies, if it has one."""
+    def bias(self, role: str, expert: int | None = None) -> Address | None:
+        """Where a matrix's bias lies, if it has one.
+
+        `expert`: register with the number of the expert whose bias it is; then by way of the address register, so valid until
+        that is used for something else.
+        """
         place = self.placement.tables.get(f"{role}_bias")
-        return None if place is None else self.address(place.address)
+        if place is None:
+            return None
+        source = self.address(place.address)
+        if expert is None:
+            return source
+        self.commands.set(self.address_register, x=expert, factor=place.stride // ADDRESS_UNIT)
+        return Address(source.byte, (*source.registers, self.address_register))
 
     def row(self, table: TablePlace, register: int) -> Address:
         """Row of a table whose number a register holds; by way of the address register, so valid for the next command only."""

@@ -48,6 +48,7 @@ _MIXTURES = (
     "mixtral",
     "qwen3moe",
     "granitemoe",
+    "gpt-oss",
     "qwen2moe",
     "hunyuan-moe",
     "ernie4_5-moe",
@@ -56,7 +57,7 @@ _MIXTURES = (
     "minimax-m2",
 )
 _WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2")
-_WINDOWED = ("gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
+_WINDOWED = ("gpt-oss", "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
 #: Where two layers do not show all that layers can be.
 _LAYERS = {"gemma3": 6, "cohere2": 4, "olmo3": 4, "exaone4": 4, "smollm3": 5, "glm4moe": 3, "bailingmoe2": 3, "ernie4_5-moe": 4}
 #: Widest attention that is drawn: the outputs of all heads side by side.
@@ -162,6 +163,12 @@ def draw(architecture: str, seed: int) -> Case:
         sizes["rotary"] = min((number(8, head_size, 8) + 0.25) / head_size, 1.0)
     if architecture == "stablelm":
         sizes["parallel"] = bool(rng.integers(2))
+    if architecture == "gpt-oss":
+        sizes["rope"] |= {
+            "rope_type": "yarn",
+            "factor": float(number(2, 40)),
+            "original_max_position_embeddings": number(8, 40),
+        }
     if architecture == "mistral3":
         sizes["rope"] |= ministral_rope(factor=float(number(8, 40)), original=number(8, 40))
     config = f"base,bus_width={rng.choice(BUS_WIDTHS)},right_hand_sides={rng.choice(RIGHT_HAND_SIDES)}"

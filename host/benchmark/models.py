@@ -1,7 +1,7 @@
 """What published models need: a build, memory, bytes per token; and how fast boards would decode them, predicted."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -82,7 +82,7 @@ def imported_shape(shape: Shape, context: int, layers: int | None = None) -> Imp
     """A shape as a model, whose weights are holes."""
     with TemporaryDirectory() as folder:
         # The file stays mapped when its name is gone.
-        return import_model(open_model(write_header(Path(folder) / "shape.gguf", shape, layers)), context)
+        return replace(import_model(open_model(write_header(Path(folder) / "shape.gguf", shape, layers)), context), hollow=True)
 
 
 def needs_of(shape: Shape) -> Needs:

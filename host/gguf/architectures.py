@@ -61,6 +61,9 @@ class Architecture:
         Base of RoPE's angles in windowed layers, which nothing scales, if they have angles of their own; 0: the same base.
     plain_yarn : bool
         Whether YaRN leaves cosines and sines as they are, and queries grow behind the original context instead.
+    exact_yarn : bool
+        Whether YaRN's blend begins and ends where its formula says, not with a whole pair. Files do not say it, and llama.cpp
+        takes whole pairs.
     normalised_experts : bool
         Whether the weights of the chosen experts add up to 1, if the header does not say.
     scores : Scores
@@ -77,6 +80,9 @@ class Architecture:
         The cap if the header does not say; 0: none.
     score_cap : float
         What attention's scores are capped at if the header does not say; 0: they are not capped.
+    sinks : bool
+    limit, up_offset : float
+        Of the feed-forward, see `tailrace.firmware.description`; a limit of 0 is none.
     """
 
     name: str
@@ -105,6 +111,7 @@ class Architecture:
     unrotated_every: int = 0
     local_rope_base: float | None = None
     plain_yarn: bool = False
+    exact_yarn: bool = False
     normalised_experts: bool = True
     scores: Scores = Scores.SOFTMAX
     stated_router: bool = False
@@ -113,6 +120,9 @@ class Architecture:
     capped_logits: bool = False
     default_logit_cap: float = 0.0
     score_cap: float = 0.0
+    sinks: bool = False
+    limit: float = 0.0
+    up_offset: float = 0.0
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -146,6 +156,18 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("qwen2moe", "Qwen 1.5 A2.7B, Qwen 2 57B-A14B", normalised_experts=False),
         Architecture("qwen3", "Qwen 3", head_norm=HeadNorm.HEAD),
         Architecture("qwen3moe", "Qwen 3 30B-A3B, Qwen3-Coder", head_norm=HeadNorm.HEAD),
+        Architecture(
+            "gpt-oss",
+            "gpt-oss 20B and 120B",
+            activation=Activation.QUICK_GELU,
+            limit=7.0,
+            up_offset=1.0,
+            feed_forward_norm="post_attention_norm",
+            sinks=True,
+            windowed=True,
+            global_every=2,
+            exact_yarn=True,
+        ),
         Architecture("seed_oss", "Seed-OSS", feed_forward_norm="post_attention_norm"),
         Architecture("hunyuan-dense", "Hunyuan 0.5B to 7B", head_norm=HeadNorm.ROTATED_HEAD),
         Architecture("hunyuan-moe", "Hunyuan A13B", head_norm=HeadNorm.ROTATED_HEAD),

@@ -126,6 +126,8 @@ class DescribedModel:
     matrices, tables : dict from role to Source
     ropes : dict from name to Rope
         Those for this context.
+    hollow : bool
+        Whether its weights are holes, in which there is nothing to be looked for: it can only be planned.
     """
 
     name: str
@@ -135,6 +137,7 @@ class DescribedModel:
     matrices: dict[str, Source]
     tables: dict[str, Source]
     ropes: dict[str, Rope]
+    hollow: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -432,6 +435,7 @@ class _Importer:
             window=self.window if windowed else None,
             head_norm=self.arch.head_norm,
             score_cap=self.score_cap,
+            sinks=self.arch.sinks,
         )
 
     @cached_property
@@ -484,6 +488,8 @@ class _Importer:
                     repeats=heads // apart,
                     ordered=apart * self.arch.paired_rope,
                 )
+        if a.sinks:
+            self._vector(layer_role(n, "sinks"), f"blk.{n}.attn_sinks.weight", a.heads)
         self._matrix(layer_role(n, "o"), f"blk.{n}.attn_output", self.hidden, query)
 
     def _row_order(self, heads: int) -> NDArray[np.int64]:
@@ -502,7 +508,11 @@ class _Importer:
         place = {"first": size, "of": 2 * size} if arch.fused_gate_up else {}
         self._matrix(layer_role(n, "up"), f"blk.{n}.ffn_up", size, self.hidden, **place)
         self._matrix(layer_role(n, "down"), f"blk.{n}.ffn_down", self.hidden, size)
-        return FeedForward(size, arch.activation, arch.gated)
+        return self._block(size)
+
+    def _block(self, size: int) -> FeedForward:
+        arch = self.arch
+        return FeedForward(size, arch.activation, arch.gated, limit=arch.limit or None, up_offset=arch.up_offset)
 
     def _has_experts(self, n: int) -> bool:
         """Whether a layer's feed-forward is a mixture: layers before, or between, may have a single one."""
@@ -524,7 +534,7 @@ class _Importer:
         for role, rows, columns in (("gate", size, self.hidden), ("up", size, self.hidden), ("down", self.hidden, size)):
             self._matrix(layer_role(n, f"experts_{role}"), f"{layer}ffn_{role}_exps", rows, columns, experts=count)
         shared, gated = self._shared_expert(n)
-        experts = read_experts(model, FeedForward(size, self.arch.activation), shared, gated)
+        experts = read_experts(model, self._block(size), shared, gated)
         if experts.groups > 1 and count // experts.groups % 4:
             raise self._unfit(f"its experts are in groups of {count // experts.groups}, which is not a multiple of 4")
         return experts
@@ -544,7 +554,7 @@ class _Importer:
             # One row, which converters write as a vector or as a matrix.
             shape = (self.hidden,) if len(tensors[gate].shape) == 1 else (1, self.hidden)
             self.matrices[layer_role(n, "shared_router")] = Source(self._tensor(gate, shape), 0, 1, self.hidden)
-        return FeedForward(size, self.arch.activation), gate in tensors
+        return self._block(size), gate in tensors
 
     def _model_tensors(self) -> None:
         vocabulary = self.model.head.rows
@@ -575,7 +585,9 @@ class _Importer:
         tensor = self._tensor(f"{name}.weight", ((experts,) if experts else ()) + ((of or rows), columns))
         order = self._row_order(ordered) if ordered else None
         self.matrices[role] = Source(tensor, first, rows, columns, order, experts)
-        if f"{name}.bias" in self.model.tensors and not experts:
+        if f"{name}.bias" in self.model.tensors and experts:
+            self._table(f"{role}_bias", f"{name}.bias", experts, rows)
+        elif f"{name}.bias" in self.model.tensors:
             bias = self._readable(self._tensor(f"{name}.bias", (of or rows,)))
             self.tables[f"{role}_bias"] = Source(bias, first, rows, 1, order)
 

@@ -13,6 +13,9 @@ _HEAD_NORMS = {
 }
 
 
+_ACTIVATIONS = {Activation.QUICK_GELU: "quick GELU"}
+
+
 def features(architecture: Architecture) -> str:
     """What is special about an architecture, beside RMS norms before each block, gated SiLU and RoPE."""
     return "; ".join(_features(architecture))
@@ -32,7 +35,11 @@ def _features(a: Architecture) -> Iterator[str]:
     if not a.gated:
         yield f"{a.activation.value.upper()} without a gate"
     elif a.activation is not Activation.SILU:
-        yield f"gated {a.activation.value.upper()}"
+        yield f"gated {_ACTIVATIONS.get(a.activation, a.activation.value.upper())}"
+    if a.limit:
+        yield f"gate and up limited to {a.limit:g}"
+    if a.up_offset:
+        yield f"{a.up_offset:g} added to up"
     yield from _positions(a)
     yield from _experts(a)
     if a.predicts_ahead:
@@ -43,6 +50,8 @@ def _features(a: Architecture) -> Iterator[str]:
         yield "scales of embeddings, scores, residuals and logits"
     if a.scaled_logits:
         yield "scaled logits"
+    if a.sinks:
+        yield "sinks of attention"
     if a.score_cap:
         yield "capped scores"
     if a.capped_logits:
@@ -61,6 +70,8 @@ def _positions(a: Architecture) -> Iterator[str]:
         yield "angles of their own in windows"
     if a.plain_yarn:
         yield "queries grow behind the first context"
+    if a.exact_yarn:
+        yield "YaRN between pairs"
 
 
 def _experts(a: Architecture) -> Iterator[str]:

@@ -28,7 +28,7 @@ FLOATS = ("F32", "F16", "BF16")
 _MAX_LAYERS, _MAX_CONTEXT, _MAX_EXPERTS = (1 << 32) - 1, (1 << 31) - 1, 1 << 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tensor:
     """A tensor of the file.
 

@@ -22,12 +22,15 @@ class Yarn:
         Positions that the model was trained for before it was extended.
     beta_fast, beta_slow : float
         Turns within the original context from which on a frequency stays, and up to which it is divided.
+    whole_pairs : bool
+        Whether the blend begins and ends with a whole pair.
     """
 
     factor: float
     original_context: int
     beta_fast: float = 32.0
     beta_slow: float = 1.0
+    whole_pairs: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,10 @@ class Rope:
         def pair_with(turns: float) -> float:
             return self.size * log(yarn.original_context / (turns * 2 * pi)) / (2 * log(self.base))
 
-        low = max(floor(pair_with(yarn.beta_fast)), 0)
-        high = min(ceil(pair_with(yarn.beta_slow)), self.size - 1)
+        first, last = pair_with(yarn.beta_fast), pair_with(yarn.beta_slow)
+        if yarn.whole_pairs:
+            first, last = floor(first), ceil(last)
+        low, high = max(first, 0), min(last, self.size - 1)
         divided = np.clip((np.arange(self.size // 2) - low) / max(high - low, 0.001), 0.0, 1.0)
         return plain / yarn.factor * divided + plain * (1.0 - divided)
 

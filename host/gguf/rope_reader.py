@@ -50,10 +50,10 @@ def read_rope(model: Model, size: int, context: int) -> Rope:
     if kind == "yarn":
         if factor < 1.0:
             raise header.unexpected(key("rope.scaling.factor"), "a number of at least 1")
-        betas = [
+        fast, slow = (
             header.real(key(f"rope.scaling.yarn_beta_{n}"), 1e-3, 1e4, beta) for n, beta in (("fast", 32.0), ("slow", 1.0))
-        ]
-        yarn = Yarn(factor, original, *betas)
+        )
+        yarn = Yarn(factor, original, fast, slow, whole_pairs=not model.architecture.exact_yarn)
     elif kind != "none" and factor != 1.0:
         divisors = tuple(factor * divisor for divisor in divisors or (1.0,) * (size // 2))
     _check_extrapolation(model, yarn)

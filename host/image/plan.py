@@ -15,12 +15,12 @@ from tailrace.spec.kv_cache import CAPACITY_UNIT, key_bytes, value_bytes, value_
 
 from ..gguf.describe import DescribedModel
 from .allocator import align
+from .exponents import tensor_exponent
 from .fits import refusals
 from .geometry import Geometry
 from .image import Image, ImageRequest, MatrixPiece, TablePiece, is_exact
 from .kinds import kinds_of_layers
 from .router import EXPONENT, PLANES
-from .weight_stream import matrix_exponent
 
 
 def plan_image(imported: DescribedModel, geometry: Geometry, request: ImageRequest, base: int = 0) -> Image:
@@ -130,8 +130,10 @@ class _Planner:
             return Q8_0, EXPONENT
         if tensor.format is None:
             return BY_NAME[str(self.request.quantise)], 0
+        if self.imported.hollow:
+            return tensor.format, 0
         try:
-            return tensor.format, matrix_exponent(tensor.format, tensor.data)
+            return tensor.format, tensor_exponent(tensor)
         except ModelError as error:
             raise ModelError(f"{tensor.name}: {error}") from None
 
@@ -156,7 +158,7 @@ class _Planner:
             self._vector(region, layer + tensor)
         for tensor in ("q", "k", "v"):
             self._with_bias(region, layer + tensor)
-        for tensor in ("q_norm", "k_norm"):
+        for tensor in ("q_norm", "k_norm", "sinks"):
             self._vector(region, layer + tensor)
         self._with_bias(region, layer + "o")
         for tensor in ("attention_post_norm", "feed_forward_norm", "feed_forward_norm_bias"):
@@ -208,6 +210,9 @@ class _Planner:
             stride = stride or region.top - first
         for role in (*outer, down):
             region.matrices[role] = replace(region.matrices[role], expert_stride=stride)
+            bias = self.imported.tables.get(f"{role}_bias")
+            if bias is not None:
+                self._table(region, f"{role}_bias", bias.rows, bias.columns, True)
 
     def _interleaved(self, region: "_Region", roles: list[str], part_rows: int, expert: int = 0) -> None:
         """Matrices that are used part by part: the first part of each, then the second part of each."""

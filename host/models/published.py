@@ -13,6 +13,12 @@ def _tied(name: str, architecture: str, *numbers: int, **more: int) -> Shape:
     return replace(Shape(name, architecture, *sizes, head_format="Q8_0", tied=True), **more)  # type: ignore[arg-type]
 
 
+#: Experts as they were published, in MXFP4; all else as Q8_0.
+_GPT_OSS = Shape(
+    "", "gpt-oss", 0, 2880, 64, 8, 64, 2880, 201088, "Q8_0", "Q8_0", used=4, window=128, context=128 * _K, biases=True,
+    expert_format="MXFP4",
+)  # fmt: skip
+
 PUBLISHED: tuple[Shape, ...] = (
     _tied("GPT-2", "gpt2", 12, 768, 12, 12, 64, 3072, 50257, context=_K),
     _tied("GPT-2 XL", "gpt2", 48, 1600, 25, 25, 64, 6400, 50257, context=_K),
@@ -44,6 +50,8 @@ PUBLISHED: tuple[Shape, ...] = (
     Shape("Qwen3-32B", "qwen3", 64, 5120, 64, 8, 128, 25600, 151936, context=40 * _K),
     Shape("Qwen3-30B-A3B", "qwen3moe", 48, 2048, 32, 4, 128, 768, 151936, experts=128, used=8, context=40 * _K),
     Shape("Qwen3-Coder-30B-A3B", "qwen3moe", 48, 2048, 32, 4, 128, 768, 151936, experts=128, used=8, context=256 * _K),
+    replace(_GPT_OSS, name="gpt-oss-20b", layers=24, experts=32),
+    replace(_GPT_OSS, name="gpt-oss-120b", layers=36, experts=128),
     _tied("Gemma-3-270M", "gemma3", 18, 640, 4, 1, 256, 2048, 262144, window=512, context=32 * _K),
     _tied("Gemma-3-1B", "gemma3", 26, 1152, 4, 1, 256, 6912, 262144, window=512, context=32 * _K),
     _tied("Gemma-3-4B", "gemma3", 34, 2560, 8, 4, 256, 10240, 262144, window=1024, context=128 * _K),

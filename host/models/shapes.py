@@ -37,6 +37,10 @@ class Shape:
         Those before it was extended by LongRoPE, 0: it was not.
     rotary : int
         Elements of a head that are rotated, 0: all.
+    biases : bool
+        Whether all matrices of layers have biases; those of q, k and v have some in some architectures anyway.
+    expert_format : str
+        Of the experts' matrices, if it is not that of the others.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Shape:
     context: int = 8192
     original: int = 0
     rotary: int = 0
+    biases: bool = False
+    expert_format: str = ""
 
 
 #: Those that decode steps are measured with.
@@ -130,9 +136,11 @@ def tensors_of(shape: Shape, layers: int) -> Iterator[NewTensor]:
 def _layer(shape: Shape, arch: Architecture, layer: str) -> Iterator[NewTensor]:
     hidden, size, kind = shape.hidden, shape.feed_forward, shape.format
     queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
-    everywhere = arch.norm is NormKind.LAYER
-    for norm in ("attn_norm", "ffn_norm", *(("post_attention_norm", "post_ffw_norm") if arch.post_norms else ())):
-        yield from _vectors(f"{layer}{norm}", hidden, everywhere)
+    everywhere = arch.norm is NormKind.LAYER or shape.biases
+    for norm in ("attn_norm", arch.feed_forward_norm, *(("post_attention_norm", "post_ffw_norm") if arch.post_norms else ())):
+        yield from _vectors(f"{layer}{norm}", hidden, arch.norm is NormKind.LAYER)
+    if arch.sinks:
+        yield from _vectors(f"{layer}attn_sinks", shape.heads, False)
     for head in "qk" if arch.head_norm else "":
         yield from _vectors(f"{layer}attn_{head}_norm", shape.head_size, False)
     rows = {"attn_qkv": queries + 2 * keys} if arch.fused_qkv else {"attn_q": queries, "attn_k": keys, "attn_v": keys}
@@ -142,9 +150,12 @@ def _layer(shape: Shape, arch: Architecture, layer: str) -> Iterator[NewTensor]:
             yield NewTensor(f"{layer}{name}.bias", (n,), "F32")
     matrices = {"attn_output": (hidden, queries)}
     if shape.experts:
-        yield NewTensor(f"{layer}ffn_gate_inp.weight", (shape.experts, hidden), "F32")
+        for part, dimensions in (("weight", (shape.experts, hidden)), ("bias", (shape.experts,)))[: 1 + shape.biases]:
+            yield NewTensor(f"{layer}ffn_gate_inp.{part}", dimensions, "F32")
         for name, dimensions in (("gate", (size, hidden)), ("up", (size, hidden)), ("down", (hidden, size))):
-            yield NewTensor(f"{layer}ffn_{name}_exps.weight", (shape.experts, *dimensions), kind)
+            yield NewTensor(f"{layer}ffn_{name}_exps.weight", (shape.experts, *dimensions), shape.expert_format or kind)
+            if shape.biases:
+                yield NewTensor(f"{layer}ffn_{name}_exps.bias", (shape.experts, dimensions[0]), "F32")
     else:
         outer = (
             {"ffn_up": 2 * size}

@@ -75,7 +75,7 @@ def twins(case: Case, path: Path, count: int) -> None:
 
 
 #: Which together have every kind of layer.
-KINDS = ("mixtral", "olmo3", "gemma2", "gemma3", "hunyuan-dense", "cohere2", "granitemoe", "phi3", "gpt2")
+KINDS = ("mixtral", "gpt-oss", "olmo3", "gemma2", "gemma3", "hunyuan-dense", "cohere2", "granitemoe", "phi3", "gpt2")
 
 
 @pytest.mark.parametrize("architecture", KINDS)

@@ -49,6 +49,7 @@ class Model:
     batch: int = 1
     capacity: int = 64
     biases: tuple[str, ...] = ()
+    sink_spread: float = 1.0
     head_part: int = 64
     tensors: dict[str, Array] = field(default_factory=dict)
 
@@ -116,8 +117,8 @@ class Model:
                 stride = self.next - base
         self.matrices[role] = MatrixPlace(Q8_0.number, 0, rows, columns // BLOCK, tuple(parts), stride if experts else 0)
         self.tensors[role] = np.stack(dense) if experts else dense[0]
-        if not experts and role.split(".")[-1] in self.biases:
-            self.table(f"{role}_bias", self.rng.normal(0, 0.3, rows))
+        if role.split(".")[-1] in self.biases:
+            self.table(f"{role}_bias", self.rng.normal(0, 0.3, (experts, rows) if experts else rows))
 
     def part_rows(self, role: str, rows: int) -> int:
         build = build_of(self.config)
@@ -144,6 +145,8 @@ class Model:
             all_heads = attention.head_norm is HeadNorm.ALL_HEADS
             for name in "qk":
                 self.norm(role(f"{name}_norm"), attention.head_size * (widths[name] if all_heads else 1), bias=False)
+        if attention.sinks:
+            self.table(role("sinks"), self.rng.normal(0, self.sink_spread, attention.heads))
         if layer.pre_norms and not layer.parallel:
             self.norm(role("feed_forward_norm"))
         if layer.post_norms:

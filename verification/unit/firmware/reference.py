@@ -100,8 +100,10 @@ class Reference:
             scores = keys[:, kv_head] @ q[head] * attention.scale
             if attention.score_cap:
                 scores = attention.score_cap * np.tanh(scores / attention.score_cap)
-            weights = np.exp(scores - scores.max())
-            outputs.append(weights / weights.sum() @ values[:, kv_head])
+            sink = self.tensors[layer_role(n, "sinks")][head] if attention.sinks else -np.inf
+            largest = max(scores.max(), sink)
+            weights = np.exp(scores - largest)
+            outputs.append(weights / (weights.sum() + np.exp(sink - largest)) @ values[:, kv_head])
         return self.linear(np.concatenate(outputs), layer_role(n, "o"))
 
     def feed_forward(self, x: Array, n: int) -> Array:
@@ -116,8 +118,12 @@ class Reference:
 
     def gated(self, x: Array, block: FeedForward, gate: tuple, up: tuple, down: tuple) -> Array:  # type: ignore[type-arg]
         y = up[0] @ x + up[1]
-        y = activation(gate[0] @ x + gate[1], block.activation) * y if block.gated else activation(y, block.activation)
-        return down[0] @ y + down[1]
+        if not block.gated:
+            return down[0] @ activation(y, block.activation) + down[1]
+        g = gate[0] @ x + gate[1]
+        if block.limit is not None:
+            g, y = np.minimum(g, block.limit), np.clip(y, -block.limit, block.limit)
+        return down[0] @ (activation(g, block.activation) * (y + block.up_offset)) + down[1]
 
     def mixture(self, x: Array, n: int, experts: Experts) -> Array:
         logits = self.linear(x, layer_role(n, "router"))
@@ -130,8 +136,8 @@ class Reference:
         weights = scores[chosen] / (scores[chosen].sum() if experts.normalise else 1.0) * experts.scale
         total = np.zeros(self.description.hidden)
         for expert, weight in zip(chosen, weights, strict=True):
-            matrices = [self.tensors.get(layer_role(n, f"experts_{role}")) for role in ("gate", "up", "down")]
-            parts = [(None if m is None else m[expert], 0.0) for m in matrices]
+            all_of_them = [self.matrix(n, f"experts_{role}") for role in ("gate", "up", "down")]
+            parts = [(None if m is None else m[expert], b[expert] if np.ndim(b) else b) for m, b in all_of_them]
             total += weight * self.gated(x, experts.expert, *parts)
         if experts.shared:
             parts = [self.matrix(n, f"shared_{role}") for role in ("gate", "up", "down")]
@@ -148,6 +154,6 @@ class Reference:
 
 
 def activation(x: Array, kind: Activation) -> Array:
-    if kind is Activation.SILU:
-        return x / (1 + np.exp(-x))
+    if kind is not Activation.GELU:
+        return x / (1 + np.exp(-x * (1.702 if kind is Activation.QUICK_GELU else 1.0)))
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))

@@ -71,6 +71,16 @@ FEATURES: dict[str, tuple[Description, dict[str, Any]]] = {
     "head norms after rotation": (model_of(replace(HEADS, head_norm=HeadNorm.ROTATED_HEAD)), {"biases": ("q", "k")}),
     "norms of all heads": (model_of(replace(HEADS, head_norm=HeadNorm.ALL_HEADS)), {"biases": ("q", "k")}),
     "capped scores": (model_of(replace(HEADS, score_cap=0.5)), {}),
+    "sinks": (model_of(replace(HEADS, sinks=True)), {}),
+    "sinks far above and below all scores": (model_of(replace(HEADS, sinks=True)), {"sink_spread": 1e4}),
+    "sinks of many heads, in windows, scores capped": (
+        model_of(replace(HEADS, heads=12, kv_heads=2, head_size=8, rotary_size=8, sinks=True, window=3, score_cap=2.0)), {},
+    ),
+    "quick GELU, limited": (
+        model_of(HEADS, FeedForward(192, Activation.QUICK_GELU, limit=0.5, up_offset=1.0)), {"biases": ("gate", "up", "down")},
+    ),
+    "limited, without an offset": (model_of(HEADS, FeedForward(192, Activation.SILU, limit=0.3)), {}),
+    "an offset of up": (model_of(HEADS, FeedForward(192, Activation.GELU, up_offset=-0.5)), {}),
     "no norms before, but after": (
         model_of(layers=(Layer(replace(HEADS, head_norm=HeadNorm.ALL_HEADS), SILU, post_norms=True, pre_norms=False),) * 2), {},
     ),
@@ -116,6 +126,13 @@ FEATURES: dict[str, tuple[Description, dict[str, Any]]] = {
     ),
     "post layer norms": (model_of(HEADS, SILU, True, norm=LAYER), {"biases": ("norm",)}),
     "experts": (model_of(HEADS, Experts(5, 2, FeedForward(96, Activation.SILU))), {"biases": ("router",)}),
+    "experts with biases": (
+        model_of(HEADS, Experts(5, 3, FeedForward(96, Activation.QUICK_GELU, limit=0.5, up_offset=1.0))),
+        {"biases": ("router", "experts_gate", "experts_up", "experts_down")},
+    ),
+    "one expert of many, a bias of down": (
+        model_of(HEADS, Experts(9, 1, FeedForward(96, Activation.SILU))), {"biases": ("experts_down",)},
+    ),
     "one expert of many": (model_of(HEADS, Experts(9, 1, FeedForward(96, Activation.SILU))), {}),
     "many experts, softmax over all": (model_of(HEADS, Experts(8, 5, FeedForward(96, Activation.SILU), normalise=False)), {}),
     "experts with post norms": (model_of(HEADS, Experts(4, 3, FeedForward(64, Activation.GELU)), True), {}),
@@ -164,9 +181,12 @@ def random_description(rng: np.random.Generator) -> Description:
     attention = Attention(
         kv_heads * group, kv_heads, size, float(rng.uniform(0.5, 1.5)) * size**-0.5, int(rng.choice([0, 8, size])),
         window=int(rng.choice([0, 2, 5])) or None, head_norm=HEAD_NORMS[rng.integers(len(HEAD_NORMS))],
-        score_cap=(None, 2.0)[rng.integers(2)],
+        score_cap=(None, 2.0)[rng.integers(2)], sinks=bool(rng.integers(2)),
     )  # fmt: skip
-    block = FeedForward(32 * int(rng.integers(1, 9)), Activation(rng.choice(["silu", "gelu"])), bool(rng.integers(2)))
+    block = FeedForward(
+        32 * int(rng.integers(1, 9)), Activation(rng.choice([a.value for a in Activation])), bool(rng.integers(2))
+    )
+    block = replace(block, limit=(None, 0.5)[rng.integers(2)], up_offset=(0.0, 1.0)[rng.integers(2)]) if block.gated else block
     groups = (1, 1, 2, 3)[rng.integers(4)]
     mixture = Experts(
         int(rng.integers(2, 7)) if groups == 1 else 4 * groups, 2, block, bool(rng.integers(2)),
@@ -199,6 +219,8 @@ def test_random_descriptions(seed: int) -> None:
         buffer_entries=16384,
     )
     description = random_description(rng)
-    biases = [b for b in ("norm", "q", "k", "v", "o", "gate", "up", "down", "head", "router", "selection") if rng.integers(2)]
+    roles = ("norm", "q", "k", "v", "o", "gate", "up", "down", "head", "router", "selection")
+    roles += ("experts_gate", "experts_up", "experts_down")
+    biases = [b for b in roles if rng.integers(2)]
     batch = int(rng.integers(1, config.right_hand_sides + 1))
     compare(Model(description, config, seed=seed, batch=batch, biases=tuple(biases)), tokens=4)

@@ -267,10 +267,6 @@ def test_placements_that_do_not_fit_the_description_are_refused() -> None:
     refused(
         model_of(), "caches have been placed for 0 sequences, not for 1", ModelError, change=lambda p: replace(p, caches=())
     )
-    refused(
-        EXPERTS, "experts with biases have no decode program", ModelError,
-        change=lambda p: replace(p, tables={**p.tables, "layers.0.experts_up_bias": p.tables["final_norm"]}),
-    )  # fmt: skip
 
 
 def test_attention_of_the_description_has_groups() -> None:

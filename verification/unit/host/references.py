@@ -116,7 +116,11 @@ def chosen_experts(model: Any, instead: Sequence[NDArray[np.int64]] = ()) -> Ite
             weights = weights / weights.sum(dim=-1, keepdim=True)
         return logits, weights * getattr(module, "routed_scaling_factor", 1.0), used
 
-    hooks = [module.register_forward_hook(note) for name, module in model.named_modules() if name.endswith("mlp.gate")]
+    hooks = [
+        module.register_forward_hook(note)
+        for name, module in model.named_modules()
+        if name.endswith(("mlp.gate", "mlp.router"))
+    ]
     yield chosen
     for hook in hooks:
         hook.remove()

@@ -35,6 +35,7 @@ _COMMON = {
     "mlp.down_proj": "ffn_down",
     "mlp.gate_up_proj": "ffn_up",
     "mlp.gate": "ffn_gate_inp",
+    "mlp.router": "ffn_gate_inp",
     "mlp.gate.wg": "ffn_gate_inp",
     **{
         f"mlp.{shared}.{part}_proj": f"ffn_{part}_shexp"
@@ -67,7 +68,7 @@ _OTHERS: dict[str, dict[str, str]] = {
         ("olmo2", "olmo3", "exaone4"),
         {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"},
     ),
-    **dict.fromkeys(("seed_oss", "glm4moe"), {"post_attention_layernorm": "post_attention_norm"}),
+    **dict.fromkeys(("seed_oss", "glm4moe", "gpt-oss"), {"post_attention_layernorm": "post_attention_norm"}),
 }
 _GPT2 = {
     "wte": "token_embd",
@@ -88,6 +89,8 @@ _SELECTION_BIAS = "e_score_correction_bias"
 _LOGIT_SPREAD = 2.5
 #: Spread of tied embeddings, times the root of their length: tokens must not predict themselves.
 _TIED_SPREAD = 0.5
+#: Spread of what limited gates and ups start from.
+_EXPERT_SPREAD = 3.0
 #: Spread of a router's logits: trained ones are decided, and the smallest change must not choose another expert of weight.
 _ROUTER_SPREAD = 6.0
 
@@ -207,6 +210,11 @@ def make_config(
             return transformers.GraniteMoeConfig(**common, **_GRANITE, num_local_experts=experts, num_experts_per_tok=used)
         case "ernie4_5":
             return transformers.Ernie4_5Config(**common)
+        case "gpt-oss":
+            common["rope_parameters"] = {**scaling, "truncate": False} if scaling["rope_type"] == "yarn" else scaling
+            return transformers.GptOssConfig(
+                **common, sliding_window=window or context, num_local_experts=experts, num_experts_per_tok=used
+            )
         case "seed_oss":
             return transformers.SeedOssConfig(**common)
         case "hunyuan-dense":
@@ -308,6 +316,7 @@ _MIXTURES = (
     "mixtral",
     "qwen3moe",
     "granitemoe",
+    "gpt-oss",
     "qwen2moe",
     "hunyuan-moe",
     "ernie4_5-moe",
@@ -325,6 +334,8 @@ def _experts(architecture: str, config: Any) -> dict[str, Any]:
     }
     if architecture in ("qwen3moe", "qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2"):
         values["expert_feed_forward_length"] = config.moe_intermediate_size
+    if architecture == "gpt-oss":
+        values["expert_feed_forward_length"] = config.intermediate_size
     match architecture:
         case "qwen2moe":
             values["expert_shared_feed_forward_length"] = config.shared_expert_intermediate_size
@@ -380,7 +391,9 @@ def _rotated(architecture: str, config: Any) -> dict[str, Any]:
     head_size, parameters = config.head_dim, config.rope_parameters
     if "full_attention" in parameters:
         parameters = parameters["full_attention"]
-    if architecture in ("gemma2", "gemma3", "cohere2", "olmo3") or (architecture == "exaone4" and config.sliding_window):
+    if architecture in ("gemma2", "gemma3", "cohere2", "olmo3", "gpt-oss") or (
+        architecture == "exaone4" and config.sliding_window
+    ):
         values["attention.sliding_window"] = config.sliding_window
     if architecture in ("olmo3", "exaone4") and config.sliding_window:
         values["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in config.layer_types]
@@ -430,6 +443,10 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
     layer = next((int(m) for m in modules if m.isdigit()), None)
     module = ".".join(modules[2:] if layer is not None else modules)
     experts = module.endswith("experts")
+    if architecture == "gpt-oss" and experts:
+        return _filled_transposed_experts(f"blk.{layer}.ffn", leaf, tensor, kind, random)
+    if leaf == "sinks":
+        return [_filled_vector(architecture, config, f"blk.{layer}.attn_sinks.weight", tensor, random)]
     names = {**_COMMON, **(_OTHERS.get(architecture, {}) if layer is not None else {})}
     names = _GPT2 if architecture == "gpt2" else names
     if leaf == _SELECTION_BIAS:
@@ -456,6 +473,29 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
         parts = (("gate", data[:, :half]), ("up", data[:, half:]))
         return [NewTensor(f"{prefix}ffn_{part}_exps.weight", (shape[0], half, shape[2]), kind, rows) for part, rows in parts]
     return [replace(whole, data=_ordered(architecture, config, stem, data))]
+
+
+def _filled_transposed_experts(start: str, leaf: str, tensor: Any, kind: str, random: Any) -> list[NewTensor]:
+    """Experts that have their columns first, gate and up in turn, and biases: what the file has of them, all of which is filled."""
+    parts = ("gate", "up") if leaf.startswith("gate_up") else ("down",)
+    found = []
+    for n, part in enumerate(parts):
+        # Each part has every second column.
+        place = tensor[..., n :: len(parts)]
+        if leaf.endswith("bias"):
+            values = (random.standard_normal(place.shape) * 0.5).astype(np.float32)
+            place.copy_(torch.from_numpy(values))
+            found.append(tensor_of(f"{start}_{part}_exps.bias", values))
+            continue
+        columns = place.shape[1]
+        values = (random.standard_normal((place.shape[0], place.shape[2], columns)) * columns**-0.5).astype(np.float32)
+        # Far enough for the limit to be met.
+        whole = tensor_of(f"{start}_{part}_exps.weight", values * (1 if part == "down" else _EXPERT_SPREAD), kind)
+        assert whole.data is not None
+        held = dequantise(whole.data, TENSOR_TYPE_NUMBERS[whole.type_name]).reshape(values.shape)
+        place.copy_(torch.from_numpy(held).transpose(1, 2))
+        found.append(whole)
+    return found
 
 
 def _filled_vector(architecture: str, config: Any, name: str, tensor: Any, random: Any) -> NewTensor:

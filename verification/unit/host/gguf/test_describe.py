@@ -149,6 +149,26 @@ def test_gpt2(tmp_path: Path) -> None:
     assert {"final_norm_bias", "layers.0.attention_norm_bias", "layers.0.down_bias", "position_embedding"} <= set(model.tables)
 
 
+def test_gpt_oss(tmp_path: Path) -> None:
+    kept = {k: v for k, v in MIXTURE.items() if "ffn_norm" not in k}
+    shapes: dict[str, tuple[int, ...]] = {"blk.{n}.post_attention_norm.weight": (64,), "blk.{n}.attn_sinks.weight": (4,)}
+    shapes |= {"blk.{n}.ffn_gate_inp.weight": (8, 64), "blk.{n}.ffn_gate_inp.bias": (8,)}
+    for name in ("gate", "up", "down"):
+        shapes |= {f"blk.{{n}}.ffn_{name}_exps.weight": (8, 64, 64), f"blk.{{n}}.ffn_{name}_exps.bias": (8, 64)}
+    header = {**MIXTURE_HEADER, "expert_count": 8, "expert_used_count": 3, "expert_feed_forward_length": 64}
+    header["attention.sliding_window"] = 16
+    header |= {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 16}
+    model = imported(write(tmp_path / "m.gguf", "gpt-oss", header, {**kept, **shapes}))
+    layers = model.description.layers
+    assert [layer.attention.window for layer in layers] == [16]
+    assert all(layer.attention.sinks for layer in layers)
+    assert layers[0].feed_forward == Experts(8, 3, FeedForward(64, Activation.QUICK_GELU, limit=7.0, up_offset=1.0))
+    assert model.ropes["rope"].yarn == Yarn(4.0, 16, whole_pairs=False)
+    biases = model.model.tensors["blk.0.ffn_up_exps.bias"].data
+    assert np.array_equal(model.tables["layers.0.experts_up_bias"].numbers(2, 5), biases[2:5])
+    assert np.array_equal(model.tables["layers.0.sinks"].numbers(), [model.model.tensors["blk.0.attn_sinks.weight"].data])
+
+
 def routed(
     tmp_path: Path, architecture: str, more: dict[str, Any], shapes: dict[str, tuple[int, ...]], without: str = "nothing"
 ) -> Path:

@@ -41,6 +41,10 @@ def test_divisors_and_magnitude() -> None:
             },
             Rope(SIZE, BASE, magnitude=0.1 * np.log(2.0) + 1.0, yarn=Yarn(2.0, ORIGINAL, 16.0, 2.0)),
         ),
+        (
+            {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": ORIGINAL, "truncate": False},
+            Rope(SIZE, BASE, magnitude=0.1 * np.log(32.0) + 1.0, yarn=Yarn(32.0, ORIGINAL, whole_pairs=False)),
+        ),
     ],
 )
 def test_variants_are_those_of_transformers(parameters: dict[str, Any], rope: Rope) -> None:
