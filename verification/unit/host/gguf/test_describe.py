@@ -164,7 +164,7 @@ def test_gpt_oss(tmp_path: Path) -> None:
     assert all(layer.attention.sinks for layer in layers)
     assert layers[0].feed_forward == Experts(8, 3, FeedForward(64, Activation.QUICK_GELU, limit=7.0, up_offset=1.0))
     assert model.ropes["rope"].yarn == Yarn(4.0, 16, whole_pairs=False)
-    biases = model.model.tensors["blk.0.ffn_up_exps.bias"].data
+    biases = model.model.tensors["blk.0.ffn_up_exps.bias"].dequantised()
     assert np.array_equal(model.tables["layers.0.experts_up_bias"].numbers(2, 5), biases[2:5])
     assert np.array_equal(model.tables["layers.0.sinks"].numbers(), [model.model.tensors["blk.0.attn_sinks.weight"].data])
 
