@@ -57,7 +57,7 @@ class _Heads:
     def __init__(self, workspace: Workspace, layer: int, attention: Attention) -> None:
         w = self._workspace = workspace
         self._layer, self._attention, size = layer, attention, attention.head_size
-        self._caches = [w.placement.caches[s][layer] for s in w.sequences]
+        self._caches = [w.cache(s, layer) for s in w.sequences]
         capacity = min(cache.capacity for cache in self._caches)
         self._window = effective_window(attention, capacity)
         self._tokens = self._window or capacity
@@ -232,11 +232,14 @@ class _Heads:
     def _finish(self, i: int) -> None:
         """Divide the outputs of a group by the sums, for the slot that o reads, or for the place where they are gathered."""
         w, group, size = self._workspace, self._groups[i], self._attention.head_size
-        divide = Loaded(self._sums[i % 2], advance=True)
+        head = group.sequence * self._attention.heads + group.first_head
+        change: dict[str, Any] = {"p": Loaded(self._sums[i % 2], advance=True)}
+        if self._attention.gated:
+            gate = self._projections.gate + head * size
+            change |= {"b": gate, "b_stride": size, "multiplier": Multiplier.B}
         if self._gathered is not None:
-            place = self._gathered + (group.sequence * self._attention.heads + group.first_head) * size
-            w.commands.elementwise(self._outputs[i % 2], size, group.heads, a_stride=size, p=divide, to=place, d_stride=size)
-            return
-        first = group.first_head * size // BLOCK
-        target = Slot(group.sequence, self.output_set, first, join=group.first_head > 0)
-        w.commands.elementwise(self._outputs[i % 2], size, group.heads, a_stride=size, p=divide, to=target)
+            change |= {"to": self._gathered + head * size, "d_stride": size}
+        else:
+            first = group.first_head * size // BLOCK
+            change["to"] = Slot(group.sequence, self.output_set, first, join=group.first_head > 0)
+        w.commands.elementwise(self._outputs[i % 2], size, group.heads, a_stride=size, **change)

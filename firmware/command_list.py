@@ -166,9 +166,10 @@ class CommandList:
         }
         self._emit(Opcode.SET, {**fields, "mode": mode, "limit": limit})
 
-    def fence(self, *caches: Cache) -> None:
-        """Let what follows read what has been appended to the caches."""
-        self._emit(Opcode.FENCE, {}, footprint=Footprint(reads=sum(self._places.cache(c) for c in caches)))
+    def fence(self, *caches: Cache, stored: bool = False) -> None:
+        """Let what follows read what has been appended to the caches, and what has been stored."""
+        reads = sum(self._places.cache(c) for c in caches) | (self._places.stored if stored else 0)
+        self._emit(Opcode.FENCE, {}, footprint=Footprint(reads=reads))
 
     def read(self, register: int, entry: int) -> None:
         """Set a register to an entry of the activation buffer."""
@@ -194,11 +195,12 @@ class CommandList:
     def append(
         self, cache: Cache, *, a: int, scales: int, count: int, heads: int, a_stride: int, destination: Address,
         head_stride: int, token: int, row_stride: int = 0, scale_place: Address | None = None, scale_stride: int = 0,
+        token_offset: int = 0,
     ) -> None:  # fmt: skip
-        """Append the heads of a token to a cache; strides in memory in bytes, `token` is a register."""
+        """Append the heads of a token to a cache; strides in memory in bytes, `token` is a register, plus `token_offset`."""
         fields = {"cache": cache, "a": a, "b": scales, "count": count, "segments": heads, "a_stride": a_stride}
         fields |= {"head_stride": head_stride // ADDRESS_UNIT, "row_stride": row_stride // ADDRESS_UNIT}
-        fields |= {"scale_stride": scale_stride // ADDRESS_UNIT}
+        fields |= {"scale_stride": scale_stride // ADDRESS_UNIT, "token": token_offset}
         addresses = [("destination", 2, destination)] + ([("scales", 9, scale_place)] if scale_place else [])
         self._emit(Opcode.APPEND, fields, addresses, modifiers=((6, token),))
 

@@ -3,22 +3,24 @@
 from contextlib import AbstractContextManager, nullcontext
 
 from tailrace.spec.errors import LimitError, ModelError
-from tailrace.spec.isa import ADDRESS_UNIT
+from tailrace.spec.isa import ADDRESS_UNIT, Cache
 
 from .attention import attend, effective_window
 from .branch import Branch
 from .buffer_map import buffer_map
 from .command_list import CommandList
-from .description import Description, Experts, layer_role
+from .description import Attention, Description, Experts, LinearAttention, ShortConvolution, layer_role
 from .embedding import embed, next_position, start_rows, tables_of_angles
 from .experts import mixture
 from .feed_forward import feed_forward
 from .head import head, next_token
 from .layers import Run, runs
+from .linear_attention import attend_linearly
 from .parts import feed_forward_part_rows, head_part_rows
 from .placement import Build, Placement
 from .program import Program
 from .routing import KNOWN
+from .short_convolution import short_convolution
 from .workspace import POSITION, Workspace
 
 __all__ = ["MAX_BATCH", "build_program", "feed_forward_part_rows", "head_part_rows"]
@@ -94,6 +96,9 @@ def build_program(
         commands.section("next token")
         next_token(w, token_place, step)
         next_position(w)
+        if description.is_recurrent:
+            # What this token has stored and appended is the next one's past.
+            commands.fence(*Cache, stored=True)
     return commands.finish()
 
 
@@ -131,7 +136,9 @@ def _allocate(w: Workspace) -> None:
 def _assign_rows(w: Workspace) -> None:
     """Choose the registers that hold rows of the caches: positions, or registers of their own for sliding windows."""
     for layer, description in enumerate(w.description.layers):
-        capacity = min(w.placement.caches[s][layer].capacity for s in w.sequences)
+        if not isinstance(description.attention, Attention):
+            continue
+        capacity = min(w.cache(s, layer).capacity for s in w.sequences)
         window = effective_window(description.attention, capacity)
         for s in w.sequences:
             if (window, s) not in w.rows:
@@ -159,8 +166,16 @@ def _layer(w: Workspace, layer: int, run: Run) -> None:
     name = f"layer {layer}" if run.rounds == 1 else f"layers {layer}, {layer + run.period}, ... ({run.rounds} rounds)"
     with w.buffer.phase():
         attention, feed_forward_branch = _branches(w, layer)
-        w.commands.section(f"{name}: attention")
-        attend(w, layer, description.attention, attention)
+        match description.attention:
+            case Attention():
+                w.commands.section(f"{name}: attention")
+                attend(w, layer, description.attention, attention)
+            case LinearAttention():
+                w.commands.section(f"{name}: linear attention")
+                attend_linearly(w, layer, description.attention, attention)
+            case ShortConvolution():
+                w.commands.section(f"{name}: short convolution")
+                short_convolution(w, layer, description.attention, attention)
         w.commands.section(f"{name}: feed-forward")
         if isinstance(description.feed_forward, Experts):
             mixture(w, layer, description.feed_forward, feed_forward_branch)

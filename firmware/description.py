@@ -4,8 +4,10 @@ Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embe
 ``head``. Those of layer ``n`` are ``layers.n.`` followed by ``attention_norm``, ``q``, ``k``, ``v``, ``o``, ``q_norm``,
 ``k_norm``, ``sinks``, ``attention_post_norm``, ``feed_forward_norm``, ``gate``, ``up``, ``down``, ``feed_forward_post_norm``,
 ``router``, ``selection_bias``, ``experts_gate``, ``experts_up``, ``experts_down``, ``shared_router``, ``shared_gate``,
-``shared_up``, ``shared_down``; a bias is its tensor's role followed by ``_bias``. Which of them exist follows from the
-description; a bias exists if it has been placed.
+``shared_up``, ``shared_down``; of gated attention ``output_gate``; of linear attention ``qkv``, ``convolution``, ``alpha``,
+``beta``, ``decay``, ``output_gate``, ``output_norm`` and ``o``; of a short convolution ``convolution_in``, ``convolution`` and
+``o``. A bias is its tensor's role followed by ``_bias``. Which of them exist follows from the description; a bias exists if it
+has been placed.
 """
 
 from dataclasses import dataclass
@@ -75,6 +77,8 @@ class Attention:
         Scaled scores become ``cap * tanh(scores / cap)``.
     sinks : bool
         Whether each head has a learned score that takes part in its softmax as a token would whose value is zero.
+    gated : bool
+        Whether the outputs of heads are multiplied with the sigmoid of a projection of the input, ``output_gate``.
     """
 
     heads: int
@@ -88,6 +92,7 @@ class Attention:
     head_norm: HeadNorm | None = None
     score_cap: float | None = None
     sinks: bool = False
+    gated: bool = False
 
     @property
     def ropes(self) -> dict[str, str]:
@@ -98,6 +103,70 @@ class Attention:
     def group(self) -> int:
         """Heads that share a KV head."""
         return self.heads // self.kv_heads
+
+
+@dataclass(frozen=True)
+class LinearAttention:
+    """A gated delta rule (`tailrace.spec.linear_attention`) on what a causal convolution and SiLU leave of q, k and v.
+
+    Queries and keys are divided by their lengths, queries by the root of `key_size`, too. Decays are
+    ``exp(decay * softplus(alpha(x) + alpha_bias))``, rates ``sigmoid(beta(x))``. The outputs of each head are normalised (RMS)
+    and multiplied with ``silu(output_gate(x))``.
+
+    Attributes
+    ----------
+    key_heads, value_heads : int
+        `value_heads` is a multiple of `key_heads`.
+    key_size, value_size : int
+        Elements of a head, multiples of 32; keys have at most 128.
+    kernel : int
+        Taps of the convolution.
+    tiled : bool
+        Whether value head ``h`` goes with key head ``h % key_heads``; else the value heads of a key head lie side by side.
+    """
+
+    key_heads: int
+    value_heads: int
+    key_size: int
+    value_size: int
+    kernel: int
+    tiled: bool
+
+    @property
+    def keys(self) -> int:
+        """Elements of all keys."""
+        return self.key_heads * self.key_size
+
+    @property
+    def values(self) -> int:
+        """Elements of all values."""
+        return self.value_heads * self.value_size
+
+    @property
+    def channels(self) -> int:
+        """Elements of queries, keys and values, in this order."""
+        return 2 * self.keys + self.values
+
+    def key_head(self, value_head: int) -> int:
+        """The key head that a value head goes with."""
+        return value_head % self.key_heads if self.tiled else value_head // (self.value_heads // self.key_heads)
+
+
+@dataclass(frozen=True)
+class ShortConvolution:
+    """``o(c * convolution(b * x))``, where b, c and x are the thirds of ``convolution_in``'s results.
+
+    Attributes
+    ----------
+    kernel : int
+        Taps of the convolution, which is causal and has a kernel for each channel.
+    """
+
+    kernel: int
+
+
+#: What takes the place of attention in a layer.
+Mixer = Attention | LinearAttention | ShortConvolution
 
 
 @dataclass(frozen=True)
@@ -162,7 +231,7 @@ class Layer:
 
     Attributes
     ----------
-    attention : Attention
+    attention : Attention, LinearAttention or ShortConvolution
     feed_forward : FeedForward or Experts
     post_norms : bool
         Whether what is added to x is normalised, too.
@@ -173,7 +242,7 @@ class Layer:
         Only with norms before and none after.
     """
 
-    attention: Attention
+    attention: Mixer
     feed_forward: FeedForward | Experts
     post_norms: bool = False
     pre_norms: bool = True
@@ -217,6 +286,16 @@ class Description:
     residual_scale: float = 1.0
     logit_scale: float = 1.0
     logit_cap: float | None = None
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        """Those of the layers that have a KV cache."""
+        return tuple(layer.attention for layer in self.layers if isinstance(layer.attention, Attention))
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether layers keep anything but a KV cache."""
+        return len(self.attentions) < len(self.layers)
 
 
 def layer_role(layer: int, tensor: str) -> str:

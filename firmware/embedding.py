@@ -12,8 +12,7 @@ WINDOW_POSITIONS = 1 << 17
 
 def tables_of_angles(description: Description) -> dict[str, int]:
     """Name and row length of every table of angles."""
-    attentions = [layer.attention for layer in description.layers]
-    return {name: attention.rotary_size for attention in attentions for name in attention.ropes.values()}
+    return {name: attention.rotary_size for attention in description.attentions for name in attention.ropes.values()}
 
 
 def start_rows(workspace: Workspace) -> None:

@@ -1,7 +1,7 @@
 """What a command reads and writes on the device, as sets of places.
 
 A set is an integer with a bit for each place: first the entries of the activation buffer, then the blocks of the slots, then
-the base exponents of each slot's sets, then the two KV caches.
+the base exponents of each slot's sets, then the two KV caches, then what is stored in memory.
 """
 
 from collections.abc import Mapping
@@ -57,6 +57,11 @@ class Places:
         """All cached keys, or values."""
         return self.base(self.build.right_hand_sides, cache)
 
+    @property
+    def stored(self) -> int:
+        """All that `STORE` writes."""
+        return self.base(self.build.right_hand_sides, len(Cache))
+
     def of(self, opcode: Opcode, values: Mapping[str, int]) -> Footprint:
         """What a command touches, its modifiers applied; fields that are left out are 0.
 
@@ -70,7 +75,7 @@ class Places:
         if opcode is Opcode.ELEMENTWISE:
             return self._elementwise(get)
         if opcode is Opcode.STORE:
-            return Footprint(self.entries(get["a"], get["count"]))
+            return Footprint(self.entries(get["a"], get["count"]), self.stored)
         if opcode is Opcode.READ:
             return Footprint(self.entries(get["a"], 1))
         if opcode is Opcode.ROTATE:

@@ -60,10 +60,10 @@ def _form(description: Description, placement: Placement, layer: int, batch: int
             for r, m in matrices.items()
         ],
         [(r, t.columns, t.stride) for r, t in tables.items()],
-        [(c.key_stride, c.value_stride, c.scale_stride, c.row_stride, c.capacity) for c in caches],
+        [c.form for c in caches],
     )
     weights = [p.address for m in matrices.values() for p in m.parts] + [t.address for t in tables.values()]
-    return _Form(form, tuple(weights), tuple(a for c in caches for a in (c.keys, c.values, c.scales)))
+    return _Form(form, tuple(weights), tuple(a for c in caches for a in c.addresses))
 
 
 def _run(forms: list[_Form], first: int, period: int) -> Run:

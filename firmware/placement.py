@@ -5,7 +5,10 @@ built from it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from tailrace.spec.linear_attention import StateLayout
+from tailrace.spec.recent_rows import RecentRows
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,55 @@ class CachePlace:
     row_stride: int
     capacity: int
 
+    @property
+    def addresses(self) -> tuple[int, ...]:
+        """Where it lies."""
+        return self.keys, self.values, self.scales
+
+    @property
+    def form(self) -> tuple[int, ...]:
+        """What caches that lie elsewhere have in common."""
+        return self.key_stride, self.value_stride, self.scale_stride, self.row_stride, self.capacity
+
+    def moved(self, distance: int) -> "CachePlace":
+        """The same, so many bytes further on."""
+        keys, values, scales = (a + distance for a in self.addresses)
+        return replace(self, keys=keys, values=values, scales=scales)
+
+
+@dataclass(frozen=True)
+class StatePlace:
+    """What one layer and one sequence keep of their past that is no KV cache: a state with its list, or recent rows alone.
+
+    Attributes
+    ----------
+    address : int
+    layout : StateLayout or RecentRows
+    """
+
+    address: int
+    layout: StateLayout | RecentRows
+
+    @property
+    def addresses(self) -> tuple[int, ...]:
+        """Where it lies."""
+        return (self.address,)
+
+    @property
+    def form(self) -> StateLayout | RecentRows:
+        """What those that lie elsewhere have in common."""
+        return self.layout
+
+    @property
+    def cleared(self) -> range:
+        """Addresses of the bytes that are zero before a sequence's first token."""
+        cleared = self.layout.cleared
+        return range(self.address + cleared.start, self.address + cleared.stop)
+
+    def moved(self, distance: int) -> "StatePlace":
+        """The same, so many bytes further on."""
+        return replace(self, address=self.address + distance)
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -92,7 +144,7 @@ class Placement:
     ----------
     matrices : mapping from role to MatrixPlace
     tables : mapping from role, or name of a table of angles, to TablePlace
-    caches : tuple over sequences of tuples over layers of CachePlace
+    caches : tuple over sequences of tuples over layers of CachePlace or StatePlace
     logits : tuple of int
         For each sequence where its logits go (float32).
     tokens : tuple of int
@@ -101,7 +153,7 @@ class Placement:
 
     matrices: Mapping[str, MatrixPlace]
     tables: Mapping[str, TablePlace]
-    caches: tuple[tuple[CachePlace, ...], ...]
+    caches: tuple[tuple[CachePlace | StatePlace, ...], ...]
     logits: tuple[int, ...] = ()
     tokens: tuple[int, ...] = ()
 

@@ -89,6 +89,8 @@ class Projections:
         self._head_sums = allocate("the sums of head norms", w.batch * heads) if attention.head_norm else 0
         each_head = attention.head_norm in (HeadNorm.HEAD, HeadNorm.ROTATED_HEAD)
         self._weights = {r: allocate(f"the weights of {r}_norm", size) for r in "kq"} if each_head else {}
+        #: The sigmoids that the outputs of heads are multiplied with.
+        self.gate = allocate("the gate of attention", w.batch * heads * size) if attention.gated else 0
         widths = {"k": kv_heads * size, "q": heads * size, "v": kv_heads * size}
         self._biases: dict[str, int] = {}
         entries: dict[str, int] = {}
@@ -116,10 +118,11 @@ class Projections:
         values = (product("v", self._values, attention.kv_heads), self._finish_values)
         keys = (product("k", self._keys, attention.kv_heads), self._finish_keys)
         queries = product("q", self._heads, attention.heads)
+        gate = [(product("output_gate", self.gate, attention.heads), self._finish_gate)] if attention.gated else []
         if self.keys_last:
-            interleaved([values, (queries, self._finish_all_queries), keys])
+            interleaved([values, (queries, self._finish_all_queries), *gate, keys])
         else:
-            interleaved([values, keys, (queries, self._finish_first_queries)])
+            interleaved([values, keys, (queries, self._finish_first_queries), *gate])
 
     def _keys_cost_less(self) -> bool:
         """Whether the work on keys takes the vector unit less time than that on queries: the lesser one is not hidden."""
@@ -128,6 +131,10 @@ class Projections:
         queries = (passes + 1) * attention.heads * attention.head_size // lanes
         keys = (passes + 4) * attention.kv_heads * attention.head_size // lanes
         return keys + 4 * COMMAND_CYCLES + FENCE_CYCLES < queries
+
+    def _finish_gate(self) -> None:
+        w, size = self._workspace, self._attention.heads * self._attention.head_size
+        w.commands.elementwise(self.gate, w.batch * size, function=Function.SIGMOID, to=self.gate)
 
     def _finish_all_queries(self) -> None:
         self._finish_first_queries()

@@ -8,7 +8,7 @@ from tailrace.spec.isa import ADDRESS_UNIT
 from .buffer_map import RegionMap
 from .command_list import Address, CommandList
 from .description import Description
-from .placement import Build, MatrixPart, MatrixPlace, Placement, TablePlace
+from .placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, StatePlace, TablePlace
 
 #: Register that holds the token of sequence 0, and its position; those of the other sequences follow.
 TOKEN, POSITION = 16, 20
@@ -86,6 +86,20 @@ class Workspace:
             raise ModelError(f"the model needs a matrix {role}, which has not been placed")
         if (place.rows, place.blocks * 32) != (rows, columns):
             raise ModelError(f"{role} must have {rows} rows of {columns} elements, not {place.rows} of {place.blocks * 32}")
+        return place
+
+    def cache(self, sequence: int, layer: int) -> CachePlace:
+        """The KV cache of a layer; `ModelError` if it has something else."""
+        place = self.placement.caches[sequence][layer]
+        if not isinstance(place, CachePlace):
+            raise ModelError(f"layer {layer} needs a KV cache, which has not been placed")
+        return place
+
+    def state(self, sequence: int, layer: int) -> StatePlace:
+        """What a layer without a KV cache keeps; `ModelError` if it has something else."""
+        place = self.placement.caches[sequence][layer]
+        if not isinstance(place, StatePlace):
+            raise ModelError(f"layer {layer} needs a state, which has not been placed")
         return place
 
     def table(self, role: str) -> TablePlace:

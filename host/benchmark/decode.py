@@ -6,8 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tailrace.firmware.description import Attention, LinearAttention, ShortConvolution
 from tailrace.spec.config import Config, parse_config
 from tailrace.spec.formats import BLOCK, Q8_0
+from tailrace.spec.linear_attention import FOLD
 
 from ..gguf.describe import ImportedModel, import_model
 from ..gguf.file import open_model
@@ -186,7 +188,10 @@ def bytes_again(image: Image, context: int, layers: int) -> int:
     """Bytes of keys and values that a step reads beyond that: each pass over them serves so many heads as right-hand sides."""
 
     def of_layer(n: int) -> int:
-        passes = -(-image.imported.description.layers[n].attention.group // image.build.right_hand_sides)
+        attention = image.imported.description.layers[n].attention
+        if not isinstance(attention, Attention):
+            return 0
+        passes = -(-attention.group // image.build.right_hand_sides)
         return (passes - 1) * _cache_bytes(image, n, context)
 
     return _of_layers(image, layers, of_layer)
@@ -210,12 +215,24 @@ def _layer_bytes(image: Image, n: int, context: int) -> int:
 
 
 def _cache_bytes(image: Image, n: int, context: int) -> int:
-    """Bytes of a layer's keys and values that a token sees, its own included."""
+    """Bytes of a layer's keys and values that a token sees, its own included; or of its state, list and recent rows."""
     attention = image.imported.description.layers[n].attention
+    if isinstance(attention, ShortConvolution):
+        return 4 * (attention.kernel - 1) * image.imported.description.hidden
+    if isinstance(attention, LinearAttention):
+        return _state_bytes(attention, context)
     tokens = min(context + 1, attention.window or context + 1)
     key = -(-attention.head_size // BLOCK) * Q8_0.file_bytes
     value = attention.head_size + 4
     return tokens * attention.kv_heads * (key + value)
+
+
+def _state_bytes(a: LinearAttention, context: int) -> int:
+    """Bytes of a state's codes and scales, of the list before a token, and of the recent rows that it sees."""
+    entries = context % FOLD
+    state = a.value_heads * a.key_size * (2 * a.value_size + 4)
+    keys, deltas = a.key_heads * 2 * a.key_size // BLOCK * Q8_0.file_bytes, a.value_heads * (2 * a.value_size + 8)
+    return state + entries * (keys + deltas) + 4 * (a.kernel - 1) * a.channels
 
 
 @lru_cache

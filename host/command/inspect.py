@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from rich.table import Table
 
-from tailrace.firmware.description import Description, Experts, Layer, Scores
+from tailrace.firmware.description import Description, Experts, Layer, LinearAttention, Mixer, Scores, ShortConvolution
 from tailrace.firmware.program import Program
 from tailrace.spec.commands import format_command
 from tailrace.spec.config import Config
@@ -155,7 +155,23 @@ def _numbers(numbers: list[int]) -> str:
 
 
 def _layer(layer: Layer) -> str:
-    a, f = layer.attention, layer.feed_forward
+    f, parts = layer.feed_forward, _mixer(layer.attention)
+    if layer.post_norms:
+        parts.append("norms after, too" if layer.pre_norms else "norms after only")
+    if layer.parallel:
+        parts.append("attention and feed-forward in parallel")
+    inner = f.expert if isinstance(f, Experts) else f
+    text = f"{'gated ' if inner.gated else ''}{inner.activation.value.upper()} of {inner.size}"
+    parts += _experts(f, text) if isinstance(f, Experts) else [f"feed-forward {text}"]
+    return ", ".join(parts)
+
+
+def _mixer(a: Mixer) -> list[str]:
+    if isinstance(a, ShortConvolution):
+        return [f"short convolution of {a.kernel} taps"]
+    if isinstance(a, LinearAttention):
+        heads = f"{a.value_heads} value heads of {a.value_size} on {a.key_heads} key heads of {a.key_size}"
+        return [f"linear attention: {heads}, convolution of {a.kernel} taps"]
     parts = [f"{a.heads} heads of {a.head_size} on {a.kv_heads} KV heads"]
     if a.rotary_size:
         parts.append(f"RoPE on {a.rotary_size}" + (f" ({a.rope})" if a.rope != "rope" else ""))
@@ -165,14 +181,9 @@ def _layer(layer: Layer) -> str:
         parts.append(f"norms of q and k ({a.head_norm.value})")
     if a.score_cap is not None:
         parts.append(f"scores capped at {a.score_cap:g}")
-    if layer.post_norms:
-        parts.append("norms after, too" if layer.pre_norms else "norms after only")
-    if layer.parallel:
-        parts.append("attention and feed-forward in parallel")
-    inner = f.expert if isinstance(f, Experts) else f
-    text = f"{'gated ' if inner.gated else ''}{inner.activation.value.upper()} of {inner.size}"
-    parts += _experts(f, text) if isinstance(f, Experts) else [f"feed-forward {text}"]
-    return ", ".join(parts)
+    if a.gated:
+        parts.append("a gate on its outputs")
+    return parts
 
 
 def _experts(e: Experts, each: str) -> list[str]:
@@ -254,9 +265,11 @@ def _areas(image: Image, programs: Programs) -> Iterator[tuple[int, int, str]]:
         else:
             areas.append((piece.address, piece.address + piece.size, what))
     yield from areas
-    first = image.placement.caches[0][0].keys
-    yield first, first + image.cache_bytes, f"KV cache: {image.request.batch} sequences of {image.capacity} tokens"
-    yield first + image.cache_bytes, image.end, "logits and chosen tokens"
+    first = min(min(place.addresses) for caches in image.placement.caches for place in caches)
+    end = min(image.placement.logits)
+    kept = "KV cache, states and recent rows" if image.state_bytes else "KV cache"
+    yield first, end, f"{kept}: {image.request.batch} sequences of {image.capacity} tokens"
+    yield end, image.end, "logits and chosen tokens"
     for name, loaded in programs.loaded.items():
         size = 64 * len(loaded.program.commands)
         yield loaded.address, loaded.address + size, f"program {name}: {len(loaded.program.commands)} commands"

@@ -2,8 +2,9 @@
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from operator import index
 from typing import Any, overload
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from tailrace.firmware.attention import effective_window
 from tailrace.firmware.description import Attention
+from tailrace.firmware.placement import CachePlace, StatePlace
 from tailrace.sim.progress import say
 from tailrace.spec.errors import ConfigError, LimitError, ModelError, TailraceError
 from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES
@@ -23,11 +25,13 @@ from ..image.builds import lay_out
 from ..image.image import Image, ImageRequest
 from ..image.kv_cache import Floats, StoredCache, cache_writes, read_stored, stored_writes
 from ..image.programs import Programs
+from ..image.state import StoredState, read_state, state_writes, stored_parts
 from ..image.write import write_image
 from ..progress import Progress
 from .counters import Counters
 from .driver import Device
 from .kept_image import kept_image
+from .states import States
 from .token_ids import Token, TokenArray, Tokens, is_one, token_list
 
 #: Byte of a `SET` command at which its addend is.
@@ -45,12 +49,15 @@ class Snapshot:
         Tokens.
     earliest : int
         Fewest tokens but 0 that it can be cut to: of a sliding window, older tokens are gone.
-    layers : tuple of StoredCache
+    layers : tuple of StoredCache or StoredState
+    begun : int
+        Position at which the lists of linear attention begin.
     """
 
     length: int
     earliest: int
-    layers: tuple[StoredCache, ...]
+    layers: tuple[StoredCache | StoredState, ...]
+    begun: int = 0
 
     def first(self, length: int) -> "Snapshot":
         """What it was when the sequence had its first tokens only.
@@ -61,9 +68,12 @@ class Snapshot:
             If it has fewer, or a sliding window has lost what the next token would see.
         """
         length = _check_cut(self.length, self.earliest, length)
+        if not length:
+            return Snapshot(0, 0, tuple(held.first(0) for held in self.layers))
         # Of a ring that has closed, all rows stay.
-        layers = tuple(held.first(length) if held.shape[1] == self.length else held for held in self.layers)
-        return Snapshot(length, self.earliest if length else 0, layers if length else tuple(held.first(0) for held in layers))
+        closed = [isinstance(held, StoredCache) and held.shape[1] != self.length for held in self.layers]
+        layers = tuple(held if whole else held.first(length) for held, whole in zip(self.layers, closed, strict=True))
+        return Snapshot(length, self.earliest, layers, self.begun)
 
 
 class Decoder:
@@ -155,8 +165,10 @@ class Decoder:
         self._windows = {
             window
             for layer, place in zip(imported.description.layers, self.image.placement.caches[0], strict=True)
-            if (window := effective_window(layer.attention, place.capacity)) is not None
-        }
+            if isinstance(layer.attention, Attention) and isinstance(place, CachePlace)
+            and (window := effective_window(layer.attention, place.capacity)) is not None
+        }  # fmt: skip
+        self._states = States(self.device, self.image, self.programs)
 
     def _upload(self, on_progress: Progress | None) -> None:
         image = self.image
@@ -191,9 +203,13 @@ class Decoder:
         """Start a sequence over, or all of them."""
         for n in range(self.batch) if sequence is None else [self._one_of(sequence)]:
             self.positions[n], self._earliest[n] = 0, 0
+            self._states.forget(n)
 
     def earliest(self, sequence: int = 0) -> int:
-        """Fewest tokens but 0 to which `truncate` can cut a sequence: in a sliding window, older ones are overwritten."""
+        """Fewest tokens but 0 to which `truncate` can cut a sequence.
+
+        In a sliding window older ones are overwritten, and in a state of linear attention they can't be told apart.
+        """
         return self._earliest[self._one_of(sequence)]
 
     def truncate(self, length: int, sequence: int = 0) -> None:
@@ -310,13 +326,20 @@ class Decoder:
             given = self._given(tokens, count)
             if count > 1 and None in given:
                 raise ValueError("a sequence can sit out one token at a time, not a run of several")
-            if loaded.program.steps_command is not None:
-                place = loaded.address + loaded.program.steps_command * COMMAND_BYTES + _ADDEND
-                self.device.write(place, struct.pack("<I", count))
-            self._start("tokens", given, count)
-            places = zip(self.image.placement.tokens, given, strict=True)
-            chosen = [[] if token is None else self._chosen(address, count) for address, token in places]
-            self._advance(given, count)
+            chosen: list[list[int]] = [[] for _ in given]
+            while count:
+                stretch = min(count, *(self._states.stretch(position) for position in self.positions))
+                if loaded.program.steps_command is not None:
+                    place = loaded.address + loaded.program.steps_command * COMMAND_BYTES + _ADDEND
+                    self.device.write(place, struct.pack("<I", stretch))
+                self._start("tokens", given, stretch)
+                for sequence, address in enumerate(self.image.placement.tokens):
+                    if given[sequence] is not None:
+                        chosen[sequence] += self._chosen(address, stretch)
+                self._advance(given, stretch)
+                count -= stretch
+                if count:
+                    given = [found[-1] for found in chosen]
         return chosen[0] if is_one(tokens) else chosen
 
     def _chosen(self, address: int, count: int) -> list[int]:
@@ -328,14 +351,19 @@ class Decoder:
     def snapshot(self, sequence: int = 0) -> Snapshot:
         """Read the KV cache of a sequence back, exactly as it is stored."""
         sequence = self._one_of(sequence)
-        layers, lanes = [], self.image.build.lanes
+        layers: list[StoredCache | StoredState] = []
+        lanes = self.image.build.lanes
         with self.device.exclusive():
             length = self.positions[sequence]
             for layer, place in zip(self.imported.description.layers, self.image.placement.caches[sequence], strict=True):
+                if isinstance(place, StatePlace):
+                    layers.append(read_state(place, self.device.read))
+                    continue
+                assert isinstance(layer.attention, Attention)
                 window = effective_window(layer.attention, place.capacity)
                 rows = length if window is None else min(length, window)
                 layers.append(read_stored(place, layer.attention, rows, lanes, self.device.read))
-            return Snapshot(length, self._earliest[sequence], tuple(layers))
+            return Snapshot(length, self._earliest[sequence], tuple(layers), self._states.begun(sequence))
 
     def restore(self, snapshot: Snapshot, sequence: int = 0) -> None:
         """Make a sequence what it, or another one of the same model, was.
@@ -362,15 +390,20 @@ class Decoder:
         if length > self.limit:
             raise self._full(length)
         layers = self.imported.description.layers
-        shapes = [_cache_shape(layer.attention, length) for layer in layers]
+        shapes = [
+            _cache_shape(layer.attention, length) if isinstance(layer.attention, Attention) else _state_shape(place)
+            for layer, place in zip(layers, self.image.placement.caches[sequence], strict=True)
+        ]
         if len(snapshot.layers) != len(layers) or [held.shape for held in snapshot.layers] != shapes:
             raise ModelError("the snapshot is that of another model: use one of the same")
         with self.device.exclusive():
             # Whoever is interrupted here finds an empty sequence.
             self.reset(sequence)
             for place, held in zip(self.image.placement.caches[sequence], snapshot.layers, strict=True):
-                for address, data in stored_writes(place, held, self.image.build.lanes):
+                for address, data in _writes(place, held, self.image.build.lanes):
                     self.device.write(address, data)
+            if length:
+                self._states.resume(sequence, snapshot.begun)
             self._earliest[sequence], self.positions[sequence] = snapshot.earliest, length
 
     def load_cache(self, layer: int, sequence: int, first: int, keys: Floats, values: Floats) -> None:
@@ -385,6 +418,8 @@ class Decoder:
             Keys after RoPE, pairs as in `tailrace.firmware.description.Attention`.
         """
         attention = self.imported.description.layers[layer].attention
+        if not isinstance(attention, Attention):
+            raise ModelError(f"layer {layer} has no KV cache: a prompt of such a model is computed by the device, with prefill")
         shape = (attention.kv_heads, keys.shape[1], attention.head_size)
         if keys.shape != shape or values.shape != shape:
             raise ValueError(
@@ -398,6 +433,7 @@ class Decoder:
         if positions.size and positions[-1] >= self.limit:
             raise self._full(int(positions[-1]) + 1)
         place = self.image.placement.caches[sequence][layer]
+        assert isinstance(place, CachePlace)
         with self.device.exclusive():
             for address, data in cache_writes(place, rows, keys, values, self.image.build.lanes):
                 self.device.write(address, data)
@@ -434,8 +470,8 @@ class Decoder:
     def _check_room(self, sequence: int, count: int) -> None:
         if 0 < self.positions[sequence] < self._earliest[sequence]:
             raise LimitError(
-                f"sequence {sequence} can't go on: a run of several tokens was interrupted, and wrote over what its sliding"
-                " window would see. Start it over"
+                f"sequence {sequence} can't go on: a run was interrupted, and wrote over what its next token would see. Start"
+                " it over"
             )
         if self.positions[sequence] + count > self.limit:
             raise self._full(self.positions[sequence] + count)
@@ -451,6 +487,7 @@ class Decoder:
             if token is None:
                 # A full sequence that only keeps others company must not write behind its cache.
                 self.positions[sequence] = min(self.positions[sequence], self.limit - 1)
+            self._prepare(sequence)
             self._note_rows(sequence, self.positions[sequence] + count)
         tokens = [0 if token is None else token for token in given]
         arguments = [*tokens, *[0] * (_ARGUMENT_POSITION - len(tokens)), *self.positions]
@@ -471,10 +508,24 @@ class Decoder:
             self.on_step(counters)
         return counters
 
+    def _prepare(self, sequence: int) -> None:
+        """Bring what a sequence keeps beside its KV cache to where its next token goes on from."""
+        position = self.positions[sequence]
+        if not self._states.is_due(sequence, position):
+            return
+        # Whoever is interrupted here finds a sequence that can't go on.
+        self._earliest[sequence] = position + 1
+        for counters in self._states.prepare(sequence, position):
+            self.counters += counters
+            if self.on_step is not None:
+                self.on_step(counters)
+        self._earliest[sequence] = position
+
     def _note_rows(self, sequence: int, end: int) -> None:
         """Remember that rows up to position `end` may have been written, even if the run is interrupted."""
         if any(end > window for window in self._windows):
             self._earliest[sequence] = max(self._earliest[sequence], end - 1)
+        self._earliest[sequence] = max(self._earliest[sequence], self._states.earliest(end))
 
     def _weight_bytes(self, name: str) -> int:
         total = self.image.token_bytes
@@ -493,6 +544,21 @@ class Decoder:
         self.positions = [p + (0 if t is None else count) for p, t in zip(self.positions, given, strict=True)]
 
 
+def _writes(place: CachePlace | StatePlace, held: StoredCache | StoredState, lanes: int) -> Iterator[tuple[int, bytes]]:
+    """What to write where, so that a layer has what was kept of it."""
+    if isinstance(place, StatePlace):
+        assert isinstance(held, StoredState)
+        return state_writes(place, held)
+    assert isinstance(held, StoredCache)
+    return stored_writes(place, held, lanes)
+
+
+def _state_shape(place: CachePlace | StatePlace) -> tuple[int, ...]:
+    """Numbers of each part that a layer keeps beside KV caches."""
+    assert isinstance(place, StatePlace)
+    return tuple(prod(shape) for _, shape in stored_parts(place.layout).values())
+
+
 def _cache_shape(attention: Attention, length: int) -> tuple[int, int, int]:
     """KV heads, rows and elements that the cache of a layer has with so many tokens."""
     rows = length if attention.window is None else min(length, attention.window)
@@ -509,7 +575,7 @@ def _check_cut(there: int, earliest: int, asked: int) -> int:
         raise LimitError(f"a sequence of {there} tokens can be cut to 0 to {there}, not {shown(asked)}")
     if 0 < length < earliest:
         raise LimitError(
-            f"a sequence of {there} tokens with a sliding window can be cut to 0, or to {earliest} to {there}, not"
+            f"a sequence of {there} tokens can be cut to 0, or to {earliest} to {there}, not"
             f" {length}: what came before is overwritten"
         )
     return length

@@ -35,7 +35,7 @@ def first_layer(
     -------
     tuple of ndarray of float64, shape (kv_heads, tokens, head_size)
     """
-    attention = imported.description.layers[0].attention
+    attention = imported.description.attentions[0]
     shape = (len(tokens), attention.kv_heads, attention.head_size)
     normalised = _normalised(imported, _embeddings(imported, tokens, positions))
     keys, values = (_product(imported, name, normalised).reshape(shape) for name in ("k", "v"))
@@ -69,7 +69,7 @@ def _embeddings(imported: ImportedModel, tokens: Sequence[int], positions: Seque
 
 
 def _with_head_norm(imported: ImportedModel, keys: NDArray[np.float64]) -> NDArray[np.float64]:
-    attention = imported.description.layers[0].attention
+    attention = imported.description.attentions[0]
     if attention.head_norm is None:
         return keys
     weight = _vector(imported, layer_role(0, "k_norm")).reshape(attention.kv_heads, attention.head_size)
@@ -95,7 +95,7 @@ def _product(imported: ImportedModel, name: str, x: NDArray[np.float64]) -> NDAr
 
 
 def _rotated(imported: ImportedModel, keys: NDArray[np.float64], positions: Sequence[int]) -> NDArray[np.float64]:
-    attention = imported.description.layers[0].attention
+    attention = imported.description.attentions[0]
     half = attention.rotary_size // 2
     if not half:
         return keys

@@ -71,7 +71,13 @@ def read_handover(path: Path, imported: ImportedModel) -> Handover:
     MissingPackage
         If the package safetensors is not installed.
     """
-    with_window = [n for n, layer in enumerate(imported.description.layers) if layer.attention.window is not None]
+    if imported.description.is_recurrent:
+        raise ModelError(
+            f"{imported.name} has layers without a KV cache: prompts that were computed elsewhere are not taken for it, the"
+            " device computes them"
+        )
+    attentions = imported.description.attentions
+    with_window = [n for n, attention in enumerate(attentions) if attention.window is not None]
     if with_window:
         raise ModelError(
             f"{imported.name} has sliding windows (layer {with_window[0]}): prompts that were computed elsewhere are not taken"
@@ -81,8 +87,8 @@ def read_handover(path: Path, imported: ImportedModel) -> Handover:
     _check_model(file, imported)
     tokens = _tokens(file, imported)
     layers, size = [], 0
-    for n, layer in enumerate(imported.description.layers):
-        shape = (layer.attention.kv_heads, len(tokens), layer.attention.head_size)
+    for n, attention in enumerate(attentions):
+        shape = (attention.kv_heads, len(tokens), attention.head_size)
         keys, values = (file.numbers(name, shape) for name in contract.tensor_names(n))
         if n == 0:
             _check_first_layer(path, imported, tokens, keys, values)
@@ -122,7 +128,7 @@ def _differences(file: HandoverFile, imported: ImportedModel) -> Iterator[tuple[
     metadata, description = file.metadata, imported.description
     if metadata["vocabulary"] != str(description.vocabulary):
         yield "vocabulary", description.vocabulary, metadata["vocabulary"]
-    attention = description.layers[0].attention
+    attention = description.attentions[0]
     has_angles = contract.FREQUENCIES in file.entries
     if has_angles != bool(attention.rotary_size):
         ours, theirs = ("angles" if angles else "learned" for angles in (attention.rotary_size, has_angles))

@@ -16,13 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from tailrace.firmware.description import Attention
+from tailrace.firmware.description import Attention, LinearAttention, Mixer
+from tailrace.firmware.linear_attention import layout_of
 from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BLOCK
+from tailrace.spec.linear_attention import FOLD
+from tailrace.spec.recent_rows import RecentRows
 
 from ..device.decoder import Snapshot
 from ..gguf.describe import ImportedModel
 from ..image.kv_cache import StoredCache
+from ..image.state import StoredState, stored_parts
 from .whole_file import written_whole
 
 #: Changes whenever older files can no longer be read.
@@ -78,16 +82,19 @@ def write_session(path: Path, model: str, tokens: Sequence[int], snapshot: Snaps
     TailraceError
         If it can't be written.
     """
-    length, earliest = (0, 0) if snapshot is None else (snapshot.length, snapshot.earliest)
+    length, earliest, begun = (0, 0, 0) if snapshot is None else (snapshot.length, snapshot.earliest, snapshot.begun)
     arrays: dict[str, Any] = {
         "tailrace_session": np.array([_VERSION, length, earliest], np.int64),
         "model": np.frombuffer(bytes.fromhex(model), np.uint8),
         "tokens": np.array(tokens, np.int64),
     }
+    if begun:
+        arrays["begun"] = np.array([begun], np.int64)
     if is_foreign:
         arrays["foreign"] = np.ones(1, np.int64)
     for n, held in enumerate(() if snapshot is None else snapshot.layers):
-        arrays |= {f"layer_{n}_{field}": getattr(held, field) for field in _FIELDS}
+        parts = held.parts if isinstance(held, StoredState) else {field: getattr(held, field) for field in _FIELDS}
+        arrays |= {f"layer_{n}_{name}": part for name, part in parts.items()}
     with written_whole(path) as file:
         np.savez(file, **arrays)
 
@@ -128,6 +135,10 @@ class _Arrays:
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path, self._archive = path, archive
 
+    def has(self, name: str) -> bool:
+        """Whether there is such an array."""
+        return f"{name}.npy" in self._archive.namelist()
+
     def __call__(self, name: str, kind: str, shape: tuple[int, ...] | None, most: int = 0) -> Any:
         """An array of this type and shape; without a shape one of up to `most` numbers."""
         info = self._archive.getinfo(f"{name}.npy")
@@ -167,11 +178,22 @@ def _read(array: _Arrays, path: Path, model: str, imported: ImportedModel) -> tu
         raise ValueError("its numbers contradict each other")
     if not length:
         return tokens, None
-    layers = tuple(_layer(array, n, layer.attention, length) for n, layer in enumerate(imported.description.layers))
-    return tokens, Snapshot(length, earliest, layers)
+    hidden = imported.description.hidden
+    layers = tuple(_layer(array, n, layer.attention, length, hidden) for n, layer in enumerate(imported.description.layers))
+    begun = int(array("begun", "<i8", (1,))[0]) if array.has("begun") else 0
+    has_states = any(isinstance(layer.attention, LinearAttention) for layer in imported.description.layers)
+    if not 0 <= begun <= length or begun % FOLD or (has_states and length - begun > FOLD):
+        raise ValueError(f"its states are those of position {begun}")
+    return tokens, Snapshot(length, earliest, layers, begun)
 
 
-def _layer(array: _Arrays, n: int, attention: Attention, length: int) -> StoredCache:
+def _layer(array: _Arrays, n: int, attention: Mixer, length: int, hidden: int) -> StoredCache | StoredState:
+    if not isinstance(attention, Attention):
+        # How many lanes there are says nothing about what is kept.
+        recent = RecentRows(hidden, attention.kernel)
+        layout = layout_of(attention, 1) if isinstance(attention, LinearAttention) else recent
+        parts = {name: array(f"layer_{n}_{name}", *part) for name, part in stored_parts(layout).items()}
+        return StoredState(parts)
     heads, size, blocks = attention.kv_heads, attention.head_size, -(-attention.head_size // BLOCK)
     rows = length if attention.window is None else min(length, attention.window)
     return StoredCache(

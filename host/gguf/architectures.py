@@ -83,6 +83,16 @@ class Architecture:
     sinks : bool
     limit, up_offset : float
         Of the feed-forward, see `tailrace.firmware.description`; a limit of 0 is none.
+    final_norm : str
+        Name of the norm before the head, in the beginning of the tensor's name.
+    gated_attention : bool
+        Whether a head's rows of q are followed by as many that its output is gated with.
+    short_convolutions : bool
+        Whether layers without KV heads have a short convolution in place of attention.
+    linear_attention : bool
+        Whether all layers but every n-th have linear attention, with n and its sizes in the header.
+    tiled_heads : bool
+        Whether value head ``h`` of linear attention goes with key head ``h % key_heads``.
     """
 
     name: str
@@ -123,6 +133,11 @@ class Architecture:
     sinks: bool = False
     limit: float = 0.0
     up_offset: float = 0.0
+    final_norm: str = "output_norm"
+    gated_attention: bool = False
+    short_convolutions: bool = False
+    linear_attention: bool = False
+    tiled_heads: bool = False
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -140,6 +155,17 @@ class Architecture:
     def matrices(self) -> tuple[str, ...]:
         """All matrices of a layer without experts."""
         return tuple(name for group in self.groups for name in group)
+
+    @property
+    def recurrent_matrices(self) -> tuple[str, ...]:
+        """The same of a layer without a KV cache; none if there are no such layers."""
+        if self.short_convolutions:
+            mixer: tuple[str, ...] = ("shortconv.in_proj", "shortconv.out_proj")
+        elif self.linear_attention:
+            mixer = ("ssm_alpha", "ssm_beta", "attn_qkv", "attn_gate", "ssm_out")
+        else:
+            return ()
+        return mixer + tuple(name for group in self.groups[2:] for name in group)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -261,6 +287,16 @@ ARCHITECTURES: dict[str, Architecture] = {
             global_every=4,
             global_rotated=False,
         ),
+        Architecture("lfm2", "LFM2, LFM2.5", head_norm=HeadNorm.HEAD, final_norm="token_embd_norm", short_convolutions=True),
+        Architecture(
+            "qwen35",
+            "Qwen 3.5 and 3.6, dense",
+            head_norm=HeadNorm.HEAD,
+            feed_forward_norm="post_attention_norm",
+            gated_attention=True,
+            linear_attention=True,
+            tiled_heads=True,
+        ),
         Architecture("phi2", "Phi 1 to 2", norm=NormKind.LAYER, activation=Activation.GELU, gated=False, parallel=True),
         Architecture("phi3", "Phi 3 to 4", fused_qkv=True, fused_gate_up=True, windowed=True),
         Architecture("stablelm", "StableLM 3B, StableLM 2 1.6B", norm=NormKind.LAYER, parallel=True),
@@ -283,7 +319,8 @@ def architecture_of(name: str, tensors: Collection[str] = ()) -> Architecture:
     found = ARCHITECTURES.get(name) or Architecture(name, known=False)
     if found.optional_head_norm and tensor_name(0, "attn_q_norm") not in tensors:
         found = replace(found, head_norm=None)
-    return replace(found, fused_qkv=True) if tensor_name(0, "attn_qkv") in tensors else found
+    fused = tensor_name(0, "attn_qkv") in tensors and not found.linear_attention
+    return replace(found, fused_qkv=True) if fused else found
 
 
 def tensor_name(layer: int, matrix: str) -> str:

@@ -18,12 +18,16 @@ from tailrace.firmware.description import (
     FeedForward,
     HeadNorm,
     Layer,
+    LinearAttention,
+    Mixer,
     Norm,
     NormKind,
+    ShortConvolution,
     layer_role,
 )
+from tailrace.firmware.linear_attention import MAX_KEY_SIZE
 from tailrace.spec.errors import LimitError, ModelError
-from tailrace.spec.formats import Format
+from tailrace.spec.formats import BLOCK, Format
 
 from .architectures import EMBEDDING, Architecture
 from .experts_reader import read_experts
@@ -39,6 +43,10 @@ from .whole_number import whole_number
 ROPE, LOCAL_ROPE, QUERY_ROPE = "rope", "rope_local", "rope_queries"
 #: Tensors that converters have left in old files, and that nobody reads.
 _LEFT_OVER = "attn_rot_embd.weight"
+#: Every n-th layer of models with linear attention has attention, if the header does not say.
+_ATTENTION_EVERY = 4
+#: Taps of a convolution at most.
+_MAX_KERNEL = 16
 #: The largest sizes that are read. Those of tensors are compared with the tensors before anything is made of them.
 _MAX_SIZE, _MAX_HEADS, _MAX_WINDOW = 1 << 24, 1 << 16, (1 << 31) - 1
 
@@ -68,6 +76,8 @@ class Source:
         Experts, whose rows follow each other; 0: the role is not one of experts.
     repeats : int
         Times that a vector is repeated.
+    transposed : bool
+        Whether the role's rows are the tensor's columns.
     """
 
     tensor: Tensor
@@ -77,6 +87,7 @@ class Source:
     order: NDArray[np.int64] | None = field(default=None, compare=False)
     experts: int = 0
     repeats: int = 1
+    transposed: bool = False
 
     def blocks(self, start: int, stop: int, fmt: Format, expert: int = 0) -> NDArray[np.uint8]:
         """Rows of a matrix as blocks of a format, converted only if the file has plain numbers.
@@ -98,6 +109,8 @@ class Source:
 
     def numbers(self, start: int = 0, stop: int | None = None, expert: int = 0) -> NDArray[np.float32]:
         """Rows as float32, shape (rows, columns); a vector as (repeats, elements)."""
+        if self.transposed:
+            return np.ascontiguousarray(self.tensor.dequantised().reshape(self.columns, self.rows).T[start:stop])
         index = self._index(start, self.rows if stop is None else stop, expert)
         if self.columns == 1:
             vector = self.tensor.dequantised().reshape(-1)[index]
@@ -245,10 +258,13 @@ class _Importer:
             logit_cap=self._logit_cap(),
         )
         ropes = {} if arch.learned_positions else {ROPE: self.rope}
-        if any(layer.attention.rope == LOCAL_ROPE for layer in layers):
+        if any(attention.rope == LOCAL_ROPE for attention in description.attentions):
             ropes[LOCAL_ROPE] = read_local_rope(model, self.rotary_size)
         if self.growth is not None:
             ropes[QUERY_ROPE] = replace(self.rope, growth=self.growth)
+        # Positions of images have sections of angles; in a text all sections count alike.
+        if self.arch.linear_attention and (key := model.key("rope.dimension_sections")) in model.header:
+            model.header.integers(key, 0, _MAX_SIZE, count=4)
         check_keys(model, self._twins(ropes))
         unused = sorted(n for n in set(model.tensors) - self.used - rope_tensors(model) if not self._is_left_out(n))
         if unused:
@@ -331,6 +347,8 @@ class _Importer:
         key = "attention.head_count_kv"
         found = self._per_layer(key, 0, _MAX_HEADS) if self.model.key(key) in self.model.header else self.heads
         for heads, kv_heads in zip(self.heads, found, strict=True):
+            if kv_heads == 0 and self.arch.short_convolutions:
+                continue
             if not 0 < kv_heads <= heads or heads % kv_heads:
                 raise self._unfit(f"it has {heads} heads and {kv_heads} KV heads, which is not a multiple")
         return found
@@ -422,6 +440,77 @@ class _Importer:
             return False
         return self.arch.global_rotated or not any(self.windowed) or self.windowed[layer]
 
+    @cached_property
+    def linear(self) -> LinearAttention:
+        """Linear attention of all layers that have it."""
+        model = self.model
+        key_heads, value_heads = (
+            model.integer(key, 1, _MAX_HEADS) for key in ("ssm.group_count", "ssm.time_step_rank")
+        )  # fmt: skip
+        key_size, inner = model.integer("ssm.state_size", 1, _MAX_SIZE), model.integer("ssm.inner_size", 1, _MAX_SIZE)
+        if value_heads % key_heads or inner % value_heads:
+            raise self._unfit(
+                f"its linear attention has {key_heads} key heads, {value_heads} value heads and {inner} values, which are no"
+                " multiples"
+            )
+        found = LinearAttention(
+            key_heads, value_heads, key_size, inner // value_heads, self._kernel("ssm.conv_kernel"), self.arch.tiled_heads
+        )
+        if found.key_size % BLOCK or found.value_size % BLOCK or found.key_size > MAX_KEY_SIZE:
+            raise self._unfit(
+                f"its linear attention has keys of {found.key_size} and values of {found.value_size} elements, and the program"
+                f" takes multiples of {BLOCK}, keys up to {MAX_KEY_SIZE}"
+            )
+        return found
+
+    def _kernel(self, key: str) -> int:
+        kernel = self.model.integer(key, 1, 1 << 16)
+        if not 2 <= kernel <= _MAX_KERNEL:
+            raise self._unfit(f"its convolutions have {kernel} taps, and the program takes 2 to {_MAX_KERNEL}")
+        return kernel
+
+    @cached_property
+    def recurrent(self) -> tuple[bool, ...]:
+        """Whether each layer has something in place of attention."""
+        layers = self.model.layers
+        if self.arch.short_convolutions:
+            return tuple(heads == 0 for heads in self.kv_heads)
+        if not self.arch.linear_attention:
+            return (False,) * layers
+        every = self.model.integer("full_attention_interval", 1, _MAX_HEADS, _ATTENTION_EVERY)
+        return tuple(n % every != every - 1 for n in range(layers))
+
+    def _mixer(self, n: int) -> Mixer:
+        """Attention of a layer, or what it has in its place, with its tensors."""
+        if not self.recurrent[n]:
+            attention = self._attention(n)
+            self._attention_matrices(n, attention)
+            return attention
+        if self.arch.linear_attention:
+            self._linear_tensors(n, self.linear)
+            return self.linear
+        kernel = self._kernel("shortconv.l_cache")
+        self._matrix(layer_role(n, "convolution_in"), f"blk.{n}.shortconv.in_proj", 3 * self.hidden, self.hidden)
+        self._convolution(n, f"blk.{n}.shortconv.conv.weight", self.hidden, kernel)
+        self._matrix(layer_role(n, "o"), f"blk.{n}.shortconv.out_proj", self.hidden, self.hidden)
+        return ShortConvolution(kernel)
+
+    def _linear_tensors(self, n: int, a: LinearAttention) -> None:
+        for role, name, rows in (
+            ("alpha", "ssm_alpha", a.value_heads), ("beta", "ssm_beta", a.value_heads), ("qkv", "attn_qkv", a.channels),
+            ("output_gate", "attn_gate", a.values),
+        ):  # fmt: skip
+            self._matrix(layer_role(n, role), f"blk.{n}.{name}", rows, self.hidden)
+        self._vector(layer_role(n, "alpha_bias"), f"blk.{n}.ssm_dt.bias", a.value_heads)
+        self._vector(layer_role(n, "decay"), f"blk.{n}.ssm_a", a.value_heads)
+        self._convolution(n, f"blk.{n}.ssm_conv1d.weight", a.channels, a.kernel)
+        self._vector(layer_role(n, "output_norm"), f"blk.{n}.ssm_norm.weight", a.value_size)
+        self._matrix(layer_role(n, "o"), f"blk.{n}.ssm_out", self.hidden, a.values)
+
+    def _convolution(self, n: int, name: str, channels: int, kernel: int) -> None:
+        tensor = self._readable(self._tensor(name, (channels, kernel)))
+        self.tables[layer_role(n, "convolution")] = Source(tensor, 0, kernel, channels, transposed=True)
+
     def _attention(self, layer: int) -> Attention:
         windowed = self.windowed[layer]
         return Attention(
@@ -436,6 +525,7 @@ class _Importer:
             head_norm=self.arch.head_norm,
             score_cap=self.score_cap,
             sinks=self.arch.sinks,
+            gated=self.arch.gated_attention,
         )
 
     @cached_property
@@ -448,10 +538,9 @@ class _Importer:
     def _layer(self, n: int) -> Layer:
         arch = self.arch
         parallel = arch.parallel and f"blk.{n}.{arch.feed_forward_norm}.weight" not in self.model.tensors
-        attention = self._attention(n)
         if arch.pre_norms:
             self._norm(n, "attention_norm", "attn_norm")
-        self._attention_matrices(n, attention)
+        mixer = self._mixer(n)
         if arch.post_norms:
             self._norm(n, "attention_post_norm", "post_attention_norm")
         if arch.pre_norms and not parallel:
@@ -459,7 +548,7 @@ class _Importer:
         feed_forward = self._experts(n) if self._has_experts(n) else self._feed_forward(n)
         if arch.post_norms:
             self._norm(n, "feed_forward_post_norm", "post_ffw_norm")
-        return Layer(attention, feed_forward, arch.post_norms, arch.pre_norms, parallel)
+        return Layer(mixer, feed_forward, arch.post_norms, arch.pre_norms, parallel)
 
     def _norm(self, n: int, role: str, name: str) -> None:
         self._vector(layer_role(n, role), f"blk.{n}.{name}.weight", self.hidden)
@@ -474,6 +563,11 @@ class _Importer:
             ordered = heads if self.arch.paired_rope else 0
             fused = self.arch.fused_qkv
             place: dict[str, Any] = {"first": first, "of": total} if fused else {}
+            if a.gated and name == "q":
+                # The rows of each head are followed by those of its gate.
+                pairs = np.arange(2 * query).reshape(a.heads, 2, a.head_size).swapaxes(0, 1).reshape(2, query)
+                place = {"of": 2 * query, "order": pairs[0]}
+                self._matrix(layer_role(n, "output_gate"), f"blk.{n}.attn_q", query, self.hidden, of=2 * query, order=pairs[1])
             self._matrix(
                 layer_role(n, name), f"blk.{n}.attn_{'qkv' if fused else name}", size, self.hidden, ordered=ordered, **place
             )
@@ -561,7 +655,7 @@ class _Importer:
         self._table("embedding", EMBEDDING, vocabulary, self.hidden)
         if self.arch.learned_positions:
             self._table("position_embedding", "position_embd.weight", self.model.context_length, self.hidden)
-        self._vector("final_norm", "output_norm.weight", self.hidden)
+        self._vector("final_norm", f"{self.arch.final_norm}.weight", self.hidden)
         if self.arch.norm is NormKind.LAYER and self.arch.norm_biases:
             self._vector("final_norm_bias", "output_norm.bias", self.hidden)
         self._matrix("head", self.model.head.name.removesuffix(".weight"), vocabulary, self.hidden)
@@ -576,14 +670,16 @@ class _Importer:
         first: int = 0,
         of: int = 0,
         ordered: int = 0,
+        order: NDArray[np.int64] | None = None,
         experts: int = 0,
     ) -> None:
         """Note the tensor of a matrix, and its bias if it has one.
 
-        `of`: rows of the whole tensor, if this is a part of it; `ordered`: heads whose rows are put in order.
+        `of`: rows of the whole tensor, if this is a part of it; `ordered`: heads whose rows are put in order; `order`: which
+        rows are taken.
         """
         tensor = self._tensor(f"{name}.weight", ((experts,) if experts else ()) + ((of or rows), columns))
-        order = self._row_order(ordered) if ordered else None
+        order = self._row_order(ordered) if ordered else order
         self.matrices[role] = Source(tensor, first, rows, columns, order, experts)
         if f"{name}.bias" in self.model.tensors and experts:
             self._table(f"{role}_bias", f"{name}.bias", experts, rows)

@@ -28,6 +28,12 @@ def _features(a: Architecture) -> Iterator[str]:
         yield "norms after each block, none before"
     elif a.post_norms:
         yield "norms before and after each block"
+    if a.short_convolutions:
+        yield "short convolutions in place of attention, where a layer has no KV heads"
+    if a.linear_attention:
+        yield "gated delta rule in place of attention, but for every n-th layer"
+    if a.gated_attention:
+        yield "gated attention"
     if a.parallel:
         yield "attention and feed-forward in parallel, where one norm is before both"
     if a.head_norm is not None:

@@ -225,8 +225,13 @@ class Model:
         """Names of the matrices of a decode step, in the order of their use, without those of experts."""
         if not self.architecture.known:
             return [name for name, t in self.tensors.items() if name.startswith("blk.") and len(t.shape) > 1]
-        kinds = [m for m in self.architecture.matrices if not (self.experts and m.startswith("ffn_"))]
-        return [tensor_name(layer, kind) for layer in range(self.layers) for kind in kinds]
+        arch = self.architecture
+        names = []
+        for layer in range(self.layers):
+            recurrent = arch.recurrent_matrices and tensor_name(layer, "attn_q") not in self.tensors
+            kinds = arch.recurrent_matrices if recurrent else arch.matrices
+            names += [tensor_name(layer, kind) for kind in kinds if not (self.experts and kind.startswith("ffn_"))]
+        return names
 
     @property
     def matrices(self) -> list[Tensor]:

@@ -55,7 +55,7 @@ def configuration_of(imported: ImportedModel) -> PretrainedConfig:
             f" {description.architecture}. The device computes all of it, prompts too: leave out --prefill torch and --path"
             " operations"
         )
-    attention, feed_forward = description.layers[0].attention, description.layers[0].feed_forward
+    attention, feed_forward = description.attentions[0], description.layers[0].feed_forward
     common: dict[str, Any] = {
         "vocab_size": description.vocabulary,
         "tie_word_embeddings": HEAD not in model.tensors,
@@ -92,11 +92,11 @@ def configuration_of(imported: ImportedModel) -> PretrainedConfig:
         common["norm_topk_prob"] = feed_forward.normalise
     else:
         common["intermediate_size"] = feed_forward.size
-    windows = [layer.attention.window for layer in description.layers]
+    windows = [a.window for a in description.attentions]
     if model.architecture.windowed or kind is MixtralConfig:
         common["sliding_window"] = next((w for w in windows if w is not None), None)
     if description.architecture == "gemma3":
-        local = [layer.attention.rope == LOCAL_ROPE for layer in description.layers]
+        local = [a.rope == LOCAL_ROPE for a in description.attentions]
         common |= {
             "sliding_window": common["sliding_window"] or model.context_length,
             "layer_types": ["sliding_attention" if is_local else "full_attention" for is_local in local],
@@ -134,7 +134,7 @@ def _tokens(imported: ImportedModel) -> dict[str, int | None]:
 
 
 def _rope_parameters(imported: ImportedModel) -> dict[str, Any]:
-    attention = imported.description.layers[0].attention
+    attention = imported.description.attentions[0]
 
     def plain(name: str) -> dict[str, Any]:
         part = attention.rotary_size / attention.head_size
@@ -195,7 +195,7 @@ def _variant(rope: Rope, longer: Rope, context: int) -> dict[str, Any]:
 
 def set_frequencies(host: Any, imported: ImportedModel) -> None:
     """Give a model the frequencies and the magnitude of RoPE, if they are not the plain ones, which it has already."""
-    used = {layer.attention.rope for layer in imported.description.layers}
+    used = {attention.rope for attention in imported.description.attentions}
     for name, rope in imported.ropes.items():
         if name not in used or (not rope.divisors and rope.yarn is None and rope.magnitude == 1.0):
             continue

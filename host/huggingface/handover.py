@@ -33,7 +33,12 @@ def hand_over(decoder: Decoder, cache: DynamicCache, lengths: Sequence[int] | No
     LimitError
         If a sequence is longer than the decoder's context.
     """
-    layers = decoder.imported.description.layers
+    if decoder.imported.description.is_recurrent:
+        raise ModelError(
+            f"{decoder.imported.name} has layers without a KV cache, and states are not handed over: let the device compute the"
+            " prompt, with prefill"
+        )
+    layers = decoder.imported.description.attentions
     if len(cache.layers) != len(layers):
         raise ModelError(f"the cache has {len(cache.layers)} layers, and the model {len(layers)}: use that of the same model")
     total = int(cache.get_seq_length())
@@ -43,7 +48,7 @@ def hand_over(decoder: Decoder, cache: DynamicCache, lengths: Sequence[int] | No
     decoder.reset()
     for layer, held in enumerate(cache.layers):
         keys, values = (_on_the_host(t) for t in (held.keys, held.values))
-        expected = (len(wanted), layers[layer].attention.kv_heads, layers[layer].attention.head_size)
+        expected = (len(wanted), layers[layer].kv_heads, layers[layer].head_size)
         if (*keys.shape[:2], keys.shape[3]) != expected:
             raise ModelError(
                 f"the cache of layer {layer} has {keys.shape[0]} sequences, {keys.shape[1]} KV heads of {keys.shape[3]}, not"

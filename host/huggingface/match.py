@@ -44,7 +44,7 @@ def shape_differences(model: DescribedModel, file: ImportedModel) -> Iterator[st
     """Tell in what a file differs from a model, its numbers apart."""
     for what, ours, theirs in differences("", _seen(model), _seen(file)):
         yield f"{what} is {theirs} in the file, and {ours} in the model"
-    for name in sorted({layer.attention.rope for layer in model.description.layers} & model.ropes.keys() & file.ropes.keys()):
+    for name in sorted({attention.rope for attention in model.description.attentions} & model.ropes.keys() & file.ropes.keys()):
         ours, theirs = model.ropes[name], file.ropes[name]
         if ours.size != theirs.size:
             continue

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from tailrace.firmware.description import Experts
-from tailrace.firmware.placement import Build, Placement
+from tailrace.firmware.description import Attention, Experts
+from tailrace.firmware.placement import Build, CachePlace, Placement, StatePlace
 from tailrace.spec.formats import BLOCK, BY_NUMBER, Format
 
 from ..gguf.describe import DescribedModel, Source
@@ -114,13 +114,18 @@ class Image:
     @property
     def cache_bytes(self) -> int:
         """Bytes of the KV caches of all sequences."""
-        layers = self.imported.description.layers
-        per_layer = (
-            layer.attention.kv_heads * (place.key_stride + place.value_stride + place.scale_stride)
-            for caches in self.placement.caches
-            for layer, place in zip(layers, caches, strict=True)
-        )
-        return sum(per_layer)
+        total = 0
+        for caches in self.placement.caches:
+            for layer, place in zip(self.imported.description.layers, caches, strict=True):
+                if isinstance(layer.attention, Attention) and isinstance(place, CachePlace):
+                    total += layer.attention.kv_heads * (place.key_stride + place.value_stride + place.scale_stride)
+        return total
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the states, lists and recent rows of all sequences."""
+        places = (place for caches in self.placement.caches for place in caches)
+        return sum(place.layout.size for place in places if isinstance(place, StatePlace))
 
 
 def experts_used(imported: DescribedModel, role: str) -> int:

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tailrace.firmware.description import Attention, Experts, Layer, layer_role
+from tailrace.firmware.description import Attention, Experts, Layer, LinearAttention, Mixer, ShortConvolution, layer_role
 from tailrace.firmware.embedding import WINDOW_POSITIONS
+from tailrace.firmware.fold import UNIT_VECTORS, unit_columns
+from tailrace.firmware.linear_attention import layout_of
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
-from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
+from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, StatePlace, TablePlace
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
 from tailrace.spec.isa import ADDRESS_UNIT
 from tailrace.spec.kv_cache import CAPACITY_UNIT, key_bytes, value_bytes, value_row_bytes
+from tailrace.spec.recent_rows import RecentRows
 
 from ..gguf.describe import DescribedModel
 from .allocator import align
@@ -104,7 +107,7 @@ class _Planner:
                 f"a batch of {batch} needs a device with as many right-hand sides, and this one has"
                 f" {self.geometry.right_hand_sides}: use another configuration"
             )
-        if self.capacity > WINDOW_POSITIONS and any(layer.attention.window is not None for layer in self.layers):
+        if self.capacity > WINDOW_POSITIONS and any(attention.window is not None for attention in self.description.attentions):
             raise LimitError(
                 f"programs with sliding windows reach {WINDOW_POSITIONS} tokens, and {self.capacity} were asked for"
             )
@@ -147,6 +150,8 @@ class _Planner:
             self._table(region, "position_embedding", self._positions(), self.description.hidden, True)
         for name, rope in self.imported.ropes.items():
             self._table(region, name, self._positions(), rope.size, True)
+        if columns := unit_columns(self.description):
+            self._table(region, UNIT_VECTORS, columns // 2, columns, True)
 
     def _positions(self) -> int:
         source = self.imported.tables.get("position_embedding")
@@ -156,16 +161,33 @@ class _Planner:
         region, layer = _Region(), f"layers.{n}."
         for tensor in ("attention_norm", "attention_norm_bias"):
             self._vector(region, layer + tensor)
-        for tensor in ("q", "k", "v"):
-            self._with_bias(region, layer + tensor)
-        for tensor in ("q_norm", "k_norm", "sinks"):
-            self._vector(region, layer + tensor)
+        self._mixer(region, layer, self.layers[n].attention)
         self._with_bias(region, layer + "o")
         for tensor in ("attention_post_norm", "feed_forward_norm", "feed_forward_norm_bias"):
             self._vector(region, layer + tensor)
         self._feed_forward(region, n)
         self._vector(region, layer + "feed_forward_post_norm")
         return region
+
+    def _mixer(self, region: "_Region", layer: str, mixer: Mixer) -> None:
+        """What comes before the output matrix, in the order of its use."""
+        match mixer:
+            case Attention():
+                for tensor in ("q", "k", "v", *(("output_gate",) if mixer.gated else ())):
+                    self._with_bias(region, layer + tensor)
+                for tensor in ("q_norm", "k_norm", "sinks"):
+                    self._vector(region, layer + tensor)
+            case LinearAttention():
+                for tensor in ("alpha", "beta"):
+                    self._with_bias(region, layer + tensor)
+                self._vector(region, layer + "decay")
+                self._with_bias(region, layer + "qkv")
+                self._table(region, layer + "convolution", mixer.kernel, mixer.channels, True)
+                self._with_bias(region, layer + "output_gate")
+                self._vector(region, layer + "output_norm")
+            case ShortConvolution():
+                self._with_bias(region, layer + "convolution_in")
+                self._table(region, layer + "convolution", mixer.kernel, self.description.hidden, True)
 
     def _feed_forward(self, region: "_Region", n: int) -> None:
         layer, place = f"layers.{n}.", self.layers[n].feed_forward
@@ -264,8 +286,16 @@ class _Planner:
     def _cache_region(self, n: int) -> "_Region":
         region = _Region()
         for _ in range(self.request.batch):
-            region.caches.append(self._cache(region, self.layers[n].attention))
+            region.caches.append(self._kept(region, self.layers[n].attention))
         return region
+
+    def _kept(self, region: "_Region", mixer: Mixer) -> CachePlace | StatePlace:
+        """What a sequence keeps of its past for a layer."""
+        if isinstance(mixer, Attention):
+            return self._cache(region, mixer)
+        rows = RecentRows(self.description.hidden, mixer.kernel)
+        layout = layout_of(mixer, self.build.lanes) if isinstance(mixer, LinearAttention) else rows
+        return StatePlace(region.take(layout.size), layout)
 
     def _cache(self, region: "_Region", attention: Attention) -> CachePlace:
         capacity = self.capacity
@@ -284,7 +314,7 @@ class _Region:
         self.top = address
         self.matrices: dict[str, MatrixPlace] = {}
         self.tables: dict[str, TablePlace] = {}
-        self.caches: list[CachePlace] = []
+        self.caches: list[CachePlace | StatePlace] = []
         self.pieces: list[MatrixPiece | TablePiece] = []
 
     def take(self, size: int) -> int:
@@ -303,9 +333,7 @@ class _Region:
             region.matrices[role(name)] = replace(matrix, parts=parts)
         for name, table in self.tables.items():
             region.tables[role(name)] = replace(table, address=address + table.address)
-        for c in self.caches:
-            keys, values, scales = (address + a for a in (c.keys, c.values, c.scales))
-            region.caches.append(replace(c, keys=keys, values=values, scales=scales))
+        region.caches = [c.moved(address) for c in self.caches]
         for piece in self.pieces:
             place: dict[str, Any] = {"role": role(piece.role), "address": address + piece.address}
             if isinstance(piece, MatrixPiece):

@@ -4,6 +4,10 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
+from tailrace.firmware.fold import UNIT_VECTORS
+from tailrace.spec.linear_attention import LOWER
 
 from ..progress import Progress
 from .allocator import align
@@ -15,6 +19,11 @@ from .weight_stream import stream_of_blocks
 _WRITE_BYTES = 1 << 16
 #: Rows of a table that are written at a time.
 _TABLE_ROWS = 1024
+
+
+def unit_vectors(size: int) -> NDArray[np.float32]:
+    """The vectors by which a fold picks an element of a key out of both planes; shape (size, 2 * size)."""
+    return np.hstack([np.eye(size, dtype="<f4"), np.eye(size, dtype="<f4") * np.float32(LOWER)])
 
 
 class Memory(Protocol):
@@ -65,6 +74,10 @@ def _content(image: Image, piece: MatrixPiece | TablePiece, checked: set[str]) -
     if piece.role == "embedding" and not image.request.whole_embedding:
         return
     pitch = align(4 * piece.columns)
+    if piece.role == UNIT_VECTORS:
+        units = unit_vectors(piece.rows)
+        yield piece.address, np.pad(units, ((0, 0), (0, pitch // 4 - piece.columns))).reshape(-1).view(np.uint8).data
+        return
     for first in range(0, piece.rows, _TABLE_ROWS):
         count = min(_TABLE_ROWS, piece.rows - first)
         rows = np.zeros((count, pitch // 4), dtype="<f4")

@@ -11,6 +11,7 @@ from tailrace.device.decoder import Decoder
 from tailrace.device.driver import Device
 from tailrace.gguf.describe import ImportedModel
 from tailrace.sim.devices import open_device
+from tailrace.sim.verilated import VerilatedDevice
 from tailrace.spec.config import parse_config
 
 #: Bytes of memory that are compared at a time.
@@ -26,6 +27,8 @@ class Twins:
     config : str
     memory : int
         Bytes of each device.
+    gateware : dict or None
+        Options of the simulated gateware, such as stalls.
     **options
         Of the decoders.
 
@@ -35,11 +38,14 @@ class Twins:
         Those of golden and of the gateware.
     """
 
-    def __init__(self, imported: ImportedModel, config: str, memory: int, **options: Any) -> None:
+    def __init__(
+        self, imported: ImportedModel, config: str, memory: int, *, gateware: dict[str, Any] | None = None, **options: Any
+    ) -> None:
         self.doorbells = [0, 0]
+        build = parse_config(config)
+        devices = open_device("golden", build, memory), VerilatedDevice(build, memory, **(gateware or {}))
         self.decoders = [
-            Decoder(Device(open_device(kind, parse_config(config), memory)), imported, on_step=self._counter(n), **options)
-            for n, kind in enumerate(("golden", "verilator"))
+            Decoder(Device(device), imported, on_step=self._counter(n), **options) for n, device in enumerate(devices)
         ]
 
     def __enter__(self) -> Self:

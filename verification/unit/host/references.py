@@ -8,8 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
+from transformers.cache_utils import CacheLayerMixin
 
 from tailrace.device.decoder import Decoder
+from tailrace.firmware.description import Attention
+from tailrace.firmware.placement import CachePlace
 from tailrace.huggingface.internals import with_cache
 from tailrace.image.weight_stream import blocks_of_stream
 from tailrace.spec.formats import BLOCK, LANE_BYTES, Q8_0
@@ -37,6 +40,7 @@ def divergence(reference: NDArray[Any], logits: NDArray[Any]) -> NDArray[np.floa
 def read_cache(decoder: Decoder, layer: int, sequence: int = 0) -> tuple[Floats, Floats]:
     """Keys and values of a layer as the device has them, shape (kv_heads, capacity, head_size)."""
     place = decoder.image.placement.caches[sequence][layer]
+    assert isinstance(place, CachePlace)
     attention, lanes = decoder.imported.description.layers[layer].attention, decoder.image.build.lanes
     size, capacity, read = attention.head_size, place.capacity, decoder.device.transport.read
     blocks, groups = -(-size // 32), -(-size // lanes)
@@ -55,14 +59,15 @@ def read_cache(decoder: Decoder, layer: int, sequence: int = 0) -> tuple[Floats,
 
 
 def decode(decoder: Decoder, tokens: Sequence[int]) -> tuple[Floats, list[tuple[Floats, Floats]]]:
-    """Logits of every position of a text, and each layer's keys and values, all positions, as they were written."""
+    """Logits of every position of a text, and the keys and values of each KV cache, all positions, as they were written."""
     logits, steps = [], []
-    layers = decoder.imported.description.layers
+    description = decoder.imported.description
+    layers = [n for n, layer in enumerate(description.layers) if isinstance(layer.attention, Attention)]
     for token in tokens:
         position = decoder.positions[0]
         logits.append(decoder.step(int(token)))
-        rows = [position if layer.attention.window is None else position % layer.attention.window for layer in layers]
-        caches = [read_cache(decoder, n) for n in range(len(layers))]
+        rows = [position if a.window is None else position % a.window for a in description.attentions]
+        caches = [read_cache(decoder, n) for n in layers]
         steps.append([(keys[:, row], values[:, row]) for (keys, values), row in zip(caches, rows, strict=True)])
     held = [tuple(np.stack([step[n][i] for step in steps], axis=1) for i in (0, 1)) for n in range(len(layers))]
     return np.array(logits), held
@@ -157,7 +162,7 @@ def _logits(model: Any, tokens: Sequence[int], change: Callable[[int, Floats, Fl
     """Logits with each layer's keys and values, shape (kv_heads, positions, head_size), changed on their way into the cache."""
     cache = DynamicCache(config=model.config)
     order = _neighbours_apart(model)
-    for n, layer in enumerate(cache.layers):
+    for n, layer in enumerate(layer for layer in cache.layers if isinstance(layer, CacheLayerMixin)):
 
         def update(keys: Any, values: Any, *args: Any, original: Any = layer.update, n: int = n, **more: Any) -> Any:
             found, kept = change(n, keys[0].numpy() if order is None else keys[0].numpy()[..., order], values[0].numpy())

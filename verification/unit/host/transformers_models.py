@@ -51,6 +51,7 @@ _COMMON = {
     "self_attn.key_layernorm": "attn_k_norm",
     "self_attn.dense": "attn_output",
     "mlp.fc1": "ffn_up",
+    "embedding_norm": "token_embd_norm",
     "mlp.fc2": "ffn_down",
     "final_layernorm": "output_norm",
     "mlp.c_fc": "ffn_up",
@@ -61,6 +62,31 @@ _GEMMA = {
     "pre_feedforward_layernorm": "ffn_norm",
     "post_feedforward_layernorm": "post_ffw_norm",
 }
+_LFM2 = {
+    "conv.in_proj": "shortconv.in_proj",
+    "conv.conv": "shortconv.conv",
+    "conv.out_proj": "shortconv.out_proj",
+    "feed_forward.w1": "ffn_gate",
+    "feed_forward.w2": "ffn_down",
+    "feed_forward.w3": "ffn_up",
+    "operator_norm": "attn_norm",
+    "ffn_norm": "ffn_norm",
+    "self_attn.out_proj": "attn_output",
+    "self_attn.q_layernorm": "attn_q_norm",
+    "self_attn.k_layernorm": "attn_k_norm",
+}
+_QWEN35 = {
+    "post_attention_layernorm": "post_attention_norm",
+    "linear_attn.in_proj_qkv": "attn_qkv",
+    "linear_attn.in_proj_z": "attn_gate",
+    "linear_attn.in_proj_a": "ssm_alpha",
+    "linear_attn.in_proj_b": "ssm_beta",
+    "linear_attn.conv1d": "ssm_conv1d",
+    "linear_attn.norm": "ssm_norm",
+    "linear_attn.out_proj": "ssm_out",
+}
+#: Stems of convolutions.
+_CONVOLUTIONS = ("shortconv.conv", "ssm_conv1d")
 _OTHERS: dict[str, dict[str, str]] = {
     "gemma2": _GEMMA,
     "gemma3": _GEMMA,
@@ -69,6 +95,8 @@ _OTHERS: dict[str, dict[str, str]] = {
         {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"},
     ),
     **dict.fromkeys(("seed_oss", "glm4moe", "gpt-oss"), {"post_attention_layernorm": "post_attention_norm"}),
+    "lfm2": _LFM2,
+    "qwen35": _QWEN35,
 }
 _GPT2 = {
     "wte": "token_embd",
@@ -129,8 +157,14 @@ def make_config(
     parallel: bool = False,
     tied: bool = False,
     rope: dict[str, Any] | None = None,
+    kernel: int = 4,
+    linear: tuple[int, int, int, int] = (2, 4, 32, 32),
+    every: int = 2,
 ) -> Any:
-    """A Hugging Face configuration."""
+    """A Hugging Face configuration.
+
+    `linear`: key heads, value heads, and elements of each; `every`: every n-th layer has attention.
+    """
     scaling: dict[str, Any] = {"rope_theta": 10_000.0, "rope_type": "default", **(rope or {})}
     common = {
         "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
@@ -235,6 +269,17 @@ def make_config(
                 **{**common, "tie_word_embeddings": True}, query_pre_attn_scalar=head_size, sliding_window=window or context,
                 final_logit_softcapping=4.0, attn_logit_softcapping=2.0,
             )  # fmt: skip
+        case "lfm2":
+            kinds = {"layer_types": ["conv" if n % every != every - 1 else "full_attention" for n in range(layers)]}
+            return transformers.Lfm2Config(**common, **kinds, conv_L_cache=kernel, block_auto_adjust_ff_dim=False)
+        case "qwen35":
+            scaling["partial_rotary_factor"] = rotary
+            return transformers.Qwen3_5TextConfig(
+                **common, linear_num_key_heads=linear[0], linear_num_value_heads=linear[1], linear_key_head_dim=linear[2],
+                linear_value_head_dim=linear[3], linear_conv_kernel_dim=kernel,
+                layer_types=["linear_attention" if n % every != every - 1 else "full_attention" for n in range(layers)],
+                full_attention_interval=every,
+            )  # fmt: skip
         case "gpt2":
             return transformers.GPT2Config(
                 n_embd=hidden, n_layer=layers, n_head=heads, n_inner=feed_forward, vocab_size=vocabulary, n_positions=context,
@@ -307,6 +352,7 @@ def _header(architecture: str, config: Any) -> dict[str, Any]:
     if architecture != "gpt2":
         values |= _rotated(architecture, config)
     values |= _scalars(architecture, config)
+    values |= _recurrent(architecture, config)
     if architecture in _MIXTURES:
         values |= _experts(architecture, config)
     return {f"{_gguf_name(architecture)}.{key}": value for key, value in values.items()}
@@ -358,6 +404,22 @@ def _experts(architecture: str, config: Any) -> dict[str, Any]:
         case "minimax-m2":
             values |= {"expert_feed_forward_length": config.intermediate_size, "expert_gating_func": 2}
     return values
+
+
+def _recurrent(architecture: str, config: Any) -> dict[str, Any]:
+    """What a header says of layers without a KV cache."""
+    match architecture:
+        case "lfm2":
+            heads = [config.num_key_value_heads * (kind == "full_attention") for kind in config.layer_types]
+            return {"shortconv.l_cache": config.conv_L_cache, "attention.head_count_kv": heads}
+        case "qwen35":
+            return {
+                "ssm.conv_kernel": config.linear_conv_kernel_dim, "ssm.state_size": config.linear_key_head_dim,
+                "ssm.group_count": config.linear_num_key_heads, "ssm.time_step_rank": config.linear_num_value_heads,
+                "ssm.inner_size": config.linear_num_value_heads * config.linear_value_head_dim,
+                "full_attention_interval": config.full_attention_interval, "rope.dimension_sections": [11, 11, 10, 0],
+            }  # fmt: skip
+    return {}
 
 
 def _scalars(architecture: str, config: Any) -> dict[str, Any]:
@@ -451,23 +513,27 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
     names = _GPT2 if architecture == "gpt2" else names
     if leaf == _SELECTION_BIAS:
         return [_filled_vector(architecture, config, f"blk.{layer}.exp_probs_b.bias", tensor.view(-1), random)]
-    stem = {"gate_up_proj": "", "down_proj": "ffn_down_exps"}[leaf] if experts else names[module]
     prefix = "" if layer is None else f"blk.{layer}."
+    stem = {"gate_up_proj": "", "down_proj": "ffn_down_exps"}[leaf] if experts else names.get(module, "")
+    if leaf in ("A_log", "dt_bias"):
+        return [_filled_decay(config, prefix, leaf, tensor, random)]
     if tensor.ndim == 1:
         return [_filled_vector(architecture, config, f"{prefix}{stem}.{leaf}", tensor, random)]
     transposed = architecture == "gpt2" and layer is not None
     shape = tensor.shape[::-1] if transposed else tensor.shape
+    if stem in _CONVOLUTIONS:
+        shape = (shape[0], shape[-1])
     # Where the norms before them leave 1, products have these spreads.
     embedding = _TIED_SPREAD if config.tie_word_embeddings else shape[-1] ** 0.5
     spread = {"output": _LOGIT_SPREAD, "ffn_gate_inp": _ROUTER_SPREAD, "token_embd": embedding}.get(stem, 1.0)
     values = (random.standard_normal(shape) * spread * shape[-1] ** -0.5).astype(np.float32)
     # As converters leave them.
-    plain = stem in ("position_embd", "ffn_gate_inp", "ffn_gate_inp_shexp")
+    plain = stem in ("position_embd", "ffn_gate_inp", "ffn_gate_inp_shexp", *_CONVOLUTIONS)
     whole = tensor_of(f"{prefix}{stem}.weight", values, "F32" if plain else kind)
     data = whole.data
     assert data is not None
     held = torch.from_numpy(dequantise(data, TENSOR_TYPE_NUMBERS[whole.type_name]).reshape(shape))
-    tensor.copy_(held.T if transposed else held)
+    tensor.copy_(_grouped(config, stem, held.T if transposed else held).reshape(tensor.shape))
     if experts and not stem:
         half = shape[1] // 2
         parts = (("gate", data[:, :half]), ("up", data[:, half:]))
@@ -502,11 +568,41 @@ def _filled_vector(architecture: str, config: Any, name: str, tensor: Any, rando
     values = (random.standard_normal(len(tensor)) * 0.2).astype(np.float32)
     if name.endswith("norm.weight"):
         values += np.float32(1)
-    if name == "output_norm.weight" and config.tie_word_embeddings:
+    if name in ("output_norm.weight", "token_embd_norm.weight") and config.tie_word_embeddings:
         values *= np.float32(_LOGIT_SPREAD / _TIED_SPREAD)
-    # Gemma's files hold one more than its parameters.
-    tensor.copy_(torch.from_numpy(values - np.float32(1) if architecture in ("gemma2", "gemma3") else values))
+    # Gemma's files hold one more than its parameters, and so do those of Qwen 3.5 but for one of its norms.
+    more = architecture in ("gemma2", "gemma3") or (architecture == "qwen35" and "ssm_norm" not in name)
+    tensor.copy_(torch.from_numpy(values - np.float32(1) if more else values))
     return tensor_of(name, _ordered(architecture, config, name.split(".")[-2], values))
+
+
+def _filled_decay(config: Any, prefix: str, leaf: str, tensor: Any, random: Any) -> NewTensor:
+    """What decays of linear attention come from; the file has minus their exponentials."""
+    values = random.standard_normal(len(tensor)).astype(np.float32)
+    tensor.copy_(_grouped(config, leaf, torch.from_numpy(values)))
+    if leaf == "dt_bias":
+        return tensor_of(f"{prefix}ssm_dt.bias", values)
+    return tensor_of(f"{prefix}ssm_a", -np.exp(values))
+
+
+def _grouped(config: Any, stem: str, tensor: Any) -> Any:
+    """A tensor with the value heads of linear attention side by side for each key head; the file has them in turn."""
+    sizes = {
+        "attn_gate": 0,
+        "ssm_alpha": 0,
+        "ssm_beta": 0,
+        "A_log": 0,
+        "dt_bias": 0,
+        "ssm_out": 1,
+        "attn_qkv": 0,
+        "ssm_conv1d": 0,
+    }
+    if stem not in sizes or not hasattr(config, "linear_num_key_heads"):
+        return tensor
+    heads, ratio = config.linear_num_key_heads, config.linear_num_value_heads // config.linear_num_key_heads
+    first = 2 * heads * config.linear_key_head_dim if stem in ("attn_qkv", "ssm_conv1d") else 0
+    place = torch.arange(first, tensor.shape[sizes[stem]]).reshape(ratio, heads, -1).swapaxes(0, 1).reshape(-1)
+    return tensor.index_select(sizes[stem], torch.cat([torch.arange(first), place]))
 
 
 def _ordered(architecture: str, config: Any, stem: str, rows: NDArray[Any]) -> NDArray[Any]:

@@ -147,9 +147,7 @@ def test_a_window_that_has_closed_is_cut_by_one_token_only(windowed: Path) -> No
     decoder = open_decoder(windowed)
     expected = [decoder.step(t) for t in tokens]
     assert decoder.earliest() == 11
-    message = (
-        "a sequence of 12 tokens with a sliding window can be cut to 0, or to 11 to 12, not 10: what came before is overwritten"
-    )
+    message = "a sequence of 12 tokens can be cut to 0, or to 11 to 12, not 10: what came before is overwritten"
     with pytest.raises(LimitError, match=re.escape(message)):
         decoder.truncate(10)
     decoder.truncate(11)

@@ -1,0 +1,216 @@
+"""The fold: the program that makes the states of a sequence's linear attention take in what their lists hold."""
+
+from tailrace.spec.errors import LimitError
+from tailrace.spec.floats import Function
+from tailrace.spec.formats import I8, Q8_0
+from tailrace.spec.isa import ADDRESS_UNIT, STREAM_UNIT, Cache, Combine, Multiplier, Reduce
+from tailrace.spec.kv_cache import CODE_STEP
+from tailrace.spec.linear_attention import ENTRIES, FOLD, LOWER, LOWER_EXPONENT
+
+from .buffer_map import RegionMap, buffer_map, slot_map
+from .command_list import Address, CommandList, Loaded, Slot
+from .description import Description, LinearAttention
+from .linear_attention import SCORES, layout_of
+from .placement import Build, CachePlace, Placement, StatePlace
+from .planes import divide, take_apart
+from .program import Program
+
+#: Register that holds the number of the sequence.
+SEQUENCE = 16
+#: Table of unit vectors, each followed by what the lower plane counts for: a row for each element of a key.
+UNIT_VECTORS = "unit_vectors"
+#: Sets of the slots: unit vectors, and what deltas are multiplied with.
+UNIT_SET, WEIGHT_SET = 0, 1
+
+
+def unit_columns(description: Description) -> int:
+    """Elements of a unit vector, both planes; 0 if there is no linear attention."""
+    sizes = {layer.attention.key_size for layer in description.layers if isinstance(layer.attention, LinearAttention)}
+    if len(sizes) > 1:
+        raise LimitError(f"linear attention with keys of one size has a program, not of {sorted(sizes)} elements")
+    return 2 * max(sizes, default=0)
+
+
+def build_fold(
+    description: Description, placement: Placement, build: Build, *, first: bool, overlap: bool = True
+) -> Program:  # fmt: skip
+    """Build the program that folds the full lists of a sequence, whose number is in ``r16``, into its states.
+
+    Parameters
+    ----------
+    description : Description
+        With linear attention.
+    placement : Placement
+    build : Build
+    first : bool
+        Whether there was no state before: then nothing of it is read.
+    overlap : bool
+
+    Raises
+    ------
+    LimitError
+        If it does not fit the device.
+    """
+    commands = CommandList(build, overlap)
+    numbers = [n for n, layer in enumerate(description.layers) if isinstance(layer.attention, LinearAttention)]
+    layers = commands.register("the number of layers"), commands.register("the caches")
+    fold = _Fold(commands, build, placement, layers[1], first)
+    for n, rounds, distance in _runs(description, placement, numbers):
+        with commands.loop(layers[0], rounds, {layers[1]: distance // ADDRESS_UNIT}):
+            attention = description.layers[n].attention
+            assert isinstance(attention, LinearAttention)
+            commands.section(f"fold of layer {n}" + (f" and {rounds - 1} more" if rounds > 1 else ""))
+            fold.layer(attention, [caches[n] for caches in placement.caches])
+    return commands.finish()
+
+
+def _runs(description: Description, placement: Placement, numbers: list[int]) -> list[tuple[int, int, int]]:
+    """Layers as loops: the first one, rounds, and bytes from one round's state to the next's."""
+    runs, at = [], 0
+    places = [placement.caches[0][n].addresses[0] for n in numbers]
+    kinds = [(description.layers[n].attention, placement.caches[0][n].form) for n in numbers]
+    while at < len(numbers):
+        rounds, distance = 1, 0
+        while at + rounds < len(numbers) and kinds[at + rounds] == kinds[at]:
+            step = places[at + rounds] - places[at + rounds - 1]
+            if rounds > 1 and step != distance:
+                break
+            distance, rounds = step, rounds + 1
+        runs.append((numbers[at], rounds, distance))
+        at += rounds
+    return runs
+
+
+class _Fold:
+    """The commands of one layer: for each head, and each few rows of its state, new rows and their codes."""
+
+    def __init__(self, commands: CommandList, build: Build, placement: Placement, caches: int, first: bool) -> None:
+        self._commands, self._build, self._placement, self._caches, self._first = commands, build, placement, caches, first
+        register = commands.register
+        self._base = register("a sequence's states")
+        self._key_heads, self._key_head = register("the key heads to come"), register("the list's keys of a head")
+        self._heads, self._head = register("the value heads to come"), register("the number of a head")
+        self._next_head = register("the number of a key head's first value head")
+        self._chunks, self._row = register("the rows to come"), register("the number of a row")
+        self._codes, self._scales = register("the codes of a state"), register("the scales of a state")
+        self._list, self._list_scales = register("the deltas of a list"), register("the scales of a list")
+        self._master, self._units = register("the rows of a state"), register("the unit vectors")
+
+    def layer(self, a: LinearAttention, places: list[CachePlace | StatePlace]) -> None:
+        """Emit the fold of a layer, as it lies for the first sequence."""
+        layout, commands = layout_of(a, self._build.lanes), self._commands
+        first = places[0]
+        assert isinstance(first, StatePlace)
+        distance = places[1].address - first.address if len(places) > 1 and isinstance(places[1], StatePlace) else 0
+        self._layout, self._a, self._address = layout, a, first.address
+        self._width = min(self._build.right_hand_sides, a.key_size)
+        while a.key_size % self._width:
+            self._width -= 1
+        self._allocate(buffer_map(self._build.buffer_entries))
+        commands.set(self._base, x=SEQUENCE, factor=distance // ADDRESS_UNIT, y=self._caches)
+        row = Address(first.address + layout.offsets["sums"] + FOLD * layout.sum_pitch, (self._base,))
+        commands.elementwise(row, a.value_heads, to=self._logs)
+        commands.elementwise(self._logs, a.value_heads, function=Function.EXP, to=self._decays)
+        ratio = a.value_heads // a.key_heads
+        step, within = (1, a.key_heads) if a.tiled else (ratio, 1)
+        commands.set(self._next_head)
+        with commands.loop(self._key_heads, a.key_heads, {self._key_head: layout.key_stride // ADDRESS_UNIT}):
+            commands.set(self._head, y=self._next_head)
+            with commands.loop(self._heads, ratio):
+                self._one_head()
+                commands.set(self._head, y=self._head, addend=within)
+            commands.set(self._next_head, y=self._next_head, addend=step)
+
+    def _allocate(self, buffer: RegionMap) -> None:
+        a, width = self._a, self._width
+        allocate, heads = buffer.allocate, a.value_heads
+        self._logs, self._decays = allocate("the sums of decays", heads), allocate("decays", heads)
+        self._weights, self._list_values = allocate("the weights of a list", SCORES), allocate("the scales of deltas", SCORES)
+        self._columns = allocate("columns of a list's keys", width * SCORES)
+        self._upper = allocate("upper planes", width * a.value_size)
+        self._lower = allocate("lower planes", width * a.value_size)
+        self._new = allocate("rows of a state", width * a.value_size)
+        self._largest = allocate("the largest of each row", width)
+        self._upper_scales, self._lower_scales = allocate("scales of rows", width), allocate("their lower scales", width)
+        blocks = slot_map(self._build.vector_blocks)
+        self._unit_place = blocks.allocate("unit vectors", self._layout.key_blocks)
+        self._weight_place = blocks.allocate("weights of deltas", -(-ENTRIES // STREAM_UNIT))
+
+    def _part(self, name: str, *registers: int, offset: int = 0) -> Address:
+        return Address(self._address + self._layout.offsets[name] + offset, registers)
+
+    def _of_head(self, entry: int) -> Loaded:
+        """A head's entry of those of all heads."""
+        return Loaded(entry, register=self._head, reach=self._a.value_heads)
+
+    def _one_head(self) -> None:
+        a, layout, commands = self._a, self._layout, self._commands
+        strides = {
+            self._codes: layout.state_stride, self._scales: layout.state_scale_stride, self._list: layout.delta_stride,
+            self._list_scales: layout.scale_stride, self._master: layout.master_stride,
+        }  # fmt: skip
+        for register, stride in strides.items():
+            commands.set(register, x=self._head, factor=stride // ADDRESS_UNIT, y=self._base)
+        commands.elementwise(self._part("scales", self._list_scales), ENTRIES, to=self._list_values)
+        commands.elementwise(
+            self._part("logs", self._list_scales), ENTRIES, p=-1.0, q=self._of_head(self._logs), function=Function.EXP,
+            b=self._list_values, multiplier=Multiplier.B, to=self._weights,
+        )  # fmt: skip
+        width = self._width
+        units = self._placement.tables[UNIT_VECTORS]
+        distances = {self._units: width * units.stride // ADDRESS_UNIT}
+        commands.set(self._row)
+        with commands.loop(self._chunks, a.key_size // width, distances):
+            self._rows(units.address)
+            commands.set(self._row, y=self._row, addend=width)
+            commands.set(self._master, y=self._master, addend=width * 4 * a.value_size // ADDRESS_UNIT)
+
+    def _rows(self, units: int) -> None:
+        a, layout, commands, width, size = self._a, self._layout, self._commands, self._width, self._a.value_size
+        commands.elementwise(
+            Address(units, (self._units,)), 2 * a.key_size, width, to=Slot(0, UNIT_SET, self._unit_place, next_slot=True)
+        )  # fmt: skip
+        commands.gemv(
+            self._part("keys", self._base, self._key_head), number=Q8_0.number, rows=ENTRIES, blocks=layout.key_blocks,
+            slots=width, vector_set=UNIT_SET, first_block=self._unit_place, offset=self._columns, slot_stride=SCORES,
+            kind="keys",
+        )  # fmt: skip
+        commands.elementwise(
+            self._columns, ENTRIES, width, a_stride=SCORES, b=self._weights, combine=Combine.PRODUCT,
+            to=Slot(0, WEIGHT_SET, self._weight_place, next_slot=True, duplicate=True),
+        )  # fmt: skip
+        for name, entry, exponent in (("deltas", self._upper, 0), ("lower_deltas", self._lower, LOWER_EXPONENT)):
+            commands.gemv(
+                self._part(name, self._list), number=I8.number, rows=size, blocks=-(-ENTRIES // STREAM_UNIT), slots=width,
+                vector_set=WEIGHT_SET, first_block=self._weight_place, offset=entry, slot_stride=size, exponent=exponent,
+                stride=layout.delta_row_stride, kind="values",
+            )  # fmt: skip
+        count = width * size
+        if not self._first:
+            commands.elementwise(
+                self._part("master", self._master), count, p=self._of_head(self._decays), b=self._upper,
+                combine=Combine.SUM, to=self._upper,
+            )  # fmt: skip
+        commands.elementwise(
+            self._upper, size, width, a_stride=size, b=self._lower, b_stride=size, combine=Combine.SUM, to=self._new,
+            d_stride=size, reduce=Reduce.ABSOLUTE_MAXIMUM, r=self._largest,
+        )  # fmt: skip
+        commands.store(self._new, self._part("master", self._master), count)
+        self._append(width, size)
+
+    def _append(self, width: int, size: int) -> None:
+        a, layout, commands = self._a, self._layout, self._commands
+        commands.elementwise(self._largest, width, p=float(CODE_STEP), to=self._upper_scales)
+        commands.elementwise(self._upper_scales, width, p=LOWER, to=self._lower_scales)
+        commands.elementwise(self._upper_scales, width, function=Function.RECIPROCAL, to=self._largest)
+        divide(self._commands, self._new, width, size, self._largest)
+        take_apart(self._commands, self._new, self._upper, self._lower, width, size, size)
+        planes = ((self._upper, self._upper_scales, 0), (self._lower, self._lower_scales, a.key_size))
+        for entry, scales, first in planes:
+            for row in range(width):
+                commands.append(
+                    Cache.VALUES, a=entry + row * size, scales=scales + row, count=size, heads=1, a_stride=size,
+                    destination=self._part("state", self._codes), head_stride=layout.state_stride,
+                    row_stride=layout.state_row_stride, scale_place=self._part("state_scales", self._scales),
+                    scale_stride=layout.state_scale_stride, token=self._row, token_offset=first + row,
+                )  # fmt: skip
