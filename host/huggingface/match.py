@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.firmware.description import Description
+from tailrace.firmware.description import Attention, Description
 from tailrace.spec.errors import ModelError
 
 from ..gguf.closeness import distance, quantisation_bound
@@ -68,7 +68,7 @@ def _seen(model: DescribedModel) -> Description:
     """The description, without windows that nothing can leave within the context."""
 
     def layer(one: Any) -> Any:
-        window = one.attention.window
+        window = one.attention.window if isinstance(one.attention, Attention) else None
         if window is not None and window >= model.context:
             return replace(one, attention=replace(one.attention, window=None))
         return one
