@@ -14,6 +14,7 @@ from tailrace.spec.config import Config
 
 from .cache import cached, content_key, source_parts
 from .compile import compile_library
+from .profile import Training
 from .progress import announced
 
 #: Name of the top module.
@@ -22,7 +23,9 @@ TOP = "tailrace"
 _HARNESS = Path(__file__).parent / "cpp"
 
 
-def build_device(config: Config, *, trace: bool = False, probe: bool = False, threads: int = 1) -> Path:
+def build_device(
+    config: Config, *, trace: bool = False, probe: bool = False, threads: int = 1, train: Training | None = None
+) -> Path:
     """Build the simulation of a configuration, or find it in the cache.
 
     Parameters
@@ -34,6 +37,8 @@ def build_device(config: Config, *, trace: bool = False, probe: bool = False, th
         Whether it can record timelines; such a build is a little slower.
     threads : int
         Threads that evaluate the core.
+    train : Training, optional
+        For long runs: how the simulation is run to be measured, before it is compiled again with what was found.
 
     Returns
     -------
@@ -46,7 +51,8 @@ def build_device(config: Config, *, trace: bool = False, probe: bool = False, th
         If a tool is missing or fails.
     """
     verilog = core_verilog(config, probe)
-    return build_library(verilog, f"configuration {config.name}", trace=trace, probe=probe, threads=threads)
+    what = f"configuration {config.name}"
+    return build_library(verilog, what, trace=trace, probe=probe, threads=threads, train=train)
 
 
 def core_verilog(config: Config, probe: bool = False) -> str:
@@ -79,6 +85,7 @@ def build_library(
     trace: bool = False,
     probe: bool = False,
     threads: int = 1,
+    train: Training | None = None,
 ) -> Path:
     """Build the simulation of a module named `TOP` with the co-processor's ports, or find it in the cache.
 
@@ -91,7 +98,7 @@ def build_library(
         More for Verilator.
     brief : bool
         It runs for a short time only: better compiled soon than well.
-    trace, probe, threads
+    trace, probe, threads, train
         See `build_device`.
 
     Returns
@@ -112,6 +119,7 @@ def build_library(
         definitions=("TAILRACE_PROBE=1",) if probe else (),
         trace=trace,
         threads=threads,
+        train=train,
     )
 
 

@@ -10,11 +10,13 @@ import platform
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .cache import cached, content_key, is_cached
 from .processes import run_all
 from .processor import processor
+from .profile import Profile, Training
 from .progress import announced
 from .toolchain import Compiler, Verilator, find_compiler, find_verilator
 
@@ -56,6 +58,7 @@ def compile_library(
     trace: bool = False,
     threads: int = 1,
     brief: bool = False,
+    train: Training | None = None,
 ) -> Path:
     """Compile, or find in the cache what was compiled from the same things with the same tools.
 
@@ -82,6 +85,8 @@ def compile_library(
         Threads that evaluate the module.
     brief : bool
         It runs for a short time only: better compiled soon than well.
+    train : Training, optional
+        It runs for a long time: compiled twice, the second time with what is counted while this runs.
 
     Returns
     -------
@@ -112,31 +117,44 @@ def compile_library(
         flags.append("-fno-gnu-unique")
     recipe = Path(__file__).read_bytes()
     tools = [*compiler.identity, verilator.version, processor()]
-    key = content_key([recipe, verilog, *identity, *options, *flags, *fast, *tools])
+    key = content_key([recipe, verilog, *identity, *options, *flags, *fast, *tools, *(["trained"] if train else [])])
 
     def make(folder: Path) -> None:
         work = folder / "work"
         work.mkdir()
         with announced(f"compiling the simulation of {what} with {compiler.name}"):
-            objects = _compile(work, verilog, prefix, harness, verilator, options, compiler, flags, fast)
-            link = [*compiler.command, "-shared", "-pthread", "-Wl,-Bsymbolic", "-o", "../" + LIBRARY]
-            run_all([[*link, *map(str, objects)]], work)
+            written = _verilate(work, verilog, prefix, harness, verilator, options)
+            compilation = _Compilation(work, written, verilator, compiler, flags)
+            if train is None:
+                compilation.link(Path("..") / LIBRARY, fast)
+        if train is not None:
+            profile = Profile(compiler, work)
+            with announced(f"optimising the simulation of {what}: it decodes a token to be measured, and is compiled again"):
+                compilation.link(Path(LIBRARY), (*fast, *profile.counting), profile.counting)
+                profile.take(work / LIBRARY, train)
+                compilation.link(Path("..") / LIBRARY, (*fast, *profile.using))
         shutil.rmtree(work)
 
     return cached("compiled", key, make, what=f"the simulation of {what}") / LIBRARY
 
 
-def _compile(
+@dataclass(frozen=True)
+class _Written:
+    """C++ sources: those of what runs in every cycle, the longest first; those of what runs once; Verilator's runtime."""
+
+    often: list[Path]
+    once: list[Path]
+    runtime: list[Path]
+
+
+def _verilate(
     work: Path,
     verilog: str,
     prefix: str,
     harness: Callable[[Path], Sequence[Path]],
     verilator: Verilator,
     options: Sequence[str],
-    compiler: Compiler,
-    flags: Sequence[str],
-    fast: Sequence[str],
-) -> list[Path]:
+) -> _Written:
     (work / "design.v").write_text(verilog, encoding="utf-8")
     run_all([[str(verilator.command), *options, "--Mdir", ".", "design.v"]], work, verilator.environment)
     sources = read_sources((work / f"{prefix}.json").read_bytes())
@@ -147,31 +165,54 @@ def _compile(
     _join(work / "once.cpp", [work / path for kind, paths in sources.items() if kind.endswith("_slow") for path in paths])
     # The longest first, so that the processors finish together.
     large.sort(key=lambda path: -path.stat().st_size)
-    jobs = [(path, fast) for path in [*large, work / "often.cpp"]] + [(work / "once.cpp", _SLOW)]
-    include = verilator.root / "include"
-    compile_one = [*compiler.command, *flags, "-I.", f"-I{include}", f"-I{include}/vltstd", "-c"]
+    return _Written([*large, work / "often.cpp"], [work / "once.cpp"], [Path(path) for path in sources["global"]])
 
-    def commands(jobs: Sequence[tuple[Path, Sequence[str]]]) -> list[list[str]]:
-        return [[*compile_one, *level, "-o", f"{source.stem}.o", str(source)] for source, level in jobs]
 
-    def objects(folder: Path, jobs: Sequence[tuple[Path, Sequence[str]]]) -> list[Path]:
-        return [folder / f"{source.stem}.o" for source, _ in jobs]
+class _Compilation:
+    """Makes a shared object of what Verilator has written, perhaps more than once."""
 
-    # Verilator's runtime depends on the tools and flags alone, and takes a third of the time.
-    runtime = [(Path(path), _RUNTIME) for path in sources["global"]]
-    key = content_key([*compile_one, *_RUNTIME, *(source.name for source, _ in runtime), *compiler.identity, verilator.version])
-    ready = is_cached("runtime", key)
-    run_all(commands(jobs if ready else [*jobs, *runtime]), work)
+    def __init__(self, work: Path, written: _Written, verilator: Verilator, compiler: Compiler, flags: Sequence[str]) -> None:
+        self._work, self._written, self._verilator, self._compiler = work, written, verilator, compiler
+        include = verilator.root / "include"
+        self._command = [*compiler.command, *flags, "-I.", f"-I{include}", f"-I{include}/vltstd", "-c"]
+        self._once: list[Path] = []
 
-    def share(folder: Path) -> None:
-        if ready:
-            # Somebody has removed it since.
-            run_all(commands(runtime), work)
-        for made in objects(work, runtime):
-            shutil.copy(made, folder)
+    def link(self, library: Path, fast: Sequence[str], linking: Sequence[str] = ()) -> None:
+        """Compile and link to a path relative to the folder, with these flags for what runs in every cycle."""
+        jobs = self._commands(self._written.often, fast)
+        if self._once:
+            run_all(jobs, self._work)
+        else:
+            runtime = self._shared_runtime([*jobs, *self._commands(self._written.once, _SLOW)])
+            self._once = [*self._objects(self._work, self._written.once), *runtime]
+        objects = map(str, [*self._objects(self._work, self._written.often), *self._once])
+        command = [*self._compiler.command, "-shared", "-pthread", *linking, "-Wl,-Bsymbolic", "-o", str(library)]
+        run_all([[*command, *objects]], self._work)
 
-    shared = cached("runtime", key, share, what=f"the runtime of {verilator.version}")
-    return objects(work, jobs) + objects(shared, runtime)
+    def _commands(self, sources: Sequence[Path], level: Sequence[str]) -> list[list[str]]:
+        return [[*self._command, *level, "-o", f"{source.stem}.o", str(source)] for source in sources]
+
+    @staticmethod
+    def _objects(folder: Path, sources: Sequence[Path]) -> list[Path]:
+        return [folder / f"{source.stem}.o" for source in sources]
+
+    def _shared_runtime(self, jobs: list[list[str]]) -> list[Path]:
+        """Run the jobs, and those of Verilator's runtime: it depends on the tools alone, and takes a third of the time."""
+        runtime = self._written.runtime
+        commands = self._commands(runtime, _RUNTIME)
+        names, tools = [source.name for source in runtime], [*self._compiler.identity, self._verilator.version]
+        key = content_key([*self._command, *_RUNTIME, *names, *tools])
+        ready = is_cached("runtime", key)
+        run_all(jobs if ready else [*jobs, *commands], self._work)
+
+        def share(folder: Path) -> None:
+            if ready:
+                # Somebody has removed it since.
+                run_all(commands, self._work)
+            for made in self._objects(self._work, runtime):
+                shutil.copy(made, folder)
+
+        return self._objects(cached("runtime", key, share, what=f"the runtime of {self._verilator.version}"), runtime)
 
 
 def read_sources(written: bytes) -> dict[str, list[str]]:

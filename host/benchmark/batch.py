@@ -70,7 +70,7 @@ def measure_batches(
     imported, build = import_model(model, context + 1), parse_config(config)
     for batch in batches:
         layout = lay_out(imported, Geometry.of_config(build), ImageRequest(batch))
-        whole = record(Job(layout.image, layout.programs, "tokens", build, memory, context, real=True)).whole
+        whole = record(Job(layout.image, layout.programs, "tokens", build, memory, context, real=True, optimise=True)).whole
         assert whole is not None
         weights = layout.programs.loaded["tokens"].program.weight_bytes
         yield BatchStep(model.path.name, config, memory, context, batch, whole.cycles, weights)

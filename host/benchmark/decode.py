@@ -256,7 +256,8 @@ def _jobs(point: Point, real: bool) -> Iterator[Job]:
     laid_out = _laid_out(point.model, point.width, real)
 
     def job(context: int, whole: bool) -> Job:
-        return Job(laid_out.image, laid_out.programs, "tokens", laid_out.config, point.memory, context, real=real, whole=whole)
+        built, programs = laid_out.config, laid_out.programs
+        return Job(laid_out.image, programs, "tokens", built, point.memory, context, real=real, whole=whole, optimise=True)
 
     if laid_out.layers == SHAPES[point.model].layers:
         yield job(point.context, True)

@@ -19,6 +19,7 @@ from tailrace.spec.config import Config
 
 from ..device.counters import NAMES
 from ..device.driver import Device
+from ..device.training import optimised_simulation
 from ..image.image import Image, TablePiece
 from ..image.programs import Programs
 from ..image.write import write_image
@@ -118,6 +119,8 @@ class Job:
         Whether it is run to its end, and not to that of the second layer's first product only.
     seed : int or None
         Of the random bytes; None: all zero.
+    optimise : bool
+        Whether the simulation is compiled for long runs (`tailrace.device.training`).
     """
 
     image: Image
@@ -129,6 +132,7 @@ class Job:
     real: bool = False
     whole: bool = True
     seed: int | None = 1
+    optimise: bool = False
 
     def key(self) -> str:
         """Name of the recording: all that it depends on, but for weights."""
@@ -198,7 +202,8 @@ class _RecordedDevice(VerilatedDevice):
     """A device whose waits end when the run does, or else when the first products of two layers are done."""
 
     def __init__(self, job: Job, size: int, on_progress: Callable[[int], None]) -> None:
-        super().__init__(job.config, size, memory=job.memory, timeline=_BUCKET)
+        library = optimised_simulation(job.config, probe=True) if job.optimise else None
+        super().__init__(job.config, size, memory=job.memory, timeline=_BUCKET, library=library)
         self._program = None if job.whole else job.programs.loaded[job.program].program
         self._on_progress = on_progress
 

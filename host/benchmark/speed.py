@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from functools import partial
 from os import environ
 from pathlib import Path
+from typing import Any
 
 from tailrace.sim.cache import VARIABLE, cache_folder
 from tailrace.sim.devices import open_device
 from tailrace.sim.processes import usable_processors
 from tailrace.sim.toolchain import find_compiler
+from tailrace.spec.config import parse_config
 
 from ..device.decoder import Decoder
 from ..device.driver import Device
+from ..device.training import optimised_simulation
 from ..gguf.describe import import_model
 from ..gguf.file import open_model
 from ..image.builds import AUTO, choose
@@ -81,9 +84,13 @@ def measure_golden(path: Path) -> Speed:
     return _measure(path, "golden", AUTO, 1, 1, "numpy")
 
 
-def measure_simulation(path: Path, config: str, threads: int) -> Speed:
-    """Decode on the simulated gateware."""
-    return _measure(path, "verilator", config, 1, threads, find_compiler().name)
+def measure_simulation(path: Path, config: str, threads: int, *, optimised: bool = False) -> Speed:
+    """Decode on the simulated gateware, compiled as always or for long runs."""
+    name = find_compiler().name
+    if not optimised:
+        return _measure(path, "verilator", config, 1, threads, name)
+    library = optimised_simulation(parse_config(config), threads=threads)
+    return _measure(path, "verilator", config, 1, threads, f"{name} --optimise", library=library)
 
 
 def measure_llama_cpp(path: Path, batch: int) -> Speed:
@@ -100,11 +107,12 @@ def measure_llama_cpp(path: Path, batch: int) -> Speed:
         return Speed("llama.cpp", model.version, threads, batch, steps, seconds)
 
 
-def _measure(path: Path, kind: str, config: str, batch: int, threads: int, made_with: str) -> Speed:
+def _measure(path: Path, kind: str, config: str, batch: int, threads: int, made_with: str, **options: Any) -> Speed:
     steps = _steps(kind, path)
     model = import_model(open_model(path), 2 + REPEATS * steps)
     choice = choose(model, ImageRequest(batch, False), config, simulated=kind == "verilator")
-    options = {} if kind == "golden" else {"threads": threads}
+    if kind != "golden":
+        options["threads"] = threads
     with Device(open_device(kind, choice.config, choice.memory, **options)) as device:
         decoder = Decoder(device, model, batch=batch)
         seconds = _repeated(lambda given: [int(t) for t in decoder.step(given).argmax(axis=-1)], batch, steps)
@@ -147,6 +155,7 @@ def compare(path: Path, configs: Sequence[str], threads: int, *, slow: bool = Tr
         yield partial(measure_golden, path)
         for config in configs:
             yield partial(measure_simulation, path, config, threads)
+            yield partial(measure_simulation, path, config, threads, optimised=True)
     for batch in BATCHES:
         yield partial(measure_llama_cpp, path, batch)
 

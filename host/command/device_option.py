@@ -13,7 +13,7 @@ from .without_effect import refuse
 #: Options that cycles depend on, whether they are simulated or predicted.
 _TIMES = ("memory_timing", "latency", "bandwidth")
 #: Options of the simulation alone.
-_SIMULATES = ("trace", "wave")
+_SIMULATES = ("trace", "wave", "optimise")
 #: Options that say how a device without hardware is made.
 _MAKES = ("config", "memory", "threads", *_TIMES, *_SIMULATES)
 

@@ -34,6 +34,7 @@ class Request:
     wave: str | None
     trace: Path | None
     threads: int | None
+    optimise: bool
     wish: Wish
     quantise: str | None
     allow_host: bool

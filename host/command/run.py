@@ -15,6 +15,7 @@ from tailrace.spec.transport import Transport
 from ..device.counters import Counters
 from ..device.decoder import Decoder
 from ..device.driver import Device
+from ..device.training import optimised_simulation
 from ..generation.engine import Engine
 from ..generation.sequences import Holder
 from ..gguf.describe import ImportedModel, NoDescriptionError, check_context, check_operations, import_model
@@ -331,7 +332,7 @@ def _opened(request: Request, terminal: Terminal) -> Device:
             return Device(open_transport(request.device))
     config, memory_size = parse_config(request.config), parse_size(request.memory)
     with terminal.phase(f"opening the device ({request.device}, {request.config}; the first time it is compiled)"):
-        return Device(open_device(request.device, config, memory_size, **_device_options(request)))
+        return Device(open_device(request.device, config, memory_size, **_device_options(request, config)))
 
 
 def _clock(request: Request, device: Device) -> float | None:
@@ -360,7 +361,7 @@ def _close(request: Request, terminal: Terminal, run: Run, device: Device, predi
         terminal.console.print(f"{request.trace}: open it at ui.perfetto.dev, or draw it with tailrace plot", soft_wrap=True)
 
 
-def _device_options(request: Request) -> dict[str, Any]:
+def _device_options(request: Request, config: Config) -> dict[str, Any]:
     if request.device == "golden":
         return {}
     if request.device == "emulator":
@@ -375,6 +376,10 @@ def _device_options(request: Request) -> dict[str, Any]:
         options["timeline"] = TRACE_BUCKET
     if request.wave is not None:
         options["trace"], options["trace_window"] = parse_wave(request.wave)
+    if request.optimise:
+        options["library"] = optimised_simulation(
+            config, trace=request.wave is not None, probe=request.trace is not None, threads=options["threads"]
+        )
     return options
 
 

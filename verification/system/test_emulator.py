@@ -112,17 +112,26 @@ def test_products(rng: np.random.Generator, fmt: object, threads: int) -> None:
             assert twins.check(maker.program(), f"{rows} x {blocks}").code is ErrorCode.NONE
 
 
-def test_ties(base: Twins, rng: np.random.Generator) -> None:
-    """Sums a bit or two longer than a float32's significand: many lie in the middle between two numbers."""
+@pytest.mark.parametrize("rest", [False, True])
+def test_ties(base: Twins, rng: np.random.Generator, rest: bool) -> None:
+    """Sums a bit or two longer than a float32's significand: many lie in the middle between two numbers, or just beside it.
+
+    Beside it, by the last bit of a sum of more than 64 bits.
+    """
     maker = ProgramMaker(rng, base.config)
-    rows = 2000
-    vector = pack_vector(0, np.array([7], dtype=np.uint8), rng.integers(-32767, 32768, (1, 32)).astype(np.int16))
-    maker.add(Opcode.LOAD_VECTOR, slot=0, source=maker.place(vector), blocks=1)
-    beats = rng.integers(0, 256, (Q8_0.matrix_beats(rows, 1, base.config.lanes), LANE_BYTES), dtype=np.uint8)
-    for beat, (kind, _) in enumerate(Q8_0.schedule(rows)):
+    rows, mantissas = 2000, rng.integers(-32767, 32768, (1 + rest, 32)).astype(np.int16)
+    exponents, scales = np.array([7], dtype=np.uint8), np.array([1], dtype="<f2")
+    if rest:
+        mantissas[1], mantissas[1, 0] = 0, 1
+        exponents, scales = np.array([31, 0], dtype=np.uint8), np.array([1.0, 2.0**-24], dtype="<f2")
+    blocks = len(exponents)
+    vector = pack_vector(0, exponents, mantissas)
+    maker.add(Opcode.LOAD_VECTOR, slot=0, source=maker.place(vector), blocks=blocks)
+    beats = rng.integers(0, 256, (Q8_0.matrix_beats(rows, blocks, base.config.lanes), LANE_BYTES), dtype=np.uint8)
+    for beat, (kind, _) in enumerate(Q8_0.schedule(rows * blocks)):
         if kind is BeatKind.SCALE:
-            beats[beat] = np.full(LANE_BYTES // 2, 1, dtype="<f2").view(np.uint8)
-    maker.add(Opcode.GEMV, format=Q8_0.number, slots=1, source=maker.place(beats.reshape(-1)), rows=rows, blocks=1)
+            beats[beat] = np.resize(scales, LANE_BYTES // 2).view(np.uint8)
+    maker.add(Opcode.GEMV, format=Q8_0.number, slots=1, source=maker.place(beats.reshape(-1)), rows=rows, blocks=blocks)
     assert base.check(maker.program(), "ties").code is ErrorCode.NONE
 
 
@@ -202,6 +211,19 @@ def test_products_just_below_the_smallest_number(base: Twins, rng: np.random.Gen
     fields = {"p": float_bits(2.0**-126), "q": float_bits(0), "m": float_bits(1), "n": float_bits(0)}
     maker.add(Opcode.ELEMENTWISE, source=maker.place(below), a_stream=1, count=2048, segments=1, target=Target.BUFFER, **fields)
     assert base.check(maker.program(), "products").code is ErrorCode.NONE
+
+
+def test_numbers_just_below_a_power_of_two(base: Twins, rng: np.random.Generator) -> None:
+    """Their mantissas would be rounded to one more than the largest."""
+    numbers = rng.integers(0x7F_0000, 0x80_0000, 2048).astype(np.uint32) | np.uint32(127 << 23)
+    numbers[::3] |= np.uint32(0x7F_FFFF)
+    numbers[1::2] |= np.uint32(1 << 31)
+    maker = ProgramMaker(rng, base.config)
+    fields = {"p": float_bits(1), "q": float_bits(0), "m": float_bits(1), "n": float_bits(0), "segments": 1}
+    maker.add(Opcode.ELEMENTWISE, source=maker.place(numbers), a_stream=1, count=2048, target=Target.SLOT, **fields)
+    stream = rng.integers(0, 256, Q8_0.matrix_bytes(64, 64, base.config.lanes), dtype=np.uint8)
+    maker.add(Opcode.GEMV, format=Q8_0.number, slots=1, source=maker.place(stream), rows=64, blocks=64)
+    assert base.check(maker.program(), "mantissas").code is ErrorCode.NONE
 
 
 @pytest.mark.slow
