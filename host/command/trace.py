@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.sim.timeline import USES, Span, Timeline
+from tailrace.sim.timing.prediction import Prediction
 from tailrace.spec.commands import decode, format_command
 from tailrace.spec.errors import ConfigError, ModelError, ToolError
 
@@ -71,15 +72,8 @@ def write_trace(
     ToolError
         If the file can't be written.
     """
-    events: list[dict[str, Any]] = [{"ph": "M", "pid": 1, "name": "process_name", "args": {"name": title}}]
-    # Perfetto takes the thread 0 for that of the process' number, and would drop what is on both.
-    for number, thread in enumerate(THREADS, 1):
-        events.append({"ph": "M", "pid": 1, "tid": number, "name": _THREAD, "args": {"name": thread}})
-        events.append({"ph": "M", "pid": 1, "tid": number, "name": "thread_sort_index", "args": {"sort_index": number}})
-    names = _names(commands, sections)
-    spans = (timeline.fetched(), timeline.executed("matrix"), timeline.executed("vector"))
-    for number, rows in enumerate(spans, 1):
-        events += [_slice(span, number, names, commands) for span in rows]
+    spans = timeline.fetched(), timeline.executed("matrix"), timeline.executed("vector")
+    events = _events(title, dict(zip(THREADS, spans, strict=True)), commands, sections)
     for row, (uses, level) in enumerate(zip(timeline.uses, timeline.levels, strict=True)):
         if uses.any():
             when = (timeline.first_cycle + row * timeline.bucket_cycles) / 1000
@@ -95,6 +89,42 @@ def write_trace(
         path.write_text(json.dumps(trace, separators=(",", ":")), encoding="utf-8")
     except OSError as error:
         raise ToolError(f"the trace {path} can't be written: {error.strerror}. Choose another place.") from error
+
+
+def predicted_trace(
+    prediction: Prediction, commands: Sequence[bytes], sections: Sequence[tuple[int, str]], title: str
+) -> dict[str, Any]:
+    """What the units are predicted to do, as a trace for Perfetto; it says nothing of the memory port.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        An exact one.
+    commands : sequence of bytes
+        The program.
+    sections : sequence of (int, str)
+        Where a part of the program begins, and what it does.
+    title : str
+    """
+    spans: dict[str, list[Span]] = {thread: [] for thread in THREADS[1:]}
+    for one in prediction.operations:
+        spans[f"{one.unit} unit"].append(Span(one.index, one.start, one.end))
+    events = _events(f"{title}, predicted", spans, commands, sections)
+    return {"traceEvents": events, "displayTimeUnit": "ns", _KEY: {"title": title, "predicted": True}}
+
+
+def _events(
+    title: str, spans: dict[str, list[Span]], commands: Sequence[bytes], sections: Sequence[tuple[int, str]]
+) -> list[dict[str, Any]]:
+    """The names of the process and of its threads, and the commands on them."""
+    events: list[dict[str, Any]] = [{"ph": "M", "pid": 1, "name": "process_name", "args": {"name": title}}]
+    names = _names(commands, sections)
+    # Perfetto takes the thread 0 for that of the process' number, and would drop what is on both.
+    for number, (thread, rows) in enumerate(spans.items(), 1):
+        events.append({"ph": "M", "pid": 1, "tid": number, "name": _THREAD, "args": {"name": thread}})
+        events.append({"ph": "M", "pid": 1, "tid": number, "name": "thread_sort_index", "args": {"sort_index": number}})
+        events += [_slice(span, number, names, commands) for span in rows]
+    return events
 
 
 def cut(use: PortUse, first: int, end: int) -> PortUse:
@@ -131,6 +161,8 @@ def read_trace(path: Path) -> PortUse:
             raise ModelError(f"the trace {path} can't be read: it is not a file")
         trace = json.loads(path.read_text(encoding="utf-8"))
         facts = trace[_KEY]
+        if "predicted" in facts:
+            raise ModelError(f"{path} is a prediction, which says nothing of the memory port: open it at ui.perfetto.dev")
         rows = [(e["ts"], e["args"]) for e in trace["traceEvents"] if e["ph"] == "C" and e["name"] == _PORT]
         levels = [e["args"]["beats"] for e in trace["traceEvents"] if e["ph"] == "C" and e["name"] == _LEVEL]
         slices = [e for e in trace["traceEvents"] if e["ph"] == "X"]

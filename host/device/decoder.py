@@ -112,6 +112,8 @@ class Decoder:
         Sums over its doorbells so far.
     steps : Counter of (str, int)
         Steps that were taken, by their program and the mean of the sequences' positions.
+    last_step : (str, int) or None
+        The last one of them.
     limit : int
         Positions that a sequence can have.
 
@@ -155,6 +157,7 @@ class Decoder:
         self._earliest = [0] * batch
         self.counters = Counters()
         self.steps: Counter[tuple[str, int]] = Counter()
+        self.last_step: tuple[str, int] | None = None
         # Nobody else may take the memory that is planned with.
         with device.exclusive():
             layout = lay_out(imported, device.geometry, request, device.free_memory, device.free_address)
@@ -504,6 +507,7 @@ class Decoder:
         self.counters += counters
         position = sum(self.positions) // len(self.positions)
         self.steps.update((name, position + n) for n in range(count))
+        self.last_step = name, position + count - 1
         if self.on_step is not None:
             self.on_step(counters)
         return counters

@@ -18,6 +18,7 @@ def predict_step(
     memory: str = "ideal",
     latency: int = LATENCY,
     bandwidth: float | Fraction = 1.0,
+    exact: bool = False,
 ) -> Prediction:
     """Predict a decode step of all sequences, each at the same position; nothing is simulated.
 
@@ -32,6 +33,8 @@ def predict_step(
         Name of one of them.
     memory, latency, bandwidth
         The memory behind the core, as for `tailrace.sim.verilated.VerilatedDevice`.
+    exact : bool
+        Whether every layer is worked out, and all operations are told.
 
     Raises
     ------
@@ -47,4 +50,5 @@ def predict_step(
         memory=memory,
         latency=latency,
         bandwidth=bandwidth,
+        exact=exact,
     )

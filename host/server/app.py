@@ -111,6 +111,7 @@ class Server:
             Route("/tokenizer_info", self._made(tokenizer_of), methods=["GET"]),
             Route("/metrics", self._to(self._metrics), methods=["GET"]),
             Route("/props", self._told(information.props), methods=["GET"]),
+            Route("/trace", self._to(self._trace), methods=["GET"]),
             Route("/slots", self._to(self._slots), methods=["GET"]),
             Route("/version", self._told(information.version), methods=["GET"]),
         ]
@@ -225,6 +226,12 @@ class Server:
         # A prediction takes a while, in which streams go on.
         text = await run_in_threadpool(metrics_text, self.scheduler, self.settings.names[0], self._predicted)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def _trace(self, request: Request, body: Any) -> Response:
+        found = await run_in_threadpool(self._predicted.trace)
+        if found is None:
+            raise ApiError(404, "there is no step to tell of: none was taken, or the device does not say of what build it is")
+        return JSONResponse(found, headers={"content-disposition": 'attachment; filename="tailrace-step.json"'})
 
     # Answers
 

@@ -1,7 +1,9 @@
 """What the steps of a device without a clock would have taken on the gateware."""
 
 from collections import Counter
+from typing import Any
 
+from ..command.trace import predicted_trace
 from ..device.decoder import Decoder
 from ..image.predicted import predict_step
 from ..transports.facts import config_of
@@ -32,6 +34,20 @@ class PredictedCycles:
         for (program, position), count in dict(self._decoder.steps).items():
             knots[program, min(round(position / KNOT) * KNOT, self._decoder.limit - 1)] += count
         return sum(count * self._cycles(*knot) for knot, count in knots.items())
+
+    def trace(self) -> dict[str, Any] | None:
+        """The last step, operation by operation, for Perfetto; None if there was none, or nobody knows its build.
+
+        It takes seconds where a model has many layers.
+        """
+        if self._config is None or (last := self._decoder.last_step) is None:
+            return None
+        name, position = last
+        program = self._decoder.programs.loaded[name].program
+        prediction = predict_step(self._decoder.programs, self._config, position, program=name, exact=True)
+        model = self._decoder.imported.description.architecture
+        title = f"a step of {model} at position {position} on {self._config.name}, {prediction.cycles:,} cycles"
+        return predicted_trace(prediction, program.commands, program.sections, title)
 
     def _cycles(self, program: str, position: int) -> int:
         assert self._config is not None

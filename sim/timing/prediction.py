@@ -20,6 +20,26 @@ LATENCY = 100
 
 
 @dataclass(frozen=True)
+class Operation:
+    """An operation of a unit.
+
+    Attributes
+    ----------
+    unit : str
+        ``matrix`` or ``vector``.
+    index : int
+        Of the command in its program.
+    start, end : int
+        Cycles since the doorbell: the first one, and the one after the last.
+    """
+
+    unit: str
+    index: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a run is predicted to take.
 
@@ -29,10 +49,13 @@ class Prediction:
         From the doorbell to the interrupt.
     beats : int
         Beats that are read, commands included.
+    operations : tuple of Operation
+        All of them, in the order in which they are handed over, if every turn of every loop was worked out.
     """
 
     cycles: int
     beats: int
+    operations: tuple[Operation, ...] = ()
 
     def tokens_per_second(self, clock: float) -> float:
         """Runs in a second at a clock in MHz: tokens of each sequence, if a run is a decode step."""
@@ -87,4 +110,8 @@ def predict(
     registers = [0] * REGISTERS
     registers[FIRST_ARGUMENT : FIRST_ARGUMENT + len(arguments)] = arguments
     walk = Walk([Command(code) for code in commands], config, timing, address, registers, exact)
-    return Prediction(round(walk.run()), walk.beats)
+    cycles = round(walk.run())
+    if not exact:
+        return Prediction(cycles, walk.beats)
+    operations = (Operation(unit, index, round(start), round(end) + 1) for unit, index, start, end in walk.spans)
+    return Prediction(cycles, walk.beats, tuple(operations))

@@ -12,8 +12,9 @@ import pytest
 
 from tailrace.command import plot
 from tailrace.command.plot import draw
-from tailrace.command.trace import THREADS, PortUse, cut, read_trace, write_trace
+from tailrace.command.trace import THREADS, PortUse, cut, predicted_trace, read_trace, write_trace
 from tailrace.sim.timeline import BEATS, USES, EventKind, Timeline
+from tailrace.sim.timing.prediction import Operation, Prediction
 from tailrace.spec.commands import encode
 from tailrace.spec.errors import ConfigError, MissingPackage, ModelError, ToolError
 from tailrace.spec.isa import Opcode
@@ -123,6 +124,21 @@ def test_other_files_are_refused(path: Path, broken: Callable[[dict[str, Any]], 
     path.write_text(json.dumps(broken(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
     text = re.escape(f"{path} is no trace of tailrace: write one with `tailrace run --trace {path}`")
     with pytest.raises(ModelError, match=f"^{text}$"):
+        read_trace(path)
+
+
+def test_a_prediction_is_told_from_a_trace(path: Path) -> None:
+    commands = [encode(Opcode.FENCE), encode(Opcode.LOAD_VECTOR), encode(Opcode.GEMV)]
+    prediction = Prediction(30, 7, (Operation("vector", 1, 3, 9), Operation("matrix", 2, 10, 25)))
+    trace = predicted_trace(prediction, commands, [(1, "layer 0"), (2, "head")], "a step")
+    slices = [(e["tid"], e["name"], e["ts"], e["dur"]) for e in trace["traceEvents"] if e["ph"] == "X"]
+    assert slices == [(1, "GEMV · head", 0.01, 0.015), (2, "LOAD_VECTOR · layer 0", 0.003, 0.006)]
+    names = {e["tid"]: e["args"]["name"] for e in trace["traceEvents"] if e["name"] == "thread_name"}
+    assert names == {1: "matrix unit", 2: "vector unit"}
+    assert trace["traceEvents"][0]["args"] == {"name": "a step, predicted"}
+    path.write_text(json.dumps(trace), encoding="utf-8")
+    text = f"{path} is a prediction, which says nothing of the memory port: open it at ui.perfetto.dev"
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
         read_trace(path)
 
 

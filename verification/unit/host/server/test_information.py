@@ -176,6 +176,27 @@ def test_histograms() -> None:
     assert (histogram.count, histogram.sum) == (5, 1e9 + 3.0021)
 
 
+def test_the_last_step_as_a_trace(lm: LanguageModel) -> None:
+    """Every operation of the program that was run, at the places that a prediction gives them."""
+    decoder = lm.engine.decoder
+    with serving(lm) as client:
+        decoder.last_step = None
+        text = "there is no step to tell of: none was taken, or the device does not say of what build it is"
+        assert (client.ask("/trace")[0], client.ask("/trace")[1]["error"]["message"]) == (404, text)
+        assert client.ask(COMPLETIONS, {"prompt": "abcdef", "temperature": 1, "max_tokens": 3, **ENDLESS})[0] == 200
+        status, trace = client.ask("/trace")[:2]
+    assert status == 200
+    name, position = decoder.last_step
+    config = config_of(decoder.device.transport)
+    assert config is not None
+    prediction = predict_step(decoder.programs, config, position, program=name, exact=True)
+    slices = [e for e in trace["traceEvents"] if e["ph"] == "X"]
+    assert len(slices) == len(prediction.operations) > 20
+    assert max(round(1000 * (e["ts"] + e["dur"])) for e in slices) <= prediction.cycles
+    title = f"a step of llama at position {position} on {config.name}, {prediction.cycles:,} cycles, predicted"
+    assert trace["traceEvents"][0]["args"]["name"] == title
+
+
 def test_a_device_that_fails_again_and_again_is_not_well(lm: LanguageModel) -> None:
     decoder, step = lm.engine.decoder, lm.engine.decoder.step
 

@@ -243,6 +243,21 @@ def test_live_counters(lm: LanguageModel, page: Any) -> None:
         said(page)
 
 
+def test_the_last_step_is_saved_as_a_trace(lm: LanguageModel, page: Any) -> None:
+    with serving(lm) as client:
+        visit(page, client)
+        say(page, "ab")
+        said(page)
+        button = page.get_by_role("button", name="trace")
+        api.expect(button).to_be_visible()
+        with page.expect_download() as download:
+            button.click()
+        assert download.value.suggested_filename == "tailrace-step.json"
+        trace = json.loads(download.value.path().read_text())
+        assert any(event["ph"] == "X" for event in trace["traceEvents"])
+        shows(page, "#announce", "The trace is saved: open it at ui.perfetto.dev.")
+
+
 def test_a_small_screen(lm: LanguageModel, page: Any) -> None:
     """Nothing is wider than a telephone, and the chats come out when they are asked for."""
     page.set_viewport_size({"width": 360, "height": 640})
