@@ -15,7 +15,7 @@ from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import FORMATS, LANE_BYTES, Q8_0, BeatKind, Format
-from tailrace.spec.isa import Opcode, Reduce, Target
+from tailrace.spec.isa import ADDRESS_UNIT, Opcode, Reduce, Target
 from tailrace.spec.registers import PAGE_BYTES
 from tailrace.spec.vector import pack_vector
 from verification.bad_commands import bad_commands, bad_queues, replaced
@@ -87,6 +87,28 @@ def test_base_and_limit(rng: np.random.Generator, pages: int) -> None:
             for device in (twins.golden, twins.emulator):
                 set_memory(device, base, limit)
             twins.check(program, f"BASE {base:#x}, LIMIT {limit:#x}")
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_the_end_of_memory(twins: Twins, rng: np.random.Generator, late: int) -> None:
+    """What each command reads or writes ends where memory does, or a unit later."""
+    lanes, blocks = twins.config.lanes, 2
+    # As many rows as fill whole units.
+    rows = 15 * lanes
+    weights = Q8_0.matrix_bytes(rows, blocks, lanes)
+    commands: list[tuple[int, ErrorCode, Opcode, dict[str, int]]] = [
+        (ADDRESS_UNIT * (2 + blocks), ErrorCode.READ_ERROR, Opcode.LOAD_VECTOR, {"blocks": blocks}),
+        (weights, ErrorCode.READ_ERROR, Opcode.GEMV, {"format": Q8_0.number, "slots": 1, "rows": rows, "blocks": blocks}),
+        (ADDRESS_UNIT * 6, ErrorCode.READ_ERROR, Opcode.ELEMENTWISE, {"a_stream": 1, "count": 32, "segments": 3, "target": 1}),
+        (ADDRESS_UNIT * 3, ErrorCode.WRITE_ERROR, Opcode.STORE, {"count": 48}),
+    ]
+    for size, code, opcode, fields in commands:
+        assert size % ADDRESS_UNIT == 0
+        maker = ProgramMaker(rng, twins.config)
+        maker.load(0, blocks)
+        place = "destination" if opcode is Opcode.STORE else "source"
+        maker.add(opcode, **fields, **{place: (MEMORY_BYTES - size) // ADDRESS_UNIT + late})
+        assert twins.check(maker.program(), opcode.name).code is (code if late else ErrorCode.NONE)
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
