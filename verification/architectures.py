@@ -50,12 +50,14 @@ _MIXTURES = (
     "granitemoe",
     "gpt-oss",
     "qwen2moe",
+    "qwen35moe",
     "hunyuan-moe",
     "ernie4_5-moe",
     "glm4moe",
     "bailingmoe2",
     "minimax-m2",
 )
+_RECURRENT = ("lfm2", "qwen35", "qwen35moe")
 _WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2")
 _WINDOWED = ("gpt-oss", "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
 #: Where two layers do not show all that layers can be.
@@ -169,6 +171,12 @@ def draw(architecture: str, seed: int) -> Case:
             "factor": float(number(2, 40)),
             "original_max_position_embeddings": number(8, 40),
         }
+    if architecture in _RECURRENT:
+        sizes["kernel"] = number(2, 5)
+    if architecture in ("qwen35", "qwen35moe"):
+        key_heads = number(1, 4)
+        sizes["linear"] = (key_heads, key_heads * number(1, 3), number(32, 128, 32), number(32, 128, 32))
+        sizes["rotary"] = number(8, head_size, 8) / head_size
     if architecture == "mistral3":
         sizes["rope"] |= ministral_rope(factor=float(number(8, 40)), original=number(8, 40))
     config = f"base,bus_width={rng.choice(BUS_WIDTHS)},right_hand_sides={rng.choice(RIGHT_HAND_SIDES)}"

@@ -96,7 +96,7 @@ _OTHERS: dict[str, dict[str, str]] = {
     ),
     **dict.fromkeys(("seed_oss", "glm4moe", "gpt-oss"), {"post_attention_layernorm": "post_attention_norm"}),
     "lfm2": _LFM2,
-    "qwen35": _QWEN35,
+    **dict.fromkeys(("qwen35", "qwen35moe"), _QWEN35),
 }
 _GPT2 = {
     "wte": "token_embd",
@@ -272,10 +272,15 @@ def make_config(
         case "lfm2":
             kinds = {"layer_types": ["conv" if n % every != every - 1 else "full_attention" for n in range(layers)]}
             return transformers.Lfm2Config(**common, **kinds, conv_L_cache=kernel, block_auto_adjust_ff_dim=False)
-        case "qwen35":
+        case "qwen35" | "qwen35moe":
             scaling["partial_rotary_factor"] = rotary
-            return transformers.Qwen3_5TextConfig(
-                **common, linear_num_key_heads=linear[0], linear_num_value_heads=linear[1], linear_key_head_dim=linear[2],
+            mixture = {
+                "moe_intermediate_size": feed_forward, "num_experts": experts, "num_experts_per_tok": used,
+                "shared_expert_intermediate_size": shared * feed_forward,
+            }  # fmt: skip
+            kind = transformers.Qwen3_5MoeTextConfig if architecture == "qwen35moe" else transformers.Qwen3_5TextConfig
+            return kind(
+                **common, **(mixture if architecture == "qwen35moe" else {}), linear_num_key_heads=linear[0], linear_num_value_heads=linear[1], linear_key_head_dim=linear[2],
                 linear_value_head_dim=linear[3], linear_conv_kernel_dim=kernel,
                 layer_types=["linear_attention" if n % every != every - 1 else "full_attention" for n in range(layers)],
                 full_attention_interval=every,
@@ -364,6 +369,7 @@ _MIXTURES = (
     "granitemoe",
     "gpt-oss",
     "qwen2moe",
+    "qwen35moe",
     "hunyuan-moe",
     "ernie4_5-moe",
     "glm4moe",
@@ -378,12 +384,12 @@ def _experts(architecture: str, config: Any) -> dict[str, Any]:
         "expert_count": getattr(config, "num_local_experts", None) or config.num_experts,
         "expert_used_count": config.num_experts_per_tok,
     }
-    if architecture in ("qwen3moe", "qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2"):
+    if architecture in ("qwen3moe", "qwen2moe", "qwen35moe", "ernie4_5-moe", "glm4moe", "bailingmoe2"):
         values["expert_feed_forward_length"] = config.moe_intermediate_size
     if architecture == "gpt-oss":
         values["expert_feed_forward_length"] = config.intermediate_size
     match architecture:
-        case "qwen2moe":
+        case "qwen2moe" | "qwen35moe":
             values["expert_shared_feed_forward_length"] = config.shared_expert_intermediate_size
         case "hunyuan-moe":
             values["expert_feed_forward_length"] = values["expert_shared_feed_forward_length"] = config.intermediate_size
@@ -412,7 +418,7 @@ def _recurrent(architecture: str, config: Any) -> dict[str, Any]:
         case "lfm2":
             heads = [config.num_key_value_heads * (kind == "full_attention") for kind in config.layer_types]
             return {"shortconv.l_cache": config.conv_L_cache, "attention.head_count_kv": heads}
-        case "qwen35":
+        case "qwen35" | "qwen35moe":
             return {
                 "ssm.conv_kernel": config.linear_conv_kernel_dim, "ssm.state_size": config.linear_key_head_dim,
                 "ssm.group_count": config.linear_num_key_heads, "ssm.time_step_rank": config.linear_num_value_heads,
@@ -571,7 +577,7 @@ def _filled_vector(architecture: str, config: Any, name: str, tensor: Any, rando
     if name in ("output_norm.weight", "token_embd_norm.weight") and config.tie_word_embeddings:
         values *= np.float32(_LOGIT_SPREAD / _TIED_SPREAD)
     # Gemma's files hold one more than its parameters, and so do those of Qwen 3.5 but for one of its norms.
-    more = architecture in ("gemma2", "gemma3") or (architecture == "qwen35" and "ssm_norm" not in name)
+    more = architecture in ("gemma2", "gemma3") or (architecture in ("qwen35", "qwen35moe") and "ssm_norm" not in name)
     tensor.copy_(torch.from_numpy(values - np.float32(1) if more else values))
     return tensor_of(name, _ordered(architecture, config, name.split(".")[-2], values))
 

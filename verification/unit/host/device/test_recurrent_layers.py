@@ -33,6 +33,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "architecture": "qwen35", "linear": (2, 6, 96, 32), "layers": 3, "every": 3, "kernel": 3,
         "config": "base,bus_width=256,right_hand_sides=2",
     },
+    "qwen35moe": {"architecture": "qwen35moe", "linear": (2, 4, 32, 32), "rotary": 0.5, "config": "wide"},
     "lfm2": {"architecture": "lfm2", "kernel": 3, "config": "base"},
     "lfm2, long kernels": {"architecture": "lfm2", "kernel": 5, "hidden": 96, "layers": 4, "config": "wide"},
     "lfm2, tied": {"architecture": "lfm2", "kernel": 2, "tied": True, "head_size": 64, "config": "base,bus_width=512"},
