@@ -52,6 +52,26 @@ PUBLISHED: tuple[Shape, ...] = (
     Shape("Qwen3-Coder-30B-A3B", "qwen3moe", 48, 2048, 32, 4, 128, 768, 151936, experts=128, used=8, context=256 * _K),
     replace(_GPT_OSS, name="gpt-oss-20b", layers=24, experts=32),
     replace(_GPT_OSS, name="gpt-oss-120b", layers=36, experts=128),
+    Shape(
+        "Qwen1.5-MoE-A2.7B", "qwen2moe", 24, 2048, 16, 16, 128, 1408, 151936, experts=60, used=4, shared=5632, context=8 * _K
+    ),
+    Shape(
+        "GLM-4.5-Air", "glm4moe", 46, 4096, 96, 8, 128, 1408, 151552, experts=128, used=8, shared=1408, dense_layers=1,
+        dense=10944, selection_bias=True, context=128 * _K, rotary=64,
+    ),
+    _tied(
+        "ERNIE-4.5-21B-A3B", "ernie4_5-moe", 28, 2560, 20, 4, 128, 1536, 103424, experts=64, used=6, shared=3072,
+        dense_layers=1, dense=12288, selection_bias=True, context=128 * _K,
+    ),
+    Shape(
+        "Ling-mini-2.0", "bailingmoe2", 20, 2048, 16, 4, 128, 512, 157184, experts=256, used=8, shared=512, dense_layers=1,
+        dense=5120, groups=8, used_groups=4, selection_bias=True, context=32 * _K, rotary=64,
+    ),
+    _tied("Hunyuan-A13B", "hunyuan-moe", 32, 4096, 32, 8, 128, 3072, 128167, experts=64, used=8, shared=3072, context=256 * _K),
+    Shape(
+        "MiniMax-M2", "minimax-m2", 62, 3072, 48, 8, 128, 1536, 200064, experts=256, used=8, selection_bias=True,
+        context=192 * _K, rotary=64,
+    ),
     _tied("Gemma-3-270M", "gemma3", 18, 640, 4, 1, 256, 2048, 262144, window=512, context=32 * _K),
     _tied("Gemma-3-1B", "gemma3", 26, 1152, 4, 1, 256, 6912, 262144, window=512, context=32 * _K),
     _tied("Gemma-3-4B", "gemma3", 34, 2560, 8, 4, 256, 10240, 262144, window=1024, context=128 * _K),
@@ -62,4 +82,4 @@ PUBLISHED: tuple[Shape, ...] = (
     Shape("Phi-3-medium-4k", "phi3", 40, 5120, 40, 10, 128, 17920, 32064, window=2047, context=4 * _K),
     _tied("Phi-4-mini", "phi3", 32, 3072, 24, 8, 128, 8192, 200064, context=128 * _K, original=4 * _K, rotary=96),
     Shape("Phi-4", "phi3", 40, 5120, 40, 10, 128, 17920, 100352, context=16 * _K),
-)
+)  # fmt: skip

@@ -1,13 +1,13 @@
 """Models of known shapes, as GGUF files that are all header: their weights are holes, since cycles do not depend on them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tailrace.firmware.description import NormKind
+from tailrace.firmware.description import HeadNorm, NormKind
 
 from ..gguf.architectures import ARCHITECTURES, Architecture
 from ..gguf.writer import NewTensor, write_gguf
@@ -29,6 +29,14 @@ class Shape:
         Whether the embedding is the head.
     experts, used : int
         Experts, and how many of them a token uses; 0: none.
+    shared : int
+        Size of an expert that all tokens share, 0: none.
+    dense_layers, dense : int
+        Layers at the beginning that have no experts, and the size of their feed-forward.
+    groups, used_groups : int
+        Groups of experts, and from how many of them a token's are chosen.
+    selection_bias : bool
+        Whether a bias chooses among experts.
     window : int
         Tokens of a sliding window, 0: none.
     context : int
@@ -57,6 +65,12 @@ class Shape:
     tied: bool = False
     experts: int = 0
     used: int = 0
+    shared: int = 0
+    dense_layers: int = 0
+    dense: int = 0
+    groups: int = 1
+    used_groups: int = 1
+    selection_bias: bool = False
     window: int = 0
     context: int = 8192
     original: int = 0
@@ -64,6 +78,11 @@ class Shape:
     biases: bool = False
     expert_format: str = ""
 
+
+#: Architectures whose shared expert has a gate.
+_GATED_SHARED = ("qwen2moe",)
+#: Architectures whose q, k and v have biases.
+_BIASED = ("qwen2", "qwen2moe", "glm4moe")
 
 #: Those that decode steps are measured with.
 SHAPES: dict[str, Shape] = {
@@ -112,6 +131,13 @@ def header_of(shape: Shape, layers: int) -> dict[str, Any]:
     if shape.experts:
         values |= {"expert_count": shape.experts, "expert_used_count": shape.used}
         values["expert_feed_forward_length"] = shape.feed_forward
+        values["feed_forward_length"] = shape.dense or shape.feed_forward
+    if shape.shared:
+        values["expert_shared_count"] = 1
+    if shape.dense_layers:
+        values["leading_dense_block_count"] = shape.dense_layers
+    if shape.groups > 1:
+        values |= {"expert_group_count": shape.groups, "expert_group_used_count": shape.used_groups}
     return {"general.name": shape.name, **{f"{shape.architecture}.{key}": value for key, value in values.items()}}
 
 
@@ -130,44 +156,59 @@ def tensors_of(shape: Shape, layers: int) -> Iterator[NewTensor]:
             factors = np.ones((shape.rotary or shape.head_size) // 2, dtype=np.float32)
             yield NewTensor(f"rope_factors_{name}.weight", factors.shape, "F32", factors)
     for n in range(layers):
-        yield from _layer(shape, arch, f"blk.{n}.")
+        yield from _attention(shape, arch, f"blk.{n}.")
+        yield from _feed_forward(shape, arch, f"blk.{n}.", mixed=shape.experts > 0 and n >= shape.dense_layers)
 
 
-def _layer(shape: Shape, arch: Architecture, layer: str) -> Iterator[NewTensor]:
-    hidden, size, kind = shape.hidden, shape.feed_forward, shape.format
+def _attention(shape: Shape, arch: Architecture, layer: str) -> Iterator[NewTensor]:
+    """Norms, and the matrices of attention."""
+    hidden, centred = shape.hidden, arch.norm is NormKind.LAYER
+    everywhere = centred or shape.biases
     queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
-    everywhere = arch.norm is NormKind.LAYER or shape.biases
     for norm in ("attn_norm", arch.feed_forward_norm, *(("post_attention_norm", "post_ffw_norm") if arch.post_norms else ())):
-        yield from _vectors(f"{layer}{norm}", hidden, arch.norm is NormKind.LAYER)
+        yield from _vectors(f"{layer}{norm}", hidden, centred)
     if arch.sinks:
         yield from _vectors(f"{layer}attn_sinks", shape.heads, False)
-    for head in "qk" if arch.head_norm else "":
-        yield from _vectors(f"{layer}attn_{head}_norm", shape.head_size, False)
+    whole = arch.head_norm is HeadNorm.ALL_HEADS
+    for head, size in (("q", queries), ("k", keys)) if arch.head_norm and not arch.optional_head_norm else ():
+        yield from _vectors(f"{layer}attn_{head}_norm", size if whole else shape.head_size, False)
     rows = {"attn_qkv": queries + 2 * keys} if arch.fused_qkv else {"attn_q": queries, "attn_k": keys, "attn_v": keys}
     for name, n in rows.items():
-        yield NewTensor(f"{layer}{name}.weight", (n, hidden), kind)
-        if everywhere or shape.architecture == "qwen2":
+        yield NewTensor(f"{layer}{name}.weight", (n, hidden), shape.format)
+        if everywhere or shape.architecture in _BIASED:
             yield NewTensor(f"{layer}{name}.bias", (n,), "F32")
-    matrices = {"attn_output": (hidden, queries)}
-    if shape.experts:
-        for part, dimensions in (("weight", (shape.experts, hidden)), ("bias", (shape.experts,)))[: 1 + shape.biases]:
-            yield NewTensor(f"{layer}ffn_gate_inp.{part}", dimensions, "F32")
-        for name, dimensions in (("gate", (size, hidden)), ("up", (size, hidden)), ("down", (hidden, size))):
-            yield NewTensor(f"{layer}ffn_{name}_exps.weight", (shape.experts, *dimensions), shape.expert_format or kind)
-            if shape.biases:
-                yield NewTensor(f"{layer}ffn_{name}_exps.bias", (shape.experts, dimensions[0]), "F32")
-    else:
-        outer = (
-            {"ffn_up": 2 * size}
-            if arch.fused_gate_up
-            else {"ffn_gate": size, "ffn_up": size}
-            if arch.gated
-            else {"ffn_up": size}
-        )
-        matrices |= {name: (n, hidden) for name, n in outer.items()} | {"ffn_down": (hidden, size)}
-    for name, dimensions in matrices.items():
+    yield from _matrices(layer, {"attn_output": (hidden, queries)}, shape.format, everywhere)
+
+
+def _feed_forward(shape: Shape, arch: Architecture, layer: str, *, mixed: bool) -> Iterator[NewTensor]:
+    """A feed-forward, or experts."""
+    hidden, size, biases = shape.hidden, shape.feed_forward, arch.norm is NormKind.LAYER
+    if not mixed:
+        size = shape.dense or size
+        gated = {"ffn_up": 2 * size} if arch.fused_gate_up else {"ffn_gate": size, "ffn_up": size}
+        rows = gated if arch.gated else {"ffn_up": size}
+        sizes = {name: (n, hidden) for name, n in rows.items()} | {"ffn_down": (hidden, size)}
+        yield from _matrices(layer, sizes, shape.format, biases)
+        return
+    for part, dimensions in (("weight", (shape.experts, hidden)), ("bias", (shape.experts,)))[: 1 + shape.biases]:
+        yield NewTensor(f"{layer}ffn_gate_inp.{part}", dimensions, "F32")
+    if shape.selection_bias:
+        yield NewTensor(f"{layer}exp_probs_b.bias", (shape.experts,), "F32")
+    for name, dimensions in (("gate", (size, hidden)), ("up", (size, hidden)), ("down", (hidden, size))):
+        yield NewTensor(f"{layer}ffn_{name}_exps.weight", (shape.experts, *dimensions), shape.expert_format or shape.format)
+        if shape.biases:
+            yield NewTensor(f"{layer}ffn_{name}_exps.bias", (shape.experts, dimensions[0]), "F32")
+    if shape.shared:
+        sizes = {f"ffn_{name}_shexp": (shape.shared, hidden) for name in ("gate", "up")}
+        yield from _matrices(layer, sizes | {"ffn_down_shexp": (hidden, shape.shared)}, shape.format, False)
+    if shape.shared and shape.architecture in _GATED_SHARED:
+        yield NewTensor(f"{layer}ffn_gate_inp_shexp.weight", (hidden,), "F32")
+
+
+def _matrices(layer: str, sizes: Mapping[str, tuple[int, int]], kind: str, biases: bool) -> Iterator[NewTensor]:
+    for name, dimensions in sizes.items():
         yield NewTensor(f"{layer}{name}.weight", dimensions, kind)
-        if everywhere:
+        if biases:
             yield NewTensor(f"{layer}{name}.bias", dimensions[:1], "F32")
 
 

@@ -44,6 +44,7 @@ MISTAKES: dict[str, tuple[str, dict[str, Any]]] = {
     "8 elements fewer are rotated": ("phi3", {"rotary": 0.5}),
     "a window that is one token longer": ("gemma3", {"window": 9}),
     "an expert more": ("mixtral", {"used": 4}),
+    "experts of another group": ("bailingmoe2", {"groups": 1}),
 }
 
 
@@ -53,6 +54,7 @@ def test_mistakes_are_found(mistake: str, tmp_path: Path) -> None:
     architecture, changed = MISTAKES[mistake]
     sizes: dict[str, Any] = {"head_size": 32, "heads": 4, "kv_heads": 2, "vocabulary": 307, "used": 3}
     sizes |= {"phi3": {"hidden": 128, "rotary": 0.75}, "gemma3": {"layers": 6, "window": 8}}.get(architecture, {})
+    sizes |= {"hidden": 128, "layers": 3, "groups": 2} if architecture == "bailingmoe2" else {}
     make_model(tmp_path / "model.gguf", architecture, **sizes)
     other = make_model(tmp_path / "other.gguf", architecture, **{**sizes, **changed})
     tokens = draw_text(Case(architecture, sizes, "base", 1), 24)
@@ -75,7 +77,10 @@ def twins(case: Case, path: Path, count: int) -> None:
 
 
 #: Which together have every kind of layer.
-KINDS = ("mixtral", "gpt-oss", "olmo3", "gemma2", "gemma3", "hunyuan-dense", "cohere2", "granitemoe", "phi3", "gpt2")
+KINDS = (
+    "mixtral", "gpt-oss", "olmo3", "gemma2", "gemma3", "hunyuan-dense", "cohere2", "granitemoe", "phi3", "gpt2", "qwen2moe",
+    "ernie4_5-moe", "glm4moe", "bailingmoe2",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("architecture", KINDS)
