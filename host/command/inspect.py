@@ -110,7 +110,7 @@ def describe(imported: ImportedModel) -> list[str]:
         f"{d.architecture}: {len(d.layers)} layers, hidden size {d.hidden}, vocabulary {d.vocabulary:,}, trained for"
         f" {imported.model.context_length:,} tokens; {d.norm.kind.value} norms (epsilon {d.norm.epsilon:g})"
     ]
-    lines += [f"layers {_numbers(numbers)}: {_layer(layer)}" for layer, numbers in _alike(d)]
+    lines += [f"layers {_numbers(numbers)}: {described_layer(layer)}" for layer, numbers in _alike(d)]
     for name, rope in imported.ropes.items():
         variants = [
             f"base {rope.base:g}",
@@ -154,7 +154,8 @@ def _numbers(numbers: list[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def _layer(layer: Layer) -> str:
+def described_layer(layer: Layer) -> str:
+    """A layer in words."""
     f, parts = layer.feed_forward, _mixer(layer.attention)
     if layer.post_norms:
         parts.append("norms after, too" if layer.pre_norms else "norms after only")

@@ -45,6 +45,9 @@ def _shapes(description: Description, layer: Layer) -> dict[str, tuple[int, int]
     prefix = "experts_" if isinstance(block, Experts) else ""
     if isinstance(block, Experts):
         shapes["router"] = (block.count, hidden)
+    if isinstance(block, Experts) and block.shared:
+        shapes |= {f"shared_{role}": (block.shared.size, hidden) for role in ("gate", "up")}
+        shapes |= {"shared_down": (hidden, block.shared.size), "shared_router": (1, hidden)}
     outer = dict.fromkeys(("gate", "up") if expert.gated else ("up",), (expert.size, hidden))
     return shapes | {prefix + role: shape for role, shape in {**outer, "down": (hidden, expert.size)}.items()}
 

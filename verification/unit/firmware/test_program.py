@@ -8,7 +8,7 @@ import pytest
 
 from tailrace.firmware.assembler import assemble, disassemble
 from tailrace.firmware.decode import build_program, feed_forward_part_rows, head_part_rows
-from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, Layer
+from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, Layer, Scores, layer_role
 from tailrace.firmware.embedding import WINDOW_POSITIONS
 from tailrace.firmware.layers import Run, runs
 from tailrace.firmware.placement import Build
@@ -41,7 +41,14 @@ def bits(model: Model, positions: int = 4, **options: bool) -> list[bytes]:
     return [*results, model.device.read(first, min(model.placement.logits) - first)]
 
 
-@pytest.mark.parametrize("description", [model_of(count=4), MIXED, EXPERTS])
+GROUPS = model_of(
+    HEADS,
+    Experts(16, 3, FeedForward(64, Activation.SILU), scores=Scores.SIGMOID, groups=4, used_groups=2, shared=SILU),
+    count=3,
+)
+
+
+@pytest.mark.parametrize("description", [model_of(count=4), MIXED, EXPERTS, GROUPS])
 def test_loops_and_overlap_change_no_bit(description) -> None:
     expected = bits(Model(description, TINY))
     assert bits(Model(description, TINY), loops=False) == expected
@@ -124,7 +131,7 @@ def test_the_row_in_a_window_at_the_start_is_the_remainder(window: int) -> None:
         assert registers.values[row] == position % window, position
 
 
-@pytest.mark.parametrize("description", [model_of(), EXPERTS, MIXED])
+@pytest.mark.parametrize("description", [model_of(), EXPERTS, MIXED, GROUPS])
 def test_no_command_waits_for_more_than_it_must(description) -> None:
     model, trace = Model(description, FOUR, batch=2), []
     program = model.program()
@@ -240,6 +247,38 @@ def test_what_does_not_fit_is_refused() -> None:
         " output 4, queries 4: it is as large as the build's vector_blocks",
         context=1024,
     )
+
+
+def test_groups_that_do_not_fit_are_refused() -> None:
+    for count, text in ((12, "12 / 2"), (13, "13 / 2")):
+        block = Experts(count, 2, SILU, groups=2)
+        refused(model_of(HEADS, block), f"groups of experts must have a multiple of 4 each, not {text}")
+    block = Experts(16, 5, SILU, groups=4, used_groups=1)
+    refused(model_of(HEADS, block), "5 experts can't be chosen from 1 groups of 4")
+
+
+def test_a_shared_expert_that_the_slots_can_not_hold_is_refused() -> None:
+    block = Experts(4, 2, SILU, shared=FeedForward(2048, Activation.SILU))
+    refused(
+        model_of(HEADS, block),
+        "the vector slot has no room for the activations of an expert: 64 needed, 62 of 64 left beside the input of the experts 2: it"
+        " is as large as the build's vector_blocks",
+    )
+
+
+SHARED = model_of(HEADS, Experts(6, 3, FeedForward(96, Activation.SILU), shared=SILU, shared_gated=True), count=3)
+
+
+def test_the_choice_is_made_while_a_shared_expert_streams() -> None:
+    """Its first two products are asked for before the number of an expert is waited for, and all of gate and up used after it."""
+    model = Model(SHARED, TINY)
+    commands = [decode(command) for command in model.program(choose=False).commands]
+    assert all(command is not None for command in commands)
+    kinds = [command[0] for command in commands if command is not None]
+    first = kinds.index(Opcode.READ)
+    sources = [f["source"] for o, f in commands[:first] if o is Opcode.GEMV]
+    shared = [model.matrices[layer_role(0, f"shared_{name}")].parts[0].address // 64 for name in ("router", "gate", "up")]
+    assert sources[-3:] == shared
 
 
 def test_placements_that_do_not_fit_the_description_are_refused() -> None:

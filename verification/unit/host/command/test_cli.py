@@ -16,7 +16,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tailrace.command.cli import main
+from tailrace.command.inspect import described_layer
 from tailrace.command.trace import read_trace
+from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, Layer, Scores
 from tailrace.spec.errors import MissingPackage
 from verification.unit.host.tiny_models import write_model, write_undescribed
 
@@ -605,3 +607,20 @@ def test_on_a_terminal_the_text_still_goes_to_standard_output_alone(tiny: Path) 
     assert text.decode() == invoke(*arguments[3:], "--quiet").stdout
     assert b"token 1 of 5: " in shown
     assert b"decode steps on the device" in shown
+
+
+@pytest.mark.parametrize(
+    ("experts", "text"),
+    [
+        (Experts(8, 2, FeedForward(96, Activation.SILU)), ["2 of 8 experts, each gated SILU of 96"]),
+        (
+            Experts(16, 4, FeedForward(64, Activation.SILU), False, Scores.SIGMOID, 2.5, 4, 2, FeedForward(96, Activation.SILU), True),
+            [
+                "4 of 16 experts in 2 of 4 groups, each gated SILU of 64", "scored by a sigmoid", "weights not normalised",
+                "weights times 2.5", "a shared expert of 96 with a gate",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_experts(experts: Experts, text: list[str]) -> None:
+    assert described_layer(Layer(Attention(4, 2, 32, 1.0), experts)) == ", ".join(["4 heads of 32 on 2 KV heads", *text])
