@@ -54,6 +54,8 @@ MODIFIERS = 3
 #: Value of ``pending`` that never waits.
 ANY_PENDING = 15
 MAX_SEGMENTS = (1 << 12) - 1
+#: Most elements of a head of keys or values.
+MAX_HEAD = 576
 
 
 class Opcode(IntEnum):
@@ -325,7 +327,7 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         Field(
             "head_stride", 3, 0, 32, "distance from the keys or values of one head to those of the next, in units of 64 bytes"
         ),
-        _count("count", 4, 32, "elements of a head, 1 to 256", 256),
+        _count("count", 4, 32, f"elements of a head, 1 to {MAX_HEAD}", MAX_HEAD),
         _count("segments", 5, 12, "heads, 1 to 4095", MAX_SEGMENTS),
         Field("token", 6, 0, 32, "row of the cache, from 0 on"),
         _stride("a_stride", 7, 0, "entries from one head to the next"),

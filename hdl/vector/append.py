@@ -46,7 +46,7 @@ class Append(wiring.Component):
     a : Out(BufferRead(config))
     write : Out(stream.Signature(beat_write_layout(address_width, bus_width)))
     overhead : int
-        15: cycles of a command besides its steps.
+        16: cycles of a command besides its steps.
     """
 
     overhead = CachePlaces.setup + 8

@@ -3,12 +3,6 @@
 from amaranth.lib import data, enum
 
 from tailrace.spec.config import Config
-from tailrace.spec.isa import FIELDS, Opcode
-
-_MAXIMUM = next(field.maximum for field in FIELDS[Opcode.APPEND] if field.name == "count")
-assert isinstance(_MAXIMUM, int)
-#: Most elements of a head.
-HEAD_ELEMENTS: int = _MAXIMUM
 
 
 class Step(enum.Enum, shape=3):

@@ -6,11 +6,11 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BLOCK
-from tailrace.spec.isa import COMMAND_BYTES, MAX_SEGMENTS, Cache, Opcode
+from tailrace.spec.isa import COMMAND_BYTES, MAX_HEAD, MAX_SEGMENTS, Cache, Opcode
 
 from ..control.layout import command_layout
 from .activation_buffer import buffer_words
-from .append_operation import HEAD_ELEMENTS, Step, append_operation_layout
+from .append_operation import Step, append_operation_layout
 
 
 class AppendReader(wiring.Component):
@@ -63,7 +63,7 @@ class AppendReader(wiring.Component):
         head, word = Signal.like(self.address, reset_less=True), Signal.like(self.address, reset_less=True)
         scale = Signal(range(config.buffer_entries), reset_less=True)
         # Elements of the head from this word on, and words of the block.
-        left = Signal(range(HEAD_ELEMENTS + 1), reset_less=True)
+        left = Signal(range(MAX_HEAD + 1), reset_less=True)
         block_word = Signal(range(BLOCK // lanes), reset_less=True)
         heads_left = Signal(range(MAX_SEGMENTS + 1), reset_less=True)
 

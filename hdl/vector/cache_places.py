@@ -6,17 +6,18 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BLOCK, LANE_BYTES, Q8_0
-from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES, Cache, Opcode
+from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES, MAX_HEAD, Cache, Opcode
 
 from ..control.layout import command_layout
-from .append_operation import HEAD_ELEMENTS, Step, append_operation_layout
+from .append_operation import Step, append_operation_layout
 
 #: A period of the keys' stream: a beat of scales, and the blocks that it serves.
 _PERIOD_BLOCKS = Q8_0.scale_blocks
 _PERIOD_BEATS = 1 + _PERIOD_BLOCKS * Q8_0.nibble_beats
 _FLOAT_BYTES = 4
-#: Bits of the number of a block in the keys of a head: of a row, and of a block in it.
-_BLOCK_NUMBER_BITS = 32 + 3
+#: Bits of the number of blocks of a head, and of the number of a block in all rows of its keys.
+_BLOCKS_BITS = (MAX_HEAD // BLOCK).bit_length()
+_BLOCK_NUMBER_BITS = 32 + _BLOCKS_BITS
 
 
 class CachePlaces(wiring.Component):
@@ -45,8 +46,8 @@ class CachePlaces(wiring.Component):
         Combinational from `operation`.
     """
 
-    #: Cycles from `begun` to `ready`.
-    setup = 7
+    #: Cycles from `begun` to `ready`: one for each bit that a row is multiplied with, and what is before and behind them.
+    setup = _BLOCKS_BITS + 3
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -126,7 +127,7 @@ class CachePlaces(wiring.Component):
     def _start(self, m: Module, command: data.View, values: Value, scale: Signal) -> tuple[Value, Value, Signal]:
         """Find the first places. Returns whether to take them now, the first one, and the phase of a head's first block."""
         lane_bits, lane_byte_bits = (self._config.lanes - 1).bit_length(), (LANE_BYTES - 1).bit_length()
-        blocks = Signal(range(HEAD_ELEMENTS // BLOCK + 1))
+        blocks = Signal(_BLOCKS_BITS)
         number = Signal(_BLOCK_NUMBER_BITS, reset_less=True)
         rows = Signal(_BLOCK_NUMBER_BITS, reset_less=True)
         beats = Signal(self._config.address_width, reset_less=True)

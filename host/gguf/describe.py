@@ -28,6 +28,7 @@ from tailrace.firmware.description import (
 from tailrace.firmware.linear_attention import MAX_KEY_SIZE
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import BLOCK, Format
+from tailrace.spec.isa import MAX_HEAD
 
 from .architectures import EMBEDDING, Architecture
 from .experts_reader import read_experts
@@ -369,8 +370,8 @@ class _Importer:
             raise self._unfit(f"its keys have {size} elements and its values {values}")
         if size % 8:
             raise self._unfit(f"its heads have {size} elements, which is not a multiple of 8")
-        if size > 256:
-            raise self._unfit(f"its heads have {size} elements, and the device takes up to 256")
+        if size > MAX_HEAD:
+            raise self._unfit(f"its heads have {size} elements, and the device takes up to {MAX_HEAD}")
         return size
 
     @cached_property

@@ -20,6 +20,7 @@ from tailrace.firmware.description import (
     layer_role,
 )
 from tailrace.spec.errors import LimitError, ModelError
+from tailrace.spec.isa import MAX_HEAD
 
 from ..gguf.architectures import ARCHITECTURES, Architecture
 from ..gguf.describe import LOCAL_ROPE, ROPE, DescribedModel, NoDescriptionError, Source
@@ -177,8 +178,8 @@ class _Describer:
         self.heads = int(config.num_attention_heads)
         self.kv_heads = int(getattr(config, "num_key_value_heads", None) or self.heads)
         self.head_size = int(getattr(config, "head_dim", None) or self.hidden // self.heads)
-        if self.head_size % 8 or self.head_size > 256:
-            raise self._unfit(f"its heads have {self.head_size} elements, which is not a multiple of 8 up to 256")
+        if self.head_size % 8 or self.head_size > MAX_HEAD:
+            raise self._unfit(f"its heads have {self.head_size} elements, which is not a multiple of 8 up to {MAX_HEAD}")
         ropes = {} if arch.learned_positions else self._ropes()
         self.rotary_size = next(iter(ropes.values())).size if ropes else 0
         if self.rotary_size % 8:

@@ -57,7 +57,7 @@ REDUCTION, BEFORE_REDUCTION = 1, 1
 #: Cycles from the last word of a vector to its slot, besides the words of a block and the slots (`BlockQuantiser.overhead`).
 QUANTISE = 11
 #: Cycles of an `APPEND` and of a `STORE` besides their steps and beats (`Append.overhead`, `Store.overhead`).
-APPEND, STORE = 15, 3
+APPEND, STORE = 16, 3
 #: Steps of a block of keys besides its words: two of codes, one of scales (`Append`).
 KEY_WRITES = 3
 #: Cycles from the last beat of a vector image to the end of its command, by bits of the bus (`VectorLoader.commit_latency`).

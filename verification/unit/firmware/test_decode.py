@@ -61,6 +61,7 @@ FEATURES: dict[str, tuple[Description, dict[str, Any]]] = {
     "llama": (model_of(), {}),
     "one head": (model_of(replace(HEADS, heads=1, kv_heads=1, head_size=64, scale=0.125, rotary_size=64)), {}),
     "heads of 40": (model_of(replace(HEADS, head_size=40, rotary_size=40)), {}),
+    "heads of 384": (model_of(replace(HEADS, heads=1, kv_heads=1, head_size=384, rotary_size=384)), {}),
     "heads of 8": (model_of(replace(HEADS, heads=8, head_size=8, rotary_size=8)), {}),
     "heads of 96": (model_of(replace(HEADS, heads=3, kv_heads=3, head_size=96, rotary_size=96)), {}),
     "part of a head is rotated": (model_of(replace(HEADS, rotary_size=16)), {}),

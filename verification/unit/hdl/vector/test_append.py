@@ -133,7 +133,7 @@ def test_any_shape(bus_width: int, seed: int | None) -> None:
     place = 0
     used = 1800
     for n, (heads, count) in enumerate(
-        [(1, 32), (3, 64), (2, 80), (1, 1), (2, 33), (1, 256), (2, 96), (3, 5), (1, 7), (2, 31)]
+        [(1, 32), (3, 64), (2, 80), (1, 1), (2, 33), (1, 576), (2, 96), (3, 5), (1, 7), (2, 31)]
     ):
         token = int(rng.choice([0, 1, 7, 8, 15, 16, 63, rng.integers(CAPACITY), CAPACITY - 1]))
         stride = -(-count // 4) * 4 + 4 * int(rng.integers(3))

@@ -554,7 +554,7 @@ def test_layers_without_heads_or_feed_forward(tmp_path: Path) -> None:
 
 def test_sizes_that_a_description_can_not_say(tmp_path: Path) -> None:
     refuses(write_model(tmp_path / "a.gguf", head_size=36, heads=8), "its heads have 36 elements, which is not a multiple of 8")
-    refuses(write_model(tmp_path / "b.gguf", head_size=288), "its heads have 288 elements, and the device takes up to 256")
+    refuses(write_model(tmp_path / "b.gguf", head_size=608), "its heads have 608 elements, and the device takes up to 576")
     refuses(write_model(tmp_path / "c.gguf", heads=4, kv_heads=3), "it has 4 heads and 3 KV heads, which is not a multiple")
 
 

@@ -139,7 +139,7 @@ def test_layers_of_another_type() -> None:
 def test_heads_that_do_not_fit() -> None:
     refused(
         build(head_size=20),
-        "LlamaForCausalLM can't be decoded as a whole: its heads have 20 elements, which is not a multiple of 8 up to 256",
+        "LlamaForCausalLM can't be decoded as a whole: its heads have 20 elements, which is not a multiple of 8 up to 576",
     )
 
 
