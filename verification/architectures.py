@@ -56,8 +56,9 @@ _MIXTURES = (
     "glm4moe",
     "bailingmoe2",
     "minimax-m2",
+    "lfm2moe",
 )
-_RECURRENT = ("lfm2", "qwen35", "qwen35moe")
+_RECURRENT = ("lfm2", "lfm2moe", "qwen35", "qwen35moe")
 _WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2")
 _WINDOWED = ("gpt-oss", "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
 #: Where two layers do not show all that layers can be.

@@ -289,6 +289,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         Architecture("lfm2", "LFM2, LFM2.5", head_norm=HeadNorm.HEAD, final_norm="token_embd_norm", short_convolutions=True),
         Architecture(
+            "lfm2moe",
+            "LFM2 8B-A1B, LFM2 24B-A2B",
+            head_norm=HeadNorm.HEAD,
+            final_norm="token_embd_norm",
+            short_convolutions=True,
+            scores=Scores.SIGMOID,
+        ),
+        Architecture(
             "qwen35",
             "Qwen 3.5 and 3.6, dense",
             head_norm=HeadNorm.HEAD,

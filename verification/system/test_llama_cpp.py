@@ -80,7 +80,7 @@ def test_every_architecture(architecture: str, tmp_path: Path) -> None:
     from verification.unit.host.transformers_models import make_model
 
     # llama.cpp's Qwen 2, EXAONE 4 and LFM2 have no other heads, and its caches for windows and for all tokens must not be empty.
-    sizes = {"head_size": 16} if architecture in (*SIZED_BY_HIDDEN, "qwen2", "qwen2moe", "exaone4", "lfm2") else {}
+    sizes = {"head_size": 16} if architecture in (*SIZED_BY_HIDDEN, "qwen2", "qwen2moe", "exaone4", "lfm2", "lfm2moe") else {}
     if architecture == "bailingmoe2":
         sizes["groups"] = 2
     make_model(tmp_path / "m.gguf", architecture, layers=6 if architecture == "gemma3" else 4, **sizes)

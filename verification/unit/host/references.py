@@ -21,7 +21,7 @@ from tailrace.spec.kv_cache import quantise_keys, quantise_values
 Floats = NDArray[np.float32]
 
 #: Types of models whose routers score each expert by itself.
-_SIGMOID_ROUTERS = ("glm4_moe", "minimax_m2")
+_SIGMOID_ROUTERS = ("glm4_moe", "minimax_m2", "lfm2_moe")
 #: Steps by which what is rounded may differ: where that decides between two codes, device and reference may choose another one.
 _TIE = 0.1
 
@@ -124,7 +124,7 @@ def chosen_experts(model: Any, instead: Sequence[NDArray[np.int64]] = ()) -> Ite
     hooks = [
         module.register_forward_hook(note)
         for name, module in model.named_modules()
-        if name.endswith(("mlp.gate", "mlp.router"))
+        if name.endswith(("mlp.gate", "mlp.router", "feed_forward.gate"))
     ]
     yield chosen
     for hook in hooks:

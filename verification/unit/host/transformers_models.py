@@ -66,6 +66,7 @@ _LFM2 = {
     "conv.in_proj": "shortconv.in_proj",
     "conv.conv": "shortconv.conv",
     "conv.out_proj": "shortconv.out_proj",
+    "feed_forward.gate": "ffn_gate_inp",
     "feed_forward.w1": "ffn_gate",
     "feed_forward.w2": "ffn_down",
     "feed_forward.w3": "ffn_up",
@@ -95,7 +96,7 @@ _OTHERS: dict[str, dict[str, str]] = {
         {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"},
     ),
     **dict.fromkeys(("seed_oss", "glm4moe", "gpt-oss"), {"post_attention_layernorm": "post_attention_norm"}),
-    "lfm2": _LFM2,
+    **dict.fromkeys(("lfm2", "lfm2moe"), _LFM2),
     **dict.fromkeys(("qwen35", "qwen35moe"), _QWEN35),
 }
 _GPT2 = {
@@ -110,8 +111,8 @@ _GPT2 = {
     "mlp.c_proj": "ffn_down",
 }
 
-#: What transformers calls a bias that chooses among experts.
-_SELECTION_BIAS = "e_score_correction_bias"
+#: What transformers calls biases that choose among experts.
+_SELECTION_BIASES = ("e_score_correction_bias", "expert_bias")
 
 #: Spread of a model's logits: its text is about as predictable as real text, with 20 likely tokens in place of one.
 _LOGIT_SPREAD = 2.5
@@ -272,6 +273,12 @@ def make_config(
         case "lfm2":
             kinds = {"layer_types": ["conv" if n % every != every - 1 else "full_attention" for n in range(layers)]}
             return transformers.Lfm2Config(**common, **kinds, conv_L_cache=kernel, block_auto_adjust_ff_dim=False)
+        case "lfm2moe":
+            kinds = {"layer_types": ["conv" if n % every != every - 1 else "full_attention" for n in range(layers)]}
+            return transformers.Lfm2MoeConfig(
+                **common, **kinds, conv_L_cache=kernel, moe_intermediate_size=feed_forward, num_experts=experts,
+                num_experts_per_tok=used, num_dense_layers=1,
+            )  # fmt: skip
         case "qwen35" | "qwen35moe":
             scaling["partial_rotary_factor"] = rotary
             mixture = {
@@ -318,7 +325,7 @@ def make_model(path: Path, architecture: str, *, seed: int = 1, format: str = "Q
 
 def _selection_biases(model: Any) -> list[tuple[str, Any]]:
     """Biases that choose among experts, where they are no parameters."""
-    return [(name, tensor) for name, tensor in model.named_buffers() if name.endswith(_SELECTION_BIAS)]
+    return [(name, tensor) for name, tensor in model.named_buffers() if name.endswith(_SELECTION_BIASES)]
 
 
 def _with_fused_qkv(tensors: list[NewTensor]) -> list[NewTensor]:
@@ -375,6 +382,7 @@ _MIXTURES = (
     "glm4moe",
     "bailingmoe2",
     "minimax-m2",
+    "lfm2moe",
 )
 
 
@@ -384,7 +392,7 @@ def _experts(architecture: str, config: Any) -> dict[str, Any]:
         "expert_count": getattr(config, "num_local_experts", None) or config.num_experts,
         "expert_used_count": config.num_experts_per_tok,
     }
-    if architecture in ("qwen3moe", "qwen2moe", "qwen35moe", "ernie4_5-moe", "glm4moe", "bailingmoe2"):
+    if architecture in ("qwen3moe", "qwen2moe", "qwen35moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", "lfm2moe"):
         values["expert_feed_forward_length"] = config.moe_intermediate_size
     if architecture == "gpt-oss":
         values["expert_feed_forward_length"] = config.intermediate_size
@@ -407,6 +415,8 @@ def _experts(architecture: str, config: Any) -> dict[str, Any]:
                 "expert_weights_norm": config.norm_topk_prob, "expert_gating_func": 2, "expert_group_count": config.n_group,
                 "expert_group_used_count": config.topk_group, "leading_dense_block_count": config.first_k_dense_replace,
             }  # fmt: skip
+        case "lfm2moe":
+            values |= {"expert_gating_func": 2, "leading_dense_block_count": config.num_dense_layers}
         case "minimax-m2":
             values |= {"expert_feed_forward_length": config.intermediate_size, "expert_gating_func": 2}
     return values
@@ -415,7 +425,7 @@ def _experts(architecture: str, config: Any) -> dict[str, Any]:
 def _recurrent(architecture: str, config: Any) -> dict[str, Any]:
     """What a header says of layers without a KV cache."""
     match architecture:
-        case "lfm2":
+        case "lfm2" | "lfm2moe":
             heads = [config.num_key_value_heads * (kind == "full_attention") for kind in config.layer_types]
             return {"shortconv.l_cache": config.conv_L_cache, "attention.head_count_kv": heads}
         case "qwen35" | "qwen35moe":
@@ -517,7 +527,7 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
         return [_filled_vector(architecture, config, f"blk.{layer}.attn_sinks.weight", tensor, random)]
     names = {**_COMMON, **(_OTHERS.get(architecture, {}) if layer is not None else {})}
     names = _GPT2 if architecture == "gpt2" else names
-    if leaf == _SELECTION_BIAS:
+    if leaf in _SELECTION_BIASES:
         return [_filled_vector(architecture, config, f"blk.{layer}.exp_probs_b.bias", tensor.view(-1), random)]
     prefix = "" if layer is None else f"blk.{layer}."
     stem = {"gate_up_proj": "", "down_proj": "ffn_down_exps"}[leaf] if experts else names.get(module, "")
