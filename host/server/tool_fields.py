@@ -1,7 +1,7 @@
 """Tools that a model may call: the fields of a request about them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tailrace.spec.errors import MissingPackage
@@ -27,7 +27,7 @@ class Tools:
     parallel : bool
         Whether more than one call is wanted.
     grammar : Grammar or None
-        If something must be called.
+        If something must be called, or what is called is strict.
     shown : frozenset of int
         Control tokens that calls are written with.
     """
@@ -69,11 +69,15 @@ def tools_of(fields: Fields, tokenizer: Tokenizer) -> Tools | None:
     # Marks that are words of the text need no care.
     control = {mark: v.ids[mark] for mark in form.marks if mark in v.ids and not tokenizer.token_bytes(v.ids[mark])}
     grammar = None
-    if wanted:
-        try:
-            grammar = form.grammar(wanted, control, parallel and len(wanted) == len(tools) and choice == "required")
-        except MissingPackage as error:
-            raise ApiError(501, str(error), param="tool_choice", code="missing_package") from None
+    try:
+        if wanted:
+            grammar = form.grammar(wanted, control, parallel and choice == "required")
+        elif any(tool.strict for tool in tools):
+            # What is not strict may have any arguments.
+            free = (tool if tool.strict else replace(tool, parameters={"type": "object"}) for tool in tools)
+            grammar = form.grammar(tuple(free), control, parallel, required=False)
+    except MissingPackage as error:
+        raise ApiError(501, str(error), param="tool_choice" if wanted else "tools", code="missing_package") from None
     return Tools(described or [], tools, form, parallel, grammar, frozenset(control.values()))
 
 
@@ -99,7 +103,10 @@ def _tool(place: int, tool: Any) -> Tool:
         parameters = {"type": "object", "properties": {}}
     if not isinstance(parameters, dict):
         raise wrong(name, f"must have a JSON schema as its parameters, not {parameters!r}")
-    return Tool(function["name"], parameters)
+    strict = function.get("strict")
+    if strict is not None and not isinstance(strict, bool):
+        raise wrong(name, f"must be strict or not (true or false), not {strict!r}")
+    return Tool(function["name"], parameters, bool(strict))
 
 
 def _wanted(choice: Any, tools: tuple[Tool, ...]) -> tuple[Tool, ...] | None:

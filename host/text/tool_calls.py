@@ -23,10 +23,13 @@ class Tool:
     name : str
     parameters : mapping
         JSON schema of its arguments.
+    strict : bool
+        Whether arguments must fit the schema, also where the model chooses whether it calls.
     """
 
     name: str
     parameters: Mapping[str, Any]
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,19 +80,25 @@ class Form(ABC):
         What calls begin and end with; tokens of these names are part of what the model says.
     several : bool
         Whether an answer may have more than one.
+    goes_on : bool
+        Whether text may follow calls.
+    text : str
+        A regular expression of Lark for texts without calls, but for marks.
     """
 
     name: str
     marks: tuple[str, ...] = ()
     several = True
+    goes_on = False
+    text = "/(?s:.*)/"
 
     @abstractmethod
     def parser(self, names: Sequence[str]) -> Parser:
         """A parser for one answer."""
 
     @abstractmethod
-    def rules(self, calls: Sequence[str], marks: Mapping[str, str], several: bool) -> str:
-        """The rule ``start`` of a grammar whose texts are calls.
+    def rules(self, calls: Sequence[str], marks: Mapping[str, str], several: bool, between: str) -> str:
+        """The rule ``calls`` of a grammar, for one call or more.
 
         Parameters
         ----------
@@ -99,14 +108,16 @@ class Form(ABC):
             How the marks are written in the grammar.
         several : bool
             Whether more than one call is allowed.
+        between : str
+            What stands between two calls that begin with a mark each.
         """
 
     def object(self, name: str) -> tuple[str, str]:
         """What stands before the arguments of a call, and after them."""
         return f'{{"name": {json.dumps(name)}, "arguments": ', "}"
 
-    def grammar(self, tools: Sequence[Tool], control: Mapping[str, int], several: bool) -> Grammar:
-        """A grammar for calls, and nothing else.
+    def grammar(self, tools: Sequence[Tool], control: Mapping[str, int], several: bool, required: bool = True) -> Grammar:
+        """A grammar for calls.
 
         Parameters
         ----------
@@ -116,30 +127,50 @@ class Form(ABC):
             Tokens of the marks that have no text.
         several : bool
             Whether more than one call is allowed.
+        required : bool
+            Whether there must be a call, and nothing else; or else calls, in a text, as the model chooses.
         """
         marks = {mark: f"<[{control[mark]}]>" if mark in control else json.dumps(mark) for mark in self.marks}
+        lines = ["start: calls"]
+        if not required:
+            lines = self._in_text(marks, control)
         calls = [f"call_{n}" for n in range(len(tools))]
-        lines = [self.rules(calls, marks, several and self.several)]
+        lines.append(self.rules(calls, marks, several and self.several, '"\\n"' if required else ""))
         for call, tool in zip(calls, tools):
             before, after = self.object(tool.name)
             lines.append(f"{call}: {json.dumps(before)} {json_rule(tool.parameters)} {json.dumps(after)}")
         return Grammar.lark("\n".join(lines))
+
+    def _in_text(self, marks: dict[str, str], control: Mapping[str, int]) -> list[str]:
+        """The rules for text with calls in it. What a call begins with is ``open`` then, with the text before it."""
+        lines, text = [f"start: {'calls? TEXT' if self.goes_on else 'calls | TEXT'}"], self.text
+        for mark in self.marks[:1]:
+            word = re.escape(mark)
+            if mark in control:
+                lines.append(f"open: TEXT {marks[mark]}")
+            else:
+                # A lexer that takes as much as it can would take the mark for text.
+                lines.append(f"open[lazy]: /(?s:.*{word})/")
+                text = f"{text} & ~/(?s:.*{word}.*)/"
+            marks[mark] = "open"
+        return [*lines, f"TEXT: {text}"]
 
 
 class Hermes(Form):
     """``<tool_call>{"name": ..., "arguments": ...}</tool_call>``: Hermes, Qwen 2.5, Qwen 3."""
 
     name = "hermes"
+    goes_on = True
     marks = ("<tool_call>", "</tool_call>")
 
     def parser(self, names: Sequence[str]) -> Parser:
         """A parser for one answer."""
         return _Marked(names, *self.marks)
 
-    def rules(self, calls: Sequence[str], marks: Mapping[str, str], several: bool) -> str:
-        """The rule ``start`` of a grammar whose texts are calls."""
+    def rules(self, calls: Sequence[str], marks: Mapping[str, str], several: bool, between: str) -> str:
+        """The rule ``calls`` of a grammar, for one call or more."""
         one = f'marked: {marks["<tool_call>"]} "\\n" ({" | ".join(calls)}) "\\n" {marks["</tool_call>"]}'
-        return f'start: marked {"("}"\\n" marked)*\n{one}' if several else f"start: marked\n{one}"
+        return f"calls: marked{f' ({between} marked)*' if several else ''}\n{one}"
 
 
 class Llama(Form):
@@ -147,14 +178,15 @@ class Llama(Form):
 
     name = "llama"
     several = False
+    text = r"/(?s:[ \t\r\n]*([^{ \t\r\n].*)?)/"
 
     def parser(self, names: Sequence[str]) -> Parser:
         """A parser for one answer."""
         return _Bare(names)
 
-    def rules(self, calls: Sequence[str], marks: Mapping[str, str], several: bool) -> str:
-        """The rule ``start`` of a grammar whose texts are calls."""
-        return f"start: {' | '.join(calls)}"
+    def rules(self, calls: Sequence[str], marks: Mapping[str, str], several: bool, between: str) -> str:
+        """The rule ``calls`` of a grammar, for one call or more."""
+        return f"calls: {' | '.join(calls)}"
 
     def object(self, name: str) -> tuple[str, str]:
         """What stands before the arguments of a call, and after them."""
@@ -171,10 +203,10 @@ class Mistral(Form):
         """A parser for one answer."""
         return _List(names, self.marks[0])
 
-    def rules(self, calls: Sequence[str], marks: Mapping[str, str], several: bool) -> str:
-        """The rule ``start`` of a grammar whose texts are calls."""
+    def rules(self, calls: Sequence[str], marks: Mapping[str, str], several: bool, between: str) -> str:
+        """The rule ``calls`` of a grammar, for one call or more."""
         more = ' (", " one)*' if several else ""
-        return f'start: {marks["[TOOL_CALLS]"]} "[" one{more} "]"\none: {" | ".join(calls)}'
+        return f'calls: {marks["[TOOL_CALLS]"]} "[" one{more} "]"\none: {" | ".join(calls)}'
 
 
 def form_of(template: str | None) -> Form | None:

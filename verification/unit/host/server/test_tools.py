@@ -24,7 +24,7 @@ TEMPLATE = """{%- if tools %}{{ tools | tojson }}<tool_call>{"name": ..., "argum
 {%- for call in m.tool_calls %}<tool_call>{{ call.function.name }}({{ call.function.arguments.a }})</tool_call>{% endfor %};{% endfor %}>"""
 ADD = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 9}}, "required": ["a"], "additionalProperties": False}  # fmt: skip
 TOOLS = [
-    {"type": "function", "function": {"name": "add", "description": "adds", "parameters": ADD, "strict": True}},
+    {"type": "function", "function": {"name": "add", "description": "adds", "parameters": ADD}},
     {"type": "function", "function": {"name": "get", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}}},
 ]  # fmt: skip
 ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": "ab"}], "tools": TOOLS, "temperature": 1, "seed": 4}
@@ -94,6 +94,22 @@ def test_a_call_that_must_be_made(client: Client, choice: Any, parallel: bool) -
     text, streamed, reason = parts_of(client.stream(CHAT, body))
     assert (text, reason) == ("", "tool_calls")
     assert streamed == [call["function"] for call in calls]
+
+
+def test_a_strict_tool_is_called_as_its_schema_has_it(client: Client, lm: LanguageModel) -> None:
+    """The model would say a number that the schema has not; without a strict tool it does."""
+    said = 'So. <tool_call>\n{"name": "add", "arguments": {"a": 77}}\n</tool_call>'
+    strict = [{"type": "function", "function": {**tool["function"], "strict": True}} for tool in TOOLS]
+    for tools, expected in ((TOOLS, '{"a": 77}'), (strict, '{"a": 7}')):
+        with saying(lm, lm.tokenizer.encode(said, False)):
+            (choice,) = client.ask(CHAT, {**ASKED, "tools": tools})[1]["choices"]
+        assert choice["message"]["content"] == "So."
+        assert [call["function"]["arguments"] for call in choice["message"]["tool_calls"]] == [expected]
+    status, answer, _ = client.ask(
+        CHAT, {**ASKED, "tools": [{"type": "function", "function": {"name": "add", "strict": "yes"}}]}
+    )
+    text = "tools[0] must be strict or not (true or false), not 'yes'"
+    assert (status, answer["error"]["message"]) == (400, text)
 
 
 @pytest.mark.parametrize("parallel", [True, False])

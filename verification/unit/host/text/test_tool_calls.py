@@ -154,3 +154,57 @@ def test_what_a_grammar_lets_through_is_parsed(
             arguments = json.loads(call.arguments)
             assert set(arguments) == ({"a"} if call.name == "add" else set())
     assert (max(counts) > 1) == (several and form.several)
+
+
+@pytest.mark.parametrize("kind", [CONTROL, USER_DEFINED])
+@pytest.mark.parametrize(
+    ("form", "calls", "broken"),
+    [
+        (
+            Hermes(),
+            ('<tool_call>\n{"name": "add", "arguments": {"a": 3}}\n</tool_call>', 'So.\n<tool_call>\n{"name": "any", "arguments": {"b": [1]}}\n</tool_call>\n'),
+            ('So. <tool_call>\n{"name": "add", "arguments": {"a": 12', "<tool_call>\n[", 'x<tool_call>\n{"name": "else'),
+        ),
+        (
+            Llama(),
+            ('{"name": "add", "parameters": {"a": 3}}', '{"name": "any", "parameters": {"b": {}}}'),
+            ('{"name": "add", "parameters": {"a": 12', '{"x', ' {"b'),
+        ),
+        (
+            Mistral(),
+            ('[TOOL_CALLS][{"name": "add", "arguments": {"a": 3}}]', 'Well: [TOOL_CALLS][{"name": "any", "arguments": {}}]'),
+            ('[TOOL_CALLS][{"name": "add", "arguments": {"a": 12', "[TOOL_CALLS]{", 'x [TOOL_CALLS][{"name": "else'),
+        ),
+    ],
+    ids=["hermes", "llama", "mistral"],
+)  # fmt: skip
+def test_texts_with_calls_of_strict_tools(
+    form: Form, calls: tuple[str, ...], broken: tuple[str, ...], kind: int, tmp_path: Path
+) -> None:
+    """Text is free, and so are arguments of tools that are not strict; what breaks a schema can't be said."""
+    pytest.importorskip("llguidance")
+    from tailrace.text.grammar import Grammars
+
+    tokenizer = Tokenizer(model_with(tmp_path, with_tokens(BPE, *((mark, kind) for mark in form.marks))))
+    v = tokenizer.vocabulary
+    control = {mark: v.ids[mark] for mark in form.marks} if kind == CONTROL else {}
+    tools = (Tool("add", SCHEMA, True), Tool("any", {"type": "object"}))
+    grammars, grammar = Grammars(tokenizer), form.grammar(tools, control, False, required=False)
+
+    def accepted(text: str) -> tuple[int, int, bool]:
+        """Tokens of a text that may be said one after the other, all of them, and whether the answer may end there."""
+        state, tokens = grammars.begin(grammar), tokenizer.encode(text, False)
+        for place, token in enumerate(tokens):
+            allowed = state.mask(np.zeros(len(v.tokens), np.float32))
+            if not np.isfinite(allowed[token]):
+                return place, len(tokens), False
+            state.take(token)
+        allowed = state.mask(np.zeros(len(v.tokens), np.float32))
+        return len(tokens), len(tokens), state.is_complete or any(np.isfinite(allowed[end]) for end in tokenizer.ends)
+
+    for text in (*calls, "ab ab", "a b: {a}\n\n[b]"):
+        taken, all_of_them, ends = accepted(text)
+        assert (taken, ends) == (all_of_them, True), text
+    for text in broken:
+        taken, all_of_them, _ = accepted(text)
+        assert taken < all_of_them, text
