@@ -15,7 +15,7 @@ from .command_list import Loaded, interleaved
 from .description import Experts, FeedForward, layer_role
 from .feed_forward import Middle, Results, Stage
 from .placement import MatrixPlace
-from .routing import KNOWN, PlaneProduct, Router
+from .routing import KNOWN, Router, SmallProduct
 from .workspace import Workspace
 
 #: Sets of the slots that the activations of the expert at work and of the next one belong to.
@@ -78,9 +78,9 @@ class _Mixture:
         self.divisor = self._router.divisor
         self.total = allocate("the weighted sum of experts", w.batch * w.hidden)
         self._results = [allocate("the results of an expert", w.batch * w.hidden) for _ in SETS]
-        self._switch: PlaneProduct | None = None
+        self._switch: SmallProduct | None = None
         if experts.shared and experts.shared_gated:
-            self._switch = PlaneProduct(w, layer_role(layer, "shared_router"), 1, "the logits of the shared expert")
+            self._switch = SmallProduct(w, layer_role(layer, "shared_router"), 1, "the logits of the shared expert")
         self._shared_total = 0
         if experts.shared and branch.post_norm:
             self._shared_total = allocate("the output of the shared expert", w.batch * w.hidden)
@@ -191,7 +191,6 @@ class _Mixture:
         """What the output of the shared expert is multiplied with."""
         if self._switch:
             w, size = self._workspace, (self._workspace.batch - 1) * BUFFER_UNIT + 1
-            self._switch.add_up()
             factor = 1.0 if self._branch.post_norm else w.description.residual_scale
             w.commands.elementwise(self._switch.entry, size, function=Function.SIGMOID, m=factor, to=self._switch.entry)
 

@@ -29,12 +29,11 @@ class MatrixPlace:
     format : int
         Number of the format.
     exponent : int
-        Power of two that the results are multiplied with (MXFP4), else 0.
+        Power of two that the results are multiplied with (MXFP4, planes), else 0.
     rows, blocks : int
         Rows, and blocks of 32 elements in a row.
     parts : tuple of MatrixPart
-        In the order of their rows. A router may have several planes, one after the other, each with all rows: their results are
-        added up.
+        In the order of their rows.
     expert_stride : int
         For the matrices of experts, which all have the same form: distance from one expert's to the next one's.
     """

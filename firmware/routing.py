@@ -16,8 +16,8 @@ CHOICE = 4
 KNOWN = 3
 
 
-class PlaneProduct:
-    """A small matrix times the activations of all sequences; it may lie in several planes, whose results are added up.
+class SmallProduct:
+    """A small matrix times the activations of all sequences.
 
     Parameters
     ----------
@@ -36,25 +36,13 @@ class PlaneProduct:
     def __init__(self, workspace: Workspace, role: str, rows: int, name: str) -> None:
         w = self._workspace = workspace
         self._matrix = w.matrix(role, rows, w.hidden)
-        self._rows, self.stride = rows, -(-rows // BUFFER_UNIT) * BUFFER_UNIT
-        self._planes = sum(part.first_row == 0 for part in self._matrix.parts)
-        self.entry = w.buffer.allocate(name, self._planes * w.batch * self.stride)
+        self.stride = -(-rows // BUFFER_UNIT) * BUFFER_UNIT
+        self.entry = w.buffer.allocate(name, w.batch * self.stride)
 
     def multiply(self) -> None:
-        """The products of all planes."""
-        w, plane = self._workspace, -1
+        """The product, part by part."""
         for part in self._matrix.parts:
-            plane += part.first_row == 0
-            w.product(self._matrix, part, self.entry + plane * w.batch * self.stride + part.first_row, self.stride)
-
-    def add_up(self) -> None:
-        """Add the planes' results up."""
-        w = self._workspace
-        for plane in range(1, self._planes):
-            w.commands.elementwise(
-                self.entry, self._rows, w.batch, a_stride=self.stride, combine=Combine.SUM,
-                b=self.entry + plane * w.batch * self.stride, b_stride=self.stride, to=self.entry, d_stride=self.stride,
-            )  # fmt: skip
+            self._workspace.product(self._matrix, part, self.entry + part.first_row, self.stride)
 
 
 class Router:
@@ -83,7 +71,7 @@ class Router:
         allocate = w.buffer.allocate
         role = layer_role(layer, "selection_bias")
         self._bias = w.address(w.table(role).address) if role in w.placement.tables else None
-        self._product = PlaneProduct(w, layer_role(layer, "router"), experts.count, "the router's logits")
+        self._product = SmallProduct(w, layer_role(layer, "router"), experts.count, "the router's logits")
         self._logits, self._stride = self._product.entry, self._product.stride
         #: What is compared, where that is not what weighs.
         self._compared = self._logits
@@ -122,7 +110,6 @@ class Router:
     def score(self) -> None:
         """From the logits to what is compared."""
         w, commands, count, stride = self._workspace, self._workspace.commands, self._experts.count, self._stride
-        self._product.add_up()
         bias = w.bias(layer_role(self._layer, "router"))
         for s in w.sequences if bias else ():
             place = self._logits + s * stride

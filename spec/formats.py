@@ -33,6 +33,10 @@ and then one *nibble beat*, or two for 8-bit codes (first the upper nibbles, whi
 not). Byte ``j`` of a nibble beat holds the nibble of element ``j`` in its lower half and of element ``j + 16`` in its upper
 half, as GGUF's 4-bit formats do. Side beats at the end of the stream are padded with zeros.
 
+``Q8_0x3`` holds plain numbers, those of F32, F16 and BF16 matrices, as sums of three of Q8_0: each block of the vector meets
+three blocks of the stream, one of each *plane*, which follow each other. Each has 7 bits of what the planes before it leave, so
+a number is held to within 2**-21 of the largest of its block. ``Q8_0x2`` is the same with two planes.
+
 ``I8`` is the format of cached values (`tailrace.spec.kv_cache`): its block is one beat of 16 signed bytes. Byte ``j`` is
 multiplied with elements ``j`` and ``j + 16`` of the vector's block, which must be equal: its lower nibble (unsigned) with the
 first, its upper nibble (signed, 4 places up) with the second.
@@ -42,7 +46,7 @@ Microscaling Formats specification 1.0.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 #: Elements in a block.
@@ -108,6 +112,8 @@ class Format:
         Whether there are minima.
     subscale_blocks : int
         Blocks served by one subscale beat; 0 if there are none.
+    planes : int
+        Blocks of the stream that one block of the vector meets: 1, or more if a weight is a sum of several.
     codebook : tuple of int
         The 16 values that codes stand for, one of `CODEBOOKS`; empty if they stand for themselves.
     """
@@ -125,6 +131,7 @@ class Format:
     has_minimum: bool = False
     subscale_blocks: int = 0
     codebook: tuple[int, ...] = ()
+    planes: int = 1
 
     @property
     def block_elements(self) -> int:
@@ -146,6 +153,11 @@ class Format:
         """Bits that one weight takes in file and stream, scales and minima included."""
         return self.file_bytes * 8 / self.file_elements
 
+    @property
+    def plane(self) -> "Format":
+        """The format of a stream that has the same blocks one after the other, as a matrix of `planes` times the columns."""
+        return replace(self, file_bytes=self.file_bytes // self.planes, planes=1)
+
     def row_bytes(self, columns: int) -> int:
         """Bytes of a row of `columns` elements in the file."""
         return columns // self.file_elements * self.file_bytes
@@ -165,14 +177,14 @@ class Format:
         Parameters
         ----------
         blocks : int
-            Blocks in the lane's stream, all rows together.
+            Blocks in the lane's stream, all rows together, those of a plane only.
 
         Yields
         ------
         tuple of (BeatKind, int)
-            The kind of the beat, and the index of the (first) block that it belongs to.
+            The kind of the beat, and the index of the (first) block of the stream that it belongs to.
         """
-        for block in range(blocks):
+        for block in range(blocks * self.planes):
             for kind, period in self.side_beats():
                 if block % period == 0:
                     yield kind, block
@@ -180,7 +192,8 @@ class Format:
                 yield BeatKind.NIBBLE, block
 
     def stream_beats(self, blocks: int) -> int:
-        """Beats of one lane's stream that holds `blocks` blocks."""
+        """Beats of one lane's stream that holds `blocks` blocks of each plane."""
+        blocks *= self.planes
         return blocks * self.nibble_beats + sum(-(-blocks // period) for _, period in self.side_beats())
 
     def matrix_beats(self, rows: int, blocks: int, lanes: int) -> int:
@@ -223,7 +236,10 @@ WEIGHT_FORMATS: tuple[Format, ...] = (
     Format("IQ4_NL", 9, 20, 32, 18, _F16, 8, codebook=IQ4_CODEBOOK),
     Format("IQ4_XS", 10, 23, 256, 136, ScaleKind.SIGNED_SUPERBLOCK, 2 * SUPERBLOCK, codebook=IQ4_CODEBOOK),
 )
-FORMATS: tuple[Format, ...] = (*WEIGHT_FORMATS, I8)
+#: What matrices of plain numbers become, and what holds the weights of some other formats exactly.
+Q8_0X3 = Format("Q8_0x3", 16, -1, 32, 3 * 34, _F16, 8, nibble_beats=2, planes=3)
+Q8_0X2 = Format("Q8_0x2", 17, -1, 32, 2 * 34, _F16, 8, nibble_beats=2, planes=2)
+FORMATS: tuple[Format, ...] = (*WEIGHT_FORMATS, I8, Q8_0X3, Q8_0X2)
 
 BY_NAME: dict[str, Format] = {f.name: f for f in FORMATS}
 BY_NUMBER: dict[int, Format] = {f.number: f for f in FORMATS}

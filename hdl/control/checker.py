@@ -135,6 +135,12 @@ class CommandChecker(wiring.Component):
                 Mux(multiplies, gemv.blocks, (elementwise.count[:COUNT_BITS] + STREAM_UNIT - 1) >> exact_log2(STREAM_UNIT))
             ),
         ]
+        # Of formats with several planes a row has as many blocks for each of the vector.
+        with m.Switch(gemv.format):
+            for f in FORMATS:
+                if f.planes > 1:
+                    with m.Case(f.number), m.If(multiplies):
+                        m.d.sync += second.eq(gemv.blocks * f.planes)
         product = Signal(32)
         m.d.sync += product.eq(first * second)
 

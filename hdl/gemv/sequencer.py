@@ -153,6 +153,9 @@ class BeatSequencer(wiring.Component):
         first, at_last_block = Signal(reset_less=True), Signal(reset_less=True)
         place = Signal(range(config.vector_blocks), reset_less=True)
         pace = Signal(range(config.right_hand_sides))
+        # Planes of the block behind this one; whether it is the last block of the row, and of it the last plane.
+        planes = Signal.like(traits.more_planes, name="planes", reset_less=True)
+        at_end = Signal(reset_less=True)
         # `due` is zero, in a register of its own.
         nibble = Signal(reset_less=True)
         # The beat completes a block; a register too.
@@ -163,7 +166,7 @@ class BeatSequencer(wiring.Component):
         superblock = Signal()
         take = Signal()
         m.d.comb += [
-            row_end.eq(term & at_last_block),
+            row_end.eq(term & at_end),
             final.eq(row_end & last_group),
             superblock.eq(counts[1] == 0),
             self.ready.eq(active & ((pace == 0) | ~row_end)),
@@ -197,6 +200,8 @@ class BeatSequencer(wiring.Component):
                     lower.eq(0),
                     left.eq(following.blocks - 1),
                     at_last_block.eq(following.blocks == 1),
+                    planes.eq(following_traits.more_planes),
+                    at_end.eq((following.blocks == 1) & (following_traits.more_planes == 0)),
                     first.eq(1),
                     place.eq(following.first_block),
                 ]
@@ -208,17 +213,28 @@ class BeatSequencer(wiring.Component):
                 with m.Elif(~term):
                     m.d.sync += [lower.eq(1), term.eq(1)]
                 with m.Else():
-                    m.d.sync += [lower.eq(0), left.eq(left - 1), at_last_block.eq(left == 1), first.eq(0), place.eq(place + 1)]
+                    m.d.sync += [lower.eq(0), first.eq(0)]
+                    with m.If(planes != 0):
+                        m.d.sync += [planes.eq(planes - 1), at_end.eq(at_last_block & (planes == 1))]
+                    with m.Else():
+                        m.d.sync += [
+                            planes.eq(traits.more_planes),
+                            left.eq(left - 1),
+                            at_last_block.eq(left == 1),
+                            at_end.eq((left == 1) & (traits.more_planes == 0)),
+                            place.eq(place + 1),
+                        ]
                     none_due = ~Cat((count == 0) & traits.sides[n] for n, count in enumerate(counts)).any()
                     m.d.sync += [nibble.eq(none_due), term.eq(none_due & ~traits.two_beats)]
                     for n, count in enumerate(counts):
                         m.d.sync += count.eq(count - 1)
                         with m.If(count == 0):
                             m.d.sync += [due[n].eq(traits.sides[n]), count.eq(traits.last[n])]
-                    with m.If(at_last_block):
+                    with m.If(at_end):
                         m.d.sync += [
                             left.eq(last_block),
                             at_last_block.eq(last_block == 0),
+                            at_end.eq((last_block == 0) & (traits.more_planes == 0)),
                             first.eq(1),
                             place.eq(first_place),
                             groups.eq(groups - 1),
@@ -249,7 +265,7 @@ class BeatSequencer(wiring.Component):
             self.control.term.eq(term),
             self.control.superblock.eq(superblock),
             self.control.first.eq(first),
-            self.control.last.eq(at_last_block),
+            self.control.last.eq(at_end),
             self.control.traits.eq(traits.lane),
             self.control.slots.eq(active_slots),
             self.row_taken.eq(take & row_end),

@@ -27,10 +27,12 @@ lane_traits_layout = data.StructLayout(
 )
 
 #: ``sides`` has a bit for each of `SIDE_KINDS` that the format has; ``last`` are the blocks that such a beat serves, less one.
-#: For subscale beats these are a superblock, whether its subscales lie in a beat of their own or not.
+#: For subscale beats these are a superblock, whether its subscales lie in a beat of their own or not. ``more_planes`` are the
+#: blocks that meet the same block of the vectors behind the first one.
 traits_layout = data.StructLayout(
     {
         "two_beats": 1,
+        "more_planes": range(max(f.planes for f in FORMATS)),
         "sides": len(SIDE_KINDS),
         "last": data.ArrayLayout(range(max(blocks for f in FORMATS for _, blocks in f.side_beats())), len(SIDE_KINDS)),
         "lane": lane_traits_layout,
@@ -53,6 +55,7 @@ def decode_traits(m: Module, number: ValueLike, traits: data.View) -> None:
             with m.Case(f.number):
                 m.d.comb += [
                     traits.two_beats.eq(f.nibble_beats == 2),
+                    traits.more_planes.eq(f.planes - 1),
                     traits.sides.eq(sum((kind in sides) << n for n, kind in enumerate(SIDE_KINDS))),
                     *(traits.last[n].eq(served.get(kind, 1) - 1) for n, kind in enumerate(SIDE_KINDS)),
                     traits.lane.scale_kind.eq(SCALE_KINDS.index(f.scale_kind)),

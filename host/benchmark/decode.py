@@ -15,9 +15,8 @@ from ..gguf.describe import ImportedModel, import_model
 from ..gguf.file import open_model
 from ..image.builds import lay_out
 from ..image.geometry import Geometry
-from ..image.image import Image, ImageRequest, experts_used, is_exact
+from ..image.image import Image, ImageRequest, experts_used
 from ..image.programs import Programs
-from ..image.router import PLANES
 from ..models.fetch import NAME, resolve_model
 from ..models.shapes import SHAPES, Shape, write_header
 from .recording import Job, Recording, Stretch, is_recorded, record
@@ -204,8 +203,7 @@ def _of_layers(image: Image, layers: int, size: Callable[[int], int]) -> int:
 
 def _matrix_bytes(image: Image, role: str) -> int:
     source = image.imported.matrices[role]
-    times = PLANES if is_exact(role, source) else experts_used(image.imported, role)
-    return times * source.rows * image.format_of(role).row_bytes(source.columns)
+    return experts_used(image.imported, role) * source.rows * image.format_of(role).row_bytes(source.columns)
 
 
 def _layer_bytes(image: Image, n: int, context: int) -> int:

@@ -9,20 +9,19 @@ from tailrace.firmware.program import Program
 from tailrace.spec.commands import format_command
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError, ModelError
-from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
+from tailrace.spec.formats import BLOCK, Format
 
 from ..device.opening import DEFAULT_CONTEXT
 from ..gguf.describe import ImportedModel, NoDescriptionError, Source, check_operations, import_model
 from ..gguf.file import Model, open_model
 from ..huggingface.placement import Place, make_smallest_plan
 from ..image.builds import AUTO, advice, builds_of, choose, is_auto, smallest_build
-from ..image.fits import refusals
+from ..image.fits import device_format, refusals
 from ..image.geometry import Geometry
-from ..image.image import Image, ImageRequest, experts_used, is_exact
+from ..image.image import Image, ImageRequest, experts_used
 from ..image.layout import longest_context
 from ..image.predicted import predict_step
 from ..image.programs import Programs
-from ..image.router import PLANES
 from ..models.fetch import resolve_model
 from ..text.tokenizer import Tokenizer
 from ..transports.sizes import parse_size
@@ -222,18 +221,16 @@ def tensor_table(imported: ImportedModel, geometry: Geometry, quantise: str | No
     for name, tensor in imported.model.tensors.items():
         matrices = {role: s for role, s in imported.matrices.items() if s.tensor.name == name}
         roles = [*matrices, *(role for role, s in imported.tables.items() if s.tensor.name == name)]
-        changed = bool(matrices) and tensor.format is None and quantise is not None
-        fmt = BY_NAME[str(quantise)] if changed else tensor.format
-        size, exact = 0, any(is_exact(role, source) for role, source in matrices.items())
-        if exact:
-            changed, fmt = False, Q8_0
+        size, fmt = 0, tensor.format
+        for role, source in matrices.items():
+            fmt, _ = device_format(tensor, source.columns, geometry, quantise, role)
         if name not in refused and fmt is not None:
             size = sum(_bytes_per_token(imported, role, source, fmt, geometry) for role, source in matrices.items())
         table.add_row(
             name,
             " x ".join(map(str, tensor.shape)),
-            f"{tensor.type_name} → {quantise}" if changed else tensor.type_name + f" → {PLANES} x Q8_0" * exact,
-            f"{(fmt or tensor).bits_per_weight * (PLANES if exact else 1):.2f}",
+            tensor.type_name if fmt in (None, tensor.format) else f"{tensor.type_name} → {fmt.name}",
+            f"{(fmt or tensor).bits_per_weight:.2f}",
             f"{size:,}" if size else "",
             "refused" if name in refused else ", ".join(roles) or "angles",
         )
@@ -241,8 +238,7 @@ def tensor_table(imported: ImportedModel, geometry: Geometry, quantise: str | No
 
 
 def _bytes_per_token(imported: ImportedModel, role: str, source: Source, fmt: Format, geometry: Geometry) -> int:
-    planes = PLANES if is_exact(role, source) else 1
-    return planes * experts_used(imported, role) * fmt.matrix_bytes(source.rows, source.columns // BLOCK, geometry.lanes)
+    return experts_used(imported, role) * fmt.matrix_bytes(source.rows, source.columns // BLOCK, geometry.lanes)
 
 
 def memory_map(image: Image, programs: Programs) -> Table:

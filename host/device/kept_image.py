@@ -132,7 +132,7 @@ def _key(image: Image, imported: ImportedModel) -> str:
     for piece in image.pieces:
         what: tuple[object, ...] = (piece.role, piece.address - image.base, piece.size)
         if isinstance(piece, MatrixPiece):
-            what += (piece.format.name, piece.exponent, piece.start, piece.stop, piece.expert, piece.plane)
+            what += (piece.format.name, piece.exponent, piece.start, piece.stop, piece.expert)
         else:
             what += (piece.rows, piece.columns)
         parts.append(repr(what))

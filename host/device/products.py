@@ -98,7 +98,7 @@ class Matrix:
         return multiply_all([self], x)[0]
 
 
-def upload(device: Device, name: str, fmt: Format, blocks: Bytes) -> Matrix:
+def upload(device: Device, name: str, fmt: Format, blocks: Bytes, exponent: int | None = None) -> Matrix:
     """Lay a matrix out for a device and write it to its memory, for good.
 
     Parameters
@@ -109,6 +109,8 @@ def upload(device: Device, name: str, fmt: Format, blocks: Bytes) -> Matrix:
     fmt : Format
     blocks : ndarray of uint8, shape (rows, bytes of a row)
         The matrix as a GGUF file holds it.
+    exponent : int or None
+        Power of two that products are multiplied with; None: the one that its blocks need.
 
     Raises
     ------
@@ -122,7 +124,7 @@ def upload(device: Device, name: str, fmt: Format, blocks: Bytes) -> Matrix:
     if reason := refusal(geometry, fmt, columns):
         raise (ModelError if not geometry.reads(fmt.number) else LimitError)(f"{name}: {reason}")
     try:
-        exponent = matrix_exponent(fmt, blocks)
+        exponent = matrix_exponent(fmt, blocks) if exponent is None else exponent
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from None
     size = stream_bytes(geometry, fmt, rows, columns)

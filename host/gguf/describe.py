@@ -35,7 +35,7 @@ from .experts_reader import read_experts
 from .file import Model, Tensor, check_open
 from .keys import check_keys
 from .printable import printable
-from .quantisation import dequantise, quantise
+from .quantisation import as_blocks, dequantise
 from .rope import Growth, Rope
 from .rope_reader import read_growth, read_local_rope, read_rope, rope_tensors
 from .whole_number import whole_number
@@ -106,7 +106,7 @@ class Source:
         """
         data = self.tensor.data.reshape(self.tensor.rows, -1)
         rows = data[self._index(start, stop, expert)]
-        return rows if self.tensor.format is fmt else quantise(dequantise(rows, self.tensor.ggml_type), fmt.ggml_type)
+        return rows if self.tensor.format is fmt else as_blocks(rows, self.tensor.ggml_type, fmt)
 
     def numbers(self, start: int = 0, stop: int | None = None, expert: int = 0) -> NDArray[np.float32]:
         """Rows as float32, shape (rows, columns); a vector as (repeats, elements)."""

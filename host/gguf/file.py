@@ -16,11 +16,12 @@ from .architectures import EMBEDDING, HEAD, Architecture, architecture_of, tenso
 from .blocks import BlockFields
 from .header import Header, TensorEntry
 from .printable import printable, shown
-from .quantisation import can_dequantise, dequantise, quantise
+from .quantisation import as_blocks, can_dequantise, dequantise
 from .recognise import check_kind
 from .split import open_parts
 from .stamp import Stamp
 from .types import PLAIN, TENSOR_TYPES
+from .wider import WIDER
 
 #: Types that are stored as plain numbers; they can be quantised when the user asks for it.
 FLOATS = ("F32", "F16", "BF16")
@@ -102,7 +103,7 @@ class Tensor:
             )
 
     def quantised(self, fmt: Format) -> "Tensor":
-        """A copy in a block format.
+        """A copy in a block format, or in planes.
 
         Raises
         ------
@@ -114,7 +115,9 @@ class Tensor:
                 f"{printable(self.name)} can't become {fmt.name}: its rows of {self.columns} elements are not whole blocks of"
                 f" {fmt.file_elements}"
             )
-        return Tensor(self.name, fmt.name, fmt.ggml_type, self.shape, quantise(self.dequantised(), fmt.ggml_type))
+        return Tensor(
+            self.name, fmt.name, fmt.ggml_type, self.shape, as_blocks(self.data.reshape(self.rows, -1), self.ggml_type, fmt)
+        )
 
     def check_finite(self) -> None:
         """Check that every scale and minimum, or every number, is finite.
@@ -134,6 +137,11 @@ class Tensor:
             else:
                 # The 6-bit subscales of a superblock, behind its two float16, are always finite.
                 numbers = scales.view("<f2")[..., : 1 + self.format.has_minimum]
+        elif self.type_name in WIDER:
+            size = TENSOR_TYPES[self.ggml_type].bytes
+            blocks = self.data.reshape(self.rows, -1, size)
+            numbers = np.ascontiguousarray(blocks[..., WIDER[self.type_name].scales]).view("<f2")
+            what = "a scale or minimum"
         elif self.type_name in FLOATS:
             numbers, what = dequantise(self.data, self.ggml_type).reshape(self.rows, -1), "a value"
         else:

@@ -5,7 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tailrace.spec.formats import Format
+
+from .planes import planes_of
 from .types import PLAIN, TENSOR_TYPES
+from .wider import WIDER, widened
 
 #: Types whose blocks the `gguf` package turns into numbers.
 _DEQUANTISED = frozenset(
@@ -45,6 +49,37 @@ def dequantise(rows: NDArray[Any], ggml_type: int) -> NDArray[np.float32]:
     import gguf
 
     return gguf.dequantize(rows, gguf.GGMLQuantizationType(ggml_type))
+
+
+def as_blocks(rows: NDArray[Any], ggml_type: int, fmt: Format) -> NDArray[np.uint8]:
+    """Rows of a tensor as blocks of another format: taken apart or widened without a change of value, or quantised.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (rows, items of a row)
+        As `Tensor.data` has them.
+    ggml_type : int
+        Of the rows.
+    fmt : Format
+
+    Returns
+    -------
+    ndarray of uint8, shape (rows, bytes of a row)
+
+    Raises
+    ------
+    ModelError
+        If a number is too large for it.
+    """
+    name = TENSOR_TYPES[ggml_type].name
+    if name in WIDER and WIDER[name].format is fmt:
+        return widened(name, rows)
+    return blocks_of(dequantise(rows, ggml_type), fmt)
+
+
+def blocks_of(numbers: NDArray[np.float32], fmt: Format) -> NDArray[np.uint8]:
+    """Rows of numbers as blocks of a format: taken apart where it has planes, else quantised."""
+    return planes_of(numbers) if fmt.planes > 1 else quantise(numbers, fmt.ggml_type)
 
 
 def quantise(numbers: NDArray[np.float32], ggml_type: int) -> NDArray[np.uint8]:

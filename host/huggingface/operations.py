@@ -16,6 +16,7 @@ from tailrace.spec.errors import ModelError
 from ..device.counters import Counters
 from ..device.driver import Device
 from ..device.products import Floats, Matrix, multiply_all, upload
+from ..image.exponents import tensor_exponent
 from ..progress import Progress
 from . import internals
 from .loader import HostModel
@@ -126,8 +127,8 @@ class OperationOffload:
         tensor, fmt = placement.tensor, placement.format
         assert fmt is not None
         tensor.check_finite()
-        if placement.quantise:
-            tensor = tensor.quantised(fmt)
+        if fmt is not tensor.format:
+            return upload(self.device, tensor.name, fmt, tensor.quantised(fmt).data, tensor_exponent(tensor, fmt))
         return upload(self.device, tensor.name, fmt, tensor.data)
 
     @contextmanager

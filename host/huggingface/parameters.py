@@ -11,7 +11,7 @@ from tailrace.spec.formats import Format
 
 from ..gguf.describe import Source
 from ..gguf.file import Tensor
-from ..gguf.quantisation import quantise
+from ..gguf.quantisation import blocks_of
 from ..gguf.types import TENSOR_TYPE_NUMBERS
 
 #: ggml's name of each type that parameters can have.
@@ -75,8 +75,8 @@ class ParameterSource(Source):
     above: float = 0.0
 
     def blocks(self, start: int, stop: int, fmt: Format, expert: int = 0) -> NDArray[np.uint8]:
-        """Rows of a matrix, quantised to a format."""
-        return quantise(self._numbers(start, stop, expert), fmt.ggml_type)
+        """Rows of a matrix, quantised to a format or taken apart."""
+        return blocks_of(self._numbers(start, stop, expert), fmt)
 
     def numbers(self, start: int = 0, stop: int | None = None, expert: int = 0) -> NDArray[np.float32]:
         """Rows as float32, shape (rows, columns); a vector as (repeats, elements)."""

@@ -5,11 +5,12 @@ from enum import Enum
 
 from tailrace.spec.config import Config
 from tailrace.spec.errors import LimitError, ModelError
-from tailrace.spec.formats import Format
+from tailrace.spec.formats import Q8_0X3, Format
 
 from ..device.products import stream_bytes, workspace_bytes
 from ..gguf.architectures import EMBEDDING, tensor_name
 from ..gguf.file import Model, Tensor
+from ..gguf.wider import WIDER
 from ..image.builds import AUTO, builds_of
 from ..image.fits import check_quantiser, device_format
 from ..image.geometry import Geometry
@@ -47,8 +48,8 @@ class TensorPlacement:
 
     @property
     def quantise(self) -> bool:
-        """Whether it becomes another format than the file's, because the user asked for it."""
-        return self.format is not None and self.format is not self.tensor.format
+        """Whether its numbers become others, because the user asked for it."""
+        return self.format not in (None, self.tensor.format, Q8_0X3) and self.tensor.type_name not in WIDER
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def make_plan(model: Model, geometry: Geometry, quantise: str | None = None) -> 
     model : Model
     geometry : Geometry
     quantise : str or None
-        Format to quantise F32, F16 and BF16 matrices to; None refuses them.
+        Format to quantise F32, F16 and BF16 matrices to; None: they are taken apart into planes.
     """
     check_quantiser(quantise)
     wanted = {t.name for t in model.matrices}
@@ -153,6 +154,10 @@ def _place_matrix(tensor: Tensor, geometry: Geometry, quantise: str | None) -> T
     if fmt is None:
         return TensorPlacement(tensor, Place.REFUSED, reason=reason)
     note = "also looked up by token on the host" if tensor.name == EMBEDDING else ""
-    if fmt is not tensor.format:
+    if tensor.type_name in WIDER:
+        note = f"{tensor.type_name} as {fmt.name}, with the same values"
+    elif fmt is Q8_0X3:
+        note = f"{tensor.type_name} in {fmt.planes} planes of 8 bits"
+    elif fmt is not tensor.format:
         note = f"quantised from {tensor.type_name} as asked"
     return TensorPlacement(tensor, Place.DEVICE, fmt, stream_bytes(geometry, fmt, tensor.rows, tensor.columns), note)

@@ -1,12 +1,12 @@
 """Whether a build reads a matrix, and why not."""
 
 from tailrace.spec.errors import ModelError
-from tailrace.spec.formats import BLOCK, BY_NAME, Format
+from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0X3, Format
 
 from ..gguf.describe import DescribedModel
 from ..gguf.file import FLOATS, Tensor
+from ..gguf.wider import WIDER
 from .geometry import Geometry
-from .image import is_exact
 
 #: Formats that plain numbers can be quantised to.
 QUANTISERS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4")
@@ -36,7 +36,9 @@ def refusal(geometry: Geometry, fmt: Format, columns: int) -> str | None:
     return None
 
 
-def device_format(tensor: Tensor, columns: int, geometry: Geometry, quantise: str | None) -> tuple[Format | None, str]:
+def device_format(
+    tensor: Tensor, columns: int, geometry: Geometry, quantise: str | None, role: str = ""
+) -> tuple[Format | None, str]:
     """The format that a matrix has on a device.
 
     Parameters
@@ -46,7 +48,9 @@ def device_format(tensor: Tensor, columns: int, geometry: Geometry, quantise: st
         Elements of its rows.
     geometry : Geometry
     quantise : str or None
-        Format that plain numbers become.
+        Format that plain numbers become; None: they are taken apart into planes.
+    role : str
+        What the matrix is for. Routers of experts are always taken apart: other numbers would send tokens to other experts.
 
     Returns
     -------
@@ -57,12 +61,17 @@ def device_format(tensor: Tensor, columns: int, geometry: Geometry, quantise: st
     """
     fmt = tensor.format
     if fmt is None and tensor.type_name in FLOATS:
-        if quantise is None:
+        if (quantise is None or role.endswith((".router", ".shared_router"))) and geometry.reads(Q8_0X3.number):
+            fmt = Q8_0X3
+        elif quantise is None:
             return None, (
                 f"{tensor.type_name} is not quantised, and this device reads {_readable(geometry)}: ask for a format with"
                 " --quantise Q8_0"
             )
-        fmt = BY_NAME[quantise]
+        else:
+            fmt = BY_NAME[quantise]
+    elif tensor.type_name in WIDER and geometry.reads(WIDER[tensor.type_name].format.number):
+        fmt = WIDER[tensor.type_name].format
     if fmt is None:
         return None, (
             f"this device does not read {tensor.type_name}: it reads {_readable(geometry)}. Get the model in one of these, for"
@@ -84,9 +93,8 @@ def refusals(imported: DescribedModel, geometry: Geometry, quantise: str | None)
     """
     check_quantiser(quantise)
     reasons = {
-        source.tensor.name: device_format(source.tensor, source.columns, geometry, quantise)[1]
+        source.tensor.name: device_format(source.tensor, source.columns, geometry, quantise, role)[1]
         for role, source in imported.matrices.items()
-        if not is_exact(role, source)
     }
     return {name: reason for name, reason in reasons.items() if reason}
 

@@ -4,16 +4,14 @@ from dataclasses import dataclass, field
 
 from tailrace.firmware.description import Attention, Experts
 from tailrace.firmware.placement import Build, CachePlace, Placement, StatePlace
-from tailrace.spec.formats import BLOCK, BY_NUMBER, Format
+from tailrace.spec.formats import BY_NUMBER, Format
 
 from ..gguf.describe import DescribedModel, Source
-from ..gguf.file import FLOATS
-from .router import PLANES
 
 
 @dataclass(frozen=True)
 class MatrixPiece:
-    """A stream to be written: rows of one matrix, or of one expert's, or a plane of one that has been taken apart."""
+    """A stream to be written: rows of one matrix, or of one expert's."""
 
     role: str
     address: int
@@ -24,7 +22,6 @@ class MatrixPiece:
     start: int
     stop: int
     expert: int = 0
-    plane: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class ImageRequest:
         Whether all embeddings lie in the device's memory, so that it can go on from a token that it chose. Else there is one
         row for each sequence, which the driver writes before each token.
     quantise : str or None
-        Format that matrices of plain numbers become; None refuses them.
+        Format that matrices of plain numbers become, routers of experts excepted; None: they are taken apart into planes.
     """
 
     batch: int = 1
@@ -104,10 +101,7 @@ class Image:
         """Bytes that the file has of the weights that a token uses: of experts, those that are chosen."""
         matrices = self.imported.matrices
         return sum(
-            experts_used(self.imported, role)
-            * source.rows
-            * self.format_of(role).row_bytes(source.columns)
-            * (PLANES if is_exact(role, source) else 1)
+            experts_used(self.imported, role) * source.rows * self.format_of(role).row_bytes(source.columns)
             for role, source in matrices.items()
         )
 
@@ -135,8 +129,3 @@ def experts_used(imported: DescribedModel, role: str) -> int:
     experts = imported.description.layers[int(role.split(".")[1])].feed_forward
     assert isinstance(experts, Experts)
     return experts.used
-
-
-def is_exact(role: str, source: Source) -> bool:
-    """Whether a matrix of plain numbers is carried as it is, taken apart into planes: routers of experts are."""
-    return role.endswith((".router", ".shared_router")) and source.tensor.type_name in FLOATS and source.columns % BLOCK == 0

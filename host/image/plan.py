@@ -11,7 +11,7 @@ from tailrace.firmware.linear_attention import layout_of
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, StatePlace, TablePlace
 from tailrace.spec.errors import LimitError, ModelError
-from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0, Format
+from tailrace.spec.formats import BLOCK, Format
 from tailrace.spec.isa import ADDRESS_UNIT
 from tailrace.spec.kv_cache import CAPACITY_UNIT, key_bytes, value_bytes, value_row_bytes
 from tailrace.spec.recent_rows import RecentRows
@@ -19,11 +19,10 @@ from tailrace.spec.recent_rows import RecentRows
 from ..gguf.describe import DescribedModel
 from .allocator import align
 from .exponents import tensor_exponent
-from .fits import refusals
+from .fits import device_format, refusals
 from .geometry import Geometry
-from .image import Image, ImageRequest, MatrixPiece, TablePiece, is_exact
+from .image import Image, ImageRequest, MatrixPiece, TablePiece
 from .kinds import kinds_of_layers
-from .router import EXPONENT, PLANES
 
 
 def plan_image(imported: DescribedModel, geometry: Geometry, request: ImageRequest, base: int = 0) -> Image:
@@ -129,14 +128,12 @@ class _Planner:
         """The format that a matrix has on the device, and its exponent."""
         source = self.imported.matrices[role]
         tensor = source.tensor
-        if is_exact(role, source):
-            return Q8_0, EXPONENT
-        if tensor.format is None:
-            return BY_NAME[str(self.request.quantise)], 0
-        if self.imported.hollow:
-            return tensor.format, 0
+        fmt, _ = device_format(tensor, source.columns, self.geometry, self.request.quantise, role)
+        assert fmt is not None, "refusals were raised before"
+        if self.imported.hollow and fmt is tensor.format:
+            return fmt, 0
         try:
-            return tensor.format, tensor_exponent(tensor)
+            return fmt, tensor_exponent(tensor, fmt)
         except ModelError as error:
             raise ModelError(f"{tensor.name}: {error}") from None
 
@@ -195,10 +192,10 @@ class _Planner:
         if not isinstance(place, Experts):
             self._dense(region, layer, rows)
             return
-        self._router(region, layer + "router")
+        self._with_bias(region, layer + "router")
         self._vector(region, layer + "selection_bias")
         if place.shared_gated:
-            self._router(region, layer + "shared_router")
+            self._with_bias(region, layer + "shared_router")
         if place.shared:
             self._dense(region, layer + "shared_", rows)
         self._experts(region, layer, rows)
@@ -210,15 +207,6 @@ class _Planner:
         for name in names:
             self._vector(region, f"{name}_bias")
         self._with_bias(region, prefix + "down")
-
-    def _router(self, region: "_Region", role: str) -> None:
-        source = self.imported.matrices[role]
-        if is_exact(role, source):
-            planes = [self._part(region, role, 0, source.rows, 0, plane) for plane in range(PLANES)]
-            self._note(region, role, planes)
-        else:
-            self._matrix(region, role, source.rows)
-        self._vector(region, f"{role}_bias")
 
     def _experts(self, region: "_Region", layer: str, rows: int) -> None:
         """All of an expert's matrices together, expert after expert."""
@@ -253,9 +241,7 @@ class _Planner:
         self._matrix(region, role, self.imported.matrices[role].rows)
         self._vector(region, f"{role}_bias")
 
-    def _part(
-        self, region: "_Region", role: str, start: int, part_rows: int, expert: int, plane: int | None = None
-    ) -> MatrixPart:
+    def _part(self, region: "_Region", role: str, start: int, part_rows: int, expert: int) -> MatrixPart:
         source, (fmt, exponent) = self.imported.matrices[role], self.formats[role]
         stop = min(start + part_rows, source.rows)
         if stop - start > self.geometry.buffer_entries:
@@ -265,7 +251,7 @@ class _Planner:
             )
         size = fmt.matrix_bytes(stop - start, source.columns // BLOCK, self.build.lanes)
         address = region.take(size)
-        region.pieces.append(MatrixPiece(role, address, size, source, fmt, exponent, start, stop, expert, plane))
+        region.pieces.append(MatrixPiece(role, address, size, source, fmt, exponent, start, stop, expert))
         return MatrixPart(address, start, stop - start)
 
     def _note(self, region: "_Region", role: str, parts: list[MatrixPart]) -> None:

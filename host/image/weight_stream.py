@@ -25,7 +25,7 @@ _PART_BYTES = 1 << 20
 
 
 def matrix_exponent(fmt: Format, blocks: Bytes) -> int:
-    """The exponent that commands need for a matrix; 0 for all formats but MXFP4.
+    """The exponent that commands need for a matrix as the file has it; 0 for all formats but MXFP4.
 
     Matrices that are laid out in parts, or share commands, need the one of all of them together.
 
@@ -84,6 +84,7 @@ def stream_of_blocks(fmt: Format, blocks: Bytes, lanes: int, exponent: int = 0) 
     ValueError
         If a row is not a whole number of the file's blocks, or the matrix is empty.
     """
+    fmt = fmt.plane
     rows, per_row = _check(fmt, blocks.shape)
     groups = -(-rows // lanes)
     beats = _beats_of_period(fmt)
@@ -118,6 +119,7 @@ def blocks_of_stream(fmt: Format, stream: Bytes, rows: int, blocks_per_row: int,
         raise ValueError(
             f"the stream of a {rows} x {blocks_per_row * BLOCK} {fmt.name} matrix has {expected} bytes, not {stream.size}"
         )
+    blocks_per_row, fmt = blocks_per_row * fmt.planes, fmt.plane
     groups = -(-rows // lanes)
     beats = _beats_of_period(fmt)
     period = _period(fmt)

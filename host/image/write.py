@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.firmware.fold import UNIT_VECTORS
+from tailrace.spec.errors import ModelError
 from tailrace.spec.linear_attention import LOWER
 
 from ..progress import Progress
 from .allocator import align
 from .image import Image, MatrixPiece, TablePiece
-from .router import planes_of
 from .weight_stream import stream_of_blocks
 
 #: Bytes that are written at once: on a serial port that takes a quarter of a second.
@@ -64,10 +64,10 @@ def _content(image: Image, piece: MatrixPiece | TablePiece, checked: set[str]) -
         if tensor.name not in checked:
             tensor.check_finite()
             checked.add(tensor.name)
-        if piece.plane is None:
+        try:
             blocks = piece.source.blocks(piece.start, piece.stop, piece.format, piece.expert)
-        else:
-            blocks = planes_of(piece.source.numbers())[piece.plane]
+        except ModelError as error:
+            raise ModelError(f"{tensor.name}: {error}") from None
         yield piece.address, stream_of_blocks(piece.format, blocks, image.build.lanes, piece.exponent).data
         return
     source, rope = image.imported.tables.get(piece.role), image.imported.ropes.get(piece.role)

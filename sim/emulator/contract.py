@@ -111,14 +111,14 @@ def _formats() -> Iterator[str]:
     yield f"enum class ScaleKind {{ {', '.join(kind.name for kind in ScaleKind)} }};"
     yield (
         "struct Format { uint32_t number; ScaleKind scale_kind; int scale_blocks, subscale_blocks, high_blocks, nibble_beats,"
-        " high_bits, code_offset; bool has_minimum; int codebook; };"
+        " high_bits, code_offset; bool has_minimum; int codebook, planes; };"
     )
     yield "constexpr Format FORMATS[] = {"
     for f in FORMATS:
         yield (
             f"    {{{f.number}, ScaleKind::{f.scale_kind.name}, {f.scale_blocks}, {f.subscale_blocks}, {f.high_blocks},"
             f" {f.nibble_beats}, {f.high_bits}, {f.code_offset}, {str(f.has_minimum).lower()},"
-            f" {CODEBOOKS.index(f.codebook)}}},  // {f.name}"
+            f" {CODEBOOKS.index(f.codebook)}, {f.planes}}},  // {f.name}"
         )
     yield "};"
     yield f"constexpr int FORMAT_COUNT = {len(FORMATS)};"

@@ -68,6 +68,7 @@ def multiply(matrix: Matrix, vectors: Sequence[Vector]) -> NDArray[np.uint32]:
     # (blocks, slots, 32), then (pieces, slots, width), in units of the smallest term's last bit: every product is an integer.
     mantissas = np.stack([v.mantissas for v in vectors], axis=1).astype(np.int32)
     shifts = np.stack([v.exponents.astype(np.int32) - u for v, u in zip(vectors, units, strict=True)], axis=1)[:, :, None]
+    mantissas, shifts = (np.repeat(x, matrix.planes, axis=0) for x in (mantissas, shifts))
     if width < BLOCK:
         mantissas = mantissas.reshape(-1, slots, 2, width).swapaxes(1, 2).reshape(pieces, slots, width)
         shifts = np.repeat(shifts, 2, axis=0)

@@ -33,6 +33,8 @@ class Matrix:
         All scales and minima are multiples of 2**lowest.
     largest_scales, largest_minima : ndarray of float64, shape (pieces,)
         Largest magnitude in each column of pieces.
+    planes : int
+        Blocks, one after the other, that meet the same block of the vector.
     """
 
     codes: NDArray[np.int8]
@@ -42,6 +44,7 @@ class Matrix:
     lowest: int
     largest_scales: NDArray[np.float64]
     largest_minima: NDArray[np.float64]
+    planes: int
 
     @property
     def nbytes(self) -> int:
@@ -57,7 +60,7 @@ def unpack(stream: NDArray[np.uint8], weights: Format, rows: int, blocks: int, l
     stream : ndarray of uint8, shape (weights.matrix_bytes(rows, blocks, lanes),)
     weights : Format
     rows, blocks : int
-        Shape of the matrix; blocks of the stream.
+        Shape of the matrix; blocks of each plane.
     lanes : int
         Lanes of the build that the stream was laid out for.
 
@@ -66,7 +69,7 @@ def unpack(stream: NDArray[np.uint8], weights: Format, rows: int, blocks: int, l
     Matrix
     """
     beats = stream.reshape(-1, lanes, LANE_BYTES)
-    groups = -(-rows // lanes)
+    groups, blocks = -(-rows // lanes), blocks * weights.planes
     index = np.arange(groups * blocks)
 
     def matrix_order(values: NDArray[Any]) -> NDArray[Any]:
@@ -107,6 +110,7 @@ def _matrix(
         lowest=lowest,
         largest_scales=np.abs(scales).max(axis=1).astype(np.float64),
         largest_minima=np.zeros(len(scales)) if minima is None else np.abs(minima).max(axis=1).astype(np.float64),
+        planes=weights.planes,
     )
 
 

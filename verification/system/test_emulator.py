@@ -113,18 +113,18 @@ def test_the_end_of_memory(twins: Twins, rng: np.random.Generator, late: int) ->
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_products(rng: np.random.Generator, fmt: object, threads: int) -> None:
+def test_products(rng: np.random.Generator, fmt: Format, threads: int) -> None:
     """Any bytes as weights, in rows that begin anywhere in what shares a side beat, on any number of threads."""
     config = parse_config("base,bus_width=256,right_hand_sides=4")
     for twins in twins_of(config, threads=threads):
-        for rows, blocks in ((1, 1), (7, 3), (33, 8), (130, 65), (600, 40)):
+        for rows, blocks in ((1, 1), (7, 3), (33, 8), (130, 65), (600 // fmt.planes, 40)):
             maker = ProgramMaker(rng, config)
             for slot in range(4):
                 maker.load(slot, blocks)
             maker.add(
                 Opcode.GEMV,
                 slots=4,
-                format=fmt.number,  # type: ignore[attr-defined]
+                format=fmt.number,
                 source=3,
                 rows=rows,
                 blocks=blocks,

@@ -211,7 +211,9 @@ private:
     void multiply(const Command& c) {
         namespace g = contract::gemv;
         const FormatCode format = find_format(uint32_t(c[g::format_]));
-        const int64_t rows = c[g::rows_], blocks = c[g::blocks_], lanes = int64_t(build_.lanes), groups = ceil_div(rows, lanes);
+        const int64_t rows = c[g::rows_], lanes = int64_t(build_.lanes), groups = ceil_div(rows, lanes);
+        // The planes of a row are blocks like others, of which several meet the same block of the vector.
+        const int64_t planes = format.format->planes, blocks = planes * c[g::blocks_];
         const int64_t pitch = lanes * LANE_BYTES, stride = c[g::stride_] * contract::ADDRESS_UNIT;
         const uint64_t source = uint64_t(c[g::source_]) * contract::ADDRESS_UNIT;
         std::vector<Vector> vectors;
@@ -226,7 +228,7 @@ private:
         }
         const int64_t slots = c[g::slots_];
         for (int64_t slot = 0; slot < slots; ++slot)
-            vectors.push_back(slots_.read(int(slot), int(c[g::set_]), c[g::first_block_], blocks));
+            vectors.push_back(slots_.read(int(slot), int(c[g::set_]), c[g::first_block_], blocks, planes));
         std::vector<uint32_t> results(slots * rows);
         job.results = results.data();
         const auto multiply_some = [&](int64_t first, int64_t last) {

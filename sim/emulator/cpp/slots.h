@@ -39,12 +39,13 @@ public:
         old = join ? std::max(old, base) : base;
     }
 
-    Vector read(int slot, int set, int64_t first, int64_t blocks) const {
+    // Each block comes `times` times, one after the other; `blocks` counts them all.
+    Vector read(int slot, int set, int64_t first, int64_t blocks, int64_t times) const {
         const int64_t whole = blocks + TOGETHER;
         Vector vector{bases_[slot * SETS + set], std::vector<int32_t>(whole), std::vector<int16_t>(whole * BLOCK),
                       std::vector<int32_t>(whole)};
         for (int64_t b = 0; b < blocks; ++b) {
-            const size_t place = size_t(slot) * depth_ + (first + b) % depth_;
+            const size_t place = size_t(slot) * depth_ + (first + b / times) % depth_;
             const int difference = exponents_[place] - vector.base;
             vector.exponents[b] = difference & contract::EXPONENT_MAX;
             if (difference < 0) continue;

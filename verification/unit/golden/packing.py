@@ -26,7 +26,7 @@ class Weights:
     ----------
     format : Format
     codes : ndarray of int64, shape (rows, blocks, 32)
-        Stored codes; for `I8` of shape (rows, blocks, 16).
+        Stored codes; for `I8` of shape (rows, blocks, 16). Blocks are those of the stream, of all planes.
     scales : ndarray of uint8, shape (rows, units, bytes)
         What scale beats hold, in the units in which they hold it (`UNITS`).
     subscales : ndarray of int8, shape (rows, blocks, 2)
@@ -44,7 +44,8 @@ class Weights:
 
     @property
     def blocks(self) -> int:
-        return self.codes.shape[1]
+        """Of the vector."""
+        return self.codes.shape[1] // self.format.planes
 
 
 def unit_bytes(weights: Format) -> int:
@@ -58,6 +59,7 @@ def random_weights(rng: np.random.Generator, weights: Format, rows: int, blocks:
 
     K-quants want a multiple of 8 blocks.
     """
+    blocks *= weights.planes
     bits = 4 * weights.nibble_beats + weights.high_bits
     signed = bits == 8 or weights.scale_kind is ScaleKind.UNIT
     shape = (rows, blocks, weights.block_elements)
@@ -89,8 +91,9 @@ def pack(weights: Weights, lanes: int) -> bytes:
     streams = []
     for lane in range(lanes):
         groups = -(-weights.rows // lanes)
-        chain = [(lane + group * lanes, block) for group in range(groups) for block in range(weights.blocks)]
-        streams.append([_beat(weights, chain, kind, first) for kind, first in _with_halves(weights.format, len(chain))])
+        chain = [(lane + group * lanes, block) for group in range(groups) for block in range(weights.codes.shape[1])]
+        beats = _with_halves(weights.format, groups * weights.blocks)
+        streams.append([_beat(weights, chain, kind, first) for kind, first in beats])
     return b"".join(beat for beats in zip(*streams, strict=True) for beat in beats)
 
 

@@ -55,14 +55,17 @@ def block_codes(weights: Weights, row: int, block: int) -> list[int]:
 
 
 def integer_weights(weights: Weights) -> list[list[list[int]]]:
-    """Weights in units of 2**-24, for each row and block 32 integers."""
+    """Weights in units of 2**-24, for each row and block of the vector 32 integers."""
     result = []
     for row in range(weights.rows):
         blocks = []
         for block in range(weights.blocks):
-            scales, minimum = scale_and_minimum(weights, row, block)
-            codes = block_codes(weights, row, block)
-            blocks.append([code * scale + minimum for code, scale in zip(codes, scales, strict=True)])
+            planes = []
+            for plane in range(block * weights.format.planes, (block + 1) * weights.format.planes):
+                scales, minimum = scale_and_minimum(weights, row, plane)
+                codes = block_codes(weights, row, plane)
+                planes.append([code * scale + minimum for code, scale in zip(codes, scales, strict=True)])
+            blocks.append([sum(values) for values in zip(*planes, strict=True)])
         result.append(blocks)
     return result
 

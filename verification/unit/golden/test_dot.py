@@ -73,9 +73,9 @@ def test_tiles_do_not_show(rng: np.random.Generator, weight_format: Format, tile
 
 def uniform(weight_format: Format, blocks: int, code: int, scale: bytes, subscale: int = -128) -> Weights:
     """One row of equal codes and scales."""
-    shape = (1, blocks)
+    shape = (1, blocks * weight_format.planes)
     served, _ = UNITS[weight_format.scale_kind]
-    scales = np.tile(np.frombuffer(scale, dtype=np.uint8), (1, blocks // served, 1))
+    scales = np.tile(np.frombuffer(scale, dtype=np.uint8), (1, shape[1] // served, 1))
     codes = np.full((*shape, weight_format.block_elements), code)
     return Weights(weight_format, codes, scales, np.full((*shape, 2), subscale, dtype=np.int8))
 

@@ -19,7 +19,8 @@ def test_codes_scales_and_minima_come_back(weight_format: Format, rows: int, blo
     assert len(image) == weight_format.matrix_bytes(rows, blocks, lanes)
     matrix = unpack(np.frombuffer(image, dtype=np.uint8), weight_format, rows, blocks, lanes)
     pieces, _, elements = matrix.codes.shape
-    assert pieces * elements == 32 * blocks
+    assert pieces * elements == 32 * blocks * weight_format.planes
+    blocks *= weight_format.planes
     places = [(row, block) for row in range(rows) for block in range(blocks)]
     codes = matrix.codes.transpose(1, 0, 2).reshape(rows, blocks, 32)
     assert codes.tolist() == [[block_codes(weights, row, block) for block in range(blocks)] for row in range(rows)]

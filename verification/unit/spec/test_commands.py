@@ -189,7 +189,7 @@ def test_every_opcode() -> None:
         (Opcode.GEMV, {"format": 200}, FIELD),
         (Opcode.GEMV, {"format": 14}, FIELD),
         (Opcode.GEMV, {"format": 15}, OK),
-        (Opcode.GEMV, {"format": 16}, FIELD),
+        (Opcode.GEMV, {"format": 255}, FIELD),
         (Opcode.GEMV, {"format": 15, "stride": 1}, OK),
         (Opcode.GEMV, {"format": 0, "stride": 1}, FIELD),
         (Opcode.GEMV, {"slots": 0}, FIELD),

@@ -1,6 +1,7 @@
 """Formats and stream layout: the formulas agree with the schedule, and no format takes more than its true bits."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import gguf
@@ -23,6 +24,8 @@ from tailrace.spec.formats import (
     IQ4_CODEBOOK,
     LANE_BYTES,
     Q8_0,
+    Q8_0X2,
+    Q8_0X3,
     WEIGHT_FORMATS,
     BeatKind,
     Format,
@@ -36,13 +39,13 @@ weight_ids = [f.name for f in WEIGHT_FORMATS]
 
 def test_tables() -> None:
     assert weight_ids == ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"]
-    assert [f.number for f in FORMATS] == [*range(11), 15]
-    assert (*WEIGHT_FORMATS, I8) == FORMATS
+    assert [f.number for f in FORMATS] == [*range(11), 15, 16, 17]
+    assert (*WEIGHT_FORMATS, I8, Q8_0X3, Q8_0X2) == FORMATS
     assert BY_NAME["Q8_0"] is Q8_0
     for table in (BY_NAME, BY_NUMBER):
         assert list(table.values()) == list(FORMATS)
     assert list(BY_GGML_TYPE.values()) == list(WEIGHT_FORMATS)
-    assert FORMAT_MASK == 0b1000_0111_1111_1111
+    assert FORMAT_MASK == 0b11_1000_0111_1111_1111
 
 
 @pytest.mark.parametrize("fmt", WEIGHT_FORMATS, ids=weight_ids)
@@ -89,6 +92,8 @@ def test_codebooks() -> None:
         ("Q6_K", 64, 8, 2, 6.5625),
         ("IQ4_NL", 8, 0, 0, 4.5),
         ("IQ4_XS", 16, 0, 0, 4.25),
+        ("Q8_0x3", 8, 0, 0, 25.5),
+        ("Q8_0x2", 8, 0, 0, 17),
         ("I8", 0, 0, 0, 8.0),
     ],
 )
@@ -127,7 +132,7 @@ def test_schedule(fmt: Format, blocks: int) -> None:
         else:
             assert block == served[kind]
             served[kind] += periods[kind]
-    assert order == [block for block in range(blocks) for _ in range(fmt.nibble_beats)]
+    assert order == [block for block in range(blocks * fmt.planes) for _ in range(fmt.nibble_beats)]
     ranks = list(BeatKind)
     for (kind, block), (following, next_block) in pairwise(beats):
         assert (block, ranks.index(kind)) <= (next_block, ranks.index(following))
@@ -150,6 +155,14 @@ def test_schedule_of_q6_k() -> None:
     ]
     counts = Counter(kind for kind, _ in BY_NAME["Q6_K"].schedule(72))
     assert counts == {BeatKind.SCALE: 2, BeatKind.SUBSCALE: 9, BeatKind.HIGH: 36, BeatKind.NIBBLE: 72}
+
+
+def test_planes_are_the_blocks_of_a_wider_matrix() -> None:
+    for planes in (Q8_0X3, Q8_0X2):
+        assert replace(planes.plane, name="Q8_0", number=0, ggml_type=8) == Q8_0
+    assert list(Q8_0X3.schedule(5)) == list(Q8_0.schedule(15))
+    assert Q8_0X3.matrix_bytes(7, 5, 2) == Q8_0.matrix_bytes(7, 15, 2)
+    assert Q8_0.plane == Q8_0
 
 
 def test_schedule_of_q8_0() -> None:

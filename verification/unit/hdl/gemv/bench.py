@@ -34,8 +34,14 @@ class Matrix:
         return len(self.scales)
 
     @property
+    def stream_blocks(self) -> int:
+        """Blocks of a row, of all planes."""
+        return int(self.scales.shape[1])
+
+    @property
     def blocks(self) -> int:
-        return self.scales.shape[1]
+        """Blocks of the vector."""
+        return self.stream_blocks // self.format.planes
 
 
 @dataclass
@@ -73,7 +79,7 @@ def random_scales(rng: np.random.Generator, format: Format, shape: tuple[int, in
 
 def random_matrix(rng: np.random.Generator, format: Format, rows: int, blocks: int) -> Matrix:
     assert blocks % format.row_blocks == 0
-    shape = rows, blocks
+    shape = rows, blocks * format.planes
     subscales, subminima = np.ones((*shape, 2), dtype=int), np.ones(shape, dtype=int)
     if format.scale_kind is ScaleKind.SUPERBLOCK:
         subscales[:] = rng.integers(0, 64, shape)[..., None]
@@ -121,11 +127,12 @@ def code_values(format: Format, codes: np.ndarray) -> list[int]:
 
 def exact_sum(matrix: Matrix, row: int, vector: Vector) -> int:
     format, total = matrix.format, 0
-    for block in range(matrix.blocks):
-        if vector.zero[block]:
+    for block in range(matrix.stream_blocks):
+        place = block // format.planes
+        if vector.zero[place]:
             continue
-        exponent = int(vector.exponents[block])
-        mantissas = [int(x) for x in vector.mantissas[block]]
+        exponent = int(vector.exponents[place])
+        mantissas = [int(x) for x in vector.mantissas[place]]
         values = code_values(format, matrix.codes[row, block])
         subscales = [int(matrix.subscales[row, block, j // 16]) for j in range(32)]
         significand, position = scale_parts(format, int(matrix.scales[row, block]))
@@ -168,7 +175,7 @@ def packed_signed(subscales: list[int]) -> bytes:
 
 def lane_stream(matrix: Matrix, lane: int, lanes: int, padding: np.random.Generator | None = None) -> Iterator[bytes]:
     """Beats of one lane. What pads them is zeros, or random, since the device must not look at it."""
-    format, blocks = matrix.format, matrix.blocks
+    format, blocks = matrix.format, matrix.stream_blocks
     groups = -(-matrix.rows // lanes)
 
     def place(n: int) -> tuple[int, int] | None:
@@ -203,7 +210,7 @@ def lane_stream(matrix: Matrix, lane: int, lanes: int, padding: np.random.Genera
         return sum((int(c) >> 4) << bits * j for j, c in enumerate(codes)).to_bytes(4 * bits, "little")
 
     first = True
-    for kind, n in format.schedule(groups * blocks):
+    for kind, n in format.schedule(groups * matrix.blocks):
         beat = b""
         if kind is BeatKind.SCALE:
             beat = b"".join(scale_beat(n))

@@ -148,7 +148,7 @@ class Run:
             matrix = job.matrix
             groups = -(-matrix.rows // self.config.lanes)
             last = {block: n for n, (_, block) in enumerate(matrix.format.schedule(groups * matrix.blocks))}
-            ends += [start + last[(group + 1) * matrix.blocks - 1] for group in range(groups)]
+            ends += [start + last[(group + 1) * matrix.stream_blocks - 1] for group in range(groups)]
             start += matrix.format.matrix_beats(matrix.rows, matrix.blocks, self.config.lanes)
         return ends
 

@@ -15,8 +15,8 @@ from .bench import Matrix, Vector
 
 def controls(matrix: Matrix, slots: int) -> list[tuple[dict[str, Any], int]]:
     """Control and vector block of each beat of a lane that holds all rows of a matrix."""
-    format, blocks = matrix.format, matrix.blocks
-    schedule = list(format.schedule(matrix.rows * blocks))
+    format, blocks = matrix.format, matrix.stream_blocks
+    schedule = list(format.schedule(matrix.rows * matrix.blocks))
     found = []
     for n, (kind, block) in enumerate(schedule):
         second = kind is BeatKind.NIBBLE and n > 0 and schedule[n - 1] == (kind, block)
@@ -38,7 +38,7 @@ def controls(matrix: Matrix, slots: int) -> list[tuple[dict[str, Any], int]]:
             },
             "slots": (1 << slots) - 1,
         }
-        found.append((control, block % blocks))
+        found.append((control, block % blocks // format.planes))
     return found
 
 
@@ -82,7 +82,7 @@ def test_every_code_of_every_element(format: Format, rng: np.random.Generator) -
     for element in range(format.block_elements):
         assert sorted(set(codes[:, element])) == list(range(low, high))
     matrix = bench.random_matrix(rng, format, count // row_blocks, row_blocks)
-    matrix.codes[:] = codes.reshape(matrix.codes.shape)
+    matrix.codes[:] = np.repeat(codes, format.planes, axis=0).reshape(matrix.codes.shape)
     matrix.scales[:] = 24 if format.scale_kind is ScaleKind.EXPONENT else 0x3C00
     mantissas = rng.permutation(np.arange(32)) * 2047 - 32768
     vector = Vector(0, np.zeros(row_blocks, dtype=int), np.tile(mantissas, (row_blocks, 1)))

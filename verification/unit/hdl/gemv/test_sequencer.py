@@ -49,16 +49,16 @@ class Job:
             if kind is BeatKind.NIBBLE:
                 second = n > 0 and schedule[n - 1] == (kind, block)
                 two = format.nibble_beats == 2
-                row, column = divmod(block, blocks)
-                end = (second or not two) and column == blocks - 1
+                row, column = divmod(block, blocks * format.planes)
+                end = (second or not two) and column == blocks * format.planes - 1
                 beat |= {
-                    "block": (command["first_block"] + column) % config.vector_blocks,
+                    "block": (command["first_block"] + column // format.planes) % config.vector_blocks,
                     "set": command["set"],
                     "upper": two and not second,
                     "lower": second,
                     "term": second or not two,
                     "first": column == 0,
-                    "last": column == blocks - 1,
+                    "last": column == blocks * format.planes - 1,
                     "row_taken": end,
                 }
                 if format.row_blocks > 1:

@@ -56,7 +56,7 @@ def test_blocks_pass_by(format: Format, rng: np.random.Generator) -> None:
             nibble = kind is BeatKind.NIBBLE
             ctx.set(dut.upper, nibble and upper)
             if nibble:
-                check(ctx, *divmod(n, matrix.blocks), upper)
+                check(ctx, *divmod(n, matrix.stream_blocks), upper)
             ctx.set(dut.load_scale, kind is BeatKind.SCALE)
             ctx.set(dut.load_subscale, kind is BeatKind.SUBSCALE)
             ctx.set(dut.load_high, kind is BeatKind.HIGH)

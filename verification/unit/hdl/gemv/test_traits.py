@@ -28,6 +28,7 @@ def test_every_number() -> None:
             sides = [kind for n, kind in enumerate(SIDE_KINDS) if ctx.get(found.sides) >> n & 1]
             assert tuple((kind, ctx.get(found.last[SIDE_KINDS.index(kind)]) + 1) for kind in sides) == f.side_beats()
             assert ctx.get(found.two_beats) == f.nibble_beats - 1
+            assert ctx.get(found.more_planes) == f.planes - 1
             assert SCALE_KINDS[ctx.get(found.lane.scale_kind)] is f.scale_kind
             assert ctx.get(found.lane.has_minimum) == f.has_minimum
             assert ctx.get(found.lane.centred) == bool(f.code_offset)

@@ -110,14 +110,19 @@ def test_inspect_disassembles_the_program(tiny: Path) -> None:
 
 
 def test_inspect_gives_reasons(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "TQ1_0", "blk.0.ffn_gate.weight": "F16"}, hidden=256)
+    path = write_model(
+        tmp_path / "m.gguf",
+        types={"blk.0.ffn_up.weight": "IQ1_M", "blk.0.ffn_gate.weight": "F16"},
+        hidden=256,
+        change={"blk.0.ffn_up.weight": np.zeros((96, 56), np.uint8)},
+    )
     result = invoke("inspect", path)
     assert result.exit_code == 1
-    assert "refused: blk.0.ffn_up.weight (1): this device does not read TQ1_0" in result.stdout
-    assert "refused: blk.0.ffn_gate.weight (1): F16 is not quantised" in result.stdout
+    assert "refused: blk.0.ffn_up.weight (1): this device does not read IQ1_M" in result.stdout
+    assert "F16 → Q8_0x3" in result.stdout
     row = next(line for line in result.stdout.splitlines() if line.startswith("blk.0.ffn_up.weight"))
     assert row.split()[-1] == "refused"
-    assert "TQ1_0 " in result.stdout
+    assert "IQ1_M " in result.stdout
     quantised = invoke("inspect", path, "--quantise", "Q8_0")
     assert "F16 → Q8_0" in quantised.stdout
 
@@ -282,7 +287,12 @@ def test_inspect_by_operations_shows_names_as_they_are(tmp_path: Path) -> None:
 
 def test_refusals_come_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    path = write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "TQ1_0"}, hidden=256)
+    path = write_model(
+        tmp_path / "m.gguf",
+        types={"blk.0.ffn_up.weight": "IQ1_M"},
+        hidden=256,
+        change={"blk.0.ffn_up.weight": np.zeros((96, 56), np.uint8)},
+    )
     result = invoke("run", path, "-p", "x")
     assert result.exit_code == 1
     assert "can't run on this device: 1 of its matrices are refused." in result.stderr

@@ -1,6 +1,7 @@
 """Plans: what runs where, and why not."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tailrace.huggingface.placement import Place, Plan, make_plan
 from tailrace.image.geometry import Geometry
 from tailrace.spec.config import CONFIGS, parse_config
 from tailrace.spec.errors import LimitError, ModelError
-from tailrace.spec.formats import WEIGHT_FORMATS
+from tailrace.spec.formats import Q8_0X3, WEIGHT_FORMATS
 from verification.unit.host.tiny_models import write_model
 
 #: What a device reads, as texts say it.
@@ -49,10 +50,15 @@ def test_tied_head_is_on_the_device_and_a_plain_embedding_is_not(tmp_path: Path)
 
 
 def test_unsupported_type(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "TQ1_0"}, hidden=256)
+    path = write_model(
+        tmp_path / "m.gguf",
+        types={"blk.0.ffn_up.weight": "IQ1_M"},
+        hidden=256,
+        change={"blk.0.ffn_up.weight": np.zeros((96, 56), np.uint8)},
+    )
     text = (
         f"{path} can't run on this device: 1 of its matrices are refused.\n"
-        "  blk.0.ffn_up.weight (TQ1_0): this device does not read TQ1_0: it reads"
+        "  blk.0.ffn_up.weight (IQ1_M): this device does not read IQ1_M: it reads"
         f" {READ}. Get the model in one of these, for example with `llama-quantize --pure` from its 16-bit file\n"
         "--allow-host runs these, and only these, on the host instead."
     )
@@ -72,10 +78,12 @@ def test_the_host_does_not_take_what_nothing_turns_into_numbers(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
-def test_floats_only_when_asked(tmp_path: Path, kind: str) -> None:
+def test_floats_are_quantised_only_when_asked(tmp_path: Path, kind: str) -> None:
     path = write_model(tmp_path / "m.gguf", types={"blk.1.attn_output.weight": kind})
-    (refused,) = plan_of(path).placed(Place.REFUSED)
-    assert refused.reason == (f"{kind} is not quantised, and this device reads {READ}: ask for a format with --quantise Q8_0")
+    (taken_apart,) = (p for p in plan_of(path).placements if p.format is Q8_0X3)
+    assert taken_apart.tensor.name == "blk.1.attn_output.weight"
+    assert taken_apart.reason == f"{kind} in 3 planes of 8 bits"
+    assert not taken_apart.quantise
     plan = plan_of(path, quantise="Q8_0")
     assert not plan.placed(Place.REFUSED)
     (quantised,) = (p for p in plan.placements if p.quantise)
@@ -104,8 +112,9 @@ def test_rows_that_are_too_long(tmp_path: Path) -> None:
 
 def test_a_long_list_of_refusals_is_cut(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", default_type="F16")
+    older = replace(TINY, formats=TINY.formats & ~(1 << Q8_0X3.number))
     with pytest.raises(ModelError) as caught:
-        plan_of(path).check(1 << 30)
+        make_plan(open_model(path), older).check(1 << 30)
     assert "15 of its matrices are refused" in str(caught.value)
     assert "\n  and 10 more; `tailrace inspect` lists them all\n" in str(caught.value)
 

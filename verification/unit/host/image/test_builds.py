@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tailrace.gguf.describe import ImportedModel, import_model
@@ -113,8 +114,18 @@ def test_rows_that_are_too_long_for_a_build(tmp_path: Path) -> None:
 
 
 def test_what_no_build_reads_is_refused_as_it_is(tmp_path: Path) -> None:
-    model = import_model(open_model(write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "F16"})), 64)
-    with pytest.raises(ModelError, match=r"(?s)blk.0.ffn_up.weight: F16 is not quantised.*one by one\.$"):
+    model = import_model(
+        open_model(
+            write_model(
+                tmp_path / "m.gguf",
+                types={"blk.0.ffn_up.weight": "IQ1_M"},
+                hidden=256,
+                change={"blk.0.ffn_up.weight": np.zeros((96, 56), np.uint8)},
+            )
+        ),
+        64,
+    )
+    with pytest.raises(ModelError, match=r"(?s)blk.0.ffn_up.weight: this device does not read IQ1_M.*one by one\.$"):
         choose(model, ImageRequest())
 
 

@@ -10,6 +10,7 @@ import pytest
 from tailrace.firmware.description import layer_role
 from tailrace.gguf.describe import ImportedModel, import_model
 from tailrace.gguf.file import open_model
+from tailrace.gguf.planes import EXPONENT, planes_of
 from tailrace.image.geometry import Geometry
 from tailrace.image.image import Image, ImageRequest, MatrixPiece, TablePiece
 from tailrace.image.plan import plan_image
@@ -17,7 +18,7 @@ from tailrace.image.weight_stream import blocks_of_stream
 from tailrace.image.write import write_image
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ModelError
-from tailrace.spec.formats import BY_NUMBER, WEIGHT_FORMATS
+from tailrace.spec.formats import BY_NUMBER, Q8_0X3, WEIGHT_FORMATS
 from verification.unit.host.gguf.test_describe import MIXTURE, MIXTURE_HEADER, write
 from verification.unit.host.tiny_models import write_model
 
@@ -159,13 +160,18 @@ def test_windows_have_small_caches(tmp_path: Path) -> None:
     assert [c.capacity for c in image.placement.caches[0]] == [128] * 5 + [512]
 
 
-def test_numbers_are_quantised_only_on_request(tmp_path: Path) -> None:
+def test_a_device_that_reads_no_planes(tmp_path: Path) -> None:
     model = imported(
-        write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "F16", "blk.1.attn_q.weight": "TQ1_0"}, hidden=256)
+        write_model(
+            tmp_path / "m.gguf",
+            types={"blk.0.ffn_up.weight": "F16", "blk.1.attn_q.weight": "IQ1_M"},
+            hidden=256,
+            change={"blk.1.attn_q.weight": np.zeros((64, 56), np.uint8)},
+        )
     )
     reasons = (
         f"F16 is not quantised, and this device reads {READ}: ask for a format with --quantise Q8_0",
-        f"this device does not read TQ1_0: it reads {READ}. Get the model in one of these,"
+        f"this device does not read IQ1_M: it reads {READ}. Get the model in one of these,"
         " for example with `llama-quantize --pure` from its 16-bit file",
     )
     text = (
@@ -173,15 +179,45 @@ def test_numbers_are_quantised_only_on_request(tmp_path: Path) -> None:
         f"  blk.1.attn_q.weight: {reasons[1]}\n"
         "--allow-host runs these on the host instead, and the linear layers that are left one by one."
     )
+    tiny = Geometry.of_config(parse_config("tiny"))
+    older = replace(tiny, formats=tiny.formats & ~(1 << Q8_0X3.number))
     with pytest.raises(ModelError) as caught:
-        planned(model)
+        plan_image(model, older, ImageRequest())
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
+def test_numbers_become_planes(tmp_path: Path, kind: str) -> None:
+    model = imported(write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": kind}))
+    image = planned(model)
+    place = image.placement.matrices["layers.0.up"]
+    assert image.format_of("layers.0.up") is Q8_0X3
+    assert place.exponent == EXPONENT
+    memory = written(image)
+    source = model.matrices["layers.0.up"]
+    found = [
+        blocks_of_stream(
+            Q8_0X3, memory.data[part.address :][: Q8_0X3.matrix_bytes(part.rows, place.blocks, 1)], part.rows, place.blocks, 1
+        )
+        for part in place.parts
+    ]
+    assert np.array_equal(np.concatenate(found), planes_of(source.numbers()))
+
+
+def test_numbers_are_quantised_on_request(tmp_path: Path) -> None:
     model = imported(write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "F16"}))
     image = planned(model, quantise="Q8_0")
     assert image.format_of("layers.0.up").name == "Q8_0"
     written(image)
     with pytest.raises(ModelError, match="can't quantise to 'Q4_K': choose one of Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, MXFP4"):
         planned(model, quantise="Q4_K")
+
+
+def test_a_number_that_planes_do_not_hold(tmp_path: Path) -> None:
+    change = {"blk.0.ffn_up.weight": np.full((96, 64), 100, dtype=np.float32)}
+    image = planned(imported(write_model(tmp_path / "m.gguf", types={"blk.0.ffn_up.weight": "F32"}, change=change)))
+    with pytest.raises(ModelError, match="^blk.0.ffn_up.weight: a number of magnitude 100 in it does not fit planes of 8 bits"):
+        written(image)
 
 
 def test_mxfp4_brings_its_exponent(tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""Files that llama.cpp's own quantiser has mixed run whole, and mean the same to llama.cpp.
+
+llama.cpp rounds activations to 8 bits, with one scale for 256 of them where blocks have 256 weights, which costs more than all
+that is to be seen here. So it has the weights back as float32, from itself, and multiplies them with float32 activations.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tailrace.benchmark.llama_cpp import without_its_log
+from tailrace.gguf.file import open_model
+from verification.unit.host.references import divergence
+from verification.unit.host.tiny_models import write_model
+
+llama_cpp = pytest.importorskip("cyllama.llama.llama_cpp")
+
+from verification.system.test_llama_cpp import in_llama_cpp, on_golden  # noqa: E402
+
+#: Numbers of llama.cpp's `llama_ftype`, and some types that a file of it has.
+MIXES = {
+    "F16": (1, {"F16"}),
+    "BF16": (32, {"BF16"}),
+    "IQ4_NL": (25, {"IQ4_NL", "Q6_K"}),
+    "IQ4_XS": (30, {"IQ4_XS", "IQ4_NL"}),
+    "Q3_K_M": (12, {"Q3_K"}),
+    "Q2_K": (10, {"Q2_K", "Q3_K"}),
+    "TQ1_0": (36, {"TQ1_0"}),
+    "TQ2_0": (37, {"TQ2_0"}),
+}
+FLOAT32 = 0
+LIMIT = 3e-3
+
+
+def quantised(source: Path, target: Path, number: int) -> Path:
+    parameters = llama_cpp.LlamaModelQuantizeParams()
+    parameters.ftype, parameters.nthread, parameters.allow_requantize = number, 1, True
+    with without_its_log():
+        llama_cpp.model_quantize(str(source), str(target), parameters)
+    return target
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_a_mix_of_the_quantiser(mix: str, tmp_path: Path) -> None:
+    number, types = MIXES[mix]
+    plain = write_model(tmp_path / "plain.gguf", default_type="F32", hidden=256, feed_forward=512)
+    mixed = quantised(plain, tmp_path / "mixed.gguf", number)
+    found = {tensor.type_name for tensor in open_model(mixed).tensors.values()}
+    assert types <= found, found
+    apart = divergence(in_llama_cpp(quantised(mixed, tmp_path / "float32.gguf", FLOAT32)), on_golden(mixed))
+    assert apart.mean() < LIMIT, apart
