@@ -625,7 +625,8 @@ class _Importer:
         size = self._per_layer("expert_feed_forward_length", 0, _MAX_SIZE, 0)[n] or self.feed_forward[n]
         self._matrix(layer_role(n, "router"), f"{layer}ffn_gate_inp", count, self.hidden)
         if f"{layer}exp_probs_b.bias" in model.tensors:
-            self._vector(layer_role(n, "selection_bias"), f"{layer}exp_probs_b.bias", count)
+            bias = self._readable(self._row(f"{layer}exp_probs_b.bias", count))
+            self.tables[layer_role(n, "selection_bias")] = Source(bias, 0, count, 1)
         for role, rows, columns in (("gate", size, self.hidden), ("up", size, self.hidden), ("down", self.hidden, size)):
             self._matrix(layer_role(n, f"experts_{role}"), f"{layer}ffn_{role}_exps", rows, columns, experts=count)
         shared, gated = self._shared_expert(n)
@@ -646,9 +647,7 @@ class _Importer:
             self._matrix(layer_role(n, f"shared_{role}"), f"{layer}ffn_{role}_shexp", rows, columns)
         gate = f"{layer}ffn_gate_inp_shexp.weight"
         if gate in tensors:
-            # One row, which converters write as a vector or as a matrix.
-            shape = (self.hidden,) if len(tensors[gate].shape) == 1 else (1, self.hidden)
-            self.matrices[layer_role(n, "shared_router")] = Source(self._tensor(gate, shape), 0, 1, self.hidden)
+            self.matrices[layer_role(n, "shared_router")] = Source(self._row(gate, self.hidden), 0, 1, self.hidden)
         return self._block(size), gate in tensors
 
     def _model_tensors(self) -> None:
@@ -694,6 +693,10 @@ class _Importer:
 
     def _table(self, role: str, name: str, rows: int, columns: int) -> None:
         self.tables[role] = Source(self._readable(self._tensor(name, (rows, columns))), 0, rows, columns)
+
+    def _row(self, name: str, size: int) -> Tensor:
+        """A vector, which some converters write as a matrix of one row."""
+        return self._tensor(name, (size,) if len(self.model.tensors[name].shape) == 1 else (1, size))
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         tensor = self.model.tensor(name, shape)

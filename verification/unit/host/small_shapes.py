@@ -71,6 +71,6 @@ def write(path: Path, architecture: str, header: dict[str, Any], shapes: dict[st
         for layer in range(header["block_count"]) if "{n}" in name else [0]:
             numbers = random.standard_normal(shape)
             numbers = np.abs(numbers) if "rope" in name else numbers
-            kind = "Q8_0" if len(shape) > 1 and "position" not in name else "F32"
+            kind = "Q8_0" if len(shape) > 1 and "position" not in name and not name.endswith(".bias") else "F32"
             tensors.append(tensor_of(name.format(n=layer), numbers, kind))
     return write_gguf(path, architecture, values, tensors)

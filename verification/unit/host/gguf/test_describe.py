@@ -201,6 +201,22 @@ def test_a_router_that_the_header_describes(tmp_path: Path) -> None:
     assert np.array_equal(model.tables["layers.0.selection_bias"].numbers(), [bias])
 
 
+def test_a_selection_bias_may_be_a_matrix_of_one_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf", *_ernie((1, 8)))
+    tensor = open_model(path).tensors["blk.0.exp_probs_b.bias"]
+    assert np.array_equal(imported(path).tables["layers.0.selection_bias"].numbers(), tensor.dequantised())
+    wrong = write(tmp_path / "n.gguf", *_ernie((2, 8)))
+    text = f"{wrong} is not a complete ernie4_5-moe model: blk.0.exp_probs_b.bias is 2 x 8, and its header speaks of 1 x 8. Convert it again."
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        imported(wrong)
+
+
+def _ernie(bias: tuple[int, ...]) -> tuple[str, dict[str, Any], dict[str, tuple[int, ...]]]:
+    header = {**MIXTURE_HEADER, "expert_count": 8}
+    shapes = {name: (8, *shape[1:]) if "exps" in name or "gate_inp" in name else shape for name, shape in MIXTURE.items()}
+    return "ernie4_5-moe", header, {**shapes, "blk.{n}.exp_probs_b.bias": bias}
+
+
 def test_all_groups_are_none(tmp_path: Path) -> None:
     header = {"expert_group_count": 4, "expert_group_used_count": 4}
     experts = imported(glm(tmp_path, header)).description.layers[0].feed_forward
