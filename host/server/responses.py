@@ -148,7 +148,7 @@ class Spoken:
     """
 
     def __init__(self, tools: Tools) -> None:
-        self._parser = tools.form.parser([tool.name for tool in tools.tools])
+        self._parser = tools.form.parser(tools.tools)
         self._most = None if tools.parallel else 1
         self.calls = 0
 

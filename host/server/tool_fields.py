@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tailrace.spec.errors import MissingPackage
+from tailrace.spec.errors import ConfigError, MissingPackage
 
 from ..text.grammar import Grammar
 from ..text.tokenizer import Tokenizer
-from ..text.tool_calls import Form, Tool, form_of
+from ..text.tool_calls import Tool
+from ..text.tool_forms import Form, form_of
 from .errors import ApiError
 from .fields import Fields, wrong
 
@@ -46,7 +47,7 @@ def tools_of(fields: Fields, tokenizer: Tokenizer) -> Tools | None:
     Raises
     ------
     ApiError
-        If a field is wrong, or the model is none whose calls are understood.
+        If a field is wrong, or the model is none whose calls are understood, or they can't be held to their schemas.
     """
     described, choice = fields.get("tools"), fields.get("tool_choice")
     parallel = fields.flag("parallel_tool_calls") if "parallel_tool_calls" in fields else True
@@ -78,6 +79,8 @@ def tools_of(fields: Fields, tokenizer: Tokenizer) -> Tools | None:
             grammar = form.grammar(tuple(free), control, parallel, required=False)
     except MissingPackage as error:
         raise ApiError(501, str(error), param="tool_choice" if wanted else "tools", code="missing_package") from None
+    except ConfigError as error:
+        raise wrong("tools", f"can't be held to their schemas: {error}") from None
     return Tools(described or [], tools, form, parallel, grammar, frozenset(control.values()))
 
 

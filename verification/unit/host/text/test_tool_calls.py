@@ -7,21 +7,41 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tailrace.spec.errors import ConfigError
 from tailrace.text.tokenizer import Tokenizer
-from tailrace.text.tool_calls import Form, Hermes, Llama, Mistral, Tool, ToolCall, form_of
+from tailrace.text.tool_calls import Tool, ToolCall
+from tailrace.text.tool_forms import Form, Hermes, Llama, Mistral, MistralArguments, Tags, form_of
 from verification.unit.host.text.vocabularies import BPE, CONTROL, USER_DEFINED, model_with, with_tokens
 
-NAMES = ["add", "get"]
+PARAMETERS = {
+    "type": "object",
+    "properties": {
+        "a": {"type": "integer"},
+        "b": {"type": "string"},
+        "c": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "d": {"$ref": "#/$defs/list"},
+        "e": {"enum": ["x", "y"]},
+        "f": {},
+    },
+    "$defs": {"list": {"type": "array", "items": {"type": "number"}}},
+}
+NAMED = [Tool("add", PARAMETERS), Tool("get", {"type": "object"})]
 
 
 def parse(form: Form, bits: list[str]) -> tuple[str, list[tuple[str, Any]]]:
-    parser, said, calls = form.parser(NAMES), "", list[ToolCall]()
+    parser, said, calls = form.parser(NAMED), "", list[ToolCall]()
     for bit in bits:
         text, found = parser.put(bit)
         said, calls = said + text, calls + found
     text, found = parser.end()
     assert len({call.identity for call in calls + found}) == len(calls + found)
     return said + text, [(call.name, json.loads(call.arguments)) for call in calls + found]
+
+
+def tags(name: str, **parameters: str) -> str:
+    """A call in tags."""
+    inner = "".join(f"<parameter={key}>\n{value}\n</parameter>\n" for key, value in parameters.items())
+    return f"<tool_call>\n<function={name}>\n{inner}</function>\n</tool_call>"
 
 
 ADD, GET = '{"name": "add", "arguments": {"a": 1, "b": "ü"}}', '{"name": "get", "arguments": {}}'
@@ -53,7 +73,21 @@ CASES: list[tuple[Form, str, str, list[Any]]] = [
     (Mistral(), f"Well. [TOOL_CALLS] [{ADD}]\n", "Well.", [ADDED]),
     (Mistral(), f"Well. [TOOL_CALLS] [{ADD}", f"Well. [TOOL_CALLS] [{ADD}", []),
     (Mistral(), "[TOOL_CALLS] [7]", "[TOOL_CALLS] [7]", []),
-]
+    (MistralArguments(), 'Well. [TOOL_CALLS]add[ARGS]{"a": 1, "b": "ü"}[TOOL_CALLS]get[ARGS]{}', "Well.", [ADDED, GOT]),
+    (MistralArguments(), "[TOOL_CALLS]get[ARGS]{", "[TOOL_CALLS]get[ARGS]{", []),
+    (MistralArguments(), "[TOOL_CALLS][ARGS]{}", "[TOOL_CALLS][ARGS]{}", []),
+    (MistralArguments(), "[TOOL_CALLS]get", "[TOOL_CALLS]get", []),
+    (Tags(), tags("add", a="1", b="ü"), "", [ADDED]),
+    (Tags(), f"Well.\n\n{tags('add', a='1', b='ü')}\n{tags('get')}\n", "Well.", [ADDED, GOT]),
+    (Tags(), "<tool_call><function=get></function></tool_call>", "", [GOT]),
+    (Tags(), "<tool_call>\n<function=get>\n", "", [GOT]),
+    (Tags(), "<tool_call>\n<function=get>\nx", "<tool_call>\n<function=get>\nx", []),
+    (Tags(), tags("add", b="1", c="null", d="[1, 2]", e="x"), "", [("add", {"b": "1", "c": None, "d": [1, 2], "e": "x"})]),
+    (Tags(), tags("add", a="no number", c='"null"', f="{}", g="7"), "", [("add", {"a": "no number", "c": '"null"', "f": {}, "g": "7"})]),
+    (Tags(), tags("add", b="two\n\nlines", f="plain"), "", [("add", {"b": "two\n\nlines", "f": "plain"})]),
+    (Tags(), tags("new", a="1"), "", [("new", {"a": "1"})]),
+    (Tags(), f"<tool_call>\n{ADD}\n</tool_call>", f"<tool_call>\n{ADD}\n</tool_call>", []),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("form", "text", "said", "calls"), CASES)
@@ -68,7 +102,7 @@ def test_calls_are_found_however_the_text_is_cut(
 
 
 def test_text_is_not_held_back_longer_than_needed() -> None:
-    hermes, mistral, llama = (form.parser(NAMES) for form in (Hermes(), Mistral(), Llama()))
+    hermes, mistral, llama = (form.parser(NAMED) for form in (Hermes(), Mistral(), Llama()))
     assert hermes.put("Hello <")[0] == "Hello"
     assert hermes.put("b>")[0] == " <b>"
     assert hermes.put(f"<tool_call>{GET}</tool_call>")[1][0].name == "get"
@@ -93,9 +127,12 @@ MISTRAL = """{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOL
         (MISTRAL, "mistral"),
         ("{{ messages }}", None),
         (None, None),
+        (HERMES + "<function=example><parameter=example>", "tags"),
         (HERMES + "<function=example>", None),
+        (HERMES + "<invoke name", None),
         (HERMES + "<arg_key>", None),
-        (MISTRAL + "[ARGS]", None),
+        (MISTRAL + "[ARGS]", "mistral arguments"),
+        (MISTRAL + "[CALL_ID]", None),
         (HERMES + MISTRAL, None),
     ],
 )
@@ -117,7 +154,7 @@ TOOLS = [Tool("add", SCHEMA), Tool('g"et', {"type": "object", "properties": {}, 
 
 @pytest.mark.parametrize("kind", [CONTROL, USER_DEFINED])
 @pytest.mark.parametrize("several", [False, True])
-@pytest.mark.parametrize("form", [Hermes(), Llama(), Mistral()], ids=["hermes", "llama", "mistral"])
+@pytest.mark.parametrize("form", [Hermes(), Tags(), Llama(), Mistral(), MistralArguments()], ids=lambda form: form.name)
 def test_what_a_grammar_lets_through_is_parsed(
     form: Form, several: bool, kind: int, tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -143,7 +180,7 @@ def test_what_a_grammar_lets_through_is_parsed(
             state.take(token)
             stream.put(token)
             tokens += 1
-        parser = form.parser([tool.name for tool in TOOLS])
+        parser = form.parser(TOOLS)
         first, found = parser.put("".join(text))
         rest, last = parser.end()
         assert first + rest == ""
@@ -171,12 +208,22 @@ def test_what_a_grammar_lets_through_is_parsed(
             ('{"name": "add", "parameters": {"a": 12', '{"x', ' {"b'),
         ),
         (
+            Tags(),
+            (tags("add", a="3"), f"So.\n{tags('any', b='x', c='<y>')}\n"),
+            (tags("add", a="12"), tags("else"), "<tool_call>\n{", tags("add")),
+        ),
+        (
+            MistralArguments(),
+            ('[TOOL_CALLS]add[ARGS]{"a": 3}', 'Well: [TOOL_CALLS]any[ARGS]{"b": []}'),
+            ('[TOOL_CALLS]add[ARGS]{"a": 12', "[TOOL_CALLS]else", "x [TOOL_CALLS][ARGS]"),
+        ),
+        (
             Mistral(),
             ('[TOOL_CALLS][{"name": "add", "arguments": {"a": 3}}]', 'Well: [TOOL_CALLS][{"name": "any", "arguments": {}}]'),
             ('[TOOL_CALLS][{"name": "add", "arguments": {"a": 12', "[TOOL_CALLS]{", 'x [TOOL_CALLS][{"name": "else'),
         ),
     ],
-    ids=["hermes", "llama", "mistral"],
+    ids=["hermes", "llama", "tags", "mistral arguments", "mistral"],
 )  # fmt: skip
 def test_texts_with_calls_of_strict_tools(
     form: Form, calls: tuple[str, ...], broken: tuple[str, ...], kind: int, tmp_path: Path
@@ -208,3 +255,24 @@ def test_texts_with_calls_of_strict_tools(
     for text in broken:
         taken, all_of_them, _ = accepted(text)
         assert taken < all_of_them, text
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        (
+            {"properties": {"a": {"type": "string", "pattern": "x+", "maxLength": 3}}},
+            "this model's form of calls can't hold the parameter 'a' of 'add' to its pattern or maxLength",
+        ),
+        (
+            {"anyOf": [{"properties": {}}]},
+            "the parameters of 'add' must be an object with properties for this model's form of calls",
+        ),
+        ({"type": "string"}, "the parameters of 'add' must be an object with properties for this model's form of calls"),
+    ],
+)
+def test_what_tags_cannot_be_held_to(parameters: dict[str, Any], text: str) -> None:
+    pytest.importorskip("llguidance")
+    with pytest.raises(ConfigError) as error:
+        Tags().grammar([Tool("add", parameters)], {}, False)
+    assert str(error.value) == text
