@@ -48,10 +48,11 @@ class Address:
 
 @dataclass(frozen=True)
 class Length:
-    """A length that a register holds, and the largest that it can be."""
+    """A length that a register holds, and the largest that it can be; with a `period` it begins anew after so many tokens."""
 
     register: int
     largest: int
+    period: int = 0
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ class CommandList:
         fields = {"format": number, "slots": slots, "set": vector_set, "first_block": first_block, "exponent": exponent}
         fields |= {"offset": offset, "slot_stride": slot_stride, "stride": stride // ADDRESS_UNIT}
         cached = rows.largest if isinstance(rows, Length) else blocks.largest * 16 if isinstance(blocks, Length) else 0
-        traffic = Traffic(kind, number, _fixed(rows), _fixed(blocks), cached)
+        traffic = Traffic(kind, number, _fixed(rows), _fixed(blocks), cached, _period(rows) or _period(blocks))
         self._emit(Opcode.GEMV, fields, [("source", 2, source)], [("rows", 4, rows), ("blocks", 5, blocks)], traffic=traffic)
 
     def elementwise(
@@ -262,7 +263,9 @@ class CommandList:
             fields |= {"target": Target.BUFFER, "d": to, "d_stride": d_stride}
         traffic = NO_TRAFFIC
         if stream is not None:
-            traffic = Traffic("parameters", 0, segments, _fixed(count), count.largest if isinstance(count, Length) else 0)
+            traffic = Traffic(
+                "parameters", 0, segments, _fixed(count), count.largest if isinstance(count, Length) else 0, _period(count)
+            )
         addresses = [] if stream is None else [("source", 2, stream)]
         self._emit(Opcode.ELEMENTWISE, fields, addresses, [("count", 4, count)], modifiers, traffic=traffic, reach=reach)
 
@@ -359,6 +362,10 @@ class CommandList:
                     index = entry.fields["target"]
                 else:
                     again.discard(index)
+
+
+def _period(length: int | Length) -> int:
+    return length.period if isinstance(length, Length) else 0
 
 
 def _fixed(length: int | Length) -> int:

@@ -157,6 +157,10 @@ class _Token:
         """Register with the entries of a list, which is the number of the token's own entry, too."""
         return self._w.length_registers[sequence % 2][0]
 
+    def _length(self, sequence: int) -> Length:
+        """Entries of a list."""
+        return Length(self._entries(sequence), ENTRIES, FOLD)
+
     def _query(self, sequence: int, head: int = 0) -> int:
         return self._mixed + sequence * self._a.channels + head * self._a.key_size
 
@@ -258,7 +262,7 @@ class _Token:
         return self._list_blocks + (vector // self._width * self._a.key_heads + head) * self._key_blocks
 
     def _multiply_keys(self, s: int) -> None:
-        entries, layout = Length(self._entries(s), ENTRIES), self._layout
+        entries, layout = self._length(s), self._layout
         for head in range(self._a.key_heads):
             for first in range(0, 2, self._width):
                 self._w.commands.gemv(
@@ -288,7 +292,7 @@ class _Token:
                 slot_stride=between, stride=layout.state_row_stride, kind="state",
             )  # fmt: skip
         self._weigh(s, head, self._weights[turn])
-        entries, blocks = Length(self._entries(s), ENTRIES), Length(w.length_registers[s % 2][1], -(-ENTRIES // STREAM_UNIT))
+        entries, blocks = self._length(s), Length(w.length_registers[s % 2][1], -(-ENTRIES // STREAM_UNIT), FOLD)
         scores = self._scores + 2 * key_head * SCORES
         for n in range(2):
             slot, place_n = n % self._width, place + n // self._width * self._head_size
@@ -307,7 +311,7 @@ class _Token:
 
     def _weigh(self, s: int, head: int, weights: int) -> None:
         """What each entry of the list counts for: its scale, decayed."""
-        commands, entries, layout = self._w.commands, Length(self._entries(s), ENTRIES), self._layout
+        commands, entries, layout = self._w.commands, self._length(s), self._layout
         offset = head * layout.scale_stride
         commands.elementwise(self._part(s, "scales", offset), entries, to=self._scales)
         commands.elementwise(

@@ -19,6 +19,8 @@ class Traffic:
     cached : int
         0, or the largest number of cached tokens that the command reads: then `rows` (keys), or `blocks` (values, parameters),
         is the number of tokens in the cache, up to this one.
+    period : int
+        0, or after how many tokens that number begins anew, with 1 (linear attention's lists).
     """
 
     kind: str = ""
@@ -26,10 +28,11 @@ class Traffic:
     rows: int = 0
     blocks: int = 0
     cached: int = 0
+    period: int = 0
 
     def size(self, lanes: int, context: int) -> int:
         """Bytes, with `context` tokens in the cache."""
-        tokens = min(context, self.cached)
+        tokens = (max(context, 1) - 1) % self.period + 1 if self.period else min(context, self.cached)
         if self.kind == "parameters":
             count = tokens if self.cached else self.blocks
             return self.rows * -(-count // STREAM_UNIT) * ADDRESS_UNIT

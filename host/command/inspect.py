@@ -9,7 +9,7 @@ from tailrace.firmware.program import Program
 from tailrace.spec.commands import format_command
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError, ModelError
-from tailrace.spec.formats import BLOCK, Format
+from tailrace.spec.linear_attention import FOLD
 
 from ..device.opening import DEFAULT_CONTEXT
 from ..gguf.describe import ImportedModel, NoDescriptionError, Source, check_operations, import_model
@@ -303,6 +303,9 @@ def predicted_lines(
         prediction = predict_step(programs, config, position, memory=memory_timing)
         text = predicted_text(prediction, clock)
         yield f"predicted with {position:,} tokens in the cache: {text}; memory: {behind}"
+    if "fold" in programs.loaded:
+        cycles = predict_step(programs, config, 0, program="fold", memory=memory_timing).cycles
+        yield f"predicted for each {FOLD}th token of a sequence, before it: {cycles:,} cycles to fold its lists into its states"
 
 
 def listing(program: Program, context: int) -> Iterator[str]:

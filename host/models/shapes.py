@@ -49,6 +49,10 @@ class Shape:
         Whether all matrices of layers have biases; those of q, k and v have some in some architectures anyway.
     expert_format : str
         Of the experts' matrices, if it is not that of the others.
+    linear : tuple of int
+        Key heads, value heads, and elements of each, of linear attention in all layers but every `every`-th.
+    every, kernel : int
+        `kernel`: taps of the convolutions before it.
     """
 
     name: str
@@ -77,10 +81,13 @@ class Shape:
     rotary: int = 0
     biases: bool = False
     expert_format: str = ""
+    linear: tuple[int, int, int, int] | None = None
+    every: int = 4
+    kernel: int = 4
 
 
 #: Architectures whose shared expert has a gate.
-_GATED_SHARED = ("qwen2moe",)
+_GATED_SHARED = ("qwen2moe", "qwen35moe")
 #: Architectures whose q, k and v have biases.
 _BIASED = ("qwen2", "qwen2moe", "glm4moe")
 
@@ -126,6 +133,11 @@ def header_of(shape: Shape, layers: int) -> dict[str, Any]:
         values |= {"attention.key_length": shape.head_size, "attention.value_length": shape.head_size}
     if shape.window:
         values["attention.sliding_window"] = shape.window
+    if shape.linear:
+        key_heads, value_heads, key_size, value_size = shape.linear
+        values |= {"ssm.group_count": key_heads, "ssm.time_step_rank": value_heads, "ssm.state_size": key_size}
+        values |= {"ssm.inner_size": value_heads * value_size, "ssm.conv_kernel": shape.kernel}
+        values["full_attention_interval"] = shape.every
     if shape.original:
         values |= {"rope.scaling.original_context_length": shape.original, "rope.scaling.attn_factor": 1.19}
     if shape.experts:
@@ -156,12 +168,28 @@ def tensors_of(shape: Shape, layers: int) -> Iterator[NewTensor]:
             factors = np.ones((shape.rotary or shape.head_size) // 2, dtype=np.float32)
             yield NewTensor(f"rope_factors_{name}.weight", factors.shape, "F32", factors)
     for n in range(layers):
-        yield from _attention(shape, arch, f"blk.{n}.")
+        is_linear = shape.linear is not None and n % shape.every != shape.every - 1
+        yield from _attention(shape, arch, f"blk.{n}.", is_linear=is_linear)
         yield from _feed_forward(shape, arch, f"blk.{n}.", mixed=shape.experts > 0 and n >= shape.dense_layers)
 
 
-def _attention(shape: Shape, arch: Architecture, layer: str) -> Iterator[NewTensor]:
-    """Norms, and the matrices of attention."""
+def _linear(shape: Shape, layer: str) -> Iterator[NewTensor]:
+    """Tensors of linear attention."""
+    assert shape.linear is not None
+    key_heads, value_heads, key_size, value_size = shape.linear
+    inner, hidden = value_heads * value_size, shape.hidden
+    channels = 2 * key_heads * key_size + inner
+    for name, rows in {"ssm_alpha": value_heads, "ssm_beta": value_heads, "attn_qkv": channels, "attn_gate": inner}.items():
+        yield NewTensor(f"{layer}{name}.weight", (rows, hidden), shape.format)
+    yield NewTensor(f"{layer}ssm_out.weight", (hidden, inner), shape.format)
+    yield NewTensor(f"{layer}ssm_conv1d.weight", (channels, shape.kernel), "F32")
+    yield NewTensor(f"{layer}ssm_a", (value_heads,), "F32")
+    yield NewTensor(f"{layer}ssm_dt.bias", (value_heads,), "F32")
+    yield NewTensor(f"{layer}ssm_norm.weight", (value_size,), "F32")
+
+
+def _attention(shape: Shape, arch: Architecture, layer: str, *, is_linear: bool) -> Iterator[NewTensor]:
+    """Norms, and the tensors of attention, or of linear attention."""
     hidden, centred = shape.hidden, arch.norm is NormKind.LAYER
     everywhere = centred or shape.biases
     queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
@@ -169,10 +197,15 @@ def _attention(shape: Shape, arch: Architecture, layer: str) -> Iterator[NewTens
         yield from _vectors(f"{layer}{norm}", hidden, centred)
     if arch.sinks:
         yield from _vectors(f"{layer}attn_sinks", shape.heads, False)
+    if is_linear:
+        yield from _linear(shape, layer)
+        return
     whole = arch.head_norm is HeadNorm.ALL_HEADS
     for head, size in (("q", queries), ("k", keys)) if arch.head_norm and not arch.optional_head_norm else ():
         yield from _vectors(f"{layer}attn_{head}_norm", size if whole else shape.head_size, False)
     rows = {"attn_qkv": queries + 2 * keys} if arch.fused_qkv else {"attn_q": queries, "attn_k": keys, "attn_v": keys}
+    if arch.gated_attention:
+        rows["attn_q"] = 2 * queries
     for name, n in rows.items():
         yield NewTensor(f"{layer}{name}.weight", (n, hidden), shape.format)
         if everywhere or shape.architecture in _BIASED:

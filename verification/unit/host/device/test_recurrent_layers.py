@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tailrace.command.inspect import predicted_lines
 from tailrace.device.decoder import Decoder
 from tailrace.device.driver import Device
 from tailrace.generation.session_file import fingerprint, read_session, write_session
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
+from tailrace.image.predicted import predict_step
 from tailrace.image.state import StoredState
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
@@ -178,6 +180,19 @@ def test_an_interrupted_fold_is_not_gone_on_from(tmp_path: Path, monkeypatch: py
     )
     decoder.reset()
     decoder.prefill(tokens)
+
+
+def test_what_a_fold_takes_is_predicted(tmp_path: Path) -> None:
+    make_model(tmp_path / "model.gguf", "qwen35", seed=SEED, context=256)
+    decoder = open_decoder(tmp_path / "model.gguf")
+    line = list(predicted_lines(decoder.programs, parse_config("base"), [0], "ideal", 1e8))[-1]
+    cycles = predict_step(decoder.programs, parse_config("base"), 0, program="fold").cycles
+    assert (
+        line == f"predicted for each 64th token of a sequence, before it: {cycles:,} cycles to fold its lists into its states"
+    )
+    sizes = [sum(decoder.programs.loaded["logits"].program.bytes_read(n)) for n in (1, FOLD, FOLD + 1)]
+    # The list begins anew; the KV cache of the other layer does not.
+    assert sizes[0] < sizes[2] < sizes[1]
 
 
 def test_keys_and_values_from_elsewhere_are_refused(path: Path) -> None:
