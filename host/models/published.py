@@ -52,6 +52,10 @@ PUBLISHED: tuple[Shape, ...] = (
     Shape("Qwen3-Coder-30B-A3B", "qwen3moe", 48, 2048, 32, 4, 128, 768, 151936, experts=128, used=8, context=256 * _K),
     _tied("Qwen3.5-4B", "qwen35", 32, 2560, 16, 4, 256, 9216, 248320, context=256 * _K, rotary=64, linear=(16, 32, 128, 128)),
     Shape("Qwen3.6-27B", "qwen35", 64, 5120, 24, 4, 256, 17408, 248320, context=256 * _K, rotary=64, linear=(16, 48, 128, 128)),
+    Shape(
+        "Qwen3.6-35B-A3B", "qwen35moe", 40, 2048, 16, 2, 256, 512, 248320, experts=256, used=8, shared=512, context=256 * _K,
+        rotary=64, linear=(16, 32, 128, 128),
+    ),
     replace(_GPT_OSS, name="gpt-oss-20b", layers=24, experts=32),
     replace(_GPT_OSS, name="gpt-oss-120b", layers=36, experts=128),
     Shape(
