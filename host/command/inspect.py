@@ -9,6 +9,7 @@ from tailrace.firmware.program import Program
 from tailrace.spec.commands import format_command
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError, ModelError
+from tailrace.spec.formats import BLOCK, Format
 from tailrace.spec.linear_attention import FOLD
 
 from ..device.opening import DEFAULT_CONTEXT
