@@ -7,7 +7,7 @@ from .shapes import Shape
 _K = 1024
 
 
-def _tied(name: str, architecture: str, *numbers: int, **more: int) -> Shape:
+def _tied(name: str, architecture: str, *numbers: int, **more: int | tuple[int, int, int, int]) -> Shape:
     layers, hidden, heads, kv_heads, head_size, feed_forward, vocabulary = numbers
     sizes = (layers, hidden, heads, kv_heads, head_size, feed_forward, vocabulary)
     return replace(Shape(name, architecture, *sizes, head_format="Q8_0", tied=True), **more)  # type: ignore[arg-type]
