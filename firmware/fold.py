@@ -19,8 +19,10 @@ from .program import Program
 SEQUENCE = 16
 #: Table of unit vectors, each followed by what the lower plane counts for: a row for each element of a key.
 UNIT_VECTORS = "unit_vectors"
-#: Sets of the slots: unit vectors, and what deltas are multiplied with.
-UNIT_SET, WEIGHT_SET = 0, 1
+#: Sets of the slots, in turn: unit vectors, and what deltas are multiplied with.
+UNIT_SETS, WEIGHT_SETS = (0, 2), (1, 3)
+#: Stretches of rows that are worked on at a time, so that one unit is at work on one and the other on the other.
+TURNS = 2
 
 
 def unit_columns(description: Description) -> int:
@@ -126,15 +128,16 @@ class _Fold:
         allocate, heads = buffer.allocate, a.value_heads
         self._logs, self._decays = allocate("the sums of decays", heads), allocate("decays", heads)
         self._weights, self._list_values = allocate("the weights of a list", SCORES), allocate("the scales of deltas", SCORES)
-        self._columns = allocate("columns of a list's keys", width * SCORES)
-        self._upper = allocate("upper planes", width * a.value_size)
-        self._lower = allocate("lower planes", width * a.value_size)
+        turns = range(TURNS)
+        self._columns = [allocate("columns of a list's keys", width * SCORES) for _ in turns]
+        self._upper = [allocate("upper planes", width * a.value_size) for _ in turns]
+        self._lower = [allocate("lower planes", width * a.value_size) for _ in turns]
         self._new = allocate("rows of a state", width * a.value_size)
         self._largest = allocate("the largest of each row", width)
         self._upper_scales, self._lower_scales = allocate("scales of rows", width), allocate("their lower scales", width)
         blocks = slot_map(self._build.vector_blocks)
-        self._unit_place = blocks.allocate("unit vectors", self._layout.key_blocks)
-        self._weight_place = blocks.allocate("weights of deltas", -(-ENTRIES // STREAM_UNIT))
+        self._unit_places = [blocks.allocate("unit vectors", self._layout.key_blocks) for _ in turns]
+        self._weight_places = [blocks.allocate("weights of deltas", -(-ENTRIES // STREAM_UNIT)) for _ in turns]
 
     def _part(self, name: str, *registers: int, offset: int = 0) -> Address:
         return Address(self._address + self._layout.offsets[name] + offset, registers)
@@ -158,59 +161,74 @@ class _Fold:
         )  # fmt: skip
         width = self._width
         units = self._placement.tables[UNIT_VECTORS]
-        distances = {self._units: width * units.stride // ADDRESS_UNIT}
+        distances = {self._units: TURNS * width * units.stride // ADDRESS_UNIT}
         commands.set(self._row)
-        with commands.loop(self._chunks, a.key_size // width, distances):
-            self._rows(units.address)
-            commands.set(self._row, y=self._row, addend=width)
-            commands.set(self._master, y=self._master, addend=width * 4 * a.value_size // ADDRESS_UNIT)
+        with commands.loop(self._chunks, a.key_size // (TURNS * width), distances):
+            for stage in (self._pick, self._multiply_keys, self._weigh, self._multiply_deltas, self._finish):
+                for turn in range(TURNS):
+                    stage(turn)
+            commands.set(self._row, y=self._row, addend=TURNS * width)
+            commands.set(self._master, y=self._master, addend=TURNS * width * 4 * a.value_size // ADDRESS_UNIT)
 
-    def _rows(self, units: int) -> None:
-        a, layout, commands, width, size = self._a, self._layout, self._commands, self._width, self._a.value_size
-        commands.elementwise(
-            Address(units, (self._units,)), 2 * a.key_size, width, to=Slot(0, UNIT_SET, self._unit_place, next_slot=True)
+    def _pick(self, turn: int) -> None:
+        """Load unit vectors."""
+        width, units = self._width, self._placement.tables[UNIT_VECTORS]
+        self._commands.elementwise(
+            Address(units.address + turn * width * units.stride, (self._units,)), 2 * self._a.key_size, width,
+            to=Slot(0, UNIT_SETS[turn], self._unit_places[turn], next_slot=True),
         )  # fmt: skip
-        commands.gemv(
-            self._part("keys", self._base, self._key_head), number=Q8_0.number, rows=ENTRIES, blocks=layout.key_blocks,
-            slots=width, vector_set=UNIT_SET, first_block=self._unit_place, offset=self._columns, slot_stride=SCORES,
-            kind="keys",
+
+    def _multiply_keys(self, turn: int) -> None:
+        self._commands.gemv(
+            self._part("keys", self._base, self._key_head), number=Q8_0.number, rows=ENTRIES, blocks=self._layout.key_blocks,
+            slots=self._width, vector_set=UNIT_SETS[turn], first_block=self._unit_places[turn], offset=self._columns[turn],
+            slot_stride=SCORES, kind="keys",
         )  # fmt: skip
-        commands.elementwise(
-            self._columns, ENTRIES, width, a_stride=SCORES, b=self._weights, combine=Combine.PRODUCT,
-            to=Slot(0, WEIGHT_SET, self._weight_place, next_slot=True, duplicate=True),
+
+    def _weigh(self, turn: int) -> None:
+        self._commands.elementwise(
+            self._columns[turn], ENTRIES, self._width, a_stride=SCORES, b=self._weights, combine=Combine.PRODUCT,
+            to=Slot(0, WEIGHT_SETS[turn], self._weight_places[turn], next_slot=True, duplicate=True),
         )  # fmt: skip
-        for name, entry, exponent in (("deltas", self._upper, 0), ("lower_deltas", self._lower, LOWER_EXPONENT)):
-            commands.gemv(
-                self._part(name, self._list), number=I8.number, rows=size, blocks=-(-ENTRIES // STREAM_UNIT), slots=width,
-                vector_set=WEIGHT_SET, first_block=self._weight_place, offset=entry, slot_stride=size, exponent=exponent,
-                stride=layout.delta_row_stride, kind="values",
+
+    def _multiply_deltas(self, turn: int) -> None:
+        size = self._a.value_size
+        for name, entry, exponent in (("deltas", self._upper[turn], 0), ("lower_deltas", self._lower[turn], LOWER_EXPONENT)):
+            self._commands.gemv(
+                self._part(name, self._list), number=I8.number, rows=size, blocks=-(-ENTRIES // STREAM_UNIT),
+                slots=self._width, vector_set=WEIGHT_SETS[turn], first_block=self._weight_places[turn], offset=entry,
+                slot_stride=size, exponent=exponent, stride=self._layout.delta_row_stride, kind="values",
             )  # fmt: skip
-        count = width * size
+
+    def _finish(self, turn: int) -> None:
+        """New rows, to memory, and their codes."""
+        commands, width, size = self._commands, self._width, self._a.value_size
+        count, upper, lower = width * size, self._upper[turn], self._lower[turn]
+        master = self._part("master", self._master, offset=4 * turn * count)
         if not self._first:
             commands.elementwise(
-                self._part("master", self._master), count, p=self._of_head(self._decays), b=self._upper,
-                combine=Combine.SUM, to=self._upper,
+                master, count, p=self._of_head(self._decays), b=upper, combine=Combine.SUM, to=upper
             )  # fmt: skip
         commands.elementwise(
-            self._upper, size, width, a_stride=size, b=self._lower, b_stride=size, combine=Combine.SUM, to=self._new,
-            d_stride=size, reduce=Reduce.ABSOLUTE_MAXIMUM, r=self._largest,
+            upper, size, width, a_stride=size, b=lower, b_stride=size, combine=Combine.SUM, to=self._new, d_stride=size,
+            reduce=Reduce.ABSOLUTE_MAXIMUM, r=self._largest,
         )  # fmt: skip
-        commands.store(self._new, self._part("master", self._master), count)
-        self._append(width, size)
+        commands.store(self._new, master, count)
+        self._append(turn, width, size)
 
-    def _append(self, width: int, size: int) -> None:
-        a, layout, commands = self._a, self._layout, self._commands
+    def _append(self, turn: int, width: int, size: int) -> None:
+        a, layout, commands, upper, lower = self._a, self._layout, self._commands, self._upper[turn], self._lower[turn]
         commands.elementwise(self._largest, width, p=float(CODE_STEP), to=self._upper_scales)
         commands.elementwise(self._upper_scales, width, p=LOWER, to=self._lower_scales)
         commands.elementwise(self._upper_scales, width, function=Function.RECIPROCAL, to=self._largest)
-        divide(self._commands, self._new, width, size, self._largest)
-        take_apart(self._commands, self._new, self._upper, self._lower, width, size, size)
-        planes = ((self._upper, self._upper_scales, 0), (self._lower, self._lower_scales, a.key_size))
+        divide(commands, self._new, width, size, self._largest)
+        take_apart(commands, self._new, upper, lower, width, size, size)
+        planes = ((upper, self._upper_scales, 0), (lower, self._lower_scales, a.key_size))
         for entry, scales, first in planes:
             for row in range(width):
                 commands.append(
                     Cache.VALUES, a=entry + row * size, scales=scales + row, count=size, heads=1, a_stride=size,
                     destination=self._part("state", self._codes), head_stride=layout.state_stride,
                     row_stride=layout.state_row_stride, scale_place=self._part("state_scales", self._scales),
-                    scale_stride=layout.state_scale_stride, token=self._row, token_offset=first + row,
+                    scale_stride=layout.state_scale_stride, token=self._row, token_offset=first + turn * width + row,
                 )  # fmt: skip
