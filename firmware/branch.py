@@ -27,6 +27,8 @@ class Branch:
         Entries: what the results are added to, and where the sum goes.
     measured : bool
         Whether the sum's statistic is left for the next norm.
+    scale : str or None
+        Role of the number that the sum is multiplied with.
     """
 
     norm: str | None
@@ -35,6 +37,7 @@ class Branch:
     to: int
     again: bool = False
     measured: bool = True
+    scale: str | None = None
 
 
 def enter(workspace: Workspace, branch: Branch) -> None:
@@ -71,15 +74,20 @@ def leave(workspace: Workspace, branch: Branch, entry: int, bias: Address | None
             share = factor
     if branch.post_norm:
         bias = _post_norm(w, entry, bias, branch.post_norm)
-    if bias and factor != 1.0:
+    if bias and (factor != 1.0 or branch.scale):
         for s in w.sequences:
             w.commands.elementwise(entry + s * hidden, hidden, stream=bias, stream_n=True, to=entry + s * hidden)
         bias = None
+    scale: Loaded | float = 1.0
+    if branch.scale:
+        scale = Loaded(w.buffer.allocate("the scale of a layer's output", 1))
+        w.commands.elementwise(w.address(w.table(branch.scale).address), 1, to=scale.entry)
     for s in w.sequences if bias else (0,):
         w.commands.elementwise(
             entry + s * hidden, hidden, 1 if bias else w.batch, a_stride=hidden, b=branch.base + s * hidden, b_stride=hidden,
-            combine=Combine.SUM, p=share, stream=bias, stream_n=bias is not None, to=branch.to + s * hidden, d_stride=hidden,
-            reduce=statistic(w) if branch.measured else Reduce.NONE, r=w.statistic + s if branch.measured else 0,
+            combine=Combine.SUM, p=share, m=scale, stream=bias, stream_n=bias is not None, to=branch.to + s * hidden,
+            d_stride=hidden, reduce=statistic(w) if branch.measured else Reduce.NONE,
+            r=w.statistic + s if branch.measured else 0,
         )  # fmt: skip
 
 

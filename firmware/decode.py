@@ -1,6 +1,7 @@
 """The decode program of a model: everything from a token to the next one."""
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.isa import ADDRESS_UNIT, Cache
@@ -188,10 +189,11 @@ def _branches(w: Workspace, layer: int) -> tuple[Branch, Branch]:
     description, blocks = w.description.layers[layer], ("attention", "feed_forward")
     norms = [layer_role(layer, f"{block}_norm") if description.pre_norms else None for block in blocks]
     post_norms = [layer_role(layer, f"{block}_post_norm") if description.post_norms else None for block in blocks]
+    scale = layer_role(layer, "output_scale") if description.output_scale else None
     if not description.parallel:
         first, second = (Branch(norm, post_norm, w.x, w.x) for norm, post_norm in zip(norms, post_norms))
-        return first, second
+        return first, replace(second, scale=scale)
     # x must stay as it is until the second block has read it.
     between = w.buffer.allocate("the activations between parallel blocks", w.batch * w.hidden)
     first = Branch(norms[0], post_norms[0], w.x, between, measured=False)
-    return first, Branch(norms[0], post_norms[1], between, w.x, again=True)
+    return first, Branch(norms[0], post_norms[1], between, w.x, again=True, scale=scale)

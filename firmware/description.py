@@ -2,12 +2,12 @@
 
 Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embedding``, ``final_norm``, ``final_norm_bias``,
 ``head``. Those of layer ``n`` are ``layers.n.`` followed by ``attention_norm``, ``q``, ``k``, ``v``, ``o``, ``q_norm``,
-``k_norm``, ``sinks``, ``attention_post_norm``, ``feed_forward_norm``, ``gate``, ``up``, ``down``, ``feed_forward_post_norm``,
-``router``, ``selection_bias``, ``experts_gate``, ``experts_up``, ``experts_down``, ``shared_router``, ``shared_gate``,
-``shared_up``, ``shared_down``; of gated attention ``output_gate``; of linear attention ``qkv``, ``convolution``, ``alpha``,
-``beta``, ``decay``, ``output_gate``, ``output_norm`` and ``o``; of a short convolution ``convolution_in``, ``convolution`` and
-``o``. A bias is its tensor's role followed by ``_bias``. Which of them exist follows from the description; a bias exists if it
-has been placed.
+``k_norm``, ``output_scale``, ``sinks``, ``attention_post_norm``, ``feed_forward_norm``, ``gate``, ``up``, ``down``,
+``feed_forward_post_norm``, ``router``, ``selection_bias``, ``experts_gate``, ``experts_up``, ``experts_down``,
+``shared_router``, ``shared_gate``, ``shared_up``, ``shared_down``; of gated attention ``output_gate``; of linear attention
+``qkv``, ``convolution``, ``alpha``, ``beta``, ``decay``, ``output_gate``, ``output_norm`` and ``o``; of a short convolution
+``convolution_in``, ``convolution`` and ``o``. A bias is its tensor's role followed by ``_bias``. Which of them exist follows
+from the description; a bias exists if it has been placed.
 """
 
 from dataclasses import dataclass
@@ -77,6 +77,10 @@ class Attention:
         Scaled scores become ``cap * tanh(scores / cap)``.
     sinks : bool
         Whether each head has a learned score that takes part in its softmax as a token would whose value is zero.
+    keys_as_values : bool
+        Whether there is no matrix ``v``: values are the keys as they were before their norm and rotation.
+    value_norm : bool
+        Whether each head of the values is normalised (RMS), without weights.
     gated : bool
         Whether the outputs of heads are multiplied with the sigmoid of a projection of the input, ``output_gate``.
     """
@@ -92,6 +96,8 @@ class Attention:
     head_norm: HeadNorm | None = None
     score_cap: float | None = None
     sinks: bool = False
+    keys_as_values: bool = False
+    value_norm: bool = False
     gated: bool = False
 
     @property
@@ -240,6 +246,8 @@ class Layer:
     parallel : bool
         Whether both have the same input: ``x += attention(norm(x)) + feed_forward(norm(x))``, with the one norm of attention.
         Only with norms before and none after.
+    output_scale : bool
+        Whether the activations are multiplied with a number, ``output_scale``, at the end.
     """
 
     attention: Mixer
@@ -247,6 +255,7 @@ class Layer:
     post_norms: bool = False
     pre_norms: bool = True
     parallel: bool = False
+    output_scale: bool = False
 
 
 @dataclass(frozen=True)

@@ -56,22 +56,17 @@ def inverse(w: Workspace, squares: int) -> None:
     )
 
 
-def normalise_heads(workspace: Workspace, entry: int, heads: int, size: int, weight: int, scratch: int) -> None:
-    """Normalise each of `heads` heads in place (RMS) with the weights at `weight`; `scratch` has an entry for each head."""
+def normalise_heads(workspace: Workspace, entry: int, heads: int, size: int, weight: int | None, scratch: int) -> None:
+    """Normalise each of `heads` heads in place (RMS), with the weights at `weight` if there are any.
+
+    `scratch`: an entry for each head.
+    """
     commands, epsilon = workspace.commands, workspace.description.norm.epsilon
     commands.elementwise(entry, size, heads, a_stride=size, reduce=Reduce.SUM_OF_SQUARES, r=scratch)
     commands.elementwise(scratch, heads, p=1 / size, q=epsilon, function=Function.RECIPROCAL_SQUARE_ROOT, to=scratch)
-    commands.elementwise(
-        entry,
-        size,
-        heads,
-        a_stride=size,
-        p=Loaded(scratch, advance=True),
-        b=weight,
-        multiplier=Multiplier.B,
-        to=entry,
-        d_stride=size,
-    )
+    weighted: dict[str, Any] = {} if weight is None else {"b": weight, "multiplier": Multiplier.B}
+    inverses = Loaded(scratch, advance=True)
+    commands.elementwise(entry, size, heads, a_stride=size, p=inverses, to=entry, d_stride=size, **weighted)
 
 
 def normalise_all_heads(workspace: Workspace, entry: int, size: int, weight: Address, scratch: int) -> None:

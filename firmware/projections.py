@@ -86,7 +86,8 @@ class Projections:
         self._largest = allocate("the largest magnitudes of keys and values", scales)
         self._scales = allocate("their scales", scales)
         self._inverses = allocate("the inverses of their scales", scales)
-        self._head_sums = allocate("the sums of head norms", w.batch * heads) if attention.head_norm else 0
+        normalised = attention.head_norm is not None or attention.value_norm
+        self._head_sums = allocate("the sums of head norms", w.batch * heads) if normalised else 0
         each_head = attention.head_norm in (HeadNorm.HEAD, HeadNorm.ROTATED_HEAD)
         self._weights = {r: allocate(f"the weights of {r}_norm", size) for r in "kq"} if each_head else {}
         #: The sigmoids that the outputs of heads are multiplied with.
@@ -115,14 +116,16 @@ class Projections:
         def product(role: str, entry: int, heads: int) -> Callable[[], None]:
             return lambda: w.products(w.matrix(layer_role(self._layer, role), heads * size, w.hidden), entry)
 
-        values = (product("v", self._values, attention.kv_heads), self._finish_values)
         keys = (product("k", self._keys, attention.kv_heads), self._finish_keys)
+        values = [] if attention.keys_as_values else [(product("v", self._values, attention.kv_heads), self._finish_values)]
+        if attention.keys_as_values:
+            keys = (keys[0], self._finish_values_and_keys)
         queries = product("q", self._heads, attention.heads)
         gate = [(product("output_gate", self.gate, attention.heads), self._finish_gate)] if attention.gated else []
         if self.keys_last:
-            interleaved([values, (queries, self._finish_all_queries), *gate, keys])
+            interleaved([*values, (queries, self._finish_all_queries), *gate, keys])
         else:
-            interleaved([values, keys, (queries, self._finish_first_queries), *gate])
+            interleaved([*values, keys, (queries, self._finish_first_queries), *gate])
 
     def _keys_cost_less(self) -> bool:
         """Whether the work on keys takes the vector unit less time than that on queries: the lesser one is not hidden."""
@@ -254,21 +257,31 @@ class Projections:
                     commands.append((self._heads + head * size, attention.kv_heads - first, attention.group * size, target))
         return commands
 
+    def _finish_values_and_keys(self) -> None:
+        """Where they are the results of one product."""
+        w, attention = self._workspace, self._attention
+        w.commands.elementwise(self._keys, w.batch * attention.kv_heads * attention.head_size, to=self._values)
+        self._finish_values()
+        self._finish_keys()
+
     def _finish_values(self) -> None:
         w, attention, size = self._workspace, self._attention, self._attention.head_size
         heads = attention.kv_heads
-        if "v" in self._biases:
+        role = "k" if attention.keys_as_values else "v"
+        if role in self._biases:
             width = heads * size
             w.commands.elementwise(
                 self._values,
                 width,
                 w.batch,
                 a_stride=width,
-                b=self._biases["v"],
+                b=self._biases[role],
                 combine=Combine.SUM,
                 to=self._values,
                 d_stride=width,
             )
+        if attention.value_norm:
+            normalise_heads(w, self._values, w.batch * heads, size, None, self._head_sums)
         self._quantise(self._values, w.batch * heads, size, Function.IDENTITY)
         for s, cache in enumerate(self._caches):
             w.commands.append(

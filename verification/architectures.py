@@ -60,9 +60,19 @@ _MIXTURES = (
 )
 _RECURRENT = ("lfm2", "lfm2moe", "qwen35", "qwen35moe")
 _WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2")
-_WINDOWED = ("gpt-oss", "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
+_WINDOWED = ("gpt-oss", "gemma4", "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
 #: Where two layers do not show all that layers can be.
-_LAYERS = {"gemma3": 6, "cohere2": 4, "olmo3": 4, "exaone4": 4, "smollm3": 5, "glm4moe": 3, "bailingmoe2": 3, "ernie4_5-moe": 4}
+_LAYERS = {
+    "gemma3": 6,
+    "gemma4": 6,
+    "cohere2": 4,
+    "olmo3": 4,
+    "exaone4": 4,
+    "smollm3": 5,
+    "glm4moe": 3,
+    "bailingmoe2": 3,
+    "ernie4_5-moe": 4,
+}
 #: Widest attention that is drawn: the outputs of all heads side by side.
 _WIDEST = 1024
 

@@ -57,6 +57,10 @@ class Architecture:
         Whether layers without a window are rotated beside those that have one.
     unrotated_every : int
         Every n-th layer is not rotated; 0: all are.
+    local_sizes : bool
+        Whether heads of windowed layers have sizes of their own in the header.
+    global_frequencies : bool
+        Whether factors of frequencies in the file hold for layers without a window, where the others have angles of their own.
     local_rope_base : float or None
         Base of RoPE's angles in windowed layers, which nothing scales, if they have angles of their own; 0: the same base.
     plain_yarn : bool
@@ -80,6 +84,12 @@ class Architecture:
         The cap if the header does not say; 0: none.
     score_cap : float
         What attention's scores are capped at if the header does not say; 0: they are not capped.
+    score_scale : float
+        What attention's scores are multiplied with; 0: the inverse root of the size of a head.
+    optional_values : bool
+        Whether layers may have no matrix v: their values are their keys then.
+    value_norm : bool
+        Whether each head of the values is normalised, without weights.
     sinks : bool
     limit, up_offset : float
         Of the feed-forward, see `tailrace.firmware.description`; a limit of 0 is none.
@@ -119,6 +129,8 @@ class Architecture:
     global_every: int = 0
     global_rotated: bool = True
     unrotated_every: int = 0
+    local_sizes: bool = False
+    global_frequencies: bool = False
     local_rope_base: float | None = None
     plain_yarn: bool = False
     exact_yarn: bool = False
@@ -130,6 +142,9 @@ class Architecture:
     capped_logits: bool = False
     default_logit_cap: float = 0.0
     score_cap: float = 0.0
+    score_scale: float = 0.0
+    optional_values: bool = False
+    value_norm: bool = False
     sinks: bool = False
     limit: float = 0.0
     up_offset: float = 0.0
@@ -264,6 +279,23 @@ ARCHITECTURES: dict[str, Architecture] = {
             windowed=True,
             global_every=6,
             local_rope_base=10_000.0,
+            capped_logits=True,
+        ),
+        Architecture(
+            "gemma4",
+            "Gemma 4 12B and 31B (text)",
+            activation=Activation.GELU,
+            head_norm=HeadNorm.HEAD,
+            post_norms=True,
+            scaled_embedding=True,
+            windowed=True,
+            global_every=6,
+            local_sizes=True,
+            global_frequencies=True,
+            local_rope_base=10_000.0,
+            score_scale=1.0,
+            optional_values=True,
+            value_norm=True,
             capped_logits=True,
         ),
         Architecture(

@@ -260,7 +260,7 @@ class _Importer:
         )
         ropes = {} if arch.learned_positions else {ROPE: self.rope}
         if any(attention.rope == LOCAL_ROPE for attention in description.attentions):
-            ropes[LOCAL_ROPE] = read_local_rope(model, self.rotary_size)
+            ropes[LOCAL_ROPE] = read_local_rope(model, self.local_rotary_size)
         if self.growth is not None:
             ropes[QUERY_ROPE] = replace(self.rope, growth=self.growth)
         # Positions of images have sections of angles; in a text all sections count alike.
@@ -294,13 +294,13 @@ class _Importer:
     def _twins(self, ropes: dict[str, Rope]) -> dict[str, float]:
         """Values of parts that may differ from the rest, with which they don't."""
         twins: dict[str, float] = {
-            "attention.key_length_swa": self.head_size,
-            "attention.value_length_swa": self.head_size,
+            "attention.key_length_swa": self.local_head_size,
+            "attention.value_length_swa": self.local_head_size,
             "embedding_length_out": self.hidden,
             "decoder_block_count": self.model.blocks,
         }
         if ROPE in ropes:
-            twins |= {"rope.dimension_count_swa": self.rotary_size, "rope.freq_base_swa": ropes[ROPE].base}
+            twins |= {"rope.dimension_count_swa": self.local_rotary_size, "rope.freq_base_swa": ropes[ROPE].base}
         return twins
 
     def _real(self, key: str, low: float, high: float) -> float | None:
@@ -364,8 +364,17 @@ class _Importer:
 
     @cached_property
     def head_size(self) -> int:
-        size = self.model.integer("attention.key_length", 1, _MAX_SIZE, max(self.hidden // self.heads[0], 1))
-        values = self.model.integer("attention.value_length", 1, _MAX_SIZE, size)
+        """Elements of a head, in windowed layers unless these have others."""
+        return self._head_size("", max(self.hidden // self.heads[0], 1))
+
+    @cached_property
+    def local_head_size(self) -> int:
+        """Elements of a head in windowed layers."""
+        return self._head_size("_swa", self.head_size) if self.arch.local_sizes else self.head_size
+
+    def _head_size(self, where: str, default: int) -> int:
+        size = self.model.integer(f"attention.key_length{where}", 1, _MAX_SIZE, default)
+        values = self.model.integer(f"attention.value_length{where}", 1, _MAX_SIZE, size)
         if values != size:
             raise self._unfit(f"its keys have {size} elements and its values {values}")
         if size % 8:
@@ -376,11 +385,17 @@ class _Importer:
 
     @cached_property
     def rotary_size(self) -> int:
-        if self.arch.learned_positions:
-            return 0
-        size = self.model.integer("rope.dimension_count", 0, _MAX_SIZE, self.head_size)
-        if size % 8 or not 0 < size <= self.head_size:
-            raise self._unfit(f"it rotates {size} of {self.head_size} elements of a head, which is not a multiple of 8")
+        return 0 if self.arch.learned_positions else self._rotary_size("", self.head_size)
+
+    @cached_property
+    def local_rotary_size(self) -> int:
+        """Elements of a head that are rotated in windowed layers."""
+        return self._rotary_size("_swa", self.local_head_size) if self.arch.local_sizes else self.rotary_size
+
+    def _rotary_size(self, where: str, head_size: int) -> int:
+        size = self.model.integer(f"rope.dimension_count{where}", 0, _MAX_SIZE, head_size)
+        if size % 8 or not 0 < size <= head_size:
+            raise self._unfit(f"it rotates {size} of {head_size} elements of a head, which is not a multiple of 8")
         return size
 
     @cached_property
@@ -401,6 +416,8 @@ class _Importer:
 
     @cached_property
     def scale(self) -> float:
+        if self.arch.score_scale:
+            return self.arch.score_scale
         # The largest models of Gemma 2 and 3 do not go by the size of their heads.
         largest_gemma = (self.arch.name, self.model.layers) in (("gemma2", 46), ("gemma3", 62))
         scale = 1.0 / sqrt(self.hidden / self.heads[0] if largest_gemma else self.head_size)
@@ -517,15 +534,17 @@ class _Importer:
         return Attention(
             heads=self.heads[layer],
             kv_heads=self.kv_heads[layer],
-            head_size=self.head_size,
+            head_size=self.local_head_size if windowed else self.head_size,
             scale=self.scale,
-            rotary_size=self.rotary_size if self._is_rotated(layer) else 0,
+            rotary_size=(self.local_rotary_size if windowed else self.rotary_size) if self._is_rotated(layer) else 0,
             rope=LOCAL_ROPE if windowed and self.arch.local_rope_base is not None else ROPE,
             query_rope=None if self.growth is None else QUERY_ROPE,
             window=self.window if windowed else None,
             head_norm=self.arch.head_norm,
             score_cap=self.score_cap,
             sinks=self.arch.sinks,
+            keys_as_values=self.arch.optional_values and f"blk.{layer}.attn_v.weight" not in self.model.tensors,
+            value_norm=self.arch.value_norm,
             gated=self.arch.gated_attention,
         )
 
@@ -549,7 +568,10 @@ class _Importer:
         feed_forward = self._experts(n) if self._has_experts(n) else self._feed_forward(n)
         if arch.post_norms:
             self._norm(n, "feed_forward_post_norm", "post_ffw_norm")
-        return Layer(mixer, feed_forward, arch.post_norms, arch.pre_norms, parallel)
+        scaled = f"blk.{n}.layer_output_scale.weight" in self.model.tensors
+        if scaled:
+            self._vector(layer_role(n, "output_scale"), f"blk.{n}.layer_output_scale.weight", 1)
+        return Layer(mixer, feed_forward, arch.post_norms, arch.pre_norms, parallel, scaled)
 
     def _norm(self, n: int, role: str, name: str) -> None:
         self._vector(layer_role(n, role), f"blk.{n}.{name}.weight", self.hidden)
@@ -558,7 +580,7 @@ class _Importer:
 
     def _attention_matrices(self, n: int, a: Attention) -> None:
         query, key = a.heads * a.head_size, a.kv_heads * a.head_size
-        rows = {"q": (query, a.heads), "k": (key, a.kv_heads), "v": (key, 0)}
+        rows = {"q": (query, a.heads), "k": (key, a.kv_heads)} | ({} if a.keys_as_values else {"v": (key, 0)})
         first, total = 0, query + 2 * key
         for name, (size, heads) in rows.items():
             ordered = heads if self.arch.paired_rope else 0

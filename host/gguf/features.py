@@ -56,6 +56,12 @@ def _features(a: Architecture) -> Iterator[str]:
         yield "scales of embeddings, scores, residuals and logits"
     if a.scaled_logits:
         yield "scaled logits"
+    if a.score_scale:
+        yield "scores as they are" if a.score_scale == 1.0 else f"scores times {a.score_scale:g}"
+    if a.optional_values:
+        yield "keys that are values too where there is no v"
+    if a.value_norm:
+        yield "norms of values without weights"
     if a.sinks:
         yield "sinks of attention"
     if a.score_cap:
@@ -72,6 +78,8 @@ def _positions(a: Architecture) -> Iterator[str]:
     if a.windowed:
         apart = f", but for every {_ordinal(a.global_every)} layer" if a.global_every else ""
         yield f"sliding windows{apart}{'' if a.global_rotated else ', which has no RoPE then'}"
+    if a.local_sizes:
+        yield "heads of another size in windows"
     if a.local_rope_base is not None:
         yield "angles of their own in windows"
     if a.plain_yarn:

@@ -239,7 +239,10 @@ class Model:
             recurrent = arch.recurrent_matrices and tensor_name(layer, "attn_q") not in self.tensors
             kinds = arch.recurrent_matrices if recurrent else arch.matrices
             names += [tensor_name(layer, kind) for kind in kinds if not (self.experts and kind.startswith("ffn_"))]
-        return names
+        return [name for name in names if not self._is_optional(name) or name in self.tensors]
+
+    def _is_optional(self, name: str) -> bool:
+        return self.architecture.optional_values and name.endswith(".attn_v.weight")
 
     @property
     def matrices(self) -> list[Tensor]:

@@ -83,7 +83,8 @@ def read_growth(model: Model, context: int) -> Growth | None:
 def rope_tensors(model: Model) -> set[str]:
     """Names of the tensors that `read_rope` reads."""
     architecture = model.architecture
-    if architecture.learned_positions or architecture.local_rope_base is not None:
+    apart = architecture.local_rope_base is not None and not architecture.global_frequencies
+    if architecture.learned_positions or apart:
         return set()
     return {FREQUENCIES, SHORT, LONG} & set(model.tensors)
 

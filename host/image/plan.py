@@ -164,13 +164,14 @@ class _Planner:
             self._vector(region, layer + tensor)
         self._feed_forward(region, n)
         self._vector(region, layer + "feed_forward_post_norm")
+        self._vector(region, layer + "output_scale")
         return region
 
     def _mixer(self, region: "_Region", layer: str, mixer: Mixer) -> None:
         """What comes before the output matrix, in the order of its use."""
         match mixer:
             case Attention():
-                for tensor in ("q", "k", "v", *(("output_gate",) if mixer.gated else ())):
+                for tensor in ("q", "k", *(() if mixer.keys_as_values else ("v",)), *(("output_gate",) if mixer.gated else ())):
                     self._with_bias(region, layer + tensor)
                 for tensor in ("q_norm", "k_norm", "sinks"):
                     self._vector(region, layer + tensor)

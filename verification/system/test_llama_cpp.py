@@ -83,7 +83,7 @@ def test_every_architecture(architecture: str, tmp_path: Path) -> None:
     sizes = {"head_size": 16} if architecture in (*SIZED_BY_HIDDEN, "qwen2", "qwen2moe", "exaone4", "lfm2", "lfm2moe") else {}
     if architecture == "bailingmoe2":
         sizes["groups"] = 2
-    make_model(tmp_path / "m.gguf", architecture, layers=6 if architecture == "gemma3" else 4, **sizes)
+    make_model(tmp_path / "m.gguf", architecture, layers=6 if architecture in ("gemma3", "gemma4") else 4, **sizes)
     apart = divergence(in_llama_cpp(tmp_path / "m.gguf"), on_golden(tmp_path / "m.gguf"))
     assert np.median(apart) < LIMIT, apart
 

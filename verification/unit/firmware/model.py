@@ -139,12 +139,16 @@ class Model:
             self.norm(role("attention_norm"))
         widths = {"q": attention.heads, "k": attention.kv_heads, "v": attention.kv_heads}
         for name, heads in widths.items():
+            if name == "v" and attention.keys_as_values:
+                continue
             self.matrix(role(name), heads * attention.head_size, hidden)
         self.matrix(role("o"), hidden, attention.heads * attention.head_size)
         if attention.head_norm:
             all_heads = attention.head_norm is HeadNorm.ALL_HEADS
             for name in "qk":
                 self.norm(role(f"{name}_norm"), attention.head_size * (widths[name] if all_heads else 1), bias=False)
+        if layer.output_scale:
+            self.table(role("output_scale"), self.rng.uniform(0.5, 1.5, 1))
         if attention.sinks:
             self.table(role("sinks"), self.rng.normal(0, self.sink_spread, attention.heads))
         if layer.pre_norms and not layer.parallel:

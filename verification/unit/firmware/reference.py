@@ -47,11 +47,13 @@ class Reference:
             if layer.parallel:
                 y = self.norm(x, layer_role(n, "attention_norm"))
                 x = x + (self.attention(y, n, layer.attention, position) + self.feed_forward(y, n)) * d.residual_scale
+                x = x * t.get(layer_role(n, "output_scale"), 1.0)
                 continue
             for block, post in (("attention", "attention_post_norm"), ("feed_forward", "feed_forward_post_norm")):
                 y = self.norm(x, layer_role(n, f"{block}_norm")) if layer.pre_norms else x
                 y = self.attention(y, n, layer.attention, position) if block == "attention" else self.feed_forward(y, n)
                 x = x + (self.norm(y, layer_role(n, post)) if layer.post_norms else y) * d.residual_scale
+            x = x * t.get(layer_role(n, "output_scale"), 1.0)
         logits = self.linear(self.norm(x, "final_norm"), "head") * d.logit_scale
         return logits if d.logit_cap is None else d.logit_cap * np.tanh(logits / d.logit_cap)
 
@@ -86,7 +88,10 @@ class Reference:
 
     def attention(self, x: Array, n: int, attention: Attention, position: int) -> Array:
         size = attention.head_size
-        q, k, v = (self.linear(x, layer_role(n, role)).reshape(-1, size) for role in "qkv")
+        roles = ("q", "k", "k" if attention.keys_as_values else "v")
+        q, k, v = (self.linear(x, layer_role(n, role)).reshape(-1, size) for role in roles)
+        if attention.value_norm:
+            v = v / np.sqrt((v * v).mean(axis=1, keepdims=True) + self.description.norm.epsilon)
         q, k = (self.normalised_and_rotated(h, n, r, attention, position) for h, r in ((q, "q"), (k, "k")))
         scales, codes = quantise_keys(k.astype(np.float32))
         self.keys[n].append((scales.astype(np.float64)[..., None] * codes).reshape(attention.kv_heads, -1)[:, :size])

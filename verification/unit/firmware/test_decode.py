@@ -72,6 +72,16 @@ FEATURES: dict[str, tuple[Description, dict[str, Any]]] = {
     "head norms after rotation": (model_of(replace(HEADS, head_norm=HeadNorm.ROTATED_HEAD)), {"biases": ("q", "k")}),
     "norms of all heads": (model_of(replace(HEADS, head_norm=HeadNorm.ALL_HEADS)), {"biases": ("q", "k")}),
     "capped scores": (model_of(replace(HEADS, score_cap=0.5)), {}),
+    "keys as values, normalised": (
+        model_of(replace(HEADS, head_norm=HeadNorm.HEAD, keys_as_values=True, value_norm=True)), {"biases": ("q", "k")},
+    ),
+    "values normalised": (model_of(replace(HEADS, value_norm=True)), {"biases": ("v",)}),
+    "keys as values of many heads": (model_of(replace(HEADS, heads=8, head_size=8, rotary_size=8, keys_as_values=True)), {}),
+    "scaled outputs": (
+        model_of(layers=(Layer(HEADS, SILU, output_scale=True),) * 2, residual_scale=0.5), {"biases": ("o", "down")},
+    ),
+    "scaled outputs of parallel blocks": (model_of(layers=(Layer(HEADS, SILU, parallel=True, output_scale=True),) * 3), {}),
+    "scaled outputs, post norms": (model_of(layers=(Layer(HEADS, SILU, post_norms=True, output_scale=True),) * 3), {}),
     "sinks": (model_of(replace(HEADS, sinks=True)), {}),
     "sinks far above and below all scores": (model_of(replace(HEADS, sinks=True)), {"sink_spread": 1e4}),
     "sinks of many heads, in windows, scores capped": (
@@ -182,7 +192,7 @@ def random_description(rng: np.random.Generator) -> Description:
     attention = Attention(
         kv_heads * group, kv_heads, size, float(rng.uniform(0.5, 1.5)) * size**-0.5, int(rng.choice([0, 8, size])),
         window=int(rng.choice([0, 2, 5])) or None, head_norm=HEAD_NORMS[rng.integers(len(HEAD_NORMS))],
-        score_cap=(None, 2.0)[rng.integers(2)], sinks=bool(rng.integers(2)),
+        score_cap=(None, 2.0)[rng.integers(2)], sinks=bool(rng.integers(2)), keys_as_values=bool(rng.integers(4) == 0), value_norm=bool(rng.integers(2)),
     )  # fmt: skip
     block = FeedForward(
         32 * int(rng.integers(1, 9)), Activation(rng.choice([a.value for a in Activation])), bool(rng.integers(2))

@@ -3,7 +3,7 @@
 #: All that have a description; "mixtral" and "olmo3" are files of the architectures llama and olmo2.
 ARCHITECTURES = (
     "llama", "mixtral", "mistral3", "smollm3", "granite", "granitemoe", "ernie4_5", "qwen2", "qwen3", "qwen3moe", "gpt-oss", "seed_oss",
-    "hunyuan-dense", "olmo2", "olmo3", "exaone4", "gemma2", "gemma3", "command-r", "cohere2", "phi2", "phi3", "stablelm",
+    "hunyuan-dense", "olmo2", "olmo3", "exaone4", "gemma2", "gemma3", "gemma4", "command-r", "cohere2", "phi2", "phi3", "stablelm",
     "starcoder2", "gpt2", "qwen2moe", "hunyuan-moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", "minimax-m2", "lfm2", "qwen35",
     "qwen35moe", "lfm2moe",
 )  # fmt: skip

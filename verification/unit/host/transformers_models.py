@@ -91,6 +91,7 @@ _CONVOLUTIONS = ("shortconv.conv", "ssm_conv1d")
 _OTHERS: dict[str, dict[str, str]] = {
     "gemma2": _GEMMA,
     "gemma3": _GEMMA,
+    "gemma4": _GEMMA,
     **dict.fromkeys(
         ("olmo2", "olmo3", "exaone4"),
         {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"},
@@ -216,6 +217,18 @@ def make_config(
             return transformers.Gemma3TextConfig(
                 **{**common, "tie_word_embeddings": True}, query_pre_attn_scalar=head_size, sliding_window=window or context
             )
+        case "gemma4":
+            common["rope_parameters"] = {
+                "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
+                "sliding_attention": scaling,
+            }
+            # Heads of layers that see all are twice as long, fewer, and their keys are values too.
+            config = transformers.Gemma4TextConfig(
+                **{**common, "tie_word_embeddings": True}, sliding_window=window or context, hidden_size_per_layer_input=0,
+                final_logit_softcapping=4.0, global_head_dim=2 * head_size, num_global_key_value_heads=1, attention_k_eq_v=True,
+            )  # fmt: skip
+            config.allow_global_per_layer_attribute_access = True
+            return config
         case "phi3":
             scaling["partial_rotary_factor"] = rotary
             # Phi3Config puts its own number in the place of that of the parameters.
@@ -317,6 +330,10 @@ def make_model(path: Path, architecture: str, *, seed: int = 1, format: str = "Q
     tensors = _rope_factors(config)
     for parameter, tensor in (*model.named_parameters(), *_selection_biases(model)):
         tensors += _filled(architecture, config, parameter, tensor, format, random)
+    for name, buffer in model.named_buffers():
+        if name.endswith("layer_scalar"):
+            buffer.copy_(torch.tensor(random.uniform(0.5, 1.5, 1), dtype=torch.float32))
+            tensors.append(tensor_of(f"blk.{name.split('.')[-2]}.layer_output_scale.weight", buffer.numpy()))
     model.tie_weights()
     tensors = _with_fused_qkv(tensors) if architecture == "bailingmoe2" else tensors
     write_gguf(path, _gguf_name(architecture), values, tensors)
@@ -447,6 +464,8 @@ def _scalars(architecture: str, config: Any) -> dict[str, Any]:
             }  # fmt: skip
         case "command-r" | "cohere2":
             return {"logit_scale": config.logit_scale}
+        case "gemma4":
+            return {"final_logit_softcapping": config.final_logit_softcapping}
         case "gemma2":
             return {
                 "final_logit_softcapping": config.final_logit_softcapping,
@@ -469,7 +488,7 @@ def _rotated(architecture: str, config: Any) -> dict[str, Any]:
     head_size, parameters = config.head_dim, config.rope_parameters
     if "full_attention" in parameters:
         parameters = parameters["full_attention"]
-    if architecture in ("gemma2", "gemma3", "cohere2", "olmo3", "gpt-oss") or (
+    if architecture in ("gemma2", "gemma3", "cohere2", "olmo3", "gpt-oss", "gemma4") or (
         architecture == "exaone4" and config.sliding_window
     ):
         values["attention.sliding_window"] = config.sliding_window
@@ -491,11 +510,31 @@ def _rotated(architecture: str, config: Any) -> dict[str, Any]:
     if kind == "longrope":
         extension = config.max_position_embeddings / original
         values["rope.scaling.attn_factor"] = sqrt(1 + log(extension) / log(original))
-    return values
+    return values | (_by_kind_of_layer(config) if architecture == "gemma4" else {})
+
+
+def _by_kind_of_layer(config: Any) -> dict[str, Any]:
+    """What a header says of sizes that windowed layers do not share with the others."""
+    windowed, local = [kind == "sliding_attention" for kind in config.layer_types], config.head_dim
+    whole = next(config.per_layer_config[n].head_dim for n, apart in enumerate(windowed) if not apart)
+    return {
+        "attention.sliding_window_pattern": windowed,
+        "attention.head_count_kv": [config.per_layer_config[n].num_key_value_heads for n in range(len(windowed))],
+        "attention.key_length": whole, "attention.value_length": whole, "rope.dimension_count": whole,
+        "attention.key_length_swa": local, "attention.value_length_swa": local, "rope.dimension_count_swa": local,
+        "rope.freq_base_swa": float(config.rope_parameters["sliding_attention"]["rope_theta"]),
+        "attention.shared_kv_layers": 0, "embedding_length_per_layer_input": 0,
+    }  # fmt: skip
 
 
 def _rope_factors(config: Any) -> list[NewTensor]:
     parameters = getattr(config, "rope_parameters", {})
+    whole = parameters.get("full_attention", {})
+    if whole.get("rope_type") == "proportional":
+        # As the converter says that most pairs do not turn.
+        size = max(config.per_layer_config[n].head_dim for n in range(config.num_hidden_layers)) // 2
+        turning = int(size * whole["partial_rotary_factor"])
+        return [tensor_of("rope_freqs.weight", np.where(np.arange(size) < turning, 1.0, 1e30))]
     if parameters.get("rope_type") != "longrope":
         return []
     return [tensor_of(f"rope_factors_{name}.weight", np.array(parameters[f"{name}_factor"])) for name in ("long", "short")]
@@ -584,6 +623,9 @@ def _filled_vector(architecture: str, config: Any, name: str, tensor: Any, rando
     values = (random.standard_normal(len(tensor)) * 0.2).astype(np.float32)
     if name.endswith("norm.weight"):
         values += np.float32(1)
+    if architecture == "gemma4" and name.endswith(("attn_q_norm.weight", "attn_k_norm.weight")):
+        # Scores are not divided by the root of a head's size: trained norms do that.
+        values *= np.float32(len(tensor) ** -0.25)
     if name in ("output_norm.weight", "token_embd_norm.weight") and config.tie_word_embeddings:
         values *= np.float32(_LOGIT_SPREAD / _TIED_SPREAD)
     # Gemma's files hold one more than its parameters, and so do those of Qwen 3.5 but for one of its norms.

@@ -149,6 +149,21 @@ def test_gpt2(tmp_path: Path) -> None:
     assert {"final_norm_bias", "layers.0.attention_norm_bias", "layers.0.down_bias", "position_embedding"} <= set(model.tables)
 
 
+def test_gemma4(tmp_path: Path) -> None:
+    """Two sizes of heads, keys that are values where there is no v, and a scale of each layer."""
+    shapes = dict(GEMMA3.items()) | {"blk.{n}.layer_output_scale.weight": (1,), "rope_freqs.weight": (16,)}
+    header = {k: v for k, v in GEMMA3_HEADER.items() if not k.startswith("rope.scaling")} | {"rope.dimension_count_swa": 16}
+    model = imported(write(tmp_path / "m.gguf", "gemma4", header, shapes))
+    layers = model.description.layers
+    assert all(layer.output_scale and layer.attention.value_norm and layer.attention.scale == 1.0 for layer in layers)
+    assert [layer.attention.rotary_size for layer in layers] == [16, 16, 16, 16, 16, 32, 16]
+    assert not any(layer.attention.keys_as_values for layer in layers)
+    assert len(model.ropes["rope"].divisors) == 16
+    assert not model.ropes["rope_local"].divisors
+    without = imported(write(tmp_path / "n.gguf", "gemma4", header, {k: v for k, v in shapes.items() if "attn_v" not in k}))
+    assert all(layer.attention.keys_as_values for layer in without.description.layers)
+
+
 def test_gpt_oss(tmp_path: Path) -> None:
     kept = {k: v for k, v in MIXTURE.items() if "ffn_norm" not in k}
     shapes: dict[str, tuple[int, ...]] = {"blk.{n}.post_attention_norm.weight": (64,), "blk.{n}.attn_sinks.weight": (4,)}
