@@ -25,6 +25,8 @@ from .notation import SCALARS, AssemblyError, read_field, register, write_field
 _LABEL = re.compile(r"([A-Za-z_]\w*):")
 _MODIFIED = re.compile(r"(.*?)((?:\+r\d+)*)")
 _MODIFIER = re.compile(r"modifier_(word|register)_\d")
+#: Fields that are not written by themselves.
+_OF_SCALARS = ("load", "advance")
 
 
 def disassemble(commands: Sequence[bytes], sections: Sequence[tuple[int, str]] = ()) -> str:
@@ -73,7 +75,7 @@ def write_command(command: bytes, labels: set[int] | frozenset[int] = frozenset(
             opcode is Opcode.ELEMENTWISE and name in SCALARS and (values["load"] | values["advance"]) >> SCALARS.index(name) & 1
         )
         if (
-            name in ("opcode", "load", "advance")
+            name in ("opcode", *_OF_SCALARS)
             or not (value or registers or advances)
             or (_MODIFIER.match(name) and not explicit)
         ):
@@ -87,9 +89,12 @@ _MODIFIABLE = {opcode for opcode, fields in FIELDS.items() if any(_MODIFIER.matc
 
 
 def _modified_field(opcode: Opcode, word: int) -> Field | None:
-    """The field that a modifier of a word is written behind: the one in the word's lowest bits, unless it is a scalar."""
+    """The field that a modifier of a word is written behind: the one in the word's lowest bits.
+
+    None if that is a scalar, or one of the fields that the scalars' texts stand for.
+    """
     fields = (f for f in FIELDS[opcode] if f.word == word and f.low == 0 and 1 <= word <= 14)
-    return next((f for f in fields if not (opcode is Opcode.ELEMENTWISE and f.name in SCALARS)), None)
+    return next((f for f in fields if not (opcode is Opcode.ELEMENTWISE and f.name in (*SCALARS, *_OF_SCALARS))), None)
 
 
 def _behind_fields(opcode: Opcode, modifiers: list[tuple[int, int]]) -> tuple[dict[str, str], bool]:

@@ -29,6 +29,13 @@ def test_any_commands_survive_the_way_to_text_and_back(program: list[bytes]) -> 
     assert assemble(disassemble(program)) == program
 
 
+@pytest.mark.parametrize("word", range(1, 15))
+def test_a_modifier_of_any_word_survives(word: int) -> None:
+    for opcode in (Opcode.GEMV, Opcode.ELEMENTWISE, Opcode.APPEND):
+        program = [encode(opcode, modifier_word_0=word, modifier_register_0=2)]
+        assert assemble(disassemble(program)) == program
+
+
 def test_text() -> None:
     program = [
         encode(Opcode.SET, register=4, addend=3),
