@@ -74,11 +74,7 @@ def write_command(command: bytes, labels: set[int] | frozenset[int] = frozenset(
         advances = (
             opcode is Opcode.ELEMENTWISE and name in SCALARS and (values["load"] | values["advance"]) >> SCALARS.index(name) & 1
         )
-        if (
-            name in ("opcode", *_OF_SCALARS)
-            or not (value or registers or advances)
-            or (_MODIFIER.match(name) and not explicit)
-        ):
+        if name in ("opcode", *_OF_SCALARS) or not (value or registers or advances) or (_MODIFIER.match(name) and not explicit):
             continue
         text = f"command_{value}" if name == "target" and opcode is Opcode.LOOP and value in labels else None
         words.append(f"{name}={text or write_field(opcode, field, values)}{registers}")
