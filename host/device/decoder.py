@@ -319,7 +319,7 @@ class Decoder:
         LimitError
             If the context does not have that much room.
         DeviceError, DeviceTimeout
-            If the device stopped; the sequences are where they were.
+            If the device stopped; the sequences are where they were, or at the last fold that the run has gone over.
         """
         count = whole_number("count", count)
         if not 1 <= count <= self._run_limit:
@@ -360,7 +360,7 @@ class Decoder:
             length = self.positions[sequence]
             for layer, place in zip(self.imported.description.layers, self.image.placement.caches[sequence], strict=True):
                 if isinstance(place, StatePlace):
-                    layers.append(read_state(place, self.device.read))
+                    layers.append(read_state(place, self.device.read, length, self._states.begun(sequence)))
                     continue
                 assert isinstance(layer.attention, Attention)
                 window = effective_window(layer.attention, place.capacity)

@@ -59,14 +59,45 @@ def stored_parts(layout: StateLayout | RecentRows) -> dict[str, tuple[str, tuple
     }
 
 
-def read_state(place: StatePlace, read: Callable[[int, int], bytes]) -> StoredState:
-    """Read all that a layer keeps of a sequence back; the inverse of `state_writes`."""
+def read_state(place: StatePlace, read: Callable[[int, int], bytes], length: int, begun: int) -> StoredState:
+    """Read all that a layer keeps of a sequence back; the inverse of `state_writes`.
+
+    What none of its tokens has written is zero, whatever the memory has there.
+
+    Parameters
+    ----------
+    place : StatePlace
+    read : callable
+        Reads so many bytes at an address.
+    length : int
+        Tokens of the sequence.
+    begun : int
+        Position at which its list begins.
+    """
     parts: Parts = {}
     for name, (kind, shape) in stored_parts(place.layout).items():
         start, size = _stretch(place.layout, name)
         raw = np.frombuffer(read(place.address + start, size), np.uint8)
         parts[name] = _loaded(place.layout, name, raw, kind, shape)
+    for part in _unwritten(parts, length, begun):
+        part[...] = 0
     return StoredState(parts)
+
+
+def _unwritten(parts: Parts, length: int, begun: int) -> Iterator[NDArray[np.generic]]:
+    """The places that nothing has been written to since the sequence began."""
+    yield parts["rows"][length:]
+    if "sums" not in parts:
+        return
+    end = length - begun + 1
+    yield parts["sums"][end:]
+    for name in ("keys", "deltas", "lower_deltas"):
+        yield parts[name][:, :1]
+    for name in ("scales", "logs", "keys", "deltas", "lower_deltas"):
+        yield parts[name][:, end:]
+    if not begun:
+        for name in ("state_scales", "state", "master"):
+            yield parts[name]
 
 
 def state_writes(place: StatePlace, stored: StoredState) -> Iterator[tuple[int, bytes]]:
@@ -105,7 +136,7 @@ def _loaded(
     groups = -(-values // lanes)
     beats = heads[:, : groups * lanes * columns].reshape(shape[0], groups, columns // LANE_BYTES, lanes, LANE_BYTES)
     table = beats.swapaxes(2, 3).reshape(shape[0], groups * lanes, columns)[:, :values]
-    return np.ascontiguousarray(table.swapaxes(1, 2)).view(np.int8)
+    return table.swapaxes(1, 2).copy().view(np.int8)
 
 
 def _laid_out(layout: StateLayout | RecentRows, name: str, part: NDArray[np.generic]) -> bytes:

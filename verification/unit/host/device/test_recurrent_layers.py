@@ -9,6 +9,7 @@ import pytest
 from tailrace.command.inspect import predicted_lines
 from tailrace.device.decoder import Decoder
 from tailrace.device.driver import Device
+from tailrace.firmware.placement import StatePlace
 from tailrace.generation.session_file import fingerprint, read_session, write_session
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
@@ -133,6 +134,27 @@ def test_what_was_kept_goes_on_anywhere(path: Path, logits: Any, length: int, co
     nothing = [None] * (other.batch - 1)
     for position in range(length, min(length + 70, LENGTH)):
         assert same(other.step([*nothing, tokens[position]])[-1], logits[position]), position
+
+
+@pytest.mark.parametrize("length", [5, FOLD + 5])
+def test_what_memory_had_before_is_not_seen(path: Path, logits: Any, length: int, tmp_path: Path) -> None:
+    """Not by tokens, and not in what is kept, though every byte was one of something that is no number."""
+    decoder, tokens, clean = open_decoder(path), text(length + 1), open_decoder(path)
+    for place in decoder.image.placement.caches[0]:
+        if isinstance(place, StatePlace):
+            decoder.device.write(place.address, b"\xff" * place.layout.size)
+    for one in (decoder, clean):
+        one.prefill(tokens[:length])
+    kept, expected = decoder.snapshot(), clean.snapshot()
+    name = fingerprint(decoder.imported, None)  # type: ignore[arg-type]
+    write_session(tmp_path / "kept.npz", name, tokens[:length], kept)
+    _, snapshot, _ = read_session(tmp_path / "kept.npz", name, decoder.imported)  # type: ignore[arg-type]
+    for ours, theirs in zip(kept.layers, expected.layers, strict=True):
+        if isinstance(ours, StoredState) and isinstance(theirs, StoredState):
+            assert all(np.array_equal(part, theirs.parts[name]) for name, part in ours.parts.items())
+    assert snapshot is not None
+    decoder.restore(snapshot)
+    assert same(decoder.step(tokens[length]), logits[length])
 
 
 def test_a_sequence_is_cut_within_its_list(path: Path, logits: Any) -> None:
