@@ -20,5 +20,5 @@ MEMORY = click.option(
 QUANTISE = click.option(
     "--quantise",
     metavar="FORMAT",
-    help="Quantise F32, F16 and BF16 matrices, for example to Q8_0; otherwise they are refused.",
+    help="Quantise F32, F16 and BF16 matrices, for example to Q8_0; without it they become three planes of 8 bits.",
 )

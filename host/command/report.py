@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from tailrace.sim.timing.prediction import LARGEST_ERROR, Prediction
+from tailrace.spec.linear_attention import FOLD
 from tailrace.spec.registers import COUNTERS
 
 from ..device.counters import STALLS, Counters
@@ -31,6 +32,8 @@ class Setting:
         Clock frequency in MHz to state the speed for; None: not known.
     prediction : Prediction or None
         Of a decode step, if the device counts no cycles.
+    fold : Prediction or None
+        The same of what comes before each so many tokens of a sequence; None: nothing.
     """
 
     device_name: str
@@ -39,6 +42,7 @@ class Setting:
     conditions: str
     clock: float | None
     prediction: Prediction | None = None
+    fold: Prediction | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,8 @@ def run_table(run: Run, setting: Setting, geometry: Geometry) -> Table:
         elif setting.prediction:
             conditions = f"not simulated; {setting.conditions}"
             table.add_row("predicted", f"{predicted_text(setting.prediction, setting.clock)}; {conditions}")
+            if setting.fold:
+                table.add_row("predicted folds", f"{folds_text(setting.fold)}: not in these cycles")
         else:
             table.add_row("cycles", f"not counted: {setting.device_name} has no clock")
         if setting.config_name is None:
@@ -127,6 +133,11 @@ def predicted_text(prediction: Prediction, clock: float | None) -> str:
     """What a decode step is predicted to take, and how well that is known."""
     speed = f", {prediction.tokens_per_second(clock):,.2f} tokens/s at {clock:g} MHz" if clock else ""
     return f"{prediction.cycles:,} cycles a token{speed} (model's error at most {LARGEST_ERROR:.1%})"
+
+
+def folds_text(fold: Prediction) -> str:
+    """What folding a sequence's lists into its states is predicted to take, and when that is."""
+    return f"{fold.cycles:,} cycles before each {FOLD}th token of a sequence"
 
 
 def _add_prompt(table: Table, run: Run) -> None:

@@ -155,14 +155,20 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
 
         def note(counters: Counters) -> None:
             steps.append(counters)
-            done, total = len(steps) * request.tokens_per_doorbell, request.new_tokens
-            if prompt_done:
-                if len(steps) == 1 and request.trace is not None:
+            if not prompt_done:
+                terminal.progress("computing the prompt", decoder.positions[0] / len(tokens))
+                return
+            taken = counters.weight_bytes // decoder.image.token_bytes
+            before = sum(one.weight_bytes for one in steps[:-1]) // decoder.image.token_bytes
+            if request.trace is not None and not before:
+                # What is traced is the first step, and not what may have to be folded before it.
+                if taken:
                     _write_trace(request, imported, decoder)
+                else:
+                    device.transport.record()  # type: ignore[attr-defined]
+            if taken:
                 elapsed = time.monotonic() - start
-                terminal.note_step(done, total, counters.cycles // request.tokens_per_doorbell, clock, elapsed)
-            else:
-                terminal.progress("computing the prompt", len(steps) / len(tokens))
+                terminal.note_step(before + taken, request.new_tokens, counters.cycles // taken, clock, elapsed)
 
         with terminal.phase("uploading to the device"):
             decoder = Decoder(
@@ -178,7 +184,7 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             prompt_start = time.monotonic()
             _prefill(request, imported, decoder, tokens[:-1])
             prompt_seconds = time.monotonic() - prompt_start
-        prompt_steps, steps = steps, []
+        prompt_counters, steps = sum(steps, Counters()), []
         prompt_done = True
         if request.trace is not None:
             device.transport.record()  # type: ignore[attr-defined]
@@ -201,26 +207,31 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             seconds=time.monotonic() - start,
             digest=digest.hexdigest(),
             whole_steps=True,
-            prompt_steps=len(prompt_steps),
-            prompt_counters=sum(prompt_steps, Counters()),
+            prompt_steps=len(tokens) - 1 if request.prefill == "device" else 0,
+            prompt_counters=prompt_counters,
             prompt_seconds=prompt_seconds,
         )
-        _close(request, terminal, run, device, _predicted(request, decoder, run))
+        _close(request, terminal, run, device, *_predicted(request, decoder, run))
 
 
-def _predicted(request: Request, decoder: Decoder, run: Run) -> Prediction | None:
-    """What a decode step in the middle of the answer would take on the gateware, if the device counts no cycles."""
+def _predicted(request: Request, decoder: Decoder, run: Run) -> tuple[Prediction | None, Prediction | None]:
+    """What a step in the middle of the answer, and a fold, would take on the gateware, if the device counts no cycles."""
     if request.quiet or request.device not in _WITHOUT_CYCLES:
-        return None
-    return predict_step(
-        decoder.programs,
-        parse_config(request.config),
-        run.prompt_tokens - 1 + run.new_tokens // 2,
-        program="logits" if request.wish.needs_logits else "tokens",
-        memory=request.memory_timing,
-        latency=request.latency,
-        bandwidth=request.bandwidth,
-    )
+        return None, None
+
+    def predicted(program: str) -> Prediction:
+        return predict_step(
+            decoder.programs,
+            parse_config(request.config),
+            run.prompt_tokens - 1 + run.new_tokens // 2,
+            program=program,
+            memory=request.memory_timing,
+            latency=request.latency,
+            bandwidth=request.bandwidth,
+        )
+
+    step = predicted("logits" if request.wish.needs_logits else "tokens")
+    return step, predicted("fold") if "fold" in decoder.programs.loaded else None
 
 
 def _write_trace(request: Request, imported: ImportedModel, decoder: Decoder) -> None:
@@ -340,7 +351,14 @@ def _clock(request: Request, device: Device) -> float | None:
     return request.clock or clock_of(device.transport)
 
 
-def _close(request: Request, terminal: Terminal, run: Run, device: Device, prediction: Prediction | None = None) -> None:
+def _close(
+    request: Request,
+    terminal: Terminal,
+    run: Run,
+    device: Device,
+    prediction: Prediction | None = None,
+    fold: Prediction | None = None,
+) -> None:
     conditions = f"memory: latency {request.latency} cycles, {request.bandwidth:g} beats per cycle"
     if request.memory_timing != "ideal":
         conditions = f"memory: a {request.memory_timing.upper()} channel as wide as the bus"
@@ -351,6 +369,7 @@ def _close(request: Request, terminal: Terminal, run: Run, device: Device, predi
         conditions=conditions if device.transport.simulated or prediction else "",
         clock=_clock(request, device),
         prediction=prediction,
+        fold=fold,
     )
     terminal.console.print(run_table(run, setting, device.geometry))
     if request.device == "verilator":

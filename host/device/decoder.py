@@ -96,11 +96,11 @@ class Decoder:
     tokens_per_doorbell : int
         The largest `count` of `run`. More than 1 needs all embeddings in the device's memory.
     quantise : str or None
-        Format that matrices of plain numbers become; None refuses them.
+        Format that matrices of plain numbers become; None: they are taken apart into planes.
     on_progress : callable or None
         Told about what is being written to the device.
     on_step : callable or None
-        Called after each doorbell with its counters.
+        Called after each doorbell with its counters; those of a fold have no bytes of weights.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class Decoder:
     counters : Counters
         Sums over its doorbells so far.
     steps : Counter of (str, int)
-        Steps that were taken, by their program and the mean of the sequences' positions.
+        Steps that were taken, by their program and the mean of the sequences' positions; folds, by that of the sequence.
     last_step : (str, int) or None
         The last one of them.
     limit : int
@@ -519,8 +519,9 @@ class Decoder:
             return
         # Whoever is interrupted here finds a sequence that can't go on.
         self._earliest[sequence] = position + 1
-        for counters in self._states.prepare(sequence, position):
+        for name, counters in self._states.prepare(sequence, position):
             self.counters += counters
+            self.steps[name, position] += 1
             if self.on_step is not None:
                 self.on_step(counters)
         self._earliest[sequence] = position

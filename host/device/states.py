@@ -57,12 +57,13 @@ class States:
             return False
         return begun is None or (self._folds and position % FOLD == 0 and begun != position)
 
-    def prepare(self, sequence: int, position: int) -> Iterator[Counters]:
-        """Clear or fold, as the position wants it; yields the counters of what was run."""
+    def prepare(self, sequence: int, position: int) -> Iterator[tuple[str, Counters]]:
+        """Clear or fold, as the position wants it; yields the name of a program that was run, and its counters."""
         if self._begun[sequence] is None:
             for place in self._places[sequence]:
                 self._device.write(place.cleared.start, bytes(len(place.cleared)))
         else:
-            loaded = self._programs.loaded["first fold" if position == FOLD else "fold"]
-            yield self._device.start(loaded.address, len(loaded.program.commands), arguments=[sequence], weight_bytes=0)
+            name = "first fold" if position == FOLD else "fold"
+            loaded = self._programs.loaded[name]
+            yield name, self._device.start(loaded.address, len(loaded.program.commands), arguments=[sequence], weight_bytes=0)
         self._begun[sequence] = position

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from tailrace.command.cli import main
 from tailrace.command.inspect import predicted_lines
 from tailrace.device.decoder import Decoder
 from tailrace.device.driver import Device
@@ -215,6 +217,22 @@ def test_what_a_fold_takes_is_predicted(tmp_path: Path) -> None:
     sizes = [sum(decoder.programs.loaded["logits"].program.bytes_read(n)) for n in (1, FOLD, FOLD + 1)]
     # The list begins anew; the KV cache of the other layer does not.
     assert sizes[0] < sizes[2] < sizes[1]
+
+
+def test_a_run_tells_folds_from_tokens(tmp_path: Path) -> None:
+    """Two folds in the prompt of 130 letters and one in the answer; the steps of the decoder have them, too."""
+    make_model(tmp_path / "model.gguf", "qwen35", seed=SEED, context=256)
+    command = ["run", str(tmp_path / "model.gguf"), "--raw", "-p", "x" * 130, "-n", "80", "--tokens-per-doorbell", "16"]
+    result = CliRunner().invoke(main, command, env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "129 tokens before the last on the device, one by one" in result.output
+    assert "80 decode steps on the device" in result.output
+    decoder = open_decoder(tmp_path / "model.gguf")
+    cycles = predict_step(decoder.programs, parse_config("base"), 0, program="fold").cycles
+    assert f"{cycles:,} cycles before each 64th token of a sequence: not in these cycles" in result.output
+    decoder.prefill(text(2 * FOLD + 2))
+    folds = {step: count for step, count in decoder.steps.items() if step[0] != "prompt"}
+    assert folds == {("first fold", FOLD): 1, ("fold", 2 * FOLD): 1}
 
 
 def test_keys_and_values_from_elsewhere_are_refused(path: Path) -> None:
