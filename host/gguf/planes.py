@@ -46,7 +46,8 @@ def planes_of(numbers: NDArray[np.float32]) -> NDArray[np.uint8]:
     if largest.max(initial=0) >= LIMIT * 2.0**-EXPONENT:
         raise ModelError(
             f"a number of magnitude {largest.max() * 2.0**EXPONENT:g} in it does not fit planes of 8 bits, which hold numbers"
-            f" below {LIMIT:g}: ask for a format with --quantise Q8_0"
+            f" below {LIMIT:g}: ask for a format with --quantise Q8_0; if it is a router of experts, get a file that has it"
+            " quantised"
         )
     _, exponents = np.frexp(largest)
     blocks = np.empty((*rest.shape[:2], Q8_0X3.planes, Q8_0X3.plane.file_bytes), dtype=np.uint8)

@@ -63,7 +63,7 @@ def tools_of(fields: Fields, tokenizer: Tokenizer) -> Tools | None:
         raise wrong(
             "tools",
             "are not supported with this model: its chat template has none of the forms of calls that are known here (Hermes"
-            " and Qwen, Llama 3.1, Mistral). Leave them out, or say tool_choice: none",
+            " and Qwen, Qwen3-Coder, Llama 3.1, Mistral). Leave them out, or say tool_choice: none",
             "unsupported_parameter",
         )
     v = tokenizer.vocabulary

@@ -43,7 +43,7 @@ def test_numbers_that_are_too_large(number: float) -> None:
     numbers[1, 3] = number
     text = (
         f"a number of magnitude {abs(number):g} in it does not fit planes of 8 bits, which hold numbers below 64: ask for a format with"
-        " --quantise Q8_0"
+        " --quantise Q8_0; if it is a router of experts, get a file that has it quantised"
     )
     with pytest.raises(ModelError, match=f"^{text}$"):
         planes_of(numbers)

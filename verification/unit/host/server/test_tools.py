@@ -203,7 +203,7 @@ def test_without_llguidance_the_model_may_choose(client: Client, lm: LanguageMod
         (
             CHAT_TEMPLATE,
             "tools are not supported with this model: its chat template has none of the forms of calls that are known here (Hermes"
-            " and Qwen, Llama 3.1, Mistral). Leave them out, or say tool_choice: none",
+            " and Qwen, Qwen3-Coder, Llama 3.1, Mistral). Leave them out, or say tool_choice: none",
         ),
         (CHAT_TEMPLATE + "{# <tool_call> #}", "tools are not supported with this model: its chat template takes none"),
     ],
