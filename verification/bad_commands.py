@@ -8,7 +8,7 @@ from tailrace.golden.machine import Outcome
 from tailrace.spec.commands import encode
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ErrorCode
-from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES, Opcode
+from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES, MAX_HEAD, Opcode
 from verification.programs import MEMORY_BYTES, Program
 
 
@@ -43,7 +43,7 @@ def bad_commands(config: Config) -> list[tuple[bytes, ErrorCode]]:
         (encode(Opcode.LOAD_VECTOR, blocks=1, first_block=config.vector_blocks), range_),
         (encode(Opcode.ELEMENTWISE, **simple | {"segments": 0}), range_),
         (encode(Opcode.ROTATE, **simple | {"count": 6}), range_),
-        (encode(Opcode.APPEND, **simple | {"count": 257}), range_),
+        (encode(Opcode.APPEND, **simple | {"count": MAX_HEAD + 1}), range_),
         (encode(Opcode.STORE, count=config.buffer_entries + 1), range_),
         (encode(Opcode.LOAD_VECTOR, blocks=1, source=end - 2), ErrorCode.READ_ERROR),
         (encode(Opcode.GEMV, **good, source=(1 << 32) - 64), ErrorCode.READ_ERROR),

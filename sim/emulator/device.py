@@ -177,8 +177,9 @@ class EmulatedDevice(RegisterByRegister):
         """
         progress, since = -1, time.monotonic()
         with self._state:
-            while not self.interrupt and not self._done:
-                now, before = self._library.emulator_progress(self._opened()), time.monotonic()
+            # A run that ends because the device was closed is none that has ended.
+            while (handle := self._opened()) and not self.interrupt and not self._done:
+                now, before = self._library.emulator_progress(handle), time.monotonic()
                 if now != progress:
                     progress, since = now, before
                 elif before - since >= timeout:

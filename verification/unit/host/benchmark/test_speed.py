@@ -59,7 +59,7 @@ def test_side_by_side() -> None:
 
 def test_golden_and_the_simulation_are_measured_where_they_are_asked_for() -> None:
     names = [measure.func.__name__ for measure in compare(SMALL, ("base", "wide"), 1)]  # type: ignore[attr-defined]
-    assert names == ["measure_emulator"] * 3 + ["measure_golden"] + ["measure_simulation"] * 2 + ["measure_llama_cpp"] * 3
+    assert names == ["measure_emulator"] * 3 + ["measure_golden"] + ["measure_simulation"] * 4 + ["measure_llama_cpp"] * 3
     assert measure_golden(SMALL).what == "golden"
 
 

@@ -139,6 +139,13 @@ def test_closing_ends_a_run(device):
     assert ended == [True]
 
 
+def test_a_run_that_closing_has_ended_is_not_waited_for(device):
+    start(device, FOR_EVER)
+    device.close()
+    with pytest.raises(DeviceClosed):
+        device.wait(1)
+
+
 def test_many_devices_at_once():
     """Each has its own threads, and leaves none behind."""
     before = threading.active_count()
