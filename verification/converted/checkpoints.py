@@ -23,6 +23,12 @@ def sizes_of(architecture: str, seed: int) -> dict[str, Any]:
         sizes["hidden"] = sizes["head_size"] * sizes["heads"]
     if architecture in ("minimax-m2", "glm4moe", "bailingmoe2"):
         sizes["rotary"] = 0.5
+    if "kernel" in sizes:
+        sizes["kernel"] = 4 if "linear" in sizes else 3
+    if "linear" in sizes:
+        # Keys and values of one length.
+        key_heads, value_heads, size, _ = sizes["linear"]
+        sizes["linear"] = key_heads, value_heads, size, size
     return sizes
 
 
