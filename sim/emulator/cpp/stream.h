@@ -96,9 +96,9 @@ private:
 
     // The same where all eight are there: then all but one distance is known beforehand.
     struct Batch {
-        static constexpr bool LONG = PERIODS[0] > TOGETHER;
-        static_assert(PERIODS[0] % TOGETHER == 0 || TOGETHER % PERIODS[0] == 0);
-        static_assert(PERIODS[1] <= TOGETHER && PERIODS[2] <= TOGETHER);
+        static constexpr bool LONG = format.scale_blocks > TOGETHER;
+        static_assert(format.scale_blocks % TOGETHER == 0 || format.scale_blocks < TOGETHER);
+        static_assert(format.subscale_blocks <= TOGETHER && format.high_blocks <= TOGETHER);
 
         Batch(const Stream& stream, uint64_t number)
             : stream(stream), first(number), start(stream.beat(beats_before(number) + (LONG && number % PERIODS[0] == 0))) {
