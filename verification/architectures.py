@@ -24,7 +24,7 @@ from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import BUS_WIDTHS, RIGHT_HAND_SIDES, parse_config
-from verification.unit.host.architectures import ARCHITECTURES, SIZED_BY_HIDDEN
+from verification.unit.host.architectures import ARCHITECTURES, MIXTURES, SIZED_BY_HIDDEN
 from verification.unit.host.references import (
     Floats,
     chosen_experts,
@@ -44,20 +44,6 @@ MOST_OTHER_EXPERTS = 0.1
 #: Formats that the `gguf` package can quantise to.
 _FORMATS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4")
 _MEMORY = 1 << 26
-_MIXTURES = (
-    "mixtral",
-    "qwen3moe",
-    "granitemoe",
-    "gpt-oss",
-    "qwen2moe",
-    "qwen35moe",
-    "hunyuan-moe",
-    "ernie4_5-moe",
-    "glm4moe",
-    "bailingmoe2",
-    "minimax-m2",
-    "lfm2moe",
-)
 _RECURRENT = ("lfm2", "lfm2moe", "qwen35", "qwen35moe")
 _WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2")
 _WINDOWED = ("gpt-oss", "gemma4", "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
@@ -155,10 +141,10 @@ def draw(architecture: str, seed: int) -> Case:
         "feed_forward": number(32, 512, 32),
         "vocabulary": _prime(number(300, 1500)),
         "format": str(rng.choice(_FORMATS)),
-        "tied": architecture not in (*_MIXTURES, "phi2", "phi3") and bool(rng.integers(2)),
+        "tied": architecture not in (*MIXTURES, "phi2", "phi3") and bool(rng.integers(2)),
         "rope": {"rope_theta": float(10.0 ** number(4, 6))},
     }
-    if architecture in _MIXTURES:
+    if architecture in MIXTURES:
         sizes |= {"experts": number(4, 16), "used": number(2, 4)}
     if architecture in _WITH_SHARED:
         sizes["shared"] = number(1, 2)

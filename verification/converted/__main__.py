@@ -15,10 +15,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tailrace.benchmark.llama_cpp import weights, without_its_log
 from verification.architectures import POSITIONS, open_decoder
+from verification.llama_cpp_logits import in_llama_cpp
 from verification.unit.host.architectures import ARCHITECTURES
-from verification.unit.host.references import Floats, divergence, reference_logits
+from verification.unit.host.references import divergence, reference_logits
 
 from . import convert
 from .checkpoints import OPTIONS, save
@@ -34,22 +34,6 @@ def installed(folder: Path) -> Path:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
         subprocess.run([*pip, "--target", str(place), CONVERTER], check=True)
     return place
-
-
-def in_llama_cpp(path: Path, tokens: list[int]) -> Floats:
-    """Logits of llama.cpp, with keys and values in float32, shape (tokens, vocabulary)."""
-    from cyllama.llama import llama_cpp
-
-    parameters = llama_cpp.LlamaContextParams()
-    parameters.n_ctx, parameters.n_threads, parameters.type_k, parameters.type_v = 512, 1, 0, 0
-    rows = []
-    with without_its_log():
-        context = llama_cpp.LlamaContext(weights(path), parameters)
-        for position, token in enumerate(tokens):
-            context.decode(llama_cpp.llama_batch_get_one([token], position))
-            rows.append(np.array(context.get_logits(), dtype=np.float32))
-        del context
-    return np.array(rows)
 
 
 def measured(architecture: str, seed: int, converter: Path) -> tuple[Any, Any, Any]:

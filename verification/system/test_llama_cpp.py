@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tailrace.benchmark.llama_cpp import weights, without_its_log
 from tailrace.device.decoder import Decoder
 from tailrace.device.driver import Device
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
+from verification.llama_cpp_logits import in_llama_cpp
 from verification.unit.host.architectures import ARCHITECTURES, SIZED_BY_HIDDEN
 from verification.unit.host.references import divergence
 from verification.unit.host.tiny_models import split, write_model
@@ -35,19 +35,6 @@ def on_golden(path: Path) -> NDArray[np.float32]:
     model = import_model(open_model(path), len(TOKENS))
     decoder = Decoder(Device(open_device("golden", parse_config("base"), 1 << 26)), model)
     return np.array([np.array(decoder.step(token)) for token in TOKENS])
-
-
-def in_llama_cpp(path: Path) -> NDArray[np.float32]:
-    parameters = llama_cpp.LlamaContextParams()
-    parameters.n_ctx, parameters.n_threads, parameters.type_k, parameters.type_v = 64, 1, 0, 0
-    rows = []
-    with without_its_log():
-        context = llama_cpp.LlamaContext(weights(path), parameters)
-        for position, token in enumerate(TOKENS):
-            context.decode(llama_cpp.llama_batch_get_one([token], position))
-            rows.append(np.array(context.get_logits(), dtype=np.float32))
-        del context
-    return np.array(rows)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +57,7 @@ def in_llama_cpp(path: Path) -> NDArray[np.float32]:
 )
 def test_the_same_file_means_the_same(options: dict[str, Any], tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", **options)
-    assert divergence(in_llama_cpp(path), on_golden(path)).mean() < LIMIT
+    assert divergence(in_llama_cpp(path, TOKENS), on_golden(path)).mean() < LIMIT
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -84,7 +71,7 @@ def test_every_architecture(architecture: str, tmp_path: Path) -> None:
     if architecture == "bailingmoe2":
         sizes["groups"] = 2
     make_model(tmp_path / "m.gguf", architecture, layers=6 if architecture in ("gemma3", "gemma4") else 4, **sizes)
-    apart = divergence(in_llama_cpp(tmp_path / "m.gguf"), on_golden(tmp_path / "m.gguf"))
+    apart = divergence(in_llama_cpp(tmp_path / "m.gguf", TOKENS), on_golden(tmp_path / "m.gguf"))
     assert np.median(apart) < LIMIT, apart
 
 
@@ -92,16 +79,16 @@ def test_layers_may_differ(tmp_path: Path) -> None:
     """Llama.cpp takes such files under the name of DeciLM, which otherwise is a llama."""
     sizes: dict[str, Any] = {"heads": (2, 4), "kv_heads": (1, 2), "feed_forward": (96, 64)}
     ours, theirs = write_model(tmp_path / "a.gguf", **sizes), write_model(tmp_path / "b.gguf", "deci", **sizes)
-    assert divergence(in_llama_cpp(theirs), on_golden(ours)).mean() < LIMIT
+    assert divergence(in_llama_cpp(theirs, TOKENS), on_golden(ours)).mean() < LIMIT
 
 
 def test_models_in_parts(tmp_path: Path) -> None:
     parts = split(write_model(tmp_path / "whole.gguf"), tmp_path / "m", 3)
-    assert divergence(in_llama_cpp(parts[0]), on_golden(parts[1])).mean() < LIMIT
+    assert divergence(in_llama_cpp(parts[0], TOKENS), on_golden(parts[1])).mean() < LIMIT
 
 
 def test_version_2(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf")
     data = path.read_bytes()
     path.write_bytes(data[:4] + b"\x02" + data[5:])
-    assert divergence(in_llama_cpp(path), on_golden(path)).mean() < LIMIT
+    assert divergence(in_llama_cpp(path, TOKENS), on_golden(path)).mean() < LIMIT

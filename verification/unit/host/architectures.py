@@ -9,3 +9,18 @@ ARCHITECTURES = (
 )  # fmt: skip
 #: Those whose heads have no size of their own: all of them together are as long as the activations.
 SIZED_BY_HIDDEN = ("phi2", "phi3", "gpt2", "stablelm", "command-r", "cohere2", "olmo2", "olmo3", "starcoder2", "bailingmoe2")
+#: Those with a mixture of experts.
+MIXTURES = (
+    "mixtral",
+    "qwen3moe",
+    "granitemoe",
+    "gpt-oss",
+    "qwen2moe",
+    "qwen35moe",
+    "hunyuan-moe",
+    "ernie4_5-moe",
+    "glm4moe",
+    "bailingmoe2",
+    "minimax-m2",
+    "lfm2moe",
+)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tailrace.gguf.quantisation import dequantise
 from tailrace.gguf.types import TENSOR_TYPE_NUMBERS
 from tailrace.gguf.writer import NewTensor, tensor_of, write_gguf
+from verification.unit.host.architectures import MIXTURES
 
 from .tiny_models import SPECIAL, byte_alphabet
 
@@ -382,25 +383,9 @@ def _header(architecture: str, config: Any) -> dict[str, Any]:
         values |= _rotated(architecture, config)
     values |= _scalars(architecture, config)
     values |= _recurrent(architecture, config)
-    if architecture in _MIXTURES:
+    if architecture in MIXTURES:
         values |= _experts(architecture, config)
     return {f"{_gguf_name(architecture)}.{key}": value for key, value in values.items()}
-
-
-_MIXTURES = (
-    "mixtral",
-    "qwen3moe",
-    "granitemoe",
-    "gpt-oss",
-    "qwen2moe",
-    "qwen35moe",
-    "hunyuan-moe",
-    "ernie4_5-moe",
-    "glm4moe",
-    "bailingmoe2",
-    "minimax-m2",
-    "lfm2moe",
-)
 
 
 def _experts(architecture: str, config: Any) -> dict[str, Any]:
