@@ -15,7 +15,8 @@ from verification.unit.host.tiny_models import write_model
 
 llama_cpp = pytest.importorskip("cyllama.llama.llama_cpp")
 
-from verification.system.test_llama_cpp import in_llama_cpp, on_golden  # noqa: E402
+from verification.llama_cpp_logits import in_llama_cpp  # noqa: E402
+from verification.system.test_llama_cpp import on_golden  # noqa: E402
 
 #: Numbers of llama.cpp's `llama_ftype`, and some types that a file of it has.
 MIXES = {
