@@ -16,7 +16,7 @@ from verification.unit.host.tiny_models import write_model
 llama_cpp = pytest.importorskip("cyllama.llama.llama_cpp")
 
 from verification.llama_cpp_logits import in_llama_cpp  # noqa: E402
-from verification.system.test_llama_cpp import on_golden  # noqa: E402
+from verification.system.test_llama_cpp import TOKENS, on_golden  # noqa: E402
 
 #: Numbers of llama.cpp's `llama_ftype`, and some types that a file of it has.
 MIXES = {
@@ -48,5 +48,5 @@ def test_a_mix_of_the_quantiser(mix: str, tmp_path: Path) -> None:
     mixed = quantised(plain, tmp_path / "mixed.gguf", number)
     found = {tensor.type_name for tensor in open_model(mixed).tensors.values()}
     assert types <= found, found
-    apart = divergence(in_llama_cpp(quantised(mixed, tmp_path / "float32.gguf", FLOAT32)), on_golden(mixed))
+    apart = divergence(in_llama_cpp(quantised(mixed, tmp_path / "float32.gguf", FLOAT32), TOKENS), on_golden(mixed))
     assert apart.mean() < LIMIT, apart
