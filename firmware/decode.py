@@ -166,6 +166,7 @@ def _layer(w: Workspace, layer: int, run: Run) -> None:
     description = w.description.layers[layer]
     name = f"layer {layer}" if run.rounds == 1 else f"layers {layer}, {layer + run.period}, ... ({run.rounds} rounds)"
     with w.buffer.phase():
+        w.load_scales(layer)
         attention, feed_forward_branch = _branches(w, layer)
         match description.attention:
             case Attention():

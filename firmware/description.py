@@ -7,7 +7,8 @@ Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embe
 ``shared_router``, ``shared_gate``, ``shared_up``, ``shared_down``; of gated attention ``output_gate``; of linear attention
 ``qkv``, ``convolution``, ``alpha``, ``beta``, ``decay``, ``output_gate``, ``output_norm`` and ``o``; of a short convolution
 ``convolution_in``, ``convolution`` and ``o``. A bias is its tensor's role followed by ``_bias``. Which of them exist follows
-from the description; a bias exists if it has been placed.
+from the description; a bias exists if it has been placed. ``scales`` are the numbers that the results of the
+layer's matrices are multiplied with, where a file has such.
 """
 
 from dataclasses import dataclass

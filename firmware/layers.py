@@ -56,7 +56,7 @@ def _form(description: Description, placement: Placement, layer: int, batch: int
     form = (
         description.layers[layer],
         [
-            (r, m.format, m.exponent, m.rows, m.blocks, m.expert_stride, [(p.first_row, p.rows) for p in m.parts])
+            (r, m.format, m.exponent, m.rows, m.blocks, m.expert_stride, m.scale, [(p.first_row, p.rows) for p in m.parts])
             for r, m in matrices.items()
         ],
         [(r, t.columns, t.stride) for r, t in tables.items()],

@@ -36,6 +36,8 @@ class MatrixPlace:
         In the order of their rows.
     expert_stride : int
         For the matrices of experts, which all have the same form: distance from one expert's to the next one's.
+    scale : int or None
+        Entry of the layer's table ``scales`` with what the results are multiplied with; for experts that of the first one.
     """
 
     format: int
@@ -44,6 +46,7 @@ class MatrixPlace:
     blocks: int
     parts: tuple[MatrixPart, ...]
     expert_stride: int = 0
+    scale: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from tailrace.spec.errors import ModelError
 from tailrace.spec.isa import ADDRESS_UNIT
 
 from .buffer_map import RegionMap
-from .command_list import Address, CommandList
-from .description import Description
+from .command_list import Address, CommandList, Loaded
+from .description import Description, layer_role
 from .placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, StatePlace, TablePlace
 
 #: Register that holds the token of sequence 0, and its position; those of the other sequences follow.
@@ -24,6 +24,10 @@ class Workspace:
         The activations between layers, one sequence after the other.
     statistic, inverse : int
         For each sequence what the next norm needs of x (sum, or sum of squares), and what that norm multiplies with.
+    scales : int
+        The layer's table of what the results of its matrices are multiplied with, if it has one.
+    scale_count : int
+        Entries of that.
     angles : dict
         Rows of the tables of angles, by name and sequence.
     rows : dict
@@ -47,6 +51,8 @@ class Workspace:
     x: int = 0
     statistic: int = 0
     inverse: int = 0
+    scales: int = 0
+    scale_count: int = 0
     address_register: int = 0
     length_registers: tuple[tuple[int, int], ...] = ()
     angles: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -135,7 +141,7 @@ class Workspace:
         self, place: MatrixPlace, part: MatrixPart, offset: int, slot_stride: int, *, vector_set: int = 0, first_block: int = 0,
         slots: int | None = None, expert: int | None = None,
     ) -> None:  # fmt: skip
-        """Multiply a part of a matrix with the vectors of all sequences, or of `slots`.
+        """Multiply a part of a matrix with the vectors of all sequences, or of `slots`, and the results with its scale.
 
         `expert`: register with the number of the expert whose matrix it is.
         """
@@ -155,6 +161,20 @@ class Workspace:
             offset=offset,
             slot_stride=slot_stride,
         )
+        if place.scale is not None:
+            entry = self.scales + place.scale
+            scale = Loaded(entry, register=expert, reach=1 if expert is None else self.scale_count - place.scale)
+            count = self.batch if slots is None else slots
+            self.commands.elementwise(
+                offset, part.rows, count, a_stride=slot_stride, p=scale, to=offset, d_stride=slot_stride
+            )  # fmt: skip
+
+    def load_scales(self, layer: int) -> None:
+        """Fetch what the results of a layer's matrices are multiplied with, for `product`; it stays for the phase."""
+        table = self.placement.tables.get(layer_role(layer, "scales"))
+        if table is not None:
+            self.scales, self.scale_count = self.buffer.allocate("the scales of matrices", table.columns), table.columns
+            self.commands.elementwise(self.address(table.address), table.columns, to=self.scales)
 
     def products(self, place: MatrixPlace, offset: int, *, vector_set: int = 0, first_block: int = 0) -> None:
         """Multiply a whole matrix; the results of a sequence lie together."""

@@ -21,6 +21,8 @@ rows) come, if they are due:
    - ``SIGNED_SUPERBLOCK``: for each 8 blocks the first 8 bytes of ggml's ``block_iq4_xs`` as they are: float16 ``d``, and six
      bytes of 6-bit subscales, from each of which 32 is subtracted;
    - ``FLOAT16_SUPERBLOCK``: for each 8 blocks one float16 scale;
+   - ``FLOAT8``: for each block two bytes, the scale of elements 0 to 15 and that of elements 16 to 31: numbers of FP8 (E4M3)
+     without a sign. Times 128, a byte is the bits of a float16, that of the number times 2**-8;
    - ``UNIT``: none, the scale is 1;
 
 2. when the format has subscales in beats of their own and ``n % subscale_blocks == 0``, a *subscale beat*: 16 signed bytes, two
@@ -42,7 +44,7 @@ multiplied with elements ``j`` and ``j + 16`` of the vector's block, which must 
 first, its upper nibble (signed, 4 places up) with the second.
 
 Sources: the block formats are those of ggml (``ggml-common.h``, ``block_q4_0`` and following); MXFP4 is that of the OCP
-Microscaling Formats specification 1.0.
+Microscaling Formats specification 1.0, E4M3 that of the OCP 8-bit Floating Point Specification 1.0.
 """
 
 from collections.abc import Iterator
@@ -73,11 +75,12 @@ class ScaleKind(Enum):
     SIGNED_SUPERBLOCK = "signed superblock"
     FLOAT16_SUPERBLOCK = "float16 superblock"
     UNIT = "unit"
+    FLOAT8 = "float8"
 
 
 #: Blocks of 32 elements in a superblock of the K-quants.
 SUPERBLOCK = 8
-#: Value of each code of MXFP4: FP4 (E2M1), doubled so that it is whole. The scale is halved for it.
+#: Value of each code of MXFP4 and NVFP4: FP4 (E2M1), doubled so that it is whole. The scale is halved for it.
 FP4_CODEBOOK = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
 #: Value of each code of IQ4_NL and IQ4_XS (``kvalues_iq4nl`` of ``ggml-common.h``).
 IQ4_CODEBOOK = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
@@ -98,7 +101,7 @@ class Format:
     ggml_type : int
         Tensor type number in a GGUF file; -1 if it is no weight format.
     file_elements, file_bytes : int
-        Elements and bytes of a block in the file: 32, or 256 for the K-quants.
+        Elements and bytes of a block in the file: 32, 64 for NVFP4, or 256 for the K-quants.
     scale_kind : ScaleKind
     scale_blocks : int
         Blocks of 32 elements served by one scale beat; 0 if there are none.
@@ -145,8 +148,13 @@ class Format:
 
     @property
     def row_blocks(self) -> int:
-        """Blocks of 32 elements that a row must be a multiple of: 1, or 8 for the K-quants."""
+        """Blocks of 32 elements that a row must be a multiple of: 1, 2 for NVFP4, or 8 for the K-quants."""
         return max(self.file_elements // BLOCK, 1)
+
+    @property
+    def splits_blocks(self) -> bool:
+        """Whether the two halves of a block have scales, or subscales, of their own."""
+        return self.subscale_blocks > 0 or self.scale_kind is ScaleKind.FLOAT8
 
     @property
     def bits_per_weight(self) -> float:
@@ -235,6 +243,7 @@ WEIGHT_FORMATS: tuple[Format, ...] = (
     ),
     Format("IQ4_NL", 9, 20, 32, 18, _F16, 8, codebook=IQ4_CODEBOOK),
     Format("IQ4_XS", 10, 23, 256, 136, ScaleKind.SIGNED_SUPERBLOCK, 2 * SUPERBLOCK, codebook=IQ4_CODEBOOK),
+    Format("NVFP4", 11, 40, 64, 36, ScaleKind.FLOAT8, 8, codebook=FP4_CODEBOOK),
 )
 #: What matrices of plain numbers become, and what holds the weights of some other formats exactly.
 Q8_0X3 = Format("Q8_0x3", 16, -1, 32, 3 * 34, _F16, 8, nibble_beats=2, planes=3)

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
-from tailrace.spec.formats import LANE_BYTES
+from tailrace.spec.formats import LANE_BYTES, ScaleKind
 from tailrace.spec.numerics import ACCUMULATOR_BITS
 
 from ..slots.vector_block import vector_block_layout
@@ -17,12 +17,22 @@ from .factors import Factors
 from .scaler import TERM_BITS, Scaler
 from .sequencer import beat_control_layout
 from .side_band import SideBand
+from .traits import SCALE_KINDS
 
 
 def beat_layout(config: Config) -> data.StructLayout:
     """What a lane still has to know of a beat when its codes are decoded."""
     return data.StructLayout(
-        {"nibble": 1, "lower": 1, "term": 1, "first": 1, "last": 1, "has_minimum": 1, "slots": config.right_hand_sides}
+        {
+            "nibble": 1,
+            "lower": 1,
+            "term": 1,
+            "first": 1,
+            "last": 1,
+            "has_minimum": 1,
+            "halves": 1,
+            "slots": config.right_hand_sides,
+        }
     )
 
 
@@ -94,7 +104,10 @@ class Lane(wiring.Component):
 
         taken = Signal(beat_layout(self.config))
         m.d.comb += [taken[key].eq(control[key]) for key in ("nibble", "lower", "term", "first", "last", "slots")]
-        m.d.comb += taken.has_minimum.eq(control.traits.has_minimum)
+        m.d.comb += [
+            taken.halves.eq(control.traits.scale_kind == SCALE_KINDS.index(ScaleKind.FLOAT8)),
+            taken.has_minimum.eq(control.traits.has_minimum | taken.halves),
+        ]
         decoded = delayed(m, taken, CodeDecoder.latency, name="decoded", reset=True)
         dotted = delayed(m, decoded, DotProduct.latency, name="dotted", reset=True)
         scaled = delayed(m, dotted, Scaler.latency, name="scaled", reset=True)
@@ -114,6 +127,7 @@ class Lane(wiring.Component):
                 scaler.lower.eq(dotted.lower),
                 scaler.complete.eq(dotted.term),
                 scaler.has_minimum.eq(dotted.has_minimum),
+                scaler.halves.eq(dotted.halves),
                 scaler.total.eq(delayed(m, vector.total, DotProduct.latency, name=f"total_{n}")),
                 scaler.exponent.eq(delayed(m, vector.exponent, DotProduct.latency, name=f"exponent_{n}")),
                 scaler.zero.eq(delayed(m, vector.zero, DotProduct.latency, name=f"zero_{n}")),

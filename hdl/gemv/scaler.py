@@ -19,6 +19,8 @@ from .side_band import SUBSCALE_BITS
 
 #: Bits of the sum of a block's mantissas.
 TOTAL_BITS = MANTISSA_BITS + BLOCK.bit_length() - 1
+#: Bits of what is multiplied with a minimum: the sum of a block's mantissas, or that of half a block whose codes have 5 bits.
+SECOND_BITS = 5 + MANTISSA_BITS + BLOCK.bit_length() - 3
 #: Bits of a half sum times its subscale, and of the sum of a block. A code has 6 bits where its subscale has 8; one of a
 #: codebook has 8, and a subscale of 6.
 PART_BITS = BLOCK_SUM_BITS = 6 + MANTISSA_BITS + 4 + SUBSCALE_BITS
@@ -35,7 +37,8 @@ class Scaler(wiring.Component):
                                               << (position(scale) + exponent)
         + total * subminimum * significand(minimum) << (position(minimum) + exponent)
 
-    or 0 for a block that counts as zero.
+    or 0 for a block that counts as zero. Where the halves of a block have scales of their own, that of the second one and
+    ``sum_1`` have the places of the minimum and of ``total``, and ``subscale_1`` is 0.
 
     Latency: 8 cycles (half sums times subscales in two, block sum, products in two, two of shifts, sum). Throughput: one beat a
     cycle. Stages without work keep their values.
@@ -52,6 +55,8 @@ class Scaler(wiring.Component):
     complete : In(1)
         The beat completes its block.
     has_minimum : In(1)
+    halves : In(1)
+        The minimum is the scale of the second half. Codes have at most 5 bits then.
     total : In(signed(21))
         Sum of the block's mantissas.
     exponent : In(range(32))
@@ -71,6 +76,7 @@ class Scaler(wiring.Component):
     lower: In(1)
     complete: In(1)
     has_minimum: In(1)
+    halves: In(1)
     total: In(signed(TOTAL_BITS))
     exponent: In(range(EXPONENT_MAX + 1))
     zero: In(1)
@@ -104,7 +110,7 @@ class Scaler(wiring.Component):
         summed = delayed(m, completed, 1, name="summed", reset=True)
         beside_layout = data.StructLayout(
             {
-                "total": signed(TOTAL_BITS),
+                "second": signed(SECOND_BITS),
                 "minimum": signed(MINIMUM_BITS),
                 "scale": signed(SIGNED_BITS),
                 "scale_shift": range(SHIFT_MAX + 1),
@@ -117,7 +123,7 @@ class Scaler(wiring.Component):
         beside = Signal(beside_layout, reset_less=True)
         with m.If(complete):
             m.d.sync += [
-                split_beside.total.eq(self.total),
+                split_beside.second.eq(Mux(self.halves, self.sums[1], self.total)),
                 split_beside.minimum.eq(factors.minimum),
                 split_beside.scale.eq(factors.scale),
                 split_beside.scale_shift.eq(factors.scale_position + self.exponent),
@@ -130,10 +136,10 @@ class Scaler(wiring.Component):
             m.d.sync += beside.eq(multiplied_beside)
 
         m.submodules.scale_shifter = scale_shifter = Shifter(BLOCK_SUM_BITS + SIGNED_BITS)
-        m.submodules.minimum_shifter = minimum_shifter = Shifter(TOTAL_BITS + MINIMUM_BITS)
+        m.submodules.minimum_shifter = minimum_shifter = Shifter(SECOND_BITS + MINIMUM_BITS)
         for shifter, valid, product, place in (
             (scale_shifter, summed, (block_sum, beside.scale), beside.scale_shift),
-            (minimum_shifter, summed & beside.has_minimum, (beside.total, beside.minimum), beside.minimum_shift),
+            (minimum_shifter, summed & beside.has_minimum, (beside.second, beside.minimum), beside.minimum_shift),
         ):
             scaled = Signal.like(shifter.term, name="scaled", reset_less=True)
             split_shift, shift = (Signal.like(shifter.shift, name=name, reset_less=True) for name in ("split_shift", "shift"))

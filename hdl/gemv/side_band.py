@@ -1,6 +1,6 @@
 """The side band of a lane: scales, subscales and upper bits of codes that travel ahead of the nibbles they belong to."""
 
-from amaranth.hdl import Cat, Module, Signal, Value, signed
+from amaranth.hdl import C, Cat, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,11 +14,14 @@ LANE_BITS = 8 * LANE_BYTES
 SUBSCALE_BITS, PACKED_BITS = 8, 6
 #: Upper bits of the codes of a block, at most.
 HIGH_BITS = 2 * BLOCK
+#: Places that a number of FP8 is moved by to be a float16.
+FLOAT8_PLACES = 7
 #: The scale 1.0 as a float16.
 ONE = 0x3C00
 
 #: What the sums of a block are multiplied with. ``scale`` is a float16, or a power of two if ``exponent_only``: then its lowest
-#: byte is the exponent. The sums of elements 0 to 15 and of 16 to 31 have a subscale each. ``minimum`` is a float16.
+#: byte is the exponent. The sums of elements 0 to 15 and of 16 to 31 have a subscale each. ``minimum`` is a float16; where the
+#: halves of a block have scales of their own, that of elements 16 to 31.
 block_scales_layout = data.StructLayout(
     {
         "scale": FLOAT16_BITS,
@@ -111,7 +114,7 @@ class SideBand(wiring.Component):
                     Cat(unpacked_signed(half) for half in (self.data[: LANE_BITS // 2], self.data[LANE_BITS // 2 :]))
                 )
         with m.Elif(self.advance), m.Switch(kind):
-            with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT16)):
+            with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT16), SCALE_KINDS.index(ScaleKind.FLOAT8)):
                 with m.If(has_minimum):
                     m.d.sync += scales.eq(scales.shift_right(2 * FLOAT16_BITS))
                 with m.Else():
@@ -165,6 +168,14 @@ class SideBand(wiring.Component):
                 m.d.comb += [subscale.eq(signed_shares[:PACKED_BITS].as_signed()) for subscale in found.subscales]
             with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT16_SUPERBLOCK)):
                 m.d.comb += found.subscales.as_value().eq(subscales)
+            with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT8)):
+                octets = floats[:FLOAT16_BITS]
+                m.d.comb += [
+                    found.scale.eq(Cat(C(0, FLOAT8_PLACES), octets[:8])),
+                    found.minimum.eq(Cat(C(0, FLOAT8_PLACES), octets[8:])),
+                    # The second half meets its scale where other blocks meet their minimum.
+                    found.subscales[1].eq(0),
+                ]
             with m.Case(SCALE_KINDS.index(ScaleKind.UNIT)):
                 m.d.comb += [found.scale.eq(ONE), found.subscales[1].eq(weight)]
         return m

@@ -3,7 +3,7 @@
 from amaranth.hdl import Module, ValueLike
 from amaranth.lib import data
 
-from tailrace.spec.formats import CODEBOOKS, FORMATS, BeatKind, ScaleKind
+from tailrace.spec.formats import CODEBOOKS, FORMATS, SUPERBLOCK, BeatKind, ScaleKind
 
 #: Bits of a nibble.
 NIBBLE_BITS = 4
@@ -51,7 +51,7 @@ def decode_traits(m: Module, number: ValueLike, traits: data.View) -> None:
                     f" their range or, below 6 bits, none; not {f}"
                 )
             sides = dict(f.side_beats())
-            served = {BeatKind.SUBSCALE: f.row_blocks} | sides
+            served = {BeatKind.SUBSCALE: SUPERBLOCK} | sides
             with m.Case(f.number):
                 m.d.comb += [
                     traits.two_beats.eq(f.nibble_beats == 2),

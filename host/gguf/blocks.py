@@ -75,6 +75,9 @@ def split_blocks(fmt: Format, blocks: Bytes) -> Planes:
         nibbles = _nibble_planes(codes)
     elif _lies_in_blocks(fmt):
         nibbles = (codes.reshape(rows, -1, LANE_BYTES),)
+    elif fmt.scale_kind is ScaleKind.FLOAT8:
+        upper, lower = _nibble_planes(codes.reshape(rows, -1, LANE_BYTES))
+        nibbles = (np.concatenate((lower, upper), axis=-1),)
     else:
         outer, pairs = _superblock_order(fmt)
         parts = np.empty((*codes.shape[:2], outer, 2, pairs, LANE_BYTES), dtype=np.uint8)
@@ -102,6 +105,9 @@ def join_planes(fmt: Format, planes: Planes) -> Bytes:
         codes[...] = _join_nibbles(*planes.nibbles)
     elif _lies_in_blocks(fmt):
         codes[...] = planes.nibbles[0].reshape(codes.shape)
+    elif fmt.scale_kind is ScaleKind.FLOAT8:
+        lower, upper = np.split(planes.nibbles[0], 2, axis=-1)
+        codes[...] = _join_nibbles(upper, lower).reshape(codes.shape)
     else:
         outer, pairs = _superblock_order(fmt)
         parts = planes.nibbles[0].reshape(rows, count, outer, 2, pairs, LANE_BYTES)
@@ -123,8 +129,8 @@ def _superblock_order(fmt: Format) -> tuple[int, int]:
 
 
 def _nibble_planes(codes: Bytes) -> tuple[Bytes, Bytes]:
-    """Upper and lower nibbles of bytes (..., 32), each packed as a nibble beat (..., 16)."""
-    first, second = codes[..., :LANE_BYTES], codes[..., LANE_BYTES:]
+    """Upper and lower nibbles of bytes (..., 2 n), each packed into bytes (..., n): those of byte j + n lie above."""
+    first, second = np.split(codes, 2, axis=-1)
     return first >> _FOUR | (second & ~_LOWER), first & _LOWER | (second << _FOUR)
 
 
@@ -185,6 +191,8 @@ def random_blocks(rng: np.random.Generator, fmt: Format, rows: int, columns: int
     scales = raw[..., BlockFields.of(fmt).scale]
     if fmt.scale_kind is ScaleKind.EXPONENT:
         scales[...] = rng.integers(100, 120, scales.shape)
+    elif fmt.scale_kind is ScaleKind.FLOAT8:
+        scales[...] = rng.integers(0, 0x20, scales.shape)
     else:
         for byte in range(1, 2 + 2 * fmt.has_minimum, 2):
             # The upper byte of a float16.

@@ -79,6 +79,9 @@ class Source:
         Times that a vector is repeated.
     transposed : bool
         Whether the role's rows are the tensor's columns.
+    scale : int or None
+        Entry of the layer's table ``scales`` with what the results of a matrix are multiplied with; for experts that of the
+        first one.
     """
 
     tensor: Tensor
@@ -89,6 +92,7 @@ class Source:
     experts: int = 0
     repeats: int = 1
     transposed: bool = False
+    scale: int | None = None
 
     def blocks(self, start: int, stop: int, fmt: Format, expert: int = 0) -> NDArray[np.uint8]:
         """Rows of a matrix as blocks of a format, converted only if the file has plain numbers.
@@ -240,10 +244,12 @@ class _Importer:
         self.matrices: dict[str, Source] = {}
         self.tables: dict[str, Source] = {}
         self.used: set[str] = set()
+        self._scales: dict[str, list[NDArray[np.float32]]] = {}
 
     def run(self) -> ImportedModel:
         model, arch = self.model, self.arch
         layers = tuple(self._layer(n) for n in range(model.layers))
+        self._tables_of_scales()
         self._model_tensors()
         scaled = sqrt(self.hidden) if arch.scaled_embedding else 1.0
         description = Description(
@@ -695,19 +701,38 @@ class _Importer:
         order: NDArray[np.int64] | None = None,
         experts: int = 0,
     ) -> None:
-        """Note the tensor of a matrix, and its bias if it has one.
+        """Note the tensor of a matrix, its bias if it has one, and what its results are multiplied with.
 
         `of`: rows of the whole tensor, if this is a part of it; `ordered`: heads whose rows are put in order; `order`: which
         rows are taken.
         """
         tensor = self._tensor(f"{name}.weight", ((experts,) if experts else ()) + ((of or rows), columns))
         order = self._row_order(ordered) if ordered else order
-        self.matrices[role] = Source(tensor, first, rows, columns, order, experts)
+        self.matrices[role] = Source(tensor, first, rows, columns, order, experts, scale=self._scale(role, name, experts))
         if f"{name}.bias" in self.model.tensors and experts:
             self._table(f"{role}_bias", f"{name}.bias", experts, rows)
         elif f"{name}.bias" in self.model.tensors:
             bias = self._readable(self._tensor(f"{name}.bias", (of or rows,)))
             self.tables[f"{role}_bias"] = Source(bias, first, rows, 1, order)
+
+    def _scale(self, role: str, name: str, experts: int) -> int | None:
+        """Where in its layer's table of scales those of a matrix are, if it has any."""
+        # With this others scale activations before they round them.
+        self.used.add(f"{name}.input_scale")
+        layer, _, _ = role.rpartition(".")
+        if not layer or f"{name}.scale" not in self.model.tensors:
+            return None
+        tensor = self._readable(self._tensor(f"{name}.scale", (experts or 1,)))
+        tensor.check_finite()
+        scales = self._scales.setdefault(layer, [])
+        scales.append(tensor.dequantised()[0])
+        return sum(map(len, scales[:-1]))
+
+    def _tables_of_scales(self) -> None:
+        for layer, scales in self._scales.items():
+            numbers = np.concatenate(scales)
+            tensor = Tensor(f"{layer}.scales", "F32", 0, numbers.shape, numbers)
+            self.tables[f"{layer}.scales"] = Source(tensor, 0, numbers.size, 1)
 
     def _vector(self, role: str, name: str, size: int, *, repeats: int = 1, ordered: int = 0) -> None:
         tensor = self._readable(self._tensor(name, (size,)))

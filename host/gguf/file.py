@@ -134,6 +134,9 @@ class Tensor:
             if self.format.scale_kind is ScaleKind.EXPONENT:
                 # 255 is not a number (E8M0).
                 numbers = np.where(scales == 255, np.float32(np.nan), np.float32(0))
+            elif self.format.scale_kind is ScaleKind.FLOAT8:
+                # 127 is not a number (E4M3), and there are no signs.
+                numbers = np.where(scales >= 127, np.float32(np.nan), np.float32(0))
             else:
                 # The 6-bit subscales of a superblock, behind its two float16, are always finite.
                 numbers = scales.view("<f2")[..., : 1 + self.format.has_minimum]

@@ -89,6 +89,12 @@ def load_model(plan: Plan, context: int | None, device: str = _AUTO, dtype: str 
         imported = import_model(model, context)
     except NoDescriptionError:
         imported = None
+    scaled = next((name for name in model.tensors if name.endswith(".scale")), None)
+    if scaled is not None:
+        raise ModelError(
+            f"{model.path} multiplies what a matrix computes with a number ({scaled}), which is done on the device only: leave"
+            " --prefill torch, --path operations and --allow-host out"
+        )
     host = _build(model, imported)
     host.eval()
     found = sources(host, model)

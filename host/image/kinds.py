@@ -24,7 +24,7 @@ def kinds_of_layers(imported: DescribedModel, formats: Mapping[str, object]) -> 
     for role, source in (*imported.matrices.items(), *imported.tables.items()):
         if role.startswith("layers."):
             _, layer, name = role.split(".", 2)
-            size = (source.rows, source.columns, source.experts, source.repeats)
+            size = (source.rows, source.columns, source.experts, source.repeats, source.scale)
             contents[int(layer)].append((name, *size, formats.get(role)))
     kinds: dict[object, list[int]] = {}
     for n, (described, content) in enumerate(zip(imported.description.layers, contents, strict=True)):

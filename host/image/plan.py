@@ -156,6 +156,7 @@ class _Planner:
 
     def _layer_region(self, n: int) -> "_Region":
         region, layer = _Region(), f"layers.{n}."
+        self._vector(region, layer + "scales")
         for tensor in ("attention_norm", "attention_norm_bias"):
             self._vector(region, layer + tensor)
         self._mixer(region, layer, self.layers[n].attention)
@@ -257,7 +258,8 @@ class _Planner:
 
     def _note(self, region: "_Region", role: str, parts: list[MatrixPart]) -> None:
         source, (fmt, exponent) = self.imported.matrices[role], self.formats[role]
-        region.matrices[role] = MatrixPlace(fmt.number, exponent, source.rows, source.columns // BLOCK, tuple(parts))
+        blocks = source.columns // BLOCK
+        region.matrices[role] = MatrixPlace(fmt.number, exponent, source.rows, blocks, tuple(parts), 0, source.scale)
 
     def _vector(self, region: "_Region", role: str) -> None:
         source = self.imported.tables.get(role)

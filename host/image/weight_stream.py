@@ -12,6 +12,8 @@ from tailrace.spec.formats import BLOCK, LANE_BYTES, BeatKind, Format, ScaleKind
 
 from ..gguf.blocks import Bytes, Planes, join_planes, split_blocks
 
+#: A weight of NVFP4 is half of a codebook's value times its scale, and the stream holds the scale's float16 times 2**-8.
+_FLOAT8_EXPONENT = 8 - 1
 #: Largest exponent byte in a stream of MXFP4.
 _EXPONENT_MAX = 30
 #: A weight of MXFP4 in the file is ``code * 2**(byte - 128)``, and in the stream ``code * 2**(byte - 24)``.
@@ -25,7 +27,7 @@ _PART_BYTES = 1 << 20
 
 
 def matrix_exponent(fmt: Format, blocks: Bytes) -> int:
-    """The exponent that commands need for a matrix as the file has it; 0 for all formats but MXFP4.
+    """The exponent that commands need for a matrix as the file has it; 0 for all formats but MXFP4 and NVFP4.
 
     Matrices that are laid out in parts, or share commands, need the one of all of them together.
 
@@ -40,6 +42,8 @@ def matrix_exponent(fmt: Format, blocks: Bytes) -> int:
         If the exponents are further apart than a stream can hold. Blocks of zeros do not count.
     """
     _check(fmt, blocks.shape)
+    if fmt.scale_kind is ScaleKind.FLOAT8:
+        return _FLOAT8_EXPONENT
     if fmt.scale_kind is not ScaleKind.EXPONENT:
         return 0
     table = blocks.reshape(-1, fmt.file_bytes)

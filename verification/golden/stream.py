@@ -83,7 +83,7 @@ def unpack(stream: NDArray[np.uint8], weights: Format, rows: int, blocks: int, l
         return _matrix(weights, codes, scales, None, -SCALE_EXPONENT)
     scales, minima, positions = _scales(beats, weights, index)
     scales = matrix_order(scales)
-    if weights.subscale_blocks:
+    if weights.splits_blocks:
         # The two halves of a block become pieces of their own.
         scales = scales.transpose(0, 2, 1).reshape(2 * blocks, rows)
         codes = np.ascontiguousarray(codes.reshape(blocks, rows, 2, BLOCK // 2).swapaxes(1, 2)).reshape(
@@ -182,6 +182,10 @@ def _scales(
         case ScaleKind.EXPONENT:
             position = (np.take_along_axis(scale_beats, number[:, None, None], axis=2)[..., 0] & 31).astype(np.int32)
             return np.ldexp(np.float32(1), position), None, position
+        case ScaleKind.FLOAT8:
+            octets = np.take_along_axis(scale_beats, 2 * number[:, None, None] + np.arange(2), axis=2)
+            scales, positions = _significands(octets.astype(np.uint16) << 7)
+            return scales, None, positions
         case ScaleKind.SUPERBLOCK:
             subscales, subminima = _six_bits(scale_beats[..., 4:], number)
             scales, positions = float16(np.zeros_like(number))

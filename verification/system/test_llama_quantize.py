@@ -6,6 +6,7 @@ that is to be seen here. So it has the weights back as float32, from itself, and
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tailrace.benchmark.llama_cpp import without_its_log
@@ -30,6 +31,11 @@ MIXES = {
     "TQ2_0": (37, {"TQ2_0"}),
 }
 FLOAT32 = 0
+#: Matrices of a layer, with rows and columns.
+SHAPES = (
+    ("attn_q", 64, 64), ("attn_k", 32, 64), ("attn_v", 32, 64), ("attn_output", 64, 64), ("ffn_gate", 128, 64),
+    ("ffn_up", 128, 64), ("ffn_down", 64, 128),
+)  # fmt: skip
 LIMIT = 3e-3
 
 
@@ -50,3 +56,29 @@ def test_a_mix_of_the_quantiser(mix: str, tmp_path: Path) -> None:
     assert types <= found, found
     apart = divergence(in_llama_cpp(quantised(mixed, tmp_path / "float32.gguf", FLOAT32), TOKENS), on_golden(mixed))
     assert apart.mean() < LIMIT, apart
+
+
+def write_nvfp4(path: Path, extra: dict[str, np.ndarray]) -> Path:
+    """A model whose layers are of any codes in NVFP4, which this version of the quantiser does not write."""
+    rng, blocks = np.random.default_rng(6), {}
+    for n in range(2):
+        for name, rows, columns in SHAPES:
+            raw = rng.integers(0, 256, (rows, columns // 64, 36), dtype=np.uint8)
+            raw[..., :4] = rng.integers(0x04, 0x18, raw[..., :4].shape)
+            blocks[f"blk.{n}.{name}.weight"] = raw.reshape(rows, -1)
+    return write_model(
+        path, types=dict.fromkeys(blocks, "NVFP4"), change=blocks, extra=extra, hidden=64, feed_forward=128, default_type="F32"
+    )
+
+
+def test_nvfp4_with_scales_of_whole_matrices(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(5).uniform(0.3, 2.0, (2, len(SHAPES))).astype(np.float32)
+    scales = {f"blk.{n}.{shape[0]}.scale": numbers[n, i : i + 1] for n in range(2) for i, shape in enumerate(SHAPES)}
+    path = write_nvfp4(tmp_path / "m.gguf", scales)
+    found = on_golden(path)
+    reference = in_llama_cpp(quantised(path, tmp_path / "float32.gguf", FLOAT32), TOKENS)
+    assert divergence(reference, found).mean() < LIMIT
+    # They matter; what others round activations with does not.
+    assert divergence(reference, on_golden(write_nvfp4(tmp_path / "a.gguf", {}))).mean() > 10 * LIMIT
+    rounding = {name.replace(".scale", ".input_scale"): np.ones(1, dtype=np.float32) for name in scales}
+    assert np.array_equal(on_golden(write_nvfp4(tmp_path / "b.gguf", scales | rounding)), found)

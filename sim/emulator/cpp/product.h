@@ -29,6 +29,12 @@ constexpr bool has_shares(const Format& format) {
     return format.scale_kind == ScaleKind::SUPERBLOCK || format.scale_kind == ScaleKind::SIGNED_SUPERBLOCK;
 }
 
+// Whether the halves of a block have scales of their own.
+constexpr bool has_half_scales(const Format& format) { return format.scale_kind == ScaleKind::FLOAT8; }
+
+// Whether a block has a second term, with a scale of its own: of its minimum, or of its second half.
+constexpr bool has_second(const Format& format) { return format.has_minimum || has_half_scales(format); }
+
 // Bits of a block's sum of codes times mantissas times subscale times significand, without the sign.
 constexpr int term_bits(const Format& format) {
     constexpr int sum_of_mantissas = 15 + 5, significand = 11;
@@ -45,7 +51,7 @@ constexpr int term_bits(const Format& format) {
 template <int F>
 struct Weights {
     explicit Weights(const Blocks& blocks) : blocks(blocks), scales(Stream<F>::scales(blocks)) {
-        if constexpr (contract::FORMATS[F].has_minimum) minima = Scales::of_float16(blocks.minima);
+        if constexpr (has_second(contract::FORMATS[F])) minima = Scales::of_float16(blocks.minima);
     }
 
     const Blocks& blocks;
@@ -69,6 +75,9 @@ public:
             products_.integers.even += more.even;
             products_.integers.odd += more.odd;
             products_.unused = (scales.significands == 0) | ((first | second) == 0);
+        } else if constexpr (has_half_scales(format)) {
+            products_ = Terms(half_sums(codes, mantissas, 0), scales.significands, shifts);
+            second_ = Terms(half_sums(codes, mantissas, 1), weights.minima.significands, weights.minima.positions + exponents);
         } else {
             Eight factors = scales.significands;
             if constexpr (has_shares(format)) factors *= blocks.subscales[0];
@@ -77,34 +86,34 @@ public:
         if constexpr (format.has_minimum) {
             Eight factors = weights.minima.significands;
             if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) factors *= blocks.subminima;
-            minima_ = Terms(load<Eight>(&vector.sums[place]), factors, weights.minima.positions + exponents);
+            second_ = Terms(load<Eight>(&vector.sums[place]), factors, weights.minima.positions + exponents);
         }
     }
 
     // These eight are of the row.
     void add() {
         sum_.add(products_);
-        if constexpr (format.has_minimum) minimum_sum_.add(minima_);
+        if constexpr (has_second(format)) second_sum_.add(second_);
     }
 
     // Some of them are.
     void add(const Some& some) {
         sum_.add(products_ & some);
-        if constexpr (format.has_minimum) minimum_sum_.add(minima_ & some);
+        if constexpr (has_second(format)) second_sum_.add(second_ & some);
     }
 
     // Of the row; the next one begins.
     Scaled take() {
-        if constexpr (format.has_minimum) return sum_.take() + minimum_sum_.take();
+        if constexpr (has_second(format)) return sum_.take() + second_sum_.take();
         return sum_.take();
     }
 
 private:
     static constexpr Format format = contract::FORMATS[F];
 
-    Terms products_, minima_;
+    Terms products_, second_;
     RowSum<term_bits(format)> sum_;
-    RowSum<37> minimum_sum_;
+    RowSum<37> second_sum_;
 };
 
 // Rows of a lane that follow each other in its stream, from its block `first` on. Blocks are taken eight at a time, of two rows

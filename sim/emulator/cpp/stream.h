@@ -12,7 +12,8 @@ using contract::ScaleKind;
 
 constexpr int LANE_BYTES = contract::LANE_BYTES;
 
-// What eight blocks of 32 elements (of 16 for cached values) are multiplied with. Scales and minima are as the stream has them.
+// What eight blocks of 32 elements (of 16 for cached values) are multiplied with. Scales and minima are as the stream has them;
+// where the halves of a block have scales of their own, `minima` are those of the second ones.
 struct Blocks {
     alignas(64) int16_t codes[TOGETHER][BLOCK];
     Eight scales, minima;
@@ -137,6 +138,10 @@ private:
         (codes<I>(blocks.codes[I], at), ...);
         if constexpr (format.scale_kind == ScaleKind::EXPONENT) {
             blocks.scales = Eight{at.template side<0, I>()[at.template place<0, I>()]...} & 31;
+        } else if constexpr (format.scale_kind == ScaleKind::FLOAT8) {
+            const Eight octets{word(at.template side<0, I>(), at.template place<0, I>())...};
+            blocks.scales = (octets & 255) << 7;
+            blocks.minima = octets >> 8 << 7;
         } else if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) {
             blocks.scales = Eight{word(at.template side<0, I>(), 0)...};
             blocks.minima = Eight{word(at.template side<0, I>(), 1)...} ^ 0x8000;

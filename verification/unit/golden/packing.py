@@ -15,6 +15,7 @@ UNITS = {
     ScaleKind.SIGNED_SUPERBLOCK: (SUPERBLOCK, 8),
     ScaleKind.FLOAT16_SUPERBLOCK: (SUPERBLOCK, 2),
     ScaleKind.UNIT: (1, 0),
+    ScaleKind.FLOAT8: (1, 2),
 }
 
 
@@ -76,6 +77,9 @@ def random_weights(rng: np.random.Generator, weights: Format, rows: int, blocks:
             scales = np.zeros((*size, 0), dtype=np.uint8)
         case ScaleKind.EXPONENT:
             scales = rng.integers(exponents[0], min(exponents[1], 30) + 1, (*size, 1)).astype(np.uint8)
+        case ScaleKind.FLOAT8:
+            field = rng.integers(min(exponents[0], 15), min(exponents[1], 15) + 1, (*size, 2))
+            scales = (field << 3 | rng.integers(0, 8, (*size, 2))).astype(np.uint8)
         case ScaleKind.SUPERBLOCK:
             packed = rng.integers(0, 256, (*size, 12), dtype=np.uint8)
             scales = np.concatenate((float16(), float16(), packed), axis=2)

@@ -26,6 +26,10 @@ def scale_and_minimum(weights: Weights, row: int, block: int) -> tuple[list[int]
             return [1 << 24] * 32, 0
         case ScaleKind.EXPONENT:
             return [1 << int(weights.scales[row, block, 0])] * 32, 0
+        case ScaleKind.FLOAT8:
+            # A number of FP8 has the fields of a float16, with 7 bits of fraction less and one of exponent.
+            first, second = (significand(int(octet) << 7) for octet in weights.scales[row, block])
+            return [first] * 16 + [second] * 16, 0
         case ScaleKind.FLOAT16:
             data = weights.scales[row, block].tobytes()
             return [_float16(data, 0)] * 32, _float16(data, 2) if weights.format.has_minimum else 0

@@ -80,6 +80,9 @@ def read_blocks(weight_format: Format, quantised: NDArray[np.uint8], exponent: i
             assert scales.min() >= 0
             assert scales.max() <= 30
             scales = scales.astype(np.uint8)
+        case ScaleKind.FLOAT8:
+            scales = quantised[..., :4].reshape(rows, blocks, 2)
+            codes = halves(quantised[..., 4:].reshape(rows, blocks, 2, 8)).reshape(rows, blocks, 32)
         case ScaleKind.SIGNED_SUPERBLOCK:
             scales, codes = quantised[..., :8], halves(quantised[..., 8:].reshape(rows, blocks, 16))
         case ScaleKind.SUPERBLOCK:
@@ -108,7 +111,8 @@ def exact_dot(w: NDArray[np.float64], x: NDArray[np.float64]) -> int:
 @pytest.mark.parametrize("lanes", [1, 2, 4])
 @pytest.mark.parametrize("weight_format", WEIGHT_FORMATS, ids=lambda f: f.name)
 def test_products_of_ggml_blocks(ggml: ctypes.CDLL, rng: np.random.Generator, weight_format: Format, lanes: int) -> None:
-    rows, blocks, exponent = 6, 16, -5 if weight_format.scale_kind is ScaleKind.EXPONENT else 0
+    rows, blocks = 6, 16
+    exponent = {ScaleKind.EXPONENT: -5, ScaleKind.FLOAT8: 7}.get(weight_format.scale_kind, 0)
     values = (rng.standard_normal((rows, blocks * 32)) * 0.07 * 2.0 ** rng.integers(-3, 3, (rows, 1))).astype(np.float32)
     quantised = ggml_quantise(ggml, weight_format, values)
     weights = read_blocks(weight_format, quantised, exponent)

@@ -38,14 +38,14 @@ weight_ids = [f.name for f in WEIGHT_FORMATS]
 
 
 def test_tables() -> None:
-    assert weight_ids == ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"]
-    assert [f.number for f in FORMATS] == [*range(11), 15, 16, 17]
+    assert weight_ids == ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "NVFP4"]
+    assert [f.number for f in FORMATS] == [*range(12), 15, 16, 17]
     assert (*WEIGHT_FORMATS, I8, Q8_0X3, Q8_0X2) == FORMATS
     assert BY_NAME["Q8_0"] is Q8_0
     for table in (BY_NAME, BY_NUMBER):
         assert list(table.values()) == list(FORMATS)
     assert list(BY_GGML_TYPE.values()) == list(WEIGHT_FORMATS)
-    assert FORMAT_MASK == 0b11_1000_0111_1111_1111
+    assert FORMAT_MASK == 0b11_1000_1111_1111_1111
 
 
 @pytest.mark.parametrize("fmt", WEIGHT_FORMATS, ids=weight_ids)
@@ -60,6 +60,15 @@ def test_the_codebook_is_that_of_mxfp4() -> None:
     block = np.array([[128, *(code | code << 4 for code in range(16))]], dtype=np.uint8)
     assert gguf.dequantize(block, GGMLQuantizationType.MXFP4)[0, :16].tolist() == list(FP4_CODEBOOK)
     assert BY_NAME["MXFP4"].codebook is FP4_CODEBOOK
+
+
+def test_the_codebook_is_that_of_nvfp4() -> None:
+    # Scales of 2.0, as codes are doubled.
+    row = [code | code << 4 for code in range(8)] + [code | code << 4 for code in range(8, 16)]
+    block = np.array([[0x40] * 4 + row * 2], dtype=np.uint8)
+    values = gguf.dequantize(block, GGMLQuantizationType.NVFP4)[0]
+    assert [*values[:8], *values[16:24]] == list(FP4_CODEBOOK)
+    assert BY_NAME["NVFP4"].codebook is FP4_CODEBOOK
 
 
 @pytest.mark.parametrize("name", ["IQ4_NL", "IQ4_XS"])
@@ -92,6 +101,7 @@ def test_codebooks() -> None:
         ("Q6_K", 64, 8, 2, 6.5625),
         ("IQ4_NL", 8, 0, 0, 4.5),
         ("IQ4_XS", 16, 0, 0, 4.25),
+        ("NVFP4", 8, 0, 0, 4.5),
         ("Q8_0x3", 8, 0, 0, 25.5),
         ("Q8_0x2", 8, 0, 0, 17),
         ("I8", 0, 0, 0, 8.0),

@@ -18,8 +18,8 @@ SHARED = (ScaleKind.SUPERBLOCK, ScaleKind.SIGNED_SUPERBLOCK, ScaleKind.FLOAT16_S
 class Matrix:
     """Codes as stored (unsigned, or signed for 8 bits), and what they are multiplied with, all by row and block.
 
-    Scales and minima are bits of float16, or exponents; those of a superblock are all the same. ``subscales`` has one for each
-    half of the block.
+    Scales and minima are bits of float16, or exponents; those of a superblock are all the same. Scales of FP8 are those of the
+    first halves of blocks, and minima those of the second ones. ``subscales`` has one for each half of the block.
     """
 
     format: Format
@@ -74,7 +74,15 @@ def code_range(format: Format) -> tuple[int, int]:
 def random_scales(rng: np.random.Generator, format: Format, shape: tuple[int, int]) -> np.ndarray:
     if format.scale_kind in SHARED:
         return np.repeat(rng.integers(0, 1 << 16, (shape[0], shape[1] // SUPERBLOCK)), SUPERBLOCK, axis=1)
-    return rng.integers(0, 31 if format.scale_kind is ScaleKind.EXPONENT else 1 << 16, shape)
+    return rng.integers(0, {ScaleKind.EXPONENT: 31, ScaleKind.FLOAT8: 256}.get(format.scale_kind, 1 << 16), shape)
+
+
+def scale_of_one(format: Format) -> int:
+    return {ScaleKind.EXPONENT: 24, ScaleKind.FLOAT8: 0x78}.get(format.scale_kind, 0x3C00)
+
+
+def largest_scale(format: Format, sign: int) -> int:
+    return {ScaleKind.EXPONENT: 30, ScaleKind.FLOAT8: 255}.get(format.scale_kind, 0x7FFF | sign << 15)
 
 
 def random_matrix(rng: np.random.Generator, format: Format, rows: int, blocks: int) -> Matrix:
@@ -114,6 +122,8 @@ def float16_parts(bits: int) -> tuple[int, int]:
 def scale_parts(format: Format, bits: int) -> tuple[int, int]:
     if format.scale_kind is ScaleKind.UNIT:
         return 1, -SCALE_EXPONENT
+    if format.scale_kind is ScaleKind.FLOAT8:
+        return float16_parts(bits << 7)
     return (1, bits) if format.scale_kind is ScaleKind.EXPONENT else float16_parts(bits)
 
 
@@ -135,9 +145,11 @@ def exact_sum(matrix: Matrix, row: int, vector: Vector) -> int:
         mantissas = [int(x) for x in vector.mantissas[place]]
         values = code_values(format, matrix.codes[row, block])
         subscales = [int(matrix.subscales[row, block, j // 16]) for j in range(32)]
-        significand, position = scale_parts(format, int(matrix.scales[row, block]))
-        dot = sum(s * v * x for s, v, x in zip(subscales, values, mantissas, strict=True))
-        total += dot * significand << (position + exponent)
+        halves = (slice(0, 32),) if format.scale_kind is not ScaleKind.FLOAT8 else (slice(0, 16), slice(16, 32))
+        for half, scales in zip(halves, (matrix.scales, matrix.minima), strict=False):
+            significand, position = scale_parts(format, int(scales[row, block]))
+            dot = sum(s * v * x for s, v, x in zip(subscales[half], values[half], mantissas[half], strict=True))
+            total += dot * significand << (position + exponent)
         if format.has_minimum:
             significand, position = float16_parts(int(matrix.minima[row, block]))
             if format.scale_kind is ScaleKind.SUPERBLOCK:
@@ -197,13 +209,13 @@ def lane_stream(matrix: Matrix, lane: int, lanes: int, padding: np.random.Genera
             served = slice(block, block + SUPERBLOCK)
             yield packed_6_bits(matrix.subscales[row, served, 0].tolist(), matrix.subminima[row, served].tolist())
             return
-        size = 1 if kind is ScaleKind.EXPONENT else 2
+        size = 1 if kind in (ScaleKind.EXPONENT, ScaleKind.FLOAT8) else 2
         for at in map(place, range(n, n + format.scale_blocks, SUPERBLOCK if kind in SHARED else 1)):
             yield int(matrix.scales[at]).to_bytes(size, "little") if at else pad(size)
             if kind is ScaleKind.SIGNED_SUPERBLOCK:
                 yield packed_signed(matrix.subscales[at[0], at[1] : at[1] + SUPERBLOCK, 0].tolist()) if at else pad(6)
-            if format.has_minimum:
-                yield int(matrix.minima[at]).to_bytes(2, "little") if at else pad(2)
+            if format.has_minimum or kind is ScaleKind.FLOAT8:
+                yield int(matrix.minima[at]).to_bytes(size, "little") if at else pad(size)
 
     def high_part(codes: np.ndarray) -> bytes:
         bits = format.high_bits

@@ -284,10 +284,12 @@ EXTREME_SCALES = [0x0000, 0x8000, 0x0001, 0x8001, 0x03FF, 0x0400, 0x8400, 0x7BFF
 @pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
 def test_extreme_scales(format: Format, rng: np.random.Generator) -> None:
     config = TWO_LANES
-    job = draw(rng, config, [(format, 16, max(3, format.row_blocks), 2)])[0]
+    job = draw(rng, config, [(format, 16, max(4, format.row_blocks), 2)])[0]
     matrix, vectors = job.matrix, job.vectors
     if format.scale_kind is ScaleKind.EXPONENT:
         matrix.scales[:] = rng.choice([0, 30], matrix.scales.shape)
+    elif format.scale_kind is ScaleKind.FLOAT8:
+        matrix.scales[:], matrix.minima[:] = (rng.choice([0, 1, 7, 8, 127, 255], matrix.scales.shape) for _ in range(2))
     elif format.row_blocks > 1:
         extremes = [rng.choice(EXTREME_SCALES, (matrix.rows, matrix.blocks // SUPERBLOCK)) for _ in range(2)]
         matrix.scales, matrix.minima = (np.repeat(x, SUPERBLOCK, axis=1) for x in extremes)

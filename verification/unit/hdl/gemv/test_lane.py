@@ -83,7 +83,7 @@ def test_every_code_of_every_element(format: Format, rng: np.random.Generator) -
         assert sorted(set(codes[:, element])) == list(range(low, high))
     matrix = bench.random_matrix(rng, format, count // row_blocks, row_blocks)
     matrix.codes[:] = np.repeat(codes, format.planes, axis=0).reshape(matrix.codes.shape)
-    matrix.scales[:] = 24 if format.scale_kind is ScaleKind.EXPONENT else 0x3C00
+    matrix.scales[:] = matrix.minima[:] = bench.scale_of_one(format)
     mantissas = rng.permutation(np.arange(32)) * 2047 - 32768
     vector = Vector(0, np.zeros(row_blocks, dtype=int), np.tile(mantissas, (row_blocks, 1)))
     got = run(Config("test", 128), matrix, [vector], rng, 0)
@@ -109,7 +109,7 @@ def test_largest_sums(format: Format, sign: int, rng: np.random.Generator) -> No
     matrix.codes[0], matrix.codes[1] = low, high - 1
     if format.codebook:
         matrix.codes[0], matrix.codes[1] = np.argmin(format.codebook), np.argmax(format.codebook)
-    matrix.scales[:] = matrix.minima[:] = 30 if format.scale_kind is ScaleKind.EXPONENT else 0x7FFF | sign << 15
+    matrix.scales[:] = matrix.minima[:] = bench.largest_scale(format, sign)
     if format.scale_kind is ScaleKind.SUPERBLOCK:
         matrix.subscales[:] = matrix.subminima[:] = 63
     elif format.scale_kind is ScaleKind.SIGNED_SUPERBLOCK:

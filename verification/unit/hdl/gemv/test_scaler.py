@@ -8,7 +8,15 @@ from ..simulate import simulate
 from . import bench
 
 #: Ends of the ranges of what a scaler is given.
-LARGEST = {"sum": 1 << 24, "codebook sum": 127 << 19, "significand": 2047, "minimum": 2047 * 63, "position": 30, "exponent": 31}
+LARGEST = {
+    "sum": 1 << 24,
+    "codebook sum": 127 << 19,
+    "half": 12 << 19,
+    "significand": 2047,
+    "minimum": 2047 * 63,
+    "position": 30,
+    "exponent": 31,
+}
 
 
 def draw(rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -27,9 +35,12 @@ def draw(rng: np.random.Generator) -> list[dict[str, Any]]:
     two = bool(rng.random() < 0.4)
     # Codes of 8 bits have smaller subscales.
     codebook = not two and bool(rng.random() < 0.4)
+    # And those of 5 bits a scale for each half of a block.
+    halves = not two and not codebook and bool(rng.random() < 0.4)
     shared = {
         "valid": 1,
-        "has_minimum": int(rng.random() < 0.5),
+        "has_minimum": int(halves or rng.random() < 0.5),
+        "halves": int(halves),
         "total": -(1 << 20) if extreme else int(rng.integers(-(1 << 20), 1 << 20)),
         "exponent": number("exponent"),
         "zero": int(rng.random() < 0.1),
@@ -47,7 +58,9 @@ def draw(rng: np.random.Generator) -> list[dict[str, Any]]:
             subscales = [1, 1] if lower else [16, 16]
         elif codebook:
             subscales = [-32, -32] if extreme else rng.integers(-32, 32, 2).tolist()
-        sums = [number("codebook sum" if codebook else "sum") for _ in range(2)]
+        elif halves:
+            subscales = [1, 0]
+        sums = [number("half" if halves else "codebook sum" if codebook else "sum") for _ in range(2)]
         beats.append(
             shared
             | {"sums": sums, "factors": factors | {"subscales": subscales}, "lower": lower, "complete": int(lower == two)}
@@ -63,7 +76,8 @@ def term(beats: list[dict[str, Any]]) -> int:
     factors = beat["factors"]
     result = total * factors["scale"] << (factors["scale_position"] + beat["exponent"])
     if beat["has_minimum"]:
-        result += beat["total"] * factors["minimum"] << (factors["minimum_position"] + beat["exponent"])
+        second = beat["sums"][1] if beat["halves"] else beat["total"]
+        result += second * factors["minimum"] << (factors["minimum_position"] + beat["exponent"])
     return int(result)
 
 

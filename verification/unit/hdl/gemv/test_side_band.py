@@ -20,6 +20,9 @@ def expected(matrix: Matrix, row: int, block: int) -> dict[str, Any]:
     at = row, block
     if format.scale_kind is ScaleKind.UNIT:
         return {"scale": 0x3C00, "exponent_only": 0, "subscales": [1, 16]}
+    if format.scale_kind is ScaleKind.FLOAT8:
+        scale, second = int(matrix.scales[at]) << 7, int(matrix.minima[at]) << 7
+        return {"scale": scale, "exponent_only": 0, "subscales": [1, 0], "minimum": second, "subminimum": 1}
     found: dict[str, Any] = {
         "exponent_only": int(format.scale_kind is ScaleKind.EXPONENT),
         "subscales": matrix.subscales[at].tolist(),

@@ -28,6 +28,8 @@ def tensor(fmt: Format, rows: int, per_row: int) -> Tensor:
     scales = raw[..., BlockFields.of(fmt).scale]
     if fmt.scale_kind is ScaleKind.EXPONENT:
         scales[...] = random.integers(100, 120, scales.shape)
+    elif fmt.scale_kind is ScaleKind.FLOAT8:
+        scales[...] = random.integers(0, 0x30, scales.shape)
     else:
         for byte in range(1, 2 + 2 * fmt.has_minimum, 2):
             scales[..., byte] = random.integers(0x20, 0x30, (rows, per_row))

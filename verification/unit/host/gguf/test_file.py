@@ -210,6 +210,16 @@ def test_scales_that_are_not_finite(kind: str, place: int, bits: int) -> None:
         tensor.check_finite()
 
 
+@pytest.mark.parametrize("scale", [0x7F, 0x80, 0xFF])
+def test_scales_of_fp8_that_are_not_finite(scale: int) -> None:
+    raw = np.full((3, 2 * 36), 0x7E, dtype=np.uint8)
+    tensor = Tensor("m", "NVFP4", 40, (3, 128), raw)
+    tensor.check_finite()
+    raw[1, 36 + 3] = scale
+    with pytest.raises(ModelError, match="^m is damaged: a scale or minimum in row 1 is not finite. Download the model again"):
+        tensor.check_finite()
+
+
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
 def test_numbers_that_are_not_finite(kind: str) -> None:
     ggml_type = gguf.GGMLQuantizationType[kind]

@@ -24,6 +24,9 @@ def random_blocks(fmt: Format, rows: int, per_row: int) -> np.ndarray:
     if fmt.scale_kind is ScaleKind.EXPONENT:
         raw[..., 0] = random.integers(101, 132, (rows, per_row))
         raw[..., 1] |= 1
+    elif fmt.scale_kind is ScaleKind.FLOAT8:
+        # All that are numbers; 127 is none.
+        raw[..., :4] %= 127
     else:
         first = fmt.file_bytes - 2 if fmt.subscale_blocks else 0
         halves = raw[..., first : first + 2 + 2 * fmt.has_minimum]
@@ -76,6 +79,10 @@ def element(
     if fmt.scale_kind is ScaleKind.EXPONENT:
         assert scale[n % 16] <= 30
         return np.float32(code * 2.0 ** (scale[n % 16] - 24 + e))
+    if fmt.scale_kind is ScaleKind.FLOAT8:
+        octet = scale[n % 8 * 2 + j // 16]
+        fraction, exponent = octet & 7, octet >> 3
+        return np.float32(code * (fraction + 8 * (exponent > 0)) * 2.0 ** (max(exponent, 1) - 18 + e))
     if fmt.scale_kind is ScaleKind.FLOAT16_SUPERBLOCK:
         sub = np.frombuffer(subscale, np.int8)[n % 8 * 2 + j // 16]
         return half(n // 8 % 8) * np.float32(sub) * np.float32(code)
@@ -168,6 +175,10 @@ def test_zeros_of_mxfp4_do_not_count() -> None:
     assert back[:, 0].tolist() == [0, 120, 100, 0, 105]
     assert np.array_equal(back[:, 1:], raw[:, 1:])
     assert matrix_exponent(MXFP4, mxfp4([7, 200], (0, 1))) == 0
+
+
+def test_exponent_of_nvfp4() -> None:
+    assert matrix_exponent(BY_NAME["NVFP4"], np.zeros((2, 36), dtype=np.uint8)) == 7
 
 
 def test_exponents_too_far_apart() -> None:
