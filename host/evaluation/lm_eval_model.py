@@ -1,5 +1,6 @@
 """A model class for lm_eval: ``tailrace``."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from .scoring import Text, score
 
 #: Tokens of an answer where a task does not say.
 _ANSWER_TOKENS = 256
+#: Seconds between two states of a bar in what is no terminal.
+_LOG_INTERVAL_S = 10
 #: What a task may ask of an answer, by lm_eval's names; all else is refused.
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 
@@ -134,7 +137,7 @@ class TailraceModel(TemplateLM):
         self, requests: list[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **unused: Any
     ) -> list[tuple[float, bool]]:
         texts = [self._text(context, continuation) for _, context, continuation in requests]
-        with tqdm(total=len(texts), desc="judging texts", disable=disable_tqdm or None) as bar:
+        with _bar(len(texts), "judging texts", disable_tqdm) as bar:
             found = score(self.language_model.engine, texts, lambda count: _show(bar, count))
         results = [(likelihood.logprob, likelihood.is_greedy) for likelihood in found]
         for (key, _, _), result in zip(requests, results, strict=True):
@@ -180,7 +183,7 @@ class TailraceModel(TemplateLM):
             answers.append(engine.answer(len(answers), prompt[-(self.max_length - most) :], Holder(), wish_of(options)))
         # Alphabetically: what one prompt begins with is there already if the next one begins so, too.
         in_order = sorted(answers, key=lambda answer: answer.tokens)
-        with tqdm(total=len(answers), desc="answering", disable=disable_tqdm or None) as bar:
+        with _bar(len(answers), "answering", disable_tqdm) as bar:
             for piece in engine.pieces(in_order):
                 bar.update(piece.finish_reason is not None)
         texts = [answer.completion().text for answer in answers]
@@ -206,6 +209,12 @@ class TailraceModel(TemplateLM):
             )
         stops = [text for text in ([until] if isinstance(until, str) else until) if text]
         return self.tok_encode(context), {**arguments, "max_tokens": most, "stop": stops or None}, most
+
+
+def _bar(total: int, what: str, disable: bool) -> Any:
+    # A log gets a line now and then: whoever reads one wants to see that there is progress, too.
+    quick = sys.stderr.isatty()
+    return tqdm(total=total, desc=what, disable=disable, mininterval=0.1 if quick else _LOG_INTERVAL_S, ascii=not quick)
 
 
 def _show(bar: Any, count: int) -> None:

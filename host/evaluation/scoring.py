@@ -13,6 +13,9 @@ from ..generation.sampling import log_probabilities
 from ..generation.sequences import Holder
 from ..image.kv_cache import Floats
 
+#: Texts that share less than one in so many tokens are judged side by side: that gains more than computing them once.
+_LITTLE = 8
+
 
 @dataclass(frozen=True)
 class Text:
@@ -51,8 +54,9 @@ class Likelihood:
 def score(engine: Engine, texts: Sequence[Text], on_judged: Callable[[int], None] = lambda count: None) -> list[Likelihood]:
     """Judge continuations.
 
-    Those of one context share its sequence of the device, and each distinct beginning is computed once; what a sequence holds
-    of the next context from the one before stays, too. So the choices of a question cost little more than the question.
+    Those of one context share its sequence of the device, and what they begin with is computed once, unless they share next to
+    nothing; what a sequence holds of the next context from the one before stays, too. So the choices of a question cost little
+    more than the question, and passages without a context fill all sequences.
 
     Parameters
     ----------
@@ -74,7 +78,7 @@ def score(engine: Engine, texts: Sequence[Text], on_judged: Callable[[int], None
         If a text has no context, or the device's logits are no numbers.
     """
     found = [Likelihood() for _ in texts]
-    groups: dict[tuple[int, ...], list[int]] = {}
+    groups = list[list[int]]()
     for index in sorted(range(len(texts)), key=lambda n: texts[n].tokens):
         text = texts[index]
         if not 1 <= text.start <= len(text.tokens):
@@ -84,8 +88,11 @@ def score(engine: Engine, texts: Sequence[Text], on_judged: Callable[[int], None
                 f"a text has {len(text.tokens)} tokens, and the context has room for {engine.decoder.limit} and one more: load"
                 " the model with a larger context, or shorten the text"
             )
-        groups.setdefault(text.tokens[: text.start], []).append(index)
-    waiting = deque(_Group([texts[n] for n in group], [found[n] for n in group]) for group in groups.values())
+        if groups and _belong_together(texts[groups[-1][-1]], text):
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    waiting = deque(_Group([texts[n] for n in group], [found[n] for n in group]) for group in groups)
     active: list[_Group] = []
     finished = 0
     try:
@@ -99,7 +106,7 @@ def score(engine: Engine, texts: Sequence[Text], on_judged: Callable[[int], None
                         engine.sequences.release(group.holder)
                         finished += group.count
                 active = [group for group in active if not group.is_finished]
-            on_judged(finished)
+            on_judged(finished + sum(group.judged for group in active))
     finally:
         with engine.lock:
             for group in active:
@@ -118,6 +125,11 @@ class _Group:
         self._shared = [_common(one.tokens, two.tokens) for one, two in zip(texts, texts[1:])] + [0]
         self._now = 0
         self._skip()
+
+    @property
+    def judged(self) -> int:
+        """Texts that are judged."""
+        return self._now
 
     @property
     def is_finished(self) -> bool:
@@ -153,6 +165,13 @@ class _Group:
             if text.start + found.judged < len(text.tokens):
                 return
             self._now += 1
+
+
+def _belong_together(one: Text, two: Text) -> bool:
+    """Whether two texts, neighbours in alphabetical order, are to share a sequence."""
+    if one.tokens[: one.start] != two.tokens[: two.start]:
+        return False
+    return _LITTLE * _common(one.tokens, two.tokens) >= len(two.tokens)
 
 
 def _advance(engine: Engine, groups: Sequence[_Group]) -> None:

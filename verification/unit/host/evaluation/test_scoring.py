@@ -76,8 +76,10 @@ def test_it_is_what_the_device_says(path: Path, rng: np.random.Generator) -> Non
     texts = drawn(rng)
     with opened(path, "golden", 1) as alone:
         expected = [by_hand(alone.engine, text) for text in texts]
-    for device, batch in (("golden", 4), ("emulator", 1), ("emulator", 4)):
-        with opened(path, device, batch) as lm:
+    with opened(path, "golden", 4) as lm:
+        assert score(lm.engine, texts) == expected
+    for batch in (1, 4):
+        with opened(path, "emulator", batch) as lm:
             for _ in range(2):
                 assert score(lm.engine, texts) == expected
             assert score(lm.engine, texts[::-1]) == expected[::-1]
@@ -105,6 +107,20 @@ def test_each_beginning_is_computed_once(model: Path) -> None:
         # Of the last question all is there but the token whose logits are wanted.
         score(lm.engine, texts[-4:])
         assert lm.decoder.counters.runs == before + 2
+
+
+def test_passages_without_a_context_fill_the_sequences(model: Path, rng: np.random.Generator) -> None:
+    """Sixteen of 21 tokens that share their first one: four at a time, and all of them are told as they are judged."""
+    texts = [Text((1, *map(int, rng.integers(3, 60, 20))), 1) for _ in range(16)]
+    with opened(model, "emulator", 1) as alone:
+        expected = score(alone.engine, texts)
+    told: list[int] = []
+    with opened(model, "emulator", 4) as lm:
+        assert score(lm.engine, texts, told.append) == expected
+        # The last token of a text is judged, and not taken; what one sequence still holds of a text's beginning is not taken again.
+        assert lm.decoder.counters.runs <= 16 / 4 * 20
+    assert told == sorted(told)
+    assert told[-1] == 16
 
 
 def test_other_work_in_between(model: Path) -> None:
