@@ -55,6 +55,11 @@ def build_device(
     return build_library(verilog, what, trace=trace, probe=probe, threads=threads, train=train)
 
 
+def simulated_cycles_key(config: Config) -> str:
+    """A name of all that the cycles of a simulation depend on: its Verilog and its harness, whoever compiled them."""
+    return content_key([core_verilog(config, probe=True), *_harness_parts()])
+
+
 def core_verilog(config: Config, probe: bool = False) -> str:
     """Verilog of the co-processor's top level, as Verilator likes it, from the cache if its sources have not changed."""
     sources = source_parts((Path(str(files("tailrace.hdl"))), Path(str(files("tailrace.spec")))), "*.py")
@@ -112,8 +117,7 @@ def build_library(
         "Vcore",
         lambda _: [_HARNESS / "device.cpp"],
         what=what,
-        # Not the harness of boards, which begins with a b: a change to it must not rebuild every device.
-        identity=source_parts((_HARNESS,), "[!b]*"),
+        identity=_harness_parts(),
         options=options,
         brief=brief,
         definitions=("TAILRACE_PROBE=1",) if probe else (),
@@ -121,6 +125,11 @@ def build_library(
         threads=threads,
         train=train,
     )
+
+
+def _harness_parts() -> list[str | bytes]:
+    # Not the harness of boards, which begins with a b: a change to it must not rebuild every device.
+    return source_parts((_HARNESS,), "[!b]*")
 
 
 def installed_version(package: str) -> str:

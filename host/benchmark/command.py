@@ -148,7 +148,7 @@ def decode(
 
     All of it takes hours. What has been measured is kept, so it can be interrupted and goes on where it was.
     """
-    from ..models.shapes import SHAPES
+    from ..models.measured import SHAPES
     from .decode import CAPACITY, CONFIGS, CONTEXTS, MEMORIES, REAL, is_checked, measure, measure_by_shape, points
     from .decode_report import check_table, decode_table, stall_table
 
@@ -189,7 +189,7 @@ def prediction(models: str | None, widths: str | None, contexts: str | None, mem
 
     What has been simulated is kept, so it can be interrupted and goes on where it was; `bench decode` uses it, too.
     """
-    from ..models.shapes import SHAPES
+    from ..models.measured import SHAPES
     from .decode import CAPACITY, CONFIGS, CONTEXTS, MEMORIES, is_measured, points
     from .decode_report import prediction_table
     from .prediction import compare

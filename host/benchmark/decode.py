@@ -3,23 +3,23 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from tailrace.firmware.description import Attention, LinearAttention, ShortConvolution
+from tailrace.firmware.description import LinearAttention
 from tailrace.spec.config import Config, parse_config
-from tailrace.spec.formats import BLOCK, Q8_0
 from tailrace.spec.linear_attention import FOLD
 
-from ..gguf.describe import ImportedModel, import_model
+from ..gguf.describe import DescribedModel, import_model
 from ..gguf.file import open_model
 from ..image.builds import lay_out
 from ..image.geometry import Geometry
-from ..image.image import Image, ImageRequest, experts_used
+from ..image.image import Image, ImageRequest
 from ..image.programs import Programs
 from ..models.fetch import NAME, resolve_model
-from ..models.shapes import SHAPES, Shape, write_header
+from ..models.measured import SHAPES
+from .models import imported_shape
+from .must_read import bytes_again, layer_bytes, matrix_bytes, measured_bytes
 from .recording import Job, Recording, Stretch, is_recorded, record
+from .repetition import Repetition, repetition_of, whole
 
 #: The model that is there, so that it is run whole, and its own weights are used.
 REAL = "SmolLM2-135M"
@@ -29,13 +29,14 @@ CONFIGS = {128: "base,right_hand_sides=4,vector_blocks=1024,buffer_entries=65536
 CAPACITY = 4160
 CONTEXTS = (0, 1024, 4096)
 MEMORIES = ("ideal", "ddr4")
-#: Layers of models that are not run whole.
-_LAYERS = 2
 
 
 @dataclass(frozen=True)
 class Point:
-    """A decode step to be measured: a model, bits of the bus, tokens in the cache before it, and the memory behind it."""
+    """A decode step to be measured: a model, bits of the bus, tokens in the cache before it, and the memory behind it.
+
+    With linear attention the tokens are those of the middle of a list: half of what a list can hold comes on top.
+    """
 
     model: str
     width: int
@@ -60,9 +61,11 @@ class Step:
     again : int
         Bytes of keys and values that are read a second time, because more heads share them than there are right-hand sides.
     total : Stretch
-        From doorbell to interrupt, or the sum for all layers.
+        From doorbell to interrupt, or the sum for all layers; and, of a fold of linear attention, the part of each token.
     whole : bool
         Whether it was run whole.
+    fold : float
+        Cycles of a fold, which every 64th token of a sequence takes on top; 0: there is none.
     """
 
     point: Point
@@ -70,6 +73,7 @@ class Step:
     again: int
     total: Stretch
     whole: bool
+    fold: float = 0.0
 
     @property
     def utilisation(self) -> float:
@@ -135,34 +139,41 @@ def _measure(point: Point, real: bool, on_progress: Callable[[str, float], None]
                 on_progress(point.title, cycles / estimate)
 
         recordings.append(record(job, tell))
-    layers = SHAPES[point.model].layers
+    repetition, context = laid_out.repetition, laid_out.context(point)
+    fold = recordings.pop() if laid_out.folded else None
+    total, of_fold = sum_of_layers(recordings, repetition), 0.0
+    if fold:
+        assert fold.whole is not None
+        once = fold.whole * laid_out.folded
+        total, of_fold = total + once * (1 / FOLD), once.cycles
     return Step(
         point,
-        measured_bytes(laid_out.image, point.context, layers),
-        bytes_again(laid_out.image, point.context, layers),
-        sum_of_layers(recordings, layers - laid_out.layers, layers),
-        laid_out.layers == layers,
+        measured_bytes(laid_out.image, context, repetition),
+        bytes_again(laid_out.image, context, repetition),
+        total,
+        not repetition.missing,
+        of_fold,
     )
 
 
-def sum_of_layers(recordings: Sequence[Recording], missing: int, layers: int) -> Stretch:
-    """The sum for all layers: what was run whole, and a steady layer for each that is missing.
+def sum_of_layers(recordings: Sequence[Recording], repetition: Repetition) -> Stretch:
+    """The sum for all layers: what was run whole, and a steady round for each that is missing.
 
     Parameters
     ----------
     recordings : sequence of Recording
-        A whole run, with an empty cache if there is a second recording, which says how much longer a layer takes.
-    missing, layers : int
-        Layers that were not run, and all layers of the model.
+        A whole run, with an empty cache if there is a second recording, which says how much longer a round of layers takes.
+    repetition : Repetition
+        Which layers were run, and what they stand for.
     """
-    whole = recordings[0].whole
-    assert whole is not None
-    if not missing:
-        return whole
-    first, last = recordings[0].layer, recordings[-1].layer
+    whole_run = recordings[0].whole
+    assert whole_run is not None
+    if not repetition.missing:
+        return whole_run
+    first, last = recordings[0].round, recordings[-1].round
     assert first is not None
     assert last is not None
-    return whole + first * missing + (last - first) * layers
+    return whole_run + first * repetition.missing + (last - first) * repetition.rounds
 
 
 @dataclass(frozen=True)
@@ -172,102 +183,54 @@ class _LaidOut:
     image: Image
     programs: Programs
     config: Config
+    repetition: Repetition
 
     @property
-    def layers(self) -> int:
-        return len(self.image.imported.description.layers)
+    def folded(self) -> float:
+        """Layers whose lists are folded, for each one that is run; 0: there are none."""
+        kinds = [isinstance(layer.attention, LinearAttention) for layer in self.image.imported.description.layers]
+        every = sum(kinds[self.repetition.stands_for(n)] for n in range(self.repetition.layers))
+        return every / sum(kinds) if every else 0.0
 
-
-def measured_bytes(image: Image, context: int, layers: int) -> int:
-    """Bytes that a step must read if the model has `layers` layers, those that the image lacks like its last one."""
-    return _matrix_bytes(image, "head") + _of_layers(image, layers, lambda n: _layer_bytes(image, n, context))
-
-
-def bytes_again(image: Image, context: int, layers: int) -> int:
-    """Bytes of keys and values that a step reads beyond that: each pass over them serves so many heads as right-hand sides."""
-
-    def of_layer(n: int) -> int:
-        attention = image.imported.description.layers[n].attention
-        if not isinstance(attention, Attention):
-            return 0
-        passes = -(-attention.group // image.build.right_hand_sides)
-        return (passes - 1) * _cache_bytes(image, n, context)
-
-    return _of_layers(image, layers, of_layer)
-
-
-def _of_layers(image: Image, layers: int, size: Callable[[int], int]) -> int:
-    present = [size(n) for n in range(len(image.imported.description.layers))]
-    return sum(present) + (layers - len(present)) * present[-1]
-
-
-def _matrix_bytes(image: Image, role: str) -> int:
-    source = image.imported.matrices[role]
-    return experts_used(image.imported, role) * source.rows * image.format_of(role).row_bytes(source.columns)
-
-
-def _layer_bytes(image: Image, n: int, context: int) -> int:
-    """Bytes of a layer's weights that a token uses, and of keys and values."""
-    weights = sum(_matrix_bytes(image, role) for role in image.imported.matrices if role.startswith(f"layers.{n}."))
-    return weights + _cache_bytes(image, n, context)
-
-
-def _cache_bytes(image: Image, n: int, context: int) -> int:
-    """Bytes of a layer's keys and values that a token sees, its own included; or of its state, list and recent rows."""
-    attention = image.imported.description.layers[n].attention
-    if isinstance(attention, ShortConvolution):
-        return 4 * (attention.kernel - 1) * image.imported.description.hidden
-    if isinstance(attention, LinearAttention):
-        return _state_bytes(attention, context)
-    tokens = min(context + 1, attention.window or context + 1)
-    key = -(-attention.head_size // BLOCK) * Q8_0.file_bytes
-    value = attention.head_size + 4
-    return tokens * attention.kv_heads * (key + value)
-
-
-def _state_bytes(a: LinearAttention, context: int) -> int:
-    """Bytes of a state's codes and scales, of the list before a token, and of the recent rows that it sees."""
-    entries = context % FOLD
-    state = a.value_heads * a.key_size * (2 * a.value_size + 4)
-    keys, deltas = a.key_heads * 2 * a.key_size // BLOCK * Q8_0.file_bytes, a.value_heads * (2 * a.value_size + 8)
-    return state + entries * (keys + deltas) + 4 * (a.kernel - 1) * a.channels
+    def context(self, point: Point) -> int:
+        """Tokens before the step."""
+        return point.context + FOLD // 2 if self.folded else point.context
 
 
 @lru_cache
 def _laid_out(name: str, width: int, real: bool) -> _LaidOut:
-    config = parse_config(CONFIGS[width])
-    imported = import_model(open_model(resolve_model(NAME)), CAPACITY) if real else _imported_shape(SHAPES[name])
+    config, shape = parse_config(CONFIGS[width]), SHAPES[name]
+    if real:
+        imported: DescribedModel = import_model(open_model(resolve_model(NAME)), CAPACITY)
+        repetition = whole(shape.layers)
+    else:
+        repetition = repetition_of(imported_shape(shape, CAPACITY))
+        imported = imported_shape(shape, CAPACITY, repetition.present)
     layout = lay_out(imported, Geometry.of_config(config), ImageRequest())
-    return _LaidOut(layout.image, layout.programs, config)
-
-
-def _imported_shape(shape: Shape) -> ImportedModel:
-    # Layers that differ from each other can't stand for each other.
-    layers = shape.layers if shape.window else _LAYERS
-    with TemporaryDirectory() as folder:
-        # The file stays mapped when its name is gone.
-        return import_model(open_model(write_header(Path(folder) / "shape.gguf", shape, layers)), CAPACITY)
+    return _LaidOut(layout.image, layout.programs, config, repetition)
 
 
 def _jobs(point: Point, real: bool) -> Iterator[Job]:
-    """The runs that a step takes: one, or for a sum over layers that of an empty context and a layer with the context."""
+    """The runs of a step: one, or for a sum over layers that of an empty context, and a round with the context; and a fold."""
     laid_out = _laid_out(point.model, point.width, real)
+    repetition, context = laid_out.repetition, laid_out.context(point)
 
-    def job(context: int, whole: bool) -> Job:
-        built, programs = laid_out.config, laid_out.programs
-        return Job(laid_out.image, programs, "tokens", built, point.memory, context, real=real, whole=whole, optimise=True)
+    def job(context: int, ends: bool, program: str = "tokens") -> Job:
+        return Job(
+            laid_out.image, laid_out.programs, program, laid_out.config, point.memory, context, real=real, whole=ends,
+            optimise=True, round=(repetition.first, repetition.first + repetition.period),
+        )  # fmt: skip
 
-    if laid_out.layers == SHAPES[point.model].layers:
-        yield job(point.context, True)
-        return
-    yield job(0, True)
-    if point.context:
-        yield job(point.context, False)
+    yield job(context if not repetition.missing else 0, True)
+    if repetition.missing and context:
+        yield job(context, False)
+    if laid_out.folded:
+        yield job(0, True, "fold")
 
 
 def _estimate(laid_out: _LaidOut, point: Point, job: Job) -> float:
     """Cycles that a run will take at least, for progress."""
-    layers = laid_out.layers if job.whole else 1
-    needed = sum(_layer_bytes(laid_out.image, n, job.position) for n in range(layers))
-    needed += _matrix_bytes(laid_out.image, "head") if job.whole else 0
+    layers = range(job.round[1] if not job.whole else laid_out.repetition.present)
+    needed = sum(layer_bytes(laid_out.image, n, job.position) for n in layers)
+    needed += matrix_bytes(laid_out.image, "head") if job.whole else 0
     return needed / (point.width / 8)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from tailrace.sim.timeline import BEATS, USES
+from tailrace.spec.linear_attention import FOLD
 
 from .batch import BatchStep
 from .decode import CAPACITY, CONFIGS, Step
@@ -18,8 +19,13 @@ _METHOD = (
     f" Room for {CAPACITY} tokens."
 )
 _SUM = (
-    " A star: two layers and the head were run with an empty cache. Each further layer adds the cycles from the end of the"
-    " first product of a layer to that of the next one; a context adds what these grow by, measured in a run with that context."
+    " A star: two rounds of the layers that repeat, those before them and the head were run with an empty cache. Each further"
+    " round adds the cycles from the end of its first product to that of the next one; a context adds what these grow by,"
+    " measured in a run with that context."
+)
+_FOLDED = (
+    f" Linear attention: {FOLD // 2} tokens more than the context says, so that its list is half full, and a part of the fold"
+    f" that every {FOLD}th token takes."
 )
 
 
@@ -38,12 +44,23 @@ def largest_loss(step: Step) -> str:
     return text if work == NO_WORK else f"{text} ({work} {behind[work]:.2%})"
 
 
+def _folds(steps: Sequence[Step]) -> str:
+    """What is to be said of folds, the largest part that they take of each model's cycles included."""
+    parts: dict[str, float] = {}
+    for step in steps:
+        if step.fold:
+            part = step.fold / FOLD / step.total.cycles
+            parts[step.point.model] = max(parts.get(step.point.model, 0.0), part)
+    listed = ", ".join(f"{model} {part:.2%}" for model, part in parts.items())
+    return f"{_FOLDED} It is of the cycles, at most: {listed}." if parts else ""
+
+
 def decode_table(steps: Sequence[Step]) -> Table:
     """Utilisation, a row for each step."""
     configs = ", ".join(f"{width} bits: `{CONFIGS[width]}`" for width in sorted({s.point.width for s in steps}))
     table = Table(
         title="decode, batch 1 (simulated)",
-        caption=f"{configs}. {_METHOD}{'' if all(s.whole for s in steps) else _SUM}",
+        caption=f"{configs}. {_METHOD}{'' if all(s.whole for s in steps) else _SUM}{_folds(steps)}",
         caption_justify="left",
     )
     for name in ("model", "bus", "memory", "context", "must read", "cycles", "utilisation", "stalls", "largest loss"):

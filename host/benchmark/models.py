@@ -15,7 +15,7 @@ from ..image.layout import fits, longest_context
 from ..image.plan import plan_image
 from ..models.published import PUBLISHED
 from ..models.shapes import Shape, write_header
-from .decode import measured_bytes
+from .must_read import measured_bytes
 
 #: Tokens that memory and bytes are stated for, or as many as a model was trained for.
 CONTEXT = 2048
@@ -100,7 +100,7 @@ def needs_of(shape: Shape) -> Needs:
     build = next(taking, list(CONFIGS.values())[-1])
     geometry = Geometry.of_config(build)
     image = plan_image(model, geometry, request)
-    needed = measured_bytes(image, context - 1, shape.layers)
+    needed = measured_bytes(image, context - 1)
     return Needs(shape, build, context, longest_context(model, geometry, request), image.end, needed)
 
 

@@ -15,7 +15,7 @@ from ..image.image import ImageRequest
 from ..image.predicted import predict_step
 from ..image.programs import Programs
 from ..models.fetch import NAME, resolve_model
-from ..models.shapes import SHAPES
+from ..models.measured import SHAPES
 from .decode import CAPACITY, CONFIGS, REAL, Point, measure
 from .models import imported_shape
 

@@ -1,6 +1,7 @@
 """One run of a decode program in simulation, recorded; what has been measured once is kept in the cache."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.firmware.program import Program
-from tailrace.sim.build import build_device
+from tailrace.sim.build import simulated_cycles_key
 from tailrace.sim.cache import cached, content_key, is_cached
 from tailrace.sim.memory_models import dram_of
 from tailrace.sim.timeline import USES, EventKind, Timeline
@@ -30,7 +31,7 @@ _Key = TypeVar("_Key")
 _FOLDER = "cycles"
 _RESULT = "recording.json"
 #: Part of the names of what is cached: to be raised when what a recording holds, or means, changes.
-_VERSION = "1"
+_VERSION = "2"
 #: Cycles of a row of the timeline.
 _BUCKET = 16
 #: Bytes of weights and tables: below 0x3C, so that whatever is read as float16 or float32 is finite.
@@ -38,6 +39,8 @@ _LARGEST_BYTE = 0x3B
 _TILE = 1 << 22
 #: Bytes of embeddings that are filled: at least a row.
 _ROW = 1 << 16
+#: Sections that a layer begins with: what mixes tokens comes before the feed-forward.
+_BEGINS = re.compile(r"layers? .*: (?!feed-forward)")
 #: A position is the fifth argument.
 _POSITION = 4
 #: Cycles between two looks at what has been done.
@@ -87,14 +90,14 @@ class Recording:
     ----------
     whole : Stretch or None
         From the doorbell to the interrupt; None if it was not run to its end.
-    layer : Stretch or None
-        From the end of the first product of a layer to that of the next layer's; None if there are not two.
+    round : Stretch or None
+        From the end of the first product of a layer to that of a later layer's; None if there are not that many.
     counters : mapping of str to int
         At the end of a whole run.
     """
 
     whole: Stretch | None
-    layer: Stretch | None
+    round: Stretch | None
     counters: Mapping[str, int]
 
 
@@ -116,11 +119,13 @@ class Job:
     real : bool
         Whether the model's weights are written, and not random bytes.
     whole : bool
-        Whether it is run to its end, and not to that of the second layer's first product only.
+        Whether it is run to its end, and not to that of a round only.
     seed : int or None
         Of the random bytes; None: all zero.
     optimise : bool
         Whether the simulation is compiled for long runs (`tailrace.device.training`).
+    round : (int, int)
+        Numbers of the layers whose first products a round is between.
     """
 
     image: Image
@@ -133,13 +138,14 @@ class Job:
     whole: bool = True
     seed: int | None = 1
     optimise: bool = False
+    round: tuple[int, int] = (0, 1)
 
     def key(self) -> str:
         """Name of the recording: all that it depends on, but for weights."""
-        library = build_device(self.config, probe=True).parent.name
         commands = self.programs.loaded[self.program].program.commands
         dram = dram_of(self.memory)
-        facts = (_VERSION, library, repr(astuple(dram)) if dram else self.memory, str(self.position), str(self.whole))
+        memory = repr(astuple(dram)) if dram else self.memory
+        facts = (_VERSION, simulated_cycles_key(self.config), memory, *map(str, (self.position, self.whole, self.round)))
         return content_key([*facts, b"".join(commands)])
 
 
@@ -182,7 +188,7 @@ def simulate(job: Job, on_progress: Callable[[int], None] | None = None) -> Reco
         try:
             counters = device.start(loaded.address, len(loaded.program.commands), arguments=arguments)
         except _SeenEnoughError:
-            return Recording(None, _layer(transport.timeline(), loaded.program), {})
+            return Recording(None, _round(transport.timeline(), loaded.program, job.round), {})
         timeline = transport.timeline()
     first, end = timeline.runs()[0]
     # All buckets, as the first and the last are not full.
@@ -191,7 +197,7 @@ def simulate(job: Job, on_progress: Callable[[int], None] | None = None) -> Reco
     counted = [counters[name] for name in NAMES]
     # The recording and the counters look at the same signals.
     assert sum(whole.uses.values()) == whole.cycles == counters.cycles, (whole, counters)
-    return Recording(whole, _layer(timeline, loaded.program), dict(zip(NAMES, counted, strict=True)))
+    return Recording(whole, _round(timeline, loaded.program, job.round), dict(zip(NAMES, counted, strict=True)))
 
 
 class _SeenEnoughError(Exception):
@@ -199,36 +205,37 @@ class _SeenEnoughError(Exception):
 
 
 class _RecordedDevice(VerilatedDevice):
-    """A device whose waits end when the run does, or else when the first products of two layers are done."""
+    """A device whose waits end when the run does, or else when the round is over."""
 
     def __init__(self, job: Job, size: int, on_progress: Callable[[int], None]) -> None:
         library = optimised_simulation(job.config, probe=True) if job.optimise else None
         super().__init__(job.config, size, memory=job.memory, timeline=_BUCKET, library=library)
-        self._program = None if job.whole else job.programs.loaded[job.program].program
+        self._program, self._last = None if job.whole else job.programs.loaded[job.program].program, job.round[1]
         self._on_progress = on_progress
 
     def wait(self, timeout: float) -> None:
         # The watchdog of the core ends a run that makes no progress.
         start = self.cycles
         while not (timeline := self.timeline()).runs():
-            if self._program and len(first_products(timeline, self._program)) > 1:
+            if self._program and len(first_products(timeline, self._program)) > self._last:
                 raise _SeenEnoughError
             self.run(_STEP)
             self._on_progress(self.cycles - start)
 
 
 def first_products(timeline: Timeline, program: Program) -> list[int]:
-    """Cycles in which the first product of each layer was finished, in order, in a program with one loop over all layers."""
-    start = next(first for first, text in program.sections if text.startswith("layer"))
-    index = next(i for i in range(start, len(program.commands)) if program.traffic[i].kind == "weights")
+    """Cycles in which the first product of each layer was finished, in order."""
+    begins = [first for first, text in program.sections if _BEGINS.match(text)]
+    kinds = [traffic.kind for traffic in program.traffic]
+    firsts = [kinds.index("weights", begin) for begin in begins]
     starts = timeline.events[timeline.events["kind"] == EventKind.MATRIX_START]
     ends = timeline.events["cycle"][timeline.events["kind"] == EventKind.MATRIX_FINISH]
-    return [int(end) for begun, end in zip(starts, ends, strict=False) if begun["index"] == index]
+    return [int(end) for begun, end in zip(starts, ends, strict=False) if begun["index"] in firsts]
 
 
-def _layer(timeline: Timeline, program: Program) -> Stretch | None:
+def _round(timeline: Timeline, program: Program, layers: tuple[int, int]) -> Stretch | None:
     ends = first_products(timeline, program)
-    return _stretch(timeline, program, ends[0], ends[1]) if len(ends) > 1 else None
+    return _stretch(timeline, program, *(ends[n] for n in layers)) if len(ends) > layers[1] else None
 
 
 def _stretch(timeline: Timeline, program: Program, first: int, end: int) -> Stretch:
@@ -266,7 +273,7 @@ def _save(path: Path, recording: Recording) -> None:
         waiting = [[*key, round(value, 2)] for key, value in sorted(stretch.waits.items())]
         return {"cycles": stretch.cycles, "uses": stretch.uses, "waits": waiting}
 
-    facts = {"whole": plain(recording.whole), "layer": plain(recording.layer), "counters": recording.counters}
+    facts = {"whole": plain(recording.whole), "round": plain(recording.round), "counters": recording.counters}
     path.write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
@@ -279,4 +286,4 @@ def _load(path: Path) -> Recording:
         waiting = {(cause, work): cycles for cause, work, cycles in found["waits"]}
         return Stretch(found["cycles"], found["uses"], waiting)
 
-    return Recording(stretch(facts["whole"]), stretch(facts["layer"]), facts["counters"])
+    return Recording(stretch(facts["whole"]), stretch(facts["round"]), facts["counters"])

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tailrace.benchmark.decode import CONTEXTS, REAL, Point, Step, bytes_again, measured_bytes, points, sum_of_layers
+from tailrace.benchmark.decode import CONTEXTS, REAL, Point, Step, points, sum_of_layers
 from tailrace.benchmark.decode_report import largest_loss
+from tailrace.benchmark.must_read import bytes_again, measured_bytes
 from tailrace.benchmark.recording import Job, Recording, Stretch, first_products, record, simulate
+from tailrace.benchmark.repetition import Repetition
 from tailrace.benchmark.waits import uses_until, waits, work_of
 from tailrace.command.cli import main
 from tailrace.firmware.program import NO_TRAFFIC, Program, Traffic
@@ -18,7 +20,8 @@ from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
 from tailrace.image.plan import plan_image
 from tailrace.image.programs import build_programs
-from tailrace.models.shapes import SHAPES, Shape, write_header
+from tailrace.models.measured import SHAPES
+from tailrace.models.shapes import Shape, write_header
 from tailrace.sim.timeline import USES, EventKind, Timeline
 from tailrace.spec.commands import encode
 from tailrace.spec.config import CONFIGS
@@ -33,12 +36,15 @@ PARAMETERS = {
     "Qwen3-8B": 8190.7,
     "Qwen3-30B-A3B": 30532.1,
     "Gemma-3-270M": 268.1,
+    "gpt-oss-20b": 20914.8,
 }
 SMALL = Shape("small", "llama", 4, 64, 2, 1, 32, 96, 192, "Q8_0", "Q8_0")
+#: Two layers for five.
+FIVE = Repetition(5, 0, 1, 2)
 MIXED = Shape("mixed", "qwen3moe", 2, 64, 4, 2, 32, 96, 192, experts=4, used=2)
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_shapes_have_the_real_models_sizes(name: str, tmp_path: Path) -> None:
     path = write_header(tmp_path / "shape.gguf", SHAPES[name], SHAPES[name].layers)
     tensors = open_model(path).tensors.values()
@@ -56,10 +62,10 @@ def test_bytes_that_must_be_read(tmp_path: Path) -> None:
     layer = (q + 2 * kv + o + 2 * expert) * 18 // 32 + 3 * 4 * 64 * 34 // 32
     head = 192 * 64 * 18 // 32
     token = 2 * (34 + 36)
-    assert measured_bytes(image, 0, 2) == head + 2 * (layer + token)
-    assert measured_bytes(image, 9, 5) == head + 5 * (layer + 10 * token)
+    assert measured_bytes(image, 0) == head + 2 * (layer + token)
+    assert measured_bytes(image, 9, FIVE) == head + 5 * (layer + 10 * token)
     # Two heads share a KV head, and this build serves one at a time.
-    assert bytes_again(image, 9, 5) == 5 * 10 * token
+    assert bytes_again(image, 9, FIVE) == 5 * 10 * token
 
 
 def test_a_window_limits_what_must_be_read(tmp_path: Path) -> None:
@@ -68,7 +74,7 @@ def test_a_window_limits_what_must_be_read(tmp_path: Path) -> None:
     image = plan_image(imported, Geometry.of_config(CONFIGS["wide"]), ImageRequest())
     one = 256 * 34 // 32 + 260
     # Every sixth of 18 layers sees everything, the others 512 tokens.
-    assert measured_bytes(image, 999, 18) - measured_bytes(image, 0, 18) == one * (3 * 999 + 15 * 511)
+    assert measured_bytes(image, 999) - measured_bytes(image, 0) == one * (3 * 999 + 15 * 511)
 
 
 def test_points() -> None:
@@ -85,10 +91,10 @@ def stretch(cycles: float, buffer: float = 0.0) -> Stretch:
 def test_sum_of_layers() -> None:
     empty = Recording(stretch(1000, 20), stretch(300, 10), {})
     full = Recording(None, stretch(350, 40), {})
-    assert sum_of_layers([empty], 0, 2).cycles == 1000
-    total = sum_of_layers([empty], 3, 5)
+    assert sum_of_layers([empty], Repetition(2, 0, 1, 2)).cycles == 1000
+    total = sum_of_layers([empty], FIVE)
     assert (total.cycles, total.uses["buffer"]) == (1900, 50)
-    total = sum_of_layers([empty, full], 3, 5)
+    total = sum_of_layers([empty, full], FIVE)
     assert total.cycles == 1000 + 3 * 300 + 5 * 50
     assert total.uses["buffer"] == 20 + 3 * 10 + 5 * 30
     assert total.waits["buffer", "head: argmax"] == total.uses["buffer"]
@@ -194,7 +200,7 @@ def test_the_sum_meets_the_whole(memory: str, tmp_path: Path, monkeypatch: pytes
     assert whole is not None
     empty = simulate(job(tmp_path, 2, memory=memory))
     layer = simulate(job(tmp_path, 2, memory=memory, position=100, whole=False))
-    total = sum_of_layers([empty, layer], SMALL.layers - 2, SMALL.layers)
+    total = sum_of_layers([empty, layer], Repetition(SMALL.layers, 0, 1, 2))
     assert total.cycles == pytest.approx(whole.cycles, rel=0.03)
 
 

@@ -12,7 +12,8 @@ from tailrace.image.builds import AUTO, CHOICES, builds_of, choose, lay_out, nam
 from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
 from tailrace.image.layout import fits
-from tailrace.models.shapes import SHAPES, write_header
+from tailrace.models.measured import SHAPES
+from tailrace.models.shapes import write_header
 from tailrace.spec.config import CONFIGS, parse_config
 from tailrace.spec.errors import ConfigError, LimitError, ModelError
 from verification.unit.host.tiny_models import write_model
