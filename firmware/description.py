@@ -5,10 +5,10 @@ Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embe
 ``k_norm``, ``output_scale``, ``sinks``, ``attention_post_norm``, ``feed_forward_norm``, ``gate``, ``up``, ``down``,
 ``feed_forward_post_norm``, ``router``, ``selection_bias``, ``experts_gate``, ``experts_up``, ``experts_down``,
 ``shared_router``, ``shared_gate``, ``shared_up``, ``shared_down``; of gated attention ``output_gate``; of linear attention
-``qkv``, ``convolution``, ``alpha``, ``beta``, ``decay``, ``output_gate``, ``output_norm`` and ``o``; of a short convolution
-``convolution_in``, ``convolution`` and ``o``. A bias is its tensor's role followed by ``_bias``. Which of them exist follows
-from the description; a bias exists if it has been placed. ``scales`` are the numbers that the results of the
-layer's matrices are multiplied with, where a file has such.
+``qkv``, ``convolution``, ``alpha``, ``beta``, ``decay``, ``output_gate``, ``output_norm`` and ``o``, of a state space also
+``skip``, and no ``beta``; of a short convolution ``convolution_in``, ``convolution`` and ``o``. A bias is its tensor's role
+followed by ``_bias``. Which of them exist follows from the description; a bias exists if it has been placed. ``scales`` are
+the numbers that the results of the layer's matrices are multiplied with, where a file has such.
 """
 
 from dataclasses import dataclass
@@ -112,24 +112,41 @@ class Attention:
         return self.heads // self.kv_heads
 
 
+class Rule(Enum):
+    """What a token adds to a state of linear attention, and what becomes of a head's output.
+
+    DELTA: keys and queries are divided by their lengths, queries by the root of their size, too. Added are the values, less
+    what the state has for their keys, times rates ``sigmoid(beta(x))``. Outputs are normalised (RMS), then multiplied with
+    ``silu(output_gate(x))``.
+
+    STATE_SPACE: added are the values times rates ``softplus(alpha(x) + alpha_bias)``. To outputs are added the values times
+    ``skip``; they are multiplied with ``silu(output_gate(x))``, then normalised.
+    """
+
+    DELTA = "gated delta rule"
+    STATE_SPACE = "state space"
+
+
 @dataclass(frozen=True)
 class LinearAttention:
-    """A gated delta rule (`tailrace.spec.linear_attention`) on what a causal convolution and SiLU leave of q, k and v.
+    """A state (`tailrace.spec.linear_attention`) of what a causal convolution and SiLU leave of queries, keys and values.
 
-    Queries and keys are divided by their lengths, queries by the root of `key_size`, too. Decays are
-    ``exp(decay * softplus(alpha(x) + alpha_bias))``, rates ``sigmoid(beta(x))``. The outputs of each head are normalised (RMS)
-    and multiplied with ``silu(output_gate(x))``.
+    Its decays are ``exp(decay * softplus(alpha(x) + alpha_bias))``.
 
     Attributes
     ----------
     key_heads, value_heads : int
         `value_heads` is a multiple of `key_heads`.
     key_size, value_size : int
-        Elements of a head, multiples of 32; keys have at most 128.
+        Elements of a head, multiples of 32; keys have at most 256.
     kernel : int
         Taps of the convolution.
     tiled : bool
         Whether value head ``h`` goes with key head ``h % key_heads``; else the value heads of a key head lie side by side.
+    rule : Rule
+    norm_size : int
+        Elements that outputs are normalised over: of a delta rule those of a head; of a state space a multiple of 32, or 0 if
+        they are not.
     """
 
     key_heads: int
@@ -138,6 +155,8 @@ class LinearAttention:
     value_size: int
     kernel: int
     tiled: bool
+    rule: Rule
+    norm_size: int
 
     @property
     def keys(self) -> int:

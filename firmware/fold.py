@@ -10,10 +10,10 @@ from tailrace.spec.linear_attention import ENTRIES, FOLD, LOWER, LOWER_EXPONENT
 from .buffer_map import RegionMap, buffer_map, slot_map
 from .command_list import Address, CommandList, Loaded, Slot
 from .description import Description, LinearAttention
-from .linear_attention import SCORES, layout_of
 from .placement import Build, CachePlace, Placement, StatePlace
 from .planes import divide, take_apart
 from .program import Program
+from .state_heads import SCORES, layout_of
 
 #: Register that holds the number of the sequence.
 SEQUENCE = 16

@@ -17,7 +17,14 @@ def piece_size(channels: int) -> int:
 
 
 def convolve(
-    workspace: Workspace, entry: int, scratch: int, rows: RecentRows, ring: int, weights: TablePlace, sequence: int
+    workspace: Workspace,
+    entry: int,
+    scratch: int,
+    rows: RecentRows,
+    ring: int,
+    weights: TablePlace,
+    sequence: int,
+    bias: Address | None = None,
 ) -> None:
     """Keep a token's input as the row of its position, and convolve it with those of the tokens before, in place.
 
@@ -34,6 +41,8 @@ def convolve(
     weights : TablePlace
         A row for each tap, that of the token itself last.
     sequence : int
+    bias : Address or None
+        What is added for each channel.
     """
     w, commands, taps = workspace, workspace.commands, rows.kernel - 1
     commands.store(entry, _row(w, rows, ring, sequence, 0), rows.channels)
@@ -48,6 +57,8 @@ def convolve(
             tap = weight + (taps - back) * weights.stride
             commands.elementwise(scratch, count, stream=tap, multiplier=Multiplier.STREAM, to=scratch)
             commands.elementwise(place, count, b=scratch, combine=Combine.SUM, to=place)
+        if bias:
+            commands.elementwise(place, count, stream=bias + 4 * first, stream_n=True, to=place)
 
 
 def _row(w: Workspace, rows: RecentRows, ring: int, sequence: int, back: int) -> Address:

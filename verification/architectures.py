@@ -44,7 +44,8 @@ MOST_OTHER_EXPERTS = 0.1
 #: Formats that the `gguf` package can quantise to.
 _FORMATS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4")
 _MEMORY = 1 << 26
-_RECURRENT = ("lfm2", "lfm2moe", "qwen35", "qwen35moe")
+_STATE_SPACES = ("granitehybrid", "granitehybridmoe")
+_RECURRENT = ("lfm2", "lfm2moe", "qwen35", "qwen35moe", *_STATE_SPACES)
 _WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2")
 _WINDOWED = ("gpt-oss", "gemma4", "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
 #: Where two layers do not show all that layers can be.
@@ -174,6 +175,10 @@ def draw(architecture: str, seed: int) -> Case:
         key_heads = number(1, 4)
         sizes["linear"] = (key_heads, key_heads * number(1, 3), number(32, 128, 32), number(32, 128, 32))
         sizes["rotary"] = number(8, head_size, 8) / head_size
+    if architecture in _STATE_SPACES:
+        # llama.cpp takes as many values as a multiple of groups and activations.
+        groups, value_size = number(1, 2), int(rng.choice([n for n in (32, 64, 96, 128) if sizes["hidden"] % n == 0]))
+        sizes["linear"] = (groups, groups * sizes["hidden"] // value_size, number(32, 256, 32), value_size)
     if architecture == "mistral3":
         sizes["rope"] |= ministral_rope(factor=float(number(8, 40)), original=number(8, 40))
     config = f"base,bus_width={rng.choice(BUS_WIDTHS)},right_hand_sides={rng.choice(RIGHT_HAND_SIDES)}"

@@ -172,7 +172,7 @@ def _mixer(a: Mixer) -> list[str]:
         return [f"short convolution of {a.kernel} taps"]
     if isinstance(a, LinearAttention):
         heads = f"{a.value_heads} value heads of {a.value_size} on {a.key_heads} key heads of {a.key_size}"
-        return [f"linear attention: {heads}, convolution of {a.kernel} taps"]
+        return [f"linear attention ({a.rule.value}): {heads}, convolution of {a.kernel} taps"]
     parts = [f"{a.heads} heads of {a.head_size} on {a.kv_heads} KV heads"]
     if a.rotary_size:
         parts.append(f"RoPE on {a.rotary_size}" + (f" ({a.rope})" if a.rope != "rope" else ""))

@@ -99,6 +99,10 @@ class Architecture:
         Whether a head's rows of q are followed by as many that its output is gated with.
     short_convolutions : bool
         Whether layers without KV heads have a short convolution in place of attention.
+    state_space : bool
+        Whether layers without KV heads have a state space (Mamba-2) in place of attention.
+    stated_rope : bool
+        Whether the header can say that nothing is rotated.
     linear_attention : bool
         Whether all layers but every n-th have linear attention, with n and its sizes in the header.
     tiled_heads : bool
@@ -151,6 +155,8 @@ class Architecture:
     final_norm: str = "output_norm"
     gated_attention: bool = False
     short_convolutions: bool = False
+    state_space: bool = False
+    stated_rope: bool = False
     linear_attention: bool = False
     tiled_heads: bool = False
 
@@ -176,6 +182,8 @@ class Architecture:
         """The same of a layer without a KV cache; none if there are no such layers."""
         if self.short_convolutions:
             mixer: tuple[str, ...] = ("shortconv.in_proj", "shortconv.out_proj")
+        elif self.state_space:
+            mixer = ("ssm_in", "ssm_out")
         elif self.linear_attention:
             mixer = ("ssm_alpha", "ssm_beta", "attn_qkv", "attn_gate", "ssm_out")
         else:
@@ -191,6 +199,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("smollm3", "SmolLM 3", paired_rope=True, unrotated_every=4),
         Architecture("granite", "Granite 3", paired_rope=True, scalars=True),
         Architecture("granitemoe", "Granite 3 A400M and A800M", paired_rope=True, scalars=True),
+        Architecture("granitehybrid", "Granite 4, Bamba", paired_rope=True, scalars=True, state_space=True, stated_rope=True),
         Architecture("ernie4_5", "ERNIE 4.5 0.3B", paired_rope=True),
         Architecture("ernie4_5-moe", "ERNIE 4.5 21B-A3B and 300B-A47B", paired_rope=True),
         Architecture("qwen2", "Qwen 1.5 to 2.5, DeepSeek R1 Distill Qwen"),

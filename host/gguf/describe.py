@@ -22,10 +22,11 @@ from tailrace.firmware.description import (
     Mixer,
     Norm,
     NormKind,
+    Rule,
     ShortConvolution,
     layer_role,
 )
-from tailrace.firmware.linear_attention import MAX_KEY_SIZE
+from tailrace.firmware.state_heads import MAX_KEY_SIZE
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import BLOCK, Format
 from tailrace.spec.isa import MAX_HEAD
@@ -78,7 +79,7 @@ class Source:
     repeats : int
         Times that a vector is repeated.
     transposed : bool
-        Whether the role's rows are the tensor's columns.
+        Whether the role's rows are the tensor's columns; it is these that are taken in another order then.
     scale : int or None
         Entry of the layer's table ``scales`` with what the results of a matrix are multiplied with; for experts that of the
         first one.
@@ -115,7 +116,8 @@ class Source:
     def numbers(self, start: int = 0, stop: int | None = None, expert: int = 0) -> NDArray[np.float32]:
         """Rows as float32, shape (rows, columns); a vector as (repeats, elements)."""
         if self.transposed:
-            return np.ascontiguousarray(self.tensor.dequantised().reshape(self.columns, self.rows).T[start:stop])
+            columns = self.tensor.dequantised().reshape(self.columns, self.rows)
+            return np.ascontiguousarray((columns if self.order is None else columns[self.order]).T[start:stop])
         index = self._index(start, self.rows if stop is None else stop, expert)
         if self.columns == 1:
             vector = self.tensor.dequantised().reshape(-1)[index]
@@ -265,6 +267,8 @@ class _Importer:
             logit_cap=self._logit_cap(),
         )
         ropes = {} if arch.learned_positions else {ROPE: self.rope}
+        if arch.stated_rope and not self.is_rotated:
+            ropes = {}
         if any(attention.rope == LOCAL_ROPE for attention in description.attentions):
             ropes[LOCAL_ROPE] = read_local_rope(model, self.local_rotary_size)
         if self.growth is not None:
@@ -354,7 +358,7 @@ class _Importer:
         key = "attention.head_count_kv"
         found = self._per_layer(key, 0, _MAX_HEADS) if self.model.key(key) in self.model.header else self.heads
         for heads, kv_heads in zip(self.heads, found, strict=True):
-            if kv_heads == 0 and self.arch.short_convolutions:
+            if kv_heads == 0 and (self.arch.short_convolutions or self.arch.state_space):
                 continue
             if not 0 < kv_heads <= heads or heads % kv_heads:
                 raise self._unfit(f"it has {heads} heads and {kv_heads} KV heads, which is not a multiple")
@@ -458,7 +462,15 @@ class _Importer:
         """Tokens of the windows; one that nothing can leave is none."""
         return self.stated_window if 0 < self.stated_window < self.model.context_length else None
 
+    @cached_property
+    def is_rotated(self) -> bool:
+        """Whether anything is rotated."""
+        key = self.model.key("rope.scaling.finetuned")
+        return not self.arch.stated_rope or self.model.header.boolean(key, True)
+
     def _is_rotated(self, layer: int) -> bool:
+        if not self.is_rotated:
+            return False
         every = self.arch.unrotated_every
         if every and layer % every == every - 1:
             return False
@@ -477,9 +489,12 @@ class _Importer:
                 f"its linear attention has {key_heads} key heads, {value_heads} value heads and {inner} values, which are no"
                 " multiples"
             )
+        value_size, space = inner // value_heads, self.arch.state_space
+        norm_size = inner // key_heads if space else value_size
         found = LinearAttention(
-            key_heads, value_heads, key_size, inner // value_heads, self._kernel("ssm.conv_kernel"), self.arch.tiled_heads
-        )
+            key_heads, value_heads, key_size, value_size, self._kernel("ssm.conv_kernel"), self.arch.tiled_heads,
+            Rule.STATE_SPACE if space else Rule.DELTA, norm_size,
+        )  # fmt: skip
         if found.key_size % BLOCK or found.value_size % BLOCK or found.key_size > MAX_KEY_SIZE:
             raise self._unfit(
                 f"its linear attention has keys of {found.key_size} and values of {found.value_size} elements, and the program"
@@ -497,7 +512,7 @@ class _Importer:
     def recurrent(self) -> tuple[bool, ...]:
         """Whether each layer has something in place of attention."""
         layers = self.model.layers
-        if self.arch.short_convolutions:
+        if self.arch.short_convolutions or self.arch.state_space:
             return tuple(heads == 0 for heads in self.kv_heads)
         if not self.arch.linear_attention:
             return (False,) * layers
@@ -510,6 +525,9 @@ class _Importer:
             attention = self._attention(n)
             self._attention_matrices(n, attention)
             return attention
+        if self.arch.state_space:
+            self._state_space_tensors(n, self.linear)
+            return self.linear
         if self.arch.linear_attention:
             self._linear_tensors(n, self.linear)
             return self.linear
@@ -524,6 +542,7 @@ class _Importer:
             ("alpha", "ssm_alpha", a.value_heads), ("beta", "ssm_beta", a.value_heads), ("qkv", "attn_qkv", a.channels),
             ("output_gate", "attn_gate", a.values),
         ):  # fmt: skip
+            self._check_no_bias(f"blk.{n}.{name}")
             self._matrix(layer_role(n, role), f"blk.{n}.{name}", rows, self.hidden)
         self._vector(layer_role(n, "alpha_bias"), f"blk.{n}.ssm_dt.bias", a.value_heads)
         self._vector(layer_role(n, "decay"), f"blk.{n}.ssm_a", a.value_heads)
@@ -531,9 +550,40 @@ class _Importer:
         self._vector(layer_role(n, "output_norm"), f"blk.{n}.ssm_norm.weight", a.value_size)
         self._matrix(layer_role(n, "o"), f"blk.{n}.ssm_out", self.hidden, a.values)
 
-    def _convolution(self, n: int, name: str, channels: int, kernel: int) -> None:
+    def _state_space_tensors(self, n: int, a: LinearAttention) -> None:
+        """Of the file's rows gates come first, then values, keys, queries, and what decays come from."""
+        layer, total = f"blk.{n}.", a.values + a.channels + a.value_heads
+        order = np.concatenate(
+            [np.arange(a.values + a.keys, a.channels), np.arange(a.values, a.values + a.keys), np.arange(a.values)]
+        )
+        rows: dict[str, Any] = {
+            "output_gate": {"rows": a.values, "first": 0}, "qkv": {"rows": a.channels, "first": a.values, "order": order},
+            "alpha": {"rows": a.value_heads, "first": a.values + a.channels},
+        }  # fmt: skip
+        self._check_no_bias(f"{layer}ssm_in")
+        for role, place in rows.items():
+            self._matrix(layer_role(n, role), f"{layer}ssm_in", columns=self.hidden, of=total, **place)
+        self._vector(layer_role(n, "alpha_bias"), f"{layer}ssm_dt.bias", a.value_heads)
+        for role, name in (("decay", "ssm_a"), ("skip", "ssm_d")):
+            tensor = self._readable(self._tensor(f"{layer}{name}", (a.value_heads, 1)))
+            self.tables[layer_role(n, role)] = Source(tensor, 0, a.value_heads, 1)
+        self._convolution(n, f"{layer}ssm_conv1d.weight", a.channels, a.kernel, order)
+        if f"{layer}ssm_conv1d.bias" in self.model.tensors:
+            bias = self._readable(self._tensor(f"{layer}ssm_conv1d.bias", (a.channels,)))
+            self.tables[layer_role(n, "convolution_bias")] = Source(bias, 0, a.channels, 1, order)
+        norm = self._readable(self._tensor(f"{layer}ssm_norm.weight", (a.key_heads, a.values // a.key_heads)))
+        self.tables[layer_role(n, "output_norm")] = Source(norm, 0, a.values, 1)
+        self._matrix(layer_role(n, "o"), f"{layer}ssm_out", self.hidden, a.values)
+
+    def _check_no_bias(self, matrix: str) -> None:
+        if f"{matrix}.bias" in self.model.tensors:
+            raise self._unfit(f"its {matrix} has a bias, and the program adds none to what linear attention starts from")
+
+    def _convolution(
+        self, n: int, name: str, channels: int, kernel: int, order: NDArray[np.int64] | None = None
+    ) -> None:  # fmt: skip
         tensor = self._readable(self._tensor(name, (channels, kernel)))
-        self.tables[layer_role(n, "convolution")] = Source(tensor, 0, kernel, channels, transposed=True)
+        self.tables[layer_role(n, "convolution")] = Source(tensor, 0, kernel, channels, order, transposed=True)
 
     def _attention(self, layer: int) -> Attention:
         windowed = self.windowed[layer]

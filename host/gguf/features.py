@@ -30,6 +30,8 @@ def _features(a: Architecture) -> Iterator[str]:
         yield "norms before and after each block"
     if a.short_convolutions:
         yield "short convolutions in place of attention, where a layer has no KV heads"
+    if a.state_space:
+        yield "state spaces (Mamba-2) in place of attention, where a layer has no KV heads"
     if a.linear_attention:
         yield "gated delta rule in place of attention, but for every n-th layer"
     if a.gated_attention:
@@ -75,6 +77,8 @@ def _positions(a: Architecture) -> Iterator[str]:
         yield "learned positions"
     if a.unrotated_every:
         yield f"every {_ordinal(a.unrotated_every)} layer without RoPE"
+    if a.stated_rope:
+        yield "RoPE unless the file says otherwise"
     if a.windowed:
         apart = f", but for every {_ordinal(a.global_every)} layer" if a.global_every else ""
         yield f"sliding windows{apart}{'' if a.global_rotated else ', which has no RoPE then'}"

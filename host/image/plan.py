@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tailrace.firmware.description import Attention, Experts, Layer, LinearAttention, Mixer, ShortConvolution, layer_role
+from tailrace.firmware.description import Attention, Experts, Layer, LinearAttention, Mixer, Rule, ShortConvolution, layer_role
 from tailrace.firmware.embedding import WINDOW_POSITIONS
 from tailrace.firmware.fold import UNIT_VECTORS, unit_columns
-from tailrace.firmware.linear_attention import layout_of
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, StatePlace, TablePlace
+from tailrace.firmware.state_heads import layout_of
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import BLOCK, Format
 from tailrace.spec.isa import ADDRESS_UNIT
@@ -177,11 +177,13 @@ class _Planner:
                 for tensor in ("q_norm", "k_norm", "sinks"):
                     self._vector(region, layer + tensor)
             case LinearAttention():
-                for tensor in ("alpha", "beta"):
+                for tensor in ("alpha", "beta") if mixer.rule is Rule.DELTA else ("alpha",):
                     self._with_bias(region, layer + tensor)
-                self._vector(region, layer + "decay")
+                for tensor in ("decay", "skip"):
+                    self._vector(region, layer + tensor)
                 self._with_bias(region, layer + "qkv")
                 self._table(region, layer + "convolution", mixer.kernel, mixer.channels, True)
+                self._vector(region, layer + "convolution_bias")
                 self._with_bias(region, layer + "output_gate")
                 self._vector(region, layer + "output_norm")
             case ShortConvolution():

@@ -25,7 +25,10 @@ def sizes_of(architecture: str, seed: int) -> dict[str, Any]:
         sizes["rotary"] = 0.5
     if "kernel" in sizes:
         sizes["kernel"] = 4 if "linear" in sizes else 3
-    if "linear" in sizes:
+    if architecture.startswith("granitehybrid"):
+        groups, _, state, _ = sizes["linear"]
+        sizes |= {"hidden": 128, "heads": 4, "kv_heads": 2, "head_size": 32, "linear": (groups, 4 * groups, state, 32)}
+    elif "linear" in sizes:
         # Keys and values of one length.
         key_heads, value_heads, size, _ = sizes["linear"]
         sizes["linear"] = key_heads, value_heads, size, size
@@ -47,6 +50,9 @@ def save(folder: Path, architecture: str, seed: int) -> Any:
             "moe_topk": [published["moe_topk"]] * layers,
             "num_shared_expert": [1] * layers,
         }
+    elif architecture.startswith("granitehybrid"):
+        names = {"linear_attention": "mamba", "full_attention": "attention"}
+        published["layer_types"] = [names[kind] for kind in published["layer_types"]]
     elif architecture == "minimax-m2":
         published |= {"rotary_dim": sizes["head_size"] // 2, "scoring_func": "sigmoid"}
     elif architecture == "glm4moe":

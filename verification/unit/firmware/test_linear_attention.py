@@ -6,10 +6,10 @@ from numpy.typing import NDArray
 
 from tailrace.firmware.command_list import Address, CommandList
 from tailrace.firmware.decays import softplus
-from tailrace.firmware.description import LinearAttention
-from tailrace.firmware.linear_attention import layout_of
+from tailrace.firmware.description import LinearAttention, Rule
 from tailrace.firmware.placement import Build
 from tailrace.firmware.planes import scale_down, take_apart
+from tailrace.firmware.state_heads import layout_of
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ErrorCode
@@ -87,7 +87,7 @@ def test_a_ring_has_all_that_a_list_may_be_cut_to() -> None:
 
 
 def test_key_heads_go_with_value_heads() -> None:
-    tiled, grouped = (LinearAttention(2, 6, 32, 32, 4, tiled) for tiled in (True, False))
+    tiled, grouped = (LinearAttention(2, 6, 32, 32, 4, tiled, Rule.DELTA, 32) for tiled in (True, False))
     assert [tiled.key_head(h) for h in range(6)] == [0, 1, 0, 1, 0, 1]
     assert [grouped.key_head(h) for h in range(6)] == [0, 0, 0, 1, 1, 1]
     assert layout_of(tiled, 4).rows.channels == 2 * 64 + 192

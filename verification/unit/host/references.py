@@ -124,7 +124,7 @@ def chosen_experts(model: Any, instead: Sequence[NDArray[np.int64]] = ()) -> Ite
     hooks = [
         module.register_forward_hook(note)
         for name, module in model.named_modules()
-        if name.endswith(("mlp.gate", "mlp.router", "feed_forward.gate"))
+        if name.endswith(("mlp.gate", "mlp.router", "feed_forward.gate", "block_sparse_moe.router"))
     ]
     yield chosen
     for hook in hooks:

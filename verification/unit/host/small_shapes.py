@@ -60,6 +60,20 @@ MIXTURE = {
     "blk.{n}.attn_output.weight": (64, 64), "blk.{n}.ffn_gate_inp.weight": (4, 64), "blk.{n}.ffn_gate_exps.weight": (4, 96, 64),
     "blk.{n}.ffn_up_exps.weight": (4, 96, 64), "blk.{n}.ffn_down_exps.weight": (4, 64, 96),
 }  # fmt: skip
+#: A state space in layer 0, with 2 groups, 4 heads of 32 and 32 elements of a state, and attention in layer 1.
+GRANITE_HYBRID_HEADER: dict[str, Any] = {
+    "block_count": 2, "embedding_length": 64, "feed_forward_length": 96, "attention.head_count": 4,
+    "attention.head_count_kv": [0, 2], "attention.layer_norm_rms_epsilon": 1e-5, "ssm.conv_kernel": 3, "ssm.state_size": 32,
+    "ssm.group_count": 2, "ssm.time_step_rank": 4, "ssm.inner_size": 128, "rope.scaling.finetuned": False,
+}  # fmt: skip
+GRANITE_HYBRID: dict[str, tuple[int, ...]] = {
+    "token_embd.weight": (40, 64), "output_norm.weight": (64,), "blk.{n}.attn_norm.weight": (64,), "blk.{n}.ffn_norm.weight": (64,),
+    "blk.{n}.ffn_gate.weight": (96, 64), "blk.{n}.ffn_up.weight": (96, 64), "blk.{n}.ffn_down.weight": (64, 96),
+    "blk.0.ssm_in.weight": (388, 64), "blk.0.ssm_conv1d.weight": (256, 3), "blk.0.ssm_conv1d.bias": (256,),
+    "blk.0.ssm_dt.bias": (4,), "blk.0.ssm_a": (4, 1), "blk.0.ssm_d": (4, 1), "blk.0.ssm_norm.weight": (2, 64),
+    "blk.0.ssm_out.weight": (64, 128), "blk.1.attn_q.weight": (64, 64), "blk.1.attn_k.weight": (32, 64),
+    "blk.1.attn_v.weight": (32, 64), "blk.1.attn_output.weight": (64, 64),
+}  # fmt: skip
 
 
 def write(path: Path, architecture: str, header: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Path:
@@ -71,6 +85,7 @@ def write(path: Path, architecture: str, header: dict[str, Any], shapes: dict[st
         for layer in range(header["block_count"]) if "{n}" in name else [0]:
             numbers = random.standard_normal(shape)
             numbers = np.abs(numbers) if "rope" in name else numbers
-            kind = "Q8_0" if len(shape) > 1 and "position" not in name and not name.endswith(".bias") else "F32"
+            plain = any(part in name for part in ("position", "norm", ".bias")) or shape[-1] % 32
+            kind = "F32" if plain or len(shape) == 1 else "Q8_0"
             tensors.append(tensor_of(name.format(n=layer), numbers, kind))
     return write_gguf(path, architecture, values, tensors)

@@ -18,7 +18,7 @@ from verification.unit.host.architectures import MIXTURES
 from .tiny_models import SPECIAL, byte_alphabet
 
 #: Whose converter puts the two halves of each head's rows of q and k side by side.
-_PAIRED = ("llama", "mixtral", "mistral3", "smollm3", "granite", "granitemoe")
+_PAIRED = ("llama", "mixtral", "mistral3", "smollm3", "granite", "granitemoe", "granitehybrid", "granitehybridmoe")
 
 _COMMON = {
     "embed_tokens": "token_embd",
@@ -87,6 +87,12 @@ _QWEN35 = {
     "linear_attn.norm": "ssm_norm",
     "linear_attn.out_proj": "ssm_out",
 }
+_MAMBA = {
+    "mamba.in_proj": "ssm_in",
+    "mamba.conv1d": "ssm_conv1d",
+    "mamba.norm": "ssm_norm",
+    "mamba.out_proj": "ssm_out",
+}
 #: Stems of convolutions.
 _CONVOLUTIONS = ("shortconv.conv", "ssm_conv1d")
 _OTHERS: dict[str, dict[str, str]] = {
@@ -100,6 +106,8 @@ _OTHERS: dict[str, dict[str, str]] = {
     **dict.fromkeys(("seed_oss", "glm4moe", "gpt-oss"), {"post_attention_layernorm": "post_attention_norm"}),
     **dict.fromkeys(("lfm2", "lfm2moe"), _LFM2),
     **dict.fromkeys(("qwen35", "qwen35moe"), _QWEN35),
+    "granitehybrid": {**_MAMBA, "shared_mlp.input_linear": "ffn_gate", "shared_mlp.output_linear": "ffn_down"},
+    "granitehybridmoe": {**_MAMBA, "shared_mlp.input_linear": "ffn_gate_shexp", "shared_mlp.output_linear": "ffn_down_shexp"},
 }
 _GPT2 = {
     "wte": "token_embd",
@@ -166,7 +174,8 @@ def make_config(
 ) -> Any:
     """A Hugging Face configuration.
 
-    `linear`: key heads, value heads, and elements of each; `every`: every n-th layer has attention.
+    `linear`: key heads, value heads, and elements of each, those of values times their heads a multiple of `hidden` in state
+    spaces; `every`: every n-th layer has attention.
     """
     scaling: dict[str, Any] = {"rope_theta": 10_000.0, "rope_type": "default", **(rope or {})}
     common = {
@@ -257,6 +266,12 @@ def make_config(
             return transformers.GraniteConfig(**common, **_GRANITE)
         case "granitemoe":
             return transformers.GraniteMoeConfig(**common, **_GRANITE, num_local_experts=experts, num_experts_per_tok=used)
+        case "granitehybrid" | "granitehybridmoe":
+            return transformers.GraniteMoeHybridConfig(
+                **common, **_GRANITE, **_state_space(hidden, linear, kernel), shared_intermediate_size=feed_forward,
+                layer_types=["linear_attention" if n % every != every - 1 else "full_attention" for n in range(layers)],
+                num_local_experts=experts if architecture == "granitehybridmoe" else 0, num_experts_per_tok=used,
+            )  # fmt: skip
         case "ernie4_5":
             return transformers.Ernie4_5Config(**common)
         case "gpt-oss":
@@ -314,6 +329,14 @@ def make_config(
     raise ValueError(architecture)
 
 
+def _state_space(hidden: int, linear: tuple[int, int, int, int], kernel: int) -> dict[str, Any]:
+    groups, heads, state, size = linear
+    return {
+        "mamba_n_groups": groups, "mamba_n_heads": heads, "mamba_d_state": state, "mamba_d_head": size,
+        "mamba_expand": heads * size // hidden, "mamba_d_conv": kernel,
+    }  # fmt: skip
+
+
 def make_model(path: Path, architecture: str, *, seed: int = 1, format: str = "Q8_0", **sizes: Any) -> Any:
     """Make a random model, and write it to a GGUF file with matrices of a format.
 
@@ -360,7 +383,7 @@ def _with_fused_qkv(tensors: list[NewTensor]) -> list[NewTensor]:
 
 
 def _gguf_name(architecture: str) -> str:
-    return {"mixtral": "llama", "olmo3": "olmo2"}.get(architecture, architecture)
+    return {"mixtral": "llama", "olmo3": "olmo2", "granitehybridmoe": "granitehybrid"}.get(architecture, architecture)
 
 
 def _header(architecture: str, config: Any) -> dict[str, Any]:
@@ -401,6 +424,8 @@ def _experts(architecture: str, config: Any) -> dict[str, Any]:
     match architecture:
         case "qwen2moe" | "qwen35moe":
             values["expert_shared_feed_forward_length"] = config.shared_expert_intermediate_size
+        case "granitehybridmoe":
+            values["expert_shared_feed_forward_length"] = config.shared_intermediate_size
         case "hunyuan-moe":
             values["expert_feed_forward_length"] = values["expert_shared_feed_forward_length"] = config.intermediate_size
             values["expert_shared_count"] = 1
@@ -430,6 +455,15 @@ def _recurrent(architecture: str, config: Any) -> dict[str, Any]:
         case "lfm2" | "lfm2moe":
             heads = [config.num_key_value_heads * (kind == "full_attention") for kind in config.layer_types]
             return {"shortconv.l_cache": config.conv_L_cache, "attention.head_count_kv": heads}
+        case "granitehybrid" | "granitehybridmoe":
+            return {
+                "ssm.conv_kernel": config.mamba_d_conv, "ssm.state_size": config.mamba_d_state,
+                "ssm.group_count": config.mamba_n_groups, "ssm.time_step_rank": config.mamba_n_heads,
+                "ssm.inner_size": config.mamba_n_heads * config.mamba_d_head, "rope.scaling.finetuned": False,
+                "attention.head_count_kv": [
+                    config.num_key_value_heads * (kind == "full_attention") for kind in config.layer_types
+                ],
+            }  # fmt: skip
         case "qwen35" | "qwen35moe":
             return {
                 "ssm.conv_kernel": config.linear_conv_kernel_dim, "ssm.state_size": config.linear_key_head_dim,
@@ -442,7 +476,7 @@ def _recurrent(architecture: str, config: Any) -> dict[str, Any]:
 
 def _scalars(architecture: str, config: Any) -> dict[str, Any]:
     match architecture:
-        case "granite" | "granitemoe":
+        case "granite" | "granitemoe" | "granitehybrid" | "granitehybridmoe":
             return {
                 "embedding_scale": config.embedding_multiplier, "logit_scale": config.logits_scaling,
                 "residual_scale": config.residual_multiplier, "attention.scale": config.attention_multiplier,
@@ -555,10 +589,13 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
         return [_filled_vector(architecture, config, f"blk.{layer}.exp_probs_b.bias", tensor.view(-1), random)]
     prefix = "" if layer is None else f"blk.{layer}."
     stem = {"gate_up_proj": "", "down_proj": "ffn_down_exps"}[leaf] if experts else names.get(module, "")
-    if leaf in ("A_log", "dt_bias"):
+    if leaf in ("A_log", "dt_bias", "D"):
         return [_filled_decay(config, prefix, leaf, tensor, random)]
     if tensor.ndim == 1:
-        return [_filled_vector(architecture, config, f"{prefix}{stem}.{leaf}", tensor, random)]
+        vector = _filled_vector(architecture, config, f"{prefix}{stem}.{leaf}", tensor, random)
+        if stem == "ssm_norm" and hasattr(config, "mamba_n_groups"):
+            return [replace(vector, shape=(config.mamba_n_groups, len(tensor) // config.mamba_n_groups))]
+        return [vector]
     transposed = architecture == "gpt2" and layer is not None
     shape = tensor.shape[::-1] if transposed else tensor.shape
     if stem in _CONVOLUTIONS:
@@ -578,6 +615,10 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
         half = shape[1] // 2
         parts = (("gate", data[:, :half]), ("up", data[:, half:]))
         return [NewTensor(f"{prefix}ffn_{part}_exps.weight", (shape[0], half, shape[2]), kind, rows) for part, rows in parts]
+    if module.endswith("shared_mlp.input_linear"):
+        half, (ffn, _, end) = shape[0] // 2, stem.partition("gate")
+        parts = (("gate", data[:half]), ("up", data[half:]))
+        return [NewTensor(f"{prefix}{ffn}{part}{end}.weight", (half, shape[1]), kind, rows) for part, rows in parts]
     return [replace(whole, data=_ordered(architecture, config, stem, data))]
 
 
@@ -620,12 +661,13 @@ def _filled_vector(architecture: str, config: Any, name: str, tensor: Any, rando
 
 
 def _filled_decay(config: Any, prefix: str, leaf: str, tensor: Any, random: Any) -> NewTensor:
-    """What decays of linear attention come from; the file has minus their exponentials."""
+    """What decays of linear attention come from, and skips; the file has minus their exponentials."""
     values = random.standard_normal(len(tensor)).astype(np.float32)
     tensor.copy_(_grouped(config, leaf, torch.from_numpy(values)))
     if leaf == "dt_bias":
         return tensor_of(f"{prefix}ssm_dt.bias", values)
-    return tensor_of(f"{prefix}ssm_a", -np.exp(values))
+    shape = (-1, 1) if hasattr(config, "mamba_n_groups") else (-1,)
+    return tensor_of(f"{prefix}ssm_{'d' if leaf == 'D' else 'a'}", (values if leaf == "D" else -np.exp(values)).reshape(shape))
 
 
 def _grouped(config: Any, stem: str, tensor: Any) -> Any:

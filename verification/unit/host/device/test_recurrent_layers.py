@@ -39,6 +39,12 @@ SHAPES: dict[str, dict[str, Any]] = {
         "config": "base,bus_width=256,right_hand_sides=2",
     },
     "qwen35moe": {"architecture": "qwen35moe", "linear": (2, 4, 32, 32), "rotary": 0.5, "config": "wide"},
+    "granitehybrid, groups": {"architecture": "granitehybrid", "linear": (2, 4, 96, 32), "layers": 3, "every": 3, "config": "base"},
+    "granitehybrid, long keys": {
+        "architecture": "granitehybrid", "linear": (1, 2, 256, 64), "kernel": 2, "tied": True,
+        "config": "base,bus_width=256,right_hand_sides=2",
+    },
+    "granitehybridmoe": {"architecture": "granitehybridmoe", "linear": (1, 6, 64, 32), "hidden": 96, "config": "wide"},
     "lfm2": {"architecture": "lfm2", "kernel": 3, "config": "base"},
     "lfm2, long kernels": {"architecture": "lfm2", "kernel": 5, "hidden": 96, "layers": 4, "config": "wide"},
     "lfm2, tied": {"architecture": "lfm2", "kernel": 2, "tied": True, "head_size": 64, "config": "base,bus_width=512"},
@@ -58,7 +64,7 @@ def same(a: Any, b: Any) -> bool:
     return np.array_equal(np.asarray(a).view(np.uint32), np.asarray(b).view(np.uint32))
 
 
-@pytest.fixture(scope="module", params=["qwen35", "lfm2"])
+@pytest.fixture(scope="module", params=["qwen35", "granitehybrid", "lfm2"])
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("models") / "model.gguf"
     make_model(path, request.param, seed=SEED, context=256)
