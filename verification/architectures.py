@@ -45,7 +45,7 @@ MOST_OTHER_EXPERTS = 0.1
 _FORMATS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4")
 _MEMORY = 1 << 26
 _STATE_SPACES = ("granitehybrid", "granitehybridmoe")
-_RECURRENT = ("lfm2", "lfm2moe", "qwen35", "qwen35moe", *_STATE_SPACES)
+_RECURRENT = ("lfm2", "lfm2moe", "qwen35", "qwen35moe", "qwen3next", *_STATE_SPACES)
 _WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2")
 _WINDOWED = ("gpt-oss", "gemma4", "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
 #: Where two layers do not show all that layers can be.
@@ -171,7 +171,7 @@ def draw(architecture: str, seed: int) -> Case:
         }
     if architecture in _RECURRENT:
         sizes["kernel"] = number(2, 5)
-    if architecture in ("qwen35", "qwen35moe"):
+    if architecture in ("qwen35", "qwen35moe", "qwen3next"):
         key_heads = number(1, 4)
         sizes["linear"] = (key_heads, key_heads * number(1, 3), number(32, 128, 32), number(32, 128, 32))
         sizes["rotary"] = number(8, head_size, 8) / head_size

@@ -105,6 +105,11 @@ class Architecture:
         Whether the header can say that nothing is rotated.
     linear_attention : bool
         Whether all layers but every n-th have linear attention, with n and its sizes in the header.
+    fused_rates : bool
+        Whether what rates and decays of linear attention come from are rows of one matrix, for each key head in turn.
+    fused_gate : bool
+        Whether queries, keys, values and gates of linear attention are rows of one matrix, for each key head in turn; seen
+        from the tensors (`architecture_of`).
     tiled_heads : bool
         Whether value head ``h`` of linear attention goes with key head ``h % key_heads``.
     """
@@ -158,6 +163,8 @@ class Architecture:
     state_space: bool = False
     stated_rope: bool = False
     linear_attention: bool = False
+    fused_rates: bool = False
+    fused_gate: bool = False
     tiled_heads: bool = False
 
     @property
@@ -185,7 +192,8 @@ class Architecture:
         elif self.state_space:
             mixer = ("ssm_in", "ssm_out")
         elif self.linear_attention:
-            mixer = ("ssm_alpha", "ssm_beta", "attn_qkv", "attn_gate", "ssm_out")
+            rates = ("ssm_ba",) if self.fused_rates else ("ssm_alpha", "ssm_beta")
+            mixer = (*rates, *(("ssm_in",) if self.fused_gate else ("attn_qkv", "attn_gate")), "ssm_out")
         else:
             return ()
         return mixer + tuple(name for group in self.groups[2:] for name in group)
@@ -357,6 +365,16 @@ ARCHITECTURES: dict[str, Architecture] = {
             tiled_heads=True,
             predicts_ahead=True,
         ),
+        Architecture(
+            "qwen3next",
+            "Qwen3-Next 80B-A3B, Qwen3-Coder-Next",
+            head_norm=HeadNorm.HEAD,
+            feed_forward_norm="post_attention_norm",
+            gated_attention=True,
+            linear_attention=True,
+            fused_rates=True,
+            predicts_ahead=True,
+        ),
         Architecture("phi2", "Phi 1 to 2", norm=NormKind.LAYER, activation=Activation.GELU, gated=False, parallel=True),
         Architecture("phi3", "Phi 3 to 4", fused_qkv=True, fused_gate_up=True, windowed=True),
         Architecture("stablelm", "StableLM 3B, StableLM 2 1.6B", norm=NormKind.LAYER, parallel=True),
@@ -379,6 +397,8 @@ def architecture_of(name: str, tensors: Collection[str] = ()) -> Architecture:
     found = ARCHITECTURES.get(name) or Architecture(name, known=False)
     if found.optional_head_norm and tensor_name(0, "attn_q_norm") not in tensors:
         found = replace(found, head_norm=None)
+    if found.fused_rates and tensor_name(0, "ssm_in") in tensors:
+        found = replace(found, fused_gate=True)
     fused = tensor_name(0, "attn_qkv") in tensors and not found.linear_attention
     return replace(found, fused_qkv=True) if fused else found
 

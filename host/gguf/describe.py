@@ -538,17 +538,37 @@ class _Importer:
         return ShortConvolution(kernel)
 
     def _linear_tensors(self, n: int, a: LinearAttention) -> None:
-        for role, name, rows in (
-            ("alpha", "ssm_alpha", a.value_heads), ("beta", "ssm_beta", a.value_heads), ("qkv", "attn_qkv", a.channels),
-            ("output_gate", "attn_gate", a.values),
-        ):  # fmt: skip
+        for role, (name, rows, place) in self._linear_rows(a).items():
             self._check_no_bias(f"blk.{n}.{name}")
-            self._matrix(layer_role(n, role), f"blk.{n}.{name}", rows, self.hidden)
+            self._matrix(layer_role(n, role), f"blk.{n}.{name}", rows, self.hidden, **place)
         self._vector(layer_role(n, "alpha_bias"), f"blk.{n}.ssm_dt.bias", a.value_heads)
         self._vector(layer_role(n, "decay"), f"blk.{n}.ssm_a", a.value_heads)
         self._convolution(n, f"blk.{n}.ssm_conv1d.weight", a.channels, a.kernel)
         self._vector(layer_role(n, "output_norm"), f"blk.{n}.ssm_norm.weight", a.value_size)
         self._matrix(layer_role(n, "o"), f"blk.{n}.ssm_out", self.hidden, a.values)
+
+    def _linear_rows(self, a: LinearAttention) -> dict[str, tuple[str, int, dict[str, Any]]]:
+        """For each role of linear attention its tensor, its rows, and which rows of the tensor they are."""
+        found: dict[str, tuple[str, int, dict[str, Any]]] = {
+            "alpha": ("ssm_alpha", a.value_heads, {}), "beta": ("ssm_beta", a.value_heads, {}),
+            "qkv": ("attn_qkv", a.channels, {}), "output_gate": ("attn_gate", a.values, {}),
+        }  # fmt: skip
+        ratio = a.value_heads // a.key_heads
+        if self.arch.fused_rates:
+            beta, alpha = in_turn(a.key_heads, ratio, ratio)
+            whole = {"of": 2 * a.value_heads}
+            found |= {
+                "alpha": ("ssm_ba", a.value_heads, {**whole, "order": alpha}),
+                "beta": ("ssm_ba", a.value_heads, {**whole, "order": beta}),
+            }
+        if self.arch.fused_gate:
+            *parts, gate = in_turn(a.key_heads, a.key_size, a.key_size, ratio * a.value_size, ratio * a.value_size)
+            whole = {"of": a.channels + a.values}
+            found |= {
+                "qkv": ("ssm_in", a.channels, {**whole, "order": np.concatenate(parts)}),
+                "output_gate": ("ssm_in", a.values, {**whole, "order": gate}),
+            }
+        return found
 
     def _state_space_tensors(self, n: int, a: LinearAttention) -> None:
         """Of the file's rows gates come first, then values, keys, queries, and what decays come from."""
@@ -804,3 +824,10 @@ class _Importer:
         """A tensor whose numbers are needed."""
         tensor.check_readable()
         return tensor
+
+
+def in_turn(groups: int, *sizes: int) -> list[NDArray[np.int64]]:
+    """Of rows of which each group has some of each part, the numbers of each part's rows."""
+    rows = np.arange(groups * sum(sizes)).reshape(groups, sum(sizes))
+    ends = np.cumsum(sizes)
+    return [rows[:, end - size : end].reshape(-1) for size, end in zip(sizes, ends, strict=True)]

@@ -10,7 +10,7 @@ from verification.unit.host.transformers_models import make_model
 #: Architectures whose files llama.cpp reads with these sizes only: it takes head_size from elsewhere, or whole shares.
 _HEAD_SIZES = {"qwen2moe": 32, "hunyuan-moe": 64, "glm4moe": 64, "bailingmoe2": 64, "minimax-m2": 64, "ernie4_5-moe": 64}
 #: What the converter is told besides: layers that predict further tokens are none of the model's own.
-OPTIONS = {"qwen35": ("--no-mtp",), "qwen35moe": ("--no-mtp",)}
+OPTIONS = dict.fromkeys(("qwen35", "qwen35moe", "qwen3next"), ("--no-mtp",))
 
 
 def sizes_of(architecture: str, seed: int) -> dict[str, Any]:

@@ -74,6 +74,17 @@ GRANITE_HYBRID: dict[str, tuple[int, ...]] = {
     "blk.0.ssm_out.weight": (64, 128), "blk.1.attn_q.weight": (64, 64), "blk.1.attn_k.weight": (32, 64),
     "blk.1.attn_v.weight": (32, 64), "blk.1.attn_output.weight": (64, 64),
 }  # fmt: skip
+#: Gated delta rule with 2 key heads and 4 value heads of 32, and a mixture; projections as files had them first.
+QWEN3NEXT_HEADER: dict[str, Any] = {
+    **{k: v for k, v in MIXTURE_HEADER.items() if not k.endswith("head_count_kv")}, "full_attention_interval": 2, "ssm.conv_kernel": 3, "ssm.state_size": 32, "ssm.group_count": 2,
+    "ssm.time_step_rank": 4, "ssm.inner_size": 128,
+}  # fmt: skip
+QWEN3NEXT: dict[str, tuple[int, ...]] = {
+    **{name: shape for name, shape in MIXTURE.items() if "attn" not in name and "ffn_norm" not in name},
+    "blk.{n}.attn_norm.weight": (64,), "blk.{n}.post_attention_norm.weight": (64,), "blk.{n}.ssm_in.weight": (384, 64),
+    "blk.{n}.ssm_ba.weight": (8, 64), "blk.{n}.ssm_conv1d.weight": (256, 3), "blk.{n}.ssm_dt.bias": (4,),
+    "blk.{n}.ssm_a": (4,), "blk.{n}.ssm_norm.weight": (32,), "blk.{n}.ssm_out.weight": (64, 128),
+}  # fmt: skip
 
 
 def write(path: Path, architecture: str, header: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Path:

@@ -87,6 +87,7 @@ _QWEN35 = {
     "linear_attn.norm": "ssm_norm",
     "linear_attn.out_proj": "ssm_out",
 }
+_QWEN3NEXT = {**_QWEN35, "linear_attn.in_proj_qkvz": "attn_qkv", "linear_attn.in_proj_ba": "ssm_ba"}
 _MAMBA = {
     "mamba.in_proj": "ssm_in",
     "mamba.conv1d": "ssm_conv1d",
@@ -106,6 +107,7 @@ _OTHERS: dict[str, dict[str, str]] = {
     **dict.fromkeys(("seed_oss", "glm4moe", "gpt-oss"), {"post_attention_layernorm": "post_attention_norm"}),
     **dict.fromkeys(("lfm2", "lfm2moe"), _LFM2),
     **dict.fromkeys(("qwen35", "qwen35moe"), _QWEN35),
+    "qwen3next": _QWEN3NEXT,
     "granitehybrid": {**_MAMBA, "shared_mlp.input_linear": "ffn_gate", "shared_mlp.output_linear": "ffn_down"},
     "granitehybridmoe": {**_MAMBA, "shared_mlp.input_linear": "ffn_gate_shexp", "shared_mlp.output_linear": "ffn_down_shexp"},
 }
@@ -308,15 +310,16 @@ def make_config(
                 **common, **kinds, conv_L_cache=kernel, moe_intermediate_size=feed_forward, num_experts=experts,
                 num_experts_per_tok=used, num_dense_layers=1,
             )  # fmt: skip
-        case "qwen35" | "qwen35moe":
+        case "qwen35" | "qwen35moe" | "qwen3next":
             scaling["partial_rotary_factor"] = rotary
             mixture = {
                 "moe_intermediate_size": feed_forward, "num_experts": experts, "num_experts_per_tok": used,
                 "shared_expert_intermediate_size": shared * feed_forward,
             }  # fmt: skip
-            kind = transformers.Qwen3_5MoeTextConfig if architecture == "qwen35moe" else transformers.Qwen3_5TextConfig
+            kinds = {"qwen35moe": transformers.Qwen3_5MoeTextConfig, "qwen3next": transformers.Qwen3NextConfig}
+            kind = kinds.get(architecture, transformers.Qwen3_5TextConfig)
             return kind(
-                **common, **(mixture if architecture == "qwen35moe" else {}), linear_num_key_heads=linear[0], linear_num_value_heads=linear[1], linear_key_head_dim=linear[2],
+                **common, **(mixture if architecture in kinds else {}), linear_num_key_heads=linear[0], linear_num_value_heads=linear[1], linear_key_head_dim=linear[2],
                 linear_value_head_dim=linear[3], linear_conv_kernel_dim=kernel,
                 layer_types=["linear_attention" if n % every != every - 1 else "full_attention" for n in range(layers)],
                 full_attention_interval=every,
@@ -417,12 +420,12 @@ def _experts(architecture: str, config: Any) -> dict[str, Any]:
         "expert_count": getattr(config, "num_local_experts", None) or config.num_experts,
         "expert_used_count": config.num_experts_per_tok,
     }
-    if architecture in ("qwen3moe", "qwen2moe", "qwen35moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", "lfm2moe"):
+    if architecture in ("qwen3moe", "qwen2moe", "qwen35moe", "qwen3next", "ernie4_5-moe", "glm4moe", "bailingmoe2", "lfm2moe"):
         values["expert_feed_forward_length"] = config.moe_intermediate_size
     if architecture == "gpt-oss":
         values["expert_feed_forward_length"] = config.intermediate_size
     match architecture:
-        case "qwen2moe" | "qwen35moe":
+        case "qwen2moe" | "qwen35moe" | "qwen3next":
             values["expert_shared_feed_forward_length"] = config.shared_expert_intermediate_size
         case "granitehybridmoe":
             values["expert_shared_feed_forward_length"] = config.shared_intermediate_size
@@ -464,12 +467,13 @@ def _recurrent(architecture: str, config: Any) -> dict[str, Any]:
                     config.num_key_value_heads * (kind == "full_attention") for kind in config.layer_types
                 ],
             }  # fmt: skip
-        case "qwen35" | "qwen35moe":
+        case "qwen35" | "qwen35moe" | "qwen3next":
             return {
                 "ssm.conv_kernel": config.linear_conv_kernel_dim, "ssm.state_size": config.linear_key_head_dim,
                 "ssm.group_count": config.linear_num_key_heads, "ssm.time_step_rank": config.linear_num_value_heads,
                 "ssm.inner_size": config.linear_num_value_heads * config.linear_value_head_dim,
-                "full_attention_interval": config.full_attention_interval, "rope.dimension_sections": [11, 11, 10, 0],
+                "full_attention_interval": config.full_attention_interval,
+                **({} if architecture == "qwen3next" else {"rope.dimension_sections": [11, 11, 10, 0]}),
             }  # fmt: skip
     return {}
 
@@ -615,11 +619,23 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
         half = shape[1] // 2
         parts = (("gate", data[:, :half]), ("up", data[:, half:]))
         return [NewTensor(f"{prefix}ffn_{part}_exps.weight", (shape[0], half, shape[2]), kind, rows) for part, rows in parts]
+    if module.endswith("in_proj_qkvz"):
+        return _apart(config, prefix, data, shape[1], kind)
     if module.endswith("shared_mlp.input_linear"):
         half, (ffn, _, end) = shape[0] // 2, stem.partition("gate")
         parts = (("gate", data[:half]), ("up", data[half:]))
         return [NewTensor(f"{prefix}{ffn}{part}{end}.weight", (half, shape[1]), kind, rows) for part, rows in parts]
     return [replace(whole, data=_ordered(architecture, config, stem, data))]
+
+
+def _apart(config: Any, prefix: str, data: NDArray[Any], columns: int, kind: str) -> list[NewTensor]:
+    """Rows of queries, keys, values and gates, which lie side by side for each key head."""
+    heads, ratio = config.linear_num_key_heads, config.linear_num_value_heads // config.linear_num_key_heads
+    key, values = config.linear_key_head_dim, ratio * config.linear_value_head_dim
+    parts = np.split(data.reshape(heads, 2 * key + 2 * values, -1), [key, 2 * key, 2 * key + values], axis=1)
+    rows = [part.reshape(-1, data.shape[-1]) for part in parts]
+    tensors = (("attn_qkv", np.concatenate(rows[:3])), ("attn_gate", rows[3]))
+    return [NewTensor(f"{prefix}{name}.weight", (len(part), columns), kind, part) for name, part in tensors]
 
 
 def _filled_transposed_experts(start: str, leaf: str, tensor: Any, kind: str, random: Any) -> list[NewTensor]:
@@ -655,7 +671,9 @@ def _filled_vector(architecture: str, config: Any, name: str, tensor: Any, rando
     if name in ("output_norm.weight", "token_embd_norm.weight") and config.tie_word_embeddings:
         values *= np.float32(_LOGIT_SPREAD / _TIED_SPREAD)
     # Gemma's files hold one more than its parameters, and so do those of Qwen 3.5 but for one of its norms.
-    more = architecture in ("gemma2", "gemma3") or (architecture in ("qwen35", "qwen35moe") and "ssm_norm" not in name)
+    more = architecture in ("gemma2", "gemma3") or (
+        architecture in ("qwen35", "qwen35moe", "qwen3next") and "ssm_norm" not in name
+    )
     tensor.copy_(torch.from_numpy(values - np.float32(1) if more else values))
     return tensor_of(name, _ordered(architecture, config, name.split(".")[-2], values))
 
@@ -682,7 +700,7 @@ def _grouped(config: Any, stem: str, tensor: Any) -> Any:
         "attn_qkv": 0,
         "ssm_conv1d": 0,
     }
-    if stem not in sizes or not hasattr(config, "linear_num_key_heads"):
+    if stem not in sizes or not config.model_type.startswith("qwen3_5"):
         return tensor
     heads, ratio = config.linear_num_key_heads, config.linear_num_value_heads // config.linear_num_key_heads
     first = 2 * heads * config.linear_key_head_dim if stem in ("attn_qkv", "ssm_conv1d") else 0

@@ -39,6 +39,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "config": "base,bus_width=256,right_hand_sides=2",
     },
     "qwen35moe": {"architecture": "qwen35moe", "linear": (2, 4, 32, 32), "rotary": 0.5, "config": "wide"},
+    "qwen3next": {"architecture": "qwen3next", "linear": (2, 6, 32, 64), "rotary": 0.5, "config": "base"},
     "granitehybrid, groups": {"architecture": "granitehybrid", "linear": (2, 4, 96, 32), "layers": 3, "every": 3, "config": "base"},
     "granitehybrid, long keys": {
         "architecture": "granitehybrid", "linear": (1, 2, 256, 64), "kernel": 2, "tied": True,

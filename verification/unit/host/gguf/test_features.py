@@ -36,7 +36,8 @@ def test_no_two_say_the_same_and_are_not_the_same() -> None:
     for architecture in ARCHITECTURES.values():
         bare = replace(
             architecture, name="", models="", paired_rope=False, fused_qkv=False, fused_gate_up=False,
-            feed_forward_norm="", normalised_experts=True, default_window=0, default_logit_cap=0.0,
+            feed_forward_norm="", normalised_experts=True, default_window=0, default_logit_cap=0.0, fused_rates=False,
+                tiled_heads=False,
         )  # fmt: skip
         seen.setdefault(features(architecture), set()).add(bare)
     assert {text: len(found) for text, found in seen.items() if len(found) > 1} == {}

@@ -1,4 +1,4 @@
-"""State spaces in GGUF files: which rows and channels are what, and what is refused."""
+"""Linear attention in GGUF files: which rows and channels are what, and what is refused."""
 
 import re
 from pathlib import Path
@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tailrace.firmware.description import Attention, LinearAttention, Rule
 from tailrace.gguf.describe import ImportedModel, NoDescriptionError, import_model
 from tailrace.gguf.file import open_model
-from verification.unit.host.small_shapes import GRANITE_HYBRID, GRANITE_HYBRID_HEADER, write
+from verification.unit.host.small_shapes import GRANITE_HYBRID, GRANITE_HYBRID_HEADER, QWEN3NEXT, QWEN3NEXT_HEADER, write
 
 
 def imported(path: Path) -> ImportedModel:
@@ -21,12 +22,39 @@ def granite(tmp_path: Path, header: dict[str, Any] | None = None, shapes: dict[s
     return write(tmp_path / "m.gguf", "granitehybrid", GRANITE_HYBRID_HEADER | (header or {}), GRANITE_HYBRID | (shapes or {}))
 
 
+def rows_of(model: ImportedModel, tensor: str) -> NDArray[np.float32]:
+    found = model.model.tensors[f"blk.0.{tensor}.weight"]
+    return found.dequantised().reshape(found.shape)
+
+
+def test_rows_in_turn(tmp_path: Path) -> None:
+    """For each key head rows of queries, keys, values and gates follow each other, and rows of rates and decays."""
+    model = imported(write(tmp_path / "m.gguf", "qwen3next", QWEN3NEXT_HEADER, QWEN3NEXT))
+    assert model.description.layers[0].attention == LinearAttention(2, 4, 32, 32, 3, False, Rule.DELTA, 32)
+    mixed, rates = rows_of(model, "ssm_in"), rows_of(model, "ssm_ba")
+    first, second = range(192), range(192, 384)
+    qkv = [*first[:32], *second[:32], *first[32:64], *second[32:64], *first[64:128], *second[64:128]]
+    for role, expected in (
+        ("qkv", mixed[qkv]), ("output_gate", mixed[[*first[128:], *second[128:]]]), ("beta", rates[[0, 1, 4, 5]]),
+        ("alpha", rates[[2, 3, 6, 7]]),
+    ):  # fmt: skip
+        assert np.array_equal(model.matrices[f"layers.0.{role}"].numbers(), expected), role
+
+
+def test_rows_apart(tmp_path: Path) -> None:
+    """Newer files have gates in a matrix of their own."""
+    shapes = {name: shape for name, shape in QWEN3NEXT.items() if "ssm_in" not in name}
+    shapes |= {"blk.{n}.attn_qkv.weight": (256, 64), "blk.{n}.attn_gate.weight": (128, 64)}
+    model = imported(write(tmp_path / "m.gguf", "qwen3next", QWEN3NEXT_HEADER, shapes))
+    for role, tensor in (("qkv", "attn_qkv"), ("output_gate", "attn_gate")):
+        assert np.array_equal(model.matrices[f"layers.0.{role}"].numbers(), rows_of(model, tensor)), role
+
+
 def test_rows_and_channels(tmp_path: Path) -> None:
     """Of the file's rows gates come first, then x, B and C, which are values, keys and queries, and time steps."""
     model = imported(granite(tmp_path))
     assert model.description.layers[0].attention == LinearAttention(2, 4, 32, 32, 3, False, Rule.STATE_SPACE, 64)
-    rows = model.model.tensors["blk.0.ssm_in.weight"].dequantised().reshape(388, 64)
-    taps = model.model.tensors["blk.0.ssm_conv1d.weight"].dequantised().reshape(256, 3)
+    rows, taps = rows_of(model, "ssm_in"), rows_of(model, "ssm_conv1d")
     bias = model.model.tensors["blk.0.ssm_conv1d.bias"].dequantised().reshape(256)
     order = [*range(192, 256), *range(128, 192), *range(128)]
     for role, expected in (
