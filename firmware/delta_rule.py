@@ -76,10 +76,10 @@ class DeltaRule(StateHeads):
         value, seen, output = self.value(s, group.first), self.state, self.state + count
         commands.elementwise(value, count, b=seen, combine=Combine.SUM, q=-1.0, to=value)
         shape: dict[str, Any] = {"a_stride": size, "d_stride": size}
-        commands.elementwise(value, size, heads, p=self.each(self.rates, group), to=value, **shape)
+        commands.elementwise(value, size, heads, p=self.each(self.rates, s, group.first), to=value, **shape)
         commands.elementwise(
-            value, size, heads, p=self.each(self.matches, group), b=output, b_stride=size, combine=Combine.SUM, to=output,
-            **shape, reduce=Reduce.SUM_OF_SQUARES, r=self.lengths,
+            value, size, heads, p=self.each(self.matches, s, group.first), b=output, b_stride=size, combine=Combine.SUM,
+            to=output, **shape, reduce=Reduce.SUM_OF_SQUARES, r=self.lengths,
         )  # fmt: skip
         epsilon = w.description.norm.epsilon
         commands.elementwise(

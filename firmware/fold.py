@@ -13,7 +13,7 @@ from .description import Description, LinearAttention
 from .placement import Build, CachePlace, Placement, StatePlace
 from .planes import divide, take_apart
 from .program import Program
-from .state_heads import SCORES, layout_of
+from .state_places import SCORES, layout_of
 
 #: Register that holds the number of the sequence.
 SEQUENCE = 16

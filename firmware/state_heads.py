@@ -4,32 +4,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tailrace.spec.errors import LimitError
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK, I8, Q8_0
 from tailrace.spec.isa import ADDRESS_UNIT, STREAM_UNIT, Combine, Multiplier, Reduce
-from tailrace.spec.linear_attention import ENTRIES, FOLD, FOLD_SHIFT, LOWER, LOWER_EXPONENT, StateLayout
-from tailrace.spec.recent_rows import RecentRows
+from tailrace.spec.linear_attention import ENTRIES, FOLD, FOLD_SHIFT, LOWER, LOWER_EXPONENT
 
 from .buffer_map import slot_map
 from .command_list import Address, Length, Loaded, Slot, interleaved
-from .description import LinearAttention, layer_role
+from .description import LinearAttention
 from .recent_rows import convolve, piece_size
 from .state_list import append_deltas, append_keys
+from .state_places import SCORES, StatePlaces
 from .workspace import POSITION, Workspace
 
 #: Sets of the slots: what all products before read, the list's keys are multiplied with, and the output matrix reads; and those
 #: of the heads in turn.
 INPUT_SET, LIST_SET, OUTPUT_SET, HEAD_SETS = 0, 0, 1, (2, 3)
-#: Elements of a key at most, so that both planes are what one `APPEND` takes.
-MAX_KEY_SIZE = 256
-#: Entries between the results of a list's product for one vector and those for the next.
-SCORES = -(-ENTRIES // 4) * 4
-
-
-def layout_of(a: LinearAttention, lanes: int) -> StateLayout:
-    """How what a layer keeps lies in memory."""
-    return StateLayout(a.key_heads, a.value_heads, a.key_size, a.value_size, RecentRows(a.channels, a.kernel), lanes)
 
 
 @dataclass(frozen=True)
@@ -41,7 +31,7 @@ class Group:
     heads: int
 
 
-class StateHeads(ABC):
+class StateHeads(StatePlaces, ABC):
     """The commands between norm and output matrix of one layer, and those that append to the list.
 
     What a rule reads of state and list for each head are the products with `vectors`, in this order.
@@ -51,39 +41,19 @@ class StateHeads(ABC):
     workspace : Workspace
     layer : int
     a : LinearAttention
-
-    Attributes
-    ----------
-    result : int
-        Entries for what the output matrix gives.
     """
 
     def __init__(self, workspace: Workspace, layer: int, a: LinearAttention) -> None:
-        w = self.w = workspace
-        self.a, self.layer, self.layout = a, layer, layout_of(a, w.build.lanes)
-        _check(a)
+        super().__init__(workspace, layer, a)
+        w, allocate = workspace, workspace.buffer.allocate
         self.vectors: tuple[Callable[..., int], ...] = self.seen()
         count = len(self.vectors)
         #: Vectors that share a pass, if there are slots for all.
         self.width = min(w.build.right_hand_sides, count)
-        allocate, heads = w.buffer.allocate, _round4(a.value_heads)
-        self.result = allocate("the results of o", w.batch * w.hidden)
-        self.mixed = allocate("queries, keys and values", w.batch * a.channels)
-        self.gate = allocate("the gate of linear attention", w.batch * a.values)
-        self.stride = heads
-        self.alpha = allocate("what decays come from", w.batch * heads)
-        self.rates = allocate("rates", w.batch * heads)
-        self.logs = allocate("the sums of decays", w.batch * heads)
-        self.decays = allocate("decays", w.batch * heads)
-        self.matches = allocate("products of keys and queries", w.batch * heads)
-        self.planes = allocate("the weights of planes", 2)
         self.allocate_norm()
-        self.scratch = allocate("what is between", max(2 * heads, 2 * a.key_heads, 4 * a.keys // BLOCK))
-        self.lengths = allocate("scales", max(2 * a.key_heads, 4 * a.keys // BLOCK, heads))
         start = w.buffer.mark()
         self._piece = allocate("a piece of recent rows", piece_size(a.channels))
         with w.buffer.over(start):
-            #: Where keys and deltas are taken apart.
             self.apart = allocate("planes of keys and deltas", max(2 * a.keys, a.values))
         with w.buffer.over(start):
             self._scales = allocate("the scales of deltas", SCORES)
@@ -163,34 +133,6 @@ class StateHeads(ABC):
         self._measure(s)
         append_keys(self, s)
         append_deltas(self, s)
-
-    # Places.
-
-    def role(self, tensor: str) -> str:
-        """The role of the layer's tensor."""
-        return layer_role(self.layer, tensor)
-
-    def part(self, sequence: int, name: str, offset: int = 0, *registers: int) -> Address:
-        """A place in what a sequence keeps."""
-        place = self.w.state(sequence, self.layer)
-        address = self.w.cache_address(place.address + self.layout.offsets[name] + offset)
-        return Address(address.byte, (*address.registers, *registers))
-
-    def entries(self, sequence: int) -> int:
-        """Register with the entries of a list, which is the number of the token's own entry, too."""
-        return self.w.length_registers[sequence % 2][0]
-
-    def query(self, sequence: int, head: int = 0) -> int:
-        """Entry of a query."""
-        return self.mixed + sequence * self.a.channels + head * self.a.key_size
-
-    def key(self, sequence: int, head: int = 0) -> int:
-        """Entry of a key."""
-        return self.query(sequence, head) + self.a.keys
-
-    def value(self, sequence: int, head: int = 0) -> int:
-        """Entry of a value, and later of what is added to the state for it."""
-        return self.mixed + sequence * self.a.channels + 2 * self.a.keys + head * self.a.value_size
 
     def _length(self, sequence: int) -> Length:
         """Entries of a list."""
@@ -342,24 +284,8 @@ class StateHeads(ABC):
         commands, size, heads, count = self.w.commands, self.a.value_size, group.heads, group.heads * self.a.value_size
         for first in range(0, len(self.vectors) * count, count):
             commands.elementwise(
-                self.state + first, size, heads, a_stride=size, p=self.each(self.decays, group), b=self.deltas[0] + first,
-                b_stride=size, combine=Combine.SUM, to=self.state + first, d_stride=size,
+                self.state + first, size, heads, a_stride=size, p=self.each(self.decays, group.sequence, group.first),
+                b=self.deltas[0] + first, b_stride=size, combine=Combine.SUM, to=self.state + first, d_stride=size,
             )  # fmt: skip
         whole = len(self.vectors) * count
         commands.elementwise(self.state, whole, b=self.deltas[1], combine=Combine.SUM, to=self.state)
-
-    def each(self, entry: int, group: Group) -> Loaded:
-        """For each head of a group its own number."""
-        return Loaded(entry + group.sequence * self.stride + group.first, advance=True)
-
-
-def _check(a: LinearAttention) -> None:
-    if a.key_size % BLOCK or a.value_size % BLOCK or a.key_size > MAX_KEY_SIZE:
-        raise LimitError(
-            f"heads of linear attention must be multiples of {BLOCK}, keys of at most {MAX_KEY_SIZE} elements, not {a.key_size}"
-            f" and {a.value_size}"
-        )
-
-
-def _round4(count: int) -> int:
-    return -(-count // 4) * 4

@@ -1,18 +1,14 @@
 """The list of linear attention grows by a token: its keys and what it adds to the state, as two planes of codes each."""
 
-from typing import TYPE_CHECKING
-
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.isa import Cache
 
 from .planes import scale_down, take_apart
-
-if TYPE_CHECKING:
-    from .state_heads import StateHeads
+from .state_places import StatePlaces
 
 
-def append_keys(heads: "StateHeads", s: int) -> None:
+def append_keys(heads: StatePlaces, s: int) -> None:
     """Append a sequence's keys."""
     w, a, layout, size = heads.w, heads.a, heads.layout, heads.a.key_size
     blocks, at = 2 * a.keys // BLOCK, heads.apart
@@ -26,7 +22,7 @@ def append_keys(heads: "StateHeads", s: int) -> None:
     )  # fmt: skip
 
 
-def append_deltas(heads: "StateHeads", s: int) -> None:
+def append_deltas(heads: StatePlaces, s: int) -> None:
     """Append what a sequence's token adds to its state, which lies in place of its values."""
     w, a, layout, size = heads.w, heads.a, heads.layout, heads.a.value_size
     value, count = heads.value(s), a.value_heads

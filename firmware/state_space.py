@@ -63,11 +63,11 @@ class StateSpace(StateHeads):
         self.add_up(group)
         value, output, gate = self.value(s, group.first), self.state, self.gate + s * a.values + first
         commands.elementwise(
-            value, size, group.heads, a_stride=size, p=self.each(self.matches, group), b=output, b_stride=size,
+            value, size, group.heads, a_stride=size, p=self.each(self.matches, s, group.first), b=output, b_stride=size,
             combine=Combine.SUM, to=output, d_stride=size,
         )  # fmt: skip
         commands.elementwise(
-            value, size, group.heads, a_stride=size, p=self.each(self.rates, group), to=value, d_stride=size
+            value, size, group.heads, a_stride=size, p=self.each(self.rates, s, group.first), to=value, d_stride=size
         )  # fmt: skip
         target = gate if a.norm_size else Slot(s, OUTPUT_SET, first // BLOCK, join=group.first > 0)
         commands.elementwise(output, count, b=gate, combine=Combine.PRODUCT, to=target)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tailrace.firmware.description import Attention, LinearAttention, Mixer
-from tailrace.firmware.state_heads import layout_of
+from tailrace.firmware.state_places import layout_of
 from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.linear_attention import FOLD

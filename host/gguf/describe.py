@@ -26,7 +26,7 @@ from tailrace.firmware.description import (
     ShortConvolution,
     layer_role,
 )
-from tailrace.firmware.state_heads import MAX_KEY_SIZE
+from tailrace.firmware.state_places import MAX_KEY_SIZE
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import BLOCK, Format
 from tailrace.spec.isa import MAX_HEAD

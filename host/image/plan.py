@@ -9,7 +9,7 @@ from tailrace.firmware.embedding import WINDOW_POSITIONS
 from tailrace.firmware.fold import UNIT_VECTORS, unit_columns
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, StatePlace, TablePlace
-from tailrace.firmware.state_heads import layout_of
+from tailrace.firmware.state_places import layout_of
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.formats import BLOCK, Format
 from tailrace.spec.isa import ADDRESS_UNIT

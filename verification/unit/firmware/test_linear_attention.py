@@ -9,7 +9,7 @@ from tailrace.firmware.decays import softplus
 from tailrace.firmware.description import LinearAttention, Rule
 from tailrace.firmware.placement import Build
 from tailrace.firmware.planes import scale_down, take_apart
-from tailrace.firmware.state_heads import layout_of
+from tailrace.firmware.state_places import layout_of
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ErrorCode
