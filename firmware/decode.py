@@ -6,7 +6,7 @@ from dataclasses import replace
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.isa import ADDRESS_UNIT, Cache
 
-from .attention import attend, effective_window
+from .attention import attend
 from .branch import Branch
 from .buffer_map import buffer_map
 from .command_list import CommandList
@@ -15,9 +15,11 @@ from .embedding import embed, next_position, start_rows, tables_of_angles
 from .experts import mixture
 from .feed_forward import feed_forward
 from .head import head, next_token
+from .latent_attention import attend_to_latents
 from .layers import Run, runs
 from .linear_attention import attend_linearly
 from .parts import feed_forward_part_rows, head_part_rows
+from .passes import effective_window
 from .placement import Build, Placement
 from .program import Program
 from .routing import KNOWN
@@ -171,7 +173,8 @@ def _layer(w: Workspace, layer: int, run: Run) -> None:
         match description.attention:
             case Attention():
                 w.commands.section(f"{name}: attention")
-                attend(w, layer, description.attention, attention)
+                apart = description.attention.latent is not None
+                (attend_to_latents if apart else attend)(w, layer, description.attention, attention)
             case LinearAttention():
                 w.commands.section(f"{name}: linear attention")
                 attend_linearly(w, layer, description.attention, attention)

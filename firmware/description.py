@@ -4,15 +4,18 @@ Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embe
 ``head``. Those of layer ``n`` are ``layers.n.`` followed by ``attention_norm``, ``q``, ``k``, ``v``, ``o``, ``q_norm``,
 ``k_norm``, ``output_scale``, ``sinks``, ``attention_post_norm``, ``feed_forward_norm``, ``gate``, ``up``, ``down``,
 ``feed_forward_post_norm``, ``router``, ``selection_bias``, ``experts_gate``, ``experts_up``, ``experts_down``,
-``shared_router``, ``shared_gate``, ``shared_up``, ``shared_down``; of gated attention ``output_gate``; of linear attention
-``qkv``, ``convolution``, ``alpha``, ``beta``, ``decay``, ``output_gate``, ``output_norm`` and ``o``, of a state space also
-``skip``, and no ``beta``; of a short convolution ``convolution_in``, ``convolution`` and ``o``. A bias is its tensor's role
-followed by ``_bias``. Which of them exist follows from the description; a bias exists if it has been placed. ``scales`` are
-the numbers that the results of the layer's matrices are multiplied with, where a file has such.
+``shared_router``, ``shared_gate``, ``shared_up``, ``shared_down``; of gated attention ``output_gate``; of latent attention
+``q_a``, ``q_a_norm``, ``q``, ``kv_a``, ``kv_a_norm``, ``k_b``, ``v_b`` and ``o``; of linear attention ``qkv``, ``convolution``,
+``alpha``, ``beta``, ``decay``, ``output_gate``, ``output_norm`` and ``o``, of a state space also ``skip``, and no ``beta``; of
+a short convolution ``convolution_in``, ``convolution`` and ``o``. A bias is its tensor's role followed by ``_bias``. Which of
+them exist follows from the description; a bias exists if it has been placed. ``scales`` are the numbers that the results of
+the layer's matrices are multiplied with, where a file has such.
 """
 
 from dataclasses import dataclass
 from enum import Enum
+
+from tailrace.spec.formats import BLOCK
 
 
 class NormKind(Enum):
@@ -54,6 +57,32 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Latent:
+    """One vector, the latent, that the keys and values of all heads are made of (multi-head latent attention).
+
+    ``kv_a(x)`` is a rotated key, which all heads share, and the latent, which is normalised (RMS). The cache holds both as the
+    one key, and the latent as the one value. Of each head's queries the part that is not rotated is multiplied with the head's
+    rows of ``k_b``, so that it meets the latent itself, and the head's outputs are multiplied with its rows of ``v_b``.
+
+    Attributes
+    ----------
+    size : int
+        Elements of the latent, a multiple of 32.
+    key_size : int
+        Elements of a head's queries that are not rotated, a multiple of 32.
+    value_size : int
+        Elements of a head's outputs.
+    query_rank : int
+        Elements of ``q_a(x)``, which are normalised (RMS) and which ``q`` multiplies; 0: it multiplies x. A multiple of 32.
+    """
+
+    size: int
+    key_size: int
+    value_size: int
+    query_rank: int = 0
+
+
+@dataclass(frozen=True)
 class Attention:
     """Self-attention with a KV cache.
 
@@ -84,6 +113,9 @@ class Attention:
         Whether each head of the values is normalised (RMS), without weights.
     gated : bool
         Whether the outputs of heads are multiplied with the sigmoid of a projection of the input, ``output_gate``.
+    latent : Latent or None
+        What keys and values are made of, if not of x itself. Then there is one KV head, and `head_size` is `rotary_size` and
+        the size of the latent. Without norms of heads, sinks, caps and gates.
     """
 
     heads: int
@@ -100,6 +132,22 @@ class Attention:
     keys_as_values: bool = False
     value_norm: bool = False
     gated: bool = False
+    latent: Latent | None = None
+
+    @property
+    def value_size(self) -> int:
+        """Elements of a value in the cache."""
+        return self.head_size if self.latent is None else self.latent.size
+
+    @property
+    def output_size(self) -> int:
+        """Elements of a head's outputs, as ``o`` has them."""
+        return self.head_size if self.latent is None else self.latent.value_size
+
+    @property
+    def head_blocks(self) -> int:
+        """Blocks of 32 elements that a key takes."""
+        return -(-self.head_size // BLOCK)
 
     @property
     def ropes(self) -> dict[str, str]:
@@ -320,6 +368,11 @@ class Description:
     def attentions(self) -> tuple[Attention, ...]:
         """Those of the layers that have a KV cache."""
         return tuple(layer.attention for layer in self.layers if isinstance(layer.attention, Attention))
+
+    @property
+    def has_latents(self) -> bool:
+        """Whether a layer's cache holds latents in place of keys and values."""
+        return any(attention.latent is not None for attention in self.attentions)
 
     @property
     def is_recurrent(self) -> bool:

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tailrace.spec.floats import Function
-from tailrace.spec.formats import BLOCK
-from tailrace.spec.isa import Cache, Combine, Reduce
-from tailrace.spec.kv_cache import CODE_STEP
+from tailrace.spec.isa import Combine
 
-from .command_list import Loaded, Slot, interleaved
+from .cache_writer import CacheWriter
+from .command_list import Slot, interleaved
 from .description import Attention, HeadNorm, layer_role
 from .norms import normalise_all_heads, normalise_heads
 from .placement import CachePlace
@@ -34,7 +33,7 @@ class QuerySlots:
     @property
     def head_blocks(self) -> int:
         """Blocks that a head takes."""
-        return -(-self.attention.head_size // BLOCK)
+        return self.attention.head_blocks
 
     @property
     def passes(self) -> int:
@@ -72,9 +71,8 @@ class Projections:
         row_registers: list[int],
     ) -> None:  # fmt: skip
         w = self._workspace = workspace
-        self._attention, self._queries, self._caches, self._rows = attention, queries, caches, row_registers
+        self._attention, self._queries = attention, queries
         self._layer, heads, kv_heads, size = layer, attention.heads, attention.kv_heads, attention.head_size
-        self._padded = queries.head_blocks * BLOCK
         #: Whether the product with k is the last one, not that with q.
         self.keys_last = self._keys_cost_less()
         #: Sets of the slots that the queries of the first group belong to, all other queries, and the outputs of heads. Behind
@@ -82,10 +80,7 @@ class Projections:
         self.first_set = OTHER_SET
         self.other_set, self.output_set = (OTHER_SET, INPUT_SET) if self.keys_last else (INPUT_SET, OTHER_SET)
         allocate = w.buffer.allocate
-        scales = w.batch * kv_heads * queries.head_blocks
-        self._largest = allocate("the largest magnitudes of keys and values", scales)
-        self._scales = allocate("their scales", scales)
-        self._inverses = allocate("the inverses of their scales", scales)
+        self._writer = CacheWriter(w, attention, caches, row_registers)
         normalised = attention.head_norm is not None or attention.value_norm
         self._head_sums = allocate("the sums of head norms", w.batch * heads) if normalised else 0
         each_head = attention.head_norm in (HeadNorm.HEAD, HeadNorm.ROTATED_HEAD)
@@ -173,42 +168,9 @@ class Projections:
             self._workspace.commands.elementwise(place, len(part) * size, b=bias, combine=Combine.SUM, to=place)
 
     def _finish_keys(self) -> None:
-        w, attention, size, blocks = self._workspace, self._attention, self._attention.head_size, self._queries.head_blocks
-        heads, keys, padded = w.batch * attention.kv_heads, self._keys, self._padded
-        self._prepare("k", keys, attention.kv_heads, 0, heads)
-        if size != padded:
-            with w.buffer.phase():
-                self._append_padded(w.buffer.allocate("padded keys", heads * padded), heads)
-            return
-        self._quantise(keys, heads * blocks, BLOCK, Function.HALF)
-        self._append_keys(keys)
-
-    def _append_padded(self, keys: int, heads: int) -> None:
-        """Keys whose heads end with a block that is not full: padded with zeros first."""
-        w, size, padded = self._workspace, self._attention.head_size, self._padded
-        # Whatever the buffer holds is finite as a float16, and so becomes zero when it is multiplied with zero.
-        w.commands.elementwise(keys, heads * padded, function=Function.HALF, m=0.0, to=keys)
-        w.commands.elementwise(self._keys, size, heads, a_stride=size, to=keys, d_stride=padded)
-        self._quantise(keys, heads * self._queries.head_blocks, BLOCK, Function.HALF)
-        self._append_keys(keys)
-
-    def _quantise(self, entry: int, segments: int, count: int, rounding: Function) -> None:
-        """Scale stretches of keys or values to codes, in place, and leave their scales."""
-        commands = self._workspace.commands
-        commands.elementwise(entry, count, segments, a_stride=count, reduce=Reduce.ABSOLUTE_MAXIMUM, r=self._largest)
-        commands.elementwise(self._largest, segments, p=float(CODE_STEP), function=rounding, to=self._scales)
-        commands.elementwise(self._scales, segments, function=Function.RECIPROCAL, to=self._inverses)
-        inverse = Loaded(self._inverses, advance=True)
-        commands.elementwise(entry, count, segments, a_stride=count, p=inverse, to=entry, d_stride=count)
-
-    def _append_keys(self, keys: int) -> None:
-        w, attention, padded, blocks = self._workspace, self._attention, self._padded, self._queries.head_blocks
-        for s, cache in enumerate(self._caches):
-            w.commands.append(
-                Cache.KEYS, a=keys + s * attention.kv_heads * padded, scales=self._scales + s * attention.kv_heads * blocks,
-                count=attention.head_size, heads=attention.kv_heads, a_stride=padded, destination=w.cache_address(cache.keys),
-                head_stride=cache.key_stride, token=self._rows[s],
-            )  # fmt: skip
+        heads = self._attention.kv_heads
+        self._prepare("k", self._keys, heads, 0, self._workspace.batch * heads)
+        self._writer.keys(self._keys)
 
     def _finish_first_queries(self) -> None:
         """The queries of the first group, so that its keys can be streamed while the vector unit works on the others."""
@@ -282,11 +244,4 @@ class Projections:
             )
         if attention.value_norm:
             normalise_heads(w, self._values, w.batch * heads, size, None, self._head_sums)
-        self._quantise(self._values, w.batch * heads, size, Function.IDENTITY)
-        for s, cache in enumerate(self._caches):
-            w.commands.append(
-                Cache.VALUES, a=self._values + s * heads * size, scales=self._scales + s * heads, count=size, heads=heads,
-                a_stride=size, destination=w.cache_address(cache.values), head_stride=cache.value_stride,
-                row_stride=cache.row_stride, scale_place=w.cache_address(cache.scales), scale_stride=cache.scale_stride,
-                token=self._rows[s],
-            )  # fmt: skip
+        self._writer.values(self._values)

@@ -25,6 +25,7 @@ from tailrace.gguf.file import open_model
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import BUS_WIDTHS, RIGHT_HAND_SIDES, parse_config
 from verification.unit.host.architectures import ARCHITECTURES, MIXTURES, SIZED_BY_HIDDEN
+from verification.unit.host.latent_models import latent_yarn
 from verification.unit.host.references import (
     Floats,
     chosen_experts,
@@ -46,7 +47,8 @@ _FORMATS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4")
 _MEMORY = 1 << 26
 _STATE_SPACES = ("granitehybrid", "granitehybridmoe")
 _RECURRENT = ("lfm2", "lfm2moe", "qwen35", "qwen35moe", "qwen3next", *_STATE_SPACES)
-_WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2")
+_LATENT = ("deepseek2", "deepseek2-lite")
+_WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", *_LATENT)
 _WINDOWED = ("gpt-oss", "gemma4", "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
 #: Where two layers do not show all that layers can be.
 _LAYERS = {
@@ -59,6 +61,8 @@ _LAYERS = {
     "glm4moe": 3,
     "bailingmoe2": 3,
     "ernie4_5-moe": 4,
+    "deepseek2": 3,
+    "deepseek2-lite": 3,
 }
 #: Widest attention that is drawn: the outputs of all heads side by side.
 _WIDEST = 1024
@@ -151,7 +155,11 @@ def draw(architecture: str, seed: int) -> Case:
         sizes["shared"] = number(1, 2)
     if architecture == "ernie4_5-moe":
         sizes["interval"] = number(1, 2)
-    if architecture == "bailingmoe2":
+    if architecture in _LATENT:
+        sizes["latent"] = number(32, 512, 32), number(8, 64, 8), number(32, 128, 32), number(8, 64, 32)
+        sizes["rank"] = number(32, 128, 32)
+        sizes["rope"] |= latent_yarn(float(number(2, 40)), number(8, 40), number(7, 10) / 10)
+    if architecture in ("bailingmoe2", "deepseek2"):
         sizes["groups"] = number(2, 3)
         sizes["experts"] = number(8, 16, 4 * sizes["groups"])
     if architecture in _LAYERS:
@@ -197,7 +205,7 @@ def _hidden(architecture: str, heads: int, head_size: int, number: Callable[...,
     """A multiple of 32; transformers' own demands make it one of more in some architectures."""
     if architecture in SIZED_BY_HIDDEN:
         return heads * head_size
-    return number(32, 384, lcm(32, heads) if architecture in ("llama", "gemma3") else 32)
+    return number(32, 384, lcm(32, heads) if architecture in ("llama", "gemma3", *_LATENT) else 32)
 
 
 def _prime(n: int) -> int:

@@ -63,8 +63,8 @@ def _cache_bytes(image: Image, n: int, context: int) -> int:
     if isinstance(attention, LinearAttention):
         return _state_bytes(attention, context)
     tokens = min(context + 1, attention.window or context + 1)
-    key = -(-attention.head_size // BLOCK) * Q8_0.file_bytes
-    value = attention.head_size + 4
+    key = attention.head_blocks * Q8_0.file_bytes
+    value = attention.value_size + 4
     return tokens * attention.kv_heads * (key + value)
 
 

@@ -174,6 +174,8 @@ def _mixer(a: Mixer) -> list[str]:
         heads = f"{a.value_heads} value heads of {a.value_size} on {a.key_heads} key heads of {a.key_size}"
         return [f"linear attention ({a.rule.value}): {heads}, convolution of {a.kernel} taps"]
     parts = [f"{a.heads} heads of {a.head_size} on {a.kv_heads} KV heads"]
+    if a.latent is not None:
+        parts = [f"{a.heads} heads of {a.latent.key_size} and {a.latent.value_size} on a latent of {a.latent.size}"]
     if a.rotary_size:
         parts.append(f"RoPE on {a.rotary_size}" + (f" ({a.rope})" if a.rope != "rope" else ""))
     if a.window is not None:

@@ -11,8 +11,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.firmware.attention import effective_window
 from tailrace.firmware.description import Attention
+from tailrace.firmware.passes import effective_window
 from tailrace.firmware.placement import CachePlace, StatePlace
 from tailrace.sim.progress import say
 from tailrace.spec.errors import ConfigError, LimitError, ModelError, TailraceError
@@ -417,16 +417,18 @@ class Decoder:
         layer, sequence : int
         first : int
             Position of the first token; with a sliding window, tokens that nothing sees any more may be left out.
-        keys, values : ndarray of float32, shape (kv_heads, tokens, head_size)
-            Keys after RoPE, pairs as in `tailrace.firmware.description.Attention`.
+        keys : ndarray of float32, shape (kv_heads, tokens, head_size)
+            After RoPE, pairs as in `tailrace.firmware.description.Attention`.
+        values : ndarray of float32, shape (kv_heads, tokens, value_size)
         """
         attention = self.imported.description.layers[layer].attention
         if not isinstance(attention, Attention):
             raise ModelError(f"layer {layer} has no KV cache: a prompt of such a model is computed by the device, with prefill")
         shape = (attention.kv_heads, keys.shape[1], attention.head_size)
-        if keys.shape != shape or values.shape != shape:
+        if keys.shape != shape or values.shape != (*shape[:2], attention.value_size):
             raise ValueError(
-                f"keys and values of layer {layer} must have the shape {shape}, not {keys.shape} and {values.shape}"
+                f"keys and values of layer {layer} must have the shapes {shape} and {(*shape[:2], attention.value_size)}, not"
+                f" {keys.shape} and {values.shape}"
             )
         positions = np.arange(first, first + shape[1])
         if attention.window is not None:
@@ -565,9 +567,9 @@ def _state_shape(place: CachePlace | StatePlace) -> tuple[int, ...]:
 
 
 def _cache_shape(attention: Attention, length: int) -> tuple[int, int, int]:
-    """KV heads, rows and elements that the cache of a layer has with so many tokens."""
+    """KV heads, rows and elements of a value that the cache of a layer has with so many tokens."""
     rows = length if attention.window is None else min(length, attention.window)
-    return attention.kv_heads, rows, attention.head_size
+    return attention.kv_heads, rows, attention.value_size
 
 
 def _check_cut(there: int, earliest: int, asked: int) -> int:

@@ -76,6 +76,11 @@ def read_handover(path: Path, imported: ImportedModel) -> Handover:
             f"{imported.name} has layers without a KV cache: prompts that were computed elsewhere are not taken for it, the"
             " device computes them"
         )
+    if imported.description.has_latents:
+        raise ModelError(
+            f"{imported.name} has latent attention, whose cache holds no keys and values: prompts that were computed elsewhere"
+            " are not taken for it, the device computes them"
+        )
     attentions = imported.description.attentions
     with_window = [n for n, attention in enumerate(attentions) if attention.window is not None]
     if with_window:

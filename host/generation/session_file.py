@@ -194,7 +194,7 @@ def _layer(array: _Arrays, n: int, attention: Mixer, length: int, hidden: int) -
         layout = layout_of(attention, 1) if isinstance(attention, LinearAttention) else recent
         parts = {name: array(f"layer_{n}_{name}", *part) for name, part in stored_parts(layout).items()}
         return StoredState(parts)
-    heads, size, blocks = attention.kv_heads, attention.head_size, -(-attention.head_size // BLOCK)
+    heads, size, blocks = attention.kv_heads, attention.value_size, attention.head_blocks
     rows = length if attention.window is None else min(length, attention.window)
     return StoredCache(
         array(f"layer_{n}_key_scales", "<f2", (heads, rows, blocks)),

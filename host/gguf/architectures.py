@@ -97,6 +97,10 @@ class Architecture:
         Name of the norm before the head, in the beginning of the tensor's name.
     gated_attention : bool
         Whether a head's rows of q are followed by as many that its output is gated with.
+    latent_attention : bool
+        Whether keys and values of all heads are made of one latent.
+    yarn_scores : bool
+        Whether YaRN scales scores, by what the header says of it, and cosines and sines only if that says nothing.
     short_convolutions : bool
         Whether layers without KV heads have a short convolution in place of attention.
     state_space : bool
@@ -159,6 +163,8 @@ class Architecture:
     up_offset: float = 0.0
     final_norm: str = "output_norm"
     gated_attention: bool = False
+    latent_attention: bool = False
+    yarn_scores: bool = False
     short_convolutions: bool = False
     state_space: bool = False
     stated_rope: bool = False
@@ -170,7 +176,9 @@ class Architecture:
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """The matrices of a layer without experts, by the middle part of their names; a group multiplies the same vector."""
-        attention = ("attn_qkv",) if self.fused_qkv else ("attn_q", "attn_k", "attn_v")
+        attention: tuple[str, ...] = ("attn_qkv",) if self.fused_qkv else ("attn_q", "attn_k", "attn_v")
+        if self.latent_attention:
+            attention = ("attn_kv_a_mqa", "attn_q_a", "attn_q", "attn_q_b", "attn_k_b", "attn_v_b")
         inner = ("ffn_gate", "ffn_up") if self.gated and not self.fused_gate_up else ("ffn_up",)
         return attention, ("attn_output",), inner, ("ffn_down",)
 
@@ -247,6 +255,16 @@ ARCHITECTURES: dict[str, Architecture] = {
             fused_qkv=True,
             normalised_experts=False,
             scores=Scores.SIGMOID,
+            stated_router=True,
+            predicts_ahead=True,
+        ),
+        Architecture(
+            "deepseek2",
+            "DeepSeek V2 to V3.1, R1, Kimi K2, GLM 4.7 Flash",
+            paired_rope=True,
+            latent_attention=True,
+            yarn_scores=True,
+            normalised_experts=False,
             stated_router=True,
             predicts_ahead=True,
         ),

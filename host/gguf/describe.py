@@ -17,6 +17,7 @@ from tailrace.firmware.description import (
     Experts,
     FeedForward,
     HeadNorm,
+    Latent,
     Layer,
     LinearAttention,
     Mixer,
@@ -35,10 +36,11 @@ from .architectures import EMBEDDING, Architecture
 from .experts_reader import read_experts
 from .file import Model, Tensor, check_open
 from .keys import check_keys
+from .latent_reader import read_latent
 from .printable import printable
 from .quantisation import as_blocks, dequantise
 from .rope import Growth, Rope
-from .rope_reader import read_growth, read_local_rope, read_rope, rope_tensors
+from .rope_reader import read_growth, read_local_rope, read_rope, read_score_growth, rope_tensors
 from .whole_number import whole_number
 
 #: Names of the tables of angles; the last one is of queries alone.
@@ -375,6 +377,8 @@ class _Importer:
     @cached_property
     def head_size(self) -> int:
         """Elements of a head, in windowed layers unless these have others."""
+        if self.latent is not None:
+            return self._fitting_head_size(self.latent.size + self.model.integer("rope.dimension_count", 1, _MAX_SIZE))
         return self._head_size("", max(self.hidden // self.heads[0], 1))
 
     @cached_property
@@ -387,11 +391,25 @@ class _Importer:
         values = self.model.integer(f"attention.value_length{where}", 1, _MAX_SIZE, size)
         if values != size:
             raise self._unfit(f"its keys have {size} elements and its values {values}")
+        return self._fitting_head_size(size)
+
+    def _fitting_head_size(self, size: int) -> int:
         if size % 8:
             raise self._unfit(f"its heads have {size} elements, which is not a multiple of 8")
         if size > MAX_HEAD:
             raise self._unfit(f"its heads have {size} elements, and the device takes up to {MAX_HEAD}")
         return size
+
+    @cached_property
+    def latent(self) -> Latent | None:
+        """What keys and values are made of, if not of the activations themselves."""
+        if not self.arch.latent_attention:
+            return None
+        latent = read_latent(self.model, self.model.integer("rope.dimension_count", 1, _MAX_SIZE))
+        for size in (latent.size, latent.key_size, latent.query_rank):
+            if size % BLOCK:
+                raise self._unfit(f"its latent attention has a vector of {size} elements, which is not a multiple of {BLOCK}")
+        return latent
 
     @cached_property
     def rotary_size(self) -> int:
@@ -430,7 +448,8 @@ class _Importer:
             return self.arch.score_scale
         # The largest models of Gemma 2 and 3 do not go by the size of their heads.
         largest_gemma = (self.arch.name, self.model.layers) in (("gemma2", 46), ("gemma3", 62))
-        scale = 1.0 / sqrt(self.hidden / self.heads[0] if largest_gemma else self.head_size)
+        size = self.head_size if self.latent is None else self.latent.key_size + self.rotary_size
+        scale = read_score_growth(self.model) / sqrt(self.hidden / self.heads[0] if largest_gemma else size)
         stated = self._real("attention.scale", 1e-6, 1e6)
         if self.arch.scalars:
             return stated or scale
@@ -622,6 +641,7 @@ class _Importer:
             keys_as_values=self.arch.optional_values and f"blk.{layer}.attn_v.weight" not in self.model.tensors,
             value_norm=self.arch.value_norm,
             gated=self.arch.gated_attention,
+            latent=self.latent,
         )
 
     @cached_property
@@ -655,6 +675,9 @@ class _Importer:
             self._vector(layer_role(n, f"{role}_bias"), f"blk.{n}.{name}.bias", self.hidden)
 
     def _attention_matrices(self, n: int, a: Attention) -> None:
+        if a.latent is not None:
+            self._latent_tensors(n, a, a.latent)
+            return
         query, key = a.heads * a.head_size, a.kv_heads * a.head_size
         rows = {"q": (query, a.heads), "k": (key, a.kv_heads)} | ({} if a.keys_as_values else {"v": (key, 0)})
         first, total = 0, query + 2 * key
@@ -684,6 +707,33 @@ class _Importer:
         if a.sinks:
             self._vector(layer_role(n, "sinks"), f"blk.{n}.attn_sinks.weight", a.heads)
         self._matrix(layer_role(n, "o"), f"blk.{n}.attn_output", self.hidden, query)
+
+    def _latent_tensors(self, n: int, a: Attention, latent: Latent) -> None:
+        """What makes queries and the latent, rows of rotated elements first."""
+        layer, rotated, heads = f"blk.{n}.attn_", a.rotary_size, a.heads
+        pairs = np.arange(rotated).reshape(-1, 2).T.reshape(-1)
+
+        def rotated_first(others: int, count: int) -> NDArray[np.int64]:
+            one = np.concatenate([others + pairs, np.arange(others)])
+            return (np.arange(count)[:, None] * (rotated + others) + one).reshape(-1)
+
+        rank, name = latent.query_rank, f"{layer}q"
+        if rank:
+            self._unbiased(n, "q_a", f"{layer}q_a", (rank, self.hidden))
+            self._vector(layer_role(n, "q_a_norm"), f"{layer}q_a_norm.weight", rank)
+            name = f"{layer}q_b"
+        rows = heads * (rotated + latent.key_size)
+        self._unbiased(n, "q", name, (rows, rank or self.hidden), rotated_first(latent.key_size, heads))
+        self._unbiased(n, "kv_a", f"{layer}kv_a_mqa", (a.head_size, self.hidden), rotated_first(latent.size, 1))
+        self._vector(layer_role(n, "kv_a_norm"), f"{layer}kv_a_norm.weight", latent.size)
+        self._unbiased(n, "k_b", f"{layer}k_b", (heads, latent.size, latent.key_size))
+        self._unbiased(n, "v_b", f"{layer}v_b", (heads, latent.value_size, latent.size))
+        self._matrix(layer_role(n, "o"), f"{layer}output", self.hidden, heads * latent.value_size)
+
+    def _unbiased(self, n: int, role: str, name: str, shape: tuple[int, ...], order: NDArray[np.int64] | None = None) -> None:
+        """Note the tensor of a matrix that has no bias: one in the file would be left over."""
+        full, tensor = layer_role(n, role), self._tensor(f"{name}.weight", shape)
+        self.matrices[full] = Source(tensor, 0, tensor.rows, shape[-1], order, scale=self._scale(full, name, 0))
 
     def _row_order(self, heads: int) -> NDArray[np.int64]:
         """The file's rows of each head, first elements of all pairs first."""

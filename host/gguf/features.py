@@ -34,6 +34,8 @@ def _features(a: Architecture) -> Iterator[str]:
         yield "state spaces (Mamba-2) in place of attention, where a layer has no KV heads"
     if a.linear_attention:
         yield "gated delta rule in place of attention, but for every n-th layer"
+    if a.latent_attention:
+        yield "latent attention (MLA)"
     if a.gated_attention:
         yield "gated attention"
     if a.parallel:
@@ -88,6 +90,8 @@ def _positions(a: Architecture) -> Iterator[str]:
         yield "angles of their own in windows"
     if a.plain_yarn:
         yield "queries grow behind the first context"
+    if a.yarn_scores:
+        yield "YaRN scales scores"
     if a.exact_yarn:
         yield "YaRN between pairs"
 

@@ -245,7 +245,9 @@ class Model:
         return [name for name in names if not self._is_optional(name) or name in self.tensors]
 
     def _is_optional(self, name: str) -> bool:
-        return self.architecture.optional_values and name.endswith(".attn_v.weight")
+        arch, matrix = self.architecture, name.split(".")[2]
+        compressed = arch.latent_attention and matrix in ("attn_q", "attn_q_a", "attn_q_b")
+        return compressed or (arch.optional_values and matrix == "attn_v")
 
     @property
     def matrices(self) -> list[Tensor]:

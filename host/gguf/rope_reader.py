@@ -62,9 +62,16 @@ def read_rope(model: Model, size: int, context: int) -> Rope:
         multiplier = key("rope.scaling.yarn_log_multiplier")
         if header.real(multiplier, 0.0, 1e3) != 1.0:
             raise header.unexpected(multiplier, "1")
-    elif yarn is not None:
+    elif yarn is not None and not (model.architecture.yarn_scores and _log_multiplier(model)):
         magnitude *= 0.1 * log(factor) + 1.0
     return Rope(size, _base(model, "rope.freq_base", 10_000.0), divisors, magnitude, yarn)
+
+
+def read_score_growth(model: Model) -> float:
+    """What YaRN multiplies scores with."""
+    if not model.architecture.yarn_scores or model.header.text(model.key("rope.scaling.type"), "") != "yarn":
+        return 1.0
+    return float((1.0 + _log_multiplier(model) * log(_factor(model, "rope.scaling.factor") or 1.0)) ** 2)
 
 
 def read_local_rope(model: Model, size: int) -> Rope:
@@ -87,6 +94,11 @@ def rope_tensors(model: Model) -> set[str]:
     if architecture.learned_positions or apart:
         return set()
     return {FREQUENCIES, SHORT, LONG} & set(model.tensors)
+
+
+def _log_multiplier(model: Model) -> float:
+    """What the logarithm of YaRN's factor is multiplied with for scores; 0 if the header does not say."""
+    return model.header.real(model.key("rope.scaling.yarn_log_multiplier"), 0.0, 1e3, 0.0)
 
 
 def _base(model: Model, name: str, default: float) -> float:

@@ -38,6 +38,11 @@ def hand_over(decoder: Decoder, cache: DynamicCache, lengths: Sequence[int] | No
             f"{decoder.imported.name} has layers without a KV cache, and states are not handed over: let the device compute the"
             " prompt, with prefill"
         )
+    if decoder.imported.description.has_latents:
+        raise ModelError(
+            f"{decoder.imported.name} has latent attention, whose cache is not handed over: let the device compute the"
+            " prompt, with prefill"
+        )
     layers = decoder.imported.description.attentions
     if len(cache.layers) != len(layers):
         raise ModelError(f"the cache has {len(cache.layers)} layers, and the model {len(layers)}: use that of the same model")

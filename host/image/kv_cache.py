@@ -26,7 +26,7 @@ class StoredCache:
     key_codes : ndarray of int8, shape (kv_heads, rows, blocks, 32)
         The last block of a head ends with zeros if it is a shorter one.
     value_scales : ndarray of float32, shape (kv_heads, rows)
-    value_codes : ndarray of int8, shape (kv_heads, rows, head_size)
+    value_codes : ndarray of int8, shape (kv_heads, rows, value_size)
     """
 
     key_scales: NDArray[np.float16]
@@ -36,7 +36,7 @@ class StoredCache:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """KV heads, rows, elements of a head."""
+        """KV heads, rows, elements of a value."""
         return self.value_codes.shape
 
     def first(self, rows: int) -> "StoredCache":
@@ -60,7 +60,7 @@ def cache_writes(
         Row of each token in the cache: its position, or with a sliding window the rest of its division by the window.
     keys : ndarray of float32, shape (kv_heads, tokens, head_size)
         Rotated.
-    values : ndarray of float32, shape (kv_heads, tokens, head_size)
+    values : ndarray of float32, shape (kv_heads, tokens, value_size)
     lanes : int
 
     Yields
@@ -78,7 +78,7 @@ def cache_writes(
         np.zeros((heads, used, blocks), np.float16),
         np.zeros((heads, used, blocks, BLOCK), np.int8),
         np.zeros((heads, used), np.float32),
-        np.zeros((heads, used, size), np.int8),
+        np.zeros((heads, used, values.shape[-1]), np.int8),
     )
     stored.key_scales[:, rows], stored.key_codes[:, rows] = quantise_keys(keys)
     stored.value_scales[:, rows], stored.value_codes[:, rows] = quantise_values(values)
@@ -121,8 +121,8 @@ def read_stored(
     read : callable
         Takes an address and a size.
     """
-    heads, size = attention.kv_heads, attention.head_size
-    used, blocks, groups = _whole_beats(rows), -(-size // BLOCK), -(-size // lanes)
+    heads, size = attention.kv_heads, attention.value_size
+    used, blocks, groups = _whole_beats(rows), attention.head_blocks, -(-size // lanes)
     key_blocks = np.zeros((heads, rows, blocks, Q8_0.file_bytes), np.uint8)
     value_codes, scales = np.zeros((heads, rows, size), np.int8), np.zeros((heads, rows), np.float32)
     for head in range(heads if rows else 0):

@@ -4,7 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tailrace.firmware.description import Attention, Experts, Layer, LinearAttention, Mixer, Rule, ShortConvolution, layer_role
+from tailrace.firmware.description import (
+    Attention,
+    Experts,
+    Latent,
+    Layer,
+    LinearAttention,
+    Mixer,
+    Rule,
+    ShortConvolution,
+    layer_role,
+)
 from tailrace.firmware.embedding import WINDOW_POSITIONS
 from tailrace.firmware.fold import UNIT_VECTORS, unit_columns
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
@@ -171,6 +181,8 @@ class _Planner:
     def _mixer(self, region: "_Region", layer: str, mixer: Mixer) -> None:
         """What comes before the output matrix, in the order of its use."""
         match mixer:
+            case Attention(latent=Latent()):
+                self._latent(region, layer, mixer)
             case Attention():
                 for tensor in ("q", "k", *(() if mixer.keys_as_values else ("v",)), *(("output_gate",) if mixer.gated else ())):
                     self._with_bias(region, layer + tensor)
@@ -189,6 +201,16 @@ class _Planner:
             case ShortConvolution():
                 self._with_bias(region, layer + "convolution_in")
                 self._table(region, layer + "convolution", mixer.kernel, self.description.hidden, True)
+
+    def _latent(self, region: "_Region", layer: str, attention: Attention) -> None:
+        """What latent attention needs before the output matrix; k_b and v_b have a part for each head."""
+        for tensor in ("kv_a", "q_a", "q") if layer + "q_a" in self.imported.matrices else ("kv_a", "q"):
+            self._matrix(region, layer + tensor, self.imported.matrices[layer + tensor].rows)
+        for tensor in ("kv_a_norm", "q_a_norm"):
+            self._vector(region, layer + tensor)
+        for tensor in ("k_b", "v_b"):
+            role = layer + tensor
+            self._matrix(region, role, self.imported.matrices[role].rows // attention.heads)
 
     def _feed_forward(self, region: "_Region", n: int) -> None:
         layer, place = f"layers.{n}.", self.layers[n].feed_forward
@@ -292,8 +314,9 @@ class _Planner:
         capacity = self.capacity
         if attention.window is not None:
             capacity = min(capacity, -(-attention.window // CAPACITY_UNIT) * CAPACITY_UNIT)
-        size, lanes, heads = attention.head_size, self.build.lanes, attention.kv_heads
-        strides = key_bytes(size, capacity, lanes), align(value_bytes(size, capacity, lanes)), 4 * capacity
+        lanes, heads = self.build.lanes, attention.kv_heads
+        values = align(value_bytes(attention.value_size, capacity, lanes))
+        strides = key_bytes(attention.head_size, capacity, lanes), values, 4 * capacity
         keys, values, scales = (region.take(heads * stride) for stride in strides)
         return CachePlace(keys, values, scales, *strides, row_stride=value_row_bytes(capacity, lanes), capacity=capacity)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.firmware.decode import build_program
-from tailrace.firmware.description import Description, Experts, FeedForward, HeadNorm, layer_role
+from tailrace.firmware.description import Attention, Description, Experts, FeedForward, HeadNorm, Latent, layer_role
 from tailrace.firmware.embedding import tables_of_angles
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
@@ -126,6 +126,8 @@ class Model:
             return min(self.head_part, head_part_rows(self.description, build, self.batch))
         if role.endswith(("gate", "up")):
             return feed_forward_part_rows(self.description, self.description.layers[int(role.split(".")[1])], build, self.batch)
+        if role.endswith((".k_b", ".v_b")):
+            return rows // self.description.layers[int(role.split(".")[1])].attention.heads
         return rows
 
     def layer(self, n: int) -> None:
@@ -138,11 +140,13 @@ class Model:
         if layer.pre_norms:
             self.norm(role("attention_norm"))
         widths = {"q": attention.heads, "k": attention.kv_heads, "v": attention.kv_heads}
-        for name, heads in widths.items():
+        for name, heads in widths.items() if attention.latent is None else ():
             if name == "v" and attention.keys_as_values:
                 continue
             self.matrix(role(name), heads * attention.head_size, hidden)
-        self.matrix(role("o"), hidden, attention.heads * attention.head_size)
+        if attention.latent is not None:
+            self.latent(role, attention, attention.latent)
+        self.matrix(role("o"), hidden, attention.heads * attention.output_size)
         if attention.head_norm:
             all_heads = attention.head_norm is HeadNorm.ALL_HEADS
             for name in "qk":
@@ -165,6 +169,18 @@ class Model:
         self.matrix(role(f"{prefix}up"), expert.size, hidden, count)
         self.matrix(role(f"{prefix}down"), hidden, expert.size, count)
 
+    def latent(self, role: Callable[[str], str], attention: Attention, latent: Latent) -> None:
+        """What queries and latents are made with."""
+        hidden, heads = self.description.hidden, attention.heads
+        if latent.query_rank:
+            self.matrix(role("q_a"), latent.query_rank, hidden)
+            self.norm(role("q_a_norm"), latent.query_rank, bias=False)
+        self.matrix(role("q"), heads * (attention.rotary_size + latent.key_size), latent.query_rank or hidden)
+        self.matrix(role("kv_a"), attention.head_size, hidden)
+        self.norm(role("kv_a_norm"), latent.size, bias=False)
+        self.matrix(role("k_b"), heads * latent.size, latent.key_size)
+        self.matrix(role("v_b"), heads * latent.value_size, latent.size)
+
     def experts(self, role: Callable[[str], str], block: Experts) -> None:
         """All but the experts themselves."""
         hidden, shared = self.description.hidden, block.shared
@@ -182,7 +198,7 @@ class Model:
     def cache(self, n: int) -> CachePlace:
         attention, lanes = self.description.layers[n].attention, self.config.lanes
         sizes = (
-            key_bytes(attention.head_size, self.capacity, lanes), value_bytes(attention.head_size, self.capacity, lanes), 4 * self.capacity,
+            key_bytes(attention.head_size, self.capacity, lanes), value_bytes(attention.value_size, self.capacity, lanes), 4 * self.capacity,
         )  # fmt: skip
         keys, values, scales = (self.take(size * attention.kv_heads) for size in sizes)
         return CachePlace(keys, values, scales, *sizes, value_row_bytes(self.capacity, lanes), self.capacity)

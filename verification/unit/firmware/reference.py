@@ -12,6 +12,7 @@ from tailrace.firmware.description import (
     Experts,
     FeedForward,
     HeadNorm,
+    Latent,
     NormKind,
     Scores,
     layer_role,
@@ -87,6 +88,8 @@ class Reference:
         return self.rotate(heads, role, attention, position) if attention.head_norm is HeadNorm.HEAD else heads
 
     def attention(self, x: Array, n: int, attention: Attention, position: int) -> Array:
+        if attention.latent is not None:
+            return self.latent_attention(x, n, attention, attention.latent, position)
         size = attention.head_size
         roles = ("q", "k", "k" if attention.keys_as_values else "v")
         q, k, v = (self.linear(x, layer_role(n, role)).reshape(-1, size) for role in roles)
@@ -109,6 +112,33 @@ class Reference:
             largest = max(scores.max(), sink)
             weights = np.exp(scores - largest)
             outputs.append(weights / (weights.sum() + np.exp(sink - largest)) @ values[:, kv_head])
+        return self.linear(np.concatenate(outputs), layer_role(n, "o"))
+
+    def latent_attention(self, x: Array, n: int, a: Attention, latent: Latent, position: int) -> Array:
+        """Keys and values of every head made of the latents, as in models that are trained."""
+        tensors, epsilon = self.tensors, self.description.norm.epsilon
+
+        def normalised(y: Array, role: str) -> Array:
+            return y / np.sqrt((y * y).mean() + epsilon) * tensors[layer_role(n, role)]
+
+        q = normalised(self.linear(x, layer_role(n, "q_a")), "q_a_norm") if latent.query_rank else x
+        queries = self.rotate(self.linear(q, layer_role(n, "q")).reshape(a.heads, -1), "q", a, position)
+        row = self.rotate(self.linear(x, layer_role(n, "kv_a"))[None], "k", a, position)[0]
+        found = normalised(row[a.rotary_size :], "kv_a_norm")
+        scales, codes = quantise_keys(np.concatenate([row[: a.rotary_size], found]).astype(np.float32))
+        self.keys[n].append((scales.astype(np.float64)[:, None] * codes).reshape(-1)[: a.head_size])
+        scale, codes = quantise_values(found[None].astype(np.float32))
+        self.values[n].append(scale.astype(np.float64)[0] * codes[0])
+        first = 0 if a.window is None else max(position + 1 - a.window, 0)
+        held, latents = np.stack(self.keys[n][first:]), np.stack(self.values[n][first:])
+        shared, for_keys = held[:, : a.rotary_size], held[:, a.rotary_size :]
+        outputs = []
+        for head, query in enumerate(queries):
+            k_b = tensors[layer_role(n, "k_b")].reshape(a.heads, latent.size, -1)[head]
+            v_b = tensors[layer_role(n, "v_b")].reshape(a.heads, -1, latent.size)[head]
+            keys = np.concatenate([shared, for_keys @ k_b], axis=1)
+            weights = np.exp(keys @ query * a.scale)
+            outputs.append(weights / weights.sum() @ (latents @ v_b.T))
         return self.linear(np.concatenate(outputs), layer_role(n, "o"))
 
     def feed_forward(self, x: Array, n: int) -> Array:

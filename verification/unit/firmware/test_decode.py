@@ -13,6 +13,7 @@ from tailrace.firmware.description import (
     Experts,
     FeedForward,
     HeadNorm,
+    Latent,
     Layer,
     Norm,
     NormKind,
@@ -30,6 +31,11 @@ FOUR = Config("test", 256, right_hand_sides=4, vector_blocks=64, buffer_entries=
 RMS, LAYER = Norm(NormKind.RMS, 1e-5), Norm(NormKind.LAYER, 1e-5)
 SILU, SMALL = (FeedForward(size, Activation.SILU) for size in (192, 96))
 HEADS = Attention(heads=4, kv_heads=2, head_size=32, scale=32**-0.5, rotary_size=32)
+
+
+def latent_heads(heads: int, size: int, key_size: int, value_size: int, rank: int = 0, rotary: int = 16) -> Attention:
+    scale = (rotary + key_size) ** -0.5
+    return Attention(heads, 1, rotary + size, scale, rotary, latent=Latent(size, key_size, value_size, rank))
 
 
 def model_of(
@@ -163,6 +169,10 @@ FEATURES: dict[str, tuple[Description, dict[str, Any]]] = {
     "a shared expert and post norms": (
         model_of(HEADS, Experts(5, 2, SMALL, scale=3.0, shared=SMALL, shared_gated=True), True, residual_scale=0.5), {},
     ),
+    "latent attention": (model_of(latent_heads(4, 64, 32, 32)), {}),
+    "latent attention, compressed queries": (model_of(latent_heads(6, 32, 64, 32, rank=64, rotary=8)), {"biases": ("o",)}),
+    "latent attention in windows": (model_of(replace(latent_heads(5, 64, 32, 64, rank=32), window=3)), {}),
+    "latent attention of one head": (model_of(latent_heads(1, 64, 32, 64, rotary=32)), {}),
     "a feed-forward layer as large as the slots": (model_of(HEADS, FeedForward(2048, Activation.SILU), count=1), {}),
 }  # fmt: skip
 
@@ -177,6 +187,10 @@ def test_feature(feature: str) -> None:
 def test_feature_with_several_sequences(feature: str) -> None:
     description, options = FEATURES[feature]
     compare(Model(description, FOUR, batch=3, seed=1, **options), tokens=4)
+
+
+def test_keys_of_576_elements() -> None:
+    compare(Model(model_of(latent_heads(2, 512, 32, 16, rotary=64), count=1), TINY), tokens=3)
 
 
 HEAD_NORMS = (None, *HeadNorm)

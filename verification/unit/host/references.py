@@ -18,10 +18,14 @@ from tailrace.image.weight_stream import blocks_of_stream
 from tailrace.spec.formats import BLOCK, LANE_BYTES, Q8_0
 from tailrace.spec.kv_cache import quantise_keys, quantise_values
 
+from .latent_reference import latent_logits
+
 Floats = NDArray[np.float32]
 
 #: Types of models whose routers score each expert by itself.
-_SIGMOID_ROUTERS = ("glm4_moe", "minimax_m2", "lfm2_moe")
+_SIGMOID_ROUTERS = ("glm4_moe", "minimax_m2", "lfm2_moe", "deepseek_v3")
+#: Types of models whose weights of experts do not add up to 1, though their routers do not say so.
+_NOT_NORMALISED = ("deepseek_v2",)
 #: Steps by which what is rounded may differ: where that decides between two codes, device and reference may choose another one.
 _TIE = 0.1
 
@@ -38,18 +42,18 @@ def divergence(reference: NDArray[Any], logits: NDArray[Any]) -> NDArray[np.floa
 
 
 def read_cache(decoder: Decoder, layer: int, sequence: int = 0) -> tuple[Floats, Floats]:
-    """Keys and values of a layer as the device has them, shape (kv_heads, capacity, head_size)."""
+    """Keys and values of a layer as the device has them, shape (kv_heads, capacity, head_size or value_size)."""
     place = decoder.image.placement.caches[sequence][layer]
     assert isinstance(place, CachePlace)
     attention, lanes = decoder.imported.description.layers[layer].attention, decoder.image.build.lanes
-    size, capacity, read = attention.head_size, place.capacity, decoder.device.transport.read
-    blocks, groups = -(-size // 32), -(-size // lanes)
+    size, capacity, read = attention.value_size, place.capacity, decoder.device.transport.read
+    blocks, groups = attention.head_blocks, -(-size // lanes)
     keys, values = [], []
     for head in range(attention.kv_heads):
         raw = read(place.keys + head * place.key_stride, Q8_0.matrix_bytes(capacity, blocks, lanes))
         table = blocks_of_stream(Q8_0, np.frombuffer(raw, np.uint8), capacity, blocks, lanes).reshape(capacity, blocks, 34)
         scales = np.ascontiguousarray(table[..., :2]).view("<f2").astype(np.float32)
-        keys.append((scales * table[..., 2:].view(np.int8)).reshape(capacity, -1)[:, :size])
+        keys.append((scales * table[..., 2:].view(np.int8)).reshape(capacity, -1)[:, : attention.head_size])
         raw = read(place.values + head * place.value_stride, groups * place.row_stride)
         beats = np.frombuffer(raw, np.int8).reshape(groups, capacity // LANE_BYTES, lanes, LANE_BYTES)
         codes = beats.swapaxes(1, 2).reshape(groups * lanes, capacity)[:size].T
@@ -117,7 +121,7 @@ def chosen_experts(model: Any, instead: Sequence[NDArray[np.int64]] = ()) -> Ite
         used = torch.from_numpy(instead[len(chosen) - 1])
         scores = torch.sigmoid(logits) if model.config.model_type in _SIGMOID_ROUTERS else torch.softmax(logits, dim=-1)
         weights = scores.gather(1, used)
-        if getattr(module, "norm_topk_prob", True):
+        if model.config.model_type not in _NOT_NORMALISED and getattr(module, "norm_topk_prob", True):
             weights = weights / weights.sum(dim=-1, keepdim=True)
         return logits, weights * getattr(module, "routed_scaling_factor", 1.0), used
 
@@ -162,6 +166,8 @@ def _logits(model: Any, tokens: Sequence[int], change: Callable[[int, Floats, Fl
     """Logits with each layer's keys and values, shape (kv_heads, positions, head_size), changed on their way into the cache."""
     cache = DynamicCache(config=model.config)
     order = _neighbours_apart(model)
+    if hasattr(model.config, "kv_lora_rank"):
+        return latent_logits(model, tokens, cache, change)
     for n, layer in enumerate(layer for layer in cache.layers if isinstance(layer, CacheLayerMixin)):
 
         def update(keys: Any, values: Any, *args: Any, original: Any = layer.update, n: int = n, **more: Any) -> Any:

@@ -15,12 +15,14 @@ from tailrace.gguf.types import TENSOR_TYPE_NUMBERS
 from tailrace.gguf.writer import NewTensor, tensor_of, write_gguf
 from verification.unit.host.architectures import MIXTURES
 
+from .latent_models import NAMES, filled_keys_and_values, latent_config, latent_header
 from .tiny_models import SPECIAL, byte_alphabet
 
 #: Whose converter puts the two halves of each head's rows of q and k side by side.
 _PAIRED = ("llama", "mixtral", "mistral3", "smollm3", "granite", "granitemoe", "granitehybrid", "granitehybridmoe")
 
 _COMMON = {
+    **NAMES,
     "embed_tokens": "token_embd",
     "norm": "output_norm",
     "lm_head": "output",
@@ -123,6 +125,10 @@ _GPT2 = {
     "mlp.c_proj": "ffn_down",
 }
 
+#: Whose header says how large experts are.
+_SIZED_EXPERTS = (
+    "qwen3moe", "qwen2moe", "qwen35moe", "qwen3next", "ernie4_5-moe", "glm4moe", "bailingmoe2", "lfm2moe", "deepseek2", "deepseek2-lite",
+)  # fmt: skip
 #: What transformers calls biases that choose among experts.
 _SELECTION_BIASES = ("e_score_correction_bias", "expert_bias")
 
@@ -173,11 +179,14 @@ def make_config(
     kernel: int = 4,
     linear: tuple[int, int, int, int] = (2, 4, 32, 32),
     every: int = 2,
+    latent: tuple[int, int, int, int] = (64, 16, 32, 32),
+    rank: int = 32,
+    dense: int = 1,
 ) -> Any:
     """A Hugging Face configuration.
 
     `linear`: key heads, value heads, and elements of each, those of values times their heads a multiple of `hidden` in state
-    spaces; `every`: every n-th layer has attention.
+    spaces; `every`: every n-th layer has attention; `latent`, `rank` and `dense`: see `latent_models`.
     """
     scaling: dict[str, Any] = {"rope_theta": 10_000.0, "rope_type": "default", **(rope or {})}
     common = {
@@ -219,6 +228,11 @@ def make_config(
                 **common, moe_intermediate_size=feed_forward, n_routed_experts=experts, num_experts_per_tok=used,
                 n_shared_experts=shared, routed_scaling_factor=1.5, n_group=groups, topk_group=max(groups - 1, 1),
                 use_qk_norm=architecture == "bailingmoe2", attention_bias=architecture == "glm4moe",
+            )  # fmt: skip
+        case "deepseek2" | "deepseek2-lite":
+            return latent_config(
+                common, latent=latent, rank=rank if architecture == "deepseek2" else 0, feed_forward=feed_forward,
+                experts=experts, used=used, shared=shared, groups=groups, dense=dense,
             )  # fmt: skip
         case "minimax-m2":
             scaling["partial_rotary_factor"] = rotary
@@ -386,7 +400,8 @@ def _with_fused_qkv(tensors: list[NewTensor]) -> list[NewTensor]:
 
 
 def _gguf_name(architecture: str) -> str:
-    return {"mixtral": "llama", "olmo3": "olmo2", "granitehybridmoe": "granitehybrid"}.get(architecture, architecture)
+    names = {"mixtral": "llama", "olmo3": "olmo2", "granitehybridmoe": "granitehybrid", "deepseek2-lite": "deepseek2"}
+    return names.get(architecture, architecture)
 
 
 def _header(architecture: str, config: Any) -> dict[str, Any]:
@@ -417,10 +432,12 @@ def _header(architecture: str, config: Any) -> dict[str, Any]:
 def _experts(architecture: str, config: Any) -> dict[str, Any]:
     """What a header says of experts."""
     values = {
-        "expert_count": getattr(config, "num_local_experts", None) or config.num_experts,
+        "expert_count": getattr(config, "n_routed_experts", None)
+        or getattr(config, "num_local_experts", None)
+        or config.num_experts,
         "expert_used_count": config.num_experts_per_tok,
     }
-    if architecture in ("qwen3moe", "qwen2moe", "qwen35moe", "qwen3next", "ernie4_5-moe", "glm4moe", "bailingmoe2", "lfm2moe"):
+    if architecture in _SIZED_EXPERTS:
         values["expert_feed_forward_length"] = config.moe_intermediate_size
     if architecture == "gpt-oss":
         values["expert_feed_forward_length"] = config.intermediate_size
@@ -439,7 +456,12 @@ def _experts(architecture: str, config: Any) -> dict[str, Any]:
                 "leading_dense_block_count": config.moe_layer_start_index,
                 "interleave_moe_layer_step": config.moe_layer_interval,
             }
-        case "glm4moe" | "bailingmoe2":
+        case "deepseek2-lite":
+            values |= {
+                "expert_shared_count": config.n_shared_experts, "expert_weights_scale": config.routed_scaling_factor,
+                "leading_dense_block_count": config.first_k_dense_replace,
+            }  # fmt: skip
+        case "glm4moe" | "bailingmoe2" | "deepseek2":
             values |= {
                 "expert_shared_count": config.n_shared_experts, "expert_weights_scale": config.routed_scaling_factor,
                 "expert_weights_norm": config.norm_topk_prob, "expert_gating_func": 2, "expert_group_count": config.n_group,
@@ -533,6 +555,7 @@ def _rotated(architecture: str, config: Any) -> dict[str, Any]:
     if kind == "longrope":
         extension = config.max_position_embeddings / original
         values["rope.scaling.attn_factor"] = sqrt(1 + log(extension) / log(original))
+    values |= latent_header(config) if architecture in ("deepseek2", "deepseek2-lite") else {}
     return values | (_by_kind_of_layer(config) if architecture == "gemma4" else {})
 
 
@@ -593,6 +616,9 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
         return [_filled_vector(architecture, config, f"blk.{layer}.exp_probs_b.bias", tensor.view(-1), random)]
     prefix = "" if layer is None else f"blk.{layer}."
     stem = {"gate_up_proj": "", "down_proj": "ffn_down_exps"}[leaf] if experts else names.get(module, "")
+    if module == "self_attn.kv_b_proj":
+        assert layer is not None
+        return filled_keys_and_values(config, layer, tensor, kind, random)
     if leaf in ("A_log", "dt_bias", "D"):
         return [_filled_decay(config, prefix, leaf, tensor, random)]
     if tensor.ndim == 1:
