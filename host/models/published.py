@@ -7,7 +7,7 @@ from .shapes import Shape
 _K = 1024
 
 
-def _tied(name: str, architecture: str, *numbers: int, **more: int | tuple[int, int, int, int]) -> Shape:
+def _tied(name: str, architecture: str, *numbers: int, **more: int | tuple[int, ...]) -> Shape:
     layers, hidden, heads, kv_heads, head_size, feed_forward, vocabulary = numbers
     sizes = (layers, hidden, heads, kv_heads, head_size, feed_forward, vocabulary)
     return replace(Shape(name, architecture, *sizes, head_format="Q8_0", tied=True), **more)  # type: ignore[arg-type]
@@ -74,6 +74,10 @@ PUBLISHED: tuple[Shape, ...] = (
         dense=5120, groups=8, used_groups=4, selection_bias=True, context=32 * _K, rotary=64,
     ),
     _tied("Hunyuan-A13B", "hunyuan-moe", 32, 4096, 32, 8, 128, 3072, 128167, experts=64, used=8, shared=3072, context=256 * _K),
+    _tied(
+        "LFM2.5-8B-A1B", "lfm2moe", 24, 2048, 32, 8, 64, 1792, 65536, experts=32, used=4, dense_layers=2, dense=7168,
+        selection_bias=True, context=125 * _K, attending=(2, 6, 10, 14, 18, 21), kernel=3,
+    ),
     Shape(
         "MiniMax-M2", "minimax-m2", 62, 3072, 48, 8, 128, 1536, 200064, experts=256, used=8, selection_bias=True,
         context=192 * _K, rotary=64,

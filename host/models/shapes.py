@@ -52,7 +52,9 @@ class Shape:
     linear : tuple of int
         Key heads, value heads, and elements of each, of linear attention in all layers but every `every`-th.
     every, kernel : int
-        `kernel`: taps of the convolutions before it.
+        `kernel`: taps of the convolutions before it, or of short convolutions.
+    attending : tuple of int
+        Layers with attention where the others have short convolutions; none: there are no such convolutions.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Shape:
     linear: tuple[int, int, int, int] | None = None
     every: int = 4
     kernel: int = 4
+    attending: tuple[int, ...] = ()
 
 
 #: Architectures whose shared expert has a gate.
@@ -122,6 +125,9 @@ def header_of(shape: Shape, layers: int) -> dict[str, Any]:
         values |= {"ssm.group_count": key_heads, "ssm.time_step_rank": value_heads, "ssm.state_size": key_size}
         values |= {"ssm.inner_size": value_heads * value_size, "ssm.conv_kernel": shape.kernel}
         values["full_attention_interval"] = shape.every
+    if shape.attending:
+        values["attention.head_count_kv"] = [shape.kv_heads if n in shape.attending else 0 for n in range(layers)]
+        values["shortconv.l_cache"] = shape.kernel
     if shape.original:
         values |= {"rope.scaling.original_context_length": shape.original, "rope.scaling.attn_factor": 1.19}
     if shape.experts:
@@ -144,7 +150,7 @@ def tensors_of(shape: Shape, layers: int) -> Iterator[NewTensor]:
     yield NewTensor("token_embd.weight", (shape.vocabulary, hidden), shape.head_format)
     if arch.learned_positions:
         yield NewTensor("position_embd.weight", (shape.context, hidden), "F32")
-    yield from _vectors("output_norm", hidden, everywhere)
+    yield from _vectors(arch.final_norm, hidden, everywhere)
     if not shape.tied:
         yield NewTensor("output.weight", (shape.vocabulary, hidden), shape.head_format)
     if shape.original:
@@ -152,8 +158,7 @@ def tensors_of(shape: Shape, layers: int) -> Iterator[NewTensor]:
             factors = np.ones((shape.rotary or shape.head_size) // 2, dtype=np.float32)
             yield NewTensor(f"rope_factors_{name}.weight", factors.shape, "F32", factors)
     for n in range(layers):
-        is_linear = shape.linear is not None and n % shape.every != shape.every - 1
-        yield from _attention(shape, arch, f"blk.{n}.", is_linear=is_linear)
+        yield from _mixer(shape, arch, n)
         yield from _feed_forward(shape, arch, f"blk.{n}.", mixed=shape.experts > 0 and n >= shape.dense_layers)
 
 
@@ -172,18 +177,35 @@ def _linear(shape: Shape, layer: str) -> Iterator[NewTensor]:
     yield NewTensor(f"{layer}ssm_norm.weight", (value_size,), "F32")
 
 
-def _attention(shape: Shape, arch: Architecture, layer: str, *, is_linear: bool) -> Iterator[NewTensor]:
-    """Norms, and the tensors of attention, or of linear attention."""
+def _short_convolution(shape: Shape, layer: str) -> Iterator[NewTensor]:
+    """Tensors of a short convolution."""
+    hidden = shape.hidden
+    yield from _matrices(
+        f"{layer}shortconv.", {"in_proj": (3 * hidden, hidden), "out_proj": (hidden, hidden)}, shape.format, False
+    )
+    yield NewTensor(f"{layer}shortconv.conv.weight", (hidden, shape.kernel), "F32")
+
+
+def _mixer(shape: Shape, arch: Architecture, n: int) -> Iterator[NewTensor]:
+    """Norms of a layer, and the tensors of attention, or of what it has in its place."""
+    layer = f"blk.{n}."
     hidden, centred = shape.hidden, arch.norm is NormKind.LAYER
-    everywhere = centred or shape.biases
-    queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     for norm in ("attn_norm", arch.feed_forward_norm, *(("post_attention_norm", "post_ffw_norm") if arch.post_norms else ())):
         yield from _vectors(f"{layer}{norm}", hidden, centred)
     if arch.sinks:
         yield from _vectors(f"{layer}attn_sinks", shape.heads, False)
-    if is_linear:
+    if shape.linear and n % shape.every != shape.every - 1:
         yield from _linear(shape, layer)
-        return
+    elif shape.attending and n not in shape.attending:
+        yield from _short_convolution(shape, layer)
+    else:
+        yield from _attention(shape, arch, layer)
+
+
+def _attention(shape: Shape, arch: Architecture, layer: str) -> Iterator[NewTensor]:
+    """Tensors of attention."""
+    hidden, everywhere = shape.hidden, arch.norm is NormKind.LAYER or shape.biases
+    queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     whole = arch.head_norm is HeadNorm.ALL_HEADS
     for head, size in (("q", queries), ("k", keys)) if arch.head_norm and not arch.optional_head_norm else ():
         yield from _vectors(f"{layer}attn_{head}_norm", size if whole else shape.head_size, False)
