@@ -25,7 +25,10 @@ def measured_bytes(image: Image, context: int, repetition: Repetition | None = N
 
 
 def bytes_again(image: Image, context: int, repetition: Repetition | None = None) -> int:
-    """Bytes of keys and values that a step reads beyond that: each pass over them serves so many heads as right-hand sides."""
+    """Bytes of keys and values that a step reads beyond that, as each pass over them serves so many heads as right-hand sides.
+
+    What latents are held for as values is not among them.
+    """
 
     def of_layer(n: int) -> int:
         attention = image.imported.description.layers[n].attention

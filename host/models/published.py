@@ -79,6 +79,10 @@ PUBLISHED: tuple[Shape, ...] = (
         selection_bias=True, context=125 * _K, attending=(2, 6, 10, 14, 18, 21), kernel=3,
     ),
     Shape(
+        "DeepSeek-V2-Lite", "deepseek2", 27, 2048, 16, 1, 576, 1408, 102400, experts=64, used=6, shared=2816, dense_layers=1,
+        dense=10944, context=160 * _K, rotary=64, latent=(512, 128, 128, 0),
+    ),
+    Shape(
         "MiniMax-M2", "minimax-m2", 62, 3072, 48, 8, 128, 1536, 200064, experts=256, used=8, selection_bias=True,
         context=192 * _K, rotary=64,
     ),

@@ -53,6 +53,9 @@ class Shape:
         Key heads, value heads, and elements of each, of linear attention in all layers but every `every`-th.
     every, kernel : int
         `kernel`: taps of the convolutions before it, or of short convolutions.
+    latent : tuple of int
+        Of latent attention: elements of the latent, of a head's key without its rotated ones, of its value, and of the vector
+        that queries are made of, 0: of the activations. `head_size` is that of what is cached, and there is one KV head.
     attending : tuple of int
         Layers with attention where the others have short convolutions; none: there are no such convolutions.
     """
@@ -86,6 +89,7 @@ class Shape:
     linear: tuple[int, int, int, int] | None = None
     every: int = 4
     kernel: int = 4
+    latent: tuple[int, int, int, int] | None = None
     attending: tuple[int, ...] = ()
 
 
@@ -118,6 +122,11 @@ def header_of(shape: Shape, layers: int) -> dict[str, Any]:
     if not arch.learned_positions:
         values |= {"rope.freq_base": 10000.0, "rope.dimension_count": shape.rotary or shape.head_size}
         values |= {"attention.key_length": shape.head_size, "attention.value_length": shape.head_size}
+    if shape.latent:
+        latent, key, value, rank = shape.latent
+        values |= {"attention.kv_lora_rank": latent, "attention.value_length": latent}
+        values |= {"attention.key_length_mla": key + shape.rotary, "attention.value_length_mla": value}
+        values |= {"attention.q_lora_rank": rank} if rank else {}
     if shape.window:
         values["attention.sliding_window"] = shape.window
     if shape.linear:
@@ -186,6 +195,19 @@ def _short_convolution(shape: Shape, layer: str) -> Iterator[NewTensor]:
     yield NewTensor(f"{layer}shortconv.conv.weight", (hidden, shape.kernel), "F32")
 
 
+def _latent_attention(shape: Shape, sizes: tuple[int, int, int, int], layer: str) -> Iterator[NewTensor]:
+    """Tensors of latent attention."""
+    (latent, key, value, rank), hidden, heads = sizes, shape.hidden, shape.heads
+    matrices: dict[str, tuple[int, ...]] = {"attn_q_a": (rank, hidden)} if rank else {}
+    matrices["attn_q_b" if rank else "attn_q"] = heads * (key + shape.rotary), rank or hidden
+    matrices |= {"attn_kv_a_mqa": (latent + shape.rotary, hidden), "attn_output": (hidden, heads * value)}
+    matrices |= {"attn_k_b": (heads, latent, key), "attn_v_b": (heads, value, latent)}
+    yield from _matrices(layer, matrices, shape.format, False)
+    yield from _vectors(f"{layer}attn_kv_a_norm", latent, False)
+    if rank:
+        yield from _vectors(f"{layer}attn_q_a_norm", rank, False)
+
+
 def _mixer(shape: Shape, arch: Architecture, n: int) -> Iterator[NewTensor]:
     """Norms of a layer, and the tensors of attention, or of what it has in its place."""
     layer = f"blk.{n}."
@@ -198,6 +220,8 @@ def _mixer(shape: Shape, arch: Architecture, n: int) -> Iterator[NewTensor]:
         yield from _linear(shape, layer)
     elif shape.attending and n not in shape.attending:
         yield from _short_convolution(shape, layer)
+    elif shape.latent:
+        yield from _latent_attention(shape, shape.latent, layer)
     else:
         yield from _attention(shape, arch, layer)
 
@@ -244,7 +268,7 @@ def _feed_forward(shape: Shape, arch: Architecture, layer: str, *, mixed: bool) 
         yield NewTensor(f"{layer}ffn_gate_inp_shexp.weight", (hidden,), "F32")
 
 
-def _matrices(layer: str, sizes: Mapping[str, tuple[int, int]], kind: str, biases: bool) -> Iterator[NewTensor]:
+def _matrices(layer: str, sizes: Mapping[str, tuple[int, ...]], kind: str, biases: bool) -> Iterator[NewTensor]:
     for name, dimensions in sizes.items():
         yield NewTensor(f"{layer}{name}.weight", dimensions, kind)
         if biases:
