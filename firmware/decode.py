@@ -181,6 +181,8 @@ def _layer(w: Workspace, layer: int, run: Run) -> None:
             case ShortConvolution():
                 w.commands.section(f"{name}: short convolution")
                 short_convolution(w, layer, description.attention, attention)
+        if description.feed_forward is None:
+            return
         w.commands.section(f"{name}: feed-forward")
         if isinstance(description.feed_forward, Experts):
             mixture(w, layer, description.feed_forward, feed_forward_branch)
@@ -196,7 +198,7 @@ def _branches(w: Workspace, layer: int) -> tuple[Branch, Branch]:
     scale = layer_role(layer, "output_scale") if description.output_scale else None
     if not description.parallel:
         first, second = (Branch(norm, post_norm, w.x, w.x) for norm, post_norm in zip(norms, post_norms))
-        return first, replace(second, scale=scale)
+        return (first, replace(second, scale=scale)) if description.feed_forward else (replace(first, scale=scale), second)
     # x must stay as it is until the second block has read it.
     between = w.buffer.allocate("the activations between parallel blocks", w.batch * w.hidden)
     first = Branch(norms[0], post_norms[0], w.x, between, measured=False)

@@ -34,11 +34,15 @@ class HeadNorm(Enum):
 
 
 class Activation(Enum):
-    """The activation function of a feed-forward layer; GELU is its tanh form, QUICK_GELU is ``x * sigmoid(1.702 * x)``."""
+    """The activation function of a feed-forward layer.
+
+    GELU is its tanh form, QUICK_GELU is ``x * sigmoid(1.702 * x)``, SQUARED_RELU the square of x, 0 where x is negative.
+    """
 
     SILU = "silu"
     GELU = "gelu"
     QUICK_GELU = "quick gelu"
+    SQUARED_RELU = "squared relu"
 
 
 class Scores(Enum):
@@ -306,7 +310,8 @@ class Layer:
     Attributes
     ----------
     attention : Attention, LinearAttention or ShortConvolution
-    feed_forward : FeedForward or Experts
+    feed_forward : FeedForward, Experts or None
+        None: the layer ends with its attention.
     post_norms : bool
         Whether what is added to x is normalised, too.
     pre_norms : bool
@@ -319,7 +324,7 @@ class Layer:
     """
 
     attention: Mixer
-    feed_forward: FeedForward | Experts
+    feed_forward: FeedForward | Experts | None
     post_norms: bool = False
     pre_norms: bool = True
     parallel: bool = False

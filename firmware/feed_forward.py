@@ -203,6 +203,11 @@ class Middle:
     def _activate(self, slots: range, part: MatrixPart, x: int, target: dict[str, Any]) -> None:
         """Apply the activation function to what is at `x`."""
         apply = partial(self._workspace.commands.elementwise, x, part.rows, len(slots), a_stride=self._stride)
+        if self._block.activation is Activation.SQUARED_RELU:
+            # The lesser of -x and 0, whose square it is.
+            apply(combine=Combine.LIMIT, p=-1.0, q=0.0, to=x, d_stride=self._stride)
+            apply(b=x, b_stride=self._stride, combine=Combine.PRODUCT, **target)
+            return
         if self._block.activation is not Activation.GELU:
             factor = 1.0 if self._block.activation is Activation.SILU else QUICK
             apply(p=factor, function=Function.SIGMOID, multiplier=Multiplier.A, **target)

@@ -19,6 +19,7 @@ def feed_forward_part_rows(description: Description, layer: Layer, build: Build,
     Experts follow each other, so one part each is enough for them, if there is room; a shared one has parts as large as theirs.
     """
     block = layer.feed_forward
+    assert block is not None
     experts = isinstance(block, Experts)
     expert = block.expert if isinstance(block, Experts) else block
     wanted = expert.size if experts else -(-expert.size // FEED_FORWARD_PARTS)

@@ -45,10 +45,10 @@ MOST_OTHER_EXPERTS = 0.1
 #: Formats that the `gguf` package can quantise to.
 _FORMATS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4")
 _MEMORY = 1 << 26
-_STATE_SPACES = ("granitehybrid", "granitehybridmoe")
+_STATE_SPACES = ("granitehybrid", "granitehybridmoe", "nemotron_h", "nemotron_h_moe", "mamba2")
 _RECURRENT = ("lfm2", "lfm2moe", "qwen35", "qwen35moe", "qwen3next", *_STATE_SPACES)
 _LATENT = ("deepseek2", "deepseek2-lite")
-_WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", *_LATENT)
+_WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", "nemotron_h_moe", *_LATENT)
 _WINDOWED = ("gpt-oss", "gemma4", "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
 #: Where two layers do not show all that layers can be.
 _LAYERS = {
@@ -63,6 +63,8 @@ _LAYERS = {
     "ernie4_5-moe": 4,
     "deepseek2": 3,
     "deepseek2-lite": 3,
+    "nemotron_h": 3,
+    "nemotron_h_moe": 3,
 }
 #: Widest attention that is drawn: the outputs of all heads side by side.
 _WIDEST = 1024
@@ -260,7 +262,7 @@ def _apart(held: Sequence[tuple[Floats, Floats]], own: Sequence[tuple[Floats, Fl
     for layer, others in zip(held, own, strict=True):
         for mine, other, step in zip(layer, others, steps(*others), strict=True):
             parts.append((np.abs(mine - other) > 0.5 * step).reshape(-1))
-    return float(np.concatenate(parts).mean())
+    return float(np.concatenate(parts).mean()) if parts else 0.0
 
 
 def table(results: Sequence[Measured]) -> Table:

@@ -161,6 +161,8 @@ def described_layer(layer: Layer) -> str:
         parts.append("norms after, too" if layer.pre_norms else "norms after only")
     if layer.parallel:
         parts.append("attention and feed-forward in parallel")
+    if f is None:
+        return ", ".join([*parts, "no feed-forward"])
     inner = f.expert if isinstance(f, Experts) else f
     text = f"{'gated ' if inner.gated else ''}{inner.activation.value.upper()} of {inner.size}"
     parts += _experts(f, text) if isinstance(f, Experts) else [f"feed-forward {text}"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tailrace.firmware.description import Activation, HeadNorm, NormKind, Scores
 
@@ -104,9 +105,13 @@ class Architecture:
     short_convolutions : bool
         Whether layers without KV heads have a short convolution in place of attention.
     state_space : bool
-        Whether layers without KV heads have a state space (Mamba-2) in place of attention.
+        Whether layers may have a state space (Mamba-2) in place of attention, as their tensors say.
     stated_rope : bool
         Whether the header can say that nothing is rotated.
+    rotated : bool
+        Whether anything is.
+    apart : bool
+        Whether attention and feed-forward are layers of their own in the file. A feed-forward then belongs to the layer before.
     linear_attention : bool
         Whether all layers but every n-th have linear attention, with n and its sizes in the header.
     fused_rates : bool
@@ -168,6 +173,8 @@ class Architecture:
     short_convolutions: bool = False
     state_space: bool = False
     stated_rope: bool = False
+    rotated: bool = True
+    apart: bool = False
     linear_attention: bool = False
     fused_rates: bool = False
     fused_gate: bool = False
@@ -207,6 +214,11 @@ class Architecture:
         return mixer + tuple(name for group in self.groups[2:] for name in group)
 
 
+_NEMOTRON_H: dict[str, Any] = {
+    "activation": Activation.SQUARED_RELU, "gated": False, "feed_forward_norm": "attn_norm", "state_space": True,
+    "rotated": False, "apart": True,
+}  # fmt: skip
+
 ARCHITECTURES: dict[str, Architecture] = {
     a.name: a
     for a in (
@@ -216,6 +228,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("granite", "Granite 3", paired_rope=True, scalars=True),
         Architecture("granitemoe", "Granite 3 A400M and A800M", paired_rope=True, scalars=True),
         Architecture("granitehybrid", "Granite 4, Bamba", paired_rope=True, scalars=True, state_space=True, stated_rope=True),
+        Architecture("nemotron_h", "Nemotron-H, Nemotron Nano 2", **_NEMOTRON_H),
+        Architecture("nemotron_h_moe", "Nemotron 3 Nano", **_NEMOTRON_H, scores=Scores.SIGMOID, stated_router=True),
+        Architecture("mamba2", "Mamba-2, Mamba-Codestral", state_space=True, rotated=False, apart=True),
         Architecture("ernie4_5", "ERNIE 4.5 0.3B", paired_rope=True),
         Architecture("ernie4_5-moe", "ERNIE 4.5 21B-A3B and 300B-A47B", paired_rope=True),
         Architecture("qwen2", "Qwen 1.5 to 2.5, DeepSeek R1 Distill Qwen"),

@@ -252,7 +252,7 @@ class _Importer:
 
     def run(self) -> ImportedModel:
         model, arch = self.model, self.arch
-        layers = tuple(self._layer(n) for n in range(model.layers))
+        layers = self._joined_layers() if arch.apart else tuple(self._layer(n) for n in range(model.layers))
         self._tables_of_scales()
         self._model_tensors()
         scaled = sqrt(self.hidden) if arch.scaled_embedding else 1.0
@@ -268,8 +268,8 @@ class _Importer:
             logit_scale=self._logit_scale(),
             logit_cap=self._logit_cap(),
         )
-        ropes = {} if arch.learned_positions else {ROPE: self.rope}
-        if arch.stated_rope and not self.is_rotated:
+        ropes = {ROPE: self.rope} if description.attentions and not arch.learned_positions else {}
+        if not self.is_rotated:
             ropes = {}
         if any(attention.rope == LOCAL_ROPE for attention in description.attentions):
             ropes[LOCAL_ROPE] = read_local_rope(model, self.local_rotary_size)
@@ -305,12 +305,12 @@ class _Importer:
 
     def _twins(self, ropes: dict[str, Rope]) -> dict[str, float]:
         """Values of parts that may differ from the rest, with which they don't."""
-        twins: dict[str, float] = {
-            "attention.key_length_swa": self.local_head_size,
-            "attention.value_length_swa": self.local_head_size,
-            "embedding_length_out": self.hidden,
-            "decoder_block_count": self.model.blocks,
-        }
+        twins: dict[str, float] = {"embedding_length_out": self.hidden, "decoder_block_count": self.model.blocks}
+        if self.arch.state_space and all(self.recurrent):
+            # Files without attention give the heads of their state spaces, or none.
+            twins["attention.head_count"] = self.linear.value_heads
+        else:
+            twins |= dict.fromkeys(("attention.key_length_swa", "attention.value_length_swa"), self.local_head_size)
         if ROPE in ropes:
             twins |= {"rope.dimension_count_swa": self.local_rotary_size, "rope.freq_base_swa": ropes[ROPE].base}
         return twins
@@ -370,7 +370,7 @@ class _Importer:
     def feed_forward(self) -> tuple[int, ...]:
         """Size of each layer's feed-forward."""
         sizes = self._per_layer("feed_forward_length", 0, _MAX_SIZE)
-        if 0 in sizes:
+        if 0 in sizes and not self.arch.apart:
             raise self._unfit(f"its layer {sizes.index(0)} has no feed-forward")
         return sizes
 
@@ -485,7 +485,7 @@ class _Importer:
     def is_rotated(self) -> bool:
         """Whether anything is rotated."""
         key = self.model.key("rope.scaling.finetuned")
-        return not self.arch.stated_rope or self.model.header.boolean(key, True)
+        return self.model.header.boolean(key, True) if self.arch.stated_rope else self.arch.rotated
 
     def _is_rotated(self, layer: int) -> bool:
         if not self.is_rotated:
@@ -531,7 +531,9 @@ class _Importer:
     def recurrent(self) -> tuple[bool, ...]:
         """Whether each layer has something in place of attention."""
         layers = self.model.layers
-        if self.arch.short_convolutions or self.arch.state_space:
+        if self.arch.state_space:
+            return tuple(f"blk.{n}.ssm_in.weight" in self.model.tensors for n in range(layers))
+        if self.arch.short_convolutions:
             return tuple(heads == 0 for heads in self.kv_heads)
         if not self.arch.linear_attention:
             return (False,) * layers
@@ -669,6 +671,36 @@ class _Importer:
             self._vector(layer_role(n, "output_scale"), f"blk.{n}.layer_output_scale.weight", 1)
         return Layer(mixer, feed_forward, arch.post_norms, arch.pre_norms, parallel, scaled)
 
+    def _joined_layers(self) -> tuple[Layer, ...]:
+        """Layers of attention, and those of a feed-forward joined to the ones before them."""
+        layers: list[Layer] = []
+        for n in range(self.model.layers):
+            tensors, layer = self.model.tensors, f"blk.{n}."
+            mixture = f"{layer}ffn_gate_inp.weight" in tensors
+            if not mixture and f"{layer}ffn_up.weight" not in tensors:
+                self._norm(n, "attention_norm", "attn_norm")
+                layers.append(Layer(self._mixer(n), None))
+            elif not layers or layers[-1].feed_forward:
+                raise self._unfit(f"no attention comes before the feed-forward of its layer {n}")
+            else:
+                self._norm(n, "feed_forward_norm", self.arch.feed_forward_norm)
+                inner = self._experts(n) if mixture else self._feed_forward(n)
+                layers[-1] = replace(layers[-1], feed_forward=inner)
+            self._move(f"layers.{n}", f"layers.{len(layers) - 1}")
+        return tuple(layers)
+
+    def _move(self, block: str, layer: str) -> None:
+        """Give what a block of the file has to a layer, whose number is not above the block's, in addition."""
+        scales, before = self._scales.pop(block, []), self._scales.get(layer, [])
+        first = sum(map(len, before))
+        if scales or before:
+            self._scales[layer] = before + scales
+        for sources in (self.matrices, self.tables):
+            for role in [role for role in sources if role.startswith(f"{block}.")]:
+                source = sources.pop(role)
+                moved = source if source.scale is None else replace(source, scale=source.scale + first)
+                sources[layer + role.removeprefix(block)] = moved
+
     def _norm(self, n: int, role: str, name: str) -> None:
         self._vector(layer_role(n, role), f"blk.{n}.{name}.weight", self.hidden)
         if self.arch.norm is NormKind.LAYER and self.arch.norm_biases:
@@ -757,6 +789,11 @@ class _Importer:
         arch = self.arch
         return FeedForward(size, arch.activation, arch.gated, limit=arch.limit or None, up_offset=arch.up_offset)
 
+    def _inner(self, size: int) -> list[tuple[str, int, int]]:
+        """Names, rows and columns of a feed-forward's matrices."""
+        gate = [("gate", size, self.hidden)] if self.arch.gated else []
+        return [*gate, ("up", size, self.hidden), ("down", self.hidden, size)]
+
     def _has_experts(self, n: int) -> bool:
         """Whether a layer's feed-forward is a mixture: layers before, or between, may have a single one."""
         if not self.model.experts or f"blk.{n}.ffn_gate.weight" not in self.model.tensors:
@@ -768,14 +805,12 @@ class _Importer:
 
     def _experts(self, n: int) -> Experts:
         model, count, layer = self.model, self.model.experts, f"blk.{n}."
-        if not self.arch.gated:
-            raise self._unfit("its experts are not gated")
         size = self._per_layer("expert_feed_forward_length", 0, _MAX_SIZE, 0)[n] or self.feed_forward[n]
         self._matrix(layer_role(n, "router"), f"{layer}ffn_gate_inp", count, self.hidden)
         if f"{layer}exp_probs_b.bias" in model.tensors:
             bias = self._readable(self._row(f"{layer}exp_probs_b.bias", count))
             self.tables[layer_role(n, "selection_bias")] = Source(bias, 0, count, 1)
-        for role, rows, columns in (("gate", size, self.hidden), ("up", size, self.hidden), ("down", self.hidden, size)):
+        for role, rows, columns in self._inner(size):
             self._matrix(layer_role(n, f"experts_{role}"), f"{layer}ffn_{role}_exps", rows, columns, experts=count)
         shared, gated = self._shared_expert(n)
         experts = read_experts(model, self._block(size), shared, gated)
@@ -791,7 +826,7 @@ class _Importer:
         # What the header says of them, their matrices say as well.
         self.model.integer("expert_shared_count", 0, _MAX_HEADS, 0)
         size = tensors[f"{layer}ffn_up_shexp.weight"].rows
-        for role, rows, columns in (("gate", size, self.hidden), ("up", size, self.hidden), ("down", self.hidden, size)):
+        for role, rows, columns in self._inner(size):
             self._matrix(layer_role(n, f"shared_{role}"), f"{layer}ffn_{role}_shexp", rows, columns)
         gate = f"{layer}ffn_gate_inp_shexp.weight"
         if gate in tensors:

@@ -31,13 +31,15 @@ def _features(a: Architecture) -> Iterator[str]:
     if a.short_convolutions:
         yield "short convolutions in place of attention, where a layer has no KV heads"
     if a.state_space:
-        yield "state spaces (Mamba-2) in place of attention, where a layer has no KV heads"
+        yield "state spaces (Mamba-2) in place of attention, where a layer has one"
     if a.linear_attention:
         yield "gated delta rule in place of attention, but for every n-th layer"
     if a.latent_attention:
         yield "latent attention (MLA)"
     if a.gated_attention:
         yield "gated attention"
+    if a.apart:
+        yield "attention and feed-forward are layers of their own"
     if a.parallel:
         yield "attention and feed-forward in parallel, where one norm is before both"
     if a.head_norm is not None:
@@ -79,6 +81,8 @@ def _positions(a: Architecture) -> Iterator[str]:
         yield "learned positions"
     if a.unrotated_every:
         yield f"every {_ordinal(a.unrotated_every)} layer without RoPE"
+    if not a.rotated:
+        yield "no RoPE"
     if a.stated_rope:
         yield "RoPE unless the file says otherwise"
     if a.windowed:

@@ -239,6 +239,10 @@ class Model:
         arch = self.architecture
         names = []
         for layer in range(self.layers):
+            if arch.apart:
+                kinds = tuple(k for k in (*arch.recurrent_matrices, *arch.matrices) if tensor_name(layer, k) in self.tensors)
+                names += [tensor_name(layer, kind) for kind in dict.fromkeys(kinds)]
+                continue
             recurrent = arch.recurrent_matrices and tensor_name(layer, "attn_q") not in self.tensors
             kinds = arch.recurrent_matrices if recurrent else arch.matrices
             names += [tensor_name(layer, kind) for kind in kinds if not (self.experts and kind.startswith("ffn_"))]

@@ -56,6 +56,7 @@ def configuration_of(imported: ImportedModel) -> PretrainedConfig:
             " operations"
         )
     attention, feed_forward = description.attentions[0], description.layers[0].feed_forward
+    assert feed_forward is not None
     common: dict[str, Any] = {
         "vocab_size": description.vocabulary,
         "tie_word_embeddings": HEAD not in model.tensors,

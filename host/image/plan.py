@@ -214,6 +214,8 @@ class _Planner:
 
     def _feed_forward(self, region: "_Region", n: int) -> None:
         layer, place = f"layers.{n}.", self.layers[n].feed_forward
+        if place is None:
+            return
         rows = feed_forward_part_rows(self.description, self.layers[n], self.build, self.request.batch)
         if not isinstance(place, Experts):
             self._dense(region, layer, rows)
@@ -236,7 +238,8 @@ class _Planner:
 
     def _experts(self, region: "_Region", layer: str, rows: int) -> None:
         """All of an expert's matrices together, expert after expert."""
-        outer, down = [f"{layer}experts_{t}" for t in ("gate", "up")], f"{layer}experts_down"
+        outer = [role for t in ("gate", "up") if (role := f"{layer}experts_{t}") in self.imported.matrices]
+        down = f"{layer}experts_down"
         count = self.imported.matrices[down].experts
         first = region.top
         stride = 0

@@ -6,7 +6,8 @@ ARCHITECTURES = (
     "llama", "mixtral", "mistral3", "smollm3", "granite", "granitemoe", "ernie4_5", "qwen2", "qwen3", "qwen3moe", "gpt-oss", "seed_oss",
     "hunyuan-dense", "olmo2", "olmo3", "exaone4", "gemma2", "gemma3", "gemma4", "command-r", "cohere2", "phi2", "phi3", "stablelm",
     "starcoder2", "gpt2", "qwen2moe", "hunyuan-moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", "minimax-m2", "lfm2", "qwen35",
-    "qwen35moe", "lfm2moe", "granitehybrid", "granitehybridmoe", "qwen3next", "deepseek2", "deepseek2-lite",
+    "qwen35moe", "lfm2moe", "granitehybrid", "granitehybridmoe", "qwen3next", "deepseek2", "deepseek2-lite", "nemotron_h",
+    "nemotron_h_moe", "mamba2",
 )  # fmt: skip
 #: Those whose heads have no size of their own: all of them together are as long as the activations.
 SIZED_BY_HIDDEN = ("phi2", "phi3", "gpt2", "stablelm", "command-r", "cohere2", "olmo2", "olmo3", "starcoder2", "bailingmoe2")
@@ -28,4 +29,5 @@ MIXTURES = (
     "granitehybridmoe",
     "deepseek2",
     "deepseek2-lite",
+    "nemotron_h_moe",
 )

@@ -23,7 +23,7 @@ from .latent_reference import latent_logits
 Floats = NDArray[np.float32]
 
 #: Types of models whose routers score each expert by itself.
-_SIGMOID_ROUTERS = ("glm4_moe", "minimax_m2", "lfm2_moe", "deepseek_v3")
+_SIGMOID_ROUTERS = ("glm4_moe", "minimax_m2", "lfm2_moe", "deepseek_v3", "nemotron_h")
 #: Types of models whose weights of experts do not add up to 1, though their routers do not say so.
 _NOT_NORMALISED = ("deepseek_v2",)
 #: Steps by which what is rounded may differ: where that decides between two codes, device and reference may choose another one.
@@ -128,7 +128,7 @@ def chosen_experts(model: Any, instead: Sequence[NDArray[np.int64]] = ()) -> Ite
     hooks = [
         module.register_forward_hook(note)
         for name, module in model.named_modules()
-        if name.endswith(("mlp.gate", "mlp.router", "feed_forward.gate", "block_sparse_moe.router"))
+        if name.endswith(("mlp.gate", "mlp.router", "feed_forward.gate", "block_sparse_moe.router", "mixer.gate"))
     ]
     yield chosen
     for hook in hooks:

@@ -74,6 +74,20 @@ GRANITE_HYBRID: dict[str, tuple[int, ...]] = {
     "blk.0.ssm_out.weight": (64, 128), "blk.1.attn_q.weight": (64, 64), "blk.1.attn_k.weight": (32, 64),
     "blk.1.attn_v.weight": (32, 64), "blk.1.attn_output.weight": (64, 64),
 }  # fmt: skip
+#: Attention, a feed-forward, a state space, a mixture: each a layer of its own.
+NEMOTRON_H_HEADER: dict[str, Any] = {
+    **{k: v for k, v in GRANITE_HYBRID_HEADER.items() if not k.startswith("rope")}, "block_count": 4,
+    "attention.head_count_kv": [2, 0, 0, 0], "feed_forward_length": [0, 96, 0, 64], "expert_count": 8, "expert_used_count": 3,
+    "expert_feed_forward_length": 64,
+}  # fmt: skip
+NEMOTRON_H: dict[str, tuple[int, ...]] = {
+    "token_embd.weight": (40, 64), "output_norm.weight": (64,), "blk.{n}.attn_norm.weight": (64,),
+    **{f"blk.0.attn_{name}.weight": (rows, 64) for name, rows in (("q", 64), ("k", 32), ("v", 32), ("output", 64))},
+    "blk.1.ffn_up.weight": (96, 64), "blk.1.ffn_down.weight": (64, 96),
+    **{name.replace("blk.0", "blk.2"): shape for name, shape in GRANITE_HYBRID.items() if ".ssm" in name},
+    "blk.3.ffn_gate_inp.weight": (8, 64), "blk.3.ffn_up_exps.weight": (8, 64, 64), "blk.3.ffn_down_exps.weight": (8, 64, 64),
+    "blk.3.ffn_up_shexp.weight": (96, 64), "blk.3.ffn_down_shexp.weight": (64, 96),
+}  # fmt: skip
 #: Gated delta rule with 2 key heads and 4 value heads of 32, and a mixture; projections as files had them first.
 QWEN3NEXT_HEADER: dict[str, Any] = {
     **{k: v for k, v in MIXTURE_HEADER.items() if not k.endswith("head_count_kv")}, "full_attention_interval": 2, "ssm.conv_kernel": 3, "ssm.state_size": 32, "ssm.group_count": 2,

@@ -24,6 +24,8 @@ _PAIRED = ("llama", "mixtral", "mistral3", "smollm3", "granite", "granitemoe", "
 _COMMON = {
     **NAMES,
     "embed_tokens": "token_embd",
+    "embeddings": "token_embd",
+    "norm_f": "output_norm",
     "norm": "output_norm",
     "lm_head": "output",
     "self_attn.q_proj": "attn_q",
@@ -96,6 +98,16 @@ _MAMBA = {
     "mamba.norm": "ssm_norm",
     "mamba.out_proj": "ssm_out",
 }
+_NEMOTRON_H = {
+    "norm": "attn_norm",
+    **{f"mixer.{mamba}": stem for mamba, stem in (("in_proj", "ssm_in"), ("conv1d", "ssm_conv1d"), ("norm", "ssm_norm"))},
+    "mixer.out_proj": "ssm_out",
+    **{f"mixer.{part}_proj": f"attn_{part}" for part in "qkv"},
+    "mixer.o_proj": "attn_output",
+    **{f"mixer.{part}_proj": f"ffn_{part}" for part in ("up", "down")},
+    **{f"mixer.shared_experts.{part}_proj": f"ffn_{part}_shexp" for part in ("up", "down")},
+    "mixer.gate": "ffn_gate_inp",
+}
 #: Stems of convolutions.
 _CONVOLUTIONS = ("shortconv.conv", "ssm_conv1d")
 _OTHERS: dict[str, dict[str, str]] = {
@@ -110,6 +122,7 @@ _OTHERS: dict[str, dict[str, str]] = {
     **dict.fromkeys(("lfm2", "lfm2moe"), _LFM2),
     **dict.fromkeys(("qwen35", "qwen35moe"), _QWEN35),
     "qwen3next": _QWEN3NEXT,
+    **dict.fromkeys(("nemotron_h", "nemotron_h_moe", "mamba2"), _NEMOTRON_H),
     "granitehybrid": {**_MAMBA, "shared_mlp.input_linear": "ffn_gate", "shared_mlp.output_linear": "ffn_down"},
     "granitehybridmoe": {**_MAMBA, "shared_mlp.input_linear": "ffn_gate_shexp", "shared_mlp.output_linear": "ffn_down_shexp"},
 }
@@ -288,6 +301,25 @@ def make_config(
                 layer_types=["linear_attention" if n % every != every - 1 else "full_attention" for n in range(layers)],
                 num_local_experts=experts if architecture == "granitehybridmoe" else 0, num_experts_per_tok=used,
             )  # fmt: skip
+        case "nemotron_h" | "nemotron_h_moe":
+            inner = "moe" if architecture == "nemotron_h_moe" else "mlp"
+            kinds = [("linear_attention" if n % every != every - 1 else "full_attention", inner) for n in range(layers)]
+            # One layer has no feed-forward.
+            kinds[0] = kinds[0][:1]
+            del common["num_hidden_layers"]
+            return transformers.NemotronHConfig(
+                **common, layers_block_type=[kind for pair in kinds for kind in pair], layer_norm_epsilon=1e-5,
+                n_groups=linear[0], mamba_num_heads=linear[1], ssm_state_size=linear[2], mamba_head_dim=linear[3],
+                conv_kernel=kernel, time_step_min=1e-20, moe_intermediate_size=feed_forward, n_routed_experts=experts,
+                num_experts_per_tok=used, moe_shared_expert_intermediate_size=shared * feed_forward,
+                routed_scaling_factor=1.5,
+            )  # fmt: skip
+        case "mamba2":
+            return transformers.Mamba2Config(
+                vocab_size=vocabulary, hidden_size=hidden, num_hidden_layers=layers, n_groups=linear[0], num_heads=linear[1],
+                state_size=linear[2], head_dim=linear[3], expand=linear[1] * linear[3] // hidden, conv_kernel=kernel,
+                tie_word_embeddings=tied, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+            )  # fmt: skip
         case "ernie4_5":
             return transformers.Ernie4_5Config(**common)
         case "gpt-oss":
@@ -406,6 +438,8 @@ def _gguf_name(architecture: str) -> str:
 
 def _header(architecture: str, config: Any) -> dict[str, Any]:
     """What a converter says of the model, without the tokenizer."""
+    if architecture == "mamba2":
+        return {f"mamba2.{key}": value for key, value in _of_mamba2(config).items()}
     values: dict[str, Any] = {
         "block_count": config.num_hidden_layers,
         "context_length": config.max_position_embeddings,
@@ -415,10 +449,12 @@ def _header(architecture: str, config: Any) -> dict[str, Any]:
         "vocab_size": config.vocab_size,
     }
     epsilons = {"gpt2": "layer_norm_epsilon", "starcoder2": "norm_epsilon"}
+    if architecture.startswith("nemotron_h"):
+        values["attention.layer_norm_rms_epsilon"] = config.layer_norm_epsilon
     epsilons |= dict.fromkeys(("phi2", "stablelm", "command-r", "cohere2"), "layer_norm_eps")
     if architecture in epsilons:
         values["attention.layer_norm_epsilon"] = getattr(config, epsilons[architecture])
-    else:
+    elif "attention.layer_norm_rms_epsilon" not in values:
         values["attention.layer_norm_rms_epsilon"] = config.rms_norm_eps
     if architecture != "gpt2":
         values |= _rotated(architecture, config)
@@ -427,6 +463,17 @@ def _header(architecture: str, config: Any) -> dict[str, Any]:
     if architecture in MIXTURES:
         values |= _experts(architecture, config)
     return {f"{_gguf_name(architecture)}.{key}": value for key, value in values.items()}
+
+
+def _of_mamba2(config: Any) -> dict[str, Any]:
+    """The whole header of a model without attention."""
+    return {
+        "block_count": config.num_hidden_layers, "context_length": 1 << 20, "embedding_length": config.hidden_size,
+        "feed_forward_length": 0, "attention.head_count": config.num_heads, "vocab_size": config.vocab_size,
+        "attention.layer_norm_rms_epsilon": config.layer_norm_epsilon, "ssm.conv_kernel": config.conv_kernel,
+        "ssm.inner_size": config.num_heads * config.head_dim, "ssm.state_size": config.state_size,
+        "ssm.time_step_rank": config.num_heads, "ssm.group_count": config.n_groups,
+    }  # fmt: skip
 
 
 def _experts(architecture: str, config: Any) -> dict[str, Any]:
@@ -444,6 +491,13 @@ def _experts(architecture: str, config: Any) -> dict[str, Any]:
     match architecture:
         case "qwen2moe" | "qwen35moe" | "qwen3next":
             values["expert_shared_feed_forward_length"] = config.shared_expert_intermediate_size
+        case "nemotron_h_moe":
+            values |= {
+                "expert_count": config.n_routed_experts, "expert_feed_forward_length": config.moe_intermediate_size,
+                "expert_shared_feed_forward_length": config.moe_shared_expert_intermediate_size, "expert_shared_count": 1,
+                "expert_weights_norm": config.norm_topk_prob, "expert_weights_scale": config.routed_scaling_factor,
+                "expert_group_count": config.n_group,
+            }  # fmt: skip
         case "granitehybridmoe":
             values["expert_shared_feed_forward_length"] = config.shared_intermediate_size
         case "hunyuan-moe":
@@ -480,6 +534,16 @@ def _recurrent(architecture: str, config: Any) -> dict[str, Any]:
         case "lfm2" | "lfm2moe":
             heads = [config.num_key_value_heads * (kind == "full_attention") for kind in config.layer_types]
             return {"shortconv.l_cache": config.conv_L_cache, "attention.head_count_kv": heads}
+        case "nemotron_h" | "nemotron_h_moe":
+            inner = config.moe_intermediate_size if architecture == "nemotron_h_moe" else config.intermediate_size
+            kinds = config.layers_block_type
+            return {
+                "ssm.conv_kernel": config.conv_kernel, "ssm.state_size": config.ssm_state_size,
+                "ssm.group_count": config.n_groups, "ssm.time_step_rank": config.mamba_num_heads,
+                "ssm.inner_size": config.mamba_num_heads * config.mamba_head_dim, "rope.scaling.finetuned": False,
+                "attention.head_count_kv": [config.num_key_value_heads * (kind == "full_attention") for kind in kinds],
+                "feed_forward_length": [inner * (kind in ("mlp", "moe")) for kind in kinds],
+            }  # fmt: skip
         case "granitehybrid" | "granitehybridmoe":
             return {
                 "ssm.conv_kernel": config.mamba_d_conv, "ssm.state_size": config.mamba_d_state,
@@ -602,7 +666,7 @@ def _tokenizer(vocabulary: int) -> dict[str, Any]:
 
 def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: str, random: Any) -> list[NewTensor]:
     """Fill a parameter with random weights that a file can hold; what the file has of it."""
-    *modules, leaf = parameter.removeprefix("model.").removeprefix("transformer.").split(".")
+    *modules, leaf = parameter.removeprefix("model.").removeprefix("transformer.").removeprefix("backbone.").split(".")
     layer = next((int(m) for m in modules if m.isdigit()), None)
     module = ".".join(modules[2:] if layer is not None else modules)
     experts = module.endswith("experts")
@@ -615,7 +679,9 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
     if leaf in _SELECTION_BIASES:
         return [_filled_vector(architecture, config, f"blk.{layer}.exp_probs_b.bias", tensor.view(-1), random)]
     prefix = "" if layer is None else f"blk.{layer}."
-    stem = {"gate_up_proj": "", "down_proj": "ffn_down_exps"}[leaf] if experts else names.get(module, "")
+    stem = (
+        {"gate_up_proj": "", "down_proj": "ffn_down_exps", "up_proj": "ffn_up_exps"}[leaf] if experts else names.get(module, "")
+    )
     if module == "self_attn.kv_b_proj":
         assert layer is not None
         return filled_keys_and_values(config, layer, tensor, kind, random)
@@ -623,8 +689,8 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
         return [_filled_decay(config, prefix, leaf, tensor, random)]
     if tensor.ndim == 1:
         vector = _filled_vector(architecture, config, f"{prefix}{stem}.{leaf}", tensor, random)
-        if stem == "ssm_norm" and hasattr(config, "mamba_n_groups"):
-            return [replace(vector, shape=(config.mamba_n_groups, len(tensor) // config.mamba_n_groups))]
+        if stem == "ssm_norm" and (groups := _groups(config)):
+            return [replace(vector, shape=(groups, len(tensor) // groups))]
         return [vector]
     transposed = architecture == "gpt2" and layer is not None
     shape = tensor.shape[::-1] if transposed else tensor.shape
@@ -704,13 +770,19 @@ def _filled_vector(architecture: str, config: Any, name: str, tensor: Any, rando
     return tensor_of(name, _ordered(architecture, config, name.split(".")[-2], values))
 
 
+def _groups(config: Any) -> int:
+    """Groups of a state space; 0: it is none."""
+    groups: int = getattr(config, "mamba_n_groups", None) or getattr(config, "n_groups", 0)
+    return groups
+
+
 def _filled_decay(config: Any, prefix: str, leaf: str, tensor: Any, random: Any) -> NewTensor:
     """What decays of linear attention come from, and skips; the file has minus their exponentials."""
     values = random.standard_normal(len(tensor)).astype(np.float32)
     tensor.copy_(_grouped(config, leaf, torch.from_numpy(values)))
     if leaf == "dt_bias":
         return tensor_of(f"{prefix}ssm_dt.bias", values)
-    shape = (-1, 1) if hasattr(config, "mamba_n_groups") else (-1,)
+    shape = (-1, 1) if _groups(config) else (-1,)
     return tensor_of(f"{prefix}ssm_{'d' if leaf == 'D' else 'a'}", (values if leaf == "D" else -np.exp(values)).reshape(shape))
 
 

@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tailrace.firmware.description import Attention, LinearAttention, Rule
+from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, LinearAttention, Rule, Scores
 from tailrace.gguf.describe import ImportedModel, NoDescriptionError, import_model
 from tailrace.gguf.file import open_model
-from verification.unit.host.small_shapes import GRANITE_HYBRID, GRANITE_HYBRID_HEADER, QWEN3NEXT, QWEN3NEXT_HEADER, write
+from tailrace.spec.errors import ModelError
+from verification.unit.host.small_shapes import (
+    GRANITE_HYBRID,
+    GRANITE_HYBRID_HEADER,
+    NEMOTRON_H,
+    NEMOTRON_H_HEADER,
+    QWEN3NEXT,
+    QWEN3NEXT_HEADER,
+    write,
+)
 
 
 def imported(path: Path) -> ImportedModel:
@@ -108,5 +117,55 @@ def test_rope_is_used_as_the_header_says(stated: dict[str, Any], rotated: int, t
 def test_what_is_refused(header: dict[str, Any], shapes: dict[str, tuple[int, ...]], reason: str, tmp_path: Path) -> None:
     path = granite(tmp_path, header, shapes)
     text = f"{path} can't be decoded as a whole: {reason}"
+    with pytest.raises(NoDescriptionError, match=f"^{re.escape(text)}$"):
+        imported(path)
+
+
+def test_a_feed_forward_of_its_own_joins_the_layer_before(tmp_path: Path) -> None:
+    """With its weights, and what these are multiplied with."""
+    scales = {f"{name.removesuffix('.weight')}.scale": (1,) for name in ("blk.0.attn_v.weight", "blk.1.ffn_down.weight")}
+    model = imported(write(tmp_path / "m.gguf", "nemotron_h_moe", NEMOTRON_H_HEADER, NEMOTRON_H | scales))
+    first, second = model.description.layers
+    inner, expert = (FeedForward(size, Activation.SQUARED_RELU, gated=False) for size in (96, 64))
+    assert (first.attention, first.feed_forward) == (Attention(4, 2, 16, 0.25), inner)
+    assert isinstance(second.attention, LinearAttention)
+    assert second.feed_forward == Experts(8, 3, expert, scores=Scores.SIGMOID, shared=inner)
+    for role, tensor in (
+        ("layers.0.q", "blk.0.attn_q"), ("layers.0.down", "blk.1.ffn_down"), ("layers.1.o", "blk.2.ssm_out"),
+        ("layers.1.experts_up", "blk.3.ffn_up_exps"), ("layers.1.router", "blk.3.ffn_gate_inp"),
+    ):  # fmt: skip
+        assert model.matrices[role].tensor.name == f"{tensor}.weight"
+    assert model.tables["layers.1.feed_forward_norm"].tensor.name == "blk.3.attn_norm.weight"
+    assert (model.matrices["layers.0.v"].scale, model.matrices["layers.0.down"].scale) == (0, 1)
+    held = np.concatenate([model.model.tensors[name].dequantised()[0] for name in scales])
+    assert np.array_equal(model.tables["layers.0.scales"].numbers(), [held])
+
+
+@pytest.mark.parametrize("heads", [0, 4])
+def test_no_attention_at_all(heads: int, tmp_path: Path) -> None:
+    """Where there is none, the number of its heads is that of a state space's, or 0; other numbers are of another model."""
+    header = {k: v for k, v in GRANITE_HYBRID_HEADER.items() if "head_count" not in k and "rope" not in k}
+    header |= {"block_count": 1, "feed_forward_length": 0, "attention.head_count": heads}
+    shapes = {name: shape for name, shape in GRANITE_HYBRID.items() if "ffn" not in name and "blk.1" not in name}
+    model = imported(write(tmp_path / "m.gguf", "mamba2", header, shapes))
+    (layer,) = model.description.layers
+    assert isinstance(layer.attention, LinearAttention)
+    assert (layer.feed_forward, model.ropes) == (None, {})
+    wrong = write(tmp_path / "n.gguf", "mamba2", header | {"attention.head_count": 3}, shapes)
+    text = (
+        f"{wrong} can't be run: its header has mamba2.attention.head_count = 3, which no other mamba2 model has that is known"
+        " here, so its results would be wrong"
+    )
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        imported(wrong)
+
+
+def test_a_feed_forward_that_nothing_comes_before_is_refused(tmp_path: Path) -> None:
+    shapes = {
+        name.replace("blk.0", "blk.9").replace("blk.1", "blk.0").replace("blk.9", "blk.1"): s for name, s in NEMOTRON_H.items()
+    }
+    header = NEMOTRON_H_HEADER | {"attention.head_count_kv": [0, 2, 0, 0], "feed_forward_length": [96, 0, 0, 64]}
+    path = write(tmp_path / "m.gguf", "nemotron_h_moe", header, shapes)
+    text = f"{path} can't be decoded as a whole: no attention comes before the feed-forward of its layer 0"
     with pytest.raises(NoDescriptionError, match=f"^{re.escape(text)}$"):
         imported(path)
