@@ -37,7 +37,11 @@ half, as GGUF's 4-bit formats do. Side beats at the end of the stream are padded
 
 ``Q8_0x3`` holds plain numbers, those of F32, F16 and BF16 matrices, as sums of three of Q8_0: each block of the vector meets
 three blocks of the stream, one of each *plane*, which follow each other. Each has 7 bits of what the planes before it leave, so
-a number is held to within 2**-21 of the largest of its block. ``Q8_0x2`` is the same with two planes.
+a number is held to within 2**-21 of the largest of its block.
+
+``Q4_S16``, ``Q5_S16`` and ``IQ2_S16`` hold weights of files whose own formats the device does not read, with exactly the same
+values: codes of 4 or 5 bits, or one of a codebook, with a subscale for 16 of them and a float16 for 256. ``Q4_S16x2`` has two
+planes of 4 bits, and a float16 for each block.
 
 ``I8`` is the format of cached values (`tailrace.spec.kv_cache`): its block is one beat of 16 signed bytes. Byte ``j`` is
 multiplied with elements ``j`` and ``j + 16`` of the vector's block, which must be equal: its lower nibble (unsigned) with the
@@ -84,8 +88,11 @@ SUPERBLOCK = 8
 FP4_CODEBOOK = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
 #: Value of each code of IQ4_NL and IQ4_XS (``kvalues_iq4nl`` of ``ggml-common.h``).
 IQ4_CODEBOOK = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+#: The values in the grids of IQ2_XXS, IQ2_XS and IQ2_S (``ggml-common.h``), and 8 times those of IQ1_S and IQ1_M, which are -1,
+#: 0 or 1, an eighth more or less; with both signs. Codes 3, 7, 11 and 15 are not used.
+IQ2_CODEBOOK = (8, 25, 43, 0, 1, 7, 9, 0, -8, -25, -43, 0, -1, -7, -9, 0)
 #: All codebooks; the first is that of formats without one.
-CODEBOOKS: tuple[tuple[int, ...], ...] = ((), FP4_CODEBOOK, IQ4_CODEBOOK)
+CODEBOOKS: tuple[tuple[int, ...], ...] = ((), FP4_CODEBOOK, IQ4_CODEBOOK, IQ2_CODEBOOK)
 
 
 @dataclass(frozen=True)
@@ -245,10 +252,19 @@ WEIGHT_FORMATS: tuple[Format, ...] = (
     Format("IQ4_XS", 10, 23, 256, 136, ScaleKind.SIGNED_SUPERBLOCK, 2 * SUPERBLOCK, codebook=IQ4_CODEBOOK),
     Format("NVFP4", 11, 40, 64, 36, ScaleKind.FLOAT8, 8, codebook=FP4_CODEBOOK),
 )
-#: What matrices of plain numbers become, and what holds the weights of some other formats exactly.
+#: What matrices of plain numbers become.
 Q8_0X3 = Format("Q8_0x3", 16, -1, 32, 3 * 34, _F16, 8, nibble_beats=2, planes=3)
-Q8_0X2 = Format("Q8_0x2", 17, -1, 32, 2 * 34, _F16, 8, nibble_beats=2, planes=2)
-FORMATS: tuple[Format, ...] = (*WEIGHT_FORMATS, I8, Q8_0X3, Q8_0X2)
+_S16 = Format(
+    "Q4_S16", 18, -1, 256, 146, ScaleKind.FLOAT16_SUPERBLOCK, 8 * SUPERBLOCK, code_offset=8, subscale_blocks=SUPERBLOCK
+)
+#: What holds the weights of some other formats exactly.
+HOLDERS: tuple[Format, ...] = (
+    Format("Q4_S16x2", 17, -1, 32, 2 * 20, _F16, 8, code_offset=8, subscale_blocks=SUPERBLOCK, planes=2),
+    _S16,
+    replace(_S16, name="Q5_S16", number=19, file_bytes=178, high_bits=1, code_offset=16),
+    replace(_S16, name="IQ2_S16", number=20, code_offset=0, codebook=IQ2_CODEBOOK),
+)
+FORMATS: tuple[Format, ...] = (*WEIGHT_FORMATS, I8, Q8_0X3, *HOLDERS)
 
 BY_NAME: dict[str, Format] = {f.name: f for f in FORMATS}
 BY_NUMBER: dict[int, Format] = {f.number: f for f in FORMATS}

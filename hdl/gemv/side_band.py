@@ -155,6 +155,8 @@ class SideBand(wiring.Component):
         ]
         with m.If(self.upper):
             m.d.comb += [found.subscales[0].eq(weight), found.subscales[1].eq(weight)]
+        with m.If(self.traits.subscales):
+            m.d.comb += found.subscales.as_value().eq(subscales)
         with m.Switch(kind):
             with m.Case(SCALE_KINDS.index(ScaleKind.SUPERBLOCK)):
                 m.d.comb += [
@@ -166,8 +168,6 @@ class SideBand(wiring.Component):
                 ]
             with m.Case(SCALE_KINDS.index(ScaleKind.SIGNED_SUPERBLOCK)):
                 m.d.comb += [subscale.eq(signed_shares[:PACKED_BITS].as_signed()) for subscale in found.subscales]
-            with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT16_SUPERBLOCK)):
-                m.d.comb += found.subscales.as_value().eq(subscales)
             with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT8)):
                 octets = floats[:FLOAT16_BITS]
                 m.d.comb += [

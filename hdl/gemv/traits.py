@@ -14,12 +14,13 @@ SIDE_KINDS = (BeatKind.SCALE, BeatKind.SUBSCALE, BeatKind.HIGH)
 #: A scale's kind is told by its index here.
 SCALE_KINDS: tuple[ScaleKind, ...] = tuple(ScaleKind)
 
-#: What the lanes need to know about a format. ``centred`` codes are signed, their offset is half their range. ``codebook`` is
-#: an index of `CODEBOOKS`.
+#: What the lanes need to know about a format. ``subscales`` lie in beats of their own. ``centred`` codes are signed, their
+#: offset is half their range. ``codebook`` is an index of `CODEBOOKS`.
 lane_traits_layout = data.StructLayout(
     {
         "scale_kind": range(len(SCALE_KINDS)),
         "has_minimum": 1,
+        "subscales": 1,
         "centred": 1,
         "codebook": range(len(CODEBOOKS)),
         "high_bits": range(3),
@@ -60,6 +61,7 @@ def decode_traits(m: Module, number: ValueLike, traits: data.View) -> None:
                     *(traits.last[n].eq(served.get(kind, 1) - 1) for n, kind in enumerate(SIDE_KINDS)),
                     traits.lane.scale_kind.eq(SCALE_KINDS.index(f.scale_kind)),
                     traits.lane.has_minimum.eq(f.has_minimum),
+                    traits.lane.subscales.eq(f.subscale_blocks > 0),
                     traits.lane.centred.eq(f.code_offset != 0),
                     traits.lane.codebook.eq(CODEBOOKS.index(f.codebook)),
                     traits.lane.high_bits.eq(f.high_bits),

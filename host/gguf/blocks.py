@@ -31,10 +31,8 @@ class BlockFields:
         codes, high = fmt.file_elements * fmt.nibble_beats // 2, fmt.file_elements * fmt.high_bits // 8
         side = fmt.file_bytes - codes - high
         if fmt.subscale_blocks:
-            subscale = codes + high
-            return cls(
-                slice(subscale + LANE_BYTES, None), slice(subscale, subscale + LANE_BYTES), slice(codes, subscale), slice(codes)
-            )
+            subscale, scale = codes + high, codes + high + 2 * fmt.row_blocks
+            return cls(slice(scale, None), slice(subscale, scale), slice(codes, subscale), slice(codes))
         return cls(slice(side), slice(0), slice(side, side + high), slice(side + high, None))
 
 
@@ -46,7 +44,7 @@ class Planes:
     ----------
     scale : ndarray of uint8, shape (rows, file blocks in a row, bytes)
         What scale beats hold.
-    subscale : ndarray of uint8, shape (rows, file blocks in a row, 16 or 0)
+    subscale : ndarray of uint8, shape (rows, file blocks in a row, two for each 32 elements, or 0)
     high : ndarray of uint8, shape (rows, blocks, 4 * high_bits)
     nibbles : tuple of ndarray of uint8, shape (rows, blocks, 16)
         One for each nibble beat of a block.
@@ -119,8 +117,8 @@ def join_planes(fmt: Format, planes: Planes) -> Bytes:
 
 
 def _lies_in_blocks(fmt: Format) -> bool:
-    """Whether nibbles lie in the file as in a nibble beat, block after block."""
-    return fmt.file_elements == BLOCK or fmt.scale_kind is ScaleKind.SIGNED_SUPERBLOCK
+    """Whether nibbles lie in the file as in a nibble beat, block after block; those of no file's format do."""
+    return fmt.file_elements == BLOCK or fmt.scale_kind is ScaleKind.SIGNED_SUPERBLOCK or fmt.ggml_type < 0
 
 
 def _superblock_order(fmt: Format) -> tuple[int, int]:

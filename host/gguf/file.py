@@ -143,7 +143,7 @@ class Tensor:
         elif self.type_name in WIDER:
             size = TENSOR_TYPES[self.ggml_type].bytes
             blocks = self.data.reshape(self.rows, -1, size)
-            numbers = np.ascontiguousarray(blocks[..., WIDER[self.type_name].scales]).view("<f2")
+            numbers = WIDER[self.type_name].scales(blocks)
             what = "a scale or minimum"
         elif self.type_name in FLOATS:
             numbers, what = dequantise(self.data, self.ggml_type).reshape(self.rows, -1), "a value"

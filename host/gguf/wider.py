@@ -1,27 +1,28 @@
 """Weights of formats that the device does not read, in one that it reads, with exactly the same values and more bits.
 
-Each weight of these formats is a whole number times a float16 of its block, or the difference of two such products.
+Each weight of these formats is a whole number times a float16 of its block, or the difference of two such products. The number
+is a subscale for 16 weights times a code. Where these lie in a block: ``dequantize_row_*`` in ggml's ``ggml-quants.c``.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.spec.errors import ModelError
-from tailrace.spec.formats import BLOCK, BY_NAME, Q8_0X2, Format
+from tailrace.spec.formats import BLOCK, BY_NAME, Format
 
 from .blocks import Planes, join_planes
 from .types import TENSOR_TYPE_NUMBERS, TENSOR_TYPES
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
+#: A part of blocks of the file, of shape (rows, blocks, bytes), as numbers of shape (rows, blocks, count).
+Part = Callable[[Bytes], NDArray[np.generic]]
 
-#: Elements and half blocks of a superblock.
-_SUPERBLOCK, _HALVES = 256, 16
-#: What the upper one of two planes is multiplied with, and the float16 that grow too large by it.
-_STEP, _SCALE_LIMIT = 128, 512.0
+#: Half blocks of 32 elements in a superblock.
+_HALVES = 16
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,15 @@ class Wider:
     format : Format
     exponent : int
         Power of two that products are multiplied with.
-    scales : slice
-        Bytes of a block of the file that hold its float16 numbers.
+    scales : callable
+        The float16 numbers of blocks of the file, of shape (rows, blocks, bytes).
     blocks : callable
-        Blocks of `format` from those of the file, of shape (rows, blocks, bytes).
+        Blocks of `format` from those of the file.
     """
 
     format: Format
     exponent: int
-    scales: slice
+    scales: Part
     blocks: Callable[[Bytes], Bytes]
 
 
@@ -57,117 +58,150 @@ def widened(name: str, rows: Bytes) -> Bytes:
     Returns
     -------
     ndarray of uint8, shape (rows, bytes of a row)
-
-    Raises
-    ------
-    ModelError
-        If a scale is too large.
     """
     size = TENSOR_TYPES[TENSOR_TYPE_NUMBERS[name]].bytes
     return WIDER[name].blocks(rows.reshape(len(rows), -1, size)).reshape(len(rows), -1)
 
 
-def _float16(octets: Bytes) -> NDArray[np.float16]:
-    return np.ascontiguousarray(octets).view("<f2")
+def _view(part: slice, kind: str) -> Part:
+    return lambda table: np.ascontiguousarray(table[..., part]).view(kind)
 
 
-def _numbers(name: str, table: Bytes) -> NDArray[np.float64]:
-    """What the `gguf` package makes of blocks, shape (rows, blocks, elements)."""
-    import gguf
-
-    rows = gguf.dequantize(table.reshape(len(table), -1), gguf.GGMLQuantizationType[name])
-    return rows.reshape(*table.shape[:2], -1).astype(np.float64)
-
-
-def _codes(name: str, table: Bytes, unit: float) -> Integers:
-    """Weights as whole numbers times their block's float16 times `unit`."""
-    scales = _float16(table[..., WIDER[name].scales]).astype(np.float64)
-    numbers = _numbers(name, table)
-    return np.divide(numbers, scales * unit, out=np.zeros_like(numbers), where=scales != 0).astype(np.int64)
-
-
-def _planes(scales: tuple[NDArray[np.float16], NDArray[np.float16]], codes: tuple[Integers, Integers]) -> Bytes:
-    """Two planes; scales of shape (rows, blocks, 1), codes of shape (rows, blocks, elements)."""
-    rows, count, elements = codes[0].shape
-    blocks = np.empty((rows, count, elements // BLOCK, Q8_0X2.planes, Q8_0X2.plane.file_bytes), dtype=np.uint8)
-    for plane in range(Q8_0X2.planes):
-        blocks[..., plane, :2] = _octets(scales[plane])[:, :, None]
-        blocks[..., plane, 2:] = codes[plane].astype(np.int8).view(np.uint8).reshape(rows, count, -1, BLOCK)
-    return blocks
-
-
-def _octets(scales: NDArray[np.float16]) -> Bytes:
+def _octets(scales: NDArray[np.generic]) -> Bytes:
     return np.ascontiguousarray(scales.astype("<f2")).view(np.uint8)
 
 
-def _in_two_planes(name: str, unit: float) -> Callable[[Bytes], Bytes]:
-    def blocks(table: Bytes) -> Bytes:
-        scales = _float16(table[..., WIDER[name].scales])
-        if np.abs(scales).max(initial=0) >= _SCALE_LIMIT:
-            raise ModelError(f"a scale of {name} blocks is {_SCALE_LIMIT:g} or more: get the model in another format")
-        codes = _codes(name, table, unit)
-        upper = (codes + _STEP // 2) // _STEP
-        return _planes((scales * np.float16(_STEP), scales), (upper, codes - _STEP * upper))
+def _pairs(codes: NDArray[np.generic]) -> Bytes:
+    """Nibble beats of codes, shape (..., 32), without their upper bits; shape (..., 16)."""
+    nibbles = codes.astype(np.uint8) & np.uint8(15)
+    return nibbles[..., :16] | nibbles[..., 16:] << np.uint8(4)
 
-    return blocks
+
+def _held(fmt: Format, scales: NDArray[np.generic], subscales: NDArray[np.generic], codes: Integers) -> Bytes:
+    """Blocks of 256 weights; scales of shape (rows, blocks, 1), subscales (rows, blocks, 16), codes (rows, blocks, 256)."""
+    stored = codes.reshape(len(codes), -1, BLOCK)
+    bits = fmt.high_bits
+    upper = (stored >> 4).astype(np.uint8)[..., None] >> np.arange(bits, dtype=np.uint8) & 1
+    planes = Planes(
+        scale=_octets(scales),
+        subscale=subscales.astype(np.int8).view(np.uint8),
+        high=np.packbits(upper.reshape(*stored.shape[:2], -1), axis=-1, bitorder="little"),
+        nibbles=(_pairs(stored),),
+    )
+    return join_planes(fmt, planes)
+
+
+def _whole(name: str, table: Bytes, unit: float, factors: NDArray[Any]) -> Integers:
+    """What the weights are as whole numbers times their block's float16, `unit`, and factors of shape (rows, blocks, count)."""
+    import gguf
+
+    rows = gguf.dequantize(np.ascontiguousarray(table).reshape(len(table), -1), gguf.GGMLQuantizationType[name])
+    numbers = rows.reshape(*factors.shape, -1).astype(np.float64)
+    scales = (WIDER[name].scales(table).astype(np.float64) * unit * factors)[..., None]
+    whole = np.divide(numbers, scales, out=np.zeros_like(numbers), where=scales != 0)
+    return whole.astype(np.int64).reshape(*table.shape[:2], -1)
+
+
+def _grid(name: str, holder: str, exponent: int, steps: Part, scales: Part | None = None) -> Wider:
+    """A type whose subscales are 1, 3, 5, ..., for 16 or 32 weights, and whose codes are looked up in a grid."""
+    fmt = BY_NAME[holder]
+    stored = np.zeros(256, dtype=np.int64)
+    for code, value in reversed(list(enumerate(fmt.codebook))):
+        stored[value] = code
+
+    def blocks(table: Bytes) -> Bytes:
+        subscales = 2 * steps(table).astype(np.int64) + 1
+        subscales = np.repeat(subscales, _HALVES // subscales.shape[-1], axis=-1)
+        values = _whole(name, table, 2.0**exponent, subscales)
+        codes = stored[values] if fmt.codebook else values + fmt.code_offset
+        return _held(fmt, WIDER[name].scales(table), subscales, codes)
+
+    return Wider(fmt, exponent, scales or _FIRST, blocks)
+
+
+def _nibbles(part: slice) -> Part:
+    def steps(table: Bytes) -> Bytes:
+        octets = table[..., part]
+        return np.stack((octets & 15, octets >> 4), axis=-1).reshape(*octets.shape[:2], -1)
+
+    return steps
+
+
+def _fields(part: slice, kind: str, shifts: tuple[int, ...], mask: int) -> Part:
+    """So many fields of each word of a part."""
+
+    def steps(table: Bytes) -> NDArray[np.generic]:
+        words = _view(part, kind)(table).astype(np.int64)
+        return (words[..., None] >> np.array(shifts) & mask).reshape(*words.shape[:2], -1)
+
+    return steps
+
+
+def _scale_of_iq1_m(table: Bytes) -> NDArray[np.generic]:
+    """A float16 in the upper four bits of four words."""
+    words = _view(slice(48, 56), "<u2")(table).astype(np.uint16) >> np.uint16(12)
+    bits = (words << np.array([0, 4, 8, 12], dtype=np.uint16)).sum(axis=-1, dtype=np.uint16)
+    return bits.view(np.float16)[..., None]
+
+
+def _two_bits(stored: Bytes) -> Bytes:
+    """Codes of 64 bytes: bits 2i and 2i + 1 of 32 bytes belong to block i of half a superblock."""
+    halves = stored.reshape(*stored.shape[:2], 2, BLOCK)
+    return np.stack([halves >> 2 * i & 3 for i in range(4)], axis=-2).reshape(*stored.shape[:2], -1)
 
 
 def _q2_k(table: Bytes) -> Bytes:
-    """One plane for what is multiplied with the scale, one for what is multiplied with the minimum."""
-    packed, stored = table[..., :16], table[..., 16:80]
-    # Bits 2i and 2i + 1 of 32 bytes belong to block i of half a superblock.
-    codes = np.stack([stored.reshape(*table.shape[:2], 2, BLOCK) >> 2 * i & 3 for i in range(4)], axis=-2)
-    shape = *table.shape[:2], _SUPERBLOCK
-    products = codes.reshape(*table.shape[:2], _HALVES, -1) * (packed & 15)[..., None].astype(np.int64)
-    minima = np.broadcast_to((packed >> 4)[..., None].astype(np.int64), products.shape)
-    scale, minimum = _float16(table[..., 80:82]), _float16(table[..., 82:84])
-    return _planes((scale, -minimum), (products.reshape(shape), minima.reshape(shape)))
-
-
-def _q3_k(table: Bytes) -> Bytes:
-    """As Q6_K, which has subscales for as many weights, and more bits in each."""
-    high, low, packed = table[..., :32], table[..., 32:96], table[..., 96:108]
-    shape = table.shape[:2]
-    upper = np.stack([high >> i & 1 for i in range(8)], axis=-2)
-    lower = np.stack([low.reshape(*shape, 2, BLOCK) >> 2 * i & 3 for i in range(4)], axis=-2).reshape(*shape, 8, BLOCK)
-    # From -4 to 3; with the offset of Q6_K.
-    codes = (lower | upper << 2) + np.uint8(32 - 4)
-    first, last = packed[..., :8], packed[..., 8:]
-    nibbles = np.concatenate((first & 15, first >> 4), axis=-1)
-    pairs = np.concatenate([last >> 2 * i & 3 for i in range(4)], axis=-1)
-    subscales = (nibbles | pairs << 4) - np.uint8(32)
-    fours = (codes >> 4).reshape(*shape, 8, 8, 4)
-    planes = Planes(
-        scale=table[..., 108:],
-        subscale=subscales,
-        high=(fours << np.array([0, 2, 4, 6], dtype=np.uint8)).sum(axis=-1, dtype=np.uint8).reshape(len(table), -1, 8),
-        nibbles=((codes[..., :16] & 15 | codes[..., 16:] << 4).reshape(len(table), -1, 16),),
-    )
-    return join_planes(BY_NAME["Q6_K"], planes)
-
-
-def _ternary(name: str) -> Callable[[Bytes], Bytes]:
-    def blocks(table: Bytes) -> Bytes:
-        codes = (_codes(name, table, 1.0) + 8).astype(np.uint8).reshape(*table.shape[:2], -1, BLOCK)
-        found = np.empty((*codes.shape[:3], BY_NAME["Q4_0"].file_bytes), dtype=np.uint8)
-        found[..., :2] = table[..., None, WIDER[name].scales]
-        found[..., 2:] = codes[..., :16] | codes[..., 16:] << 4
-        return found
-
+    """One plane for what is multiplied with the scale, and one of codes of -1 for what is multiplied with the minimum."""
+    fmt = BY_NAME["Q4_S16x2"]
+    packed, scales = table[..., :_HALVES], _view(slice(80, 84), "<f2")(table)
+    codes = _two_bits(table[..., 16:80])
+    blocks = np.empty((*table.shape[:2], _HALVES // 2, fmt.planes, fmt.plane.file_bytes), dtype=np.uint8)
+    for plane, (values, subscales) in enumerate(((codes, packed & 15), (np.full_like(codes, 255), packed >> 4))):
+        stored = values + np.uint8(fmt.code_offset)
+        blocks[..., plane, :16] = _pairs(stored.reshape(*table.shape[:2], -1, BLOCK))
+        blocks[..., plane, 16:18] = subscales.reshape(*table.shape[:2], -1, 2)
+        blocks[..., plane, 18:] = _octets(scales[..., plane : plane + 1])[:, :, None]
     return blocks
 
 
-_FIRST, _LAST = slice(2), slice(-2, None)
+def _q3_k(table: Bytes) -> Bytes:
+    fmt = BY_NAME["Q4_S16"]
+    high, packed = table[..., :32], table[..., 96:108]
+    upper = np.stack([high >> i & 1 for i in range(8)], axis=-2).reshape(*table.shape[:2], -1)
+    # From -4 to 3.
+    codes = (_two_bits(table[..., 32:96]) | upper << 2).astype(np.int64) - 4 + fmt.code_offset
+    first, last = packed[..., :8], packed[..., 8:]
+    nibbles = np.concatenate((first & 15, first >> 4), axis=-1)
+    pairs = np.concatenate([last >> 2 * i & 3 for i in range(4)], axis=-1)
+    return _held(fmt, _LAST(table), (nibbles | pairs << 4) - np.uint8(32), codes)
+
+
+def _ternary(name: str) -> Wider:
+    fmt = BY_NAME["Q4_0"]
+
+    def blocks(table: Bytes) -> Bytes:
+        codes = _whole(name, table, 1.0, np.ones((*table.shape[:2], 1))) + fmt.code_offset
+        found = np.empty((*table.shape[:2], _HALVES // 2, fmt.file_bytes), dtype=np.uint8)
+        found[..., :2] = _octets(_LAST(table))[:, :, None]
+        found[..., 2:] = _pairs(codes.reshape(*table.shape[:2], -1, BLOCK))
+        return found
+
+    return Wider(fmt, 0, _LAST, blocks)
+
+
+_FIRST, _LAST = _view(slice(2), "<f2"), _view(slice(-2, None), "<f2")
 #: By the names of their types.
 WIDER: dict[str, Wider] = {
-    "Q2_K": Wider(Q8_0X2, 0, slice(-4, None), _q2_k),
-    "Q3_K": Wider(BY_NAME["Q6_K"], 0, _LAST, _q3_k),
-    "TQ1_0": Wider(BY_NAME["Q4_0"], 0, _LAST, _ternary("TQ1_0")),
-    "TQ2_0": Wider(BY_NAME["Q4_0"], 0, _LAST, _ternary("TQ2_0")),
-    "IQ1_S": Wider(Q8_0X2, -3, _FIRST, _in_two_planes("IQ1_S", 2.0**-3)),
-    "IQ2_XXS": Wider(Q8_0X2, -3, _FIRST, _in_two_planes("IQ2_XXS", 2.0**-3)),
-    "IQ2_XS": Wider(Q8_0X2, -3, _FIRST, _in_two_planes("IQ2_XS", 2.0**-3)),
-    "IQ2_S": Wider(Q8_0X2, -3, _FIRST, _in_two_planes("IQ2_S", 2.0**-3)),
-    "IQ3_XXS": Wider(Q8_0X2, -2, _FIRST, _in_two_planes("IQ3_XXS", 2.0**-2)),
-    "IQ3_S": Wider(Q8_0X2, 0, _FIRST, _in_two_planes("IQ3_S", 1.0)),
+    "Q2_K": Wider(BY_NAME["Q4_S16x2"], 0, _view(slice(80, 84), "<f2"), _q2_k),
+    "Q3_K": Wider(BY_NAME["Q4_S16"], 0, _LAST, _q3_k),
+    "TQ1_0": _ternary("TQ1_0"),
+    "TQ2_0": _ternary("TQ2_0"),
+    "IQ1_S": _grid("IQ1_S", "IQ2_S16", -3, _fields(slice(34, 50), "<u2", (12,), 7)),
+    "IQ1_M": _grid("IQ1_M", "IQ2_S16", -3, _fields(slice(48, 56), "<u2", (0, 3, 6, 9), 7), _scale_of_iq1_m),
+    "IQ2_XXS": _grid("IQ2_XXS", "IQ2_S16", -3, _fields(slice(2, 66), "<u8", (60,), 15)),
+    "IQ2_XS": _grid("IQ2_XS", "IQ2_S16", -3, _nibbles(slice(66, 74))),
+    "IQ2_S": _grid("IQ2_S", "IQ2_S16", -3, _nibbles(slice(74, 82))),
+    # All values of its grid are even.
+    "IQ3_XXS": _grid("IQ3_XXS", "Q6_K", -1, _fields(slice(66, 98), "<u4", (28,), 15)),
+    "IQ3_S": _grid("IQ3_S", "Q5_S16", 0, _nibbles(slice(106, 110))),
 }

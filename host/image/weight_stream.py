@@ -191,6 +191,8 @@ def _item_bytes(fmt: Format, kind: BeatKind) -> int:
     """Bytes of a beat of a lane that belong to one block of the file, or to one of 32 elements for upper bits and nibbles."""
     if kind is BeatKind.SCALE:
         return LANE_BYTES * fmt.row_blocks // fmt.scale_blocks
+    if kind is BeatKind.SUBSCALE:
+        return 2 * fmt.row_blocks
     return 4 * fmt.high_bits if kind is BeatKind.HIGH else LANE_BYTES
 
 

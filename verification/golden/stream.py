@@ -199,13 +199,12 @@ def _scales(
             lower = np.take_along_axis(scale_beats, (8 * superblock + 4 + block // 2)[:, None, None], axis=2)[..., 0]
             stored = lower >> (4 * (block % 2))[:, None] & 15 | (upper >> (2 * (block % 4))[:, None] & 3) << 4
             return scales * (stored.astype(np.int32) - 32).astype(np.float32), None, positions
-        case ScaleKind.FLOAT16_SUPERBLOCK:
-            scales, positions = float16(number // SUPERBLOCK)
+    if not weights.has_minimum:
+        scales, positions = float16(number // (SUPERBLOCK if weights.scale_kind is ScaleKind.FLOAT16_SUPERBLOCK else 1))
+        if weights.subscale_blocks:
             beat, number = _side_beats(weights, BeatKind.SUBSCALE, index)
             place = 2 * number[:, None, None] + np.arange(2)
-            return scales[..., None] * np.take_along_axis(beats[beat].view(np.int8), place, axis=2), None, positions
-    if not weights.has_minimum:
-        scales, positions = float16(number)
+            scales = scales[..., None] * np.take_along_axis(beats[beat].view(np.int8), place, axis=2)
         return scales, None, positions
     scales, positions = float16(2 * number)
     minima, minimum_positions = float16(2 * number + 1)

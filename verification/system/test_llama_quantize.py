@@ -12,7 +12,7 @@ import pytest
 from tailrace.benchmark.llama_cpp import without_its_log
 from tailrace.gguf.file import open_model
 from verification.unit.host.references import divergence
-from verification.unit.host.tiny_models import write_model
+from verification.unit.host.tiny_models import with_tensors, write_model
 
 llama_cpp = pytest.importorskip("cyllama.llama.llama_cpp")
 
@@ -82,3 +82,18 @@ def test_nvfp4_with_scales_of_whole_matrices(tmp_path: Path) -> None:
     assert divergence(reference, on_golden(write_nvfp4(tmp_path / "a.gguf", {}))).mean() > 10 * LIMIT
     rounding = {name.replace(".scale", ".input_scale"): np.ones(1, dtype=np.float32) for name in scales}
     assert np.array_equal(on_golden(write_nvfp4(tmp_path / "b.gguf", scales | rounding)), found)
+
+
+def test_scales_of_experts(tmp_path: Path) -> None:
+    """Each expert's matrices have a number of their own."""
+    pytest.importorskip("transformers")
+    from verification.unit.host.transformers_models import make_model
+
+    make_model(tmp_path / "plain.gguf", "qwen3moe", layers=2)
+    experts = open_model(tmp_path / "plain.gguf").experts
+    rng = np.random.default_rng(8)
+    names = [f"blk.{n}.ffn_{name}_exps.scale" for n in range(2) for name in ("gate", "up", "down")]
+    path = with_tensors(tmp_path / "plain.gguf", tmp_path / "m.gguf", {n: rng.uniform(0.2, 3.0, experts) for n in names})
+    reference = in_llama_cpp(quantised(path, tmp_path / "float32.gguf", FLOAT32), TOKENS)
+    assert np.median(divergence(reference, on_golden(path))) < LIMIT
+    assert np.median(divergence(reference, on_golden(tmp_path / "plain.gguf"))) > 10 * LIMIT

@@ -154,13 +154,15 @@ private:
                                                         at.template place<0, I>() % superblock)...};
         } else if constexpr (format.scale_kind == ScaleKind::FLOAT16_SUPERBLOCK) {
             blocks.scales = Eight{word(at.template side<0, I>(), at.template place<0, I>() / contract::SUPERBLOCK)...};
-            blocks.subscales[0] = Eight{int8_t(at.template side<1, I>()[2 * at.template place<1, I>()])...};
-            blocks.subscales[1] = Eight{int8_t(at.template side<1, I>()[2 * at.template place<1, I>() + 1])...};
         } else if constexpr (format.scale_kind == ScaleKind::FLOAT16) {
             constexpr int each = 1 + format.has_minimum;
             blocks.scales = Eight{word(at.template side<0, I>(), each * at.template place<0, I>())...};
             if constexpr (format.has_minimum)
                 blocks.minima = Eight{word(at.template side<0, I>(), each * at.template place<0, I>() + 1)...};
+        }
+        if constexpr (format.subscale_blocks > 0) {
+            blocks.subscales[0] = Eight{int8_t(at.template side<1, I>()[2 * at.template place<1, I>()])...};
+            blocks.subscales[1] = Eight{int8_t(at.template side<1, I>()[2 * at.template place<1, I>() + 1])...};
         }
     }
 

@@ -32,7 +32,9 @@ def scale_and_minimum(weights: Weights, row: int, block: int) -> tuple[list[int]
             return [first] * 16 + [second] * 16, 0
         case ScaleKind.FLOAT16:
             data = weights.scales[row, block].tobytes()
-            return [_float16(data, 0)] * 32, _float16(data, 2) if weights.format.has_minimum else 0
+            low, high = (int(s) for s in weights.subscales[row, block]) if weights.format.subscale_blocks else (1, 1)
+            scales = [_float16(data, 0) * low] * 16 + [_float16(data, 0) * high] * 16
+            return scales, _float16(data, 2) if weights.format.has_minimum else 0
         case ScaleKind.SIGNED_SUPERBLOCK:
             data, j = weights.scales[row, block // 8].tobytes(), block % 8
             upper, lower = int.from_bytes(data[2:4], "little"), int.from_bytes(data[4:], "little")

@@ -129,16 +129,27 @@ def write_model(
 
 def split(path: Path, stem: Path, count: int) -> list[Path]:
     """Split a model over files, as llama-gguf-split does it: the first has the header, each some of the tensors."""
-    header = Header(path)
-    values = header.scalars() | {key: header.texts(key) for key in ("tokenizer.ggml.tokens", "tokenizer.ggml.merges")}
-    values["tokenizer.ggml.token_type"] = header.integers("tokenizer.ggml.token_type", 0, 6).astype(np.int32)
-    tensors = [NewTensor(t.name, t.shape, TENSOR_TYPES[t.ggml_type].name, header.data[t.start : t.end]) for t in header.tensors]
+    values, tensors = _contents(path)
     paths = []
     for n in range(count):
         of_part = {"split.no": np.uint16(n), "split.count": np.uint16(count), "split.tensors.count": np.int32(len(tensors))}
         paths.append(stem.with_name(f"{stem.name}-{n + 1:05}-of-{count:05}.gguf"))
         write_gguf(paths[-1], None, {**(values if n == 0 else {}), **of_part}, tensors[n::count])
     return paths
+
+
+def _contents(path: Path) -> tuple[dict[str, Any], list[NewTensor]]:
+    header = Header(path)
+    values = header.scalars() | {key: header.texts(key) for key in ("tokenizer.ggml.tokens", "tokenizer.ggml.merges")}
+    values["tokenizer.ggml.token_type"] = header.integers("tokenizer.ggml.token_type", 0, 6).astype(np.int32)
+    tensors = [NewTensor(t.name, t.shape, TENSOR_TYPES[t.ggml_type].name, header.data[t.start : t.end]) for t in header.tensors]
+    return values, tensors
+
+
+def with_tensors(path: Path, target: Path, extra: Mapping[str, np.ndarray]) -> Path:
+    """A model with more tensors of float32."""
+    values, tensors = _contents(path)
+    return write_gguf(target, None, values, [*tensors, *(tensor_of(name, numbers) for name, numbers in extra.items())])
 
 
 def write_undescribed(path: Path, types: Mapping[str, str] | None = None, **options: Any) -> Path:

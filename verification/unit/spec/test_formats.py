@@ -20,11 +20,12 @@ from tailrace.spec.formats import (
     FORMAT_MASK,
     FORMATS,
     FP4_CODEBOOK,
+    HOLDERS,
     I8,
+    IQ2_CODEBOOK,
     IQ4_CODEBOOK,
     LANE_BYTES,
     Q8_0,
-    Q8_0X2,
     Q8_0X3,
     WEIGHT_FORMATS,
     BeatKind,
@@ -39,13 +40,13 @@ weight_ids = [f.name for f in WEIGHT_FORMATS]
 
 def test_tables() -> None:
     assert weight_ids == ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "NVFP4"]
-    assert [f.number for f in FORMATS] == [*range(12), 15, 16, 17]
-    assert (*WEIGHT_FORMATS, I8, Q8_0X3, Q8_0X2) == FORMATS
+    assert [f.number for f in FORMATS] == [*range(12), 15, 16, 17, 18, 19, 20]
+    assert (*WEIGHT_FORMATS, I8, Q8_0X3, *HOLDERS) == FORMATS
     assert BY_NAME["Q8_0"] is Q8_0
     for table in (BY_NAME, BY_NUMBER):
         assert list(table.values()) == list(FORMATS)
     assert list(BY_GGML_TYPE.values()) == list(WEIGHT_FORMATS)
-    assert FORMAT_MASK == 0b11_1000_1111_1111_1111
+    assert FORMAT_MASK == 0b1_1111_1000_1111_1111_1111
 
 
 @pytest.mark.parametrize("fmt", WEIGHT_FORMATS, ids=weight_ids)
@@ -83,7 +84,7 @@ def test_the_codebook_is_that_of_iq4(name: str) -> None:
 
 
 def test_codebooks() -> None:
-    assert CODEBOOKS == ((), FP4_CODEBOOK, IQ4_CODEBOOK)
+    assert CODEBOOKS == ((), FP4_CODEBOOK, IQ4_CODEBOOK, IQ2_CODEBOOK)
     assert all(f.codebook in CODEBOOKS for f in FORMATS)
 
 
@@ -103,7 +104,10 @@ def test_codebooks() -> None:
         ("IQ4_XS", 16, 0, 0, 4.25),
         ("NVFP4", 8, 0, 0, 4.5),
         ("Q8_0x3", 8, 0, 0, 25.5),
-        ("Q8_0x2", 8, 0, 0, 17),
+        ("Q4_S16x2", 8, 8, 0, 10),
+        ("Q4_S16", 64, 8, 0, 4.5625),
+        ("Q5_S16", 64, 8, 4, 5.5625),
+        ("IQ2_S16", 64, 8, 0, 4.5625),
         ("I8", 0, 0, 0, 8.0),
     ],
 )
@@ -168,8 +172,7 @@ def test_schedule_of_q6_k() -> None:
 
 
 def test_planes_are_the_blocks_of_a_wider_matrix() -> None:
-    for planes in (Q8_0X3, Q8_0X2):
-        assert replace(planes.plane, name="Q8_0", number=0, ggml_type=8) == Q8_0
+    assert replace(Q8_0X3.plane, name="Q8_0", number=0, ggml_type=8) == Q8_0
     assert list(Q8_0X3.schedule(5)) == list(Q8_0.schedule(15))
     assert Q8_0X3.matrix_bytes(7, 5, 2) == Q8_0.matrix_bytes(7, 15, 2)
     assert Q8_0.plane == Q8_0

@@ -32,6 +32,7 @@ def controls(matrix: Matrix, slots: int) -> list[tuple[dict[str, Any], int]]:
             "traits": {
                 "scale_kind": SCALE_KINDS.index(format.scale_kind),
                 "has_minimum": format.has_minimum,
+                "subscales": format.subscale_blocks > 0,
                 "centred": format.code_offset != 0,
                 "codebook": CODEBOOKS.index(format.codebook),
                 "high_bits": format.high_bits,

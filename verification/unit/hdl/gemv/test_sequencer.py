@@ -76,6 +76,7 @@ class Job:
             beat["traits"] = {
                 "scale_kind": SCALE_KINDS.index(format.scale_kind),
                 "has_minimum": int(format.has_minimum),
+                "subscales": int(format.subscale_blocks > 0),
                 "centred": int(format.code_offset != 0),
                 "codebook": CODEBOOKS.index(format.codebook),
                 "high_bits": format.high_bits,

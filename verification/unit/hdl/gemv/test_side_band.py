@@ -41,6 +41,7 @@ def test_blocks_pass_by(format: Format, rng: np.random.Generator) -> None:
     traits = {
         "scale_kind": SCALE_KINDS.index(format.scale_kind),
         "has_minimum": format.has_minimum,
+        "subscales": format.subscale_blocks > 0,
         "high_bits": format.high_bits,
     }
 

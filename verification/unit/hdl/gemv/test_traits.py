@@ -31,6 +31,7 @@ def test_every_number() -> None:
             assert ctx.get(found.more_planes) == f.planes - 1
             assert SCALE_KINDS[ctx.get(found.lane.scale_kind)] is f.scale_kind
             assert ctx.get(found.lane.has_minimum) == f.has_minimum
+            assert ctx.get(found.lane.subscales) == bool(f.subscale_blocks)
             assert ctx.get(found.lane.centred) == bool(f.code_offset)
             assert CODEBOOKS[ctx.get(found.lane.codebook)] == f.codebook
             assert ctx.get(found.lane.high_bits) == f.high_bits

@@ -81,6 +81,17 @@ def test_biases_move_with_their_rows_and_head_norms_are_repeated(tmp_path: Path)
     assert model.description.layers[0].attention.head_norm is HeadNorm.HEAD
 
 
+def test_scales_of_matrices_are_a_table_of_their_layer(tmp_path: Path) -> None:
+    extra = {"blk.1.ffn_up.scale": [0.5], "blk.1.attn_q.scale": [2.0], "blk.1.attn_q.input_scale": [3.0]}
+    model = imported(write_model(tmp_path / "m.gguf", extra={name: np.array(x) for name, x in extra.items()}))
+    assert model.tables["layers.1.scales"].numbers().tolist() == [[2.0, 0.5]]
+    assert [model.matrices[f"layers.1.{role}"].scale for role in ("q", "up", "down")] == [0, 1, None]
+    assert "layers.0.scales" not in model.tables
+    extra = {"blk.0.ffn_up.scale": np.array([np.nan])}
+    with pytest.raises(ModelError, match="^blk.0.ffn_up.scale is damaged: a value in row 0 is not finite."):
+        imported(write_model(tmp_path / "m.gguf", extra=extra))
+
+
 def test_phi3_is_taken_apart(tmp_path: Path) -> None:
     path = write(tmp_path / "m.gguf", "phi3", {**PHI3_HEADER, "attention.sliding_window": 16}, PHI3)
     model = imported(path)

@@ -179,3 +179,13 @@ def test_tokenizer(tmp_path: Path) -> None:
     model = open_model(write_model(tmp_path / "m.gguf"))
     tokenizer = load_tokenizer(model)
     assert tokenizer.decode(tokenizer("Hello, abc!")["input_ids"]) == "Hello, abc!"
+
+
+def test_matrices_with_scales_of_their_own_are_not_for_the_host(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", extra={"blk.0.ffn_up.scale": np.array([0.5])})
+    text = (
+        f"{path} multiplies what a matrix computes with a number (blk.0.ffn_up.scale), which is done on the device only: leave"
+        " --prefill torch, --path operations and --allow-host out"
+    )
+    with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
+        load(path)
