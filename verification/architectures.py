@@ -48,7 +48,7 @@ _MEMORY = 1 << 26
 _STATE_SPACES = ("granitehybrid", "granitehybridmoe", "nemotron_h", "nemotron_h_moe", "mamba2")
 _RECURRENT = ("lfm2", "lfm2moe", "qwen35", "qwen35moe", "qwen3next", *_STATE_SPACES)
 _LATENT = ("deepseek2", "deepseek2-lite")
-_WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", "nemotron_h_moe", *_LATENT)
+_WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", "nemotron_h_moe", "dots1", *_LATENT)
 _WINDOWED = ("gpt-oss", "gemma4", "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
 #: Where two layers do not show all that layers can be.
 _LAYERS = {
@@ -65,6 +65,7 @@ _LAYERS = {
     "deepseek2-lite": 3,
     "nemotron_h": 3,
     "nemotron_h_moe": 3,
+    "dots1": 3,
 }
 #: Widest attention that is drawn: the outputs of all heads side by side.
 _WIDEST = 1024
@@ -168,7 +169,7 @@ def draw(architecture: str, seed: int) -> Case:
         sizes["layers"] = _LAYERS[architecture]
     if architecture in _WINDOWED:
         sizes["window"] = number(5, 60)
-    if architecture in ("phi2", "phi3", "stablelm", "glm4moe", "bailingmoe2", "minimax-m2"):
+    if architecture in ("phi2", "phi3", "stablelm", "glm4", "glm4moe", "bailingmoe2", "minimax-m2"):
         # A quarter of an element more, so that no product with it is rounded down to one less.
         sizes["rotary"] = min((number(8, head_size, 8) + 0.25) / head_size, 1.0)
     if architecture == "stablelm":

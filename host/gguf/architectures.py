@@ -31,6 +31,9 @@ class Architecture:
     gated : bool
     paired_rope : bool
         Whether RoPE rotates neighbours, as the rows of q and k then lie in the file, and not halves of a head.
+    sectioned_rope : bool
+        Whether the header may have sections of angles for positions in images, which count alike in a text. Rows of q and k of
+        such a file lie as RoPE of halves has them.
     fused_qkv, fused_gate_up : bool
         Whether the rows of q, k and v, or those of gate and up, follow each other in one matrix. Those of q, k and v do in any
         file that has such a matrix (`architecture_of`).
@@ -131,6 +134,7 @@ class Architecture:
     activation: Activation = Activation.SILU
     gated: bool = True
     paired_rope: bool = False
+    sectioned_rope: bool = False
     fused_qkv: bool = False
     fused_gate_up: bool = False
     head_norm: HeadNorm | None = None
@@ -235,8 +239,29 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("ernie4_5-moe", "ERNIE 4.5 21B-A3B and 300B-A47B", paired_rope=True),
         Architecture("qwen2", "Qwen 1.5 to 2.5, DeepSeek R1 Distill Qwen"),
         Architecture("qwen2moe", "Qwen 1.5 A2.7B, Qwen 2 57B-A14B", normalised_experts=False),
+        Architecture("qwen2vl", "Qwen 2 VL and 2.5 VL (text)", sectioned_rope=True),
         Architecture("qwen3", "Qwen 3", head_norm=HeadNorm.HEAD),
         Architecture("qwen3moe", "Qwen 3 30B-A3B, Qwen3-Coder", head_norm=HeadNorm.HEAD),
+        Architecture("qwen3vl", "Qwen 3 VL 2B to 32B (text)", head_norm=HeadNorm.HEAD, sectioned_rope=True),
+        Architecture("qwen3vlmoe", "Qwen 3 VL 30B-A3B and 235B-A22B (text)", head_norm=HeadNorm.HEAD, sectioned_rope=True),
+        Architecture("olmoe", "OLMoE", head_norm=HeadNorm.ALL_HEADS, normalised_experts=False),
+        Architecture(
+            "dots1",
+            "dots.llm1",
+            head_norm=HeadNorm.HEAD,
+            normalised_experts=False,
+            scores=Scores.SIGMOID,
+            stated_router=True,
+        ),
+        Architecture(
+            "glm4",
+            "GLM 4 and Z1 9B and 32B, GLM 4.1V 9B (text)",
+            paired_rope=True,
+            sectioned_rope=True,
+            fused_gate_up=True,
+            post_norms=True,
+            predicts_ahead=True,
+        ),
         Architecture(
             "gpt-oss",
             "gpt-oss 20B and 120B",
@@ -385,6 +410,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             feed_forward_norm="post_attention_norm",
             gated_attention=True,
             linear_attention=True,
+            sectioned_rope=True,
             tiled_heads=True,
             predicts_ahead=True,
         ),
@@ -395,6 +421,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             feed_forward_norm="post_attention_norm",
             gated_attention=True,
             linear_attention=True,
+            sectioned_rope=True,
             tiled_heads=True,
             predicts_ahead=True,
         ),

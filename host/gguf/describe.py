@@ -47,6 +47,8 @@ from .whole_number import whole_number
 ROPE, LOCAL_ROPE, QUERY_ROPE = "rope", "rope_local", "rope_queries"
 #: Tensors that converters have left in old files, and that nobody reads.
 _LEFT_OVER = "attn_rot_embd.weight"
+#: Key of how many pairs of angles go by each part of a position in an image.
+_SECTIONS = "rope.dimension_sections"
 #: Every n-th layer of models with linear attention has attention, if the header does not say.
 _ATTENTION_EVERY = 4
 #: Taps of a convolution at most.
@@ -276,7 +278,7 @@ class _Importer:
         if self.growth is not None:
             ropes[QUERY_ROPE] = replace(self.rope, growth=self.growth)
         # Positions of images have sections of angles; in a text all sections count alike.
-        if self.arch.linear_attention and (key := model.key("rope.dimension_sections")) in model.header:
+        if self.arch.sectioned_rope and (key := model.key(_SECTIONS)) in model.header:
             model.header.integers(key, 0, _MAX_SIZE, count=4)
         check_keys(model, self._twins(ropes))
         unused = sorted(n for n in set(model.tensors) - self.used - rope_tensors(model) if not self._is_left_out(n))
@@ -486,6 +488,11 @@ class _Importer:
         """Whether anything is rotated."""
         key = self.model.key("rope.scaling.finetuned")
         return self.model.header.boolean(key, True) if self.arch.stated_rope else self.arch.rotated
+
+    @property
+    def pairs_neighbours(self) -> bool:
+        """Whether rows of q and k lie in pairs that are rotated together."""
+        return self.arch.paired_rope and self.model.key(_SECTIONS) not in self.model.header
 
     def _is_rotated(self, layer: int) -> bool:
         if not self.is_rotated:
@@ -714,7 +721,7 @@ class _Importer:
         rows = {"q": (query, a.heads), "k": (key, a.kv_heads)} | ({} if a.keys_as_values else {"v": (key, 0)})
         first, total = 0, query + 2 * key
         for name, (size, heads) in rows.items():
-            ordered = heads if self.arch.paired_rope else 0
+            ordered = heads if self.pairs_neighbours else 0
             fused = self.arch.fused_qkv
             place: dict[str, Any] = {"first": first, "of": total} if fused else {}
             if a.gated and name == "q":
@@ -734,7 +741,7 @@ class _Importer:
                     f"blk.{n}.attn_{name}_norm.weight",
                     apart * a.head_size,
                     repeats=heads // apart,
-                    ordered=apart * self.arch.paired_rope,
+                    ordered=apart * self.pairs_neighbours,
                 )
         if a.sinks:
             self._vector(layer_role(n, "sinks"), f"blk.{n}.attn_sinks.weight", a.heads)

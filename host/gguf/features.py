@@ -94,6 +94,8 @@ def _positions(a: Architecture) -> Iterator[str]:
         yield "angles of their own in windows"
     if a.plain_yarn:
         yield "queries grow behind the first context"
+    if a.sectioned_rope:
+        yield "angles in sections, all alike in a text"
     if a.yarn_scores:
         yield "YaRN scales scores"
     if a.exact_yarn:

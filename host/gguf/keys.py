@@ -23,6 +23,8 @@ _HARMLESS = frozenset(
         "expert_gating_func",
         # How embeddings of a text are made, and how a classifier names its classes.
         "pooling_type", "classifier.output_labels",
+        # Layers that features of images are added behind: a text has none.
+        "n_deepstack_layers",
         # What a decoder after an encoder begins with.
         "decoder_start_token_id",
     )

@@ -79,7 +79,7 @@ def twins(case: Case, path: Path, count: int) -> None:
 #: Which together have every kind of layer.
 KINDS = (
     "mixtral", "gpt-oss", "olmo3", "gemma2", "gemma3", "gemma4", "hunyuan-dense", "cohere2", "granitemoe", "phi3", "gpt2", "qwen2moe",
-    "ernie4_5-moe", "glm4moe", "bailingmoe2",
+    "ernie4_5-moe", "glm4moe", "bailingmoe2", "deepseek2",
 )  # fmt: skip
 
 

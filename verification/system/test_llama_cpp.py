@@ -67,9 +67,16 @@ def test_every_architecture(architecture: str, tmp_path: Path) -> None:
     from verification.unit.host.transformers_models import make_model
 
     # llama.cpp's Qwen 2, EXAONE 4 and LFM2 have no other heads, and its caches for windows and for all tokens must not be empty.
-    sizes = {"head_size": 16} if architecture in (*SIZED_BY_HIDDEN, "qwen2", "qwen2moe", "exaone4", "lfm2", "lfm2moe") else {}
+    sizes = (
+        {"head_size": 16}
+        if architecture in (*SIZED_BY_HIDDEN, "qwen2", "qwen2vl", "qwen2moe", "exaone4", "lfm2", "lfm2moe")
+        else {}
+    )
     if architecture == "bailingmoe2":
         sizes["groups"] = 2
+    if architecture in ("olmoe", "dots1"):
+        # All of whose heads have keys of their own.
+        sizes["kv_heads"] = 4
     if architecture == "deepseek2-lite":
         # To llama.cpp, queries are not compressed if there are 27 layers; mixtures in all of them would be undecided somewhere.
         sizes["dense"] = 26

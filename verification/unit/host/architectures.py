@@ -7,10 +7,22 @@ ARCHITECTURES = (
     "hunyuan-dense", "olmo2", "olmo3", "exaone4", "gemma2", "gemma3", "gemma4", "command-r", "cohere2", "phi2", "phi3", "stablelm",
     "starcoder2", "gpt2", "qwen2moe", "hunyuan-moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", "minimax-m2", "lfm2", "qwen35",
     "qwen35moe", "lfm2moe", "granitehybrid", "granitehybridmoe", "qwen3next", "deepseek2", "deepseek2-lite", "nemotron_h",
-    "nemotron_h_moe", "mamba2",
+    "nemotron_h_moe", "mamba2", "qwen2vl", "qwen3vl", "qwen3vlmoe", "olmoe", "dots1", "glm4",
 )  # fmt: skip
 #: Those whose heads have no size of their own: all of them together are as long as the activations.
-SIZED_BY_HIDDEN = ("phi2", "phi3", "gpt2", "stablelm", "command-r", "cohere2", "olmo2", "olmo3", "starcoder2", "bailingmoe2")
+SIZED_BY_HIDDEN = (
+    "phi2",
+    "phi3",
+    "gpt2",
+    "stablelm",
+    "command-r",
+    "cohere2",
+    "olmo2",
+    "olmo3",
+    "starcoder2",
+    "bailingmoe2",
+    "olmoe",
+)
 #: Those with a mixture of experts.
 MIXTURES = (
     "mixtral",
@@ -30,4 +42,7 @@ MIXTURES = (
     "deepseek2",
     "deepseek2-lite",
     "nemotron_h_moe",
+    "qwen3vlmoe",
+    "olmoe",
+    "dots1",
 )

@@ -23,7 +23,7 @@ from .latent_reference import latent_logits
 Floats = NDArray[np.float32]
 
 #: Types of models whose routers score each expert by itself.
-_SIGMOID_ROUTERS = ("glm4_moe", "minimax_m2", "lfm2_moe", "deepseek_v3", "nemotron_h")
+_SIGMOID_ROUTERS = ("glm4_moe", "minimax_m2", "lfm2_moe", "deepseek_v3", "nemotron_h", "dots1")
 #: Types of models whose weights of experts do not add up to 1, though their routers do not say so.
 _NOT_NORMALISED = ("deepseek_v2",)
 #: Steps by which what is rounded may differ: where that decides between two codes, device and reference may choose another one.
@@ -156,10 +156,11 @@ def steps(keys: Floats, values: Floats) -> tuple[Floats, Floats]:
 def _neighbours_apart(model: Any) -> NDArray[np.int64] | None:
     """Which element of a key in transformers each element of a key on the device is, if transformers rotates neighbours."""
     config = model.config
-    if config.model_type not in ("ernie4_5", "ernie4_5_moe", "cohere", "cohere2"):
+    if config.model_type not in ("ernie4_5", "ernie4_5_moe", "cohere", "cohere2", "glm4"):
         return None
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return np.arange(size).reshape(-1, 2).T.reshape(-1)
+    rotated = int(size * config.rope_parameters.get("partial_rotary_factor", 1.0))
+    return np.concatenate([np.arange(rotated).reshape(-1, 2).T.reshape(-1), np.arange(rotated, size)])
 
 
 def _logits(model: Any, tokens: Sequence[int], change: Callable[[int, Floats, Floats], tuple[Floats, Floats]]) -> Floats:

@@ -119,6 +119,7 @@ _OTHERS: dict[str, dict[str, str]] = {
         {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"},
     ),
     **dict.fromkeys(("seed_oss", "glm4moe", "gpt-oss"), {"post_attention_layernorm": "post_attention_norm"}),
+    "glm4": {"post_self_attn_layernorm": "post_attention_norm", "post_mlp_layernorm": "post_ffw_norm"},
     **dict.fromkeys(("lfm2", "lfm2moe"), _LFM2),
     **dict.fromkeys(("qwen35", "qwen35moe"), _QWEN35),
     "qwen3next": _QWEN3NEXT,
@@ -140,6 +141,7 @@ _GPT2 = {
 
 #: Whose header says how large experts are.
 _SIZED_EXPERTS = (
+    "qwen3vlmoe", "dots1",
     "qwen3moe", "qwen2moe", "qwen35moe", "qwen3next", "ernie4_5-moe", "glm4moe", "bailingmoe2", "lfm2moe", "deepseek2", "deepseek2-lite",
 )  # fmt: skip
 #: What transformers calls biases that choose among experts.
@@ -215,14 +217,25 @@ def make_config(
             return transformers.MixtralConfig(
                 **common, num_local_experts=experts, num_experts_per_tok=used, sliding_window=None
             )
-        case "qwen2":
+        case "qwen2" | "qwen2vl":
             return transformers.Qwen2Config(**common)
-        case "qwen3":
+        case "qwen3" | "qwen3vl":
             return transformers.Qwen3Config(**common)
-        case "qwen3moe":
+        case "qwen3moe" | "qwen3vlmoe":
             return transformers.Qwen3MoeConfig(
                 **common, moe_intermediate_size=feed_forward, num_experts=experts, num_experts_per_tok=used, norm_topk_prob=True
             )
+        case "olmoe":
+            return transformers.OlmoeConfig(**common, num_experts=experts, num_experts_per_tok=used)
+        case "dots1":
+            return transformers.Dots1Config(
+                **common, moe_intermediate_size=feed_forward, n_routed_experts=experts, num_experts_per_tok=used,
+                n_shared_experts=shared, first_k_dense_replace=dense, norm_topk_prob=True, routed_scaling_factor=1.5,
+                sliding_window=None,
+            )  # fmt: skip
+        case "glm4":
+            scaling["partial_rotary_factor"] = rotary
+            return transformers.Glm4Config(**common)
         case "qwen2moe":
             return transformers.Qwen2MoeConfig(
                 **common, moe_intermediate_size=feed_forward, num_experts=experts, num_experts_per_tok=used,
@@ -515,7 +528,7 @@ def _experts(architecture: str, config: Any) -> dict[str, Any]:
                 "expert_shared_count": config.n_shared_experts, "expert_weights_scale": config.routed_scaling_factor,
                 "leading_dense_block_count": config.first_k_dense_replace,
             }  # fmt: skip
-        case "glm4moe" | "bailingmoe2" | "deepseek2":
+        case "glm4moe" | "bailingmoe2" | "deepseek2" | "dots1":
             values |= {
                 "expert_shared_count": config.n_shared_experts, "expert_weights_scale": config.routed_scaling_factor,
                 "expert_weights_norm": config.norm_topk_prob, "expert_gating_func": 2, "expert_group_count": config.n_group,
@@ -610,6 +623,10 @@ def _rotated(architecture: str, config: Any) -> dict[str, Any]:
     values["rope.dimension_count"] = int(head_size * parameters.get("partial_rotary_factor", 1.0))
     if architecture != "phi3":
         values["attention.key_length"] = values["attention.value_length"] = head_size
+    if architecture in ("qwen2vl", "qwen3vl", "qwen3vlmoe"):
+        values["rope.dimension_sections"] = [head_size // 8, head_size // 8, head_size // 4, 0]
+    if architecture in ("qwen3vl", "qwen3vlmoe"):
+        values["n_deepstack_layers"] = 3
     kind, original = parameters["rope_type"], parameters.get("original_max_position_embeddings")
     if kind in ("linear", "yarn"):
         values["rope.scaling.type"] = kind

@@ -68,6 +68,18 @@ def test_rows_of_q_and_k_are_put_in_order(tmp_path: Path) -> None:
         assert model.matrices["layers.0.v"].order is None
 
 
+def test_rows_lie_in_halves_where_angles_have_sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = pytest.importorskip("verification.unit.host.transformers_models")
+    models.make_model(tmp_path / "a.gguf", "glm4")
+    monkeypatch.setattr(models, "_scalars", lambda *_: {"rope.dimension_sections": [8, 4, 4, 0]})
+    models.make_model(tmp_path / "b.gguf", "glm4")
+    plain, sectioned = imported(tmp_path / "a.gguf"), imported(tmp_path / "b.gguf")
+    assert plain.description == sectioned.description
+    for role in "qk":
+        assert plain.matrices[f"layers.0.{role}"].order is not None
+        assert sectioned.matrices[f"layers.0.{role}"].order is None
+
+
 def test_biases_move_with_their_rows_and_head_norms_are_repeated(tmp_path: Path) -> None:
     extra = {"blk.0.attn_q.bias": np.arange(64.0), "blk.1.attn_output.bias": np.arange(64.0)}
     model = imported(write_model(tmp_path / "m.gguf", extra=extra))

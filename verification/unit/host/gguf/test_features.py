@@ -23,6 +23,9 @@ def test_a_plain_decoder_has_none() -> None:
          " layer; angles of their own in windows"),
         ("cohere2", "LayerNorm without biases; attention and feed-forward in parallel, where one norm is before both; sliding windows, but for every 4th layer,"
          " which has no RoPE then; scaled logits"),
+        ("deepseek2", "latent attention (MLA); YaRN scales scores; experts scored by a softmax or as the file says, scaled, in groups;"
+         " layers that predict further tokens are left out"),
+        ("qwen3vl", "norms of q and k; angles in sections, all alike in a text"),
         ("gpt2", "LayerNorm; GELU without a gate; learned positions"),
     ],
 )  # fmt: skip
