@@ -34,7 +34,8 @@ def load(
     Parameters
     ----------
     model : str or path
-        A GGUF file; or ``smollm2``, which is fetched once, or ``shakespeare``, which comes with Tailrace.
+        A GGUF file, or a folder of Hugging Face; or ``smollm2``, which is fetched once, or ``shakespeare``, which comes with
+        Tailrace.
     device : str or Device
         ``emulator``: the device's instructions in native code; ``golden``: the same in numpy; ``verilator``: the gateware,
         simulated; hardware, such as ``serial:/dev/ttyUSB0``; or a device that is open, and stays so when the language model is

@@ -130,8 +130,8 @@ _tokens_per_doorbell = click.option(
 def main() -> None:
     """Tailrace: a decode co-processor for large language models.
 
-    MODEL is a GGUF file, or smollm2, which fetches SmolLM2-135M-Instruct (93 MB) once and keeps it, or shakespeare, a
-    model of 1 MB that comes with Tailrace.
+    MODEL is a GGUF file, or a folder of Hugging Face with safetensors, or smollm2, which fetches SmolLM2-135M-Instruct
+    (93 MB) once and keeps it, or shakespeare, a model of 1 MB that comes with Tailrace.
     """
 
 

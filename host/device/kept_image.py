@@ -125,7 +125,7 @@ def _lanes(image: Image) -> str:
 
 def _key(image: Image, imported: ImportedModel) -> str:
     model = imported.model
-    header = hashlib.sha256(model.header.data[: min(e.start for e in model.header.tensors)].data).digest()
+    header = hashlib.sha256(model.header.head.data).digest()
     request = image.request
     parts = [str(stamp.numbers) for stamp in model.stamps]
     parts += [_sources(), repr(astuple(image.build)), repr((imported.context, request.whole_embedding, request.quantise))]

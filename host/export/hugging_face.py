@@ -70,6 +70,8 @@ def export_model(
     """
     tell = progress or (lambda what, part: None)
     model = open_model(path)
+    if model.path.is_dir():
+        raise ModelError(f"{model.path} is a folder of Hugging Face already: their tools take it as it is")
     if model.parts > 1:
         raise ModelError(
             f"{model.path} is in {model.parts} parts: join them with llama.cpp's `llama-gguf-split --merge`, so that the folder"

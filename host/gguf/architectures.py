@@ -454,7 +454,11 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 def architecture_of(name: str, tensors: Collection[str] = ()) -> Architecture:
     """The architecture of this name, in a file with these tensors; one that is not `known` for any other name."""
-    found = ARCHITECTURES.get(name) or Architecture(name, known=False)
+    return fitted(ARCHITECTURES.get(name) or Architecture(name, known=False), tensors)
+
+
+def fitted(found: Architecture, tensors: Collection[str]) -> Architecture:
+    """An architecture, with what these tensors say of it."""
     if found.optional_head_norm and tensor_name(0, "attn_q_norm") not in tensors:
         found = replace(found, head_norm=None)
     if found.fused_rates and tensor_name(0, "ssm_in") in tensors:

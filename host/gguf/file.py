@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BY_GGML_TYPE, Format, ScaleKind
 
-from .architectures import EMBEDDING, HEAD, Architecture, architecture_of, tensor_name
+from .architectures import EMBEDDING, HEAD, Architecture, architecture_of, fitted, tensor_name
 from .blocks import BlockFields
+from .checkpoint.open import is_checkpoint, open_checkpoint
 from .header import Header, TensorEntry
 from .printable import printable, shown
 from .quantisation import as_blocks, can_dequantise, dequantise
 from .recognise import check_kind
 from .split import open_parts
 from .stamp import Stamp
-from .types import PLAIN, TENSOR_TYPES
+from .types import PLAIN, TENSOR_TYPE_NUMBERS, TENSOR_TYPES
 from .wider import WIDER
+from .writer import NewTensor, header_octets
 
 #: Types that are stored as plain numbers; they can be quantised when the user asks for it.
 FLOATS = ("F32", "F16", "BF16")
@@ -299,7 +301,7 @@ def check_open(model: object) -> None:
 
 
 def open_model(path: Path | str) -> Model:
-    """Open a GGUF file, or all parts of a model that is split, and check all that can be checked without reading the weights.
+    """Open a GGUF file, all parts of one that is split, or a Hugging Face folder, and check all but the weights.
 
     Parameters
     ----------
@@ -309,24 +311,39 @@ def open_model(path: Path | str) -> Model:
     Raises
     ------
     ModelError
-        If the file is missing, damaged, cut off, incomplete, or no model.
+        If a file is missing, damaged, cut off, incomplete, or no model.
     """
-    headers = open_parts(Path(path))
+    path = Path(path)
+    return _from_folder(path) if is_checkpoint(path) else _from_file(path)
+
+
+def _from_file(path: Path) -> Model:
+    headers = open_parts(path)
     header = headers[0]
     check_kind(header)
     tensors = {entry.name: _tensor(part, entry) for part in headers for entry in part.tensors}
-    model = Model(
-        header.path,
-        architecture_of(header.text("general.architecture"), tensors),
-        header,
-        tensors,
-        len(headers),
-        tuple(part.stamp for part in headers),
-    )
+    architecture = architecture_of(header.text("general.architecture"), tensors)
+    return _checked(Model(header.path, architecture, header, tensors, len(headers), tuple(part.stamp for part in headers)))
+
+
+def _from_folder(path: Path) -> Model:
+    checkpoint = open_checkpoint(path)
+    tensors = {t.name: _held(t) for t in checkpoint.tensors}
+    header = Header(path, header_octets(checkpoint.values))
+    architecture = fitted(checkpoint.architecture, tensors)
+    return _checked(Model(path, architecture, header, tensors, stamps=checkpoint.stamps))
+
+
+def _checked(model: Model) -> Model:
     if model.architecture.known:
         assert model.layers
         model._check_present([*model.matrix_names, EMBEDDING])
     return model
+
+
+def _held(tensor: NewTensor) -> Tensor:
+    assert tensor.data is not None
+    return Tensor(tensor.name, tensor.type_name, TENSOR_TYPE_NUMBERS[tensor.type_name], tensor.shape, tensor.data)
 
 
 def _tensor(header: Header, entry: TensorEntry) -> Tensor:

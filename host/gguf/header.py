@@ -81,6 +81,8 @@ class Header:
     Parameters
     ----------
     path : Path
+    octets : bytes or None
+        A header that stands for what is at the path and has none; None: the file itself.
 
     Attributes
     ----------
@@ -88,7 +90,7 @@ class Header:
     stamp : Stamp
         What tells the file from another one.
     data : ndarray of uint8
-        The file, mapped.
+        The file, mapped; or the header.
     version : int
     tensors : tuple of TensorEntry
         In the order of the header.
@@ -100,14 +102,20 @@ class Header:
         overlap or do not lie in the file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, octets: bytes | None = None) -> None:
         self.path = path
         self._asked: set[str] = set()
         self._values: dict[str, _Value] = {}
-        with path.open("rb") as file:
-            self.stamp = Stamp.of(path, os.fstat(file.fileno()))
-            self.version = self._version(file.read(_START))
-            self.data: NDArray[np.uint8] = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        self.data: NDArray[np.uint8]
+        if octets is None:
+            with path.open("rb") as file:
+                self.stamp = Stamp.of(path, os.fstat(file.fileno()))
+                self.version = self._version(file.read(_START))
+                self.data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        else:
+            self.stamp = Stamp.of(path, path.stat())
+            self.version = self._version(octets)
+            self.data = np.frombuffer(octets, np.uint8)
         self._view = self.data.data
         try:
             position, found = self._walk()
@@ -116,6 +124,11 @@ class Header:
             raise ModelError(f"{path} is truncated: its header goes on after the end of the file. Download it again.") from None
         except _CorruptError as error:
             raise ModelError(f"{path} is corrupt: {error}. Download it again.") from None
+
+    @property
+    def head(self) -> NDArray[np.uint8]:
+        """All bytes before the first tensor."""
+        return self.data[: min((entry.start for entry in self.tensors), default=len(self.data))]
 
     def __contains__(self, key: str) -> bool:
         return key in self._values

@@ -43,8 +43,12 @@ def check_file(path: Path) -> None:
         raise ModelError(f"{path} does not exist: give the path of a GGUF file, or 'smollm2' or 'shakespeare'")
     if path.is_dir():
         found = sorted(p.name for p in path.glob("*.gguf"))
-        advice = f" in it, such as {printable(found[0])}" if found else ""
-        raise ModelError(f"{path} is a folder: give the path of a GGUF file{advice}")
+        if found:
+            raise ModelError(f"{path} is a folder: give the path of a GGUF file in it, such as {printable(found[0])}")
+        raise ModelError(
+            f"{path} is a folder without config.json: give the path of a GGUF file, or of a folder with all files of a Hugging"
+            " Face model"
+        )
     if not path.is_file():
         raise ModelError(f"{path} is not a file: give the path of a GGUF file")
     with path.open("rb") as file:
@@ -107,7 +111,7 @@ def _what(path: Path, start: bytes) -> str:
             " after logging in if the model asks for it"
         )
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
-        return f"is a safetensors file: convert the folder that it came in with {_CONVERTER}"
+        return "is a safetensors file: give the path of the folder that it came in, with config.json and tokenizer.json"
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         if b"data.pkl" in start or path.suffix in (".pt", ".pth", ".bin"):
             return f"is a PyTorch checkpoint: convert the folder that it came in with {_CONVERTER}"

@@ -93,9 +93,7 @@ def write_gguf(path: Path, architecture: str | None, values: Mapping[str, Any], 
     tensors = list(tensors)
     values = values if architecture is None else {"general.architecture": architecture, **values}
     alignment = int(values.get("general.alignment", _ALIGNMENT))
-    header = bytearray(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(values)))
-    for key, value in values.items():
-        header += _text(key) + _value(value)
+    header = bytearray(header_octets(values, len(tensors)))
     offsets, offset = [], 0
     for tensor in tensors:
         header += _text(tensor.name) + struct.pack("<I", len(tensor.shape))
@@ -112,6 +110,14 @@ def write_gguf(path: Path, architecture: str | None, values: Mapping[str, Any], 
                 file.write(np.ascontiguousarray(tensor.data).data)
         file.truncate(start + offset)
     return path
+
+
+def header_octets(values: Mapping[str, Any], tensors: int = 0) -> bytes:
+    """The header of a file up to its list of so many tensors; `values` as `write_gguf` takes them."""
+    header = bytearray(MAGIC + struct.pack("<IQQ", VERSION, tensors, len(values)))
+    for key, value in values.items():
+        header += _text(key) + _value(value)
+    return bytes(header)
 
 
 def _padded(size: int, alignment: int) -> int:

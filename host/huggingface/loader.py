@@ -44,14 +44,16 @@ class HostModel:
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """The tokenizer of a GGUF file.
+    """The tokenizer of a GGUF file, or of a folder.
 
     Raises
     ------
     ModelError
-        If the file has none that transformers reads.
+        If it has none that transformers reads.
     """
     try:
+        if model.path.is_dir():
+            return AutoTokenizer.from_pretrained(str(model.path))
         return AutoTokenizer.from_pretrained(str(model.path.parent), gguf_file=model.path.name)
     except Exception as error:
         raise ModelError(f"transformers can't read the tokenizer of {model.path}: {error}. Convert the model again.") from error

@@ -192,6 +192,11 @@ class _Header:
     def model_name(self) -> str:
         return self._header.text("general.name", "").lower()
 
+    def cut(self) -> Cut | None:
+        """How text is cut, where a model says it in expressions."""
+        expressions = self._header.texts("tokenizer.cut.expressions", default=[])
+        return Cut(tuple(expressions), self._header.boolean("tokenizer.cut.whole_first", False)) if expressions else None
+
     def types(self, tokens: int) -> list[int] | None:
         key = _key("token_type")
         return self._whole(key, self._header.integers(key, -1 << 31, 1 << 31), tokens) if key in self._header else None
@@ -291,6 +296,9 @@ def _read_merges(v: Vocabulary, header: _Header) -> None:
     if not merges:
         raise ModelError(f"{header.path} has a tokenizer of the kind {v.kind!r} without merges: convert the model again")
     v.merges = merges
+    if (cut := header.cut()) is not None:
+        v.cut, v.cut_name = cut, "tokenizer.json"
+        return
     name = "gemma4" if v.kind == "gemma4" else header.text("pre")
     if not name and (name := owner(merges)) is not None:
         v.notes.append(f"tokenizer.ggml.pre is missing: text is cut by the rules of {name!r}, whose merges these are")

@@ -25,7 +25,10 @@ def refuses(path: Path, text: str) -> None:
 
 def test_no_file(tmp_path: Path) -> None:
     refuses(tmp_path / "none.gguf", "does not exist: give the path of a GGUF file, or 'smollm2' or 'shakespeare'")
-    refuses(tmp_path, "is a folder: give the path of a GGUF file")
+    refuses(
+        tmp_path,
+        "is a folder without config.json: give the path of a GGUF file, or of a folder with all files of a Hugging Face model",
+    )
     (tmp_path / "b\x1b.gguf").touch()
     refuses(tmp_path, r"is a folder: give the path of a GGUF file in it, such as b\x1b.gguf")
     refuses(Path("/dev/null"), "is not a file: give the path of a GGUF file")
@@ -45,7 +48,7 @@ OLD = f"is in llama.cpp's format from before GGUF: convert the model again from 
         (b"<!DOCTYPE html><html>", PAGE),
         (b"\n<html lang=en>", PAGE),
         (b"\xef\xbb\xbf<?xml version='1.0'?><Error>", PAGE),
-        (struct.pack("<Q", len(SAFETENSORS)) + SAFETENSORS + bytes(4), f"is a safetensors file: convert the folder that it came in with {CONVERTER}"),
+        (struct.pack("<Q", len(SAFETENSORS)) + SAFETENSORS + bytes(4), "is a safetensors file: give the path of the folder that it came in, with config.json and tokenizer.json"),
         (b"PK\x03\x04 and so on", "is a ZIP archive: unpack it, and give the path of a GGUF file"),
         (b"\x80\x02}q\x00", f"is a Python pickle, such as an old PyTorch checkpoint: convert the folder that it came in with {CONVERTER}"),
         (b"\x1f\x8b\x08", "is compressed (gzip): unpack it, and give the path of a GGUF file"),

@@ -1,0 +1,1 @@
+"""Hugging Face checkpoints (a folder of config.json, tokenizer.json and safetensors), said in GGUF's terms."""
