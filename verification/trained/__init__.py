@@ -1,0 +1,1 @@
+"""Small models that are trained, and not only random: how far the device is from them."""
