@@ -21,8 +21,12 @@ def sizes_of(architecture: str, seed: int) -> dict[str, Any]:
         if architecture == "ernie4_5-moe":
             sizes |= {"heads": 4, "kv_heads": 1, "shared": 1, "interval": 1}
         sizes["hidden"] = sizes["head_size"] * sizes["heads"]
-    if architecture in ("minimax-m2", "glm4moe", "bailingmoe2"):
+    if architecture in ("minimax-m2", "glm4", "glm4moe", "bailingmoe2"):
         sizes["rotary"] = 0.5
+    if architecture in ("olmoe", "dots1"):
+        sizes["kv_heads"] = sizes["heads"]
+    if architecture == "deepseek2-lite":
+        sizes |= {"layers": 27, "dense": 26}
     if "kernel" in sizes:
         sizes["kernel"] = 4 if "linear" in sizes else 3
     if architecture.startswith("granitehybrid"):
@@ -55,6 +59,8 @@ def save(folder: Path, architecture: str, seed: int) -> Any:
         published["layer_types"] = [names[kind] for kind in published["layer_types"]]
     elif architecture == "minimax-m2":
         published |= {"rotary_dim": sizes["head_size"] // 2, "scoring_func": "sigmoid"}
+    elif architecture in ("deepseek2", "dots1"):
+        published["scoring_func"] = "sigmoid"
     elif architecture == "glm4moe":
         published["num_nextn_predict_layers"] = 0
         published.pop("num_mtp_layers", None)
