@@ -170,6 +170,7 @@ def _layer(w: Workspace, layer: int, run: Run) -> None:
     with w.buffer.phase():
         w.load_scales(layer)
         attention, feed_forward_branch = _branches(w, layer)
+        attention, beside = _side_by_side(w, attention) if description.beside else (attention, attention)
         match description.attention:
             case Attention():
                 w.commands.section(f"{name}: attention")
@@ -177,10 +178,14 @@ def _layer(w: Workspace, layer: int, run: Run) -> None:
                 (attend_to_latents if apart else attend)(w, layer, description.attention, attention)
             case LinearAttention():
                 w.commands.section(f"{name}: linear attention")
-                attend_linearly(w, layer, description.attention, attention)
+                attend_linearly(w, layer, description.attention, attention, layer)
             case ShortConvolution():
                 w.commands.section(f"{name}: short convolution")
                 short_convolution(w, layer, description.attention, attention)
+        if description.beside:
+            w.commands.section(f"{name}: linear attention beside it")
+            _, number = w.description.mixers_of(layer)
+            attend_linearly(w, layer, description.beside, beside, number, "beside_")
         if description.feed_forward is None:
             return
         w.commands.section(f"{name}: feed-forward")
@@ -203,3 +208,9 @@ def _branches(w: Workspace, layer: int) -> tuple[Branch, Branch]:
     between = w.buffer.allocate("the activations between parallel blocks", w.batch * w.hidden)
     first = Branch(norms[0], post_norms[0], w.x, between, measured=False)
     return first, Branch(norms[0], post_norms[1], between, w.x, again=True, scale=scale)
+
+
+def _side_by_side(w: Workspace, whole: Branch) -> tuple[Branch, Branch]:
+    """Two blocks with the input of one, whose results are both added."""
+    between = w.buffer.allocate("the activations between attention and what is beside it", w.batch * w.hidden)
+    return replace(whole, to=between, measured=False, scale=None), replace(whole, base=between, again=True)

@@ -5,11 +5,12 @@ Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embe
 ``k_norm``, ``output_scale``, ``sinks``, ``attention_post_norm``, ``feed_forward_norm``, ``gate``, ``up``, ``down``,
 ``feed_forward_post_norm``, ``router``, ``selection_bias``, ``experts_gate``, ``experts_up``, ``experts_down``,
 ``shared_router``, ``shared_gate``, ``shared_up``, ``shared_down``; of gated attention ``output_gate``; of latent attention
-``q_a``, ``q_a_norm``, ``q``, ``kv_a``, ``kv_a_norm``, ``k_b``, ``v_b`` and ``o``; of linear attention ``qkv``, ``convolution``,
-``alpha``, ``beta``, ``decay``, ``output_gate``, ``output_norm`` and ``o``, of a state space also ``skip``, and no ``beta``; of
-a short convolution ``convolution_in``, ``convolution`` and ``o``. A bias is its tensor's role followed by ``_bias``. Which of
-them exist follows from the description; a bias exists if it has been placed. ``scales`` are the numbers that the results of
-the layer's matrices are multiplied with, where a file has such.
+``q_a``, ``q_a_norm``, ``q``, ``kv_a``, ``kv_a_norm``, ``k_b``, ``v_b`` and ``o``; of linear attention ``qkv``,
+``convolution``, ``alpha``, ``beta``, ``decay``, ``output_gate``, ``output_norm`` and ``o``, of a state space also ``skip``,
+and no ``beta``, and beside attention all of these with ``beside_`` before them; of a short convolution ``convolution_in``,
+``convolution`` and ``o``. A bias is its tensor's role followed by ``_bias``. Which of them exist follows from the description;
+a bias exists if it has been placed. ``scales`` are the numbers that the results of the layer's matrices are multiplied with,
+where a file has such.
 """
 
 from dataclasses import dataclass
@@ -321,6 +322,9 @@ class Layer:
         Only with norms before and none after.
     output_scale : bool
         Whether the activations are multiplied with a number, ``output_scale``, at the end.
+    beside : LinearAttention or None
+        Linear attention that has the same input as attention, and whose results are added, too: ``x += attention(norm(x)) +
+        beside(norm(x))``. Only with norms before and none after.
     """
 
     attention: Mixer
@@ -329,6 +333,7 @@ class Layer:
     pre_norms: bool = True
     parallel: bool = False
     output_scale: bool = False
+    beside: LinearAttention | None = None
 
 
 @dataclass(frozen=True)
@@ -372,7 +377,18 @@ class Description:
     @property
     def attentions(self) -> tuple[Attention, ...]:
         """Those of the layers that have a KV cache."""
-        return tuple(layer.attention for layer in self.layers if isinstance(layer.attention, Attention))
+        return tuple(mixer for _, mixer in self.mixers if isinstance(mixer, Attention))
+
+    @property
+    def mixers(self) -> tuple[tuple[int, Mixer], ...]:
+        """All that keep something of the past, and their layers: attention of all layers, then what some have beside it."""
+        layers = tuple(enumerate(self.layers))
+        beside = tuple((n, layer.beside) for n, layer in layers if layer.beside)
+        return (*((n, layer.attention) for n, layer in layers), *beside)
+
+    def mixers_of(self, layer: int) -> tuple[int, ...]:
+        """Which of `mixers` a layer has; the first one is its attention."""
+        return tuple(number for number, (n, _) in enumerate(self.mixers) if n == layer)
 
     @property
     def has_latents(self) -> bool:
@@ -382,7 +398,7 @@ class Description:
     @property
     def is_recurrent(self) -> bool:
         """Whether layers keep anything but a KV cache."""
-        return len(self.attentions) < len(self.layers)
+        return len(self.attentions) < len(self.mixers)
 
 
 def layer_role(layer: int, tensor: str) -> str:

@@ -27,7 +27,7 @@ TURNS = 2
 
 def unit_columns(description: Description) -> int:
     """Elements of a unit vector, both planes; 0 if there is no linear attention."""
-    sizes = {layer.attention.key_size for layer in description.layers if isinstance(layer.attention, LinearAttention)}
+    sizes = {mixer.key_size for _, mixer in description.mixers if isinstance(mixer, LinearAttention)}
     if len(sizes) > 1:
         raise LimitError(f"linear attention with keys of one size has a program, not of {sorted(sizes)} elements")
     return 2 * max(sizes, default=0)
@@ -54,14 +54,15 @@ def build_fold(
         If it does not fit the device.
     """
     commands = CommandList(build, overlap)
-    numbers = [n for n, layer in enumerate(description.layers) if isinstance(layer.attention, LinearAttention)]
+    mixers = description.mixers
+    numbers = [n for n, (_, mixer) in enumerate(mixers) if isinstance(mixer, LinearAttention)]
     layers = commands.register("the number of layers"), commands.register("the caches")
     fold = _Fold(commands, build, placement, layers[1], first)
     for n, rounds, distance in _runs(description, placement, numbers):
         with commands.loop(layers[0], rounds, {layers[1]: distance // ADDRESS_UNIT}):
-            attention = description.layers[n].attention
+            layer, attention = mixers[n]
             assert isinstance(attention, LinearAttention)
-            commands.section(f"fold of layer {n}" + (f" and {rounds - 1} more" if rounds > 1 else ""))
+            commands.section(f"fold of layer {layer}" + (f" and {rounds - 1} more" if rounds > 1 else ""))
             fold.layer(attention, [caches[n] for caches in placement.caches])
     return commands.finish()
 
@@ -70,7 +71,7 @@ def _runs(description: Description, placement: Placement, numbers: list[int]) ->
     """Layers as loops: the first one, rounds, and bytes from one round's state to the next's."""
     runs, at = [], 0
     places = [placement.caches[0][n].addresses[0] for n in numbers]
-    kinds = [(description.layers[n].attention, placement.caches[0][n].form) for n in numbers]
+    kinds = [(description.mixers[n][1], placement.caches[0][n].form) for n in numbers]
     while at < len(numbers):
         rounds, distance = 1, 0
         while at + rounds < len(numbers) and kinds[at + rounds] == kinds[at]:

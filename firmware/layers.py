@@ -52,7 +52,7 @@ def _form(description: Description, placement: Placement, layer: int, batch: int
     prefix = layer_role(layer, "")
     matrices = {role.removeprefix(prefix): m for role, m in sorted(placement.matrices.items()) if role.startswith(prefix)}
     tables = {role.removeprefix(prefix): t for role, t in sorted(placement.tables.items()) if role.startswith(prefix)}
-    caches = [placement.caches[s][layer] for s in range(batch)]
+    caches = [placement.caches[s][mixer] for s in range(batch) for mixer in description.mixers_of(layer)]
     form = (
         description.layers[layer],
         [

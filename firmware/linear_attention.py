@@ -8,11 +8,16 @@ from .state_space import StateSpace
 from .workspace import Workspace
 
 
-def attend_linearly(workspace: Workspace, layer: int, attention: LinearAttention, branch: Branch) -> None:
-    """Norm, linear attention, residual of a layer."""
-    w, o_role = workspace, layer_role(layer, "o")
+def attend_linearly(
+    workspace: Workspace, layer: int, attention: LinearAttention, branch: Branch, mixer: int, prefix: str = ""
+) -> None:
+    """Norm, linear attention, residual of a layer.
+
+    `mixer`: its number among all mixers; `prefix`: what the names of its tensors begin with.
+    """
+    w, o_role = workspace, layer_role(layer, f"{prefix}o")
     with w.buffer.phase():
-        heads = (DeltaRule if attention.rule is Rule.DELTA else StateSpace)(w, layer, attention)
+        heads = (DeltaRule if attention.rule is Rule.DELTA else StateSpace)(w, layer_role(layer, prefix), mixer, attention)
         enter(w, branch)
         heads.emit()
         w.products(w.matrix(o_role, w.hidden, attention.values), heads.result, vector_set=OUTPUT_SET)

@@ -39,12 +39,14 @@ class StateHeads(StatePlaces, ABC):
     Parameters
     ----------
     workspace : Workspace
-    layer : int
+    roles : str
+    mixer : int
     a : LinearAttention
+        See `StatePlaces`.
     """
 
-    def __init__(self, workspace: Workspace, layer: int, a: LinearAttention) -> None:
-        super().__init__(workspace, layer, a)
+    def __init__(self, workspace: Workspace, roles: str, mixer: int, a: LinearAttention) -> None:
+        super().__init__(workspace, roles, mixer, a)
         w, allocate = workspace, workspace.buffer.allocate
         self.vectors: tuple[Callable[..., int], ...] = self.seen()
         count = len(self.vectors)
@@ -180,7 +182,7 @@ class StateHeads(StatePlaces, ABC):
         weights, bias = w.table(self.role("convolution")), w.bias(self.role("convolution"))
         for s in w.sequences:
             place = self.mixed + s * a.channels
-            ring = w.state(s, self.layer).address + self.layout.offsets["rows"]
+            ring = w.state(s, self.mixer).address + self.layout.offsets["rows"]
             convolve(w, place, self._piece, self.layout.rows, ring, weights, s, bias)
             w.commands.elementwise(place, a.channels, function=Function.SIGMOID, multiplier=Multiplier.A, to=place)
             self.finish_vectors(s)

@@ -6,7 +6,7 @@ from tailrace.spec.linear_attention import ENTRIES, StateLayout
 from tailrace.spec.recent_rows import RecentRows
 
 from .command_list import Address, Loaded
-from .description import LinearAttention, layer_role
+from .description import LinearAttention
 from .workspace import Workspace
 
 #: Elements of a key at most, so that both planes are what one `APPEND` takes.
@@ -26,7 +26,10 @@ class StatePlaces:
     Parameters
     ----------
     workspace : Workspace
-    layer : int
+    roles : str
+        What the roles of its tensors begin with.
+    mixer : int
+        Its number among all mixers.
     a : LinearAttention
 
     Attributes
@@ -35,9 +38,10 @@ class StatePlaces:
         Entries for what the output matrix gives.
     """
 
-    def __init__(self, workspace: Workspace, layer: int, a: LinearAttention) -> None:
+    def __init__(self, workspace: Workspace, roles: str, mixer: int, a: LinearAttention) -> None:
         w = self.w = workspace
-        self.a, self.layer, self.layout = a, layer, layout_of(a, w.build.lanes)
+        self.a, self.mixer, self.layout = a, mixer, layout_of(a, w.build.lanes)
+        self._roles = roles
         _check(a)
         allocate, heads = w.buffer.allocate, _round4(a.value_heads)
         self.result = allocate("the results of o", w.batch * w.hidden)
@@ -56,12 +60,12 @@ class StatePlaces:
         self.apart = 0
 
     def role(self, tensor: str) -> str:
-        """The role of the layer's tensor."""
-        return layer_role(self.layer, tensor)
+        """The role of a tensor."""
+        return self._roles + tensor
 
     def part(self, sequence: int, name: str, offset: int = 0, *registers: int) -> Address:
         """A place in what a sequence keeps."""
-        place = self.w.state(sequence, self.layer)
+        place = self.w.state(sequence, self.mixer)
         address = self.w.cache_address(place.address + self.layout.offsets[name] + offset)
         return Address(address.byte, (*address.registers, *registers))
 

@@ -101,11 +101,11 @@ class Workspace:
             raise ModelError(f"layer {layer} needs a KV cache, which has not been placed")
         return place
 
-    def state(self, sequence: int, layer: int) -> StatePlace:
-        """What a layer without a KV cache keeps; `ModelError` if it has something else."""
-        place = self.placement.caches[sequence][layer]
+    def state(self, sequence: int, mixer: int) -> StatePlace:
+        """What a mixer without a KV cache keeps; `ModelError` if it has something else."""
+        place = self.placement.caches[sequence][mixer]
         if not isinstance(place, StatePlace):
-            raise ModelError(f"layer {layer} needs a state, which has not been placed")
+            raise ModelError(f"mixer {mixer} needs a state, which has not been placed")
         return place
 
     def table(self, role: str) -> TablePlace:

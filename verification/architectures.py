@@ -45,7 +45,7 @@ MOST_OTHER_EXPERTS = 0.1
 #: Formats that the `gguf` package can quantise to.
 _FORMATS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4")
 _MEMORY = 1 << 26
-_STATE_SPACES = ("granitehybrid", "granitehybridmoe", "nemotron_h", "nemotron_h_moe", "mamba2")
+_STATE_SPACES = ("granitehybrid", "granitehybridmoe", "nemotron_h", "nemotron_h_moe", "mamba2", "falcon-h1")
 _RECURRENT = ("lfm2", "lfm2moe", "qwen35", "qwen35moe", "qwen3next", *_STATE_SPACES)
 _LATENT = ("deepseek2", "deepseek2-lite")
 _WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", "nemotron_h_moe", "dots1", *_LATENT)
@@ -149,7 +149,7 @@ def draw(architecture: str, seed: int) -> Case:
         "feed_forward": number(32, 512, 32),
         "vocabulary": _prime(number(300, 1500)),
         "format": str(rng.choice(_FORMATS)),
-        "tied": architecture not in (*MIXTURES, "phi2", "phi3") and bool(rng.integers(2)),
+        "tied": architecture not in (*MIXTURES, "falcon-h1", "phi2", "phi3") and bool(rng.integers(2)),
         "rope": {"rope_theta": float(10.0 ** number(4, 6))},
     }
     if architecture in MIXTURES:

@@ -188,7 +188,8 @@ class _LaidOut:
     @property
     def folded(self) -> float:
         """Layers whose lists are folded, for each one that is run; 0: there are none."""
-        kinds = [isinstance(layer.attention, LinearAttention) for layer in self.image.imported.description.layers]
+        layers = self.image.imported.description.layers
+        kinds = [layer.beside is not None or isinstance(layer.attention, LinearAttention) for layer in layers]
         every = sum(kinds[self.repetition.stands_for(n)] for n in range(self.repetition.layers))
         return every / sum(kinds) if every else 0.0
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tailrace.firmware.description import Attention, LinearAttention, ShortConvolution
+from tailrace.firmware.description import Attention, LinearAttention, Mixer, ShortConvolution
 from tailrace.spec.formats import BLOCK, Q8_0
 from tailrace.spec.linear_attention import FOLD
 
@@ -59,8 +59,13 @@ def _of_layers(image: Image, repetition: Repetition | None, size: Callable[[int]
 
 
 def _cache_bytes(image: Image, n: int, context: int) -> int:
-    """Bytes of a layer's keys and values that a token sees, its own included; or of its state, list and recent rows."""
-    attention = image.imported.description.layers[n].attention
+    """Bytes of a layer's keys and values that a token sees, its own included, and of its state, list and recent rows."""
+    layer = image.imported.description.layers[n]
+    beside = _state_bytes(layer.beside, context) if layer.beside else 0
+    return _attention_bytes(image, layer.attention, context) + beside
+
+
+def _attention_bytes(image: Image, attention: Mixer, context: int) -> int:
     if isinstance(attention, ShortConvolution):
         return 4 * (attention.kernel - 1) * image.imported.description.hidden
     if isinstance(attention, LinearAttention):

@@ -157,6 +157,8 @@ def _numbers(numbers: list[int]) -> str:
 def described_layer(layer: Layer) -> str:
     """A layer in words."""
     f, parts = layer.feed_forward, _mixer(layer.attention)
+    if layer.beside:
+        parts += [f"beside it {_mixer(layer.beside)[0]}"]
     if layer.post_norms:
         parts.append("norms after, too" if layer.pre_norms else "norms after only")
     if layer.parallel:

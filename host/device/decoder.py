@@ -167,9 +167,9 @@ class Decoder:
         # Sizes of the rings in which layers with a sliding window keep their tokens.
         self._windows = {
             window
-            for layer, place in zip(imported.description.layers, self.image.placement.caches[0], strict=True)
-            if isinstance(layer.attention, Attention) and isinstance(place, CachePlace)
-            and (window := effective_window(layer.attention, place.capacity)) is not None
+            for (_, mixer), place in zip(imported.description.mixers, self.image.placement.caches[0], strict=True)
+            if isinstance(mixer, Attention) and isinstance(place, CachePlace)
+            and (window := effective_window(mixer, place.capacity)) is not None
         }  # fmt: skip
         self._states = States(self.device, self.image, self.programs)
 
@@ -358,14 +358,15 @@ class Decoder:
         lanes = self.image.build.lanes
         with self.device.exclusive():
             length = self.positions[sequence]
-            for layer, place in zip(self.imported.description.layers, self.image.placement.caches[sequence], strict=True):
+            mixers = self.imported.description.mixers
+            for (_, mixer), place in zip(mixers, self.image.placement.caches[sequence], strict=True):
                 if isinstance(place, StatePlace):
                     layers.append(read_state(place, self.device.read, length, self._states.begun(sequence)))
                     continue
-                assert isinstance(layer.attention, Attention)
-                window = effective_window(layer.attention, place.capacity)
+                assert isinstance(mixer, Attention)
+                window = effective_window(mixer, place.capacity)
                 rows = length if window is None else min(length, window)
-                layers.append(read_stored(place, layer.attention, rows, lanes, self.device.read))
+                layers.append(read_stored(place, mixer, rows, lanes, self.device.read))
             return Snapshot(length, self._earliest[sequence], tuple(layers), self._states.begun(sequence))
 
     def restore(self, snapshot: Snapshot, sequence: int = 0) -> None:
@@ -392,12 +393,12 @@ class Decoder:
         length = snapshot.length
         if length > self.limit:
             raise self._full(length)
-        layers = self.imported.description.layers
+        mixers = self.imported.description.mixers
         shapes = [
-            _cache_shape(layer.attention, length) if isinstance(layer.attention, Attention) else _state_shape(place)
-            for layer, place in zip(layers, self.image.placement.caches[sequence], strict=True)
+            _cache_shape(mixer, length) if isinstance(mixer, Attention) else _state_shape(place)
+            for (_, mixer), place in zip(mixers, self.image.placement.caches[sequence], strict=True)
         ]
-        if len(snapshot.layers) != len(layers) or [held.shape for held in snapshot.layers] != shapes:
+        if len(snapshot.layers) != len(mixers) or [held.shape for held in snapshot.layers] != shapes:
             raise ModelError("the snapshot is that of another model: use one of the same")
         with self.device.exclusive():
             # Whoever is interrupted here finds an empty sequence.
@@ -421,9 +422,13 @@ class Decoder:
             After RoPE, pairs as in `tailrace.firmware.description.Attention`.
         values : ndarray of float32, shape (kv_heads, tokens, value_size)
         """
-        attention = self.imported.description.layers[layer].attention
-        if not isinstance(attention, Attention):
-            raise ModelError(f"layer {layer} has no KV cache: a prompt of such a model is computed by the device, with prefill")
+        described = self.imported.description.layers[layer]
+        attention = described.attention
+        if not isinstance(attention, Attention) or described.beside:
+            kept = "a state beside its" if described.beside else "no"
+            raise ModelError(
+                f"layer {layer} has {kept} KV cache: a prompt of such a model is computed by the device, with prefill"
+            )
         shape = (attention.kv_heads, keys.shape[1], attention.head_size)
         if keys.shape != shape or values.shape != (*shape[:2], attention.value_size):
             raise ValueError(

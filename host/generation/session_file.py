@@ -179,9 +179,10 @@ def _read(array: _Arrays, path: Path, model: str, imported: ImportedModel) -> tu
     if not length:
         return tokens, None
     hidden = imported.description.hidden
-    layers = tuple(_layer(array, n, layer.attention, length, hidden) for n, layer in enumerate(imported.description.layers))
+    mixers = [mixer for _, mixer in imported.description.mixers]
+    layers = tuple(_layer(array, n, mixer, length, hidden) for n, mixer in enumerate(mixers))
     begun = int(array("begun", "<i8", (1,))[0]) if array.has("begun") else 0
-    has_states = any(isinstance(layer.attention, LinearAttention) for layer in imported.description.layers)
+    has_states = any(isinstance(mixer, LinearAttention) for mixer in mixers)
     if not 0 <= begun <= length or begun % FOLD or (has_states and length - begun > FOLD):
         raise ValueError(f"its states are those of position {begun}")
     return tokens, Snapshot(length, earliest, layers, begun)

@@ -109,6 +109,8 @@ class Architecture:
         Whether layers without KV heads have a short convolution in place of attention.
     state_space : bool
         Whether layers may have a state space (Mamba-2) in place of attention, as their tensors say.
+    state_space_beside : bool
+        Whether layers have a state space beside their attention.
     stated_rope : bool
         Whether the header can say that nothing is rotated.
     rotated : bool
@@ -176,6 +178,7 @@ class Architecture:
     yarn_scores: bool = False
     short_convolutions: bool = False
     state_space: bool = False
+    state_space_beside: bool = False
     stated_rope: bool = False
     rotated: bool = True
     apart: bool = False
@@ -201,7 +204,8 @@ class Architecture:
     @property
     def matrices(self) -> tuple[str, ...]:
         """All matrices of a layer without experts."""
-        return tuple(name for group in self.groups for name in group)
+        beside = ("ssm_in", "ssm_out") if self.state_space_beside else ()
+        return beside + tuple(name for group in self.groups for name in group)
 
     @property
     def recurrent_matrices(self) -> tuple[str, ...]:
@@ -234,6 +238,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("granitehybrid", "Granite 4, Bamba", paired_rope=True, scalars=True, state_space=True, stated_rope=True),
         Architecture("nemotron_h", "Nemotron-H, Nemotron Nano 2", **_NEMOTRON_H),
         Architecture("nemotron_h_moe", "Nemotron 3 Nano", **_NEMOTRON_H, scores=Scores.SIGMOID, stated_router=True),
+        Architecture("falcon-h1", "Falcon-H1", state_space_beside=True),
         Architecture("mamba2", "Mamba-2, Mamba-Codestral", state_space=True, rotated=False, apart=True),
         Architecture("ernie4_5", "ERNIE 4.5 0.3B", paired_rope=True),
         Architecture("ernie4_5-moe", "ERNIE 4.5 21B-A3B and 300B-A47B", paired_rope=True),

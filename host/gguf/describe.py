@@ -515,8 +515,10 @@ class _Importer:
                 f"its linear attention has {key_heads} key heads, {value_heads} value heads and {inner} values, which are no"
                 " multiples"
             )
-        value_size, space = inner // value_heads, self.arch.state_space
+        value_size, space = inner // value_heads, self.arch.state_space or self.arch.state_space_beside
         norm_size = inner // key_heads if space else value_size
+        if self.arch.state_space_beside and "blk.0.ssm_norm.weight" not in model.tensors:
+            norm_size = 0
         found = LinearAttention(
             key_heads, value_heads, key_size, value_size, self._kernel("ssm.conv_kernel"), self.arch.tiled_heads,
             Rule.STATE_SPACE if space else Rule.DELTA, norm_size,
@@ -598,7 +600,7 @@ class _Importer:
             }
         return found
 
-    def _state_space_tensors(self, n: int, a: LinearAttention) -> None:
+    def _state_space_tensors(self, n: int, a: LinearAttention, prefix: str = "") -> None:
         """Of the file's rows gates come first, then values, keys, queries, and what decays come from."""
         layer, total = f"blk.{n}.", a.values + a.channels + a.value_heads
         order = np.concatenate(
@@ -610,28 +612,29 @@ class _Importer:
         }  # fmt: skip
         self._check_no_bias(f"{layer}ssm_in")
         for role, place in rows.items():
-            self._matrix(layer_role(n, role), f"{layer}ssm_in", columns=self.hidden, of=total, **place)
-        self._vector(layer_role(n, "alpha_bias"), f"{layer}ssm_dt.bias", a.value_heads)
+            self._matrix(layer_role(n, prefix + role), f"{layer}ssm_in", columns=self.hidden, of=total, **place)
+        self._vector(layer_role(n, f"{prefix}alpha_bias"), f"{layer}ssm_dt.bias", a.value_heads)
         for role, name in (("decay", "ssm_a"), ("skip", "ssm_d")):
             tensor = self._readable(self._tensor(f"{layer}{name}", (a.value_heads, 1)))
-            self.tables[layer_role(n, role)] = Source(tensor, 0, a.value_heads, 1)
-        self._convolution(n, f"{layer}ssm_conv1d.weight", a.channels, a.kernel, order)
+            self.tables[layer_role(n, prefix + role)] = Source(tensor, 0, a.value_heads, 1)
+        self._convolution(n, f"{layer}ssm_conv1d.weight", a.channels, a.kernel, order, prefix)
         if f"{layer}ssm_conv1d.bias" in self.model.tensors:
             bias = self._readable(self._tensor(f"{layer}ssm_conv1d.bias", (a.channels,)))
-            self.tables[layer_role(n, "convolution_bias")] = Source(bias, 0, a.channels, 1, order)
-        norm = self._readable(self._tensor(f"{layer}ssm_norm.weight", (a.key_heads, a.values // a.key_heads)))
-        self.tables[layer_role(n, "output_norm")] = Source(norm, 0, a.values, 1)
-        self._matrix(layer_role(n, "o"), f"{layer}ssm_out", self.hidden, a.values)
+            self.tables[layer_role(n, f"{prefix}convolution_bias")] = Source(bias, 0, a.channels, 1, order)
+        if a.norm_size:
+            norm = self._readable(self._tensor(f"{layer}ssm_norm.weight", (a.key_heads, a.values // a.key_heads)))
+            self.tables[layer_role(n, f"{prefix}output_norm")] = Source(norm, 0, a.values, 1)
+        self._matrix(layer_role(n, f"{prefix}o"), f"{layer}ssm_out", self.hidden, a.values)
 
     def _check_no_bias(self, matrix: str) -> None:
         if f"{matrix}.bias" in self.model.tensors:
             raise self._unfit(f"its {matrix} has a bias, and the program adds none to what linear attention starts from")
 
     def _convolution(
-        self, n: int, name: str, channels: int, kernel: int, order: NDArray[np.int64] | None = None
+        self, n: int, name: str, channels: int, kernel: int, order: NDArray[np.int64] | None = None, prefix: str = ""
     ) -> None:  # fmt: skip
         tensor = self._readable(self._tensor(name, (channels, kernel)))
-        self.tables[layer_role(n, "convolution")] = Source(tensor, 0, kernel, channels, order, transposed=True)
+        self.tables[layer_role(n, f"{prefix}convolution")] = Source(tensor, 0, kernel, channels, order, transposed=True)
 
     def _attention(self, layer: int) -> Attention:
         windowed = self.windowed[layer]
@@ -666,6 +669,8 @@ class _Importer:
         if arch.pre_norms:
             self._norm(n, "attention_norm", "attn_norm")
         mixer = self._mixer(n)
+        if arch.state_space_beside:
+            self._state_space_tensors(n, self.linear, "beside_")
         if arch.post_norms:
             self._norm(n, "attention_post_norm", "post_attention_norm")
         if arch.pre_norms and not parallel:
@@ -676,7 +681,8 @@ class _Importer:
         scaled = f"blk.{n}.layer_output_scale.weight" in self.model.tensors
         if scaled:
             self._vector(layer_role(n, "output_scale"), f"blk.{n}.layer_output_scale.weight", 1)
-        return Layer(mixer, feed_forward, arch.post_norms, arch.pre_norms, parallel, scaled)
+        beside = self.linear if arch.state_space_beside else None
+        return Layer(mixer, feed_forward, arch.post_norms, arch.pre_norms, parallel, scaled, beside)
 
     def _joined_layers(self) -> tuple[Layer, ...]:
         """Layers of attention, and those of a feed-forward joined to the ones before them."""

@@ -32,6 +32,8 @@ def _features(a: Architecture) -> Iterator[str]:
         yield "short convolutions in place of attention, where a layer has no KV heads"
     if a.state_space:
         yield "state spaces (Mamba-2) in place of attention, where a layer has one"
+    if a.state_space_beside:
+        yield "a state space (Mamba-2) beside attention"
     if a.linear_attention:
         yield "gated delta rule in place of attention, but for every n-th layer"
     if a.latent_attention:

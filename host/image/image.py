@@ -110,9 +110,9 @@ class Image:
         """Bytes of the KV caches of all sequences."""
         total = 0
         for caches in self.placement.caches:
-            for layer, place in zip(self.imported.description.layers, caches, strict=True):
-                if isinstance(layer.attention, Attention) and isinstance(place, CachePlace):
-                    total += layer.attention.kv_heads * (place.key_stride + place.value_stride + place.scale_stride)
+            for (_, mixer), place in zip(self.imported.description.mixers, caches, strict=True):
+                if isinstance(mixer, Attention) and isinstance(place, CachePlace):
+                    total += mixer.kv_heads * (place.key_stride + place.value_stride + place.scale_stride)
         return total
 
     @property

@@ -86,7 +86,11 @@ class _Planner:
         placement = Placement(
             matrices={role: place for region in regions for role, place in region.matrices.items()},
             tables={role: place for region in regions for role, place in region.tables.items()},
-            caches=tuple(tuple(region.caches[sequence] for region in caches) for sequence in range(self.request.batch)),
+            caches=tuple(
+                tuple(region.caches[sequence] for region in caches)
+                + tuple(region.beside[sequence] for region in caches if region.beside)
+                for sequence in range(self.request.batch)
+            ),
             logits=logits,
             tokens=tokens,
         )
@@ -171,6 +175,9 @@ class _Planner:
             self._vector(region, layer + tensor)
         self._mixer(region, layer, self.layers[n].attention)
         self._with_bias(region, layer + "o")
+        if beside := self.layers[n].beside:
+            self._mixer(region, f"{layer}beside_", beside)
+            self._with_bias(region, f"{layer}beside_o")
         for tensor in ("attention_post_norm", "feed_forward_norm", "feed_forward_norm_bias"):
             self._vector(region, layer + tensor)
         self._feed_forward(region, n)
@@ -303,6 +310,8 @@ class _Planner:
         region = _Region()
         for _ in range(self.request.batch):
             region.caches.append(self._kept(region, self.layers[n].attention))
+            if beside := self.layers[n].beside:
+                region.beside.append(self._kept(region, beside))
         return region
 
     def _kept(self, region: "_Region", mixer: Mixer) -> CachePlace | StatePlace:
@@ -332,6 +341,7 @@ class _Region:
         self.matrices: dict[str, MatrixPlace] = {}
         self.tables: dict[str, TablePlace] = {}
         self.caches: list[CachePlace | StatePlace] = []
+        self.beside: list[CachePlace | StatePlace] = []
         self.pieces: list[MatrixPiece | TablePiece] = []
 
     def take(self, size: int) -> int:
@@ -350,7 +360,7 @@ class _Region:
             region.matrices[role(name)] = replace(matrix, parts=parts)
         for name, table in self.tables.items():
             region.tables[role(name)] = replace(table, address=address + table.address)
-        region.caches = [c.moved(address) for c in self.caches]
+        region.caches, region.beside = ([c.moved(address) for c in places] for places in (self.caches, self.beside))
         for piece in self.pieces:
             place: dict[str, Any] = {"role": role(piece.role), "address": address + piece.address}
             if isinstance(piece, MatrixPiece):

@@ -74,4 +74,4 @@ def build_programs(image: Image) -> Programs:
 
 def folds(description: Description) -> bool:
     """Whether a model has states that lists are folded into."""
-    return any(isinstance(layer.attention, LinearAttention) for layer in description.layers)
+    return any(isinstance(mixer, LinearAttention) for _, mixer in description.mixers)

@@ -27,7 +27,15 @@ BUILDS = [
 STALLS: dict[str, dict[str, Any]] = {"prompt": {}, "stalls": {"stall_seed": 3, "stall_probability": 0.2}}
 
 
-@pytest.mark.parametrize("architecture", ["qwen35", "lfm2", pytest.param("granitehybrid", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "qwen35",
+        "lfm2",
+        pytest.param("granitehybrid", marks=pytest.mark.slow),
+        pytest.param("falcon-h1", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("stalls", STALLS)
 @pytest.mark.parametrize("build", BUILDS)
 def test_same_bytes_over_a_fold(architecture: str, build: str, stalls: str, tmp_path: Path) -> None:

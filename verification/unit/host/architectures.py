@@ -7,7 +7,7 @@ ARCHITECTURES = (
     "hunyuan-dense", "olmo2", "olmo3", "exaone4", "gemma2", "gemma3", "gemma4", "command-r", "cohere2", "phi2", "phi3", "stablelm",
     "starcoder2", "gpt2", "qwen2moe", "hunyuan-moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", "minimax-m2", "lfm2", "qwen35",
     "qwen35moe", "lfm2moe", "granitehybrid", "granitehybridmoe", "qwen3next", "deepseek2", "deepseek2-lite", "nemotron_h",
-    "nemotron_h_moe", "mamba2", "qwen2vl", "qwen3vl", "qwen3vlmoe", "olmoe", "dots1", "glm4",
+    "nemotron_h_moe", "mamba2", "qwen2vl", "qwen3vl", "qwen3vlmoe", "olmoe", "dots1", "glm4", "falcon-h1",
 )  # fmt: skip
 #: Those whose heads have no size of their own: all of them together are as long as the activations.
 SIZED_BY_HIDDEN = (

@@ -123,6 +123,11 @@ _OTHERS: dict[str, dict[str, str]] = {
     **dict.fromkeys(("lfm2", "lfm2moe"), _LFM2),
     **dict.fromkeys(("qwen35", "qwen35moe"), _QWEN35),
     "qwen3next": _QWEN3NEXT,
+    "falcon-h1": {
+        **_MAMBA,
+        "pre_ff_layernorm": "ffn_norm",
+        **{f"feed_forward.{part}_proj": f"ffn_{part}" for part in ("gate", "up", "down")},
+    },
     **dict.fromkeys(("nemotron_h", "nemotron_h_moe", "mamba2"), _NEMOTRON_H),
     "granitehybrid": {**_MAMBA, "shared_mlp.input_linear": "ffn_gate", "shared_mlp.output_linear": "ffn_down"},
     "granitehybridmoe": {**_MAMBA, "shared_mlp.input_linear": "ffn_gate_shexp", "shared_mlp.output_linear": "ffn_down_shexp"},
@@ -326,6 +331,14 @@ def make_config(
                 conv_kernel=kernel, time_step_min=1e-20, moe_intermediate_size=feed_forward, n_routed_experts=experts,
                 num_experts_per_tok=used, moe_shared_expert_intermediate_size=shared * feed_forward,
                 routed_scaling_factor=1.5,
+            )  # fmt: skip
+        case "falcon-h1":
+            # Powers of two, so that weights that are multiplied with them are as exact as those that are not.
+            return transformers.FalconH1Config(
+                **common, **_state_space(hidden, linear, kernel), mamba_d_ssm=linear[1] * linear[3],
+                mamba_rms_norm=linear[0] > 1, mamba_norm_before_gate=False, lm_head_multiplier=0.5, embedding_multiplier=2.0,
+                mlp_multipliers=[0.5, 2.0], key_multiplier=0.25, attention_in_multiplier=2.0, attention_out_multiplier=0.5,
+                ssm_multipliers=[0.5, 2.0, 0.25, 4.0, 2.0], ssm_in_multiplier=0.5, ssm_out_multiplier=4.0,
             )  # fmt: skip
         case "mamba2":
             return transformers.Mamba2Config(
@@ -557,6 +570,12 @@ def _recurrent(architecture: str, config: Any) -> dict[str, Any]:
                 "attention.head_count_kv": [config.num_key_value_heads * (kind == "full_attention") for kind in kinds],
                 "feed_forward_length": [inner * (kind in ("mlp", "moe")) for kind in kinds],
             }  # fmt: skip
+        case "falcon-h1":
+            return {
+                "ssm.conv_kernel": config.mamba_d_conv, "ssm.state_size": config.mamba_d_state,
+                "ssm.group_count": config.mamba_n_groups, "ssm.time_step_rank": config.mamba_n_heads,
+                "ssm.inner_size": config.mamba_d_ssm,
+            }  # fmt: skip
         case "granitehybrid" | "granitehybridmoe":
             return {
                 "ssm.conv_kernel": config.mamba_d_conv, "ssm.state_size": config.mamba_d_state,
@@ -723,7 +742,8 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
     data = whole.data
     assert data is not None
     held = torch.from_numpy(dequantise(data, TENSOR_TYPE_NUMBERS[whole.type_name]).reshape(shape))
-    tensor.copy_(_grouped(config, stem, held.T if transposed else held).reshape(tensor.shape))
+    own = _grouped(config, stem, held.T if transposed else held).reshape(tensor.shape)
+    tensor.copy_(own / _multiplier(config, stem, shape[0]) if architecture == "falcon-h1" else own)
     if experts and not stem:
         half = shape[1] // 2
         parts = (("gate", data[:, :half]), ("up", data[:, half:]))
@@ -785,6 +805,23 @@ def _filled_vector(architecture: str, config: Any, name: str, tensor: Any, rando
     )
     tensor.copy_(torch.from_numpy(values - np.float32(1) if more else values))
     return tensor_of(name, _ordered(architecture, config, name.split(".")[-2], values))
+
+
+def _multiplier(config: Any, stem: str, rows: int) -> Any:
+    """What the converter multiplies a matrix of Falcon-H1 with, so that nothing else need be."""
+    attention = config.attention_in_multiplier
+    if stem == "ssm_in":
+        state = config.mamba_n_groups * config.mamba_d_state
+        sizes = torch.tensor([config.mamba_d_ssm, config.mamba_d_ssm, state, state, config.mamba_n_heads])
+        factors = torch.repeat_interleave(torch.tensor(config.ssm_multipliers), sizes)
+        assert len(factors) == rows
+        return factors[:, None] * config.ssm_in_multiplier
+    return {
+        "attn_q": attention, "attn_v": attention, "attn_k": attention * config.key_multiplier,
+        "attn_output": config.attention_out_multiplier, "ssm_out": config.ssm_out_multiplier,
+        "ffn_gate": config.mlp_multipliers[0], "ffn_down": config.mlp_multipliers[1],
+        "token_embd": config.embedding_multiplier, "output": config.lm_head_multiplier,
+    }.get(stem, 1.0)  # fmt: skip
 
 
 def _groups(config: Any) -> int:
