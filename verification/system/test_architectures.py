@@ -64,11 +64,12 @@ def test_mistakes_are_found(mistake: str, tmp_path: Path) -> None:
         reference_logits(other, tokens, held)
 
 
-def twins(case: Case, path: Path, count: int) -> None:
+def twins(case: Case, path: Path, count: int, gateware: dict[str, Any] | None = None) -> None:
     """A prompt, steps with logits, and a run of tokens: golden and the gateware leave the same bytes everywhere in memory."""
     make_model(path, case.architecture, seed=case.seed, **case.sizes)
     tokens = draw_text(case, 6)
-    with Twins(import_model(open_model(path), 64), case.config, MEMORY, tokens_per_doorbell=count) as both:
+    imported = import_model(open_model(path), 64)
+    with Twins(imported, case.config, MEMORY, gateware=gateware, tokens_per_doorbell=count) as both:
         both.prefill(tokens[:3])
         for token in tokens[3:-1]:
             assert np.isfinite(both.step(token)).all()
@@ -87,6 +88,13 @@ KINDS = (
 def test_gateware_equals_golden(architecture: str, seed: int, tmp_path: Path) -> None:
     drawn = draw(architecture, seed)
     twins(Case(architecture, drawn.sizes, "base", seed), tmp_path / "model.gguf", 3)
+
+
+@pytest.mark.slow
+def test_latent_attention_with_stalls(seed: int, tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"vocabulary": 307, "experts": 4, "used": 2, "latent": (96, 16, 32, 32)}
+    stalls = {"stall_seed": seed, "stall_probability": 0.2}
+    twins(Case("deepseek2", sizes, "base", seed), tmp_path / "model.gguf", 3, stalls)
 
 
 @pytest.mark.slow
