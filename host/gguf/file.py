@@ -45,7 +45,8 @@ class Tensor:
     shape : tuple of int
         Rows first.
     data : ndarray
-        What the file holds: uint8 of shape (rows, bytes of a row) for block formats and BF16, else its numbers.
+        What the file holds: uint8 of shape (rows, bytes of a row) for block formats and BF16, else its numbers. Blocks that a
+        file packs in another way are made row by row, when they are asked for (`tailrace.gguf.checkpoint.lazy_rows`).
     """
 
     name: str
@@ -88,7 +89,7 @@ class Tensor:
             If nothing here turns blocks of this type into numbers.
         """
         self.check_readable()
-        return dequantise(self.data, self.ggml_type).reshape(self.rows, self.columns)
+        return dequantise(np.asarray(self.data), self.ggml_type).reshape(self.rows, self.columns)
 
     def check_readable(self) -> None:
         """Check that the tensor can be turned into numbers.

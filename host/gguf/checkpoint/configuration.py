@@ -14,6 +14,7 @@ from ..printable import printable
 from ..writer import NewTensor
 from .families import FAMILIES, Family
 from .json_file import Values, read_json
+from .packed import Packing, read_packing
 from .rope import FULL, SLIDING, local_base, rope_terms
 
 CONFIG = "config.json"
@@ -56,6 +57,8 @@ class Configuration:
         Whether the head is the embedding.
     windowed : bool
         Whether layers have windows.
+    packing : Packing or None
+        How matrices are packed, if they are no plain numbers.
     exact_yarn : bool
         See `tailrace.gguf.architectures.Architecture`.
     """
@@ -67,6 +70,7 @@ class Configuration:
     tied: bool
     windowed: bool
     exact_yarn: bool
+    packing: Packing | None
 
 
 def read_configuration(folder: Path) -> Configuration:
@@ -112,9 +116,10 @@ def read_configuration(folder: Path) -> Configuration:
         **rope.values,
         **windows,
     }
+    packing = read_packing(config)
     tied = config.flag("tie_word_embeddings", False)
     for name, value in config.unasked():
-        if name not in _HARMLESS and name != "quantization_config" and value not in (0, False, "", [], {}):
+        if name not in _HARMLESS and value not in (0, False, "", [], {}):
             raise config.unexpected(name, "nothing, as in the other models of this family that are known here,")
     return Configuration(
         family,
@@ -124,6 +129,7 @@ def read_configuration(folder: Path) -> Configuration:
         tied,
         bool(windows.get("attention.sliding_window")),
         rope.exact_yarn,
+        packing,
     )
 
 
