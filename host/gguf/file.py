@@ -119,7 +119,11 @@ class Tensor:
                 f" {fmt.file_elements}"
             )
         return Tensor(
-            self.name, fmt.name, fmt.ggml_type, self.shape, as_blocks(self.data.reshape(self.rows, -1), self.ggml_type, fmt)
+            self.name,
+            fmt.name,
+            fmt.ggml_type,
+            self.shape,
+            as_blocks(np.asarray(self.data).reshape(self.rows, -1), self.ggml_type, fmt),
         )
 
     def check_finite(self) -> None:
@@ -149,7 +153,7 @@ class Tensor:
             numbers = WIDER[self.type_name].scales(blocks)
             what = "a scale or minimum"
         elif self.type_name in FLOATS:
-            numbers, what = dequantise(self.data, self.ggml_type).reshape(self.rows, -1), "a value"
+            numbers, what = dequantise(np.asarray(self.data), self.ggml_type).reshape(self.rows, -1), "a value"
         else:
             return
         bad = ~np.isfinite(numbers)

@@ -19,6 +19,7 @@ from .rope import FULL, SLIDING, local_base, rope_terms
 
 CONFIG = "config.json"
 _MAX_LAYERS, _MAX_SIZE, _MAX_CONTEXT, _MAX_HEADS = 1 << 16, 1 << 24, (1 << 31) - 1, 1 << 16
+_MAX_NUMBER = 1e6
 #: Values that do not change what the model computes, whatever they are.
 _HARMLESS = frozenset(
     (
@@ -28,7 +29,8 @@ _HARMLESS = frozenset(
         "initializer_range", "pretraining_tp", "attention_dropout", "hidden_dropout", "embd_pdrop", "resid_pdrop",
         "residual_dropout", "embedding_dropout", "use_bfloat16", "torchscript", "chunk_size_feed_forward",
         "cache_implementation",
-        "unsloth_fixed", "unsloth_version", "router_aux_loss_coef", "output_router_logits", "_sliding_window_pattern",
+        "unsloth_fixed", "unsloth_version", "router_aux_loss_coef", "output_router_logits", "router_jitter_noise",
+        "_sliding_window_pattern",
         # Its tokens, which the tokenizer's files say, and how to choose among them.
         "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "decoder_start_token_id",
         "bos_token", "eos_token", "pad_token", "temperature", "top_k", "top_p", "do_sample", "max_length", "min_length",
@@ -36,7 +38,7 @@ _HARMLESS = frozenset(
         "num_return_sequences", "exponential_decay_length_penalty", "id2label", "label2id", "task_specific_params",
         "problem_type", "is_decoder", "is_encoder_decoder", "tie_encoder_decoder",
         # What its tensors say.
-        "attention_bias", "mlp_bias", "use_qkv_bias", "qkv_bias",
+        "attention_bias", "attention_out_bias", "mlp_bias", "use_qkv_bias", "qkv_bias",
     )
 )  # fmt: skip
 
@@ -115,7 +117,11 @@ def read_configuration(folder: Path) -> Configuration:
         "attention.layer_norm_rms_epsilon": config.real("rms_norm_eps", 1e-15, 1.0, 1e-6),
         **rope.values,
         **windows,
+        **{key: config.integer(_present(config, names), 1, _MAX_SIZE) for key, names in family.sizes.items()},
+        **{key: config.real(name, 0.0, _MAX_NUMBER) for name, key in family.numbers.items() if name in config},
     }
+    if "query_pre_attn_scalar" in config:
+        values["attention.scale"] = config.real("query_pre_attn_scalar", 1.0, _MAX_NUMBER) ** -0.5
     packing = read_packing(config)
     tied = config.flag("tie_word_embeddings", False)
     for name, value in config.unasked():
@@ -131,6 +137,11 @@ def read_configuration(folder: Path) -> Configuration:
         rope.exact_yarn,
         packing,
     )
+
+
+def _present(config: Values, names: tuple[str, ...]) -> str:
+    """The name that is there, or else the first one."""
+    return next((name for name in names if name in config), names[0])
 
 
 def _check_fixed(family: Family, config: Values) -> None:
@@ -163,6 +174,6 @@ def _windows(family: Family, config: Values, layers: int) -> dict[str, Any]:
         values |= {"attention.sliding_window": window, "attention.sliding_window_pattern": pattern}
     elif ARCHITECTURES[family.architecture].windowed:
         values["attention.sliding_window"] = 0
-    if family.local_rope is not None:
-        values["rope.freq_base_swa"] = local_base(config, family.local_rope)
+    if family.local_rope is not None and (base := local_base(config, family.local_rope)) != family.local_rope:
+        values["rope.freq_base_swa"] = base
     return values

@@ -1,7 +1,7 @@
 """Families of models: what `model_type` of a config.json leaves unsaid. Adding one like those below is one entry here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 GELU = ("gelu_pytorch_tanh", "gelu_new")
@@ -32,6 +32,10 @@ class Family:
         Values of configurations that do not name them, where these are not those of Llama.
     fixed : mapping
         What values must be, where others would compute something else; what is not named is this.
+    numbers : mapping of str to str
+        Numbers of the configuration, and what GGUF calls them.
+    sizes : mapping of str to tuple of str
+        GGUF's names of whole numbers, and for each the names that the configuration may have.
     within : str
         Name of the object in the configuration that is about text, if the model has other parts.
     """
@@ -45,8 +49,37 @@ class Family:
     local_rope: float | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     within: str = ""
 
+
+_MIXTURE = {
+    "expert_count": ("num_experts", "num_local_experts"),
+    "expert_used_count": ("num_experts_per_tok",),
+    "expert_feed_forward_length": ("moe_intermediate_size",),
+}
+_GRANITE = {
+    "embedding_multiplier": "embedding_scale",
+    "logits_scaling": "logit_scale",
+    "residual_multiplier": "residual_scale",
+    "attention_multiplier": "attention.scale",
+}
+_GEMMA3 = Family(
+    "gemma3_text",
+    "gemma3",
+    GELU,
+    norms_below_one=True,
+    window_every=6,
+    local_rope=10_000.0,
+    defaults={
+        "head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 4, "rope_theta": 1e6, "sliding_window": 4096,
+        "vocab_size": 262208, "max_position_embeddings": 131072, "rms_norm_eps": 1e-6, "query_pre_attn_scalar": 256,
+        "tie_word_embeddings": True,
+    },
+    numbers={"final_logit_softcapping": "final_logit_softcapping"},
+    fixed={"use_bidirectional_attention": False},
+)  # fmt: skip
 
 FAMILIES: dict[str, Family] = {
     f.model_type: f
@@ -55,5 +88,38 @@ FAMILIES: dict[str, Family] = {
         Family("mistral", "llama", defaults={"sliding_window": 4096}),
         Family("qwen2", "qwen2", defaults={"use_sliding_window": False}),
         Family("qwen3", "qwen3", defaults={"use_sliding_window": False, "head_dim": 128}),
+        Family(
+            "qwen3_moe",
+            "qwen3moe",
+            defaults={"use_sliding_window": False, "norm_topk_prob": False},
+            sizes=_MIXTURE,
+            fixed={"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
+        ),
+        Family(
+            "mixtral", "llama", sizes={"expert_count": ("num_local_experts",), "expert_used_count": ("num_experts_per_tok",)}
+        ),
+        Family(
+            "gemma2",
+            "gemma2",
+            GELU,
+            norms_below_one=True,
+            window_every=2,
+            defaults={
+                "head_dim": 256,
+                "sliding_window": 4096,
+                "query_pre_attn_scalar": 256,
+                "final_logit_softcapping": 30.0,
+                "attn_logit_softcapping": 50.0,
+                "tie_word_embeddings": True,
+            },
+            numbers={name: name for name in ("final_logit_softcapping", "attn_logit_softcapping")},
+            fixed={"use_bidirectional_attention": False},
+        ),  # fmt: skip
+        _GEMMA3,
+        replace(_GEMMA3, model_type="gemma3", within="text_config"),
+        Family("phi3", "phi3"),
+        Family("olmo2", "olmo2"),
+        Family("seed_oss", "seed_oss", defaults={"head_dim": 128}),
+        Family("granite", "granite", numbers=_GRANITE),
     )
 }

@@ -1,8 +1,8 @@
 """Matrices of 4 and 8 bits as AWQ and GPTQ pack them, as blocks of a format with exactly the same values.
 
-A weight is ``scale * (code - zero)``, with a scale and a zero for each group of a row. Blocks have 32 weights, and groups are several
-of them: their scale is repeated. Where all zeros are 8, four bits are Q4_0; else what is left after the zero is taken off, from -16
-to 15, is Q5_0, and of eight bits Q8_0.
+A weight is ``scale * (code - zero)``, with a scale and a zero for each group of a row. Blocks have 32 weights, and groups are
+several of them: their scale is repeated. Where all zeros are 8, four bits are Q4_0; else what is left after the zero is taken
+off, from -16 to 15, is Q5_0, and of eight bits Q8_0.
 
 Sources: AutoAWQ's awq/modules/linear/gemm.py and awq/utils/packing_utils.py; AutoGPTQ's auto_gptq/nn_modules/qlinear.
 """
@@ -21,9 +21,10 @@ from tailrace.spec.formats import BLOCK
 from ..printable import printable
 from ..writer import NewTensor
 from .json_file import Values
-from .lazy_rows import Bytes, LazyRows
+from .lazy_rows import LazyRows
 from .shards import Entry
 
+Bytes = NDArray[np.uint8]
 WORDS, ZEROS, SCALES, GROUPS = ".qweight", ".qzeros", ".scales", ".g_idx"
 #: Which of eight columns each nibble of a word holds, from the lowest on.
 _AWQ_ORDER = np.array([0, 2, 4, 6, 1, 3, 5, 7])
@@ -98,6 +99,8 @@ def unpacked(folder: Path, packing: Packing, module: str, place: str, entries: M
     groups, rows = scales.shape
     columns = groups * packing.group if packing.group != -1 else _columns(entries[module + WORDS], packing)
     group = columns // groups
+    if packing.group == -1 and groups != 1:
+        raise ModelError(f"{folder} can't be used: {name}{SCALES} has {groups} groups, and one is expected (group_size is -1)")
     shapes = {
         WORDS: (columns, rows // per_word) if packing.awq else (columns // per_word, rows),
         ZEROS: (groups, rows // per_word),
@@ -106,7 +109,8 @@ def unpacked(folder: Path, packing: Packing, module: str, place: str, entries: M
         entry = entries[module + part]
         if entry.kind != "I32" or entry.shape != shape:
             raise ModelError(
-                f"{folder} can't be used: {name}{part} is {entry.kind} of {list(entry.shape)}, and I32 of {list(shape)} is expected"
+                f"{folder} can't be used: {name}{part} is {entry.kind} of {list(entry.shape)}, and I32 of {list(shape)} is"
+                " expected"
             )
     if module + GROUPS in entries:
         _check_order(folder, name, entries[module + GROUPS], columns, group)
@@ -123,8 +127,8 @@ def unpacked(folder: Path, packing: Packing, module: str, place: str, entries: M
         if packing.awq:
             codes = _fields(words, numbers, places, packing.bits)
         else:
-            taken = words[:, numbers][:, None] >> (packing.bits * np.arange(per_word, dtype=np.uint32))[:, None]
-            codes = (taken & ((1 << packing.bits) - 1)).reshape(columns, len(numbers))
+            taken = words[:, numbers][:, None] >> (np.uint32(packing.bits) * np.arange(per_word, dtype=np.uint32))[:, None]
+            codes = (taken & np.uint32((1 << packing.bits) - 1)).reshape(columns, len(numbers))
         left = codes.T.astype(np.int16).reshape(len(numbers), groups, group) - zeros.T[numbers][:, :, None]
         repeated = np.repeat(scales.T[numbers], group // BLOCK, axis=1)
         return _blocks(kind, left.reshape(len(numbers), -1, BLOCK), repeated)
@@ -141,7 +145,8 @@ def _scales(folder: Path, name: str, entry: Entry) -> NDArray[np.float16]:
     """Scales as float16, shape (groups, rows)."""
     if entry.kind != "F16" or len(entry.shape) != 2 or 0 in entry.shape:
         raise ModelError(
-            f"{folder} can't be used: {name}{SCALES} is {entry.kind} of {list(entry.shape)}, and F16 of groups and rows is expected"
+            f"{folder} can't be used: {name}{SCALES} is {entry.kind} of {list(entry.shape)}, and F16 of groups and rows is"
+            " expected"
         )
     return entry.octets.view("<f2").reshape(entry.shape)
 
@@ -152,8 +157,8 @@ def _check_order(folder: Path, name: str, entry: Entry, columns: int, group: int
         raise ModelError(f"{folder} can't be used: {name}{GROUPS} is not I32 of {columns}")
     if not np.array_equal(entry.octets.view("<i4"), np.arange(columns) // group):
         raise ModelError(
-            f"{folder} can't be run: the groups of {name} are in the order of activations (desc_act), and groups of columns side by"
-            " side are expected: get the model without act-order"
+            f"{folder} can't be run: the groups of {name} are in the order of activations (desc_act), and groups of columns"
+            " side by side are expected: get the model without act-order"
         )
 
 
@@ -166,7 +171,7 @@ def _fields(words: NDArray[np.uint32], numbers: NDArray[np.int64], places: NDArr
 
 def _blocks(kind: str, left: NDArray[np.int16], scales: NDArray[np.float16]) -> Bytes:
     """Blocks of numbers of shape (rows, blocks, 32), with a scale for each."""
-    parts = [np.ascontiguousarray(scales)[..., None].view(np.uint8)]
+    parts: list[NDArray[Any]] = [np.ascontiguousarray(scales)[..., None].view(np.uint8)]
     if kind == "Q8_0":
         parts.append(left.astype(np.int8).view(np.uint8))
     else:

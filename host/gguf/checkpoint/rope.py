@@ -48,6 +48,9 @@ def rope_terms(config: Values, head_size: int, context: int) -> RopeTerms:
     """
     parameters = _parameters(config)
     kind = parameters.text("rope_type", "") or parameters.text("type", "default")
+    # Where both have one, that of the parameters holds.
+    for name in ("rope_theta", "partial_rotary_factor"):
+        config.any(name)
     share = parameters if "partial_rotary_factor" in parameters else config
     size = int(head_size * share.real("partial_rotary_factor", 0.0, 1.0, 1.0))
     base = parameters if "rope_theta" in parameters else config
@@ -95,7 +98,9 @@ def _original(config: Values, parameters: Values, context: int) -> int:
 
 def _default(config: Values, parameters: Values, size: int, context: int, base: float) -> RopeTerms:
     # What is left of another kind says nothing.
-    parameters.any("original_max_position_embeddings"), parameters.any("factor")
+    for values in (config, parameters):
+        values.any("original_max_position_embeddings")
+    parameters.any("factor")
     return RopeTerms({})
 
 

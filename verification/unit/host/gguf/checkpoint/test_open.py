@@ -23,7 +23,10 @@ TOKENS = [int(t) for t in np.random.default_rng(1).integers(3, 260, 8)]
 #: Of the mean divergence from transformers in float32, whose keys and values are not rounded.
 LIMIT = 1e-3
 #: Names of random models, and what of their sizes is not as usual.
-CASES: dict[str, dict[str, Any]] = {"llama": {}, "qwen2": {}, "qwen3": {}}
+CASES: dict[str, dict[str, Any]] = {
+    "llama": {}, "qwen2": {}, "qwen3": {}, "qwen3moe": {}, "mixtral": {}, "gemma2": {}, "gemma3": {"layers": 6}, "phi3": {"head_size": 16},
+    "olmo2": {"head_size": 16}, "seed_oss": {}, "granite": {},
+}  # fmt: skip
 
 
 def logits(path: Path) -> NDArray[np.float32]:
@@ -41,7 +44,8 @@ def facts(model: Model) -> dict[str, Any]:
 def test_a_folder_is_the_file_with_its_weights(architecture: str, tmp_path: Path) -> None:
     model, folder, file = make_folder(tmp_path / "modell-ü", architecture, **CASES[architecture])
     ours, theirs = open_model(folder), open_model(file)
-    assert facts(ours) == facts(theirs)
+    said, known = facts(ours), facts(theirs)
+    assert {key: value for key, value in said.items() if key in known} == known
     assert set(ours.tensors) == set(theirs.tensors)
     assert import_model(ours).description == import_model(theirs).description
     found = logits(folder)

@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tailrace.device.decoder import Decoder
+from tailrace.device.driver import Device
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import Model, open_model
+from tailrace.sim.devices import open_device
+from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ModelError
 from verification.unit.host.gguf.checkpoint.test_damaged import CONFIG, SHAPES
+from verification.unit.host.references import divergence
 
 SEED = 7
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"}
@@ -110,6 +115,26 @@ def test_every_weight_is_exact(how: dict[str, Any], zero: int | None, kind: str,
     assert source.tensor.format is not None
     some = source.blocks(3, 9, source.tensor.format)
     assert np.array_equal(some, np.asarray(source.tensor.data)[3:9])
+
+
+def test_it_decodes_as_the_plain_numbers_do(tmp_path: Path) -> None:
+    packed_folder, weights = write(tmp_path / "packed", AWQ)
+
+    def as_numbers(tensors: Tensors) -> None:
+        for name in weights:
+            for part in ("qweight", "qzeros", "scales"):
+                del tensors[f"{name}.{part}"]
+            tensors[f"{name}.weight"] = weights[name].astype(np.float32)
+
+    plain_folder, _ = write(tmp_path / "plain", AWQ, change=as_numbers)
+    found = []
+    for folder in (packed_folder, plain_folder):
+        imported = import_model(open_model(folder), 16)
+        decoder = Decoder(Device(open_device("golden", parse_config("base"), 1 << 26)), imported)
+        found.append(np.array([np.array(decoder.step(token)) for token in (1, 5, 3, 9)]))
+    assert open_model(plain_folder).tensors["blk.0.ffn_up.weight"].type_name == "F32"
+    # Plain numbers are taken apart into planes, within 2^-21 of the largest of a block.
+    assert divergence(found[1], found[0]).max() < 1e-8
 
 
 @pytest.mark.parametrize(
