@@ -715,7 +715,9 @@ class _Importer:
                 sources[layer + role.removeprefix(block)] = moved
 
     def _norm(self, n: int, role: str, name: str) -> None:
-        self._vector(layer_role(n, role), f"blk.{n}.{name}.weight", self.hidden)
+        # Converters write one of Falcon-H1's by its bare name.
+        bare = f"blk.{n}.{name}"
+        self._vector(layer_role(n, role), bare if bare in self.model.tensors else f"{bare}.weight", self.hidden)
         if self.arch.norm is NormKind.LAYER and self.arch.norm_biases:
             self._vector(layer_role(n, f"{role}_bias"), f"blk.{n}.{name}.bias", self.hidden)
 

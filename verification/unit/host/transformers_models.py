@@ -725,6 +725,8 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
         return [_filled_decay(config, prefix, leaf, tensor, random)]
     if tensor.ndim == 1:
         vector = _filled_vector(architecture, config, f"{prefix}{stem}.{leaf}", tensor, random)
+        if architecture == "falcon-h1" and stem == "ffn_norm":
+            return [replace(vector, name=f"{prefix}{stem}")]
         if stem == "ssm_norm" and (groups := _groups(config)):
             return [replace(vector, shape=(groups, len(tensor) // groups))]
         return [vector]
