@@ -52,13 +52,12 @@ def test_tied_head_is_on_the_device_and_a_plain_embedding_is_not(tmp_path: Path)
 def test_unsupported_type(tmp_path: Path) -> None:
     path = write_model(
         tmp_path / "m.gguf",
-        types={"blk.0.ffn_up.weight": "IQ1_M"},
+        types={"blk.0.ffn_up.weight": "F64"},
         hidden=256,
-        change={"blk.0.ffn_up.weight": np.zeros((96, 56), np.uint8)},
     )
     text = (
         f"{path} can't run on this device: 1 of its matrices are refused.\n"
-        "  blk.0.ffn_up.weight (IQ1_M): this device does not read IQ1_M: it reads"
+        "  blk.0.ffn_up.weight (F64): this device does not read F64: it reads"
         f" {READ}. Get the model in one of these, for example with `llama-quantize --pure` from its 16-bit file\n"
         "--allow-host runs these, and only these, on the host instead."
     )
