@@ -85,7 +85,8 @@ class _Heads:
         w, groups, passes = self._workspace, self._groups, self._passes
         passes.load_sinks()
         self._projections.emit()
-        w.commands.fence(Cache.KEYS, Cache.VALUES)
+        if not self._attention.shared_cache:
+            w.commands.fence(Cache.KEYS, Cache.VALUES)
         passes.measure(groups[0])
         passes.load_scales(groups[0])
         self._keys(0)

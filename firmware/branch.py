@@ -73,7 +73,7 @@ def leave(workspace: Workspace, branch: Branch, entry: int, bias: Address | None
             w.commands.elementwise(entry, hidden, w.batch, a_stride=hidden, p=share, to=entry, d_stride=hidden)
             share = factor
     if branch.post_norm:
-        bias = _post_norm(w, entry, bias, branch.post_norm)
+        bias = post_norm(w, entry, bias, branch.post_norm)
     if bias and (factor != 1.0 or branch.scale):
         for s in w.sequences:
             w.commands.elementwise(entry + s * hidden, hidden, stream=bias, stream_n=True, to=entry + s * hidden)
@@ -91,8 +91,8 @@ def leave(workspace: Workspace, branch: Branch, entry: int, bias: Address | None
         )  # fmt: skip
 
 
-def _post_norm(w: Workspace, entry: int, bias: Address | None, role: str) -> Address | None:
-    """Normalise a block's results in place; returns the bias that is still to be added."""
+def post_norm(w: Workspace, entry: int, bias: Address | None, role: str) -> Address | None:
+    """Normalise a block's results in place, behind a bias of theirs; returns the norm's bias, which is still to be added."""
     commands, hidden = w.commands, w.hidden
     rms = w.description.norm.kind is NormKind.RMS
     for s in w.sequences:

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.isa import ADDRESS_UNIT, Cache
@@ -10,12 +11,13 @@ from .attention import attend
 from .branch import Branch
 from .buffer_map import buffer_map
 from .command_list import CommandList
-from .description import Attention, Description, Experts, LinearAttention, ShortConvolution, layer_role
+from .description import Attention, Description, Experts, Layer, LinearAttention, ShortConvolution, layer_role
 from .embedding import embed, next_position, start_rows, tables_of_angles
 from .experts import mixture
 from .feed_forward import feed_forward
 from .head import head, next_token
 from .latent_attention import attend_to_latents
+from .layer_embedding import add_layer_embedding, distance_of_rows
 from .layers import Run, runs
 from .linear_attention import attend_linearly
 from .parts import feed_forward_part_rows, head_part_rows
@@ -73,6 +75,8 @@ def build_program(
         (commands.register("the length of a cache"), commands.register("the blocks of a cache")) for _ in range(min(batch, 2))
     )
     layer_registers = [commands.register(f"{what} of layers") for what in ("the number", "the weights", "the caches")]
+    if any(layer.embedding for layer in description.layers):
+        layer_registers.append(commands.register("the embeddings of layers"))
     if any(isinstance(layer.feed_forward, Experts) for layer in description.layers):
         w.expert_registers = tuple(commands.register("the number of an expert") for _ in range(KNOWN))
     _allocate(w)
@@ -151,17 +155,21 @@ def _assign_rows(w: Workspace) -> None:
 
 def _layers(w: Workspace, run: Run, registers: list[int]) -> None:
     """Emit a run of layers, as a loop if it has several rounds."""
-    counter, weights, caches = registers
+    counter, weights, caches, *embeddings = registers
     if run.rounds == 1:
         context: AbstractContextManager[None] = nullcontext()
     else:
         w.weights_register, w.caches_register = weights, caches
         distances = {weights: run.weight_distance // ADDRESS_UNIT, caches: run.cache_distance // ADDRESS_UNIT}
+        embedding = w.description.layers[run.first].embedding
+        if embedding:
+            w.embeddings_register = embeddings[0]
+            distances[embeddings[0]] = distance_of_rows(embedding, run.period)
         context = w.commands.loop(counter, run.rounds, distances)
     with context:
         for layer in range(run.first, run.first + run.period):
             _layer(w, layer, run)
-    w.weights_register = w.caches_register = None
+    w.weights_register = w.caches_register = w.embeddings_register = None
 
 
 def _layer(w: Workspace, layer: int, run: Run) -> None:
@@ -193,6 +201,10 @@ def _layer(w: Workspace, layer: int, run: Run) -> None:
             mixture(w, layer, description.feed_forward, feed_forward_branch)
         else:
             feed_forward(w, layer, description.feed_forward, feed_forward_branch)
+        if description.embedding:
+            w.commands.section(f"{name}: embedding of the layer")
+            branch = Branch(None, layer_role(layer, "embedding_post_norm"), w.x, w.x, scale=_output_scale(layer, description))
+            add_layer_embedding(w, layer, description.embedding, branch)
 
 
 def _branches(w: Workspace, layer: int) -> tuple[Branch, Branch]:
@@ -200,17 +212,25 @@ def _branches(w: Workspace, layer: int) -> tuple[Branch, Branch]:
     description, blocks = w.description.layers[layer], ("attention", "feed_forward")
     norms = [layer_role(layer, f"{block}_norm") if description.pre_norms else None for block in blocks]
     post_norms = [layer_role(layer, f"{block}_post_norm") if description.post_norms else None for block in blocks]
-    scale = layer_role(layer, "output_scale") if description.output_scale else None
+    # The scale is that of whatever comes last.
+    last: dict[str, Any] = {"measured": False} if description.embedding else {"scale": _output_scale(layer, description)}
     if not description.parallel:
         first, second = (Branch(norm, post_norm, w.x, w.x) for norm, post_norm in zip(norms, post_norms))
-        return (first, replace(second, scale=scale)) if description.feed_forward else (replace(first, scale=scale), second)
+        if not description.feed_forward:
+            return replace(first, **last), second
+        return first, replace(second, **last)
     # x must stay as it is until the second block has read it.
     between = w.buffer.allocate("the activations between parallel blocks", w.batch * w.hidden)
     first = Branch(norms[0], post_norms[0], w.x, between, measured=False)
-    return first, Branch(norms[0], post_norms[1], between, w.x, again=True, scale=scale)
+    return first, Branch(norms[0], post_norms[1], between, w.x, again=True, **last)
 
 
 def _side_by_side(w: Workspace, whole: Branch) -> tuple[Branch, Branch]:
     """Two blocks with the input of one, whose results are both added."""
     between = w.buffer.allocate("the activations between attention and what is beside it", w.batch * w.hidden)
     return replace(whole, to=between, measured=False, scale=None), replace(whole, base=between, again=True)
+
+
+def _output_scale(layer: int, description: Layer) -> str | None:
+    """Role of the number that the activations are multiplied with at the end of a layer."""
+    return layer_role(layer, "output_scale") if description.output_scale else None

@@ -1,16 +1,18 @@
 """What a decoder model is made of: enough to build its decode program, and nothing about where its weights come from.
 
-Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embedding``, ``final_norm``, ``final_norm_bias``,
-``head``. Those of layer ``n`` are ``layers.n.`` followed by ``attention_norm``, ``q``, ``k``, ``v``, ``o``, ``q_norm``,
-``k_norm``, ``output_scale``, ``sinks``, ``attention_post_norm``, ``feed_forward_norm``, ``gate``, ``up``, ``down``,
-``feed_forward_post_norm``, ``router``, ``selection_bias``, ``experts_gate``, ``experts_up``, ``experts_down``,
-``shared_router``, ``shared_gate``, ``shared_up``, ``shared_down``; of gated attention ``output_gate``; of latent attention
-``q_a``, ``q_a_norm``, ``q``, ``kv_a``, ``kv_a_norm``, ``k_b``, ``v_b`` and ``o``; of linear attention ``qkv``,
-``convolution``, ``alpha``, ``beta``, ``decay``, ``output_gate``, ``output_norm`` and ``o``, of a state space also ``skip``,
-and no ``beta``, and beside attention all of these with ``beside_`` before them; of a short convolution ``convolution_in``,
-``convolution`` and ``o``. A bias is its tensor's role followed by ``_bias``. Which of them exist follows from the description;
-a bias exists if it has been placed. ``scales`` are the numbers that the results of the layer's matrices are multiplied with,
-where a file has such.
+Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embedding``, ``layer_embeddings``,
+``layer_embedding_norm``, ``final_norm``, ``final_norm_bias``, ``head``. Those of layer ``n`` are ``layers.n.`` followed by
+``attention_norm``, ``q``, ``k``, ``v``, ``o``, ``q_norm``, ``k_norm``, ``output_scale``, ``sinks``, ``attention_post_norm``,
+``feed_forward_norm``, ``gate``, ``up``, ``down``, ``feed_forward_post_norm``, ``router``, ``selection_bias``,
+``experts_gate``, ``experts_up``, ``experts_down``, ``shared_router``, ``shared_gate``, ``shared_up``, ``shared_down``; of
+experts apart ``router_norm``, ``experts_norm``, ``experts_post_norm`` and ``shared_post_norm``; of a layer's embedding
+``embedding_projection``, ``embedding_gate``, ``embedding_output`` and ``embedding_post_norm``; of gated attention
+``output_gate``; of latent attention ``q_a``, ``q_a_norm``, ``q``, ``kv_a``, ``kv_a_norm``, ``k_b``, ``v_b`` and ``o``; of
+linear attention ``qkv``, ``convolution``, ``alpha``, ``beta``, ``decay``, ``output_gate``, ``output_norm`` and ``o``, of a
+state space also ``skip``, and no ``beta``, and beside attention all of these with ``beside_`` before them; of a short
+convolution ``convolution_in``, ``convolution`` and ``o``. A bias is its tensor's role followed by ``_bias``. Which of them
+exist follows from the description; a bias exists if it has been placed. ``scales`` are the numbers that the results of the
+layer's matrices are multiplied with, where a file has such.
 """
 
 from dataclasses import dataclass
@@ -121,6 +123,8 @@ class Attention:
     latent : Latent or None
         What keys and values are made of, if not of x itself. Then there is one KV head, and `head_size` is `rotary_size` and
         the size of the latent. Without norms of heads, sinks, caps and gates.
+    shared_cache : bool
+        Whether there are no matrices ``k`` and ``v``, but the keys and values of an earlier layer (`Description.cache_layer`).
     """
 
     heads: int
@@ -138,6 +142,7 @@ class Attention:
     value_norm: bool = False
     gated: bool = False
     latent: Latent | None = None
+    shared_cache: bool = False
 
     @property
     def value_size(self) -> int:
@@ -153,6 +158,18 @@ class Attention:
     def head_blocks(self) -> int:
         """Blocks of 32 elements that a key takes."""
         return -(-self.head_size // BLOCK)
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """The matrices whose results become queries, keys and values."""
+        if self.shared_cache:
+            return ("q",)
+        return ("q", "k") if self.keys_as_values else ("q", "k", "v")
+
+    @property
+    def cache_form(self) -> tuple[object, ...]:
+        """What layers that share keys and values have in common."""
+        return self.window, self.kv_heads, self.head_size, self.rotary_size, self.rope
 
     @property
     def ropes(self) -> dict[str, str]:
@@ -290,6 +307,14 @@ class Experts:
         A feed-forward beside them whose output is added.
     shared_gated : bool
         Whether that output is multiplied with the sigmoid of the one row of ``shared_router``, times the input.
+    apart : bool
+        Whether the activations are normalised anew for the router (``router_norm``) and the chosen experts (``experts_norm``),
+        and the sum of these and the output of the shared one each by themselves before they are added up
+        (``experts_post_norm``, ``shared_post_norm``). The layer's own norms are before the shared one and behind the sum.
+        Only with a shared one without a gate, norms of the kind `RMS` without biases, and norms before and after the layer's
+        blocks.
+    router_scale : float
+        What the router's input is multiplied with behind its norm. Only of experts apart.
     """
 
     count: int
@@ -302,6 +327,28 @@ class Experts:
     used_groups: int = 1
     shared: FeedForward | None = None
     shared_gated: bool = False
+    apart: bool = False
+    router_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class LayerEmbedding:
+    """An embedding of the token that one layer has by itself, and adds to the activations at its end.
+
+    ``x += post_norm(output(activation(gate(x)) * y))``, where ``y = (norm(projection(e)) + sqrt(size) * own) / sqrt(2)``.
+    ``own`` is the layer's part of the token's row in the table ``layer_embeddings``, ``e`` the token's first embedding, scaled
+    and divided by the root of its length, and the norm an RMS norm with the same weights for all layers,
+    ``layer_embedding_norm``.
+
+    Attributes
+    ----------
+    size : int
+        Elements, a multiple of 32.
+    activation : Activation
+    """
+
+    size: int
+    activation: Activation
 
 
 @dataclass(frozen=True)
@@ -325,6 +372,8 @@ class Layer:
     beside : LinearAttention or None
         Linear attention that has the same input as attention, and whose results are added, too: ``x += attention(norm(x)) +
         beside(norm(x))``. Only with norms before and none after.
+    embedding : LayerEmbedding or None
+        What is added before that.
     """
 
     attention: Mixer
@@ -334,6 +383,7 @@ class Layer:
     parallel: bool = False
     output_scale: bool = False
     beside: LinearAttention | None = None
+    embedding: LayerEmbedding | None = None
 
 
 @dataclass(frozen=True)
@@ -376,8 +426,8 @@ class Description:
 
     @property
     def attentions(self) -> tuple[Attention, ...]:
-        """Those of the layers that have a KV cache."""
-        return tuple(mixer for _, mixer in self.mixers if isinstance(mixer, Attention))
+        """Those of the layers that have a KV cache of their own."""
+        return tuple(mixer for _, mixer in self.mixers if isinstance(mixer, Attention) and not mixer.shared_cache)
 
     @property
     def mixers(self) -> tuple[tuple[int, Mixer], ...]:
@@ -390,6 +440,28 @@ class Description:
         """Which of `mixers` a layer has; the first one is its attention."""
         return tuple(number for number, (n, _) in enumerate(self.mixers) if n == layer)
 
+    def cache_layer(self, layer: int) -> int:
+        """The layer whose keys and values a layer reads: itself, or the last one before it that has such and does not share.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        mixer = self.layers[layer].attention
+        if not isinstance(mixer, Attention) or not mixer.shared_cache:
+            return layer
+        for n in reversed(range(layer)):
+            other = self.layers[n].attention
+            if isinstance(other, Attention) and not other.shared_cache and other.cache_form == mixer.cache_form:
+                return n
+        raise ValueError(f"layer {layer} shares the keys and values of a layer that there is not")
+
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """Which of `mixers` keep something of their own of a sequence's past."""
+        return tuple(n for n in range(len(self.mixers)) if n >= len(self.layers) or self.cache_layer(n) == n)
+
     @property
     def has_latents(self) -> bool:
         """Whether a layer's cache holds latents in place of keys and values."""
@@ -398,7 +470,7 @@ class Description:
     @property
     def is_recurrent(self) -> bool:
         """Whether layers keep anything but a KV cache."""
-        return len(self.attentions) < len(self.mixers)
+        return not all(isinstance(mixer, Attention) for _, mixer in self.mixers)
 
 
 def layer_role(layer: int, tensor: str) -> str:

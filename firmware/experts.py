@@ -9,17 +9,20 @@ from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.isa import BUFFER_UNIT, Combine
 
-from .branch import Branch, enter, leave
+from .branch import Branch, enter, leave, post_norm
 from .buffer_map import slot_map
 from .command_list import Loaded, interleaved
 from .description import Experts, FeedForward, layer_role
 from .feed_forward import Middle, Results, Stage
+from .norms import normalise
 from .placement import MatrixPlace
 from .routing import KNOWN, Router, SmallProduct
 from .workspace import Workspace
 
 #: Sets of the slots that the activations of the expert at work and of the next one belong to.
 SETS = (1, 2)
+#: Set of the shared expert's input, where it has one of its own.
+SHARED_SET = 3
 
 
 def mixture(workspace: Workspace, layer: int, experts: Experts, branch: Branch) -> None:
@@ -27,7 +30,6 @@ def mixture(workspace: Workspace, layer: int, experts: Experts, branch: Branch) 
     w = workspace
     with w.buffer.phase():
         chosen = _Mixture(w, layer, experts, branch)
-        enter(w, branch)
         chosen.emit()
         leave(w, branch, chosen.total, None, chosen.divisor)
 
@@ -67,6 +69,9 @@ class _Mixture:
 
     Outputs of the chosen are added up with their weights; whoever uses the total divides it by the router's divisor. That of
     the shared expert is added to what the branch comes back to; if the branch normalises first, to the total.
+
+    Experts apart have three inputs: the router's is replaced by that of the chosen while gate of the shared one, whose own is
+    beside it, streams.
     """
 
     def __init__(self, workspace: Workspace, layer: int, experts: Experts, branch: Branch) -> None:
@@ -94,7 +99,8 @@ class _Mixture:
         places = self._first_blocks()
 
         def middle(block: FeedForward, prefix: str, place: int, turn: int) -> Middle:
-            return Middle(w, block, self._layer, results, places[place], SETS[place], prefix=prefix, turn=turn)
+            source = (SHARED_SET, w.hidden // BLOCK) if e.apart and prefix == "shared_" else (0, 0)
+            return Middle(w, block, self._layer, results, places[place], SETS[place], prefix=prefix, turn=turn, source=source)
 
         shared = []
         if e.shared:
@@ -117,12 +123,14 @@ class _Mixture:
         blocks, e = slot_map(self._workspace.build.vector_blocks), self._experts
         size = max(e.expert.size, e.shared.size if e.shared else 0) // BLOCK
         blocks.allocate("the input of the experts", self._workspace.hidden // BLOCK)
+        if e.apart:
+            blocks.allocate("the input of the shared expert", self._workspace.hidden // BLOCK)
         first = blocks.allocate("the activations of an expert", size)
         return [first, first if size > blocks.free else blocks.allocate("the activations of the next expert", size)]
 
     def emit(self) -> None:
-        """Emit from the router on."""
-        self._router.multiply()
+        """Emit from the norm on."""
+        self._enter()
         if self._switch:
             self._switch.multiply()
         if not self._experts.shared:
@@ -139,12 +147,28 @@ class _Mixture:
         if self._experts.shared and self._branch.post_norm:
             self._add_shared()
 
+    def _enter(self) -> None:
+        """Norms, and the product with the router."""
+        w, e, norm = self._workspace, self._experts, self._branch.norm
+        if not e.apart:
+            enter(w, self._branch)
+            self._router.multiply()
+            return
+        assert norm is not None
+        normalise(w, layer_role(self._layer, "router_norm"), factor=e.router_scale)
+        self._router.multiply()
+        normalise(w, norm, again=True, vector_set=SHARED_SET, first_block=w.hidden // BLOCK)
+
+    def _normalise_for_chosen(self) -> None:
+        if self._experts.apart:
+            normalise(self._workspace, layer_role(self._layer, "experts_norm"), again=True)
+
     def _middle_stages(self, turn: _Turn) -> list[Stage]:
         w, router = self._workspace, self._router
         if turn.choice is None:
             own = turn.middle.stages()
             # The choice takes the vector unit a while: it begins behind the first product, and is waited for behind the second.
-            own[0] = _followed(own[0], self._score_shared, router.score)
+            own[0] = _followed(own[0], self._score_shared, router.score, self._normalise_for_chosen)
             own[min(1, len(own) - 1)] = _followed(own[min(1, len(own) - 1)], partial(router.choose, 0))
             return own
         own = turn.middle.stages(turn.slots, w.expert_registers[turn.choice % KNOWN])
@@ -201,6 +225,9 @@ class _Mixture:
 
     def _accumulate_shared(self) -> None:
         w, hidden, bias = self._workspace, self._workspace.hidden, self._workspace.bias(layer_role(self._layer, "shared_down"))
+        if self._experts.apart:
+            post_norm(w, self._results[0], bias, layer_role(self._layer, "shared_post_norm"))
+            bias = None
         for s in w.sequences:
             result = self._results[0] + s * hidden
             if bias:
@@ -212,14 +239,19 @@ class _Mixture:
             w.commands.elementwise(result, hidden, p=self._share(s), b=base, combine=Combine.SUM, to=base)
 
     def _add_shared(self) -> None:
-        """Divide the total, and add the output of the shared expert."""
-        w, hidden, divisor = self._workspace, self._workspace.hidden, self.divisor
+        """Divide the total, normalise it if that is done apart, and add the output of the shared expert."""
+        w, hidden, divisor, total = self._workspace, self._workspace.hidden, self.divisor, self.total
+        share: Loaded | float = 1.0
         if divisor is not None:
             w.commands.elementwise(divisor, w.batch, function=Function.RECIPROCAL, to=divisor)
-        share = 1.0 if divisor is None else Loaded(divisor, advance=True)
+            share = Loaded(divisor, advance=True)
+        if self._experts.apart:
+            w.commands.elementwise(total, hidden, w.batch, a_stride=hidden, p=share, to=total, d_stride=hidden)
+            post_norm(w, total, None, layer_role(self._layer, "experts_post_norm"))
+            share = 1.0
         w.commands.elementwise(
-            self.total, hidden, w.batch, a_stride=hidden, p=share, b=self._shared_total, b_stride=hidden, combine=Combine.SUM,
-            to=self.total, d_stride=hidden,
+            total, hidden, w.batch, a_stride=hidden, p=share, b=self._shared_total, b_stride=hidden, combine=Combine.SUM,
+            to=total, d_stride=hidden,
         )  # fmt: skip
         self.divisor = None
 

@@ -11,7 +11,7 @@ from tailrace.spec.isa import BUFFER_UNIT, Combine, Multiplier
 
 from .branch import Branch, enter, leave
 from .buffer_map import slot_map
-from .command_list import Address, Slot, interleaved
+from .command_list import Address, CommandList, Slot, interleaved
 from .description import Activation, FeedForward, layer_role
 from .placement import MatrixPart
 from .workspace import Workspace
@@ -54,6 +54,29 @@ def first_block(workspace: Workspace, block: FeedForward) -> int | None:
         blocks.allocate("the activations of a feed-forward layer", size)
     blocks.allocate("the input of a feed-forward layer", workspace.hidden // BLOCK)
     return None if size > blocks.free else blocks.mark()
+
+
+def activate(
+    commands: CommandList, activation: Activation, x: int, count: int, segments: int, stride: int, argument: int,
+    target: dict[str, Any],
+) -> None:  # fmt: skip
+    """Apply an activation function to segments of the buffer, `stride` apart.
+
+    `argument`: as many entries, for what GELU takes the sigmoid of. `target`: where the results go.
+    """
+    apply = partial(commands.elementwise, x, count, segments, a_stride=stride)
+    if activation is Activation.SQUARED_RELU:
+        # The lesser of -x and 0, whose square it is.
+        apply(combine=Combine.LIMIT, p=-1.0, q=0.0, to=x, d_stride=stride)
+        apply(b=x, b_stride=stride, combine=Combine.PRODUCT, **target)
+        return
+    if activation is not Activation.GELU:
+        factor = 1.0 if activation is Activation.SILU else QUICK
+        apply(p=factor, function=Function.SIGMOID, multiplier=Multiplier.A, **target)
+        return
+    second: dict[str, Any] = {"b_stride": stride, "combine": Combine.PRODUCT}
+    apply(b=x, m=CUBIC, n=LINEAR, to=argument, d_stride=stride, **second)
+    apply(b=argument, function=Function.SIGMOID, multiplier=Multiplier.A, **second, **target)
 
 
 class Results:
@@ -110,13 +133,17 @@ class Middle:
         What the names of the matrices start with.
     turn : int
         Parts that have had the places of the results before: the first one takes the place whose turn it is.
+    source : tuple of int
+        Set of the slots, and first block in them, of what gate and up are multiplied with.
     """
 
     def __init__(
         self, workspace: Workspace, block: FeedForward, layer: int, results: Results, first_block: int,
         vector_set: int = MIDDLE_SET, *, held: int | None = None, prefix: str = "", turn: int = 0,
+        source: tuple[int, int] = (0, 0),
     ) -> None:  # fmt: skip
         w = self._workspace = workspace
+        self._source = source
         self._block, self._set, self._results, self._held, self._turn = block, vector_set, results, held, turn
         self._stride, self.first_block = results.stride, first_block
         if block.size % BLOCK:
@@ -149,7 +176,11 @@ class Middle:
         """
         stages: list[Stage] = []
         slots = slots or range(self._workspace.batch)
-        product = partial(self._workspace.product, slot_stride=self._stride, slots=slots.stop, expert=expert)
+        vector_set, first_block = self._source
+        product = partial(
+            self._workspace.product, slot_stride=self._stride, slots=slots.stop, expert=expert, vector_set=vector_set,
+            first_block=first_block,
+        )  # fmt: skip
         for i, (gate_part, up_part) in enumerate(zip(self._gate.parts, self._up.parts)):
             place = (self._turn + i) % len(self._results.ups)
             gate, up = self._results.gates[place], self._results.ups[place]
@@ -202,19 +233,10 @@ class Middle:
 
     def _activate(self, slots: range, part: MatrixPart, x: int, target: dict[str, Any]) -> None:
         """Apply the activation function to what is at `x`."""
-        apply = partial(self._workspace.commands.elementwise, x, part.rows, len(slots), a_stride=self._stride)
-        if self._block.activation is Activation.SQUARED_RELU:
-            # The lesser of -x and 0, whose square it is.
-            apply(combine=Combine.LIMIT, p=-1.0, q=0.0, to=x, d_stride=self._stride)
-            apply(b=x, b_stride=self._stride, combine=Combine.PRODUCT, **target)
-            return
-        if self._block.activation is not Activation.GELU:
-            factor = 1.0 if self._block.activation is Activation.SILU else QUICK
-            apply(p=factor, function=Function.SIGMOID, multiplier=Multiplier.A, **target)
-            return
-        second: dict[str, Any] = {"b_stride": self._stride, "combine": Combine.PRODUCT}
-        apply(b=x, m=CUBIC, n=LINEAR, to=self._results.argument, d_stride=self._stride, **second)
-        apply(b=self._results.argument, function=Function.SIGMOID, multiplier=Multiplier.A, **second, **target)
+        activate(
+            self._workspace.commands, self._block.activation, x, part.rows, len(slots), self._stride, self._results.argument,
+            target,
+        )  # fmt: skip
 
     def _target(self, slots: range, part: MatrixPart) -> dict[str, Any]:
         """Where the activations of a part go."""

@@ -15,10 +15,22 @@ def statistic(workspace: Workspace) -> Reduce:
     return Reduce.SUM_OF_SQUARES if workspace.description.norm.kind is NormKind.RMS else Reduce.SUM
 
 
-def normalise(workspace: Workspace, role: str, *, again: bool = False) -> None:
-    """Normalise x, whose statistic is there, and quantise it to block 0 of the sequences' slots, set 0.
+def normalise(
+    workspace: Workspace, role: str, *, again: bool = False, factor: float = 1.0, vector_set: int = 0, first_block: int = 0
+) -> None:
+    """Normalise x, whose statistic is there, and quantise it to the sequences' slots.
 
-    `again`: x has been normalised before, and has not changed since: what its statistic gave is there.
+    Parameters
+    ----------
+    workspace : Workspace
+    role : str
+        Of the norm.
+    again : bool
+        Whether x has been normalised before, and has not changed since: what its statistic gave is there.
+    factor : float
+        What is multiplied to the norm's weights.
+    vector_set, first_block : int
+        Set of the slots, and the first block in them.
     """
     w, commands, hidden = workspace, workspace.commands, workspace.hidden
     weight, bias = w.address(w.table(role).address), w.bias(role)
@@ -35,12 +47,16 @@ def normalise(workspace: Workspace, role: str, *, again: bool = False) -> None:
             )
         if not again:
             inverse(w, w.inverse if centred else w.statistic)
+        inverses = w.inverse
+        if factor != 1.0:
+            inverses = w.buffer.allocate("the factor of a norm and its weights", w.batch)
+            commands.elementwise(w.inverse, w.batch, p=factor, to=inverses)
         for s in w.sequences:
-            operand, place, slot = (held if centred else w.x) + s * hidden, held + s * hidden, Slot(s, 0, 0)
+            operand, place, slot = (held if centred else w.x) + s * hidden, held + s * hidden, Slot(s, vector_set, first_block)
             commands.elementwise(
                 operand,
                 hidden,
-                p=Loaded(w.inverse + s),
+                p=Loaded(inverses + s),
                 stream=weight,
                 multiplier=Multiplier.STREAM,
                 to=place if bias else slot,

@@ -84,10 +84,12 @@ class Projections:
         normalised = attention.head_norm is not None or attention.value_norm
         self._head_sums = allocate("the sums of head norms", w.batch * heads) if normalised else 0
         each_head = attention.head_norm in (HeadNorm.HEAD, HeadNorm.ROTATED_HEAD)
-        self._weights = {r: allocate(f"the weights of {r}_norm", size) for r in "kq"} if each_head else {}
+        own = "q" if attention.shared_cache else "kq"
+        self._weights = {r: allocate(f"the weights of {r}_norm", size) for r in own} if each_head else {}
         #: The sigmoids that the outputs of heads are multiplied with.
         self.gate = allocate("the gate of attention", w.batch * heads * size) if attention.gated else 0
-        widths = {"k": kv_heads * size, "q": heads * size, "v": kv_heads * size}
+        cached = 0 if attention.shared_cache else kv_heads * size
+        widths = {"k": cached, "q": heads * size, "v": cached}
         self._biases: dict[str, int] = {}
         entries: dict[str, int] = {}
         for role in "qkv":
@@ -116,15 +118,18 @@ class Projections:
         if attention.keys_as_values:
             keys = (keys[0], self._finish_values_and_keys)
         queries = product("q", self._heads, attention.heads)
+        cached = [] if attention.shared_cache else [*values, keys]
         gate = [(product("output_gate", self.gate, attention.heads), self._finish_gate)] if attention.gated else []
         if self.keys_last:
             interleaved([*values, (queries, self._finish_all_queries), *gate, keys])
         else:
-            interleaved([*values, keys, (queries, self._finish_first_queries), *gate])
+            interleaved([*cached, (queries, self._finish_first_queries), *gate])
 
     def _keys_cost_less(self) -> bool:
         """Whether the work on keys takes the vector unit less time than that on queries: the lesser one is not hidden."""
         attention, lanes = self._attention, self._workspace.build.lanes
+        if attention.shared_cache:
+            return False
         passes = bool(attention.rotary_size) + 2 * bool(attention.head_norm)
         queries = (passes + 1) * attention.heads * attention.head_size // lanes
         keys = (passes + 4) * attention.kv_heads * attention.head_size // lanes

@@ -34,6 +34,8 @@ class Workspace:
         Registers that hold the row of the KV cache for a window and a sequence.
     weights_register, caches_register : int or None
         In a loop over layers: what is added to the addresses of weights and tables, and of caches.
+    embeddings_register : int or None
+        The same of what the table of layers' embeddings has for them.
     address_register : int
         For what the next command needs.
     length_registers : tuple
@@ -60,6 +62,7 @@ class Workspace:
     expert_registers: tuple[int, ...] = ()
     weights_register: int | None = None
     caches_register: int | None = None
+    embeddings_register: int | None = None
 
     @property
     def hidden(self) -> int:

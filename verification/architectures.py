@@ -24,7 +24,7 @@ from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import BUS_WIDTHS, RIGHT_HAND_SIDES, parse_config
-from verification.unit.host.architectures import ARCHITECTURES, MIXTURES, SIZED_BY_HIDDEN
+from verification.unit.host.architectures import ARCHITECTURES, GEMMA4, MIXTURES, SIZED_BY_HIDDEN
 from verification.unit.host.latent_models import latent_yarn
 from verification.unit.host.references import (
     Floats,
@@ -49,11 +49,12 @@ _STATE_SPACES = ("granitehybrid", "granitehybridmoe", "nemotron_h", "nemotron_h_
 _RECURRENT = ("lfm2", "lfm2moe", "qwen35", "qwen35moe", "qwen3next", *_STATE_SPACES)
 _LATENT = ("deepseek2", "deepseek2-lite")
 _WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", "nemotron_h_moe", "dots1", *_LATENT)
-_WINDOWED = ("gpt-oss", "gemma4", "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
+_WINDOWED = ("gpt-oss", *GEMMA4, "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
 #: Where two layers do not show all that layers can be.
 _LAYERS = {
     "gemma3": 6,
     "gemma4": 6,
+    "gemma4-e2b": 4,
     "cohere2": 4,
     "olmo3": 4,
     "exaone4": 4,
@@ -156,6 +157,8 @@ def draw(architecture: str, seed: int) -> Case:
         sizes |= {"experts": number(4, 16), "used": number(2, 4)}
     if architecture in _WITH_SHARED:
         sizes["shared"] = number(1, 2)
+    if architecture == "gemma4-e2b":
+        sizes["embedding"] = number(32, 96, 32)
     if architecture == "ernie4_5-moe":
         sizes["interval"] = number(1, 2)
     if architecture in _LATENT:

@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.firmware.description import Attention
+from tailrace.firmware.description import Attention, Mixer
 from tailrace.firmware.passes import effective_window
 from tailrace.firmware.placement import CachePlace, StatePlace
 from tailrace.sim.progress import say
@@ -26,7 +26,7 @@ from ..image.image import Image, ImageRequest
 from ..image.kv_cache import Floats, StoredCache, cache_writes, read_stored, stored_writes
 from ..image.programs import Programs
 from ..image.state import StoredState, read_state, state_writes, stored_parts
-from ..image.write import write_image
+from ..image.write import BY_TOKEN, write_image
 from ..progress import Progress
 from .counters import Counters
 from .driver import Device
@@ -50,6 +50,7 @@ class Snapshot:
     earliest : int
         Fewest tokens but 0 that it can be cut to: of a sliding window, older tokens are gone.
     layers : tuple of StoredCache or StoredState
+        Of those that share no other layer's.
     begun : int
         Position at which the lists of linear attention begin.
     """
@@ -351,6 +352,11 @@ class Decoder:
             self.device.results_digest.update(raw)
         return [int(t) for t in np.frombuffer(raw, dtype="<u4")[:: ADDRESS_UNIT // 4]]
 
+    def _kept(self, sequence: int) -> list[tuple[Mixer, CachePlace | StatePlace]]:
+        """What layers keep of a sequence, each place once, and what it belongs to."""
+        description, places = self.imported.description, self.image.placement.caches[sequence]
+        return [(description.mixers[n][1], places[n]) for n in description.owners]
+
     def snapshot(self, sequence: int = 0) -> Snapshot:
         """Read the KV cache of a sequence back, exactly as it is stored."""
         sequence = self._one_of(sequence)
@@ -358,8 +364,7 @@ class Decoder:
         lanes = self.image.build.lanes
         with self.device.exclusive():
             length = self.positions[sequence]
-            mixers = self.imported.description.mixers
-            for (_, mixer), place in zip(mixers, self.image.placement.caches[sequence], strict=True):
+            for mixer, place in self._kept(sequence):
                 if isinstance(place, StatePlace):
                     layers.append(read_state(place, self.device.read, length, self._states.begun(sequence)))
                     continue
@@ -393,17 +398,14 @@ class Decoder:
         length = snapshot.length
         if length > self.limit:
             raise self._full(length)
-        mixers = self.imported.description.mixers
-        shapes = [
-            _cache_shape(mixer, length) if isinstance(mixer, Attention) else _state_shape(place)
-            for (_, mixer), place in zip(mixers, self.image.placement.caches[sequence], strict=True)
-        ]
-        if len(snapshot.layers) != len(mixers) or [held.shape for held in snapshot.layers] != shapes:
+        kept = self._kept(sequence)
+        shapes = [_cache_shape(mixer, length) if isinstance(mixer, Attention) else _state_shape(place) for mixer, place in kept]
+        if [held.shape for held in snapshot.layers] != shapes:
             raise ModelError("the snapshot is that of another model: use one of the same")
         with self.device.exclusive():
             # Whoever is interrupted here finds an empty sequence.
             self.reset(sequence)
-            for place, held in zip(self.image.placement.caches[sequence], snapshot.layers, strict=True):
+            for (_, place), held in zip(kept, snapshot.layers, strict=True):
                 for address, data in _writes(place, held, self.image.build.lanes):
                     self.device.write(address, data)
             if length:
@@ -424,6 +426,9 @@ class Decoder:
         """
         described = self.imported.description.layers[layer]
         attention = described.attention
+        if isinstance(attention, Attention) and attention.shared_cache:
+            owner = self.imported.description.cache_layer(layer)
+            raise ModelError(f"layer {layer} shares the KV cache of layer {owner}: write to that")
         if not isinstance(attention, Attention) or described.beside:
             kept = "a state beside its" if described.beside else "no"
             raise ModelError(
@@ -547,10 +552,13 @@ class Decoder:
         return total - head.rows * self.image.format_of("head").row_bytes(head.columns)
 
     def _write_embeddings(self, tokens: Sequence[int]) -> None:
-        table, source = self.image.placement.tables["embedding"], self.imported.tables["embedding"]
-        for sequence, token in enumerate(tokens):
-            row = source.numbers(token, token + 1).astype("<f4")
-            self.device.write(table.address + sequence * table.stride, row.tobytes())
+        for role in BY_TOKEN:
+            if role not in self.imported.tables:
+                continue
+            table, source = self.image.placement.tables[role], self.imported.tables[role]
+            for sequence, token in enumerate(tokens):
+                row = source.numbers(token, token + 1).astype("<f4")
+                self.device.write(table.address + sequence * table.stride, row.tobytes())
 
     def _advance(self, given: Sequence[int | None], count: int = 1) -> None:
         self.positions = [p + (0 if t is None else count) for p, t in zip(self.positions, given, strict=True)]

@@ -90,10 +90,20 @@ class Architecture:
         What attention's scores are capped at if the header does not say; 0: they are not capped.
     score_scale : float
         What attention's scores are multiplied with; 0: the inverse root of the size of a head.
+    layers_scaled_by_width : int
+        Layers of the one model whose scores are divided by the root of a head's share of the activations, not of its size; 0:
+        there is none. Files do not say it.
     optional_values : bool
         Whether layers may have no matrix v: their values are their keys then.
     value_norm : bool
         Whether each head of the values is normalised, without weights.
+    shared_caches : bool
+        Whether the last layers, if the header says so, have the keys and values of the last one of their kind before them.
+    layer_embeddings : bool
+        Whether each layer, if the header says so, has an embedding of its own.
+    experts_apart : bool
+        Whether layers with experts have a feed-forward beside them, all between norms of their own
+        (`tailrace.firmware.description.Experts`).
     sinks : bool
     limit, up_offset : float
         Of the feed-forward, see `tailrace.firmware.description`; a limit of 0 is none.
@@ -167,8 +177,12 @@ class Architecture:
     default_logit_cap: float = 0.0
     score_cap: float = 0.0
     score_scale: float = 0.0
+    layers_scaled_by_width: int = 0
     optional_values: bool = False
     value_norm: bool = False
+    shared_caches: bool = False
+    layer_embeddings: bool = False
+    experts_apart: bool = False
     sinks: bool = False
     limit: float = 0.0
     up_offset: float = 0.0
@@ -348,6 +362,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             capped_logits=True,
             default_logit_cap=30.0,
             score_cap=50.0,
+            layers_scaled_by_width=46,
         ),
         Architecture(
             "gemma3",
@@ -359,11 +374,12 @@ ARCHITECTURES: dict[str, Architecture] = {
             windowed=True,
             global_every=6,
             local_rope_base=10_000.0,
+            layers_scaled_by_width=62,
             capped_logits=True,
         ),
         Architecture(
             "gemma4",
-            "Gemma 4 12B and 31B (text)",
+            "Gemma 4 (text)",
             activation=Activation.GELU,
             head_norm=HeadNorm.HEAD,
             post_norms=True,
@@ -376,6 +392,9 @@ ARCHITECTURES: dict[str, Architecture] = {
             score_scale=1.0,
             optional_values=True,
             value_norm=True,
+            shared_caches=True,
+            layer_embeddings=True,
+            experts_apart=True,
             capped_logits=True,
         ),
         Architecture(

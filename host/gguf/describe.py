@@ -19,6 +19,7 @@ from tailrace.firmware.description import (
     HeadNorm,
     Latent,
     Layer,
+    LayerEmbedding,
     LinearAttention,
     Mixer,
     Norm,
@@ -49,6 +50,8 @@ ROPE, LOCAL_ROPE, QUERY_ROPE = "rope", "rope_local", "rope_queries"
 _LEFT_OVER = "attn_rot_embd.weight"
 #: Key of how many pairs of angles go by each part of a position in an image.
 _SECTIONS = "rope.dimension_sections"
+#: How tensors begin that make keys and values, which some files have for layers that share those of others.
+_OF_CACHES = ("attn_k", "attn_v")
 #: Every n-th layer of models with linear attention has attention, if the header does not say.
 _ATTENTION_EVERY = 4
 #: Taps of a convolution at most.
@@ -80,6 +83,8 @@ class Source:
         If they are taken in another order: the number, within them, of each.
     experts : int
         Experts, whose rows follow each other; 0: the role is not one of experts.
+    expert_rows : int
+        Rows from one expert's to the next one's, if the tensor has others between them; 0: `rows`.
     repeats : int
         Times that a vector is repeated.
     transposed : bool
@@ -95,6 +100,7 @@ class Source:
     columns: int
     order: NDArray[np.int64] | None = field(default=None, compare=False)
     experts: int = 0
+    expert_rows: int = 0
     repeats: int = 1
     transposed: bool = False
     scale: int | None = None
@@ -130,7 +136,7 @@ class Source:
         return dequantise(data[index], self.tensor.ggml_type).reshape(-1, self.columns)
 
     def _index(self, start: int, stop: int, expert: int) -> Any:
-        first = self.first + expert * self.rows
+        first = self.first + expert * (self.expert_rows or self.rows)
         return slice(first + start, first + stop) if self.order is None else first + self.order[start:stop]
 
 
@@ -270,6 +276,7 @@ class _Importer:
             logit_scale=self._logit_scale(),
             logit_cap=self._logit_cap(),
         )
+        self._check_shared_caches(description)
         ropes = {ROPE: self.rope} if description.attentions and not arch.learned_positions else {}
         if not self.is_rotated:
             ropes = {}
@@ -298,9 +305,21 @@ class _Importer:
             model=model,
         )
 
+    def _check_shared_caches(self, description: Description) -> None:
+        for n in range(self.model.first_shared, self.model.layers):
+            try:
+                description.cache_layer(n)
+            except ValueError:
+                raise self._unfit(
+                    f"its layer {n} has the keys and values of an earlier layer of its kind, and there is no such layer"
+                ) from None
+
     def _is_left_out(self, name: str) -> bool:
         """Whether a tensor has no part in decoding token by token."""
         behind = range(self.model.layers, self.model.blocks)
+        shared = range(self.model.first_shared, self.model.layers)
+        if any(name.startswith(tuple(f"blk.{n}.{part}" for part in _OF_CACHES)) for n in shared):
+            return True
         return name.endswith(_LEFT_OVER) or any(name.startswith(f"blk.{n}.") for n in behind)
 
     # The header.
@@ -448,10 +467,9 @@ class _Importer:
     def scale(self) -> float:
         if self.arch.score_scale:
             return self.arch.score_scale
-        # The largest models of Gemma 2 and 3 do not go by the size of their heads.
-        largest_gemma = (self.arch.name, self.model.layers) in (("gemma2", 46), ("gemma3", 62))
+        by_width = self.model.layers == self.arch.layers_scaled_by_width
         size = self.head_size if self.latent is None else self.latent.key_size + self.rotary_size
-        scale = read_score_growth(self.model) / sqrt(self.hidden / self.heads[0] if largest_gemma else size)
+        scale = read_score_growth(self.model) / sqrt(self.hidden / self.heads[0] if by_width else size)
         stated = self._real("attention.scale", 1e-6, 1e6)
         if self.arch.scalars:
             return stated or scale
@@ -637,7 +655,7 @@ class _Importer:
         self.tables[layer_role(n, f"{prefix}convolution")] = Source(tensor, 0, kernel, channels, order, transposed=True)
 
     def _attention(self, layer: int) -> Attention:
-        windowed = self.windowed[layer]
+        windowed, shared = self.windowed[layer], layer >= self.model.first_shared
         return Attention(
             heads=self.heads[layer],
             kv_heads=self.kv_heads[layer],
@@ -650,10 +668,11 @@ class _Importer:
             head_norm=self.arch.head_norm,
             score_cap=self.score_cap,
             sinks=self.arch.sinks,
-            keys_as_values=self.arch.optional_values and f"blk.{layer}.attn_v.weight" not in self.model.tensors,
-            value_norm=self.arch.value_norm,
+            keys_as_values=self.arch.optional_values and not shared and f"blk.{layer}.attn_v.weight" not in self.model.tensors,
+            value_norm=self.arch.value_norm and not shared,
             gated=self.arch.gated_attention,
             latent=self.latent,
+            shared_cache=shared,
         )
 
     @cached_property
@@ -682,7 +701,28 @@ class _Importer:
         if scaled:
             self._vector(layer_role(n, "output_scale"), f"blk.{n}.layer_output_scale.weight", 1)
         beside = self.linear if arch.state_space_beside else None
-        return Layer(mixer, feed_forward, arch.post_norms, arch.pre_norms, parallel, scaled, beside)
+        return Layer(mixer, feed_forward, arch.post_norms, arch.pre_norms, parallel, scaled, beside, self._layer_embedding(n))
+
+    @cached_property
+    def layer_embedding_size(self) -> int:
+        """Elements of the embedding that each layer has; 0: there are none."""
+        key = "embedding_length_per_layer_input"
+        size = self.model.integer(key, 0, _MAX_SIZE, 0) if self.arch.layer_embeddings else 0
+        if size % BLOCK:
+            raise self._unfit(f"its layers' embeddings have {size} elements, which is not a multiple of {BLOCK}")
+        return size
+
+    def _layer_embedding(self, n: int) -> LayerEmbedding | None:
+        size, layer = self.layer_embedding_size, f"blk.{n}."
+        if not size:
+            return None
+        # One matrix has the rows of all layers.
+        of = self.model.layers * size
+        self._matrix(layer_role(n, "embedding_projection"), "per_layer_model_proj", size, self.hidden, first=n * size, of=of)
+        self._matrix(layer_role(n, "embedding_gate"), f"{layer}inp_gate", size, self.hidden)
+        self._matrix(layer_role(n, "embedding_output"), f"{layer}proj", self.hidden, size)
+        self._vector(layer_role(n, "embedding_post_norm"), f"{layer}post_norm.weight", self.hidden)
+        return LayerEmbedding(size, self.arch.activation)
 
     def _joined_layers(self) -> tuple[Layer, ...]:
         """Layers of attention, and those of a feed-forward joined to the ones before them."""
@@ -726,7 +766,8 @@ class _Importer:
             self._latent_tensors(n, a, a.latent)
             return
         query, key = a.heads * a.head_size, a.kv_heads * a.head_size
-        rows = {"q": (query, a.heads), "k": (key, a.kv_heads)} | ({} if a.keys_as_values else {"v": (key, 0)})
+        sizes = {"q": (query, a.heads), "k": (key, a.kv_heads), "v": (key, 0)}
+        rows = {name: sizes[name] for name in a.projections}
         first, total = 0, query + 2 * key
         for name, (size, heads) in rows.items():
             ordered = heads if self.pairs_neighbours else 0
@@ -788,16 +829,20 @@ class _Importer:
         one[: self.rotary_size] = one[: self.rotary_size].reshape(-1, 2).T.reshape(-1)
         return (np.arange(heads)[:, None] * self.head_size + one).reshape(-1)
 
-    def _feed_forward(self, n: int) -> FeedForward:
+    def _feed_forward(self, n: int, prefix: str = "") -> FeedForward:
         arch, size = self.arch, self.feed_forward[n]
         if arch.gated:
             place: dict[str, Any] = {"first": 0, "of": 2 * size} if arch.fused_gate_up else {}
             self._matrix(
-                layer_role(n, "gate"), f"blk.{n}.ffn_{'up' if arch.fused_gate_up else 'gate'}", size, self.hidden, **place
+                layer_role(n, f"{prefix}gate"),
+                f"blk.{n}.ffn_{'up' if arch.fused_gate_up else 'gate'}",
+                size,
+                self.hidden,
+                **place,
             )
         place = {"first": size, "of": 2 * size} if arch.fused_gate_up else {}
-        self._matrix(layer_role(n, "up"), f"blk.{n}.ffn_up", size, self.hidden, **place)
-        self._matrix(layer_role(n, "down"), f"blk.{n}.ffn_down", self.hidden, size)
+        self._matrix(layer_role(n, f"{prefix}up"), f"blk.{n}.ffn_up", size, self.hidden, **place)
+        self._matrix(layer_role(n, f"{prefix}down"), f"blk.{n}.ffn_down", self.hidden, size)
         return self._block(size)
 
     def _block(self, size: int) -> FeedForward:
@@ -811,6 +856,8 @@ class _Importer:
 
     def _has_experts(self, n: int) -> bool:
         """Whether a layer's feed-forward is a mixture: layers before, or between, may have a single one."""
+        if self.model.experts and self.arch.experts_apart:
+            return f"blk.{n}.ffn_gate_inp.weight" in self.model.tensors
         if not self.model.experts or f"blk.{n}.ffn_gate.weight" not in self.model.tensors:
             return bool(self.model.experts)
         # Which layers these are, the header says as well.
@@ -821,17 +868,41 @@ class _Importer:
     def _experts(self, n: int) -> Experts:
         model, count, layer = self.model, self.model.experts, f"blk.{n}."
         size = self._per_layer("expert_feed_forward_length", 0, _MAX_SIZE, 0)[n] or self.feed_forward[n]
-        self._matrix(layer_role(n, "router"), f"{layer}ffn_gate_inp", count, self.hidden)
+        self._matrix(layer_role(n, "router"), f"{layer}ffn_gate_inp", count, self.hidden, scaled=not self.arch.experts_apart)
+        if self.arch.experts_apart:
+            return self._experts_apart(n, size)
         if f"{layer}exp_probs_b.bias" in model.tensors:
             bias = self._readable(self._row(f"{layer}exp_probs_b.bias", count))
             self.tables[layer_role(n, "selection_bias")] = Source(bias, 0, count, 1)
-        for role, rows, columns in self._inner(size):
-            self._matrix(layer_role(n, f"experts_{role}"), f"{layer}ffn_{role}_exps", rows, columns, experts=count)
+        self._expert_matrices(n, size)
         shared, gated = self._shared_expert(n)
         experts = read_experts(model, self._block(size), shared, gated)
         if experts.groups > 1 and count // experts.groups % 4:
             raise self._unfit(f"its experts are in groups of {count // experts.groups}, which is not a multiple of 4")
         return experts
+
+    def _expert_matrices(self, n: int, size: int) -> None:
+        """The matrices of all experts; gate and up may be one tensor, in which each expert's gate comes first."""
+        start = f"blk.{n}.ffn_"
+        fused = f"{start}gate_up_exps.weight" in self.model.tensors
+        for i, (role, rows, columns) in enumerate(self._inner(size)):
+            apart = not fused or role == "down"
+            place: dict[str, Any] = {} if apart else {"first": i * size, "of": 2 * size}
+            name = f"{start}{role}_exps" if apart else f"{start}gate_up_exps"
+            self._matrix(layer_role(n, f"experts_{role}"), name, rows, columns, experts=self.model.experts, **place)
+
+    def _experts_apart(self, n: int, size: int) -> Experts:
+        """Experts, and what would be the layer's feed-forward without them, each between norms of its own."""
+        layer = f"blk.{n}."
+        for role, name in (
+            ("router_norm", "ffn_gate_inp.scale"), ("experts_norm", "pre_ffw_norm_2.weight"),
+            ("experts_post_norm", "post_ffw_norm_2.weight"), ("shared_post_norm", "post_ffw_norm_1.weight"),
+        ):  # fmt: skip
+            self._vector(layer_role(n, role), layer + name, self.hidden)
+        self._expert_matrices(n, size)
+        shared = self._feed_forward(n, "shared_")
+        found = read_experts(self.model, self._block(size), shared, False)
+        return replace(found, apart=True, router_scale=1.0 / sqrt(self.hidden))
 
     def _shared_expert(self, n: int) -> tuple[FeedForward | None, bool]:
         """The expert that every token goes through, as large as its matrices are, and whether it has a gate of its own."""
@@ -851,6 +922,9 @@ class _Importer:
     def _model_tensors(self) -> None:
         vocabulary = self.model.head.rows
         self._table("embedding", EMBEDDING, vocabulary, self.hidden)
+        if size := self.layer_embedding_size:
+            self._table("layer_embeddings", "per_layer_token_embd.weight", vocabulary, self.model.layers * size)
+            self._vector("layer_embedding_norm", "per_layer_proj_norm.weight", size)
         if self.arch.learned_positions:
             self._table("position_embedding", "position_embd.weight", self.model.context_length, self.hidden)
         self._vector("final_norm", f"{self.arch.final_norm}.weight", self.hidden)
@@ -870,15 +944,17 @@ class _Importer:
         ordered: int = 0,
         order: NDArray[np.int64] | None = None,
         experts: int = 0,
+        scaled: bool = True,
     ) -> None:
         """Note the tensor of a matrix, its bias if it has one, and what its results are multiplied with.
 
         `of`: rows of the whole tensor, if this is a part of it; `ordered`: heads whose rows are put in order; `order`: which
-        rows are taken.
+        rows are taken; `scaled`: whether a scale of this name is one of the results.
         """
         tensor = self._tensor(f"{name}.weight", ((experts,) if experts else ()) + ((of or rows), columns))
         order = self._row_order(ordered) if ordered else order
-        self.matrices[role] = Source(tensor, first, rows, columns, order, experts, scale=self._scale(role, name, experts))
+        scale = self._scale(role, name, experts) if scaled else None
+        self.matrices[role] = Source(tensor, first, rows, columns, order, experts, of if experts else 0, scale=scale)
         if f"{name}.bias" in self.model.tensors and experts:
             self._table(f"{role}_bias", f"{name}.bias", experts, rows)
         elif f"{name}.bias" in self.model.tensors:

@@ -70,6 +70,10 @@ def _features(a: Architecture) -> Iterator[str]:
         yield "keys that are values too where there is no v"
     if a.value_norm:
         yield "norms of values without weights"
+    if a.shared_caches:
+        yield "keys and values of earlier layers at the end, if the file says so"
+    if a.layer_embeddings:
+        yield "an embedding for each layer, if the file has them"
     if a.sinks:
         yield "sinks of attention"
     if a.score_cap:
@@ -109,6 +113,8 @@ def _experts(a: Architecture) -> Iterator[str]:
         yield f"experts scored by a {a.scores.value}" + (" or as the file says, scaled, in groups" if a.stated_router else "")
     elif not a.normalised_experts:
         yield "weights of experts that do not add up to 1"
+    if a.experts_apart:
+        yield "experts beside a feed-forward, between norms of their own"
 
 
 def _ordinal(number: int) -> str:

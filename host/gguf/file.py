@@ -252,8 +252,21 @@ class Model:
                 continue
             recurrent = arch.recurrent_matrices and tensor_name(layer, "attn_q") not in self.tensors
             kinds = arch.recurrent_matrices if recurrent else arch.matrices
-            names += [tensor_name(layer, kind) for kind in kinds if not (self.experts and kind.startswith("ffn_"))]
+            names += [tensor_name(layer, kind) for kind in kinds if not (self._is_elsewhere(layer, kind))]
         return [name for name in names if not self._is_optional(name) or name in self.tensors]
+
+    def _is_elsewhere(self, layer: int, kind: str) -> bool:
+        """Whether a matrix belongs to experts, or to the layer whose keys and values a layer shares."""
+        if self.experts and not self.architecture.experts_apart and kind.startswith("ffn_"):
+            return True
+        return layer >= self.first_shared and kind in ("attn_k", "attn_v")
+
+    @cached_property
+    def first_shared(self) -> int:
+        """The first layer of those at the end that have the keys and values of earlier ones; `layers` if there are none."""
+        if not self.architecture.shared_caches:
+            return self.layers
+        return self.layers - self.integer("attention.shared_kv_layers", 0, self.layers, 0)
 
     def _is_optional(self, name: str) -> bool:
         arch, matrix = self.architecture, name.split(".")[2]

@@ -109,8 +109,10 @@ class Image:
     def cache_bytes(self) -> int:
         """Bytes of the KV caches of all sequences."""
         total = 0
+        description = self.imported.description
         for caches in self.placement.caches:
-            for (_, mixer), place in zip(self.imported.description.mixers, caches, strict=True):
+            for n in description.owners:
+                mixer, place = description.mixers[n][1], caches[n]
                 if isinstance(mixer, Attention) and isinstance(place, CachePlace):
                     total += mixer.kv_heads * (place.key_stride + place.value_stride + place.scale_stride)
         return total

@@ -73,13 +73,15 @@ class _Planner:
         self.formats = {role: self._format(role) for role in self.imported.matrices}
         start = _Region(base)
         self._tables_of_model(start)
-        layers = self._alike(start, kinds_of_layers(self.imported, self.formats), self._layer_region)
+        of_layers = self._alike(start, kinds_of_layers(self.imported, self.formats), self._layer_region)
+        layers = [of_layers[n] for n in range(len(self.layers))]
         end = _Region(start.top)
         self._vector(end, "final_norm")
         self._vector(end, "final_norm_bias")
         self._matrix(end, "head", head_part_rows(self.description, self.build, self.request.batch))
         self._vector(end, "head_bias")
-        caches = self._alike(end, self._kinds_of_caches(), self._cache_region)
+        kept = self._alike(end, self._kinds_of_caches(), self._cache_region)
+        caches = [kept[self.description.cache_layer(n)] for n in range(len(self.layers))]
         logits = tuple(end.take(4 * self.description.vocabulary) for _ in range(self.request.batch))
         tokens = tuple(end.take(ADDRESS_UNIT * self.capacity) for _ in range(self.request.batch))
         regions = [start, *layers, end]
@@ -97,20 +99,21 @@ class _Planner:
         pieces = sorted((p for region in regions for p in region.pieces), key=lambda p: p.address)
         return Image(self.imported, self.build, self.request, self.capacity, placement, tuple(pieces), base, end.top)
 
-    def _alike(self, where: "_Region", kinds: list[list[int]], make: "Callable[[int], _Region]") -> "list[_Region]":
-        """A region for each layer; those of one kind follow each other, in the order of the first of each kind."""
+    def _alike(self, where: "_Region", kinds: list[list[int]], make: "Callable[[int], _Region]") -> "dict[int, _Region]":
+        """A region for each of these layers; those of one kind follow each other, in the order of the first of each kind."""
         regions: dict[int, _Region] = {}
         for layers in kinds:
             pattern = make(layers[0])
             for n in layers:
                 regions[n] = pattern.moved(where.top, layers[0], n, self.imported)
                 where.top = regions[n].top
-        return [regions[n] for n in range(len(self.layers))]
+        return regions
 
     def _kinds_of_caches(self) -> list[list[int]]:
         kinds: dict[Layer, list[int]] = {}
         for n, layer in enumerate(self.layers):
-            kinds.setdefault(layer, []).append(n)
+            if self.description.cache_layer(n) == n:
+                kinds.setdefault(layer, []).append(n)
         return list(kinds.values())
 
     def _check(self) -> None:
@@ -157,6 +160,9 @@ class _Planner:
         whole = self.request.whole_embedding
         rows = self.description.vocabulary if whole else self.request.batch
         self._table(region, "embedding", rows, self.description.hidden, True)
+        if "layer_embeddings" in self.imported.tables:
+            self._table(region, "layer_embeddings", rows, self.imported.tables["layer_embeddings"].columns, True)
+            self._vector(region, "layer_embedding_norm")
         if self.description.learned_positions:
             self._table(region, "position_embedding", self._positions(), self.description.hidden, True)
         for name, rope in self.imported.ropes.items():
@@ -182,6 +188,10 @@ class _Planner:
             self._vector(region, layer + tensor)
         self._feed_forward(region, n)
         self._vector(region, layer + "feed_forward_post_norm")
+        if self.layers[n].embedding:
+            for tensor in ("projection", "gate", "output"):
+                self._with_bias(region, f"{layer}embedding_{tensor}")
+            self._vector(region, layer + "embedding_post_norm")
         self._vector(region, layer + "output_scale")
         return region
 
@@ -191,7 +201,7 @@ class _Planner:
             case Attention(latent=Latent()):
                 self._latent(region, layer, mixer)
             case Attention():
-                for tensor in ("q", "k", *(() if mixer.keys_as_values else ("v",)), *(("output_gate",) if mixer.gated else ())):
+                for tensor in (*mixer.projections, *(("output_gate",) if mixer.gated else ())):
                     self._with_bias(region, layer + tensor)
                 for tensor in ("q_norm", "k_norm", "sinks"):
                     self._vector(region, layer + tensor)
@@ -227,13 +237,17 @@ class _Planner:
         if not isinstance(place, Experts):
             self._dense(region, layer, rows)
             return
+        self._vector(region, layer + "router_norm")
         self._with_bias(region, layer + "router")
-        self._vector(region, layer + "selection_bias")
+        for tensor in ("selection_bias", "experts_norm"):
+            self._vector(region, layer + tensor)
         if place.shared_gated:
             self._with_bias(region, layer + "shared_router")
         if place.shared:
             self._dense(region, layer + "shared_", rows)
+            self._vector(region, layer + "shared_post_norm")
         self._experts(region, layer, rows)
+        self._vector(region, layer + "experts_post_norm")
 
     def _dense(self, region: "_Region", prefix: str, rows: int) -> None:
         """A feed-forward, with its biases."""

@@ -17,6 +17,8 @@ from .weight_stream import stream_of_blocks
 
 #: Bytes that are written at once: on a serial port that takes a quarter of a second.
 _WRITE_BYTES = 1 << 16
+#: Tables of which a row for each sequence is written before each token, unless they are there as a whole.
+BY_TOKEN = ("embedding", "layer_embeddings")
 #: Rows of a table that are written at a time.
 _TABLE_ROWS = 1024
 
@@ -71,7 +73,7 @@ def _content(image: Image, piece: MatrixPiece | TablePiece, checked: set[str]) -
         yield piece.address, stream_of_blocks(piece.format, blocks, image.build.lanes, piece.exponent).data
         return
     source, rope = image.imported.tables.get(piece.role), image.imported.ropes.get(piece.role)
-    if piece.role == "embedding" and not image.request.whole_embedding:
+    if piece.role in BY_TOKEN and not image.request.whole_embedding:
         return
     pitch = align(4 * piece.columns)
     if piece.role == UNIT_VECTORS:

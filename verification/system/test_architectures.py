@@ -78,9 +78,9 @@ def twins(case: Case, path: Path, count: int, gateware: dict[str, Any] | None = 
 
 
 #: Which together have every command that a layer is made of; the others are their combinations.
-KINDS = ("gpt-oss", "olmo3", "gemma4", "cohere2", "phi3", "gpt2", "bailingmoe2")
+KINDS = ("gpt-oss", "olmo3", "gemma2", "gemma4-a4b", "gemma4-e2b", "cohere2", "phi3", "gpt2", "bailingmoe2")
 OTHER_KINDS = (
-    "mixtral", "gemma2", "gemma3", "hunyuan-dense", "granitemoe", "qwen2moe", "ernie4_5-moe", "glm4moe",
+    "mixtral", "gemma3", "gemma4", "hunyuan-dense", "granitemoe", "qwen2moe", "ernie4_5-moe", "glm4moe",
 )  # fmt: skip
 
 
@@ -95,6 +95,13 @@ def test_latent_attention_with_stalls(seed: int, tmp_path: Path) -> None:
     sizes: dict[str, Any] = {"vocabulary": 307, "experts": 4, "used": 2, "latent": (96, 16, 32, 32)}
     stalls = {"stall_seed": seed, "stall_probability": 0.2}
     twins(Case("deepseek2", sizes, "base", seed), tmp_path / "model.gguf", 3, stalls)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["gemma4-a4b", "gemma4-e2b"])
+def test_gateware_equals_golden_with_stalls(architecture: str, seed: int, tmp_path: Path) -> None:
+    drawn = draw(architecture, seed)
+    twins(Case(architecture, drawn.sizes, "base", seed), tmp_path / "m.gguf", 3, {"stall_seed": seed, "stall_probability": 0.2})
 
 
 @pytest.mark.slow

@@ -63,6 +63,11 @@ class Model:
         self.embeddings("embedding", d.vocabulary, 1.0)
         if d.learned_positions:
             self.embeddings("position_embedding", self.capacity, 0.5)
+        if embedded := d.layers[0].embedding:
+            self.table(
+                "layer_embeddings", self.rng.normal(0, embedded.size**-0.5, (d.vocabulary, len(d.layers) * embedded.size))
+            )
+            self.norm("layer_embedding_norm", embedded.size, bias=False)
         for name, size in tables_of_angles(d).items():
             angles = np.arange(self.capacity)[:, None] * (0.9 + len(name)) * 50.0 ** (-np.arange(size // 2) / (size // 2))
             self.table(name, np.concatenate([np.cos(angles), np.sin(angles)], axis=1))
@@ -70,7 +75,8 @@ class Model:
             self.layer(n)
         self.norm("final_norm")
         self.matrix("head", d.vocabulary, d.hidden)
-        caches = tuple(tuple(self.cache(n) for n in range(len(d.layers))) for _ in range(self.batch))
+        own = [{n: self.cache(n) for n in d.owners} for _ in range(self.batch)]
+        caches = tuple(tuple(kept[d.cache_layer(n)] for n in range(len(d.layers))) for kept in own)
         logits = tuple(self.take(4 * d.vocabulary) for _ in range(self.batch))
         tokens = tuple(self.take(64 * 32) for _ in range(self.batch))
         self.placement = Placement(self.matrices, self.tables, caches, logits, tokens)
@@ -124,7 +130,7 @@ class Model:
         build = build_of(self.config)
         if role == "head":
             return min(self.head_part, head_part_rows(self.description, build, self.batch))
-        if role.endswith(("gate", "up")):
+        if role.endswith(("gate", "up")) and "embedding" not in role:
             return feed_forward_part_rows(self.description, self.description.layers[int(role.split(".")[1])], build, self.batch)
         if role.endswith((".k_b", ".v_b")):
             return rows // self.description.layers[int(role.split(".")[1])].attention.heads
@@ -140,16 +146,14 @@ class Model:
         if layer.pre_norms:
             self.norm(role("attention_norm"))
         widths = {"q": attention.heads, "k": attention.kv_heads, "v": attention.kv_heads}
-        for name, heads in widths.items() if attention.latent is None else ():
-            if name == "v" and attention.keys_as_values:
-                continue
-            self.matrix(role(name), heads * attention.head_size, hidden)
+        for name in attention.projections if attention.latent is None else ():
+            self.matrix(role(name), widths[name] * attention.head_size, hidden)
         if attention.latent is not None:
             self.latent(role, attention, attention.latent)
         self.matrix(role("o"), hidden, attention.heads * attention.output_size)
         if attention.head_norm:
             all_heads = attention.head_norm is HeadNorm.ALL_HEADS
-            for name in "qk":
+            for name in "q" if attention.shared_cache else "qk":
                 self.norm(role(f"{name}_norm"), attention.head_size * (widths[name] if all_heads else 1), bias=False)
         if layer.output_scale:
             self.table(role("output_scale"), self.rng.uniform(0.5, 1.5, 1))
@@ -160,6 +164,11 @@ class Model:
         if layer.post_norms:
             self.norm(role("attention_post_norm"))
             self.norm(role("feed_forward_post_norm"))
+        if layer.embedding:
+            for name in ("projection", "gate"):
+                self.matrix(role(f"embedding_{name}"), layer.embedding.size, hidden)
+            self.matrix(role("embedding_output"), hidden, layer.embedding.size)
+            self.norm(role("embedding_post_norm"))
         expert = block if isinstance(block, FeedForward) else block.expert
         count, prefix = (block.count, "experts_") if isinstance(block, Experts) else (0, "")
         if isinstance(block, Experts):
@@ -185,6 +194,9 @@ class Model:
         """All but the experts themselves."""
         hidden, shared = self.description.hidden, block.shared
         self.matrix(role("router"), block.count, hidden)
+        if block.apart:
+            for name in ("router_norm", "experts_norm", "experts_post_norm", "shared_post_norm"):
+                self.norm(role(name))
         if "selection" in self.biases:
             self.table(role("selection_bias"), self.rng.normal(0, 0.3, block.count))
         if shared and block.shared_gated:

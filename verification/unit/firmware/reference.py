@@ -47,16 +47,30 @@ class Reference:
         for n, layer in enumerate(d.layers):
             if layer.parallel:
                 y = self.norm(x, layer_role(n, "attention_norm"))
-                x = x + (self.attention(y, n, layer.attention, position) + self.feed_forward(y, n)) * d.residual_scale
-                x = x * t.get(layer_role(n, "output_scale"), 1.0)
+                x = x + (self.attention(y, n, layer.attention, position) + self.feed_forward(y, n, x)) * d.residual_scale
+                x = self.embedded(x, n, token) * t.get(layer_role(n, "output_scale"), 1.0)
                 continue
             for block, post in (("attention", "attention_post_norm"), ("feed_forward", "feed_forward_post_norm")):
                 y = self.norm(x, layer_role(n, f"{block}_norm")) if layer.pre_norms else x
-                y = self.attention(y, n, layer.attention, position) if block == "attention" else self.feed_forward(y, n)
+                y = self.attention(y, n, layer.attention, position) if block == "attention" else self.feed_forward(y, n, x)
                 x = x + (self.norm(y, layer_role(n, post)) if layer.post_norms else y) * d.residual_scale
-            x = x * t.get(layer_role(n, "output_scale"), 1.0)
+            x = self.embedded(x, n, token) * t.get(layer_role(n, "output_scale"), 1.0)
         logits = self.linear(self.norm(x, "final_norm"), "head") * d.logit_scale
         return logits if d.logit_cap is None else d.logit_cap * np.tanh(logits / d.logit_cap)
+
+    def embedded(self, x: Array, n: int, token: int) -> Array:
+        """With what the layer's own embedding adds."""
+        d, embedding = self.description, self.description.layers[n].embedding
+        if embedding is None:
+            return x
+        size = embedding.size
+        first = self.tensors["embedding"][token] * d.embedding_scale / np.sqrt(d.hidden)
+        y = self.linear(first, layer_role(n, "embedding_projection"))
+        y = y / np.sqrt((y * y).mean() + d.norm.epsilon) * self.tensors["layer_embedding_norm"]
+        y = (y + self.tensors["layer_embeddings"][token][n * size : (n + 1) * size] * np.sqrt(size)) / np.sqrt(2)
+        gate = activation(self.linear(x, layer_role(n, "embedding_gate")), embedding.activation)
+        added = self.norm(self.linear(gate * y, layer_role(n, "embedding_output")), layer_role(n, "embedding_post_norm"))
+        return x + added * d.residual_scale
 
     def norm(self, x: Array, role: str) -> Array:
         norm, weight = self.description.norm, self.tensors[role]
@@ -91,17 +105,12 @@ class Reference:
         if attention.latent is not None:
             return self.latent_attention(x, n, attention, attention.latent, position)
         size = attention.head_size
-        roles = ("q", "k", "k" if attention.keys_as_values else "v")
-        q, k, v = (self.linear(x, layer_role(n, role)).reshape(-1, size) for role in roles)
-        if attention.value_norm:
-            v = v / np.sqrt((v * v).mean(axis=1, keepdims=True) + self.description.norm.epsilon)
-        q, k = (self.normalised_and_rotated(h, n, r, attention, position) for h, r in ((q, "q"), (k, "k")))
-        scales, codes = quantise_keys(k.astype(np.float32))
-        self.keys[n].append((scales.astype(np.float64)[..., None] * codes).reshape(attention.kv_heads, -1)[:, :size])
-        scales, codes = quantise_values(v.astype(np.float32))
-        self.values[n].append(scales.astype(np.float64)[..., None] * codes)
+        q = self.normalised_and_rotated(self.linear(x, layer_role(n, "q")).reshape(-1, size), n, "q", attention, position)
+        owner = self.description.cache_layer(n)
+        if owner == n:
+            self.append(x, n, attention, position)
         first = 0 if attention.window is None else max(position + 1 - attention.window, 0)
-        keys, values = np.stack(self.keys[n][first:]), np.stack(self.values[n][first:])
+        keys, values = np.stack(self.keys[owner][first:]), np.stack(self.values[owner][first:])
         outputs = []
         for head in range(attention.heads):
             kv_head = head // attention.group
@@ -141,11 +150,29 @@ class Reference:
             outputs.append(weights / weights.sum() @ (latents @ v_b.T))
         return self.linear(np.concatenate(outputs), layer_role(n, "o"))
 
-    def feed_forward(self, x: Array, n: int) -> Array:
+    def append(self, x: Array, n: int, attention: Attention, position: int) -> None:
+        """Append the keys and values of a position, quantised."""
+        size = attention.head_size
+        k, v = (self.linear(x, layer_role(n, r)).reshape(-1, size) for r in ("k", "k" if attention.keys_as_values else "v"))
+        if attention.value_norm:
+            v = v / np.sqrt((v * v).mean(axis=1, keepdims=True) + self.description.norm.epsilon)
+        k = self.normalised_and_rotated(k, n, "k", attention, position)
+        scales, codes = quantise_keys(k.astype(np.float32))
+        self.keys[n].append((scales.astype(np.float64)[..., None] * codes).reshape(attention.kv_heads, -1)[:, :size])
+        scales, codes = quantise_values(v.astype(np.float32))
+        self.values[n].append(scales.astype(np.float64)[..., None] * codes)
+
+    def feed_forward(self, x: Array, n: int, plain: Array) -> Array:
+        """Of the normalised activations `x`; `plain`: as they were before."""
         block = self.description.layers[n].feed_forward
         if isinstance(block, FeedForward):
             return self.gated(x, block, *(self.matrix(n, role) for role in ("gate", "up", "down")))
-        return self.mixture(x, n, block)
+        if not block.apart:
+            return self.mixture(x, x, n, block) + self.shared(x, n, block)
+        routed = self.norm(plain, layer_role(n, "router_norm")) * block.router_scale
+        chosen = self.mixture(routed, self.norm(plain, layer_role(n, "experts_norm")), n, block)
+        parts = {"experts_post_norm": chosen, "shared_post_norm": self.shared(x, n, block)}
+        return sum(self.norm(y, layer_role(n, role)) for role, y in parts.items())
 
     def matrix(self, n: int, role: str) -> tuple[Array | None, Array | float]:
         full = layer_role(n, role)
@@ -160,8 +187,15 @@ class Reference:
             g, y = np.minimum(g, block.limit), np.clip(y, -block.limit, block.limit)
         return down[0] @ (activation(g, block.activation) * (y + block.up_offset)) + down[1]
 
-    def mixture(self, x: Array, n: int, experts: Experts) -> Array:
-        logits = self.linear(x, layer_role(n, "router"))
+    def shared(self, x: Array, n: int, experts: Experts) -> Array | float:
+        if not experts.shared:
+            return 0.0
+        parts = [self.matrix(n, f"shared_{role}") for role in ("gate", "up", "down")]
+        open_by = 1 / (1 + np.exp(-self.linear(x, layer_role(n, "shared_router"))[0])) if experts.shared_gated else 1.0
+        return open_by * self.gated(x, experts.shared, *parts)
+
+    def mixture(self, routed: Array, x: Array, n: int, experts: Experts) -> Array:
+        logits = self.linear(routed, layer_role(n, "router"))
         if experts.scores is Scores.SOFTMAX:
             scores = np.exp(logits - logits.max())
             scores /= scores.sum()
@@ -174,10 +208,6 @@ class Reference:
             all_of_them = [self.matrix(n, f"experts_{role}") for role in ("gate", "up", "down")]
             parts = [(None if m is None else m[expert], b[expert] if np.ndim(b) else b) for m, b in all_of_them]
             total += weight * self.gated(x, experts.expert, *parts)
-        if experts.shared:
-            parts = [self.matrix(n, f"shared_{role}") for role in ("gate", "up", "down")]
-            open_by = 1 / (1 + np.exp(-self.linear(x, layer_role(n, "shared_router"))[0])) if experts.shared_gated else 1.0
-            total += open_by * self.gated(x, experts.shared, *parts)
         return total
 
     def choose(self, compared: Array, experts: Experts) -> Array:

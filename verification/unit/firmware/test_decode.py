@@ -15,6 +15,7 @@ from tailrace.firmware.description import (
     HeadNorm,
     Latent,
     Layer,
+    LayerEmbedding,
     Norm,
     NormKind,
     Scores,
@@ -173,6 +174,31 @@ FEATURES: dict[str, tuple[Description, dict[str, Any]]] = {
     "latent attention, compressed queries": (model_of(latent_heads(6, 32, 64, 32, rank=64, rotary=8)), {"biases": ("o",)}),
     "latent attention in windows": (model_of(replace(latent_heads(5, 64, 32, 64, rank=32), window=3)), {}),
     "latent attention of one head": (model_of(latent_heads(1, 64, 32, 64, rotary=32)), {}),
+    "shared keys and values": (
+        model_of(
+            layers=tuple(
+                Layer(replace(HEADS, window=window, rope=rope, shared_cache=n > 1, head_norm=HeadNorm.HEAD), SILU)
+                for n, (window, rope) in enumerate([(3, "local"), (None, "rope")] * 3)
+            )
+        ),
+        {},
+    ),
+    "embeddings of layers": (
+        model_of(layers=(Layer(HEADS, SILU, embedding=LayerEmbedding(64, Activation.SILU)),) * 3, embedding_scale=8.0), {},
+    ),
+    "embeddings of layers, scaled outputs and residuals": (
+        model_of(
+            layers=(Layer(HEADS, SILU, True, output_scale=True, embedding=LayerEmbedding(32, Activation.GELU)),) * 2, residual_scale=0.5,
+        ),
+        {},
+    ),
+    "experts apart": (
+        model_of(HEADS, Experts(6, 3, SMALL, shared=SMALL, apart=True, router_scale=0.125), True), {},
+    ),
+    "experts apart, a large shared one, scaled outputs": (
+        model_of(layers=(Layer(HEADS, Experts(5, 2, SMALL, False, shared=SILU, apart=True), True, output_scale=True),) * 2),
+        {"biases": ("shared_up", "shared_down", "experts_down")},
+    ),
     "a feed-forward layer as large as the slots": (model_of(HEADS, FeedForward(2048, Activation.SILU), count=1), {}),
 }  # fmt: skip
 
@@ -226,11 +252,20 @@ def random_description(rng: np.random.Generator) -> Description:
         )
         for n in range(3)
     )  # fmt: skip
-    return Description(
+    description = Description(
         "random", 32 * int(rng.integers(1, 5)), int(rng.integers(3, 400)), layers, (RMS, LAYER)[rng.integers(2)],
         embedding_scale=float(rng.uniform(0.5, 3)), learned_positions=bool(rng.integers(2)), logit_cap=(None, 4.0)[rng.integers(2)],
         residual_scale=(1.0, 0.5)[rng.integers(2)], logit_scale=(1.0, 0.5)[rng.integers(2)],
     )  # fmt: skip
+    embedding = LayerEmbedding(32 * int(rng.integers(1, 3)), block.activation) if rng.integers(2) else None
+    changed = [replace(layer, embedding=embedding) for layer in layers]
+    # The last layer may share the keys and values of the first, which has no window either, and the second those of none.
+    if rng.integers(2):
+        changed[2] = replace(changed[2], attention=replace(changed[2].attention, shared_cache=True))
+    last = changed[2]
+    if description.norm is RMS and last.pre_norms and last.post_norms and mixture.shared and not mixture.shared_gated:
+        changed[2] = replace(last, feed_forward=replace(mixture, apart=True, router_scale=0.5))
+    return replace(description, layers=tuple(changed))
 
 
 @pytest.mark.parametrize("seed", range(16))
@@ -247,5 +282,8 @@ def test_random_descriptions(seed: int) -> None:
     roles = ("norm", "q", "k", "v", "o", "gate", "up", "down", "head", "router", "selection")
     roles += ("experts_gate", "experts_up", "experts_down")
     biases = [b for b in roles if rng.integers(2)]
+    if any(isinstance(layer.feed_forward, Experts) and layer.feed_forward.apart for layer in description.layers):
+        # Their norms have none.
+        biases = [b for b in biases if b != "norm"]
     batch = int(rng.integers(1, config.right_hand_sides + 1))
     compare(Model(description, config, seed=seed, batch=batch, biases=tuple(biases)), tokens=4)

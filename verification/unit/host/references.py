@@ -26,6 +26,8 @@ Floats = NDArray[np.float32]
 _SIGMOID_ROUTERS = ("glm4_moe", "minimax_m2", "lfm2_moe", "deepseek_v3", "nemotron_h", "dots1")
 #: Types of models whose weights of experts do not add up to 1, though their routers do not say so.
 _NOT_NORMALISED = ("deepseek_v2",)
+#: Types whose routers say probabilities in place of logits, and have a scale for each expert.
+_SCALED_EXPERTS = ("gemma4_text",)
 #: Steps by which what is rounded may differ: where that decides between two codes, device and reference may choose another one.
 _TIE = 0.1
 
@@ -66,7 +68,7 @@ def decode(decoder: Decoder, tokens: Sequence[int]) -> tuple[Floats, list[tuple[
     """Logits of every position of a text, and the keys and values of each KV cache, all positions, as they were written."""
     logits, steps = [], []
     description = decoder.imported.description
-    layers = [n for n, layer in enumerate(description.layers) if isinstance(layer.attention, Attention)]
+    layers = [n for n in description.owners if isinstance(description.mixers[n][1], Attention)]
     for token in tokens:
         position = decoder.positions[0]
         logits.append(decoder.step(int(token)))
@@ -119,20 +121,29 @@ def chosen_experts(model: Any, instead: Sequence[NDArray[np.int64]] = ()) -> Ite
         if not instead:
             return None
         used = torch.from_numpy(instead[len(chosen) - 1])
-        scores = torch.sigmoid(logits) if model.config.model_type in _SIGMOID_ROUTERS else torch.softmax(logits, dim=-1)
-        weights = scores.gather(1, used)
+        weights = _scores(model, logits).gather(1, used)
         if model.config.model_type not in _NOT_NORMALISED and getattr(module, "norm_topk_prob", True):
             weights = weights / weights.sum(dim=-1, keepdim=True)
+        if model.config.model_type in _SCALED_EXPERTS:
+            weights = weights * module.per_expert_scale[used]
         return logits, weights * getattr(module, "routed_scaling_factor", 1.0), used
 
     hooks = [
         module.register_forward_hook(note)
         for name, module in model.named_modules()
-        if name.endswith(("mlp.gate", "mlp.router", "feed_forward.gate", "block_sparse_moe.router", "mixer.gate"))
+        if name.endswith(("mlp.gate", "router", "feed_forward.gate", "mixer.gate"))
     ]
     yield chosen
     for hook in hooks:
         hook.remove()
+
+
+def _scores(model: Any, logits: Any) -> Any:
+    """The scores of experts, from what a router says first."""
+    kind = model.config.model_type
+    if kind in _SCALED_EXPERTS:
+        return logits
+    return torch.sigmoid(logits) if kind in _SIGMOID_ROUTERS else torch.softmax(logits, dim=-1)
 
 
 def dequantised_keys(keys: Floats) -> Floats:

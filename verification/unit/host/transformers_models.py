@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tailrace.gguf.quantisation import dequantise
 from tailrace.gguf.types import TENSOR_TYPE_NUMBERS
 from tailrace.gguf.writer import NewTensor, tensor_of, write_gguf
-from verification.unit.host.architectures import MIXTURES
+from verification.unit.host.architectures import GEMMA4, MIXTURES
 
 from .latent_models import NAMES, filled_keys_and_values, latent_config, latent_header
 from .tiny_models import SPECIAL, byte_alphabet
@@ -26,6 +26,9 @@ _COMMON = {
     "embed_tokens": "token_embd",
     "embeddings": "token_embd",
     "norm_f": "output_norm",
+    "embed_tokens_per_layer": "per_layer_token_embd",
+    "per_layer_model_projection": "per_layer_model_proj",
+    "per_layer_projection_norm": "per_layer_proj_norm",
     "norm": "output_norm",
     "lm_head": "output",
     "self_attn.q_proj": "attn_q",
@@ -66,6 +69,14 @@ _GEMMA = {
     "post_attention_layernorm": "post_attention_norm",
     "pre_feedforward_layernorm": "ffn_norm",
     "post_feedforward_layernorm": "post_ffw_norm",
+    "post_feedforward_layernorm_1": "post_ffw_norm_1",
+    "post_feedforward_layernorm_2": "post_ffw_norm_2",
+    "pre_feedforward_layernorm_2": "pre_ffw_norm_2",
+    "router.proj": "ffn_gate_inp",
+    "router": "ffn_gate_inp",
+    "per_layer_input_gate": "inp_gate",
+    "per_layer_projection": "proj",
+    "post_per_layer_input_norm": "post_norm",
 }
 _LFM2 = {
     "conv.in_proj": "shortconv.in_proj",
@@ -113,7 +124,7 @@ _CONVOLUTIONS = ("shortconv.conv", "ssm_conv1d")
 _OTHERS: dict[str, dict[str, str]] = {
     "gemma2": _GEMMA,
     "gemma3": _GEMMA,
-    "gemma4": _GEMMA,
+    **dict.fromkeys(GEMMA4, _GEMMA),
     **dict.fromkeys(
         ("olmo2", "olmo3", "exaone4"),
         {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"},
@@ -146,7 +157,7 @@ _GPT2 = {
 
 #: Whose header says how large experts are.
 _SIZED_EXPERTS = (
-    "qwen3vlmoe", "dots1",
+    "qwen3vlmoe", "dots1", "gemma4-a4b",
     "qwen3moe", "qwen2moe", "qwen35moe", "qwen3next", "ernie4_5-moe", "glm4moe", "bailingmoe2", "lfm2moe", "deepseek2", "deepseek2-lite",
 )  # fmt: skip
 #: What transformers calls biases that choose among experts.
@@ -197,6 +208,7 @@ def make_config(
     tied: bool = False,
     rope: dict[str, Any] | None = None,
     kernel: int = 4,
+    embedding: int = 32,
     linear: tuple[int, int, int, int] = (2, 4, 32, 32),
     every: int = 2,
     latent: tuple[int, int, int, int] = (64, 16, 32, 32),
@@ -205,8 +217,9 @@ def make_config(
 ) -> Any:
     """A Hugging Face configuration.
 
-    `linear`: key heads, value heads, and elements of each, those of values times their heads a multiple of `hidden` in state
-    spaces; `every`: every n-th layer has attention; `latent`, `rank` and `dense`: see `latent_models`.
+    `embedding`: elements of a layer's embedding; `linear`: key heads, value heads, and elements of each, those of values times
+    their heads a multiple of `hidden` in state spaces; `every`: every n-th layer has attention; `latent`, `rank` and `dense`: see
+    `latent_models`.
     """
     scaling: dict[str, Any] = {"rope_theta": 10_000.0, "rope_type": "default", **(rope or {})}
     common = {
@@ -274,15 +287,29 @@ def make_config(
             return transformers.Gemma3TextConfig(
                 **{**common, "tie_word_embeddings": True}, query_pre_attn_scalar=head_size, sliding_window=window or context
             )
-        case "gemma4":
+        case "gemma4" | "gemma4-a4b" | "gemma4-e2b":
             common["rope_parameters"] = {
                 "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
                 "sliding_attention": scaling,
             }
+            alternating = {"layer_types": ["sliding_attention", "full_attention"] * (layers // 2)}
+            mixture = alternating | {
+                "enable_moe_block": True, "num_experts": experts, "top_k_experts": used, "moe_intermediate_size": feed_forward,
+                "intermediate_size": feed_forward + 32,
+            }  # fmt: skip
+            # All layers but the first two share the keys and values of these.
+            small = alternating | {
+                "hidden_size_per_layer_input": embedding, "vocab_size_per_layer_input": vocabulary, "num_kv_shared_layers": layers - 2,
+                "use_double_wide_mlp": True, "attention_k_eq_v": False,
+            }  # fmt: skip
+            changes = {"gemma4-a4b": mixture, "gemma4-e2b": small}.get(architecture, {})
             # Heads of layers that see all are twice as long, fewer, and their keys are values too.
             config = transformers.Gemma4TextConfig(
-                **{**common, "tie_word_embeddings": True}, sliding_window=window or context, hidden_size_per_layer_input=0,
-                final_logit_softcapping=4.0, global_head_dim=2 * head_size, num_global_key_value_heads=1, attention_k_eq_v=True,
+                **{
+                    **common, "tie_word_embeddings": True, "sliding_window": window or context, "hidden_size_per_layer_input": 0,
+                    "final_logit_softcapping": 4.0, "global_head_dim": 2 * head_size, "num_global_key_value_heads": 1,
+                    "attention_k_eq_v": True, **changes,
+                },
             )  # fmt: skip
             config.allow_global_per_layer_attribute_access = True
             return config
@@ -459,7 +486,7 @@ def _with_fused_qkv(tensors: list[NewTensor]) -> list[NewTensor]:
 
 def _gguf_name(architecture: str) -> str:
     names = {"mixtral": "llama", "olmo3": "olmo2", "granitehybridmoe": "granitehybrid", "deepseek2-lite": "deepseek2"}
-    return names.get(architecture, architecture)
+    return ({**names, **dict.fromkeys(GEMMA4, "gemma4")}).get(architecture, architecture)
 
 
 def _header(architecture: str, config: Any) -> dict[str, Any]:
@@ -508,7 +535,7 @@ def _experts(architecture: str, config: Any) -> dict[str, Any]:
         "expert_count": getattr(config, "n_routed_experts", None)
         or getattr(config, "num_local_experts", None)
         or config.num_experts,
-        "expert_used_count": config.num_experts_per_tok,
+        "expert_used_count": config.top_k_experts if architecture in GEMMA4 else config.num_experts_per_tok,
     }
     if architecture in _SIZED_EXPERTS:
         values["expert_feed_forward_length"] = config.moe_intermediate_size
@@ -605,7 +632,7 @@ def _scalars(architecture: str, config: Any) -> dict[str, Any]:
             }  # fmt: skip
         case "command-r" | "cohere2":
             return {"logit_scale": config.logit_scale}
-        case "gemma4":
+        case "gemma4" | "gemma4-a4b" | "gemma4-e2b":
             return {"final_logit_softcapping": config.final_logit_softcapping}
         case "gemma2":
             return {
@@ -629,7 +656,7 @@ def _rotated(architecture: str, config: Any) -> dict[str, Any]:
     head_size, parameters = config.head_dim, config.rope_parameters
     if "full_attention" in parameters:
         parameters = parameters["full_attention"]
-    if architecture in ("gemma2", "gemma3", "cohere2", "olmo3", "gpt-oss", "gemma4") or (
+    if architecture in ("gemma2", "gemma3", "cohere2", "olmo3", "gpt-oss", *GEMMA4) or (
         architecture == "exaone4" and config.sliding_window
     ):
         values["attention.sliding_window"] = config.sliding_window
@@ -656,7 +683,7 @@ def _rotated(architecture: str, config: Any) -> dict[str, Any]:
         extension = config.max_position_embeddings / original
         values["rope.scaling.attn_factor"] = sqrt(1 + log(extension) / log(original))
     values |= latent_header(config) if architecture in ("deepseek2", "deepseek2-lite") else {}
-    return values | (_by_kind_of_layer(config) if architecture == "gemma4" else {})
+    return values | (_by_kind_of_layer(config) if architecture in GEMMA4 else {})
 
 
 def _by_kind_of_layer(config: Any) -> dict[str, Any]:
@@ -669,8 +696,17 @@ def _by_kind_of_layer(config: Any) -> dict[str, Any]:
         "attention.key_length": whole, "attention.value_length": whole, "rope.dimension_count": whole,
         "attention.key_length_swa": local, "attention.value_length_swa": local, "rope.dimension_count_swa": local,
         "rope.freq_base_swa": float(config.rope_parameters["sliding_attention"]["rope_theta"]),
-        "attention.shared_kv_layers": 0, "embedding_length_per_layer_input": 0,
+        "attention.shared_kv_layers": config.num_kv_shared_layers,
+        "embedding_length_per_layer_input": config.hidden_size_per_layer_input,
+        "feed_forward_length": _feed_forward_sizes(config),
     }  # fmt: skip
+
+
+def _feed_forward_sizes(config: Any) -> list[int]:
+    """Layers that share keys and values may have a feed-forward twice as large."""
+    first = config.num_hidden_layers - config.num_kv_shared_layers
+    wide = config.use_double_wide_mlp
+    return [config.intermediate_size * (2 if wide and n >= first else 1) for n in range(config.num_hidden_layers)]
 
 
 def _rope_factors(config: Any) -> list[NewTensor]:
@@ -712,6 +748,8 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
         return [_filled_vector(architecture, config, f"blk.{layer}.attn_sinks.weight", tensor, random)]
     names = {**_COMMON, **(_OTHERS.get(architecture, {}) if layer is not None else {})}
     names = _GPT2 if architecture == "gpt2" else names
+    if leaf == "per_expert_scale":
+        return [_filled_vector(architecture, config, f"blk.{layer}.ffn_down_exps.scale", tensor, random)]
     if leaf in _SELECTION_BIASES:
         return [_filled_vector(architecture, config, f"blk.{layer}.exp_probs_b.bias", tensor.view(-1), random)]
     prefix = "" if layer is None else f"blk.{layer}."
@@ -736,7 +774,8 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
         shape = (shape[0], shape[-1])
     # Where the norms before them leave 1, products have these spreads.
     embedding = _TIED_SPREAD if config.tie_word_embeddings else shape[-1] ** 0.5
-    spread = {"output": _LOGIT_SPREAD, "ffn_gate_inp": _ROUTER_SPREAD, "token_embd": embedding}.get(stem, 1.0)
+    parts = config.num_hidden_layers**0.5 if stem == "per_layer_token_embd" else 1.0
+    spread = {"output": _LOGIT_SPREAD, "ffn_gate_inp": _ROUTER_SPREAD, "token_embd": embedding}.get(stem, parts)
     values = (random.standard_normal(shape) * spread * shape[-1] ** -0.5).astype(np.float32)
     # As converters leave them.
     plain = stem in ("position_embd", "ffn_gate_inp", "ffn_gate_inp_shexp", *_CONVOLUTIONS)
@@ -746,6 +785,8 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
     held = torch.from_numpy(dequantise(data, TENSOR_TYPE_NUMBERS[whole.type_name]).reshape(shape))
     own = _grouped(config, stem, held.T if transposed else held).reshape(tensor.shape)
     tensor.copy_(own / _multiplier(config, stem, shape[0]) if architecture == "falcon-h1" else own)
+    if experts and not stem and architecture in GEMMA4:
+        return [replace(whole, name=f"{prefix}ffn_gate_up_exps.weight")]
     if experts and not stem:
         half = shape[1] // 2
         parts = (("gate", data[:, :half]), ("up", data[:, half:]))
@@ -794,9 +835,12 @@ def _filled_transposed_experts(start: str, leaf: str, tensor: Any, kind: str, ra
 
 def _filled_vector(architecture: str, config: Any, name: str, tensor: Any, random: Any) -> NewTensor:
     values = (random.standard_normal(len(tensor)) * 0.2).astype(np.float32)
-    if name.endswith("norm.weight"):
+    if "norm" in name.split(".")[-2] and name.endswith("weight") or name.endswith(".scale"):
         values += np.float32(1)
-    if architecture == "gemma4" and name.endswith(("attn_q_norm.weight", "attn_k_norm.weight")):
+    if name.endswith("ffn_gate_inp.scale"):
+        # The router's input is divided by the root of its length.
+        values *= np.float32(len(tensor) ** 0.5)
+    if architecture in GEMMA4 and name.endswith(("attn_q_norm.weight", "attn_k_norm.weight")):
         # Scores are not divided by the root of a head's size: trained norms do that.
         values *= np.float32(len(tensor) ** -0.25)
     if name in ("output_norm.weight", "token_embd_norm.weight") and config.tie_word_embeddings:

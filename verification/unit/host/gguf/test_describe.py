@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, HeadNorm, NormKind, Scores
+from tailrace.firmware.description import (
+    Activation,
+    Attention,
+    Experts,
+    FeedForward,
+    HeadNorm,
+    LayerEmbedding,
+    NormKind,
+    Scores,
+)
 from tailrace.gguf.describe import ImportedModel, NoDescriptionError, UnknownArchitectureError, check_operations, import_model
 from tailrace.gguf.file import open_model
 from tailrace.gguf.header import Header
@@ -185,6 +194,111 @@ def test_gemma4(tmp_path: Path) -> None:
     assert not model.ropes["rope_local"].divisors
     without = imported(write(tmp_path / "n.gguf", "gemma4", header, {k: v for k, v in shapes.items() if "attn_v" not in k}))
     assert all(layer.attention.keys_as_values for layer in without.description.layers)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_gemma4_with_experts(fused: bool, tmp_path: Path) -> None:
+    """Experts beside a feed-forward, in layers that have a router; gate and up in one tensor, or in two."""
+    shapes = dict(GEMMA3.items()) | {
+        f"blk.1.{name}.weight": (64,) for name in ("post_ffw_norm_1", "post_ffw_norm_2", "pre_ffw_norm_2")
+    }
+    shapes |= {"blk.1.ffn_gate_inp.weight": (8, 64), "blk.1.ffn_gate_inp.scale": (64,), "blk.1.ffn_down_exps.scale": (8,)}
+    shapes |= (
+        {"blk.1.ffn_gate_up_exps.weight": (8, 64, 64)}
+        if fused
+        else {f"blk.1.ffn_{p}_exps.weight": (8, 32, 64) for p in ("gate", "up")}
+    )
+    shapes["blk.1.ffn_down_exps.weight"] = (8, 64, 32)
+    header = {k: v for k, v in GEMMA3_HEADER.items() if not k.startswith("rope.scaling")}
+    header |= {"expert_count": 8, "expert_used_count": 3, "expert_feed_forward_length": 32}
+    model = imported(write(tmp_path / "m.gguf", "gemma4", header, shapes))
+    layers = model.description.layers
+    dense = FeedForward(96, Activation.GELU)
+    assert layers[0].feed_forward == dense
+    assert layers[1].feed_forward == Experts(
+        8, 3, FeedForward(32, Activation.GELU), shared=dense, apart=True, router_scale=0.125
+    )
+    roles = {"router_norm", "experts_norm", "experts_post_norm", "shared_post_norm", "scales"}
+    assert roles == {role.split(".")[2] for role in model.tables if role.startswith("layers.1.")} - {
+        role.split(".")[2] for role in model.tables if role.startswith("layers.0.")
+    }
+    tensors = model.model.tensors
+    if fused:
+        whole = tensors["blk.1.ffn_gate_up_exps.weight"].dequantised().reshape(8, 64, 64)
+        parts = {"gate": whole[:, :32], "up": whole[:, 32:]}
+    else:
+        parts = {part: tensors[f"blk.1.ffn_{part}_exps.weight"].dequantised().reshape(8, 32, 64) for part in ("gate", "up")}
+    for part, expected in parts.items():
+        source = model.matrices[f"layers.1.experts_{part}"]
+        assert all(np.array_equal(source.numbers(expert=e), expected[e]) for e in range(8))
+
+
+def small_gemma4(tmp_path: Path, more: dict[str, Any] | None = None, unread: dict[str, tuple[int, ...]] | None = None) -> Path:
+    """Four layers, every second of which sees all; the last two share keys and values, and each has an embedding."""
+    shapes = {k: v for k, v in GEMMA3.items() if "attn_k" not in k and "attn_v" not in k} | (unread or {})
+    for n in (0, 1):
+        shapes |= {f"blk.{n}.attn_{part}.weight": (32, 64) for part in "kv"} | {f"blk.{n}.attn_k_norm.weight": (32,)}
+    shapes |= {"blk.{n}.inp_gate.weight": (32, 64), "blk.{n}.proj.weight": (64, 32), "blk.{n}.post_norm.weight": (64,)}
+    shapes |= {
+        "per_layer_token_embd.weight": (40, 128),
+        "per_layer_model_proj.weight": (128, 64),
+        "per_layer_proj_norm.weight": (32,),
+    }
+    header = {k: v for k, v in GEMMA3_HEADER.items() if not k.startswith("rope.scaling")} | {
+        "block_count": 4, "attention.sliding_window_pattern": [True, False, True, False], "attention.shared_kv_layers": 2,
+        "embedding_length_per_layer_input": 32, **(more or {}),
+    }  # fmt: skip
+    return write(tmp_path / "m.gguf", "gemma4", header, shapes)
+
+
+def test_gemma4_with_shared_caches_and_embeddings_of_layers(tmp_path: Path) -> None:
+    model = imported(small_gemma4(tmp_path))
+    description = model.description
+    assert [layer.attention.shared_cache for layer in description.layers] == [False, False, True, True]
+    assert [description.cache_layer(n) for n in range(4)] == [0, 1, 0, 1]
+    assert description.owners == (0, 1)
+    assert all(layer.embedding == LayerEmbedding(32, Activation.GELU) for layer in description.layers)
+    assert "layers.1.k" in model.matrices
+    assert not {"layers.2.k", "layers.3.v"} & set(model.matrices)
+    whole = model.model.tensors["per_layer_model_proj.weight"].dequantised().reshape(128, 64)
+    assert np.array_equal(model.matrices["layers.2.embedding_projection"].numbers(), whole[64:96])
+    assert model.tables["layer_embeddings"].columns == 128
+    assert model.model.matrix_names.count("blk.2.attn_k.weight") == 0
+
+
+def test_what_makes_keys_and_values_that_are_shared_is_left_out(tmp_path: Path) -> None:
+    """Some files have it."""
+    expected = imported(small_gemma4(tmp_path)).description
+    unread = {"blk.2.attn_k.weight": (32, 64), "blk.2.attn_k_norm.weight": (32,), "blk.2.attn_v.weight": (32, 64)}
+    assert imported(small_gemma4(tmp_path, unread=unread)).description == expected
+
+
+def test_shared_caches_that_there_are_not(tmp_path: Path) -> None:
+    path = small_gemma4(tmp_path, {"attention.sliding_window_pattern": [True, True, True, False]})
+    reason = "its layer 3 has the keys and values of an earlier layer of its kind, and there is no such layer"
+    with pytest.raises(NoDescriptionError) as error:
+        imported(path)
+    assert str(error.value) == f"{path} can't be decoded as a whole: {reason}"
+
+
+def test_embeddings_of_layers_of_another_size(tmp_path: Path) -> None:
+    path = small_gemma4(tmp_path, {"embedding_length_per_layer_input": 24})
+    with pytest.raises(NoDescriptionError) as error:
+        imported(path)
+    assert str(error.value) == (
+        f"{path} can't be decoded as a whole: its layers' embeddings have 24 elements, which is not a multiple of 32"
+    )
+
+
+@pytest.mark.parametrize(("layers", "by_width"), [(46, True), (45, False)])
+def test_scores_of_the_largest_gemma2_go_by_the_width(layers: int, by_width: bool, tmp_path: Path) -> None:
+    header = {k: v for k, v in GEMMA3_HEADER.items() if not k.startswith("rope.scaling")} | {"block_count": layers}
+    header |= {"attention.key_length": 16, "attention.value_length": 16}
+    shapes = {k: v for k, v in GEMMA3.items() if "attn" not in k or k.endswith("attn_norm.weight")}
+    shapes |= {"blk.{n}.attn_q.weight": (32, 64), "blk.{n}.attn_k.weight": (16, 64), "blk.{n}.attn_v.weight": (16, 64)}
+    shapes |= {"blk.{n}.attn_output.weight": (64, 32), "blk.{n}.post_attention_norm.weight": (64,)}
+    model = imported(write(tmp_path / "m.gguf", "gemma2", header, shapes))
+    assert model.description.attentions[0].scale == pytest.approx((32 if by_width else 16) ** -0.5)
 
 
 def test_gpt_oss(tmp_path: Path) -> None:
