@@ -147,13 +147,14 @@ class Tokenizer:
             if place % 2:
                 token = v.ids[piece]
                 result.append(token)
-                prefix, strip = v.space_prefix, token in v.strip_right
+                prefix, strip = v.space_prefix and not v.space_once, token in v.strip_right
                 continue
             if strip:
                 piece = piece.lstrip()
             if place + 1 < len(pieces) and v.ids[pieces[place + 1]] in v.strip_left:
                 piece = piece.rstrip()
             if piece := piece.replace(guard, "") if guard else piece:
+                prefix = prefix and not (v.space_once and piece.startswith((" ", SPACE)))
                 result += self._encoder.encode(" " + piece if prefix else piece)
                 prefix = False
         if isinstance(self._encoder, BytePairs) and (lost := self._encoder.lost):

@@ -95,7 +95,9 @@ class Vocabulary:
     start : int or None
         The token that text begins with.
     space_prefix : bool
-        Whether text begins with a space that it does not have.
+        Whether text begins with a space that it does not have, and what follows a control token, too.
+    space_once : bool
+        Whether that is so of the beginning alone, and not if there is a space already.
     strip_left, strip_right : frozenset of int
         Tokens that swallow the blanks before, and after them.
     notes : list of str
@@ -114,6 +116,7 @@ class Vocabulary:
     ends: frozenset[int] = frozenset()
     start: int | None = None
     space_prefix: bool = False
+    space_once: bool = False
     strip_left: frozenset[int] = frozenset()
     strip_right: frozenset[int] = frozenset()
     notes: list[str] = field(default_factory=list)
@@ -196,6 +199,10 @@ class _Header:
         """How text is cut, where a model says it in expressions."""
         expressions = self._header.texts("tokenizer.cut.expressions", default=[])
         return Cut(tuple(expressions), self._header.boolean("tokenizer.cut.whole_first", False)) if expressions else None
+
+    def space_once(self) -> bool:
+        """Whether a space is put before the beginning alone; no GGUF file says so, and Hugging Face's folders may."""
+        return self._header.boolean("tokenizer.cut.space_once", False)
 
     def types(self, tokens: int) -> list[int] | None:
         key = _key("token_type")
@@ -288,7 +295,7 @@ def _make_control(v: Vocabulary, ids: Iterable[int], why: str) -> None:
 
 def _read_scores(v: Vocabulary, header: _Header) -> None:
     v.scores = header.scores(len(v.tokens))
-    v.space_prefix = header.flag("add_space_prefix", True)
+    v.space_prefix, v.space_once = header.flag("add_space_prefix", True), header.space_once()
 
 
 def _read_merges(v: Vocabulary, header: _Header) -> None:

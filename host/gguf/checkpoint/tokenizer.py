@@ -60,6 +60,7 @@ def tokenizer_values(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
             "tokenizer.ggml.model": "llama",
             "tokenizer.ggml.scores": _scores(tokens, merges),
             "tokenizer.ggml.add_space_prefix": _adds_space(file, steps),
+            "tokenizer.cut.space_once": any(_metaspace(steps, "first")),
         }
     else:
         raise ModelError(f"{path} can't be used: its BPE has neither bytes as characters nor bytes as tokens")
@@ -150,8 +151,12 @@ def _adds_space(file: Values, steps: list[Values]) -> bool:
         step.text("type") == "Prepend" and step.text("prepend", "") == _SPACE
         for step in _steps(file, "normalizer", "normalizers")
     )
-    metaspace = [step.text("prepend_scheme", "always") for step in steps if step.text("type") == "Metaspace"]
-    return prepended or any(scheme != "never" for scheme in metaspace)
+    return prepended or any(_metaspace(steps, "first", "always"))
+
+
+def _metaspace(steps: list[Values], *schemes: str) -> Iterator[bool]:
+    """Of each step that makes spaces visible, whether it puts one before text in one of these ways."""
+    return (step.text("prepend_scheme", "always") in schemes for step in steps if step.text("type") == "Metaspace")
 
 
 def _special(folder: Path, file: Values, tokens: list[str], config: dict[str, Any]) -> dict[str, Any]:
