@@ -141,16 +141,26 @@ def _measure_speed(terminal: Terminal, path: Path, configs: Sequence[str], threa
 @click.option("--quick", is_flag=True, help="SmolLM2-135M and Llama-2-7B, on a bus of 512 bits.")
 @click.option("--known", is_flag=True, help="Show what has been measured before, and simulate nothing.")
 @click.option("--stalls", is_flag=True, help="Show the largest stalls of each step as well.")
+@click.option("--predict", is_flag=True, help="Predict all of it, in minutes, and simulate nothing.")
 def decode(
-    models: str | None, widths: str | None, contexts: str | None, memories: str | None, quick: bool, known: bool, stalls: bool
+    models: str | None,
+    widths: str | None,
+    contexts: str | None,
+    memories: str | None,
+    quick: bool,
+    known: bool,
+    stalls: bool,
+    predict: bool,
 ) -> None:
     """How much of the memory's bandwidth decode steps use, for each model, bus, memory and context.
 
     All of it takes hours. What has been measured is kept, so it can be interrupted and goes on where it was.
     """
+    if predict and (known or stalls):
+        raise click.UsageError(f"--predict shows nothing that was simulated: leave {'--known' if known else '--stalls'} out")
     from ..models.measured import SHAPES
     from .decode import CAPACITY, CONFIGS, CONTEXTS, MEMORIES, REAL, is_checked, measure, measure_by_shape, points
-    from .decode_report import check_table, decode_table, stall_table
+    from .decode_report import check_table, decode_table, predicted_table, stall_table
 
     quick_models, quick_widths = _QUICK if quick else (tuple(SHAPES), tuple(CONFIGS))
     wanted = points(
@@ -159,11 +169,17 @@ def decode(
         _numbers("--contexts", contexts, CONTEXTS, CAPACITY - 1),
         _chosen("--memories", memories, MEMORIES, _MEMORIES),
     )
+    terminal = Terminal()
+    if predict:
+        from .prediction import predicted_step
+
+        with terminal.phase(f"predicting {len(wanted)} decode steps"):
+            _show(predicted_table([predicted_step(point) for point in wanted]))
+        return
     if known:
         wanted = [point for point in wanted if is_checked(point)]
         if not wanted:
             raise click.UsageError("nothing of this has been measured with these sources: leave --known out")
-    terminal = Terminal()
     steps, checks = [], []
     with terminal.phase(f"simulating {len(wanted)} decode steps"):
         for point in wanted:

@@ -139,7 +139,7 @@ def _measure(point: Point, real: bool, on_progress: Callable[[str, float], None]
                 on_progress(point.title, cycles / estimate)
 
         recordings.append(record(job, tell))
-    repetition, context = laid_out.repetition, laid_out.context(point)
+    repetition, context = laid_out.repetition, context_of(point, bool(laid_out.folded))
     fold = recordings.pop() if laid_out.folded else None
     total, of_fold = sum_of_layers(recordings, repetition), 0.0
     if fold:
@@ -154,6 +154,11 @@ def _measure(point: Point, real: bool, on_progress: Callable[[str, float], None]
         not repetition.missing,
         of_fold,
     )
+
+
+def context_of(point: Point, folded: bool) -> int:
+    """Tokens before the step of a point, which fill half of a list if there are lists that are folded."""
+    return point.context + FOLD // 2 if folded else point.context
 
 
 def sum_of_layers(recordings: Sequence[Recording], repetition: Repetition) -> Stretch:
@@ -193,10 +198,6 @@ class _LaidOut:
         every = sum(kinds[self.repetition.stands_for(n)] for n in range(self.repetition.layers))
         return every / sum(kinds) if every else 0.0
 
-    def context(self, point: Point) -> int:
-        """Tokens before the step."""
-        return point.context + FOLD // 2 if self.folded else point.context
-
 
 @lru_cache
 def _laid_out(name: str, width: int, real: bool) -> _LaidOut:
@@ -214,7 +215,7 @@ def _laid_out(name: str, width: int, real: bool) -> _LaidOut:
 def _jobs(point: Point, real: bool) -> Iterator[Job]:
     """The runs of a step: one, or for a sum over layers that of an empty context, and a round with the context; and a fold."""
     laid_out = _laid_out(point.model, point.width, real)
-    repetition, context = laid_out.repetition, laid_out.context(point)
+    repetition, context = laid_out.repetition, context_of(point, bool(laid_out.folded))
 
     def job(context: int, ends: bool, program: str = "tokens") -> Job:
         return Job(

@@ -14,9 +14,12 @@ from .waits import NO_WORK
 
 _METHOD = (
     "Utilisation: bytes that the token must read at least once (codes and scales of the weights, of the chosen experts only,"
-    " keys and values; no norms, no embedding, no commands) over bus bytes in all cycles, from doorbell to interrupt. Stalls:"
-    " part of all cycles without a read beat. The largest loss: for a stall its cause, and what the vector unit was doing."
+    " keys and values; no norms, no embedding, no commands) over bus bytes in all cycles, from doorbell to interrupt."
     f" Room for {CAPACITY} tokens."
+)
+_STALLS = (
+    " Stalls: part of all cycles without a read beat. The largest loss: for a stall its cause, and what the vector unit was"
+    " doing."
 )
 _SUM = (
     " A star: two rounds of the layers that repeat, those before them and the head were run with an empty cache. Each further"
@@ -57,10 +60,9 @@ def _folds(steps: Sequence[Step]) -> str:
 
 def decode_table(steps: Sequence[Step]) -> Table:
     """Utilisation, a row for each step."""
-    configs = ", ".join(f"{width} bits: `{CONFIGS[width]}`" for width in sorted({s.point.width for s in steps}))
     table = Table(
         title="decode, batch 1 (simulated)",
-        caption=f"{configs}. {_METHOD}{'' if all(s.whole for s in steps) else _SUM}{_folds(steps)}",
+        caption=f"{_builds(steps)}. {_METHOD}{_STALLS}{'' if all(s.whole for s in steps) else _SUM}{_folds(steps)}",
         caption_justify="left",
     )
     for name in ("model", "bus", "memory", "context", "must read", "cycles", "utilisation", "stalls", "largest loss"):
@@ -79,6 +81,26 @@ def decode_table(steps: Sequence[Step]) -> Table:
             largest_loss(s),
         )
     return table
+
+
+def predicted_table(steps: Sequence[Step]) -> Table:
+    """Utilisation as it is predicted, a row for each step."""
+    table = Table(
+        title="decode, batch 1 (predicted: nothing was simulated)",
+        caption=f"{_builds(steps)}. {_METHOD}{_folds(steps)} What predictions are worth: tailrace bench prediction.",
+        caption_justify="left",
+    )
+    for name in ("model", "bus", "memory", "context", "must read", "cycles", "utilisation", "K and V read again"):
+        table.add_column(name, justify="left" if name in ("model", "memory") else "right")
+    for s in steps:
+        point, cycles = s.point, f"{s.total.cycles:,.0f}"
+        row = (point.model, str(point.width), point.memory, str(point.context), f"{s.needed:,}", cycles)
+        table.add_row(*row, f"{s.utilisation:.2%}", f"{s.part(s.again):.2%}")
+    return table
+
+
+def _builds(steps: Sequence[Step]) -> str:
+    return ", ".join(f"{width} bits: `{CONFIGS[width]}`" for width in sorted({s.point.width for s in steps}))
 
 
 def check_table(pairs: Sequence[tuple[Step, Step]]) -> Table:

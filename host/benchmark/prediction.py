@@ -1,23 +1,26 @@
-"""Predicted against simulated cycles of decode steps."""
+"""Predicted cycles of decode steps, alone and against simulated ones."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tailrace.spec.config import Config, parse_config
+from tailrace.spec.config import parse_config
+from tailrace.spec.linear_attention import FOLD
 
 from ..gguf.describe import import_model
 from ..gguf.file import open_model
 from ..image.builds import lay_out
 from ..image.geometry import Geometry
 from ..image.image import ImageRequest
+from ..image.layout import Layout
 from ..image.predicted import predict_step
-from ..image.programs import Programs
 from ..models.fetch import NAME, resolve_model
 from ..models.measured import SHAPES
-from .decode import CAPACITY, CONFIGS, REAL, Point, measure
+from .decode import CAPACITY, CONFIGS, REAL, Point, Step, context_of, measure
 from .models import imported_shape
+from .must_read import bytes_again, measured_bytes
+from .recording import Stretch
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,44 @@ def compare(point: Point, on_progress: Callable[[str, float], None] | None = Non
         If the model does not run on the build.
     """
     simulated = measure(point, on_progress).total.cycles
-    programs, config = _programs(point.model, point.width)
+    layout = _laid_out(point.model, point.width)
     start = time.process_time()
-    predicted = predict_step(programs, config, point.context, program="tokens", memory=point.memory).cycles
-    return Comparison(point, simulated, predicted, time.process_time() - start)
+    step, fold = _predicted(layout, point)
+    return Comparison(point, simulated, step + fold // FOLD, time.process_time() - start)
+
+
+def predicted_step(point: Point) -> Step:
+    """A decode step as `tailrace.benchmark.decode.measure` has it, with predicted cycles, and nothing simulated.
+
+    Raises
+    ------
+    ModelError, LimitError
+        If the model does not run on the build.
+    """
+    layout = _laid_out(point.model, point.width)
+    step, fold = _predicted(layout, point)
+    image, context = layout.image, context_of(point, fold > 0)
+    total = Stretch(step + fold / FOLD, {}, {})
+    return Step(point, measured_bytes(image, context), bytes_again(image, context), total, True, fold)
+
+
+def _predicted(layout: Layout, point: Point) -> tuple[int, int]:
+    """Cycles of a step, and of a fold, 0: there is none."""
+    programs, config = layout.programs, parse_config(CONFIGS[point.width])
+    folded = "fold" in programs.loaded
+
+    def cycles(program: str, position: int) -> int:
+        return predict_step(programs, config, position, program=program, memory=point.memory).cycles
+
+    return cycles("tokens", context_of(point, folded)), cycles("fold", 0) if folded else 0
 
 
 @lru_cache
-def _programs(name: str, width: int) -> tuple[Programs, Config]:
-    """The programs of a model with all its layers, which a prediction does not mind, and the build that they are for."""
+def _laid_out(name: str, width: int) -> Layout:
+    """A model with all its layers, which a prediction does not mind, laid out for its build."""
     config = parse_config(CONFIGS[width])
     if name == REAL:
         imported = import_model(open_model(resolve_model(NAME)), CAPACITY)
     else:
         imported = imported_shape(SHAPES[name], CAPACITY)
-    return lay_out(imported, Geometry.of_config(config), ImageRequest()).programs, config
+    return lay_out(imported, Geometry.of_config(config), ImageRequest())

@@ -171,11 +171,23 @@ def test_the_command_line_says_no() -> None:
         (["--models", "gpt-5"], "--models knows no 'gpt-5': choose from SmolLM2-135M, Llama-2-7B"),
         (["--widths", "256"], "--widths knows no '256': choose from 128, 512"),
         (["--contexts", "0,1k"], "--contexts must be whole numbers up to 4159 with commas between them, not '0,1k'"),
+        (["--predict", "--known"], "--predict shows nothing that was simulated: leave --known out"),
+        (["--predict", "--stalls"], "--predict shows nothing that was simulated: leave --stalls out"),
         (["--contexts", "4160"], "--contexts must be whole numbers up to 4159 with commas between them, not '4160'"),
     ):
         result = CliRunner().invoke(main, ["bench", "decode", *arguments])
         assert text in result.output
         assert result.exit_code == 2
+
+
+def test_predictions_need_no_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailrace.benchmark.decode.record", lambda *_: pytest.fail("simulated"))
+    result = CliRunner().invoke(
+        main, ["bench", "decode", "--predict", "--models", "SmolLM2-135M", "--widths", "512", "--contexts", "0"]
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("SmolLM2-135M") == 2
+    assert "predicted: nothing was simulated" in result.stdout
 
 
 def job(tmp_path: Path, layers: int, **changes: object) -> Job:
