@@ -40,7 +40,6 @@ public:
 
     Outcome run(const Run& run) {
         counters_ = {};
-        stopping_.store(false, std::memory_order_relaxed);
         if (const ErrorCode code = check_queue(run); code != ErrorCode::NONE) return {uint64_t(code), 0, 0};
         memory_.place(run.base, run.limit);
         registers_ = {};
@@ -64,7 +63,7 @@ public:
     // Have memory show a file; returns an error number of the system, or 0.
     int map(uint64_t address, const char* path, uint64_t size) { return memory_.map(address, path, size); }
 
-    // End the run at the next command; from any thread.
+    // End the run at the next command, and each one that begins later; from any thread, also before the run has begun.
     void stop() { stopping_.store(true, std::memory_order_relaxed); }
 
     // Commands carried out since the machine was made; from any thread.

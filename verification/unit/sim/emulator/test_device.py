@@ -146,6 +146,30 @@ def test_a_run_that_closing_has_ended_is_not_waited_for(device):
         device.wait(1)
 
 
+def test_a_run_is_ended_that_has_not_begun(device, monkeypatch):
+    """Closing comes between the doorbell and the first command."""
+    library, closing = device._library, threading.Event()
+
+    class Late:
+        """The library, whose runs begin after closing has begun."""
+
+        def __getattr__(self, name):
+            return getattr(library, name)
+
+        def emulator_run(self, *arguments):
+            assert closing.wait(10)
+            library.emulator_run(*arguments)
+
+        def emulator_stop(self, handle):
+            library.emulator_stop(handle)
+            closing.set()
+
+    monkeypatch.setattr(device, "_library", Late())
+    start(device, FOR_EVER)
+    device.close()
+    assert closing.is_set()
+
+
 def test_many_devices_at_once():
     """Each has its own threads, and leaves none behind."""
     before = threading.active_count()
