@@ -219,6 +219,8 @@ class Reference:
 
 
 def activation(x: Array, kind: Activation) -> Array:
+    if kind is Activation.SQUARED_RELU:
+        return np.maximum(x, 0) ** 2
     if kind is not Activation.GELU:
         return x / (1 + np.exp(-x * (1.702 if kind is Activation.QUICK_GELU else 1.0)))
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))

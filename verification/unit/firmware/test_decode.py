@@ -98,6 +98,7 @@ FEATURES: dict[str, tuple[Description, dict[str, Any]]] = {
         model_of(HEADS, FeedForward(192, Activation.QUICK_GELU, limit=0.5, up_offset=1.0)), {"biases": ("gate", "up", "down")},
     ),
     "limited, without an offset": (model_of(HEADS, FeedForward(192, Activation.SILU, limit=0.3)), {}),
+    "squared ReLU": (model_of(HEADS, FeedForward(192, Activation.SQUARED_RELU, gated=False)), {"biases": ("up", "down")}),
     "an offset of up": (model_of(HEADS, FeedForward(192, Activation.GELU, up_offset=-0.5)), {}),
     "no norms before, but after": (
         model_of(layers=(Layer(replace(HEADS, head_norm=HeadNorm.ALL_HEADS), SILU, post_norms=True, pre_norms=False),) * 2), {},
