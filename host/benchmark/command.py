@@ -173,8 +173,12 @@ def decode(
     if predict:
         from .prediction import predicted_step
 
+        predicted = []
         with terminal.phase(f"predicting {len(wanted)} decode steps"):
-            _show(predicted_table([predicted_step(point) for point in wanted]))
+            for n, point in enumerate(wanted):
+                terminal.progress(point.title, n / len(wanted))
+                predicted.append(predicted_step(point))
+        _show(predicted_table(predicted))
         return
     if known:
         wanted = [point for point in wanted if is_checked(point)]
