@@ -15,7 +15,7 @@ from verification.unit.host.architectures import ARCHITECTURES
 from verification.unit.host.references import decode, divergence, reference_logits
 from verification.unit.host.transformers_models import make_model
 
-MEMORY = 1 << 25
+MEMORY = 48 << 20
 
 
 def check(case: Case, device: str = "golden") -> None:
