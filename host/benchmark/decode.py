@@ -8,7 +8,7 @@ from tailrace.firmware.description import LinearAttention
 from tailrace.spec.config import Config, parse_config
 from tailrace.spec.linear_attention import FOLD
 
-from ..gguf.describe import DescribedModel, import_model
+from ..gguf.describe import ImportedModel, import_model
 from ..gguf.file import open_model
 from ..image.builds import lay_out
 from ..image.geometry import Geometry
@@ -199,15 +199,16 @@ class _LaidOut:
         return every / sum(kinds) if every else 0.0
 
 
+def imported_model(name: str) -> ImportedModel:
+    """A model with all of its layers, and with its own weights if it is the one that is there."""
+    return import_model(open_model(resolve_model(NAME)), CAPACITY) if name == REAL else imported_shape(SHAPES[name], CAPACITY)
+
+
 @lru_cache
 def _laid_out(name: str, width: int, real: bool) -> _LaidOut:
     config, shape = parse_config(CONFIGS[width]), SHAPES[name]
-    if real:
-        imported: DescribedModel = import_model(open_model(resolve_model(NAME)), CAPACITY)
-        repetition = whole(shape.layers)
-    else:
-        repetition = repetition_of(imported_shape(shape, CAPACITY))
-        imported = imported_shape(shape, CAPACITY, repetition.present)
+    repetition = whole(shape.layers) if real else repetition_of(imported_shape(shape, CAPACITY))
+    imported = imported_model(name) if real else imported_shape(shape, CAPACITY, repetition.present)
     layout = lay_out(imported, Geometry.of_config(config), ImageRequest())
     return _LaidOut(layout.image, layout.programs, config, repetition)
 

@@ -8,17 +8,12 @@ from functools import lru_cache
 from tailrace.spec.config import parse_config
 from tailrace.spec.linear_attention import FOLD
 
-from ..gguf.describe import import_model
-from ..gguf.file import open_model
 from ..image.builds import lay_out
 from ..image.geometry import Geometry
 from ..image.image import ImageRequest
 from ..image.layout import Layout
 from ..image.predicted import predict_step
-from ..models.fetch import NAME, resolve_model
-from ..models.measured import SHAPES
-from .decode import CAPACITY, CONFIGS, REAL, Point, Step, context_of, measure
-from .models import imported_shape
+from .decode import CONFIGS, Point, Step, context_of, imported_model, measure
 from .must_read import bytes_again, measured_bytes
 from .recording import Stretch
 
@@ -66,8 +61,8 @@ def compare(point: Point, on_progress: Callable[[str, float], None] | None = Non
     simulated = measure(point, on_progress).total.cycles
     layout = _laid_out(point.model, point.width)
     start = time.process_time()
-    step, fold = _predicted(layout, point)
-    return Comparison(point, simulated, step + fold // FOLD, time.process_time() - start)
+    total, _ = _predicted(layout, point)
+    return Comparison(point, simulated, round(total), time.process_time() - start)
 
 
 def predicted_step(point: Point) -> Step:
@@ -79,29 +74,24 @@ def predicted_step(point: Point) -> Step:
         If the model does not run on the build.
     """
     layout = _laid_out(point.model, point.width)
-    step, fold = _predicted(layout, point)
+    total, fold = _predicted(layout, point)
     image, context = layout.image, context_of(point, fold > 0)
-    total = Stretch(step + fold / FOLD, {}, {})
-    return Step(point, measured_bytes(image, context), bytes_again(image, context), total, True, fold)
+    return Step(point, measured_bytes(image, context), bytes_again(image, context), Stretch(total, {}, {}), True, fold)
 
 
-def _predicted(layout: Layout, point: Point) -> tuple[int, int]:
-    """Cycles of a step, and of a fold, 0: there is none."""
+def _predicted(layout: Layout, point: Point) -> tuple[float, int]:
+    """Cycles of a step, with its part of a fold; and of a fold, 0: there is none."""
     programs, config = layout.programs, parse_config(CONFIGS[point.width])
     folded = "fold" in programs.loaded
 
     def cycles(program: str, position: int) -> int:
         return predict_step(programs, config, position, program=program, memory=point.memory).cycles
 
-    return cycles("tokens", context_of(point, folded)), cycles("fold", 0) if folded else 0
+    fold = cycles("fold", 0) if folded else 0
+    return cycles("tokens", context_of(point, folded)) + fold / FOLD, fold
 
 
 @lru_cache
 def _laid_out(name: str, width: int) -> Layout:
     """A model with all its layers, which a prediction does not mind, laid out for its build."""
-    config = parse_config(CONFIGS[width])
-    if name == REAL:
-        imported = import_model(open_model(resolve_model(NAME)), CAPACITY)
-    else:
-        imported = imported_shape(SHAPES[name], CAPACITY)
-    return lay_out(imported, Geometry.of_config(config), ImageRequest())
+    return lay_out(imported_model(name), Geometry.of_config(parse_config(CONFIGS[width])), ImageRequest())

@@ -13,7 +13,12 @@ _HEAD_NORMS = {
 }
 
 
-_ACTIVATIONS = {Activation.QUICK_GELU: "quick GELU"}
+_ACTIVATIONS = {
+    Activation.SILU: "SiLU",
+    Activation.GELU: "GELU",
+    Activation.QUICK_GELU: "quick GELU",
+    Activation.SQUARED_RELU: "squared ReLU",
+}
 
 
 def features(architecture: Architecture) -> str:
@@ -47,9 +52,9 @@ def _features(a: Architecture) -> Iterator[str]:
     if a.head_norm is not None:
         yield _HEAD_NORMS[a.head_norm] + (" where a file has them" if a.optional_head_norm else "")
     if not a.gated:
-        yield f"{a.activation.value.upper()} without a gate"
+        yield f"{_ACTIVATIONS[a.activation]} without a gate"
     elif a.activation is not Activation.SILU:
-        yield f"gated {_ACTIVATIONS.get(a.activation, a.activation.value.upper())}"
+        yield f"gated {_ACTIVATIONS[a.activation]}"
     if a.limit:
         yield f"gate and up limited to {a.limit:g}"
     if a.up_offset:

