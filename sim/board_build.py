@@ -1,16 +1,16 @@
 """Builds the simulated board: the gateware of its top level and LiteDRAM's memory controller to a shared object."""
 
 from dataclasses import astuple, replace
-from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tailrace.spec.config import Config
 
 from .build import installed_version
-from .cache import cached, content_key, source_parts
+from .cache import cached, content_key
 from .compile import compile_library
 from .progress import announced
+from .sources import module_parts, source_parts
 
 #: Name of the top module.
 TOP = "board"
@@ -45,10 +45,11 @@ def build_board(config: Config, clocks_per_bit: int) -> Path:
 
 def board_verilog(config: Config, clocks_per_bit: int) -> str:
     """Verilog of a board with LiteDRAM's model of its memory, from the cache if its sources have not changed."""
-    sources = source_parts((Path(str(files("tailrace.hdl"))), Path(str(files("tailrace.spec")))), "*.py")
-    versions = [installed_version(package) for package in ("amaranth", "pyosys", "litedram", "litex", "migen")]
-    build = repr((astuple(replace(config, name="")), clocks_per_bit, CLOCK_HZ))
-    key = content_key([Path(__file__).read_bytes(), *sources, *versions, build])
+
+    def key() -> str:
+        sources = module_parts("tailrace.hdl", "tailrace.spec", "tailrace.sim.verilog", __name__)
+        versions = [installed_version(package) for package in ("amaranth", "pyosys", "litedram", "litex", "migen")]
+        return content_key([*sources, *versions, repr((astuple(replace(config, name="")), clocks_per_bit, CLOCK_HZ))])
 
     def make(folder: Path) -> None:
         from tailrace.hdl.boards.litedram import generate
@@ -89,5 +90,5 @@ def build_board_library(verilog: str, what: str) -> Path:
         "Vboard",
         lambda _: [_HARNESS / "board.cpp"],
         what=what,
-        identity=source_parts((_HARNESS,), "board*"),
+        identity=lambda: source_parts((_HARNESS,), "board*"),
     )

@@ -7,15 +7,15 @@ neither Amaranth nor Yosys; and the shared object, named after the Verilog, the 
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from pathlib import Path
 
 from tailrace.spec.config import Config
 
-from .cache import cached, content_key, source_parts
+from .cache import cached, content_key
 from .compile import compile_library
 from .profile import Training
 from .progress import announced
+from .sources import module_parts, source_parts
 
 #: Name of the top module.
 TOP = "tailrace"
@@ -62,10 +62,12 @@ def simulated_cycles_key(config: Config) -> str:
 
 def core_verilog(config: Config, probe: bool = False) -> str:
     """Verilog of the co-processor's top level, as Verilator likes it, from the cache if its sources have not changed."""
-    sources = source_parts((Path(str(files("tailrace.hdl"))), Path(str(files("tailrace.spec")))), "*.py")
-    versions = [installed_version(package) for package in ("amaranth", "pyosys")]
-    # The name is not part of the hardware.
-    key = content_key([Path(__file__).read_bytes(), *sources, *versions, repr(astuple(replace(config, name=""))), str(probe)])
+
+    def key() -> str:
+        sources = module_parts("tailrace.hdl", "tailrace.spec", "tailrace.sim.verilog", __name__)
+        versions = [installed_version(package) for package in ("amaranth", "pyosys")]
+        # The name is not part of the hardware.
+        return content_key([*sources, *versions, repr(astuple(replace(config, name=""))), str(probe)])
 
     def make(folder: Path) -> None:
         from .verilog import require_tools, to_verilog
@@ -117,7 +119,7 @@ def build_library(
         "Vcore",
         lambda _: [_HARNESS / "device.cpp"],
         what=what,
-        identity=_harness_parts(),
+        identity=_harness_parts,
         options=options,
         brief=brief,
         definitions=("TAILRACE_PROBE=1",) if probe else (),

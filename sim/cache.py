@@ -65,22 +65,13 @@ def content_key(parts: Iterable[str | bytes]) -> str:
     return digest.hexdigest()[:32]
 
 
-def source_parts(folders: Iterable[Path], pattern: str) -> list[str | bytes]:
-    """Names and contents of all files below `folders` that match `pattern`, in a fixed order, for `content_key`."""
-    parts: list[str | bytes] = []
-    for folder in folders:
-        for path in sorted(folder.rglob(pattern)):
-            parts += [path.relative_to(folder).as_posix(), path.read_bytes()]
-    return parts
-
-
 def is_cached(kind: str, key: str) -> bool:
     """Whether `cached` would find this entry, whole."""
     entry = cache_folder() / kind / key
     return entry.is_dir() and damage(entry) is None
 
 
-def cached(kind: str, key: str, make: Callable[[Path], object], *, what: str) -> Path:
+def cached(kind: str, key: str | Callable[[], str], make: Callable[[Path], object], *, what: str) -> Path:
     """Return a folder of the cache, made now if it does not exist or is damaged.
 
     `make` fills a temporary folder beside it, which takes its name when it is complete and on the disk, with checksums of its
@@ -91,8 +82,9 @@ def cached(kind: str, key: str, make: Callable[[Path], object], *, what: str) ->
     ----------
     kind : str
         Folder of the cache that the entry lies in.
-    key : str
-        Its name, from `content_key`.
+    key : str or callable
+        Its name, from `content_key`. A callable takes it from files that may be edited at any time: it is called again when the
+        entry has been made, which is thrown away if the name would be another one now.
     make : callable
         Takes the folder to fill.
     what : str
@@ -101,10 +93,11 @@ def cached(kind: str, key: str, make: Callable[[Path], object], *, what: str) ->
     Raises
     ------
     ToolError
-        If the cache can't be written, or is one that other users can write to.
+        If the cache can't be written, or is one that other users can write to; if files were changed while the entry was made.
     """
+    name = key if isinstance(key, str) else key()
     folder = cache_folder() / kind
-    entry = folder / key
+    entry = folder / name
     with advised(folder):
         if _found(entry):
             return entry
@@ -116,15 +109,21 @@ def cached(kind: str, key: str, make: Callable[[Path], object], *, what: str) ->
                 # As /proc has it.
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(place)) from error
             _refuse_strangers(place)
-        with locked(folder, key, what) as alone:
+        with locked(folder, name, what) as alone:
             if _found(entry):
                 return entry
             if entry.exists():
                 say(f"{what} in the cache is damaged ({damage(entry)}): making it again ({entry})")
-            for left in folder.glob(f".{key}.*{DRAFT}") if alone else ():
+            for left in folder.glob(f".{name}.*{DRAFT}") if alone else ():
                 # Of a process that was killed.
                 shutil.rmtree(left, ignore_errors=True)
-            _make(entry, make, what)
+
+            def make_of_the_same(draft: Path) -> None:
+                make(draft)
+                if not isinstance(key, str) and key() != name:
+                    raise ToolError(f"files that {what} is made from were changed while it was made: run it again")
+
+            _make(entry, make_of_the_same, what)
     return entry
 
 

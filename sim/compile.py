@@ -18,6 +18,7 @@ from .processes import run_all
 from .processor import processor
 from .profile import Profile, Training
 from .progress import announced
+from .sources import module_parts
 from .toolchain import Compiler, Verilator, find_compiler, find_verilator
 
 #: Name of the shared object within its folder of the cache.
@@ -52,7 +53,7 @@ def compile_library(
     harness: Callable[[Path], Sequence[Path]],
     *,
     what: str,
-    identity: Sequence[str | bytes],
+    identity: Callable[[], Sequence[str | bytes]],
     options: Sequence[str] = (),
     definitions: Sequence[str] = (),
     trace: bool = False,
@@ -73,8 +74,8 @@ def compile_library(
         Takes the folder with Verilator's output, and returns C++ sources to compile with it.
     what : str
         What is compiled, for the line on standard error.
-    identity : sequence of str or bytes
-        Everything that the harness depends on, for the cache.
+    identity : callable
+        Returns everything that the harness depends on, for the cache.
     options : sequence of str
         More for Verilator.
     definitions : sequence of str
@@ -115,9 +116,10 @@ def compile_library(
     if not compiler.is_clang:
         # Otherwise two libraries in one process would share what belongs to one of them.
         flags.append("-fno-gnu-unique")
-    recipe = Path(__file__).read_bytes()
-    tools = [*compiler.identity, verilator.version, processor()]
-    key = content_key([recipe, verilog, *identity, *options, *flags, *fast, *tools, *(["trained"] if train else [])])
+    tools = [*compiler.identity, verilator.version, processor(), *(["trained"] if train else [])]
+
+    def key() -> str:
+        return content_key([*module_parts(__name__), verilog, *identity(), *options, *flags, *fast, *tools])
 
     def make(folder: Path) -> None:
         work = folder / "work"

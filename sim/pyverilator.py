@@ -25,6 +25,7 @@ from typing import Any
 from tailrace.spec.errors import MissingPackage
 
 from .compile import compile_library
+from .sources import module_parts
 
 #: A port in the header of the top class: ``VL_IN8(&name,high,low);`` or ``VL_OUTW(&name,high,low,words);``.
 _PORT = re.compile(r"VL_(IN|OUT)(?:8|16|64|W|)\(&(\w+),(\d+),(\d+)(?:,\d+)?\);")
@@ -71,7 +72,7 @@ def open_block(block: Any, *, name: str = "block", ports: Sequence[Any] | None =
         f"V{name}",
         lambda folder: [_write_wrapper(folder, name)],
         what=f"block {name}",
-        identity=[Path(__file__).read_bytes()],
+        identity=lambda: module_parts(__name__),
         # Keeps every signal, in one class.
         options=["--public-flat-rw", "--flatten"],
         definitions=["VL_USER_FINISH"],

@@ -6,12 +6,12 @@ import shutil
 from dataclasses import astuple
 from functools import cache
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 
-from tailrace.sim.cache import cache_folder, cached, content_key, source_parts
+from tailrace.sim.cache import cache_folder, cached, content_key
 from tailrace.sim.cache_contents import make_room
 from tailrace.sim.progress import say
+from tailrace.sim.sources import module_parts
 from tailrace.spec.errors import ConfigError, ToolError
 from tailrace.spec.registers import PAGE_BYTES
 
@@ -141,5 +141,4 @@ def _key(image: Image, imported: ImportedModel) -> str:
 
 @cache
 def _sources() -> str:
-    folders = [Path(str(files(package))) for package in _SOURCES]
-    return content_key([*source_parts(folders, "*.py"), *(version(package) for package in ("numpy", "gguf"))])
+    return content_key([*module_parts(*_SOURCES), *(version(package) for package in ("numpy", "gguf"))])

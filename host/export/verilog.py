@@ -1,12 +1,12 @@
 """The core's Verilog, as other people's tools take it."""
 
 from dataclasses import astuple, replace
-from importlib.resources import files
 from pathlib import Path
 
 from tailrace.sim.build import installed_version
-from tailrace.sim.cache import cached, content_key, source_parts
+from tailrace.sim.cache import cached, content_key
 from tailrace.sim.progress import announced
+from tailrace.sim.sources import module_parts
 
 from .naming import ExportedCore
 
@@ -55,10 +55,12 @@ def kept_verilog(core: ExportedCore) -> Path:
         If Amaranth or pyosys is not installed, or Yosys refuses the design.
     """
     name = f"{core.module}.v"
-    sources = source_parts((Path(str(files("tailrace.hdl"))), Path(str(files("tailrace.spec")))), "*.py")
-    versions = [installed_version(package) for package in ("amaranth", "pyosys")]
-    numbers = repr(astuple(replace(core.config, name="")))
-    key = content_key([Path(__file__).read_bytes(), *sources, *versions, numbers, core.header("", ""), name])
+
+    def key() -> str:
+        sources = module_parts("tailrace.hdl", "tailrace.spec", "tailrace.sim.verilog", __name__)
+        versions = [installed_version(package) for package in ("amaranth", "pyosys")]
+        numbers = repr(astuple(replace(core.config, name="")))
+        return content_key([*sources, *versions, numbers, core.header("", ""), name])
 
     def make(folder: Path) -> None:
         with announced(f"elaborating {core.module}"):

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from ..cache import cached, content_key, source_parts
+from ..cache import cached, content_key
 from ..compile import LIBRARY
 from ..processes import run_all
 from ..processor import processor
 from ..progress import announced
+from ..sources import source_parts
 from ..toolchain import Compiler, find_compiler
 from .contract import header
 
@@ -37,7 +38,9 @@ def build_emulator(architecture: str = "native", compiler: Compiler | None = Non
     """
     compiler, contract = compiler or find_compiler(), header()
     flags = _flags(architecture, compiler)
-    key = content_key([*source_parts((SOURCES,), "*"), contract, *flags, *compiler.identity, processor()])
+
+    def key() -> str:
+        return content_key([*source_parts((SOURCES,), "*"), contract, *flags, *compiler.identity, processor()])
 
     def make(folder: Path) -> None:
         with announced(f"compiling the emulator with {compiler.name}"):

@@ -30,7 +30,7 @@ def test_verilog_is_made_once_for_a_configuration(tmp_path: Path, monkeypatch: p
     assert len(made) == 1
     core_verilog(Config("one", 128, read_fifo_beats=1024))
     assert len(made) == 2
-    monkeypatch.setattr(build, "source_parts", lambda folders, pattern: ["changed"])
+    monkeypatch.setattr(build, "module_parts", lambda *names: ["changed"])
     core_verilog(Config("one", 128))
     assert len(made) == 3
 

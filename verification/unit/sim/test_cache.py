@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tailrace.sim import cache, cache_entry
-from tailrace.sim.cache import cache_folder, cached, content_key, is_cached, source_parts
+from tailrace.sim.cache import cache_folder, cached, content_key, is_cached
 from tailrace.sim.cache_contents import clear, contents
 from tailrace.sim.cache_entry import description, size_of
 from tailrace.spec.errors import ToolError
@@ -46,14 +46,6 @@ def test_keys_depend_on_parts_their_order_and_their_ends() -> None:
     assert keys[0] == keys[4]
 
 
-def test_sources_are_known_by_name_and_content(tmp_path: Path) -> None:
-    (tmp_path / "x" / "y").mkdir(parents=True)
-    (tmp_path / "x" / "y" / "b.py").write_text("b")
-    (tmp_path / "x" / "a.py").write_text("a")
-    (tmp_path / "x" / "a.txt").write_text("no")
-    assert source_parts([tmp_path / "x"], "*.py") == ["a.py", b"a", "y/b.py", b"b"]
-
-
 def test_an_entry_is_made_once(folder: Path) -> None:
     made = []
 
@@ -67,6 +59,28 @@ def test_an_entry_is_made_once(folder: Path) -> None:
     assert len(made) == 1
     assert (folder / "kind" / "key" / "file").read_text() == "content"
     assert entries(folder) == ["key"]
+
+
+def test_files_that_change_while_an_entry_is_made(folder: Path, tmp_path: Path) -> None:
+    """What was made of both versions has the name of neither."""
+    source = tmp_path / "source"
+    source.write_text("one")
+
+    def make(draft: Path) -> None:
+        (draft / "file").write_text(source.read_text())
+        if source.read_text() == "one":
+            source.write_text("two")
+
+    def key() -> str:
+        return content_key([source.read_text()])
+
+    with pytest.raises(ToolError) as error:
+        cached("kind", key, make, what="a thing")
+    assert str(error.value) == "files that a thing is made from were changed while it was made: run it again"
+    assert entries(folder) == []
+    entry = cached("kind", key, make, what="a thing")
+    assert (entry / "file").read_text() == "two"
+    assert entry.name == content_key(["two"])
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, ToolError])
