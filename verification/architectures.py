@@ -150,7 +150,7 @@ def draw(architecture: str, seed: int) -> Case:
         "feed_forward": number(32, 512, 32),
         "vocabulary": _prime(number(300, 1500)),
         "format": str(rng.choice(_FORMATS)),
-        "tied": architecture not in (*MIXTURES, "falcon-h1", "phi2", "phi3") and bool(rng.integers(2)),
+        "tied": architecture not in (*MIXTURES, "falcon-h1", "internlm2", "nemotron", "phi2", "phi3") and bool(rng.integers(2)),
         "rope": {"rope_theta": float(10.0 ** number(4, 6))},
     }
     if architecture in MIXTURES:
@@ -172,7 +172,7 @@ def draw(architecture: str, seed: int) -> Case:
         sizes["layers"] = _LAYERS[architecture]
     if architecture in _WINDOWED:
         sizes["window"] = number(5, 60)
-    if architecture in ("phi2", "phi3", "stablelm", "glm4", "glm4moe", "bailingmoe2", "minimax-m2"):
+    if architecture in ("phi2", "phi3", "nemotron", "stablelm", "glm4", "glm4moe", "bailingmoe2", "minimax-m2"):
         # A quarter of an element more, so that no product with it is rounded down to one less.
         sizes["rotary"] = min((number(8, head_size, 8) + 0.25) / head_size, 1.0)
     if architecture == "stablelm":
@@ -211,7 +211,7 @@ def _hidden(architecture: str, heads: int, head_size: int, number: Callable[...,
     """A multiple of 32; transformers' own demands make it one of more in some architectures."""
     if architecture in SIZED_BY_HIDDEN:
         return heads * head_size
-    return number(32, 384, lcm(32, heads) if architecture in ("llama", "gemma3", *_LATENT) else 32)
+    return number(32, 384, lcm(32, heads) if architecture in ("llama", "arcee", "gemma", "gemma3", *_LATENT) else 32)
 
 
 def _prime(n: int) -> int:

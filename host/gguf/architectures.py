@@ -245,6 +245,11 @@ ARCHITECTURES: dict[str, Architecture] = {
     a.name: a
     for a in (
         Architecture("llama", "Llama 1 to 3, Mistral 7B, Mixtral, SmolLM, TinyLlama", paired_rope=True),
+        Architecture("internlm2", "InternLM 2 to 3", paired_rope=True),
+        Architecture("arcee", "Arcee AFM 4.5B", paired_rope=True, activation=Activation.SQUARED_RELU, gated=False),
+        Architecture(
+            "nemotron", "Nemotron 3 and 4, Minitron", norm=NormKind.LAYER, activation=Activation.SQUARED_RELU, gated=False
+        ),
         Architecture("mistral3", "Ministral 3, Devstral 2", paired_rope=True, plain_yarn=True),
         Architecture("smollm3", "SmolLM 3", paired_rope=True, unrotated_every=4),
         Architecture("granite", "Granite 3", paired_rope=True, scalars=True),
@@ -350,6 +355,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             global_every=4,
             global_rotated=False,
         ),
+        Architecture("gemma", "Gemma, CodeGemma", activation=Activation.GELU, scaled_embedding=True),
         Architecture(
             "gemma2",
             "Gemma 2",

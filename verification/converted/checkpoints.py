@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from verification.architectures import draw
+from verification.unit.host.architectures import GEMMA4
 from verification.unit.host.transformers_models import make_model
 
 #: Architectures whose files llama.cpp reads with these sizes only: it takes head_size from elsewhere, or whole shares.
 _HEAD_SIZES = {"qwen2moe": 32, "hunyuan-moe": 64, "glm4moe": 64, "bailingmoe2": 64, "minimax-m2": 64, "ernie4_5-moe": 64}
+#: Those in which llama.cpp takes a head's share of the activations for its size.
+_SHARES = ("granite", "granitemoe", "lfm2", "lfm2moe", "qwen2", "exaone4")
 #: What the converter is told besides: layers that predict further tokens are none of the model's own.
 OPTIONS = dict.fromkeys(("qwen35", "qwen35moe", "qwen3next"), ("--no-mtp",))
 
@@ -20,6 +23,8 @@ def sizes_of(architecture: str, seed: int) -> dict[str, Any]:
         sizes["head_size"] = _HEAD_SIZES[architecture]
         if architecture == "ernie4_5-moe":
             sizes |= {"heads": 4, "kv_heads": 1, "shared": 1, "interval": 1}
+        sizes["hidden"] = sizes["head_size"] * sizes["heads"]
+    if architecture in _SHARES:
         sizes["hidden"] = sizes["head_size"] * sizes["heads"]
     if architecture in ("minimax-m2", "glm4", "glm4moe", "bailingmoe2"):
         sizes["rotary"] = 0.5
@@ -64,5 +69,14 @@ def save(folder: Path, architecture: str, seed: int) -> Any:
     elif architecture == "glm4moe":
         published["num_nextn_predict_layers"] = 0
         published.pop("num_mtp_layers", None)
+    elif architecture in GEMMA4:
+        # What transformers writes layer by layer.
+        published |= {"global_head_dim": 2 * sizes["head_size"]}
+        if published["attention_k_eq_v"]:
+            published["num_global_key_value_heads"] = 1
+    elif architecture == "gemma3":
+        # The converter counts the tokens that it finds there.
+        tokens = {str(n): n for n in range(published["vocab_size"])}
+        (checkpoint / "tokenizer.json").write_text(json.dumps({"model": {"vocab": tokens}, "added_tokens": []}))
     config.write_text(json.dumps(published))
     return model

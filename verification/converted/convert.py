@@ -5,10 +5,12 @@ For a process of its own, since the converter brings its own package `gguf` alon
 
 import enum
 import importlib
+import json
 import os
 import pkgutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 _CONTROL, _NORMAL = 3, 1
@@ -70,6 +72,14 @@ def main(converter: str, checkpoint: str, file: str, *options: str) -> None:
     for kind in (base, *_below(base)):
         if "set_vocab" in vars(kind):
             kind.set_vocab = _set_vocabulary  # type: ignore[attr-defined]
+    reader = importlib.import_module("conversion.base").ModelBase
+    load = reader.load_hparams
+
+    def stated(folder: Path, *rest: Any) -> dict[str, Any]:
+        # What a newer transformers leaves out of what it reads is in the file all the same.
+        return {**load(folder, *rest), **json.loads((folder / "config.json").read_text())}
+
+    reader.load_hparams = staticmethod(stated)
     sys.argv = ["convert_hf_to_gguf", checkpoint, "--outfile", file, *options]
     program.main()
 

@@ -66,10 +66,10 @@ def test_every_architecture(architecture: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     from verification.unit.host.transformers_models import make_model
 
-    # llama.cpp's Qwen 2, EXAONE 4 and LFM2 have no other heads, and its caches for windows and for all tokens must not be empty.
+    # llama.cpp's Qwen 2, EXAONE 4, LFM2 and Nemotron have no other heads, and its caches for windows and for all tokens must not be empty.
     sizes = (
         {"head_size": 16}
-        if architecture in (*SIZED_BY_HIDDEN, "qwen2", "qwen2vl", "qwen2moe", "exaone4", "lfm2", "lfm2moe")
+        if architecture in (*SIZED_BY_HIDDEN, "qwen2", "qwen2vl", "qwen2moe", "exaone4", "lfm2", "lfm2moe", "nemotron")
         else {}
     )
     if architecture == "bailingmoe2":

@@ -19,7 +19,18 @@ from .latent_models import NAMES, filled_keys_and_values, latent_config, latent_
 from .tiny_models import SPECIAL, byte_alphabet
 
 #: Whose converter puts the two halves of each head's rows of q and k side by side.
-_PAIRED = ("llama", "mixtral", "mistral3", "smollm3", "granite", "granitemoe", "granitehybrid", "granitehybridmoe")
+_PAIRED = (
+    "llama",
+    "mixtral",
+    "internlm2",
+    "arcee",
+    "mistral3",
+    "smollm3",
+    "granite",
+    "granitemoe",
+    "granitehybrid",
+    "granitehybridmoe",
+)
 
 _COMMON = {
     **NAMES,
@@ -229,8 +240,15 @@ def make_config(
         "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
     }  # fmt: skip
     match architecture:
-        case "llama":
+        case "llama" | "internlm2":
             return transformers.LlamaConfig(**common)
+        case "arcee":
+            return transformers.ArceeConfig(**common)
+        case "nemotron":
+            scaling["partial_rotary_factor"] = rotary
+            return transformers.NemotronConfig(**common, attention_bias=True, mlp_bias=True)
+        case "gemma":
+            return transformers.GemmaConfig(**{**common, "tie_word_embeddings": True})
         case "mixtral":
             return transformers.MixtralConfig(
                 **common, num_local_experts=experts, num_experts_per_tok=used, sliding_window=None
@@ -501,7 +519,7 @@ def _header(architecture: str, config: Any) -> dict[str, Any]:
         "attention.head_count": config.num_attention_heads,
         "vocab_size": config.vocab_size,
     }
-    epsilons = {"gpt2": "layer_norm_epsilon", "starcoder2": "norm_epsilon"}
+    epsilons = {"gpt2": "layer_norm_epsilon", "starcoder2": "norm_epsilon", "nemotron": "norm_eps"}
     if architecture.startswith("nemotron_h"):
         values["attention.layer_norm_rms_epsilon"] = config.layer_norm_epsilon
     epsilons |= dict.fromkeys(("phi2", "stablelm", "command-r", "cohere2"), "layer_norm_eps")
@@ -846,8 +864,10 @@ def _filled_vector(architecture: str, config: Any, name: str, tensor: Any, rando
     if name in ("output_norm.weight", "token_embd_norm.weight") and config.tie_word_embeddings:
         values *= np.float32(_LOGIT_SPREAD / _TIED_SPREAD)
     # Gemma's files hold one more than its parameters, and so do those of Qwen 3.5 but for one of its norms.
-    more = architecture in ("gemma2", "gemma3") or (
-        architecture in ("qwen35", "qwen35moe", "qwen3next") and "ssm_norm" not in name
+    more = (
+        architecture in ("gemma", "gemma2", "gemma3", "nemotron")
+        and name.endswith("weight")
+        or (architecture in ("qwen35", "qwen35moe", "qwen3next") and "ssm_norm" not in name)
     )
     tensor.copy_(torch.from_numpy(values - np.float32(1) if more else values))
     return tensor_of(name, _ordered(architecture, config, name.split(".")[-2], values))

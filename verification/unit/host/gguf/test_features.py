@@ -26,6 +26,9 @@ def test_a_plain_decoder_has_none() -> None:
         ("deepseek2", "latent attention (MLA); YaRN scales scores; experts scored by a softmax or as the file says, scaled, in groups;"
          " layers that predict further tokens are left out"),
         ("qwen3vl", "norms of q and k; angles in sections, all alike in a text"),
+        ("arcee", "squared ReLU without a gate"),
+        ("nemotron", "LayerNorm; squared ReLU without a gate"),
+        ("gemma", "gated GELU; embeddings times the root of their length"),
         ("gpt2", "LayerNorm; GELU without a gate; learned positions"),
     ],
 )  # fmt: skip
