@@ -4,7 +4,10 @@ from .published import PUBLISHED
 from .shapes import Shape
 
 #: Of the published ones, as they stand there.
-_PUBLISHED = ("Qwen3.5-4B", "Qwen3.6-27B", "Qwen3.6-35B-A3B", "gpt-oss-20b", "LFM2.5-8B-A1B", "GLM-4.5-Air", "DeepSeek-V2-Lite")
+_PUBLISHED = (
+    "Qwen3.5-4B", "Qwen3.6-27B", "Qwen3.6-35B-A3B", "gpt-oss-20b", "LFM2.5-8B-A1B", "GLM-4.5-Air", "DeepSeek-V2-Lite",
+    "Gemma-4-12B", "Gemma-4-26B-A4B",
+)  # fmt: skip
 
 SHAPES: dict[str, Shape] = {
     s.name: s

@@ -91,6 +91,13 @@ PUBLISHED: tuple[Shape, ...] = (
     _tied("Gemma-3-4B", "gemma3", 34, 2560, 8, 4, 256, 10240, 262144, window=1024, context=128 * _K),
     _tied("Gemma-3-12B", "gemma3", 48, 3840, 16, 8, 256, 15360, 262144, window=1024, context=128 * _K),
     _tied("Gemma-3-27B", "gemma3", 62, 5376, 32, 16, 128, 21504, 262144, window=1024, context=128 * _K),
+    _tied(
+        "Gemma-4-12B", "gemma4", 48, 3840, 16, 8, 256, 15360, 262144, window=1024, every=6, unlimited=(1, 512), context=256 * _K
+    ),
+    _tied(
+        "Gemma-4-26B-A4B", "gemma4", 30, 2816, 16, 8, 256, 704, 262144, window=1024, every=6, unlimited=(2, 512), experts=128,
+        used=8, dense=2112, context=256 * _K,
+    ),
     Shape("Phi-3-mini-4k", "phi3", 32, 3072, 32, 32, 96, 8192, 32064, window=2047, context=4 * _K),
     Shape("Phi-3.5-mini", "phi3", 32, 3072, 32, 32, 96, 8192, 32064, context=128 * _K, original=4 * _K),
     Shape("Phi-3-medium-4k", "phi3", 40, 5120, 40, 10, 128, 17920, 32064, window=2047, context=4 * _K),

@@ -56,6 +56,9 @@ class Shape:
     latent : tuple of int
         Of latent attention: elements of the latent, of a head's key without its rotated ones, of its value, and of the vector
         that queries are made of, 0: of the activations. `head_size` is that of what is cached, and there is one KV head.
+    unlimited : tuple of int
+        KV heads, and elements of a head, of the layers without a window, which are every `every`-th and have no matrix v; none:
+        they are like the others.
     attending : tuple of int
         Layers with attention where the others have short convolutions; none: there are no such convolutions.
     """
@@ -90,7 +93,16 @@ class Shape:
     every: int = 4
     kernel: int = 4
     latent: tuple[int, int, int, int] | None = None
+    unlimited: tuple[int, int] | None = None
     attending: tuple[int, ...] = ()
+
+    def sees_all(self, layer: int) -> bool:
+        """Whether a layer is one of those that `unlimited` describes."""
+        return self.unlimited is not None and layer % self.every == self.every - 1
+
+    def heads_of(self, layer: int) -> tuple[int, int]:
+        """KV heads of a layer, and elements of a head."""
+        return self.unlimited if self.unlimited and self.sees_all(layer) else (self.kv_heads, self.head_size)
 
 
 #: Architectures whose shared expert has a gate.
@@ -129,6 +141,13 @@ def header_of(shape: Shape, layers: int) -> dict[str, Any]:
         values |= {"attention.q_lora_rank": rank} if rank else {}
     if shape.window:
         values["attention.sliding_window"] = shape.window
+    if shape.unlimited:
+        _, size = shape.unlimited
+        values["attention.head_count_kv"] = [shape.heads_of(n)[0] for n in range(layers)]
+        values |= dict.fromkeys(("attention.key_length_swa", "attention.value_length_swa"), shape.head_size)
+        values |= dict.fromkeys(("attention.key_length", "attention.value_length", "rope.dimension_count"), size)
+        values |= {"rope.dimension_count_swa": shape.head_size, "final_logit_softcapping": 30.0}
+        values["attention.sliding_window_pattern"] = [not shape.sees_all(n) for n in range(layers)]
     if shape.linear:
         key_heads, value_heads, key_size, value_size = shape.linear
         values |= {"ssm.group_count": key_heads, "ssm.time_step_rank": value_heads, "ssm.state_size": key_size}
@@ -166,9 +185,16 @@ def tensors_of(shape: Shape, layers: int) -> Iterator[NewTensor]:
         for name in ("long", "short"):
             factors = np.ones((shape.rotary or shape.head_size) // 2, dtype=np.float32)
             yield NewTensor(f"rope_factors_{name}.weight", factors.shape, "F32", factors)
+    if arch.global_frequencies:
+        divisors = np.ones(shape.heads_of(shape.every - 1)[1] // 2, dtype=np.float32)
+        yield NewTensor("rope_freqs.weight", divisors.shape, "F32", divisors)
     for n in range(layers):
         yield from _mixer(shape, arch, n)
-        yield from _feed_forward(shape, arch, f"blk.{n}.", mixed=shape.experts > 0 and n >= shape.dense_layers)
+        mixed = shape.experts > 0 and n >= shape.dense_layers
+        if mixed and arch.experts_apart:
+            yield from _feed_forward(shape, arch, f"blk.{n}.", mixed=False)
+            yield from _apart(shape, f"blk.{n}.")
+        yield from _feed_forward(shape, arch, f"blk.{n}.", mixed=mixed)
 
 
 def _linear(shape: Shape, layer: str) -> Iterator[NewTensor]:
@@ -216,6 +242,8 @@ def _mixer(shape: Shape, arch: Architecture, n: int) -> Iterator[NewTensor]:
         yield from _vectors(f"{layer}{norm}", hidden, centred)
     if arch.sinks:
         yield from _vectors(f"{layer}attn_sinks", shape.heads, False)
+    if shape.unlimited:
+        yield NewTensor(f"{layer}layer_output_scale.weight", (1,), "F32")
     if shape.linear and n % shape.every != shape.every - 1:
         yield from _linear(shape, layer)
     elif shape.attending and n not in shape.attending:
@@ -223,23 +251,34 @@ def _mixer(shape: Shape, arch: Architecture, n: int) -> Iterator[NewTensor]:
     elif shape.latent:
         yield from _latent_attention(shape, shape.latent, layer)
     else:
-        yield from _attention(shape, arch, layer)
+        yield from _attention(shape, arch, n)
 
 
-def _attention(shape: Shape, arch: Architecture, layer: str) -> Iterator[NewTensor]:
+def _apart(shape: Shape, layer: str) -> Iterator[NewTensor]:
+    """Norms of experts beside a feed-forward."""
+    for name in ("pre_ffw_norm_2", "post_ffw_norm_2", "post_ffw_norm_1"):
+        yield from _vectors(layer + name, shape.hidden, False)
+    yield NewTensor(f"{layer}ffn_gate_inp.scale", (shape.hidden,), "F32")
+    yield NewTensor(f"{layer}ffn_down_exps.scale", (shape.experts,), "F32")
+
+
+def _attention(shape: Shape, arch: Architecture, n: int) -> Iterator[NewTensor]:
     """Tensors of attention."""
+    layer, (kv_heads, head_size) = f"blk.{n}.", shape.heads_of(n)
     hidden, everywhere = shape.hidden, arch.norm is NormKind.LAYER or shape.biases
-    queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+    queries, keys = shape.heads * head_size, kv_heads * head_size
     whole = arch.head_norm is HeadNorm.ALL_HEADS
     for head, size in (("q", queries), ("k", keys)) if arch.head_norm and not arch.optional_head_norm else ():
-        yield from _vectors(f"{layer}attn_{head}_norm", size if whole else shape.head_size, False)
+        yield from _vectors(f"{layer}attn_{head}_norm", size if whole else head_size, False)
     rows = {"attn_qkv": queries + 2 * keys} if arch.fused_qkv else {"attn_q": queries, "attn_k": keys, "attn_v": keys}
     if arch.gated_attention:
         rows["attn_q"] = 2 * queries
-    for name, n in rows.items():
-        yield NewTensor(f"{layer}{name}.weight", (n, hidden), shape.format)
+    if shape.sees_all(n):
+        del rows["attn_v"]
+    for name, count in rows.items():
+        yield NewTensor(f"{layer}{name}.weight", (count, hidden), shape.format)
         if everywhere or shape.architecture in _BIASED:
-            yield NewTensor(f"{layer}{name}.bias", (n,), "F32")
+            yield NewTensor(f"{layer}{name}.bias", (count,), "F32")
     yield from _matrices(layer, {"attn_output": (hidden, queries)}, shape.format, everywhere)
 
 
