@@ -8,7 +8,7 @@ from .numerics import ACCUMULATOR_BLOCKS
 from .vector import ALIGNMENT
 
 BUS_WIDTHS = (128, 256, 512)
-RIGHT_HAND_SIDES = (1, 2, 4)
+RIGHT_HAND_SIDES = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Config:
     bus_width : int
         Bits of the memory bus: 128, 256 or 512. There is one lane per 128 bits.
     right_hand_sides : int
-        Vectors that share one pass over the weights: 1, 2 or 4.
+        Vectors that share one pass over the weights: 1, 2, 4, 8 or 16.
     vector_blocks : int
         Blocks of 32 elements that a vector slot holds; the longest matrix row, and a sixteenth of the longest context. A
         power of two, 64 to 4096.

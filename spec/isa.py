@@ -181,8 +181,8 @@ _OPCODE = Field("opcode", 0, 0, 8, "what to do")
 _PENDING = Field(
     "pending", 0, 8, 4, "commands of the other unit before this one that may be unfinished when it starts; 15: any"
 )
-_SLOT = Field("slot", 0, 12, 2, "vector slot, below RIGHT_HAND_SIDES", maximum="slot")
-_SET = Field("set", 0, 14, 2, "which of the slot's four base exponents belongs to the vector")
+_SLOT = Field("slot", 0, 12, 4, "vector slot, below RIGHT_HAND_SIDES", maximum="slot")
+_SET = Field("set", 0, 16, 2, "which of the slot's four base exponents belongs to the vector")
 _SOURCE = _address("source", 2, "address to read from")
 _DESTINATION = _address("destination", 2, "address to write to")
 _FIRST_BLOCK = Field("first_block", 6, 0, 16, "first block in the slot", maximum="block", error=ErrorCode.OUT_OF_RANGE)
@@ -216,8 +216,8 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
     Opcode.GEMV: (
         _OPCODE,
         _PENDING,
-        Field("slots", 0, 12, 3, "vector slots 0 to slots-1 are multiplied, 1 to RIGHT_HAND_SIDES", 1, "slots"),
-        Field("set", 0, 15, 2, "which of the slots' four base exponents belongs to the vectors"),
+        Field("slots", 0, 12, 5, "vector slots 0 to slots-1 are multiplied, 1 to RIGHT_HAND_SIDES", 1, "slots"),
+        Field("set", 0, 17, 2, "which of the slots' four base exponents belongs to the vectors"),
         Field("format", 0, 24, 8, "number of the format", maximum="format"),
         _place("offset", 1, 0, "first entry in the activation buffer for the results of slot 0"),
         _stride("slot_stride", 1, 16, "entries from the results of one slot to those of the next"),
@@ -272,8 +272,8 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         _place("r", 3, 16, "first entry for the results of the reduction", 1),
         _count("count", 4, 32, "elements in a segment, 1 to BUFFER_ENTRIES", "entries"),
         _SEGMENTS,
-        Field("slot", 5, 16, 2, "slot target: first slot", maximum="slot"),
-        Field("set", 5, 18, 2, "slot target: which of the slot's four base exponents belongs to the vector"),
+        Field("slot", 5, 16, 4, "slot target: first slot", maximum="slot"),
+        Field("set", 5, 20, 2, "slot target: which of the slot's four base exponents belongs to the vector"),
         _FIRST_BLOCK,
         _stride("a_stride", 7, 0, "entries of a from one segment to the next"),
         _stride("b_stride", 7, 16, "entries of b from one segment to the next"),

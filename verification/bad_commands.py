@@ -6,7 +6,7 @@ import numpy as np
 
 from tailrace.golden.machine import Outcome
 from tailrace.spec.commands import encode
-from tailrace.spec.config import Config
+from tailrace.spec.config import RIGHT_HAND_SIDES, Config
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES, MAX_HEAD, Opcode
 from verification.programs import MEMORY_BYTES, Program
@@ -50,7 +50,7 @@ def bad_commands(config: Config) -> list[tuple[bytes, ErrorCode]]:
         (encode(Opcode.ELEMENTWISE, **simple, a_stream=1, source=end), ErrorCode.READ_ERROR),
         (encode(Opcode.STORE, count=5, destination=end), ErrorCode.WRITE_ERROR),
     ]
-    if config.right_hand_sides < 4:
+    if config.right_hand_sides < RIGHT_HAND_SIDES[-1]:
         commands.append((encode(Opcode.LOAD_VECTOR, blocks=1, slot=config.right_hand_sides), bad))
     if config.buffer_entries < 1 << 16:
         commands.append((encode(Opcode.READ, a=config.buffer_entries), range_))

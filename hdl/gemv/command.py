@@ -11,6 +11,8 @@ from ..slots.vector_block import BASE_BITS
 _WIDTHS = {field.name: field.width for field in FIELDS[Opcode.GEMV]}
 #: Bits of what a command adds to the base exponents.
 EXPONENT_BITS = _WIDTHS["exponent"]
+#: Bits of a number of slots.
+SLOTS_BITS = _WIDTHS["slots"]
 #: Bits of a number of rows, which is at most the largest `Config.buffer_entries`.
 ROWS_BITS = 17
 #: Bits of a place in the activation buffer, and of a distance there, in entries.
@@ -31,7 +33,7 @@ def gemv_command_layout(config: Config) -> data.StructLayout:
             "format": 8,
             "rows": ROWS_BITS,
             "blocks": 13,
-            "slots": 3,
+            "slots": SLOTS_BITS,
             "first_block": range(config.vector_blocks),
             "set": 2,
             "exponent": signed(EXPONENT_BITS),

@@ -23,7 +23,7 @@ from verification.emulator_twins import Twins, twins_of
 from verification.programs import MEMORY_BYTES, ProgramMaker, random_program
 from verification.register_driver import set_memory
 
-BUILDS = ("tiny", "base", "base,bus_width=256,right_hand_sides=2", "base,bus_width=512", "wide")
+BUILDS = ("tiny", "base", "base,bus_width=256,right_hand_sides=2", "base,bus_width=512", "wide", "base,right_hand_sides=16")
 
 
 @pytest.fixture(params=BUILDS)

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -12,7 +13,7 @@
 namespace tailrace {
 
 // Right-hand sides of any build.
-constexpr int MOST_VECTORS = 4;
+constexpr int MOST_VECTORS = 16;
 
 // The rows of a matrix that one thread multiplies.
 struct Product {
@@ -116,6 +117,19 @@ private:
     RowSum<37> second_sum_;
 };
 
+// Room for the sums with all vectors; what there are no vectors for is left as it is.
+template <int F>
+union Sums {
+    Sums() {}
+
+    RowSums<F>* begin(int count) {
+        for (int v = 0; v < count; ++v) new (&all[v]) RowSums<F>();
+        return all;
+    }
+
+    RowSums<F> all[MOST_VECTORS];
+};
+
 // Rows of a lane that follow each other in its stream, from its block `first` on. Blocks are taken eight at a time, of two rows
 // (or more) where one ends.
 template <int F>
@@ -124,7 +138,8 @@ void multiply_rows(const Product& job, const Stream<F>& stream, int64_t first, i
     const int count = int(vectors.size());
     const int64_t end = first + rows * job.blocks;
     Blocks blocks{};
-    RowSums<F> sums[MOST_VECTORS];
+    Sums<F> room;
+    RowSums<F>* const sums = room.begin(count);
     int64_t left = job.blocks, skipped = first % TOGETHER, place = (job.blocks - skipped % job.blocks) % job.blocks;
     for (int64_t batch = first - skipped; batch < end; batch += TOGETHER) {
         const int64_t present = std::min<int64_t>(TOGETHER, end - batch);

@@ -14,7 +14,7 @@ from tailrace.firmware.layers import Run, runs
 from tailrace.firmware.placement import Build
 from tailrace.golden.registers import ProgramRegisters
 from tailrace.spec.commands import decode
-from tailrace.spec.config import Config
+from tailrace.spec.config import RIGHT_HAND_SIDES, Config
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.isa import Opcode
 from verification.races.overlap import largest_pending_by_index
@@ -63,6 +63,19 @@ def test_builds_give_the_same_logits(width: int) -> None:
         logits.append(bits(model)[:-1])
     assert logits[0] == logits[1] == logits[2]
     assert logits[0] == bits(Model(EXPERTS, TINY))[:-1]
+
+
+def test_large_groups_read_keys_and_values_once() -> None:
+    """Sixteen heads of one KV head: as many passes as the right-hand sides ask for, and the same logits."""
+    description = model_of(replace(HEADS, heads=16, kv_heads=1))
+    logits = []
+    for slots in RIGHT_HAND_SIDES:
+        model = Model(description, Config("test", 128, right_hand_sides=slots, vector_blocks=64, buffer_entries=8192))
+        program = model.program(loops=False)
+        for kind in ("keys", "values"):
+            assert sum(read.kind == kind for read in program.traffic) == 2 * 16 // slots
+        logits.append(bits(model)[:-1])
+    assert all(found == logits[0] for found in logits)
 
 
 def test_sequences_of_a_batch_do_not_see_each_other() -> None:
@@ -226,6 +239,9 @@ def refused(description, message: str, error: type[Exception] = LimitError, batc
 def test_what_does_not_fit_is_refused() -> None:
     refused(model_of(), "the device decodes 1 to 1 sequences at a time, not 2: use a build with more right_hand_sides", batch=2)
     refused(model_of(), "the device decodes 1 to 1 sequences at a time, not 0", batch=0, places=1)
+    eight = build_of(Config("eight", 128, right_hand_sides=8, vector_blocks=64, buffer_entries=8192))
+    most = "a program decodes at most 4 sequences at a time, not 5: decode the others after these"
+    refused(model_of(), most, batch=5, build=eight)
     refused(
         model_of(hidden=1024),
         "the activation buffer has no room for the results of o: 1024 needed, 976 of 2048 left beside the activations 1024, the"

@@ -93,7 +93,7 @@ def test_encoding_is_what_the_documents_say() -> None:
         modifier_register_2=31,
     )
     modifiers = 2 | 17 << 4 | 4 << 18 | 31 << 22
-    assert words(command) == [0x0201_C503, 0x0208_0104, 0x1122_3344, 7, 0xABCD, 0x123, 0x00FE_0045, *[0] * 8, modifiers]
+    assert words(command) == [0x0206_4503, 0x0208_0104, 0x1122_3344, 7, 0xABCD, 0x123, 0x00FE_0045, *[0] * 8, modifiers]
     assert words(encode(Opcode.LOOP, register=3, target=9)) == [0x030A, 9, *[0] * 14]
 
 
@@ -112,7 +112,7 @@ def test_text() -> None:
     ("opcode", "fields", "text"),
     [
         (Opcode.LOOP, {"rows": 1}, "LOOP has no field 'rows': choose from register, target"),
-        (Opcode.LOAD_VECTOR, {"slot": 4}, "slot of LOAD_VECTOR must be 0 to 3, not 4"),
+        (Opcode.LOAD_VECTOR, {"slot": 16}, "slot of LOAD_VECTOR must be 0 to 15, not 16"),
         (Opcode.GEMV, {"exponent": 128}, "exponent of GEMV must be -128 to 127, not 128"),
         (Opcode.STORE, {"a": -1}, "a of STORE must be 0 to 65535, not -1"),
     ],

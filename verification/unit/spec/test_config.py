@@ -31,7 +31,7 @@ def test_is_frozen() -> None:
     ("change", "text"),
     [
         ({"bus_width": 64}, "bus_width must be one of (128, 256, 512), not 64"),
-        ({"right_hand_sides": 3}, "right_hand_sides must be one of (1, 2, 4), not 3"),
+        ({"right_hand_sides": 3}, "right_hand_sides must be one of (1, 2, 4, 8, 16), not 3"),
         ({"vector_blocks": 100}, "vector_blocks must be a power of two from 64 to 4096, not 100"),
         ({"vector_blocks": 32}, "vector_blocks must be a power of two from 64 to 4096, not 32"),
         ({"vector_blocks": 8192}, "vector_blocks must be a power of two from 64 to 4096, not 8192"),
