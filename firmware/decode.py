@@ -115,7 +115,9 @@ def _unrolled(description: Description) -> list[Run]:
 
 def _check(description: Description, placement: Placement, build: Build, batch: int, logits: bool, choose: bool) -> None:
     if batch > MAX_BATCH:
-        raise LimitError(f"a program decodes at most {MAX_BATCH} sequences at a time, not {batch}: decode the others after these")
+        raise LimitError(
+            f"a program decodes at most {MAX_BATCH} sequences at a time, not {batch}: decode the others after these"
+        )
     limit = min(build.right_hand_sides, MAX_BATCH)
     if not 1 <= batch <= limit:
         raise LimitError(

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tailrace.sim.devices import KINDS
 from tailrace.sim.memory_models import MEMORIES as _MEMORIES
-from tailrace.spec.config import BUS_WIDTHS
+from tailrace.spec.config import BUS_WIDTHS, RIGHT_HAND_SIDES
 from tailrace.spec.errors import LimitError, MissingPackage
 from tailrace.spec.formats import WEIGHT_FORMATS
 
@@ -138,6 +138,13 @@ def _measure_speed(terminal: Terminal, path: Path, configs: Sequence[str], threa
 @click.option("--widths", help="Bits of the bus; default: 128,512.")
 @click.option("--contexts", help="Tokens in the cache; default: 0,1024,4096.")
 @click.option("--memories", help="Of ideal, ddr4 and hbm2; default: ideal,ddr4.")
+@click.option(
+    "--right-hand-sides",
+    type=click.Choice(list(map(str, RIGHT_HAND_SIDES))),
+    default="4",
+    show_default=True,
+    help="Heads that share a read of K and V.",
+)
 @click.option("--quick", is_flag=True, help="SmolLM2-135M and Llama-2-7B, on a bus of 512 bits.")
 @click.option("--known", is_flag=True, help="Show what has been measured before, and simulate nothing.")
 @click.option("--stalls", is_flag=True, help="Show the largest stalls of each step as well.")
@@ -147,6 +154,7 @@ def decode(
     widths: str | None,
     contexts: str | None,
     memories: str | None,
+    right_hand_sides: str,
     quick: bool,
     known: bool,
     stalls: bool,
@@ -168,6 +176,7 @@ def decode(
         _chosen("--widths", widths, quick_widths, tuple(CONFIGS)),
         _numbers("--contexts", contexts, CONTEXTS, CAPACITY - 1),
         _chosen("--memories", memories, MEMORIES, _MEMORIES),
+        int(right_hand_sides),
     )
     terminal = Terminal()
     if predict:

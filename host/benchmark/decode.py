@@ -23,8 +23,10 @@ from .repetition import Repetition, repetition_of, whole
 
 #: The model that is there, so that it is run whole, and its own weights are used.
 REAL = "SmolLM2-135M"
-#: Builds for each width of the bus: four right-hand sides, so that heads share a read, and room for long contexts.
+#: Builds for each width of the bus, with room for long contexts.
 CONFIGS = {128: "base,right_hand_sides=4,vector_blocks=1024,buffer_entries=65536", 512: "wide"}
+#: Right-hand sides of these builds: so many heads share a read.
+SIDES = 4
 #: Tokens that every KV cache has room for.
 CAPACITY = 4160
 CONTEXTS = (0, 1024, 4096)
@@ -42,11 +44,21 @@ class Point:
     width: int
     context: int
     memory: str
+    right_hand_sides: int = SIDES
 
     @property
     def title(self) -> str:
         """The point in a line."""
-        return f"{self.model}, {self.width} bits, context {self.context}, {self.memory}"
+        sides = "" if self.right_hand_sides == SIDES else f", {self.right_hand_sides} right-hand sides"
+        return f"{self.model}, {self.width} bits{sides}, context {self.context}, {self.memory}"
+
+    @property
+    def build(self) -> str:
+        """Its build, as the command line takes it."""
+        name, wanted = CONFIGS[self.width], f"right_hand_sides={self.right_hand_sides}"
+        if self.right_hand_sides == SIDES:
+            return name
+        return name.replace(f"right_hand_sides={SIDES}", wanted) if "," in name else f"{name},{wanted}"
 
 
 @dataclass(frozen=True)
@@ -85,14 +97,20 @@ class Step:
         return size / (self.total.cycles * self.point.width / 8)
 
 
-def points(models: Sequence[str], widths: Sequence[int], contexts: Sequence[int], memories: Sequence[str]) -> list[Point]:
+def points(
+    models: Sequence[str],
+    widths: Sequence[int],
+    contexts: Sequence[int],
+    memories: Sequence[str],
+    right_hand_sides: int = SIDES,
+) -> list[Point]:
     """All combinations; the model that is run whole also at a context of 512 tokens, if there are several."""
     found = []
     for model in models:
         for width in widths:
             for memory in memories:
                 wanted = {*contexts, *((512,) if model == REAL and len(contexts) > 1 else ())}
-                found += [Point(model, width, context, memory) for context in sorted(wanted)]
+                found += [Point(model, width, context, memory, right_hand_sides) for context in sorted(wanted)]
     return found
 
 
@@ -129,7 +147,7 @@ def is_checked(point: Point) -> bool:
 
 
 def _measure(point: Point, real: bool, on_progress: Callable[[str, float], None] | None) -> Step:
-    laid_out = _laid_out(point.model, point.width, real)
+    laid_out = _laid_out(point.model, point.build, real)
     recordings = []
     for job in _jobs(point, real):
         estimate = _estimate(laid_out, point, job)
@@ -205,8 +223,8 @@ def imported_model(name: str) -> ImportedModel:
 
 
 @lru_cache
-def _laid_out(name: str, width: int, real: bool) -> _LaidOut:
-    config, shape = parse_config(CONFIGS[width]), SHAPES[name]
+def _laid_out(name: str, build: str, real: bool) -> _LaidOut:
+    config, shape = parse_config(build), SHAPES[name]
     repetition = whole(shape.layers) if real else repetition_of(imported_shape(shape, CAPACITY))
     imported = imported_model(name) if real else imported_shape(shape, CAPACITY, repetition.present)
     layout = lay_out(imported, Geometry.of_config(config), ImageRequest())
@@ -215,7 +233,7 @@ def _laid_out(name: str, width: int, real: bool) -> _LaidOut:
 
 def _jobs(point: Point, real: bool) -> Iterator[Job]:
     """The runs of a step: one, or for a sum over layers that of an empty context, and a round with the context; and a fold."""
-    laid_out = _laid_out(point.model, point.width, real)
+    laid_out = _laid_out(point.model, point.build, real)
     repetition, context = laid_out.repetition, context_of(point, bool(laid_out.folded))
 
     def job(context: int, ends: bool, program: str = "tokens") -> Job:

@@ -8,7 +8,7 @@ from tailrace.sim.timeline import BEATS, USES
 from tailrace.spec.linear_attention import FOLD
 
 from .batch import BatchStep
-from .decode import CAPACITY, CONFIGS, Step
+from .decode import CAPACITY, Step
 from .prediction import Comparison
 from .waits import NO_WORK
 
@@ -100,7 +100,7 @@ def predicted_table(steps: Sequence[Step]) -> Table:
 
 
 def _builds(steps: Sequence[Step]) -> str:
-    return ", ".join(f"{width} bits: `{CONFIGS[width]}`" for width in sorted({s.point.width for s in steps}))
+    return ", ".join(f"{width} bits: `{build}`" for width, build in sorted({(s.point.width, s.point.build) for s in steps}))
 
 
 def check_table(pairs: Sequence[tuple[Step, Step]]) -> Table:

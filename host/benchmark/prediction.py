@@ -13,7 +13,7 @@ from ..image.geometry import Geometry
 from ..image.image import ImageRequest
 from ..image.layout import Layout
 from ..image.predicted import predict_step
-from .decode import CONFIGS, Point, Step, context_of, imported_model, measure
+from .decode import Point, Step, context_of, imported_model, measure
 from .must_read import bytes_again, measured_bytes
 from .recording import Stretch
 
@@ -59,7 +59,7 @@ def compare(point: Point, on_progress: Callable[[str, float], None] | None = Non
         If the model does not run on the build.
     """
     simulated = measure(point, on_progress).total.cycles
-    layout = _laid_out(point.model, point.width)
+    layout = _laid_out(point.model, point.build)
     start = time.process_time()
     total, _ = _predicted(layout, point)
     return Comparison(point, simulated, round(total), time.process_time() - start)
@@ -73,7 +73,7 @@ def predicted_step(point: Point) -> Step:
     ModelError, LimitError
         If the model does not run on the build.
     """
-    layout = _laid_out(point.model, point.width)
+    layout = _laid_out(point.model, point.build)
     total, fold = _predicted(layout, point)
     image, context = layout.image, context_of(point, fold > 0)
     return Step(point, measured_bytes(image, context), bytes_again(image, context), Stretch(total, {}, {}), True, fold)
@@ -81,7 +81,7 @@ def predicted_step(point: Point) -> Step:
 
 def _predicted(layout: Layout, point: Point) -> tuple[float, int]:
     """Cycles of a step, with its part of a fold; and of a fold, 0: there is none."""
-    programs, config = layout.programs, parse_config(CONFIGS[point.width])
+    programs, config = layout.programs, parse_config(point.build)
     folded = "fold" in programs.loaded
 
     def cycles(program: str, position: int) -> int:
@@ -92,6 +92,6 @@ def _predicted(layout: Layout, point: Point) -> tuple[float, int]:
 
 
 @lru_cache
-def _laid_out(name: str, width: int) -> Layout:
+def _laid_out(name: str, build: str) -> Layout:
     """A model with all its layers, which a prediction does not mind, laid out for its build."""
-    return lay_out(imported_model(name), Geometry.of_config(parse_config(CONFIGS[width])), ImageRequest())
+    return lay_out(imported_model(name), Geometry.of_config(parse_config(build)), ImageRequest())

@@ -82,6 +82,11 @@ def test_points() -> None:
     assert [p.context for p in found if p.model == REAL] == [0, 512, 1024, 4096]
     assert [p.context for p in found if p.model != REAL] == [0, 1024, 4096]
     assert points([REAL], (512,), (0,), ("ideal",)) == [Point(REAL, 512, 0, "ideal")]
+    assert [p.build for p in points([REAL], (512, 128), (0,), ("ideal",), 8)] == [
+        "wide,right_hand_sides=8",
+        "base,right_hand_sides=8,vector_blocks=1024,buffer_entries=65536",
+    ]
+    assert Point(REAL, 512, 0, "ideal", 8).title == f"{REAL}, 512 bits, 8 right-hand sides, context 0, ideal"
 
 
 def stretch(cycles: float, buffer: float = 0.0) -> Stretch:
