@@ -34,6 +34,9 @@ class _Heads:
     """The commands between norm and output matrix of one layer.
 
     Probabilities of a group and of the next one lie in different places, too, if there is room.
+
+    In a sliding window a token takes the place of one that the rows before it still see. So rows of one sequence take turns
+    there: each one's keys and values are appended when the row before it is done with the cache.
     """
 
     def __init__(self, workspace: Workspace, layer: int, attention: Attention) -> None:
@@ -46,10 +49,11 @@ class _Heads:
         self._passes = Passes(w, layer, attention)
         self._queries, self._probabilities = self._slot_plan(columns)
         rows = [w.rows[self._passes.window, s] for s in w.sequences]
-        self._projections = Projections(w, layer, attention, self._queries, self._passes.caches, rows)
+        self._turns = [tuple(w.sequences)] if self._passes.window is None else w.turns
+        self._projections = Projections(w, layer, attention, self._queries, self._passes.caches, rows, self._turns)
         self.output_set = self._projections.output_set
         self._groups, self._query_places = self._all_groups()
-        with w.buffer.over(self._projections.end):
+        with w.buffer.over(self._projections.end if len(self._turns) == 1 else w.buffer.mark()):
             self._passes.allocate_scores(len(self._groups) > 1)
         with w.buffer.over(start):
             #: The results of o, which take the place of what went before.
@@ -72,50 +76,60 @@ class _Heads:
         attention, width = self._attention, self._passes.width
         groups: list[Group] = []
         places = []
-        for s in self._workspace.sequences:
+        for n, s in enumerate(s for rows in self._turns for s in rows):
             for kv_head in range(attention.kv_heads):
                 for turn in range(self._queries.passes):
                     first, heads = kv_head * attention.group + turn * width, min(width, attention.group - turn * width)
-                    groups.append(group_of(groups, s, kv_head, first, heads, s % 2))
+                    groups.append(group_of(groups, s, kv_head, first, heads, n % 2))
                     places.append(self._queries.place(s, turn, kv_head))
         return groups, places
 
     def emit(self) -> None:
         """Emit from the products q, k and v on, until the outputs of the heads are in the slots."""
-        w, groups, passes = self._workspace, self._groups, self._passes
-        passes.load_sinks()
+        w, each = self._workspace, self._attention.kv_heads * self._queries.passes
+        self._passes.load_sinks()
         self._projections.emit()
-        if not self._attention.shared_cache:
-            w.commands.fence(Cache.KEYS, Cache.VALUES)
-        passes.measure(groups[0])
-        passes.load_scales(groups[0])
-        self._keys(0)
-        if not self._projections.keys_last:
-            self._projections.finish_other_queries()
-        ahead = passes.ahead
-        if ahead:
-            self._keys(1)
-        for i, group in enumerate(groups):
-            place = i % len(self._probabilities)
-            probabilities = PROBABILITY_SETS[place], self._probabilities[place]
-            passes.soften(i, group, *probabilities)
-            if i + 1 < len(groups) and not (ahead and i == 0):
-                self._keys(i + 1)
-            if i:
-                self._finish(i - 1)
-            if i + 1 < len(groups):
-                passes.load_scales(groups[i + 1])
-            passes.values(i, group, *probabilities)
-        self._finish(len(groups) - 1)
+        first = 0
+        for rows in self._turns:
+            if first:
+                self._projections.append(rows)
+            if not self._attention.shared_cache:
+                w.commands.fence(Cache.KEYS, Cache.VALUES)
+            self._attend(range(first, first + each * len(rows)))
+            first += each * len(rows)
         if self._gathered is not None:
             columns = self._attention.heads * self._attention.head_size
             target = Slot(0, self.output_set, 0, next_slot=True)
             w.commands.elementwise(self._gathered, columns, w.batch, a_stride=columns, to=target)
 
-    def _keys(self, i: int) -> None:
-        """Scores of a group."""
+    def _attend(self, turn: range) -> None:
+        """Scores, their softmax, and outputs of the groups of a turn, ready to be used."""
+        groups, passes, first = self._groups, self._passes, turn.start
+        passes.measure(groups[first])
+        passes.load_scales(groups[first])
+        self._keys(first, first)
+        if first == 0 and not self._projections.keys_last:
+            self._projections.finish_other_queries()
+        ahead = passes.ahead and len(turn) > 1
+        if ahead:
+            self._keys(first + 1, first)
+        for i in turn:
+            place = i % len(self._probabilities)
+            probabilities = PROBABILITY_SETS[place], self._probabilities[place]
+            passes.soften(i, groups[i], *probabilities)
+            if i + 1 in turn and not (ahead and i == first):
+                self._keys(i + 1, first)
+            if i > first:
+                self._finish(i - 1)
+            if i + 1 in turn:
+                passes.load_scales(groups[i + 1])
+            passes.values(i, groups[i], *probabilities)
+        self._finish(turn[-1])
+
+    def _keys(self, i: int, first: int) -> None:
+        """Scores of a group of the turn that begins with group `first`."""
         group = self._groups[i]
-        if i and group.sequence != self._groups[i - 1].sequence:
+        if i > first and group.sequence != self._groups[i - 1].sequence:
             self._passes.measure(group)
         vector_set = self._projections.other_set if i else self._projections.first_set
         self._passes.keys(i, group, vector_set, self._query_places[i])

@@ -1,5 +1,6 @@
 """The decode program of a model: everything from a token to the next one."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -15,11 +16,12 @@ from .description import Attention, Description, Experts, Layer, LinearAttention
 from .embedding import embed, next_position, start_rows, tables_of_angles
 from .experts import mixture
 from .feed_forward import feed_forward
-from .head import head, next_token
+from .head import hand_out, head, next_token
 from .latent_attention import attend_to_latents
 from .layer_embedding import add_layer_embedding, distance_of_rows
 from .layers import Run, runs
 from .linear_attention import attend_linearly
+from .one_row import one_row_layers
 from .parts import feed_forward_part_rows, head_part_rows
 from .passes import effective_window
 from .placement import Build, Placement
@@ -30,18 +32,19 @@ from .workspace import POSITION, Workspace
 
 __all__ = ["MAX_BATCH", "build_program", "feed_forward_part_rows", "head_part_rows"]
 
-#: Arguments that hold tokens, and those that hold positions: the largest batch.
+#: Arguments that hold tokens, and those that hold positions: the most rows of a pass.
 MAX_BATCH = 4
 
 
 def build_program(
     description: Description, placement: Placement, build: Build, *, batch: int = 1, logits: bool = True, choose: bool = True,
-    overlap: bool = True, loops: bool = True,
+    overlap: bool = True, loops: bool = True, rows: Sequence[int] | None = None,
 ) -> Program:  # fmt: skip
-    """Build the program that decodes a token for each of `batch` sequences, or a run of tokens.
+    """Build the program of a pass over a model: it takes rows, each a token of a sequence at a position; or of a run of passes.
 
-    For sequence ``s`` the register ``r16 + s`` starts as its token and ``r20 + s`` as that token's position, counted from 0:
-    the token's keys and values are appended there, and it sees all positions up to its own.
+    For row ``s`` the register ``r16 + s`` starts as its token and ``r20 + s`` as that token's position, counted from 0: the
+    token's keys and values are appended there, and it sees all positions up to its own. Rows of one sequence are at
+    consecutive positions, in this order. Each row has the bits that it has in a pass of its own.
 
     Parameters
     ----------
@@ -49,27 +52,32 @@ def build_program(
     placement : Placement
     build : Build
     batch : int
-        Sequences, at most as many as the device has right-hand sides.
+        Sequences that have a row each, if `rows` does not say which have some.
     logits : bool
-        Whether logits are written to memory; in a run of several tokens those of the last one stay.
+        Whether logits are written to memory; in a run of several passes those of the last one stay.
     choose : bool
         Whether the device looks for the best token itself. It writes it to memory, 64 bytes further for each token of the run,
-        and goes on with it. Else a run is one token.
+        and goes on with it. Else a run is one pass.
     overlap : bool
         Whether the units may overlap; without, the program gives the same bits and takes longer.
     loops : bool
         Whether equal layers become a loop.
+    rows : sequence of int or None
+        For each row the number of its sequence; at most as many as the device has right-hand sides. If a sequence has several,
+        a run is one pass, and what `choose` finds for its rows lies 64 bytes apart. `placement` has logits for each row then.
 
     Raises
     ------
     LimitError
-        If the model, its context or the batch does not fit the device, with what would help.
+        If the model, its context or the rows do not fit the device, with what would help; or if a sequence has several rows,
+        and the model has a layer that takes one at a time.
     ModelError
         If something has not been placed, or does not have the form that the description says.
     """
-    _check(description, placement, build, batch, logits, choose)
-    commands = CommandList(build, overlap)
-    w = Workspace(description, placement, build, batch, commands, buffer_map(build.buffer_entries))
+    owners = tuple(range(batch) if rows is None else rows)
+    _check(description, placement, build, owners, logits, choose)
+    commands, batch = CommandList(build, overlap), len(owners)
+    w = Workspace(description, placement, build, owners, commands, buffer_map(build.buffer_entries))
     w.address_register = commands.register("addresses")
     w.length_registers = tuple(
         (commands.register("the length of a cache"), commands.register("the blocks of a cache")) for _ in range(min(batch, 2))
@@ -87,15 +95,17 @@ def build_program(
     def token() -> None:
         commands.section("embedding")
         embed(w)
-        for run in runs(description, placement, batch) if loops else _unrolled(description):
+        for run in runs(description, placement, owners) if loops else _unrolled(description):
             _layers(w, run, layer_registers)
         commands.section("head")
         head(w, logits=logits, choose=choose, token_place=token_place)
 
     commands.section("start")
     start_rows(w)
-    if not choose:
+    if not choose or len(w.turns) > 1:
         token()
+        if choose:
+            hand_out(w, token_place)
         return commands.finish()
     steps, step = commands.register("the number of tokens"), commands.register("the tokens so far")
     with commands.loop(steps, 1, {}, steps=True):
@@ -113,23 +123,24 @@ def _unrolled(description: Description) -> list[Run]:
     return [Run(layer, 1, 1) for layer in range(len(description.layers))]
 
 
-def _check(description: Description, placement: Placement, build: Build, batch: int, logits: bool, choose: bool) -> None:
-    if batch > MAX_BATCH:
-        raise LimitError(
-            f"a program decodes at most {MAX_BATCH} sequences at a time, not {batch}: decode the others after these"
-        )
-    limit = min(build.right_hand_sides, MAX_BATCH)
-    if not 1 <= batch <= limit:
-        raise LimitError(
-            f"the device decodes 1 to {limit} sequences at a time, not {batch}: use a build with more right_hand_sides"
-        )
+def _check(
+    description: Description, placement: Placement, build: Build, owners: tuple[int, ...], logits: bool, choose: bool
+) -> None:
+    limit, rows, batch = min(build.right_hand_sides, MAX_BATCH), len(owners), max(owners, default=0) + 1
+    if rows > MAX_BATCH:
+        raise LimitError(f"a pass takes at most {MAX_BATCH} rows, not {rows}: take the others after these")
+    if not 1 <= rows <= limit:
+        raise LimitError(f"a pass of the device takes 1 to {limit} rows, not {rows}: use a build with more right_hand_sides")
     if description.hidden % 32:
         raise LimitError(f"the hidden size must be a multiple of 32, not {description.hidden}")
     if len(placement.caches) < batch:
         raise ModelError(f"caches have been placed for {len(placement.caches)} sequences, not for {batch}")
-    for wanted, places, what in ((logits, placement.logits, "logits"), (choose, placement.tokens, "tokens")):
-        if wanted and len(places) < batch:
-            raise ModelError(f"{what} have been placed for {len(places)} sequences, not for {batch}")
+    if len(set(owners)) < rows and (why := one_row_layers(description, placement)):
+        raise LimitError(f"{why} take one row of a sequence at a time: use a program with one row of each sequence")
+    if logits and len(placement.logits) < rows:
+        raise ModelError(f"logits have been placed for {len(placement.logits)} rows, not for {rows}")
+    if choose and len(placement.tokens) < batch:
+        raise ModelError(f"tokens have been placed for {len(placement.tokens)} sequences, not for {batch}")
 
 
 def _allocate(w: Workspace) -> None:

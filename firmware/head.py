@@ -68,12 +68,21 @@ def _finish(w: Workspace, part: MatrixPart, entry: int, stride: int, logits: boo
             w.commands.store(place, Address(w.placement.logits[s] + 4 * part.first_row), part.rows)
 
 
+def hand_out(workspace: Workspace, token_place: int) -> None:
+    """Write the tokens that were found to memory: those of a sequence's rows one after the other."""
+    w = workspace
+    for place, rows in enumerate(w.turns):
+        for s in rows:
+            target = Address(w.placement.tokens[w.owners[s]] + place * TOKEN_BYTES)
+            w.commands.store(token_place + 1 + 4 * s, target, 1)
+
+
 def next_token(workspace: Workspace, token_place: int, step: int) -> None:
     """Hand out the tokens that were found, and make them the next ones; register `step` counts them."""
     w = workspace
     for s in w.sequences:
         token = token_place + 1 + 4 * s
-        w.commands.store(token, Address(w.placement.tokens[s], (step,)), 1)
+        w.commands.store(token, Address(w.placement.tokens[w.owners[s]], (step,)), 1)
         w.commands.read(TOKEN + s, token)
     w.commands.set(step, y=step, addend=TOKEN_BYTES // ADDRESS_UNIT)
 

@@ -51,7 +51,7 @@ class LatentProjections:
         self._rank_place, self._head_place = rank_place, head_place
         self.query_size = attention.rotary_size + latent.key_size
         allocate = w.buffer.allocate
-        self._writer = CacheWriter(w, attention, caches, row_registers)
+        self._writer = CacheWriter(w, attention, caches, row_registers, [w.sequences])
         self._squares = allocate("the sums of the latent's norm", w.batch)
         self._rank_squares = allocate("the sums of the queries' norm", w.batch)
         self._queries = allocate("queries", w.batch * attention.heads * self.query_size)

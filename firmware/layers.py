@@ -1,6 +1,6 @@
 """Layers that differ by nothing but where they lie, found so that they can be one loop."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from .description import Description, layer_role
@@ -33,9 +33,10 @@ class _Form:
     caches: tuple[int, ...]
 
 
-def runs(description: Description, placement: Placement, batch: int) -> Iterator[Run]:
-    """Yield the layers of a model in as few commands as possible."""
-    forms = [_form(description, placement, layer, batch) for layer in range(len(description.layers))]
+def runs(description: Description, placement: Placement, sequences: Iterable[int]) -> Iterator[Run]:
+    """Yield the layers of a model in as few commands as possible; `sequences`: those whose caches are used."""
+    used = sorted(set(sequences))
+    forms = [_form(description, placement, layer, used) for layer in range(len(description.layers))]
     first = 0
     while first < len(forms):
         run = max((_run(forms, first, period) for period in range(1, LONGEST_PERIOD + 1)), key=_saved)
@@ -48,11 +49,11 @@ def _saved(run: Run) -> int:
     return (run.rounds - 1) * run.period
 
 
-def _form(description: Description, placement: Placement, layer: int, batch: int) -> _Form:
+def _form(description: Description, placement: Placement, layer: int, sequences: list[int]) -> _Form:
     prefix = layer_role(layer, "")
     matrices = {role.removeprefix(prefix): m for role, m in sorted(placement.matrices.items()) if role.startswith(prefix)}
     tables = {role.removeprefix(prefix): t for role, t in sorted(placement.tables.items()) if role.startswith(prefix)}
-    caches = [placement.caches[s][mixer] for s in range(batch) for mixer in description.mixers_of(layer)]
+    caches = [placement.caches[s][mixer] for s in sequences for mixer in description.mixers_of(layer)]
     form = (
         description.layers[layer],
         [

@@ -1,6 +1,6 @@
 """Queries, keys and values of a token: computed, rotated, cached, and quantised for the attention that follows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tailrace.spec.floats import Function
@@ -63,12 +63,19 @@ class Projections:
     caches : list of CachePlace
         For each sequence.
     row_registers : list of int
-        For each sequence the register with the row of the cache that is written.
+        For each row the register with the row of the cache that is written.
+    turns : sequence of sequences of int
+        Rows whose keys and values are appended together. `emit` appends those of the first turn, `append` others.
+
+    Attributes
+    ----------
+    append : callable
+        Appends keys and values of some rows.
     """
 
     def __init__(
         self, workspace: Workspace, layer: int, attention: Attention, queries: QuerySlots, caches: list[CachePlace],
-        row_registers: list[int],
+        row_registers: list[int], turns: Sequence[Sequence[int]],
     ) -> None:  # fmt: skip
         w = self._workspace = workspace
         self._attention, self._queries = attention, queries
@@ -80,7 +87,8 @@ class Projections:
         self.first_set = OTHER_SET
         self.other_set, self.output_set = (OTHER_SET, INPUT_SET) if self.keys_last else (INPUT_SET, OTHER_SET)
         allocate = w.buffer.allocate
-        self._writer = CacheWriter(w, attention, caches, row_registers)
+        self._writer = CacheWriter(w, attention, caches, row_registers, turns)
+        self.append = self._writer.append
         normalised = attention.head_norm is not None or attention.value_norm
         self._head_sums = allocate("the sums of head norms", w.batch * heads) if normalised else 0
         each_head = attention.head_norm in (HeadNorm.HEAD, HeadNorm.ROTATED_HEAD)

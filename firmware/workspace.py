@@ -18,8 +18,12 @@ TOKEN, POSITION = 16, 20
 class Workspace:
     """A program under construction and the places in the activation buffer that live through a whole token.
 
+    A row is a token that a pass takes, of a sequence; rows are counted here as if each had a sequence of its own.
+
     Attributes
     ----------
+    owners : tuple of int
+        For each row the number of its sequence.
     x : int
         The activations between layers, one sequence after the other.
     statistic, inverse : int
@@ -47,7 +51,7 @@ class Workspace:
     description: Description
     placement: Placement
     build: Build
-    batch: int
+    owners: tuple[int, ...]
     commands: CommandList
     buffer: RegionMap
     x: int = 0
@@ -70,9 +74,20 @@ class Workspace:
         return self.description.hidden
 
     @property
+    def batch(self) -> int:
+        """Rows of a pass."""
+        return len(self.owners)
+
+    @property
     def sequences(self) -> range:
-        """Numbers of the sequences."""
+        """Numbers of the rows."""
         return range(self.batch)
+
+    @property
+    def turns(self) -> list[tuple[int, ...]]:
+        """The first row of each sequence, then the second one of each that has two, and so on."""
+        places = [self.owners[:s].count(owner) for s, owner in enumerate(self.owners)]
+        return [tuple(s for s in self.sequences if places[s] == turn) for turn in range(max(places) + 1)]
 
     def address(self, byte: int) -> Address:
         """Where a weight or a table lies, in this round of the loop over layers."""
@@ -99,14 +114,14 @@ class Workspace:
 
     def cache(self, sequence: int, layer: int) -> CachePlace:
         """The KV cache of a layer; `ModelError` if it has something else."""
-        place = self.placement.caches[sequence][layer]
+        place = self.placement.caches[self.owners[sequence]][layer]
         if not isinstance(place, CachePlace):
             raise ModelError(f"layer {layer} needs a KV cache, which has not been placed")
         return place
 
     def state(self, sequence: int, mixer: int) -> StatePlace:
         """What a mixer without a KV cache keeps; `ModelError` if it has something else."""
-        place = self.placement.caches[sequence][mixer]
+        place = self.placement.caches[self.owners[sequence]][mixer]
         if not isinstance(place, StatePlace):
             raise ModelError(f"mixer {mixer} needs a state, which has not been placed")
         return place

@@ -177,10 +177,10 @@ def test_sections_and_traffic() -> None:
 
 def test_runs_of_layers() -> None:
     model = Model(MIXED, TINY)
-    found = list(runs(MIXED, model.placement, 1))
+    found = list(runs(MIXED, model.placement, [0]))
     assert [(r.first, r.period, r.rounds) for r in found] == [(0, 2, 2), (4, 1, 1), (5, 1, 1)]
     same = Model(model_of(count=5), TINY)
-    (run,) = runs(same.description, same.placement, 1)
+    (run,) = runs(same.description, same.placement, [0])
     q = [same.placement.matrices[f"layers.{n}.q"].parts[0].address for n in range(2)]
     k = [same.placement.caches[0][n].keys for n in range(2)]
     assert run == Run(0, 1, 5, q[1] - q[0], k[1] - k[0])
@@ -237,10 +237,10 @@ def refused(description, message: str, error: type[Exception] = LimitError, batc
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    refused(model_of(), "the device decodes 1 to 1 sequences at a time, not 2: use a build with more right_hand_sides", batch=2)
-    refused(model_of(), "the device decodes 1 to 1 sequences at a time, not 0", batch=0, places=1)
+    refused(model_of(), "a pass of the device takes 1 to 1 rows, not 2: use a build with more right_hand_sides", batch=2)
+    refused(model_of(), "a pass of the device takes 1 to 1 rows, not 0", batch=0, places=1)
     eight = build_of(Config("eight", 128, right_hand_sides=8, vector_blocks=64, buffer_entries=8192))
-    most = "a program decodes at most 4 sequences at a time, not 5: decode the others after these"
+    most = "a pass takes at most 4 rows, not 5: take the others after these"
     refused(model_of(), most, batch=5, build=eight)
     refused(
         model_of(hidden=1024),
