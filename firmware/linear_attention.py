@@ -21,6 +21,5 @@ def attend_linearly(
         enter(w, branch)
         heads.emit()
         w.products(w.matrix(o_role, w.hidden, attention.values), heads.result, vector_set=OUTPUT_SET)
-        for s in w.sequences:
-            heads.append(s)
+        heads.append()
         leave(w, branch, heads.result, w.bias(o_role))

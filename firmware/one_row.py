@@ -7,8 +7,6 @@ from .placement import CachePlace, Placement
 
 def one_row_layers(description: Description, placement: Placement) -> str | None:
     """What a model has that takes one row of a sequence at a time; None: nothing."""
-    if description.is_recurrent:
-        return "recurrent layers"
     for layer, described in enumerate(description.layers):
         place = placement.caches[0][layer]
         if not isinstance(described.attention, Attention) or not isinstance(place, CachePlace):

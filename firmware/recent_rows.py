@@ -1,5 +1,7 @@
 """Causal convolutions: a token's input and those of the tokens before, which lie in memory."""
 
+from collections.abc import Sequence
+
 from tailrace.spec.isa import ADDRESS_UNIT, Combine, Multiplier
 from tailrace.spec.recent_rows import ROWS, ROWS_SHIFT, RecentRows
 
@@ -16,6 +18,25 @@ def piece_size(channels: int) -> int:
     return min(channels, PIECE)
 
 
+def keep(workspace: Workspace, entries: Sequence[int], rows: RecentRows, rings: Sequence[int]) -> None:
+    """Keep the input of each row of a pass, for the rows after it.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    entries : sequence of int
+        For each row its input.
+    rows : RecentRows
+    rings : sequence of int
+        For each row the byte address of its sequence's ring.
+    """
+    w = workspace
+    for s, (entry, ring) in enumerate(zip(entries, rings, strict=True)):
+        w.commands.store(entry, _row(w, rows, ring, s, 0), rows.channels)
+    if len(w.turns) > 1:
+        w.commands.fence(stored=True)
+
+
 def convolve(
     workspace: Workspace,
     entry: int,
@@ -26,7 +47,7 @@ def convolve(
     sequence: int,
     bias: Address | None = None,
 ) -> None:
-    """Keep a token's input as the row of its position, and convolve it with those of the tokens before, in place.
+    """Convolve a token's input, which has been kept, with those of the tokens before, in place.
 
     Parameters
     ----------
@@ -45,7 +66,6 @@ def convolve(
         What is added for each channel.
     """
     w, commands, taps = workspace, workspace.commands, rows.kernel - 1
-    commands.store(entry, _row(w, rows, ring, sequence, 0), rows.channels)
     for first in range(0, rows.channels, PIECE):
         count, place = min(PIECE, rows.channels - first), entry + first
         weight = w.address(weights.address + 4 * first)

@@ -6,7 +6,7 @@ from tailrace.spec.recent_rows import RecentRows
 from .branch import Branch, enter, leave
 from .command_list import Slot
 from .description import ShortConvolution, layer_role
-from .recent_rows import convolve, piece_size
+from .recent_rows import convolve, keep, piece_size
 from .workspace import Workspace
 
 #: The set of the slots that the output matrix's operand belongs to.
@@ -27,10 +27,14 @@ def short_convolution(workspace: Workspace, layer: int, block: ShortConvolution,
         scratch = w.buffer.allocate("a piece of recent rows", piece_size(hidden))
         enter(w, branch)
         w.products(taken, gated)
-        for s in w.sequences:
-            before, behind, x = (gated + (3 * s + part) * hidden for part in range(3))
-            w.commands.elementwise(x, hidden, b=before, combine=Combine.PRODUCT, to=x)
-            convolve(w, x, scratch, rows, w.state(s, layer).address, weights, s)
+        inputs = [gated + (3 * s + 2) * hidden for s in w.sequences]
+        rings = [w.state(s, layer).address for s in w.sequences]
+        for s, x in enumerate(inputs):
+            w.commands.elementwise(x, hidden, b=gated + 3 * s * hidden, combine=Combine.PRODUCT, to=x)
+        keep(w, inputs, rows, rings)
+        for s, x in enumerate(inputs):
+            behind = gated + (3 * s + 1) * hidden
+            convolve(w, x, scratch, rows, rings[s], weights, s)
             w.commands.elementwise(x, hidden, b=behind, combine=Combine.PRODUCT, to=Slot(s, OUTPUT_SET, 0))
         w.products(w.matrix(o_role, hidden, hidden), result, vector_set=OUTPUT_SET)
         leave(w, branch, result, w.bias(o_role))

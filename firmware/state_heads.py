@@ -1,18 +1,18 @@
 """The heads of linear attention: what every rule has in common between the norm and the output matrix of a layer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK, I8, Q8_0
-from tailrace.spec.isa import ADDRESS_UNIT, STREAM_UNIT, Combine, Multiplier, Reduce
+from tailrace.spec.isa import ADDRESS_UNIT, STREAM_UNIT, Cache, Combine, Multiplier, Reduce
 from tailrace.spec.linear_attention import ENTRIES, FOLD, FOLD_SHIFT, LOWER, LOWER_EXPONENT
 
 from .buffer_map import slot_map
 from .command_list import Address, Length, Loaded, Slot, interleaved
 from .description import LinearAttention
-from .recent_rows import convolve, piece_size
+from .recent_rows import convolve, keep, piece_size
 from .state_list import append_deltas, append_keys
 from .state_places import SCORES, StatePlaces
 from .workspace import POSITION, Workspace
@@ -119,22 +119,34 @@ class StateHeads(StatePlaces, ABC):
             w.products(w.matrix(self.role("output_gate"), a.values, w.hidden), self.gate)
 
         interleaved([self.small(), (mixed, self._finish_mixed), (gate, self._finish_gate)])
-        for s in w.sequences:
-            self._measure(s)
-            self._load_list_vectors(s)
-            self._multiply_keys(s)
-            for first in range(0, a.value_heads, self._at_a_time):
-                group = Group(s, first, min(self._at_a_time, a.value_heads - first))
-                for head in range(group.first, group.first + group.heads):
-                    self._head(group, head)
-                self.finish(group)
-            self.conclude(s)
+        for turn, rows in enumerate(w.turns):
+            if turn:
+                self._append(w.turns[turn - 1])
+                w.commands.fence(*Cache)
+            for s in rows:
+                self._row(s)
 
-    def append(self, s: int) -> None:
-        """Append the token's keys and deltas."""
+    def append(self) -> None:
+        """Append keys and deltas of the rows of the last turn; `emit` has appended those of the others."""
+        self._append(self.w.turns[-1])
+
+    def _append(self, rows: Sequence[int]) -> None:
+        for s in rows:
+            self._measure(s)
+            append_keys(self, s)
+            append_deltas(self, s)
+
+    def _row(self, s: int) -> None:
+        """From the vectors of a row to its outputs: of state and list, to which the rows before it belong."""
         self._measure(s)
-        append_keys(self, s)
-        append_deltas(self, s)
+        self._load_list_vectors(s)
+        self._multiply_keys(s)
+        for first in range(0, self.a.value_heads, self._at_a_time):
+            group = Group(s, first, min(self._at_a_time, self.a.value_heads - first))
+            for head in range(group.first, group.first + group.heads):
+                self._head(group, head)
+            self.finish(group)
+        self.conclude(s)
 
     def _length(self, sequence: int) -> Length:
         """Entries of a list."""
@@ -167,7 +179,9 @@ class StateHeads(StatePlaces, ABC):
     def add_decays(self, s: int) -> None:
         """From a token's own logarithms of decays to the sums since the fold, which are kept, and to what these stand for."""
         commands, heads, logs = self.w.commands, self.a.value_heads, self.logs + s * self.stride
-        commands.elementwise(self._sum_row(s, 1), heads, b=logs, combine=Combine.SUM, to=logs)
+        row = self.w.row_before(s)
+        before = self._sum_row(s, 1) if row is None else self.logs + row * self.stride
+        commands.elementwise(before, heads, b=logs, combine=Combine.SUM, to=logs)
         commands.store(logs, self._sum_row(s, 0), heads)
         commands.elementwise(logs, heads, function=Function.EXP, to=self.decays + s * self.stride)
 
@@ -180,10 +194,11 @@ class StateHeads(StatePlaces, ABC):
         """Convolution and SiLU, and what a rule makes of queries and keys."""
         w, a = self.w, self.a
         weights, bias = w.table(self.role("convolution")), w.bias(self.role("convolution"))
-        for s in w.sequences:
-            place = self.mixed + s * a.channels
-            ring = w.state(s, self.mixer).address + self.layout.offsets["rows"]
-            convolve(w, place, self._piece, self.layout.rows, ring, weights, s, bias)
+        inputs = [self.mixed + s * a.channels for s in w.sequences]
+        rings = [w.state(s, self.mixer).address + self.layout.offsets["rows"] for s in w.sequences]
+        keep(w, inputs, self.layout.rows, rings)
+        for s, place in enumerate(inputs):
+            convolve(w, place, self._piece, self.layout.rows, rings[s], weights, s, bias)
             w.commands.elementwise(place, a.channels, function=Function.SIGMOID, multiplier=Multiplier.A, to=place)
             self.finish_vectors(s)
 

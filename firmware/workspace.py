@@ -93,6 +93,10 @@ class Workspace:
         """Where a weight or a table lies, in this round of the loop over layers."""
         return Address(byte, () if self.weights_register is None else (self.weights_register,))
 
+    def row_before(self, row: int) -> int | None:
+        """The row of the same sequence before one, if there is one."""
+        return next((s for s in reversed(range(row)) if self.owners[s] == self.owners[row]), None)
+
     def cache_address(self, byte: int) -> Address:
         """Where something in the KV cache lies, in this round of the loop over layers."""
         return Address(byte, () if self.caches_register is None else (self.caches_register,))
