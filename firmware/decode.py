@@ -44,7 +44,8 @@ def build_program(
 
     For row ``s`` the register ``r16 + s`` starts as its token and ``r20 + s`` as that token's position, counted from 0: the
     token's keys and values are appended there, and it sees all positions up to its own. Rows of one sequence are at
-    consecutive positions, in this order, with linear attention all before the next fold. Each row has the bits that it has in a pass of its own.
+    consecutive positions, in this order, with linear attention all before the next fold. Each row has the bits that it has
+    in a pass of its own.
 
     Parameters
     ----------

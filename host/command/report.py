@@ -70,6 +70,8 @@ class Run:
         Whether all of a step runs on the device.
     prompt_steps : int
         Tokens of the prompt that the device computed before.
+    prompt_rows : int
+        How many of them a pass takes at most.
     prompt_counters : Counters
     prompt_seconds : float
         The time that the prompt took, wherever it was computed.
@@ -86,6 +88,7 @@ class Run:
     doorbells: int = 0
     whole_steps: bool = False
     prompt_steps: int = 0
+    prompt_rows: int = 1
     prompt_counters: Counters = field(default_factory=Counters)
     prompt_seconds: float = 0.0
 
@@ -141,7 +144,8 @@ def folds_text(fold: Prediction) -> str:
 
 
 def _add_prompt(table: Table, run: Run) -> None:
-    where = f"{run.prompt_steps} tokens before the last on the device, one by one" if run.prompt_steps else "on the host"
+    together = f"up to {run.prompt_rows} at a time" if run.prompt_rows > 1 else "one by one"
+    where = f"{run.prompt_steps} tokens before the last on the device, {together}" if run.prompt_steps else "on the host"
     cycles = f", {_count(run.prompt_counters.cycles / run.prompt_steps)} cycles each" if run.prompt_counters.cycles else ""
     if run.prompt_tokens > 1:
         table.add_row("prompt", f"{where}{cycles}; {run.prompt_seconds:.1f} s")

@@ -208,6 +208,7 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             digest=digest.hexdigest(),
             whole_steps=True,
             prompt_steps=len(tokens) - 1 if request.prefill == "device" else 0,
+            prompt_rows=decoder.programs.most_rows,
             prompt_counters=prompt_counters,
             prompt_seconds=prompt_seconds,
         )

@@ -24,7 +24,7 @@ from ..gguf.whole_number import whole_number
 from ..image.builds import lay_out
 from ..image.image import Image, ImageRequest
 from ..image.kv_cache import Floats, StoredCache, cache_writes, read_stored, stored_writes
-from ..image.programs import Programs
+from ..image.programs import Programs, rows_name
 from ..image.state import StoredState, read_state, state_writes, stored_parts
 from ..image.write import BY_TOKEN, write_image
 from ..progress import Progress
@@ -112,7 +112,8 @@ class Decoder:
     counters : Counters
         Sums over its doorbells so far.
     steps : Counter of (str, int)
-        Steps that were taken, by their program and the mean of the sequences' positions; folds, by that of the sequence.
+        Steps that were taken, by their program and the mean of the sequences' positions; folds and passes over several tokens
+        of a prompt, by that of the sequence.
     last_step : (str, int) or None
         The last one of them.
     limit : int
@@ -237,7 +238,7 @@ class Decoder:
         self.positions[sequence] = length
 
     def prefill(self, tokens: Tokens) -> None:
-        """Take tokens of a prompt, one after the other, without computing logits.
+        """Take tokens of a prompt, without computing logits: as many in a pass as the device has right-hand sides.
 
         Parameters
         ----------
@@ -256,10 +257,34 @@ class Decoder:
             for sequence, prompt in enumerate(prompts):
                 self._check_tokens(prompt)
                 self._check_room(sequence, len(prompt))
+            if self.programs.most_rows > 1:
+                for sequence, prompt in enumerate(prompts):
+                    self._take_prompt(sequence, prompt)
+                return
             for place in range(max(map(len, prompts))):
                 now = [prompt[place] if place < len(prompt) else None for prompt in prompts]
                 self._start("prompt", now)
                 self._advance(now)
+
+    def _take_prompt(self, sequence: int, prompt: list[Any]) -> None:
+        """Take a sequence's prompt, several tokens at a time; the others stay as they are."""
+        taken = 0
+        while taken < len(prompt):
+            position = self.positions[sequence]
+            count = min(self.programs.most_rows, len(prompt) - taken, self._states.stretch(position))
+            tokens = prompt[taken : taken + count]
+            if count == 1:
+                now = [tokens[0] if n == sequence else None for n in range(self.batch)]
+                self._start("prompt", now)
+                self._advance(now)
+            else:
+                self._prepare(sequence)
+                self._note_rows(sequence, position + count)
+                name = rows_name(count, sequence)
+                counters = self._ring(name, tokens, range(position, position + count), self._weight_bytes("prompt"))
+                self._note_step(name, position, 1, counters)
+                self.positions[sequence] += count
+            taken += count
 
     def step(self, tokens: Token | TokenArray | Sequence[Token | None]) -> Floats:
         """Take a token and compute the logits of the next one.
@@ -497,7 +522,7 @@ class Decoder:
             " --context, or start over"
         )
 
-    def _start(self, name: str, given: Sequence[int | None], count: int = 1) -> Counters:
+    def _start(self, name: str, given: Sequence[int | None], count: int = 1) -> None:
         for sequence, token in enumerate(given):
             if token is None:
                 # A full sequence that only keeps others company must not write behind its cache.
@@ -505,24 +530,28 @@ class Decoder:
             self._prepare(sequence)
             self._note_rows(sequence, self.positions[sequence] + count)
         tokens = [0 if token is None else token for token in given]
-        arguments = [*tokens, *[0] * (_ARGUMENT_POSITION - len(tokens)), *self.positions]
+        counters = self._ring(name, tokens, self.positions, count * self._weight_bytes(name))
+        self._note_step(name, sum(self.positions) // len(self.positions), count, counters)
+
+    def _ring(self, name: str, tokens: Sequence[int], positions: Sequence[int], weight_bytes: int) -> Counters:
+        """Run a program with a token and a position for each row."""
+        arguments = [*tokens, *[0] * (_ARGUMENT_POSITION - len(tokens)), *positions]
         if not self.image.request.whole_embedding:
             self._write_embeddings(tokens)
             arguments[: len(tokens)] = range(len(tokens))
         loaded = self.programs.loaded[name]
         counters = self.device.start(
-            loaded.address,
-            len(loaded.program.commands),
-            arguments=arguments,
-            weight_bytes=count * self._weight_bytes(name),
+            loaded.address, len(loaded.program.commands), arguments=arguments, weight_bytes=weight_bytes
         )
         self.counters += counters
-        position = sum(self.positions) // len(self.positions)
+        return counters
+
+    def _note_step(self, name: str, position: int, count: int, counters: Counters) -> None:
+        """Note steps from a position on, and tell whoever listens."""
         self.steps.update((name, position + n) for n in range(count))
         self.last_step = name, position + count - 1
         if self.on_step is not None:
             self.on_step(counters)
-        return counters
 
     def _prepare(self, sequence: int) -> None:
         """Bring what a sequence keeps beside its KV cache to where its next token goes on from."""

@@ -45,7 +45,7 @@ class ImageRequest:
         Sequences.
     whole_embedding : bool
         Whether all embeddings lie in the device's memory, so that it can go on from a token that it chose. Else there is one
-        row for each sequence, which the driver writes before each token.
+        row for each token of a pass, which the driver writes before it.
     quantise : str or None
         Format that matrices of plain numbers become, routers of experts excepted; None: they are taken apart into planes.
     """

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from tailrace.firmware.decode import MAX_BATCH
 from tailrace.firmware.description import (
     Attention,
     Experts,
@@ -158,7 +159,8 @@ class _Planner:
 
     def _tables_of_model(self, region: "_Region") -> None:
         whole = self.request.whole_embedding
-        rows = self.description.vocabulary if whole else self.request.batch
+        # As many as there are rows in a pass.
+        rows = self.description.vocabulary if whole else min(self.build.right_hand_sides, MAX_BATCH)
         self._table(region, "embedding", rows, self.description.hidden, True)
         if "layer_embeddings" in self.imported.tables:
             self._table(region, "layer_embeddings", rows, self.imported.tables["layer_embeddings"].columns, True)

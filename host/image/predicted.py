@@ -20,7 +20,7 @@ def predict_step(
     bandwidth: float | Fraction = 1.0,
     exact: bool = False,
 ) -> Prediction:
-    """Predict a decode step of all sequences, each at the same position; nothing is simulated.
+    """Predict a pass of a program, each sequence's first row at the same position; nothing is simulated.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def predict_step(
     config : Config
         The build that they are for.
     position : int
-        Of the token, which is the number of tokens in each cache.
+        Of the first row, which is the number of tokens in each cache.
     program : str
         Name of one of them.
     memory, latency, bandwidth
@@ -42,10 +42,11 @@ def predict_step(
         If there is no such memory.
     """
     loaded = programs.loaded[program]
+    positions = [position + loaded.rows[:s].count(sequence) for s, sequence in enumerate(loaded.rows)]
     return predict(
         loaded.program.commands,
         config,
-        arguments=[0] * MAX_BATCH + [position] * MAX_BATCH,
+        arguments=[0] * MAX_BATCH + positions,
         address=loaded.address,
         memory=memory,
         latency=latency,

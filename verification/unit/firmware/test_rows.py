@@ -1,31 +1,36 @@
 """Passes that take several rows of a sequence: each row has the bits of its own pass, and so have the caches."""
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tailrace.firmware.decode import build_program
-from tailrace.firmware.description import Description, Layer
+from tailrace.firmware.description import Description
 from tailrace.firmware.placement import CachePlace
-from tailrace.spec.errors import LimitError
+from tailrace.spec.errors import LimitError, ModelError
 
 from .model import Model, build_of
-from .test_decode import FEATURES, FOUR, HEADS, SILU, latent_heads, model_of, random_description
+from .test_decode import FEATURES, FOUR, model_of, random_description
 
 #: Sequences of the rows of each pass: chunks of a prompt, and chunks of two.
 CHUNKS = ((0,), (0, 0, 0, 0), (0, 0, 0), (0, 0, 0, 0), (0, 0))
 MIXED = ((1,), (0, 0, 1), (0, 1, 1, 1), (1, 0, 0, 1), (0, 1))
 
-NAMES = (
-    "llama", "heads of 40", "heads of 8", "heads of 96", "large groups", "head norms", "norms of all heads", "sinks",
-    "sinks of many heads, in windows, scores capped", "keys as values, normalised", "keys as values of many heads", "parallel",
-    "biases of q, k and v", "window", "windows and tables alternate", "layer norms, learned positions, biases", "experts",
-    "a large shared expert with a gate", "groups of experts", "experts apart", "latent attention",
-    "latent attention, compressed queries", "embeddings of layers",
-)  # fmt: skip
+#: What lies between keys, queries and scores in some way of its own; the others are in the slow suite.
+QUICK = (
+    "heads of 40",
+    "head norms",
+    "sinks of many heads, in windows, scores capped",
+    "keys as values of many heads",
+    "experts",
+)
+#: Layers that share keys and values, or have latents, in windows.
+REFUSED = {
+    "latent attention in windows": "latent attention in sliding windows",
+    "shared keys and values": "shared keys and values in sliding windows",
+}
 
 
 def memory_of_caches(model: Model) -> list[bytes]:
@@ -41,9 +46,7 @@ def memory_of_caches(model: Model) -> list[bytes]:
 
 def compare(description: Description, passes: tuple[tuple[int, ...], ...], seed: int = 0, **options: Any) -> None:
     one, several = (Model(description, FOUR, seed=seed, batch=4, **options) for _ in range(2))
-    programs = {
-        rows: build_program(description, one.placement, build_of(FOUR), rows=rows) for rows in {*passes, (0,), (1,)}
-    }
+    programs = {rows: build_program(description, one.placement, build_of(FOUR), rows=rows) for rows in {*passes, (0,), (1,)}}
     rng, positions = np.random.default_rng(seed), [0, 0]
     for rows in passes:
         tokens = rng.integers(0, description.vocabulary, len(rows)).tolist()
@@ -64,13 +67,46 @@ def compare(description: Description, passes: tuple[tuple[int, ...], ...], seed:
             assert found == wanted, f"seed {seed}, rows {rows}, positions {at}, cache {n}"
 
 
-@pytest.mark.parametrize("feature", NAMES)
+@pytest.mark.parametrize(
+    "feature", [f if f in QUICK else pytest.param(f, marks=pytest.mark.slow) for f in FEATURES if f not in REFUSED]
+)
 def test_a_row_has_the_bits_of_its_own_pass(feature: str) -> None:
     description, options = FEATURES[feature]
     compare(description, CHUNKS, **options)
 
 
-@pytest.mark.parametrize("feature", ("llama", "windows and tables alternate", "experts"))
+@pytest.mark.parametrize(
+    "feature", ["windows and tables alternate", *(pytest.param(f, marks=pytest.mark.slow) for f in ("llama", "experts"))]
+)
 def test_rows_of_several_sequences(feature: str) -> None:
     description, options = FEATURES[feature]
     compare(description, MIXED, seed=1, **options)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 24))])
+def test_random_descriptions_and_passes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    description = random_description(rng)
+    if any(layer.attention.shared_cache and layer.attention.window for layer in description.layers):
+        description = replace(
+            description, layers=tuple(replace(a, attention=replace(a.attention, window=None)) for a in description.layers)
+        )
+    passes = tuple(tuple(int(s) for s in rng.integers(0, 2, rng.integers(1, 5))) for _ in range(6))
+    compare(description, passes, seed)
+
+
+@pytest.mark.parametrize("feature", REFUSED)
+def test_layers_that_take_one_row_of_a_sequence(feature: str) -> None:
+    model = Model(FEATURES[feature][0], FOUR, batch=2)
+    message = f"{REFUSED[feature]} take one row of a sequence at a time: use a program with one row of each sequence"
+    with pytest.raises(LimitError, match=f"^{message}$"):
+        build_program(model.description, model.placement, build_of(FOUR), rows=(1, 1))
+    build_program(model.description, model.placement, build_of(FOUR), rows=(1, 0))
+
+
+def test_rows_need_places_for_their_logits() -> None:
+    model = Model(model_of(), FOUR, batch=2)
+    options = {"placement": model.placement, "build": build_of(FOUR), "rows": (0, 0, 0)}
+    with pytest.raises(ModelError, match="^logits have been placed for 2 rows, not for 3$"):
+        build_program(model.description, **options)
+    build_program(model.description, **options, logits=False)
