@@ -2,7 +2,7 @@
 
 docs/registers.md and docs/isa.md come from `tailrace.spec`, the tables of docs/models.md from what is known of models, and the
 cycles on the pages of the blocks from the components: a figure there has its source behind it, in a comment, as in
-``20<!-- GemvEngine.latency -->``, ``57<!-- Total(4).latency -->`` or ``4<!-- VectorLoader(wide).commit_latency -->``.
+``20<!-- GemvEngine.latency -->``, ``57<!-- Total(4).latency -->`` or ``3<!-- VectorLoader(wide).commit_latency -->``.
 """
 
 import re

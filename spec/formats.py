@@ -20,13 +20,14 @@ rows) come, if they are due:
      subscales and subminima of 8 blocks. The minimum is ``-dmin``;
    - ``SIGNED_SUPERBLOCK``: for each 8 blocks the first 8 bytes of ggml's ``block_iq4_xs`` as they are: float16 ``d``, and six
      bytes of 6-bit subscales, from each of which 32 is subtracted;
-   - ``FLOAT16_SUPERBLOCK``: for each 8 blocks one float16 scale;
+   - ``FLOAT16_SUPERBLOCK``: for each 8 blocks one float16 scale, followed by the float16 minimum if the format has minima;
    - ``FLOAT8``: for each block two bytes, the scale of elements 0 to 15 and that of elements 16 to 31: numbers of FP8 (E4M3)
      without a sign. Times 128, a byte is the bits of a float16, that of the number times 2**-8;
    - ``UNIT``: none, the scale is 1;
 
-2. when the format has subscales in beats of their own and ``n % subscale_blocks == 0``, a *subscale beat*: 16 signed bytes, two
-   for each of the next 8 blocks, one for elements 0 to 15 and one for elements 16 to 31;
+2. when the format has subscales in beats of their own and ``n % subscale_blocks == 0``, a *subscale beat*: 16 bytes, two for
+   each of the next 8 blocks, one for elements 0 to 15 and one for elements 16 to 31. A byte is a signed subscale, or, if the
+   format has minima, a subscale in its lower half and a subminimum in its upper one, neither of them signed;
 3. when the format has upper bits and ``n % high_blocks == 0``, a *high beat*: for each of the next ``high_blocks`` blocks
    ``4 * high_bits`` bytes. With one upper bit, bit ``j`` (little endian) is bit 4 of element ``j``'s code. With two, bits
    ``2*j`` and ``2*j + 1`` are bits 4 and 5 of element ``j``'s code;
@@ -40,8 +41,8 @@ three blocks of the stream, one of each *plane*, which follow each other. Each h
 a number is held to within 2**-21 of the largest of its block.
 
 ``Q4_S16``, ``Q5_S16`` and ``IQ2_S16`` hold weights of files whose own formats the device does not read, with exactly the same
-values: codes of 4 or 5 bits, or one of a codebook, with a subscale for 16 of them and a float16 for 256. ``Q4_S16x2`` has two
-planes of 4 bits, and a float16 for each block.
+values: codes of 4 or 5 bits, or one of a codebook, with a subscale for 16 of them and a float16 for 256. ``Q4_SM16`` has a
+minimum besides: a subminimum for 16, and a float16 for 256.
 
 ``I8`` is the format of cached values (`tailrace.spec.kv_cache`): its block is one beat of 16 signed bytes. Byte ``j`` is
 multiplied with elements ``j`` and ``j + 16`` of the vector's block, which must be equal: its lower nibble (unsigned) with the
@@ -160,7 +161,7 @@ class Format:
 
     @property
     def splits_blocks(self) -> bool:
-        """Whether the two halves of a block have scales, or subscales, of their own."""
+        """Whether the two halves of a block have scales, or subscales and subminima, of their own."""
         return self.subscale_blocks > 0 or self.scale_kind is ScaleKind.FLOAT8
 
     @property
@@ -259,7 +260,7 @@ _S16 = Format(
 )
 #: What holds the weights of some other formats exactly.
 HOLDERS: tuple[Format, ...] = (
-    Format("Q4_S16x2", 17, -1, 32, 2 * 20, _F16, 8, code_offset=8, subscale_blocks=SUPERBLOCK, planes=2),
+    replace(_S16, name="Q4_SM16", number=17, file_bytes=148, scale_blocks=4 * SUPERBLOCK, code_offset=0, has_minimum=True),
     _S16,
     replace(_S16, name="Q5_S16", number=19, file_bytes=178, high_bits=1, code_offset=16),
     replace(_S16, name="IQ2_S16", number=20, code_offset=0, codebook=IQ2_CODEBOOK),

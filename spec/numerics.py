@@ -4,14 +4,15 @@ Activations are block floating point. Element ``j`` of block ``b`` is ``mantissa
 signed 16-bit mantissa, a block exponent from 0 to 31 and one base exponent for the vector.
 
 A weight is ``scale * subscale * (code - offset) + minimum * subminimum`` (`tailrace.spec.formats`) with float16 scale and
-minimum. A float16 with exponent field ``E`` and fraction ``F`` is ``significand * 2**(position - 24)`` where ``position =
-max(E, 1) - 1`` (0 to 30) and ``significand = F + 1024 * (E > 0)``, with its sign. (Infinities and NaNs have no meaning here:
-the importer refuses them, and the device reads them by the same formula.)
+minimum. Subscale and subminimum may differ between the halves of a block. A float16 with exponent field ``E`` and fraction
+``F`` is ``significand * 2**(position - 24)`` where ``position = max(E, 1) - 1`` (0 to 30) and
+``significand = F + 1024 * (E > 0)``, with its sign. (Infinities and NaNs have no meaning here: the importer refuses them, and
+the device reads them by the same formula.)
 
 The dot product of a row is then an integer times a power of two::
 
     sum over blocks of (  sum(subscale * (code - offset) * mantissa) * significand(scale) << (position(scale)   + exponent)
-                        + sum(mantissa) * subminimum * significand(minimum)               << (position(minimum) + exponent))
+                        + sum(subminimum * mantissa) * significand(minimum)               << (position(minimum) + exponent))
     * 2**(base - 24)
 
 The device adds these integers exactly in an accumulator of `ACCUMULATOR_BITS` bits and rounds once, to the nearest float32,

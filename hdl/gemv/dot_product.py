@@ -7,11 +7,10 @@ from amaranth.lib.wiring import In, Out
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.numerics import MANTISSA_BITS
 
+from ..slots.vector_block import HALVES
 from .delay import delayed
 from .traits import CODE_BITS
 
-#: Sums of a block: of elements 0 to 15 and of 16 to 31, which may have scales of their own.
-HALVES = 2
 #: Bits of the sum of 16 products of a code and a mantissa.
 HALF_BITS = CODE_BITS + MANTISSA_BITS + (BLOCK // HALVES).bit_length() - 1
 

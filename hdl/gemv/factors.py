@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..float.float16 import POSITION_MAX, SIGNED_BITS, position, signed_significand
+from ..slots.vector_block import HALVES
 from .codes import CodeDecoder
 from .delay import delayed
 from .dot_product import DotProduct
@@ -13,14 +14,14 @@ from .side_band import PACKED_BITS, SUBSCALE_BITS, block_scales_layout
 #: Bits of a minimum's significand times a subminimum: less than 2**17 in magnitude.
 MINIMUM_BITS = SIGNED_BITS + PACKED_BITS
 
-#: What a block's sums are multiplied with: its half sums with ``subscales``, then both with ``scale``, the total of its
-#: mantissas with ``minimum``. ``scale_position`` and ``minimum_position`` are the binary places of the products.
+#: What a block's sums are multiplied with: its half sums with ``subscales``, then both with ``scale``, the totals of its
+#: mantissas with ``minima``. ``scale_position`` and ``minimum_position`` are the binary places of the products.
 factors_layout = data.StructLayout(
     {
-        "subscales": data.ArrayLayout(signed(SUBSCALE_BITS), 2),
+        "subscales": data.ArrayLayout(signed(SUBSCALE_BITS), HALVES),
         "scale": signed(SIGNED_BITS),
         "scale_position": range(POSITION_MAX + 1),
-        "minimum": signed(MINIMUM_BITS),
+        "minima": data.ArrayLayout(signed(MINIMUM_BITS), HALVES),
         "minimum_position": range(POSITION_MAX + 1),
     }
 )
@@ -29,7 +30,7 @@ factors_layout = data.StructLayout(
 class Factors(wiring.Component):
     """Takes a block's float16 scale and minimum apart, once for all vectors.
 
-    Latency: 4 cycles (as long as codes and dot product take): input register, significands, minimum, output register.
+    Latency: 4 cycles (as long as codes and dot product take): input register, significands, minima, output register.
     Throughput: one block a cycle.
 
     Attributes
@@ -59,7 +60,7 @@ class Factors(wiring.Component):
 
         apart = Signal(factors_layout, reset_less=True)
         minimum = Signal(signed(SIGNED_BITS), reset_less=True)
-        subminimum = Signal(PACKED_BITS, reset_less=True)
+        subminima = Signal.like(raw.subminima, reset_less=True)
         with m.If(valid[1]):
             m.d.sync += [
                 apart.subscales.eq(raw.subscales),
@@ -67,12 +68,12 @@ class Factors(wiring.Component):
                 apart.scale_position.eq(Mux(raw.exponent_only, raw.scale, position(raw.scale))),
                 apart.minimum_position.eq(position(raw.minimum)),
                 minimum.eq(signed_significand(raw.minimum)),
-                subminimum.eq(raw.subminimum),
+                subminima.eq(raw.subminima),
             ]
 
         whole = Signal(factors_layout, reset_less=True)
         with m.If(valid[2]):
-            m.d.sync += [whole.eq(apart), whole.minimum.eq(minimum * subminimum)]
+            m.d.sync += [whole.eq(apart), *(whole.minima[half].eq(minimum * subminima[half]) for half in range(HALVES))]
         held = Signal(factors_layout, reset_less=True)
         with m.If(valid[3]):
             m.d.sync += held.eq(whole)

@@ -128,7 +128,7 @@ class Lane(wiring.Component):
                 scaler.complete.eq(dotted.term),
                 scaler.has_minimum.eq(dotted.has_minimum),
                 scaler.halves.eq(dotted.halves),
-                scaler.total.eq(delayed(m, vector.total, DotProduct.latency, name=f"total_{n}")),
+                scaler.totals.eq(delayed(m, vector.totals, DotProduct.latency, name=f"totals_{n}")),
                 scaler.exponent.eq(delayed(m, vector.exponent, DotProduct.latency, name=f"exponent_{n}")),
                 scaler.zero.eq(delayed(m, vector.zero, DotProduct.latency, name=f"zero_{n}")),
                 accumulator.valid.eq(scaler.term_valid),

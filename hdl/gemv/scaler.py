@@ -6,21 +6,21 @@ from amaranth.hdl import C, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from tailrace.spec.formats import BLOCK
 from tailrace.spec.numerics import EXPONENT_MAX, MANTISSA_BITS
 
 from ..float.float16 import SIGNED_BITS
-from ..wide_product import joined, partial_products
+from ..slots.vector_block import HALVES, TOTAL_BITS, totals_layout
+from ..wide_product import MULTIPLIER_BITS, joined, partial_products
 from .delay import delayed
-from .dot_product import HALF_BITS, HALVES
+from .dot_product import HALF_BITS
 from .factors import MINIMUM_BITS, factors_layout
 from .shifter import SHIFT_MAX, Shifter
 from .side_band import SUBSCALE_BITS
 
-#: Bits of the sum of a block's mantissas.
-TOTAL_BITS = MANTISSA_BITS + BLOCK.bit_length() - 1
-#: Bits of what is multiplied with a minimum: the sum of a block's mantissas, or that of half a block whose codes have 5 bits.
-SECOND_BITS = 5 + MANTISSA_BITS + BLOCK.bit_length() - 3
+#: Bits of what is multiplied with the first minimum: the sum of half a block's mantissas, or of those times codes of 5 bits.
+SECOND_BITS = 4 + TOTAL_BITS
+#: Bits of the sum of both halves, with their minima. Where codes are in it the minimum is no more than a significand.
+MINIMUM_SUM_BITS = TOTAL_BITS + MINIMUM_BITS
 #: Bits of a half sum times its subscale, and of the sum of a block. A code has 6 bits where its subscale has 8; one of a
 #: codebook has 8, and a subscale of 6.
 PART_BITS = BLOCK_SUM_BITS = 6 + MANTISSA_BITS + 4 + SUBSCALE_BITS
@@ -35,13 +35,14 @@ class Scaler(wiring.Component):
 
         (sum_0 * subscale_0 + sum_1 * subscale_1 [+ the same of the beat before]) * significand(scale)
                                               << (position(scale) + exponent)
-        + total * subminimum * significand(minimum) << (position(minimum) + exponent)
+        + (total_0 * subminimum_0 + total_1 * subminimum_1) * significand(minimum)
+                                              << (position(minimum) + exponent)
 
     or 0 for a block that counts as zero. Where the halves of a block have scales of their own, that of the second one and
-    ``sum_1`` have the places of the minimum and of ``total``, and ``subscale_1`` is 0.
+    ``sum_1`` have the places of the minimum and of ``total_0``, and ``subscale_1`` and ``subminimum_1`` are 0.
 
-    Latency: 8 cycles (half sums times subscales in two, block sum, products in two, two of shifts, sum). Throughput: one beat a
-    cycle. Stages without work keep their values.
+    Latency: 8 cycles (half sums times subscales in two, block sum, products in two, two of shifts, sum). Beside the first
+    three, totals are multiplied with minima and added up. Throughput: one beat a cycle. Stages without work keep their values.
 
     Attributes
     ----------
@@ -57,8 +58,8 @@ class Scaler(wiring.Component):
     has_minimum : In(1)
     halves : In(1)
         The minimum is the scale of the second half. Codes have at most 5 bits then.
-    total : In(signed(21))
-        Sum of the block's mantissas.
+    totals : In(totals_layout)
+        Sums of the mantissas of the block's halves.
     exponent : In(range(32))
         Of the block.
     zero : In(1)
@@ -77,7 +78,7 @@ class Scaler(wiring.Component):
     complete: In(1)
     has_minimum: In(1)
     halves: In(1)
-    total: In(signed(TOTAL_BITS))
+    totals: In(totals_layout)
     exponent: In(range(EXPONENT_MAX + 1))
     zero: In(1)
     term: Out(signed(TERM_BITS))
@@ -92,8 +93,8 @@ class Scaler(wiring.Component):
         with m.If(self.valid):
             split = [
                 # Behind the multipliers a zero costs no time: it resets the registers.
-                self._registers(m, [Mux(self.zero, 0, part) for part in partial_products(total, subscale)], f"split_{n}")
-                for n, (total, subscale) in enumerate(zip(self.sums, factors.subscales, strict=True))
+                self._registers(m, [Mux(self.zero, 0, part) for part in partial_products(half, subscale)], f"split_{n}")
+                for n, (half, subscale) in enumerate(zip(self.sums, factors.subscales, strict=True))
             ]
         with m.If(delayed(m, self.valid, 1, name="split", reset=True)):
             m.d.sync += [part.eq(joined(pair)) for part, pair in zip(parts, split, strict=True)]
@@ -110,8 +111,6 @@ class Scaler(wiring.Component):
         summed = delayed(m, completed, 1, name="summed", reset=True)
         beside_layout = data.StructLayout(
             {
-                "second": signed(SECOND_BITS),
-                "minimum": signed(MINIMUM_BITS),
                 "scale": signed(SIGNED_BITS),
                 "scale_shift": range(SHIFT_MAX + 1),
                 "minimum_shift": range(SHIFT_MAX + 1),
@@ -123,8 +122,6 @@ class Scaler(wiring.Component):
         beside = Signal(beside_layout, reset_less=True)
         with m.If(complete):
             m.d.sync += [
-                split_beside.second.eq(Mux(self.halves, self.sums[1], self.total)),
-                split_beside.minimum.eq(factors.minimum),
                 split_beside.scale.eq(factors.scale),
                 split_beside.scale_shift.eq(factors.scale_position + self.exponent),
                 split_beside.minimum_shift.eq(factors.minimum_position + self.exponent),
@@ -135,23 +132,23 @@ class Scaler(wiring.Component):
         with m.If(completed):
             m.d.sync += beside.eq(multiplied_beside)
 
+        scaled = Signal(signed(BLOCK_SUM_BITS + SIGNED_BITS), reset_less=True)
+        with m.If(summed):
+            split = self._registers(m, partial_products(block_sum, beside.scale), "split_term")
+        with m.If(delayed(m, summed, 1, name="split_summed", reset=True)):
+            m.d.sync += scaled.eq(joined(split))
+        minimum_sum = self._minimum_sum(m, complete & self.has_minimum)
+
         m.submodules.scale_shifter = scale_shifter = Shifter(BLOCK_SUM_BITS + SIGNED_BITS)
-        m.submodules.minimum_shifter = minimum_shifter = Shifter(SECOND_BITS + MINIMUM_BITS)
+        m.submodules.minimum_shifter = minimum_shifter = Shifter(MINIMUM_SUM_BITS)
         for shifter, valid, product, place in (
-            (scale_shifter, summed, (block_sum, beside.scale), beside.scale_shift),
-            (minimum_shifter, summed & beside.has_minimum, (beside.second, beside.minimum), beside.minimum_shift),
+            (scale_shifter, summed, scaled, beside.scale_shift),
+            (minimum_shifter, summed & beside.has_minimum, minimum_sum, beside.minimum_shift),
         ):
-            scaled = Signal.like(shifter.term, name="scaled", reset_less=True)
-            split_shift, shift = (Signal.like(shifter.shift, name=name, reset_less=True) for name in ("split_shift", "shift"))
-            with m.If(valid):
-                split = self._registers(m, partial_products(*product), "split_term")
-                m.d.sync += split_shift.eq(place)
-            with m.If(delayed(m, valid, 1, name="split_valid", reset=True)):
-                m.d.sync += [scaled.eq(joined(split)), shift.eq(split_shift)]
             m.d.comb += [
                 shifter.valid.eq(delayed(m, valid, 2, name="scaled_valid", reset=True)),
-                shifter.term.eq(scaled),
-                shifter.shift.eq(shift),
+                shifter.term.eq(product),
+                shifter.shift.eq(delayed(m, place, 2, name="shift")),
             ]
 
         placed = delayed(m, summed, 2 + Shifter.latency, name="placed", reset=True)
@@ -161,6 +158,23 @@ class Scaler(wiring.Component):
             m.d.sync += term.eq(scale_shifter.placed + Mux(has_minimum, minimum_shifter.placed, C(0, signed(1))))
         m.d.comb += [self.term.eq(term), self.term_valid.eq(delayed(m, placed, 1, name="term_valid", reset=True))]
         return m
+
+    def _minimum_sum(self, m: Module, valid: Value) -> Value:
+        """The totals times minima, five cycles after `valid`."""
+        minima, totals = self.factors.minima, self.totals
+        first = Signal(signed(SECOND_BITS))
+        m.d.comb += first.eq(Mux(self.halves, self.sums[1], totals[0]))
+        with m.If(valid):
+            lower_0, upper_0 = self._registers(m, partial_products(first, minima[0]), "split_minimum_0")
+            lower_1, upper_1 = self._registers(m, partial_products(totals[1], minima[1]), "split_minimum_1")
+        lower = Signal(signed(MULTIPLIER_BITS + MINIMUM_BITS + 1), name="lower_minimum", reset_less=True)
+        upper = Signal(signed(MINIMUM_SUM_BITS - MULTIPLIER_BITS), name="upper_minimum", reset_less=True)
+        with m.If(delayed(m, valid, 1, name="split_minimum_valid", reset=True)):
+            m.d.sync += [lower.eq(lower_0 + lower_1), upper.eq(upper_0 + upper_1)]
+        found = Signal(signed(MINIMUM_SUM_BITS), name="minimum_sum", reset_less=True)
+        with m.If(delayed(m, valid, 2, name="minimum_valid", reset=True)):
+            m.d.sync += found.eq(joined([lower, upper]))
+        return delayed(m, found, 2, name="minimum_sum_held")
 
     @staticmethod
     def _registers(m: Module, values: Sequence[Value], name: str) -> list[Signal]:

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from tailrace.spec.formats import BLOCK, LANE_BYTES, SUPERBLOCK, ScaleKind
 
 from ..float.float16 import FLOAT16_BITS
+from ..slots.vector_block import HALVES
 from .traits import NIBBLE_BITS, SCALE_KINDS, lane_traits_layout
 
 LANE_BITS = 8 * LANE_BYTES
@@ -20,15 +21,15 @@ FLOAT8_PLACES = 7
 ONE = 0x3C00
 
 #: What the sums of a block are multiplied with. ``scale`` is a float16, or a power of two if ``exponent_only``: then its lowest
-#: byte is the exponent. The sums of elements 0 to 15 and of 16 to 31 have a subscale each. ``minimum`` is a float16; where the
-#: halves of a block have scales of their own, that of elements 16 to 31.
+#: byte is the exponent. The sums of elements 0 to 15 and of 16 to 31 have a subscale and a subminimum each. ``minimum`` is a
+#: float16; where the halves of a block have scales of their own, that of elements 16 to 31.
 block_scales_layout = data.StructLayout(
     {
         "scale": FLOAT16_BITS,
         "exponent_only": 1,
-        "subscales": data.ArrayLayout(signed(SUBSCALE_BITS), 2),
+        "subscales": data.ArrayLayout(signed(SUBSCALE_BITS), HALVES),
         "minimum": FLOAT16_BITS,
-        "subminimum": PACKED_BITS,
+        "subminima": data.ArrayLayout(PACKED_BITS, HALVES),
     }
 )
 
@@ -129,7 +130,9 @@ class SideBand(wiring.Component):
                 with m.Else():
                     m.d.sync += signed_shares.eq(signed_shares.shift_right(PACKED_BITS))
             with m.Case(SCALE_KINDS.index(ScaleKind.FLOAT16_SUPERBLOCK)):
-                with m.If(self.superblock):
+                with m.If(self.superblock & has_minimum):
+                    m.d.sync += scales.eq(scales.shift_right(2 * FLOAT16_BITS))
+                with m.Elif(self.superblock):
                     m.d.sync += scales.eq(scales.shift_right(FLOAT16_BITS))
         with m.If(self.load_subscale):
             m.d.sync += subscales.eq(self.data)
@@ -148,21 +151,23 @@ class SideBand(wiring.Component):
             found.scale.eq(floats[:FLOAT16_BITS]),
             found.exponent_only.eq(kind == SCALE_KINDS.index(ScaleKind.EXPONENT)),
             found.minimum.eq(floats[FLOAT16_BITS:]),
-            found.subminimum.eq(1),
-            found.subscales[0].eq(1),
-            found.subscales[1].eq(1),
+            *(subminimum.eq(1) for subminimum in found.subminima),
+            *(subscale.eq(1) for subscale in found.subscales),
             self.high.eq(highs[:HIGH_BITS]),
         ]
         with m.If(self.upper):
             m.d.comb += [found.subscales[0].eq(weight), found.subscales[1].eq(weight)]
         with m.If(self.traits.subscales):
             m.d.comb += found.subscales.as_value().eq(subscales)
+            with m.If(has_minimum):
+                for half in range(HALVES):
+                    octet = subscales.word_select(half, SUBSCALE_BITS)
+                    m.d.comb += [found.subscales[half].eq(octet[:NIBBLE_BITS]), found.subminima[half].eq(octet[NIBBLE_BITS:])]
         with m.Switch(kind):
             with m.Case(SCALE_KINDS.index(ScaleKind.SUPERBLOCK)):
                 m.d.comb += [
-                    found.subscales[0].eq(shares[:PACKED_BITS]),
-                    found.subscales[1].eq(shares[:PACKED_BITS]),
-                    found.subminimum.eq(shares[PACKED_BITS : 2 * PACKED_BITS]),
+                    *(subscale.eq(shares[:PACKED_BITS]) for subscale in found.subscales),
+                    *(subminimum.eq(shares[PACKED_BITS : 2 * PACKED_BITS]) for subminimum in found.subminima),
                     # The minimum is -dmin.
                     found.minimum.eq(floats[FLOAT16_BITS:] ^ 1 << (FLOAT16_BITS - 1)),
                 ]
@@ -173,8 +178,9 @@ class SideBand(wiring.Component):
                 m.d.comb += [
                     found.scale.eq(Cat(C(0, FLOAT8_PLACES), octets[:8])),
                     found.minimum.eq(Cat(C(0, FLOAT8_PLACES), octets[8:])),
-                    # The second half meets its scale where other blocks meet their minimum.
+                    # The second half meets its scale where the first half of other blocks meets its minimum.
                     found.subscales[1].eq(0),
+                    found.subminima[1].eq(0),
                 ]
             with m.Case(SCALE_KINDS.index(ScaleKind.UNIT)):
                 m.d.comb += [found.scale.eq(ONE), found.subscales[1].eq(weight)]

@@ -12,7 +12,7 @@ from ..fifo import StreamFifo
 from .block_buffer import BlockBuffer, block_layout, quantise_word_layout
 from .mantissa import MantissaRounding
 from .memory import VectorWrite, bases_layout, parts_per_block
-from .vector_block import ABSOLUTE_BITS, BASE_BITS, SETS, vector_block_layout
+from .vector_block import ABSOLUTE_BITS, BASE_BITS, HALVES, SETS, totals_layout
 
 __all__ = ["BlockQuantiser", "quantise_word_layout"]
 
@@ -133,16 +133,16 @@ class BlockQuantiser(wiring.Component):
         with m.Elif(again):
             m.d.sync += beat.part.eq(beat.part + parts // 2)
 
-        # The sum of a word, and in the cycle after that of the block.
+        # The sum of a word, and in the cycle after that of half a block. The second half moves the first one on.
         word_sum = Signal(signed(MANTISSA_BITS + (lanes - 1).bit_length()), reset_less=True)
         word_valid, word_first, word_last = Signal(), Signal(reset_less=True), Signal(reset_less=True)
-        total = Signal(vector_block_layout["total"].shape, reset_less=True)
+        totals = Signal(totals_layout, reset_less=True)
         duplicate = Signal(reset_less=True)
         m.d.sync += [word_valid.eq(valid), commit.enable.eq(word_valid & word_last)]
         with m.If(valid):
             m.d.sync += [
                 word_sum.eq(sum(rounding.mantissas[n] for n in range(lanes))),
-                word_first.eq(place == 0),
+                word_first.eq(place % (words // HALVES) == 0),
                 word_last.eq(last),
             ]
         with m.If(valid & last):
@@ -153,8 +153,10 @@ class BlockQuantiser(wiring.Component):
                 duplicate.eq(block.duplicate),
             ]
         with m.If(word_valid):
-            m.d.sync += total.eq(Mux(word_first, 0, total) + word_sum)
-        m.d.comb += commit.total.eq(Mux(duplicate, total << 1, total))
+            m.d.sync += totals[1].eq(Mux(word_first, 0, totals[1]) + word_sum)
+            with m.If(word_first):
+                m.d.sync += totals[0].eq(totals[1])
+        m.d.comb += [commit.totals[0].eq(Mux(duplicate, totals[1], totals[0])), commit.totals[1].eq(totals[1])]
         return word_valid | commit.enable | beat.enable
 
     def _set_bases(self, m: Module, command: data.View, start: Value, done: Value) -> None:

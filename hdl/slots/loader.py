@@ -1,6 +1,6 @@
 """The vector loader: a vector image from memory into a slot."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal, Value, signed, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -12,18 +12,13 @@ from tailrace.spec.vector import ALIGNMENT
 
 from ..control.layout import command_layout
 from .memory import VectorWrite, parts_per_block
-from .vector_block import BASE_BITS, vector_block_layout
+from .vector_block import BASE_BITS, totals_layout, vector_block_layout
 
 
 class _Phase(enum.Enum, shape=2):
     HEADER = 0
     EXPONENTS = 1
     MANTISSAS = 2
-
-
-def _tree_levels(elements: int) -> int:
-    """Registered levels of four-input sums that add up `elements` values."""
-    return 0 if elements == 1 else 1 + _tree_levels(-(-elements // 4))
 
 
 class VectorLoader(wiring.Component):
@@ -35,12 +30,12 @@ class VectorLoader(wiring.Component):
     A beat is taken in every cycle in which there is one, without a gap between the parts of an image. A command stays at
     `command` until everything has been written: what is read from the vector memory in the next cycle is the new vector.
 
-    The sums of the blocks' mantissas, which the image does not hold, are computed on the way. The exponents come before the
-    mantissas; they wait in a small memory and are written with their block's sum, because a memory that could take a
+    The sums of the mantissas of half blocks, which the image does not hold, are computed on the way. The exponents come before
+    the mantissas; they wait in a small memory and are written with their block's sums, because a memory that could take a
     whole beat of exponents would be as wide as the bus.
 
     Latency: 1 cycle from a beat of mantissas to its write; `commit_latency` cycles from the last beat of a block to the write
-    of its exponent and sum, in which the command is taken if the block is the last one.
+    of its exponent and sums, in which the command is taken if the block is the last one.
 
     Parameters
     ----------
@@ -54,13 +49,15 @@ class VectorLoader(wiring.Component):
         Bus beats of the images, in the order of the commands.
     write : Out(VectorWrite)
     commit_latency : int
-        3 cycles, or 4 on a 512-bit bus.
+        3 cycles.
     """
+
+    #: Registered levels of sums, of 8 elements or of 16.
+    _levels = 2
+    commit_latency = _levels + 1
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._levels = _tree_levels(config.bus_width // MANTISSA_BITS)
-        self.commit_latency = self._levels + 1
         super().__init__(
             {
                 "command": In(stream.Signature(8 * COMMAND_BYTES)),
@@ -148,29 +145,33 @@ class VectorLoader(wiring.Component):
         commit, committed = self.write.commit, Signal()
         m.d.comb += [write.slot.eq(command.slot), commit.slot.eq(command.slot)]
         place = places[self._levels]
-        total = Signal(vector_block_layout["total"].shape)
-        beat_sum = self._sum(m, i.payload, places)
+        totals = Signal(totals_layout)
+        sums = self._sums(m, i.payload, places)
         exponent = self._exponent(m, accept & (phase == _Phase.EXPONENTS), beat, places)
         m.d.sync += commit.enable.eq(place.valid & (place.part == parts - 1))
         with m.If(place.valid):
             m.d.sync += [
-                total.eq(Value.cast(beat_sum) if parts == 1 else beat_sum + total),
                 commit.block.eq(place.block + command.first_block),
                 commit.exponent.eq(base.base + exponent),
                 committed.eq(place.last),
             ]
-            if parts > 1:
-                with m.If(place.part == 0):
-                    m.d.sync += total.eq(beat_sum)
-        m.d.comb += commit.total.eq(total)
+            if parts == 1:
+                m.d.sync += [total.eq(value) for total, value in zip(totals, sums, strict=True)]
+            else:
+                # The second half moves the first one on.
+                half_begins = place.part[: part_bits - 1] == 0
+                m.d.sync += totals[1].eq(Mux(half_begins, 0, totals[1]) + sums[0])
+                with m.If(half_begins):
+                    m.d.sync += totals[0].eq(totals[1])
+        m.d.comb += commit.totals.eq(totals)
 
         m.d.comb += self.command.ready.eq(commit.enable & committed)
         with m.If(self.command.ready):
             m.d.sync += taken.eq(0)
         return m
 
-    def _sum(self, m: Module, payload: Value, places: list) -> Value:
-        """Sum of a beat's mantissas, `_levels` cycles later."""
+    def _sums(self, m: Module, payload: Value, places: list) -> list[Value]:
+        """Sums of a beat's mantissas, those of each half block by themselves, `_levels` cycles later."""
         values = [payload[MANTISSA_BITS * n :][:MANTISSA_BITS].as_signed() for n in range(len(payload) // MANTISSA_BITS)]
         for level in range(self._levels):
             width = len(values[0]) + 2
@@ -179,7 +180,7 @@ class VectorLoader(wiring.Component):
             with m.If(places[level].valid):
                 m.d.sync += [s.eq(sum(values[4 * n : 4 * n + 4])) for n, s in enumerate(sums)]
             values = sums
-        return values[0]
+        return values
 
     def _exponent(self, m: Module, write_enable: Value, beat: Value, places: list) -> Value:
         """Exponent of the block that ``places[-1]`` belongs to, from the memory in which beats of exponents wait."""

@@ -9,7 +9,7 @@ from tailrace.spec.config import Config
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.numerics import MANTISSA_BITS
 
-from .vector_block import ABSOLUTE_BITS, BASE_BITS, SETS, vector_block_layout
+from .vector_block import ABSOLUTE_BITS, BASE_BITS, SETS, totals_layout, vector_block_layout
 
 
 def slot_shape(config: Config) -> range:
@@ -35,8 +35,8 @@ class VectorWrite(wiring.Signature):
     beat : enable, slot, block, part, data
         Write bus beat `part` of a block's mantissas: elements ``part * bus_width / 16`` and following, the first one in the
         lowest bits.
-    commit : enable, slot, block, exponent, total
-        Write a block's absolute exponent (base and exponent added), and the sum of its mantissas.
+    commit : enable, slot, block, exponent, totals
+        Write a block's absolute exponent (base and exponent added), and the sums of the mantissas of its halves.
     base : enable, slot, set, base
         Set one of a slot's base exponents.
     """
@@ -55,7 +55,7 @@ class VectorWrite(wiring.Signature):
             "slot": Out(slot),
             "block": Out(block),
             "exponent": Out(signed(ABSOLUTE_BITS)),
-            "total": Out(vector_block_layout["total"].shape),
+            "totals": Out(totals_layout),
         }
         base = {"enable": Out(1), "slot": Out(slot), "set": Out(range(SETS)), "base": Out(signed(BASE_BITS))}
         groups = {"beat": beat, "commit": commit, "base": base}
@@ -117,7 +117,7 @@ class VectorMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         depth = self._config.vector_blocks
-        summary_layout = data.StructLayout({"exponent": signed(ABSOLUTE_BITS), "total": vector_block_layout["total"].shape})
+        summary_layout = data.StructLayout({"exponent": signed(ABSOLUTE_BITS), "totals": totals_layout})
         beat, commit, base = self.write.beat, self.write.commit, self.write.base
 
         for slot in range(self._config.right_hand_sides):
@@ -149,12 +149,12 @@ class VectorMemory(wiring.Component):
                 write.en.eq(commit.enable & (commit.slot == slot)),
                 write.addr.eq(commit.block),
                 write.data.exponent.eq(commit.exponent),
-                write.data.total.eq(commit.total),
+                write.data.totals.eq(commit.totals),
                 read.addr.eq(self.vector_block),
                 distance.eq(read.data.exponent - shown),
                 self.vector[slot].mantissas.as_value().eq(Cat(*parts)),
                 self.vector[slot].exponent.eq(distance),
-                self.vector[slot].total.eq(read.data.total),
+                self.vector[slot].totals.eq(read.data.totals),
                 self.vector[slot].zero.eq(distance[-1]),
                 self.bases[slot].eq(held),
             ]

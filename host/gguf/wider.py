@@ -78,7 +78,7 @@ def _pairs(codes: NDArray[np.generic]) -> Bytes:
 
 
 def _held(fmt: Format, scales: NDArray[np.generic], subscales: NDArray[np.generic], codes: Integers) -> Bytes:
-    """Blocks of 256 weights; scales of shape (rows, blocks, 1), subscales (rows, blocks, 16), codes (rows, blocks, 256)."""
+    """Blocks of 256 weights: scales of shape (rows, blocks, 1 or 2), 16 bytes with subscales of each, and 256 codes."""
     stored = codes.reshape(len(codes), -1, BLOCK)
     bits = fmt.high_bits
     upper = (stored >> 4).astype(np.uint8)[..., None] >> np.arange(bits, dtype=np.uint8) & 1
@@ -151,17 +151,9 @@ def _two_bits(stored: Bytes) -> Bytes:
 
 
 def _q2_k(table: Bytes) -> Bytes:
-    """One plane for what is multiplied with the scale, and one of codes of -1 for what is multiplied with the minimum."""
-    fmt = BY_NAME["Q4_S16x2"]
-    packed, scales = table[..., :_HALVES], _view(slice(80, 84), "<f2")(table)
-    codes = _two_bits(table[..., 16:80])
-    blocks = np.empty((*table.shape[:2], _HALVES // 2, fmt.planes, fmt.plane.file_bytes), dtype=np.uint8)
-    for plane, (values, subscales) in enumerate(((codes, packed & 15), (np.full_like(codes, 255), packed >> 4))):
-        stored = values + np.uint8(fmt.code_offset)
-        blocks[..., plane, :16] = _pairs(stored.reshape(*table.shape[:2], -1, BLOCK))
-        blocks[..., plane, 16:18] = subscales.reshape(*table.shape[:2], -1, 2)
-        blocks[..., plane, 18:] = _octets(scales[..., plane : plane + 1])[:, :, None]
-    return blocks
+    """Subscales and subminima lie as in the file; the file's minimum is subtracted."""
+    scales = _TWO(table) * np.array([1, -1], dtype=np.float16)
+    return _held(BY_NAME["Q4_SM16"], scales, table[..., :_HALVES], _two_bits(table[..., 16:80]).astype(np.int64))
 
 
 def _q3_k(table: Bytes) -> Bytes:
@@ -190,9 +182,11 @@ def _ternary(name: str) -> Wider:
 
 
 _FIRST, _LAST = _view(slice(2), "<f2"), _view(slice(-2, None), "<f2")
+#: Of scale and minimum.
+_TWO = _view(slice(80, 84), "<f2")
 #: By the names of their types.
 WIDER: dict[str, Wider] = {
-    "Q2_K": Wider(BY_NAME["Q4_S16x2"], 0, _view(slice(80, 84), "<f2"), _q2_k),
+    "Q2_K": Wider(BY_NAME["Q4_SM16"], 0, _TWO, _q2_k),
     "Q3_K": Wider(BY_NAME["Q4_S16"], 0, _LAST, _q3_k),
     "TQ1_0": _ternary("TQ1_0"),
     "TQ2_0": _ternary("TQ2_0"),

@@ -60,8 +60,8 @@ QUANTISE = 11
 APPEND, STORE = 16, 3
 #: Steps of a block of keys besides its words: two of codes, one of scales (`Append`).
 KEY_WRITES = 3
-#: Cycles from the last beat of a vector image to the end of its command, by bits of the bus (`VectorLoader.commit_latency`).
-LOAD = {128: 3, 256: 3, 512: 4}
+#: Cycles from the last beat of a vector image to the end of its command (`VectorLoader.commit_latency`).
+LOAD = 3
 #: Cycles from a `READ` that starts to its value, and from there to the next command.
 READ_VALUE, READ_TO_NEXT = 2, 2
 

@@ -253,7 +253,7 @@ class Walk:
         units = 1 + -(-fields["blocks"] // ADDRESS_UNIT) + fields["blocks"]
         beats = units * (ADDRESS_UNIT // self._config.bus_bytes)
         self._request_parameters(fields["source"], start - 1, [(0, 1, n == beats - 1) for n in range(beats)])
-        return self._parameters.ends[-1] + latencies.LOAD[self._config.bus_width]
+        return self._parameters.ends[-1] + latencies.LOAD
 
     def _request_parameters(self, source: int, start: float, plan: Sequence[tuple[int, int, bool]]) -> None:
         self._fetch.advance(self._time)

@@ -17,7 +17,8 @@ _HIGHEST = 30
 class Matrix:
     """A matrix, unpacked. ``w = (code * scale + minimum) * 2**-24``.
 
-    A *piece* is what shares a scale: a block of 32 elements, or half a block in formats with a subscale for each 16.
+    A *piece* is what shares a scale and a minimum: a block of 32 elements, or half a block in formats with a subscale for each
+    16.
 
     Attributes
     ----------
@@ -27,7 +28,7 @@ class Matrix:
         Largest magnitude that a code of the format can have.
     scales : ndarray of float32, shape (pieces, rows)
         ``significand * subscale * 2**position``: integers, in units of 2**-24.
-    minima : ndarray of float32, shape (blocks, rows)
+    minima : ndarray of float32, shape (pieces, rows)
         The same for minima; None for formats without them.
     lowest : int
         All scales and minima are multiples of 2**lowest.
@@ -82,15 +83,17 @@ def unpack(stream: NDArray[np.uint8], weights: Format, rows: int, blocks: int, l
         scales = np.full((blocks, rows), 2.0**-SCALE_EXPONENT, dtype=np.float32)
         return _matrix(weights, codes, scales, None, -SCALE_EXPONENT)
     scales, minima, positions = _scales(beats, weights, index)
-    scales = matrix_order(scales)
+
+    def pieces(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        values = matrix_order(values)
+        return values.transpose(0, 2, 1).reshape(2 * blocks, rows) if weights.splits_blocks else values
+
     if weights.splits_blocks:
         # The two halves of a block become pieces of their own.
-        scales = scales.transpose(0, 2, 1).reshape(2 * blocks, rows)
         codes = np.ascontiguousarray(codes.reshape(blocks, rows, 2, BLOCK // 2).swapaxes(1, 2)).reshape(
             2 * blocks, rows, BLOCK // 2
         )
-    lowest = int(positions.min())
-    return _matrix(weights, codes, scales, None if minima is None else matrix_order(minima), lowest)
+    return _matrix(weights, codes, pieces(scales), None if minima is None else pieces(minima), int(positions.min()))
 
 
 def _matrix(
@@ -171,7 +174,7 @@ def _nibbles(beats: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _scales(
     beats: NDArray[np.uint8], weights: Format, index: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.int32]]:
-    """Scales and minima, of shape (blocks of a lane, lanes), or with two scales for a block; and their positions."""
+    """Scales and minima, of shape (blocks of a lane, lanes), or two of each for a block; and their positions."""
     beat, number = _side_beats(weights, BeatKind.SCALE, index)
     scale_beats = beats[beat]
 
@@ -199,16 +202,19 @@ def _scales(
             lower = np.take_along_axis(scale_beats, (8 * superblock + 4 + block // 2)[:, None, None], axis=2)[..., 0]
             stored = lower >> (4 * (block % 2))[:, None] & 15 | (upper >> (2 * (block % 4))[:, None] & 3) << 4
             return scales * (stored.astype(np.int32) - 32).astype(np.float32), None, positions
+    place = number // (SUPERBLOCK if weights.scale_kind is ScaleKind.FLOAT16_SUPERBLOCK else 1) * (1 + weights.has_minimum)
+    scales, positions = float16(place)
+    pairs: NDArray[np.uint8] | None = None
+    if weights.subscale_blocks:
+        beat, number = _side_beats(weights, BeatKind.SUBSCALE, index)
+        pairs = np.take_along_axis(beats[beat], 2 * number[:, None, None] + np.arange(2), axis=2)
     if not weights.has_minimum:
-        scales, positions = float16(number // (SUPERBLOCK if weights.scale_kind is ScaleKind.FLOAT16_SUPERBLOCK else 1))
-        if weights.subscale_blocks:
-            beat, number = _side_beats(weights, BeatKind.SUBSCALE, index)
-            place = 2 * number[:, None, None] + np.arange(2)
-            scales = scales[..., None] * np.take_along_axis(beats[beat].view(np.int8), place, axis=2)
-        return scales, None, positions
-    scales, positions = float16(2 * number)
-    minima, minimum_positions = float16(2 * number + 1)
-    return scales, minima, np.minimum(positions, minimum_positions)
+        return scales if pairs is None else scales[..., None] * pairs.view(np.int8), None, positions
+    minima, minimum_positions = float16(place + 1)
+    positions = np.minimum(positions, minimum_positions)
+    if pairs is None:
+        return scales, minima, positions
+    return scales[..., None] * (pairs & 15), minima[..., None] * (pairs >> 4), positions
 
 
 def _six_bits(packed: NDArray[np.uint8], block: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -85,9 +85,11 @@ public:
             products_ = Terms(block_sums(codes, mantissas), factors, shifts);
         }
         if constexpr (format.has_minimum) {
-            Eight factors = weights.minima.significands;
-            if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) factors *= blocks.subminima;
-            second_ = Terms(load<Eight>(&vector.sums[place]), factors, weights.minima.positions + exponents);
+            const Eight first = load<Eight>(&vector.sums[0][place]), last = load<Eight>(&vector.sums[1][place]);
+            Eight factors = weights.minima.significands, sums = first + last;
+            if constexpr (format.scale_kind == ScaleKind::SUPERBLOCK) factors *= blocks.subminima[0];
+            if constexpr (format.subscale_blocks > 0) sums = first * blocks.subminima[0] + last * blocks.subminima[1];
+            second_ = Terms(sums, factors, weights.minima.positions + exponents);
         }
     }
 

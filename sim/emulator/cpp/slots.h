@@ -18,7 +18,7 @@ struct Vector {
     int base;
     std::vector<int32_t> exponents;
     std::vector<int16_t> mantissas;
-    std::vector<int32_t> sums;  // of each block's mantissas
+    std::vector<int32_t> sums[2];  // of the mantissas of either half of each block
 };
 
 class Slots {
@@ -43,22 +43,20 @@ public:
     Vector read(int slot, int set, int64_t first, int64_t blocks, int64_t times) const {
         const int64_t whole = blocks + TOGETHER;
         Vector vector{bases_[slot * SETS + set], std::vector<int32_t>(whole), std::vector<int16_t>(whole * BLOCK),
-                      std::vector<int32_t>(whole)};
+                      {std::vector<int32_t>(whole), std::vector<int32_t>(whole)}};
         for (int64_t b = 0; b < blocks; ++b) {
             const size_t place = size_t(slot) * depth_ + (first + b / times) % depth_;
             const int difference = exponents_[place] - vector.base;
             vector.exponents[b] = difference & contract::EXPONENT_MAX;
             if (difference < 0) continue;
-            int32_t sum = 0;
-            for (int i = 0; i < BLOCK; ++i) {
-                vector.mantissas[b * BLOCK + i] = mantissas_[place * BLOCK + i];
-                sum += mantissas_[place * BLOCK + i];
-            }
-            vector.sums[b] = sum;
+            const int16_t* mantissas = &mantissas_[place * BLOCK];
+            std::copy_n(mantissas, BLOCK, &vector.mantissas[b * BLOCK]);
+            for (auto& sums : vector.sums)
+                for (int i = 0; i < HALF_BLOCK; ++i) sums[b] += *mantissas++;
         }
         for (int64_t b = blocks; b < whole; ++b) {
             vector.exponents[b] = vector.exponents[b - blocks];
-            vector.sums[b] = vector.sums[b - blocks];
+            for (auto& sums : vector.sums) sums[b] = sums[b - blocks];
             std::copy_n(&vector.mantissas[(b - blocks) * BLOCK], BLOCK, &vector.mantissas[b * BLOCK]);
         }
         return vector;

@@ -17,8 +17,7 @@ constexpr int LANE_BYTES = contract::LANE_BYTES;
 struct Blocks {
     alignas(64) int16_t codes[TOGETHER][BLOCK];
     Eight scales, minima;
-    Eight subscales[2];  // of either half; one for both in formats without subscales of their own
-    Eight subminima;
+    Eight subscales[2], subminima[2];  // of either half; one for both in formats without subscales of their own
 };
 
 // Scales, or minima, as integers times powers of two.
@@ -146,14 +145,17 @@ private:
             blocks.scales = Eight{word(at.template side<0, I>(), 0)...};
             blocks.minima = Eight{word(at.template side<0, I>(), 1)...} ^ 0x8000;
             blocks.subscales[0] = Eight{subscale(at.template side<0, I>() + 4, at.template place<0, I>())...};
-            blocks.subminima = Eight{subminimum(at.template side<0, I>() + 4, at.template place<0, I>())...};
+            blocks.subminima[0] = Eight{subminimum(at.template side<0, I>() + 4, at.template place<0, I>())...};
         } else if constexpr (format.scale_kind == ScaleKind::SIGNED_SUPERBLOCK) {
             constexpr unsigned superblock = contract::SUPERBLOCK;
             blocks.scales = Eight{word(at.template side<0, I>(), 4 * (at.template place<0, I>() / superblock))...};
             blocks.subscales[0] = Eight{signed_subscale(at.template side<0, I>() + 2 + 8 * (at.template place<0, I>() / superblock),
                                                         at.template place<0, I>() % superblock)...};
         } else if constexpr (format.scale_kind == ScaleKind::FLOAT16_SUPERBLOCK) {
-            blocks.scales = Eight{word(at.template side<0, I>(), at.template place<0, I>() / contract::SUPERBLOCK)...};
+            constexpr int each = 1 + format.has_minimum;
+            blocks.scales = Eight{word(at.template side<0, I>(), each * (at.template place<0, I>() / contract::SUPERBLOCK))...};
+            if constexpr (format.has_minimum)
+                blocks.minima = Eight{word(at.template side<0, I>(), each * (at.template place<0, I>() / contract::SUPERBLOCK) + 1)...};
         } else if constexpr (format.scale_kind == ScaleKind::FLOAT16) {
             constexpr int each = 1 + format.has_minimum;
             blocks.scales = Eight{word(at.template side<0, I>(), each * at.template place<0, I>())...};
@@ -161,8 +163,13 @@ private:
                 blocks.minima = Eight{word(at.template side<0, I>(), each * at.template place<0, I>() + 1)...};
         }
         if constexpr (format.subscale_blocks > 0) {
-            blocks.subscales[0] = Eight{int8_t(at.template side<1, I>()[2 * at.template place<1, I>()])...};
-            blocks.subscales[1] = Eight{int8_t(at.template side<1, I>()[2 * at.template place<1, I>() + 1])...};
+            for (int half = 0; half < 2; ++half) {
+                blocks.subscales[half] = Eight{int8_t(at.template side<1, I>()[2 * at.template place<1, I>() + half])...};
+                if constexpr (format.has_minimum) {
+                    blocks.subminima[half] = blocks.subscales[half] >> 4 & 15;
+                    blocks.subscales[half] &= 15;
+                }
+            }
         }
     }
 

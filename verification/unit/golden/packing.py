@@ -52,7 +52,7 @@ class Weights:
 def unit_bytes(weights: Format) -> int:
     """Bytes of a unit of a format's scale beat."""
     size = UNITS[weights.scale_kind][1]
-    return 2 * size if weights.has_minimum and weights.scale_kind is ScaleKind.FLOAT16 else size
+    return 2 * size if weights.has_minimum and weights.scale_kind is not ScaleKind.SUPERBLOCK else size
 
 
 def random_weights(rng: np.random.Generator, weights: Format, rows: int, blocks: int, exponents: tuple[int, int]) -> Weights:

@@ -19,37 +19,38 @@ def _float16(data: bytes, at: int) -> int:
     return significand(int.from_bytes(data[at : at + 2], "little"))
 
 
-def scale_and_minimum(weights: Weights, row: int, block: int) -> tuple[list[int], int]:
-    """Scale of each of the block's 32 elements, and their minimum, in units of 2**-24."""
+def scales_and_minima(weights: Weights, row: int, block: int) -> tuple[list[int], list[int]]:
+    """Scale of each of the block's 32 elements, and the minimum of each, in units of 2**-24."""
     match weights.format.scale_kind:
         case ScaleKind.UNIT:
-            return [1 << 24] * 32, 0
+            return [1 << 24] * 32, [0] * 32
         case ScaleKind.EXPONENT:
-            return [1 << int(weights.scales[row, block, 0])] * 32, 0
+            return [1 << int(weights.scales[row, block, 0])] * 32, [0] * 32
         case ScaleKind.FLOAT8:
             # A number of FP8 has the fields of a float16, with 7 bits of fraction less and one of exponent.
             first, second = (significand(int(octet) << 7) for octet in weights.scales[row, block])
-            return [first] * 16 + [second] * 16, 0
+            return [first] * 16 + [second] * 16, [0] * 32
         case ScaleKind.FLOAT16:
             data = weights.scales[row, block].tobytes()
-            low, high = (int(s) for s in weights.subscales[row, block]) if weights.format.subscale_blocks else (1, 1)
-            scales = [_float16(data, 0) * low] * 16 + [_float16(data, 0) * high] * 16
-            return scales, _float16(data, 2) if weights.format.has_minimum else 0
+            return [_float16(data, 0)] * 32, [_float16(data, 2) if weights.format.has_minimum else 0] * 32
         case ScaleKind.SIGNED_SUPERBLOCK:
             data, j = weights.scales[row, block // 8].tobytes(), block % 8
             upper, lower = int.from_bytes(data[2:4], "little"), int.from_bytes(data[4:], "little")
-            return [_float16(data, 0) * ((lower >> 4 * j & 15) + (upper >> 2 * j & 3) * 16 - 32)] * 32, 0
+            return [_float16(data, 0) * ((lower >> 4 * j & 15) + (upper >> 2 * j & 3) * 16 - 32)] * 32, [0] * 32
         case ScaleKind.FLOAT16_SUPERBLOCK:
-            scale = _float16(weights.scales[row, block // 8].tobytes(), 0)
+            data = weights.scales[row, block // 8].tobytes()
             low, high = (int(s) for s in weights.subscales[row, block])
-            return [scale * low] * 16 + [scale * high] * 16, 0
+            if weights.format.has_minimum:
+                minima = [_float16(data, 2) * (low >> 4 & 15)] * 16 + [_float16(data, 2) * (high >> 4 & 15)] * 16
+                return [_float16(data, 0) * (low & 15)] * 16 + [_float16(data, 0) * (high & 15)] * 16, minima
+            return [_float16(data, 0) * low] * 16 + [_float16(data, 0) * high] * 16, [0] * 32
     data = weights.scales[row, block // 8].tobytes()
     q, j = data[4:], block % 8
     if j < 4:
         subscale, subminimum = q[j] & 63, q[j + 4] & 63
     else:
         subscale, subminimum = q[j + 4] & 15 | q[j - 4] >> 6 << 4, q[j + 4] >> 4 | q[j] >> 6 << 4
-    return [_float16(data, 0) * subscale] * 32, -_float16(data, 2) * subminimum
+    return [_float16(data, 0) * subscale] * 32, [-_float16(data, 2) * subminimum] * 32
 
 
 def block_codes(weights: Weights, row: int, block: int) -> list[int]:
@@ -68,9 +69,9 @@ def integer_weights(weights: Weights) -> list[list[list[int]]]:
         for block in range(weights.blocks):
             planes = []
             for plane in range(block * weights.format.planes, (block + 1) * weights.format.planes):
-                scales, minimum = scale_and_minimum(weights, row, plane)
+                scales, minima = scales_and_minima(weights, row, plane)
                 codes = block_codes(weights, row, plane)
-                planes.append([code * scale + minimum for code, scale in zip(codes, scales, strict=True)])
+                planes.append([code * scale + least for code, scale, least in zip(codes, scales, minima, strict=True)])
             blocks.append([sum(values) for values in zip(*planes, strict=True)])
         result.append(blocks)
     return result

@@ -71,7 +71,7 @@ def test_tiles_do_not_show(rng: np.random.Generator, weight_format: Format, tile
     assert np.array_equal(multiply(unpacked(weights), vectors), whole)
 
 
-def uniform(weight_format: Format, blocks: int, code: int, scale: bytes, subscale: int = -128) -> Weights:
+def uniform(weight_format: Format, blocks: int, code: int, scale: bytes, subscale: int) -> Weights:
     """One row of equal codes and scales."""
     shape = (1, blocks * weight_format.planes)
     served, _ = UNITS[weight_format.scale_kind]
@@ -97,7 +97,9 @@ def test_largest_operands(weight_format: Format, exponent: int, shift: int, mant
     elif weight_format.scale_kind is ScaleKind.SIGNED_SUPERBLOCK:
         # Subscales of -32.
         scale = scale[:2] + bytes(6)
-    weights = uniform(weight_format, blocks, code, scale[: unit_bytes(weight_format)])
+    # A byte of two nibbles where there are minima: the largest of both.
+    subscale = -1 if weight_format.has_minimum else -128
+    weights = uniform(weight_format, blocks, code, scale[: unit_bytes(weight_format)], subscale)
     vector = Vector(-100, np.full(blocks, shift, dtype=np.uint8), np.full((blocks, 32), mantissa, dtype=np.int16))
     block = sum(integer_weights(weights)[0][0])
     assert multiply(unpacked(weights), [vector]).item() == round_to_float32(blocks * block * mantissa << shift, -100 - 24)

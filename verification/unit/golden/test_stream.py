@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tailrace.golden.stream import unpack
 from tailrace.spec.formats import FORMATS, Format
 from verification.unit.golden.packing import pack, random_weights
-from verification.unit.golden.reference import block_codes, scale_and_minimum
+from verification.unit.golden.reference import block_codes, scales_and_minima
 
 
 @given(st.sampled_from(FORMATS), st.integers(1, 40), st.integers(1, 20), st.sampled_from([1, 2, 4]), st.integers(0, 2**32 - 1))
@@ -25,13 +25,18 @@ def test_codes_scales_and_minima_come_back(weight_format: Format, rows: int, blo
     codes = matrix.codes.transpose(1, 0, 2).reshape(rows, blocks, 32)
     assert codes.tolist() == [[block_codes(weights, row, block) for block in range(blocks)] for row in range(rows)]
     assert np.abs(codes.astype(int)).max() <= matrix.code_limit
-    scales = np.repeat(matrix.scales.T, elements, axis=1).reshape(rows, blocks, 32)
-    assert all(scales[place].tolist() == scale_and_minimum(weights, *place)[0] for place in places)
+
+    def of_each(values: np.ndarray) -> np.ndarray:
+        return np.repeat(values.T, elements, axis=1).reshape(rows, blocks, 32)
+
+    scales = of_each(matrix.scales)
+    assert all(scales[place].tolist() == scales_and_minima(weights, *place)[0] for place in places)
     assert np.array_equal(matrix.largest_scales, np.abs(matrix.scales).max(axis=1))
     values = matrix.scales.reshape(-1).tolist()
     if weight_format.has_minimum:
         assert matrix.minima is not None
-        assert all(matrix.minima.T[place] == scale_and_minimum(weights, *place)[1] for place in places)
+        minima = of_each(matrix.minima)
+        assert all(minima[place].tolist() == scales_and_minima(weights, *place)[1] for place in places)
         assert np.array_equal(matrix.largest_minima, np.abs(matrix.minima).max(axis=1))
         values += matrix.minima.reshape(-1).tolist()
     else:

@@ -210,7 +210,7 @@ def test_rounding_at_the_limits(integer: int, exponent: int, bits: int) -> None:
 def test_the_accumulator_holds_the_longest_row() -> None:
     """The largest sum of `ACCUMULATOR_BLOCKS` blocks, with every operand at its limit, is below the sign bit."""
     largest_mantissa, largest_significand, largest_shift = 32768, 2047, 61
-    # Code times subscale: Q8_0 in three planes; Q6_K; Q5_K with its minimum; IQ4_XS; IQ2_S16; Q4_S16x2.
-    for factor in (3 * 128, 32 * 128, (31 + 1) * 63, 127 * 32, 43 * 128, 2 * 8 * 128):
+    # Code times subscale: Q8_0 in three planes; Q6_K; Q5_K with its minimum; IQ4_XS; IQ2_S16; Q4_SM16.
+    for factor in (3 * 128, 32 * 128, (31 + 1) * 63, 127 * 32, 43 * 128, (15 + 1) * 15):
         block = 32 * factor * largest_mantissa * largest_significand << largest_shift
         assert ACCUMULATOR_BLOCKS * block < 1 << ACCUMULATOR_BITS - 1

@@ -19,7 +19,7 @@ class Matrix:
     """Codes as stored (unsigned, or signed for 8 bits), and what they are multiplied with, all by row and block.
 
     Scales and minima are bits of float16, or exponents; those of a superblock are all the same. Scales of FP8 are those of the
-    first halves of blocks, and minima those of the second ones. ``subscales`` has one for each half of the block.
+    first halves of blocks, and minima those of the second ones. Subscales and subminima are there for each half of a block.
     """
 
     format: Format
@@ -57,7 +57,7 @@ class Vector:
         return {
             "mantissas": [int(x) for x in self.mantissas[n]],
             "exponent": int(self.exponents[n]),
-            "total": int(self.mantissas[n].sum(dtype=np.int64)),
+            "totals": [int(half.sum(dtype=np.int64)) for half in np.split(self.mantissas[n], 2)],
             "zero": int(self.zero[n]),
         }
 
@@ -88,12 +88,14 @@ def largest_scale(format: Format, sign: int) -> int:
 def random_matrix(rng: np.random.Generator, format: Format, rows: int, blocks: int) -> Matrix:
     assert blocks % format.row_blocks == 0
     shape = rows, blocks * format.planes
-    subscales, subminima = np.ones((*shape, 2), dtype=int), np.ones(shape, dtype=int)
+    subscales, subminima = np.ones((*shape, 2), dtype=int), np.ones((*shape, 2), dtype=int)
     if format.scale_kind is ScaleKind.SUPERBLOCK:
         subscales[:] = rng.integers(0, 64, shape)[..., None]
-        subminima[:] = rng.integers(0, 64, shape)
+        subminima[:] = rng.integers(0, 64, shape)[..., None]
     elif format.scale_kind is ScaleKind.SIGNED_SUPERBLOCK:
         subscales[:] = rng.integers(-32, 32, shape)[..., None]
+    elif format.subscale_blocks and format.has_minimum:
+        subscales, subminima = rng.integers(0, 16, (2, *shape, 2))
     elif format.subscale_blocks:
         subscales[:] = rng.integers(-128, 128, (*shape, 2))
     return Matrix(
@@ -154,7 +156,9 @@ def exact_sum(matrix: Matrix, row: int, vector: Vector) -> int:
             significand, position = float16_parts(int(matrix.minima[row, block]))
             if format.scale_kind is ScaleKind.SUPERBLOCK:
                 significand = -significand
-            total += sum(mantissas) * int(matrix.subminima[row, block]) * significand << (position + exponent)
+            sums = (sum(mantissas[:16]), sum(mantissas[16:]))
+            dot = sum(s * int(subminimum) for s, subminimum in zip(sums, matrix.subminima[row, block], strict=True))
+            total += dot * significand << (position + exponent)
     return total
 
 
@@ -207,7 +211,7 @@ def lane_stream(matrix: Matrix, lane: int, lanes: int, padding: np.random.Genera
             row, block = at
             yield int(matrix.scales[at]).to_bytes(2, "little") + int(matrix.minima[at]).to_bytes(2, "little")
             served = slice(block, block + SUPERBLOCK)
-            yield packed_6_bits(matrix.subscales[row, served, 0].tolist(), matrix.subminima[row, served].tolist())
+            yield packed_6_bits(matrix.subscales[row, served, 0].tolist(), matrix.subminima[row, served, 0].tolist())
             return
         size = 1 if kind in (ScaleKind.EXPONENT, ScaleKind.FLOAT8) else 2
         for at in map(place, range(n, n + format.scale_blocks, SUPERBLOCK if kind in SHARED else 1)):
@@ -228,7 +232,11 @@ def lane_stream(matrix: Matrix, lane: int, lanes: int, padding: np.random.Genera
             beat = b"".join(scale_beat(n))
         elif kind is BeatKind.SUBSCALE:
             for at in map(place, range(n, n + format.subscale_blocks)):
-                beat += matrix.subscales[at].astype(np.int8).tobytes() if at else pad(2)
+                if at:
+                    upper = matrix.subminima[at] << 4 if format.has_minimum else 0
+                    beat += (matrix.subscales[at] | upper).astype(np.int8).tobytes()
+                else:
+                    beat += pad(2)
         elif kind is BeatKind.HIGH:
             for at in map(place, range(n, n + format.high_blocks)):
                 beat += high_part(matrix.codes[at]) if at else pad(4 * format.high_bits)

@@ -12,20 +12,18 @@ def draw(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
     """Scales of a block, and the factors by the definition of a float16."""
     exponent_only = bool(rng.random() < 0.3)
     scale = int(rng.integers(31)) | int(rng.integers(256)) << 8 if exponent_only else int(rng.integers(1 << 16))
-    minimum, subminimum = (
-        int(rng.choice([0xFFFF, 0x7FFF, int(rng.integers(1 << 16))])),
-        int(rng.choice([0, 63, int(rng.integers(64))])),
-    )
+    minimum = int(rng.choice([0xFFFF, 0x7FFF, int(rng.integers(1 << 16))]))
+    subminima = [int(rng.choice([0, 63, int(rng.integers(64))])) for _ in range(2)]
     subscales = rng.integers(-128, 128, 2).tolist()
     significand, position = (1, scale & 31) if exponent_only else bench.float16_parts(scale)
     minimum_significand, minimum_position = bench.float16_parts(minimum)
     return (
-        {"scale": scale, "exponent_only": exponent_only, "subscales": subscales, "minimum": minimum, "subminimum": subminimum},
+        {"scale": scale, "exponent_only": exponent_only, "subscales": subscales, "minimum": minimum, "subminima": subminima},
         {
             "subscales": subscales,
             "scale": significand,
             "scale_position": position,
-            "minimum": minimum_significand * subminimum,
+            "minima": [minimum_significand * subminimum for subminimum in subminima],
             "minimum_position": minimum_position,
         },
     )
@@ -42,8 +40,9 @@ def test_factors(rng: np.random.Generator) -> None:
                 _, factors, valid = drawn[n - dut.latency]
                 held = factors if valid else held
                 if held:
-                    seen = {name: ctx.get(getattr(dut.factors, name)) for name in held if name != "subscales"}
-                    seen["subscales"] = [ctx.get(dut.factors.subscales[half]) for half in range(2)]
+                    pairs = ("subscales", "minima")
+                    seen = {name: ctx.get(getattr(dut.factors, name)) for name in held if name not in pairs}
+                    seen |= {name: [ctx.get(getattr(dut.factors, name)[half]) for half in range(2)] for name in pairs}
                     assert seen == held, n
             scales, _, valid = drawn[min(n, len(drawn) - 1)]
             ctx.set(dut.scales, scales)

@@ -115,6 +115,8 @@ def test_largest_sums(format: Format, sign: int, rng: np.random.Generator) -> No
         matrix.subscales[:] = matrix.subminima[:] = 63
     elif format.scale_kind is ScaleKind.SIGNED_SUPERBLOCK:
         matrix.subscales[:] = -32 if sign else 31
+    elif format.subscale_blocks and format.has_minimum:
+        matrix.subscales[:] = matrix.subminima[:] = 15
     elif format.subscale_blocks:
         matrix.subscales[:] = -128 if sign else 127
     vectors = [Vector(0, np.full(8, 31), np.full((8, 32), m)) for m in (-32768, 32767)]

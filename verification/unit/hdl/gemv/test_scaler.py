@@ -41,14 +41,14 @@ def draw(rng: np.random.Generator) -> list[dict[str, Any]]:
         "valid": 1,
         "has_minimum": int(halves or rng.random() < 0.5),
         "halves": int(halves),
-        "total": -(1 << 20) if extreme else int(rng.integers(-(1 << 20), 1 << 20)),
+        "totals": [-(1 << 19)] * 2 if extreme else rng.integers(-(1 << 19), 1 << 19, 2).tolist(),
         "exponent": number("exponent"),
         "zero": int(rng.random() < 0.1),
     }
     factors = {
         "scale": number("significand"),
         "scale_position": number("position"),
-        "minimum": number("minimum"),
+        "minima": [number("significand"), 0] if halves else [number("minimum") for _ in range(2)],
         "minimum_position": number("position"),
     }
     beats = []
@@ -76,8 +76,9 @@ def term(beats: list[dict[str, Any]]) -> int:
     factors = beat["factors"]
     result = total * factors["scale"] << (factors["scale_position"] + beat["exponent"])
     if beat["has_minimum"]:
-        second = beat["sums"][1] if beat["halves"] else beat["total"]
-        result += second * factors["minimum"] << (factors["minimum_position"] + beat["exponent"])
+        seconds = (beat["sums"][1], beat["totals"][1]) if beat["halves"] else beat["totals"]
+        second = sum(s * minimum for s, minimum in zip(seconds, factors["minima"], strict=True))
+        result += second << (factors["minimum_position"] + beat["exponent"])
     return int(result)
 
 

@@ -23,7 +23,7 @@ class Slots:
         shape = (config.right_hand_sides, config.vector_blocks)
         self.bases = np.full((config.right_hand_sides, 4), 999)
         self.exponents = np.full(shape, 999)
-        self.totals = np.zeros(shape, dtype=np.int64)
+        self.totals = np.zeros((*shape, 2), dtype=np.int64)
         self.mantissas = np.zeros((*shape, 32), dtype=np.int16)
         self.when: dict[str, list[int]] = {"beat": [], "commit": [], "base": []}
 
@@ -31,23 +31,25 @@ class Slots:
         beat, commit, base = self.port.beat, self.port.commit, self.port.base
         members = (
             *(beat.enable, beat.slot, beat.block, beat.part, beat.data),
-            *(commit.enable, commit.slot, commit.block, commit.exponent, commit.total),
+            *(commit.enable, commit.slot, commit.block, commit.exponent, *commit.totals),
             *(base.enable, base.slot, base.set, base.base),
         )
         now = 0
         async for _, _, *values in ctx.tick().sample(*members):
             now += 1
-            if values[0]:
-                slot, block, part, value = values[1:5]
+            beats, commits, bases = values[:5], values[5:11], values[11:]
+            if beats[0]:
+                slot, block, part, value = beats[1:]
                 elements = np.frombuffer(value.to_bytes(2 * self.elements, "little"), dtype="<i2")
                 self.mantissas[slot, block, part * self.elements : (part + 1) * self.elements] = elements
                 self.when["beat"].append(now)
-            if values[5]:
-                slot, block, exponent, total = values[6:10]
-                self.exponents[slot, block], self.totals[slot, block] = exponent, total
+            if commits[0]:
+                slot, block, exponent, *totals = commits[1:]
+                self.exponents[slot, block], self.totals[slot, block] = exponent, totals
                 self.when["commit"].append(now)
-            if values[10]:
-                self.bases[values[11], values[12]] = values[13]
+            if bases[0]:
+                _, slot, set, base = bases
+                self.bases[slot, set] = base
                 self.when["base"].append(now)
 
     def vector(self, slot: int, set: int, first_block: int, blocks: int) -> tuple[int, np.ndarray, np.ndarray]:
@@ -64,8 +66,12 @@ class Slots:
         for one, expected in zip(found, quantise(bits.view(np.float32)), strict=True):
             np.testing.assert_array_equal(one, expected, err_msg=what)
         places = (first_block + np.arange(len(bits) // 32)) % self.exponents.shape[1]
-        sums = self.mantissas[slot, places].sum(axis=1, dtype=np.int64)
-        np.testing.assert_array_equal(self.totals[slot, places], sums, err_msg=what)
+        np.testing.assert_array_equal(self.totals[slot, places], half_sums(self.mantissas[slot, places]), err_msg=what)
+
+
+def half_sums(mantissas: np.ndarray) -> np.ndarray:
+    """Sums of the mantissas of the halves of blocks."""
+    return mantissas.reshape(*mantissas.shape[:-1], 2, 16).sum(axis=-1, dtype=np.int64)
 
 
 def image(base: int, exponents: np.ndarray, mantissas: np.ndarray, config: Config) -> list[int]:

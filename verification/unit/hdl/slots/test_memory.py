@@ -20,7 +20,7 @@ def test_against_a_model(bus_width: int, right_hand_sides: int, seed: int) -> No
     parts = 512 // bus_width
     blocks = [0, 1, 2, settings.vector_blocks - 1]
     mantissas = {(s, b): [0] * parts for s in range(right_hand_sides) for b in blocks}
-    summaries = {(s, b): (0, 0) for s in range(right_hand_sides) for b in blocks}
+    summaries = {(s, b): (0, [0, 0]) for s in range(right_hand_sides) for b in blocks}
     bases = [[0] * 4 for _ in range(right_hand_sides)]
 
     async def testbench(ctx: Any) -> None:
@@ -40,11 +40,12 @@ def test_against_a_model(bus_width: int, right_hand_sides: int, seed: int) -> No
             for group in (beat, commit):
                 ctx.set(group.block, rng.choice(others))
             part, value = rng.randrange(parts), rng.getrandbits(bus_width)
-            exponent, total, new_base = rng.randint(-141, 114), rng.randint(-(1 << 20), (1 << 20) - 1), rng.randint(-172, 83)
+            exponent, new_base = rng.randint(-141, 114), rng.randint(-172, 83)
+            totals = [rng.randint(-(1 << 19), (1 << 19) - 1) for _ in range(2)]
             ctx.set(beat.part, part)
             ctx.set(beat.data, value)
             ctx.set(commit.exponent, exponent)
-            ctx.set(commit.total, total)
+            ctx.set(commit.totals, totals)
             ctx.set(base.base, new_base)
             ctx.set(base.set, rng.randrange(4))
             writes = ctx.get(beat.enable) and (ctx.get(beat.slot), ctx.get(beat.block), part)
@@ -57,7 +58,7 @@ def test_against_a_model(bus_width: int, right_hand_sides: int, seed: int) -> No
             if writes:
                 mantissas[writes[:2]][part] = value
             if commits:
-                summaries[commits] = (exponent, total)
+                summaries[commits] = (exponent, totals)
             if ctx.get(base.enable):
                 bases[ctx.get(base.slot)][ctx.get(base.set)] = new_base
             await ctx.tick().repeat(VectorMemory.latency)
@@ -65,9 +66,9 @@ def test_against_a_model(bus_width: int, right_hand_sides: int, seed: int) -> No
                 vector, where = dut.vector[slot], f"seed {seed}, cycle {cycle}, slot {slot}"
                 whole = sum(value << bus_width * n for n, value in enumerate(shown[slot]))
                 assert ctx.get(vector.mantissas.as_value()) == whole, where
-                absolute, block_total = shown_summary[slot]
+                absolute, block_totals = shown_summary[slot]
                 distance = absolute - shown_base[slot]
-                assert ctx.get(vector.total) == block_total, where
+                assert [ctx.get(total) for total in vector.totals] == block_totals, where
                 assert ctx.get(vector.zero) == (distance < 0), where
                 assert ctx.get(vector.exponent) == distance % 32, where
                 assert [ctx.get(dut.bases[slot][n]) for n in range(4)] == bases[slot], where

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from amaranth.hdl import Value
 
 from tailrace.hdl.slots.write_select import VectorWriteSelect
 
@@ -9,7 +10,7 @@ from .bench import config
 
 MEMBERS = {
     "beat": ("slot", "block", "part", "data"),
-    "commit": ("slot", "block", "exponent", "total"),
+    "commit": ("slot", "block", "exponent", "totals"),
     "base": ("slot", "set", "base"),
 }
 
@@ -24,12 +25,12 @@ def test_passes_each_writer_on(group: str) -> None:
                 ctx.set(getattr(writer, name).enable, name == group)
                 ctx.set(getattr(other, name).enable, 0)
             for n, member in enumerate(MEMBERS[group]):
-                ctx.set(getattr(getattr(writer, group), member), offset + n % 2)
-                ctx.set(getattr(getattr(other, group), member), 0)
+                ctx.set(Value.cast(getattr(getattr(writer, group), member)), offset + n % 2)
+                ctx.set(Value.cast(getattr(getattr(other, group), member)), 0)
             await ctx.delay(1e-7)
             for name in MEMBERS:
                 assert ctx.get(getattr(dut.write, name).enable) == (name == group)
             for n, member in enumerate(MEMBERS[group]):
-                assert ctx.get(getattr(getattr(dut.write, group), member)) == offset + n % 2, member
+                assert ctx.get(Value.cast(getattr(getattr(dut.write, group), member))) == offset + n % 2, member
 
     simulate(dut, testbench)

@@ -7,10 +7,12 @@ import pytest
 from tailrace.gguf.file import Tensor
 from tailrace.gguf.types import TENSOR_TYPE_NUMBERS, TENSOR_TYPES
 from tailrace.gguf.wider import WIDER, widened
+from tailrace.golden.dot import Vector, multiply
 from tailrace.golden.stream import unpack
 from tailrace.image.weight_stream import blocks_of_stream, stream_of_blocks
 from tailrace.spec.errors import ModelError
-from tailrace.spec.formats import BLOCK
+from tailrace.spec.formats import BLOCK, Format, ScaleKind
+from tailrace.spec.numerics import quantise
 
 SEED = 7
 #: Bytes of a block that hold its float16 numbers. Those of IQ1_M lie in the upper four bits of its last four words.
@@ -45,9 +47,10 @@ def numbers(name: str, blocks: np.ndarray) -> np.ndarray:
     stream = stream_of_blocks(fmt, blocks, 2)
     matrix = unpack(stream, fmt, rows, columns // BLOCK, 2)
     weights = matrix.codes * matrix.scales.astype(np.float64)[..., None]
-    planes = weights.transpose(1, 0, 2).reshape(rows, -1, fmt.planes, BLOCK)
+    if matrix.minima is not None:
+        weights += matrix.minima[..., None]
     assert np.array_equal(blocks_of_stream(fmt, stream, rows, columns // BLOCK, 2), blocks)
-    return (planes.sum(axis=2) * 2.0 ** (WIDER[name].exponent - 24)).reshape(rows, -1)
+    return weights.transpose(1, 0, 2).reshape(rows, -1) * 2.0 ** (WIDER[name].exponent - 24)
 
 
 @pytest.mark.parametrize("name", WIDER)
@@ -78,3 +81,32 @@ def test_any_scale_is_taken(name: str) -> None:
     assert np.array_equal(
         numbers(name, widened(name, raw)).astype(np.float32), gguf.dequantize(raw, gguf.GGMLQuantizationType[name])
     )
+
+
+#: A sum of two planes of codes with subscales.
+TWO_PLANES = Format("two planes", 0, -1, 32, 2 * 20, ScaleKind.FLOAT16, 8, code_offset=8, subscale_blocks=8, planes=2)
+
+
+def as_two_planes(raw: np.ndarray) -> np.ndarray:
+    """Q2_K as codes times scale, plus -1 times minimum."""
+    table = raw.reshape(len(raw), -1, 84)
+    packed, stored, scales = table[..., :16], table[..., 16:80].reshape(*table.shape[:2], 2, 1, 32), table[..., 80:]
+    codes = (stored >> (2 * np.arange(4, dtype=np.uint8))[:, None] & 3).reshape(*table.shape[:2], 8, 32)
+    planes = []
+    for plane, (values, subscales) in enumerate(((codes, packed & 15), (np.full_like(codes, 255), packed >> 4))):
+        nibbles = values + 8 & 15
+        float16 = np.repeat(scales[:, :, None, 2 * plane : 2 * plane + 2], 8, axis=2)
+        parts = nibbles[..., :16] | nibbles[..., 16:] << 4, subscales.reshape(*codes.shape[:3], 2), float16
+        planes.append(np.concatenate(parts, axis=-1))
+    return np.stack(planes, axis=-2).reshape(len(raw), -1)
+
+
+def test_products_of_q2_k_are_those_of_two_planes() -> None:
+    raw = random_rows("Q2_K", 9, 4)
+    vectors = [Vector(*quantise(np.random.default_rng((SEED, n)).standard_normal(1024, dtype=np.float32))) for n in range(2)]
+    held, planes = (
+        multiply(unpack(stream_of_blocks(fmt, blocks, 2), fmt, 9, 32, 2), vectors)
+        for fmt, blocks in ((WIDER["Q2_K"].format, widened("Q2_K", raw)), (TWO_PLANES, as_two_planes(raw)))
+    )
+    assert np.array_equal(held, planes), SEED
+    assert np.unique(held).size > 10
