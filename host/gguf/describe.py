@@ -38,6 +38,7 @@ from .experts_reader import read_experts
 from .file import Model, Tensor, check_open
 from .keys import check_keys
 from .latent_reader import read_latent
+from .missing import MISSING
 from .printable import printable
 from .quantisation import as_blocks, dequantise
 from .rope import Growth, Rope
@@ -225,6 +226,11 @@ def check_operations(model: Model) -> None:
 
 def _unknown_architecture(model: Model) -> UnknownArchitectureError:
     name = printable(model.architecture.name)
+    if feature := MISSING.get(model.architecture.name):
+        return UnknownArchitectureError(
+            f"{model.path} can't be run: its architecture '{name}' needs {feature}, which is not there: `tailrace models` lists"
+            " those that run"
+        )
     return UnknownArchitectureError(
         f"{model.path} can't be run: its architecture '{name}' is not known here: `tailrace models` lists those that are"
     )
@@ -273,13 +279,12 @@ class _Importer:
             embedding_scale=self._scalar("embedding_scale", scaled),
             learned_positions=arch.learned_positions,
             residual_scale=self._scalar("residual_scale", 1.0),
-            logit_scale=self._logit_scale(),
+            logit_scale=self._logit_scale() * self._head_scale(),
             logit_cap=self._logit_cap(),
         )
         self._check_shared_caches(description)
-        ropes = {ROPE: self.rope} if description.attentions and not arch.learned_positions else {}
-        if not self.is_rotated:
-            ropes = {}
+        rotated = bool(description.attentions) and self.is_rotated and not arch.learned_positions
+        ropes = {ROPE: self.rope} if rotated else {}
         if any(attention.rope == LOCAL_ROPE for attention in description.attentions):
             ropes[LOCAL_ROPE] = read_local_rope(model, self.local_rotary_size)
         if self.growth is not None:
@@ -287,7 +292,7 @@ class _Importer:
         # Positions of images have sections of angles; in a text all sections count alike.
         if self.arch.sectioned_rope and (key := model.key(_SECTIONS)) in model.header:
             model.header.integers(key, 0, _MAX_SIZE, count=4)
-        check_keys(model, self._twins(ropes))
+        check_keys(model, self._twins(ropes), rotated)
         unused = sorted(n for n in set(model.tensors) - self.used - rope_tensors(model) if not self._is_left_out(n))
         if unused:
             raise ModelError(
@@ -350,6 +355,17 @@ class _Importer:
         if stated is None:
             return 1.0
         return 1.0 / stated if self.arch.scalars else stated
+
+    def _head_scale(self) -> float:
+        """What the results of the head are multiplied with, in a file that has a number for that."""
+        head = self.model.head.name.removesuffix(".weight")
+        if f"{head}.scale" not in self.model.tensors:
+            return 1.0
+        if f"{head}.bias" in self.model.tensors:
+            raise self._unfit(f"its {head} has a scale and a bias, and the program scales both")
+        tensor = self._readable(self._tensor(f"{head}.scale", (1,)))
+        tensor.check_finite()
+        return float(tensor.dequantised().item())
 
     def _logit_cap(self) -> float | None:
         if not self.arch.capped_logits:

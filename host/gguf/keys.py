@@ -53,7 +53,7 @@ _NEUTRAL: dict[str, tuple[float, ...]] = {
 }
 
 
-def check_keys(model: Model, twins: Mapping[str, float]) -> None:
+def check_keys(model: Model, twins: Mapping[str, float], rotated: bool) -> None:
     """Check that every value that has not been asked for changes nothing.
 
     Parameters
@@ -62,13 +62,15 @@ def check_keys(model: Model, twins: Mapping[str, float]) -> None:
     twins : mapping of str to float
         Keys, without the architecture, for parts that may differ from the rest (such as layers with a window), and the values
         with which they don't.
+    rotated : bool
+        Whether RoPE rotates anything.
 
     Raises
     ------
     ModelError
         If one may change what the model computes.
     """
-    header, harmless = model.header, _harmless_parts(model)
+    header, harmless = model.header, _harmless_parts(model, rotated)
     values = _NEUTRAL | {name: (0.0, value) for name, value in twins.items()}
     for key in header.unasked(model.key("")):
         name = key.removeprefix(model.key(""))
@@ -85,10 +87,10 @@ def check_keys(model: Model, twins: Mapping[str, float]) -> None:
         )
 
 
-def _harmless_parts(model: Model) -> tuple[str, ...]:
+def _harmless_parts(model: Model, rotated: bool) -> tuple[str, ...]:
     """How keys begin that mean nothing to this model."""
     architecture = model.architecture
     scaling = model.header.text(model.key("rope.scaling.type"), "")
     # llama.cpp obeys windows only where `Architecture.windowed` is true.
-    unused = {_WINDOWS: not architecture.windowed, _ROPE: architecture.learned_positions, _YARN: scaling != "yarn"}
+    unused = {_WINDOWS: not architecture.windowed, _ROPE: not rotated, _YARN: scaling != "yarn"}
     return (*_OF_OTHER_PARTS, *(start for start, is_unused in unused.items() if is_unused))

@@ -13,10 +13,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from tailrace.gguf.file import open_model
 from verification.architectures import POSITIONS, open_decoder
 from verification.llama_cpp_logits import in_llama_cpp
 from verification.unit.host.architectures import ARCHITECTURES
 from verification.unit.host.references import divergence, reference_logits
+from verification.unit.host.transformers_models import gguf_name
 
 from .checkpoints import save
 from .converter import CONVERTER, convert, installed
@@ -29,11 +31,15 @@ def measured(architecture: str, seed: int, converter: Path) -> tuple[Any, Any, A
     ------
     CalledProcessError
         If the converter does not take the checkpoint.
+    ValueError
+        If it makes a file of another architecture of it.
     """
     with TemporaryDirectory() as work:
         folder = Path(work)
         model, path = save(folder, architecture, seed), folder / "converted.gguf"
         convert(converter, architecture, folder / "checkpoint", path)
+        if (name := open_model(path).architecture.name) != gguf_name(architecture):
+            raise ValueError(f"the converter makes a file of {name} of it")
         tokens = [int(t) for t in np.random.default_rng(seed).integers(0, model.config.get_text_config().vocab_size, POSITIONS)]
         theirs = in_llama_cpp(path, tokens)
         decoder = open_decoder(path, "base,right_hand_sides=4", POSITIONS, "emulator")

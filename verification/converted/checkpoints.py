@@ -8,10 +8,12 @@ from verification.architectures import draw
 from verification.unit.host.architectures import GEMMA4
 from verification.unit.host.transformers_models import make_model
 
+from .published import published
+
 #: Architectures whose files llama.cpp reads with these sizes only: it takes head_size from elsewhere, or whole shares.
 _HEAD_SIZES = {"qwen2moe": 32, "hunyuan-moe": 64, "glm4moe": 64, "bailingmoe2": 64, "minimax-m2": 64, "ernie4_5-moe": 64}
 #: Those in which llama.cpp takes a head's share of the activations for its size.
-_SHARES = ("granite", "granitemoe", "lfm2", "lfm2moe", "qwen2", "exaone4")
+_SHARES = ("granite", "granitemoe", "lfm2", "lfm2moe", "qwen2", "qwen2vl", "exaone4", "nemotron", "internlm2")
 #: What the converter is told besides: layers that predict further tokens are none of the model's own.
 OPTIONS = dict.fromkeys(("qwen35", "qwen35moe", "qwen3next"), ("--no-mtp",))
 
@@ -28,16 +30,27 @@ def sizes_of(architecture: str, seed: int) -> dict[str, Any]:
         sizes["hidden"] = sizes["head_size"] * sizes["heads"]
     if architecture in ("minimax-m2", "glm4", "glm4moe", "bailingmoe2"):
         sizes["rotary"] = 0.5
-    if architecture in ("olmoe", "dots1"):
+    if architecture in ("olmoe", "dots1", "phi2"):
         sizes["kv_heads"] = sizes["heads"]
     if architecture == "deepseek2-lite":
         sizes |= {"layers": 27, "dense": 26}
+    if architecture == "lfm2moe":
+        sizes["tied"] = True
+    if architecture in ("gpt2", "phi2"):
+        sizes["feed_forward"] = 4 * sizes["hidden"]
     if "kernel" in sizes:
         sizes["kernel"] = 4 if "linear" in sizes else 3
     if architecture.startswith("granitehybrid"):
         groups, _, state, _ = sizes["linear"]
-        sizes |= {"hidden": 128, "heads": 4, "kv_heads": 2, "head_size": 32, "linear": (groups, 4 * groups, state, 32)}
-    elif "linear" in sizes:
+        sizes |= {"hidden": 128, "heads": 4, "kv_heads": 2, "head_size": 32, "linear": (groups, 8, state, 32)}
+    elif architecture.startswith("nemotron_h"):
+        groups, _, state, _ = sizes["linear"]
+        sizes["hidden"] = -(-sizes["hidden"] // 64) * 64
+        sizes["linear"] = groups, groups * sizes["hidden"] // 32, state, 32
+    elif architecture == "mamba2":
+        groups, _, state, size = sizes["linear"]
+        sizes["linear"] = groups, 2 * sizes["hidden"] // size, state, size
+    elif "linear" in sizes and "rotary" in sizes:
         # Keys and values of one length.
         key_heads, value_heads, size, _ = sizes["linear"]
         sizes["linear"] = key_heads, value_heads, size, size
@@ -51,32 +64,9 @@ def save(folder: Path, architecture: str, seed: int) -> Any:
     checkpoint = folder / "checkpoint"
     model.save_pretrained(checkpoint)
     config = checkpoint / "config.json"
-    published = json.loads(config.read_text())
-    layers = published.get("num_hidden_layers", 0)
-    if architecture == "hunyuan-moe":
-        published |= {
-            "moe_intermediate_size": [published["intermediate_size"]] * layers,
-            "moe_topk": [published["moe_topk"]] * layers,
-            "num_shared_expert": [1] * layers,
-        }
-    elif architecture.startswith("granitehybrid"):
-        names = {"linear_attention": "mamba", "full_attention": "attention"}
-        published["layer_types"] = [names[kind] for kind in published["layer_types"]]
-    elif architecture == "minimax-m2":
-        published |= {"rotary_dim": sizes["head_size"] // 2, "scoring_func": "sigmoid"}
-    elif architecture in ("deepseek2", "dots1"):
-        published["scoring_func"] = "sigmoid"
-    elif architecture == "glm4moe":
-        published["num_nextn_predict_layers"] = 0
-        published.pop("num_mtp_layers", None)
-    elif architecture in GEMMA4:
-        # What transformers writes layer by layer.
-        published |= {"global_head_dim": 2 * sizes["head_size"]}
-        if published["attention_k_eq_v"]:
-            published["num_global_key_value_heads"] = 1
-    elif architecture == "gemma3":
+    config.write_text(json.dumps(published(architecture, json.loads(config.read_text()), sizes)))
+    if architecture == "gemma3" or architecture in GEMMA4:
         # The converter counts the tokens that it finds there.
-        tokens = {str(n): n for n in range(published["vocab_size"])}
+        tokens = {str(n): n for n in range(sizes["vocabulary"])}
         (checkpoint / "tokenizer.json").write_text(json.dumps({"model": {"vocab": tokens}, "added_tokens": []}))
-    config.write_text(json.dumps(published))
     return model

@@ -72,14 +72,9 @@ def main(converter: str, checkpoint: str, file: str, *options: str) -> None:
     for kind in (base, *_below(base)):
         if "set_vocab" in vars(kind):
             kind.set_vocab = _set_vocabulary  # type: ignore[attr-defined]
+    # The file's own words: the installed transformers adds some and leaves others out.
     reader = importlib.import_module("conversion.base").ModelBase
-    load = reader.load_hparams
-
-    def stated(folder: Path, *rest: Any) -> dict[str, Any]:
-        # What a newer transformers leaves out of what it reads is in the file all the same.
-        return {**load(folder, *rest), **json.loads((folder / "config.json").read_text())}
-
-    reader.load_hparams = staticmethod(stated)
+    reader.load_hparams = staticmethod(lambda folder, *_, **__: json.loads((Path(folder) / "config.json").read_text()))
     sys.argv = ["convert_hf_to_gguf", checkpoint, "--outfile", file, *options]
     program.main()
 

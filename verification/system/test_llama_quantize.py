@@ -5,6 +5,7 @@ that is to be seen here. So it has the weights back as float32, from itself, and
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,14 +59,19 @@ def test_a_mix_of_the_quantiser(mix: str, tmp_path: Path) -> None:
     assert apart.mean() < LIMIT, apart
 
 
+def any_nvfp4(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Rows of any codes."""
+    raw = rng.integers(0, 256, (rows, columns // 64, 36), dtype=np.uint8)
+    raw[..., :4] = rng.integers(0x04, 0x18, raw[..., :4].shape)
+    return raw.reshape(rows, -1)
+
+
 def write_nvfp4(path: Path, extra: dict[str, np.ndarray]) -> Path:
     """A model whose layers are of any codes in NVFP4, which this version of the quantiser does not write."""
     rng, blocks = np.random.default_rng(6), {}
     for n in range(2):
         for name, rows, columns in SHAPES:
-            raw = rng.integers(0, 256, (rows, columns // 64, 36), dtype=np.uint8)
-            raw[..., :4] = rng.integers(0x04, 0x18, raw[..., :4].shape)
-            blocks[f"blk.{n}.{name}.weight"] = raw.reshape(rows, -1)
+            blocks[f"blk.{n}.{name}.weight"] = any_nvfp4(rng, rows, columns)
     return write_model(
         path, types=dict.fromkeys(blocks, "NVFP4"), change=blocks, extra=extra, hidden=64, feed_forward=128, default_type="F32"
     )
@@ -82,6 +88,19 @@ def test_nvfp4_with_scales_of_whole_matrices(tmp_path: Path) -> None:
     assert divergence(reference, on_golden(write_nvfp4(tmp_path / "a.gguf", {}))).mean() > 10 * LIMIT
     rounding = {name.replace(".scale", ".input_scale"): np.ones(1, dtype=np.float32) for name in scales}
     assert np.array_equal(on_golden(write_nvfp4(tmp_path / "b.gguf", scales | rounding)), found)
+
+
+def test_a_head_in_nvfp4_with_its_scale(tmp_path: Path) -> None:
+    """Which llama.cpp obeys in this format only."""
+    vocabulary = open_model(write_model(tmp_path / "plain.gguf")).head.rows
+    changes: dict[str, Any] = {
+        "tied": False, "types": {"output.weight": "NVFP4"}, "default_type": "F32",
+        "change": {"output.weight": any_nvfp4(np.random.default_rng(7), vocabulary, 64)},
+    }  # fmt: skip
+    path = write_model(tmp_path / "m.gguf", extra={"output.scale": np.array([2.5])}, **changes)
+    reference = in_llama_cpp(path, TOKENS)
+    assert divergence(reference, on_golden(path)).mean() < LIMIT
+    assert divergence(reference, on_golden(write_model(tmp_path / "a.gguf", **changes))).mean() > 10 * LIMIT
 
 
 def test_scales_of_experts(tmp_path: Path) -> None:

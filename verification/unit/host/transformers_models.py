@@ -480,7 +480,7 @@ def make_model(path: Path, architecture: str, *, seed: int = 1, format: str = "Q
             tensors.append(tensor_of(f"blk.{name.split('.')[-2]}.layer_output_scale.weight", buffer.numpy()))
     model.tie_weights()
     tensors = _with_fused_qkv(tensors) if architecture == "bailingmoe2" else tensors
-    write_gguf(path, _gguf_name(architecture), values, tensors)
+    write_gguf(path, gguf_name(architecture), values, tensors)
     return model
 
 
@@ -502,7 +502,8 @@ def _with_fused_qkv(tensors: list[NewTensor]) -> list[NewTensor]:
     return [t for t in tensors if t.name not in parts] + fused
 
 
-def _gguf_name(architecture: str) -> str:
+def gguf_name(architecture: str) -> str:
+    """``general.architecture`` of the files of a random model."""
     names = {"mixtral": "llama", "olmo3": "olmo2", "granitehybridmoe": "granitehybrid", "deepseek2-lite": "deepseek2"}
     return ({**names, **dict.fromkeys(GEMMA4, "gemma4")}).get(architecture, architecture)
 
@@ -533,7 +534,7 @@ def _header(architecture: str, config: Any) -> dict[str, Any]:
     values |= _recurrent(architecture, config)
     if architecture in MIXTURES:
         values |= _experts(architecture, config)
-    return {f"{_gguf_name(architecture)}.{key}": value for key, value in values.items()}
+    return {f"{gguf_name(architecture)}.{key}": value for key, value in values.items()}
 
 
 def _of_mamba2(config: Any) -> dict[str, Any]:

@@ -17,9 +17,11 @@ from tailrace.firmware.description import (
     NormKind,
     Scores,
 )
+from tailrace.gguf.architectures import ARCHITECTURES
 from tailrace.gguf.describe import ImportedModel, NoDescriptionError, UnknownArchitectureError, check_operations, import_model
 from tailrace.gguf.file import open_model
 from tailrace.gguf.header import Header
+from tailrace.gguf.missing import MISSING
 from tailrace.gguf.rope import Rope, Yarn
 from tailrace.gguf.writer import tensor_of, write_gguf
 from tailrace.spec.errors import LimitError, ModelError
@@ -111,6 +113,20 @@ def test_scales_of_matrices_are_a_table_of_their_layer(tmp_path: Path) -> None:
     extra = {"blk.0.ffn_up.scale": np.array([np.nan])}
     with pytest.raises(ModelError, match="^blk.0.ffn_up.scale is damaged: a value in row 0 is not finite."):
         imported(write_model(tmp_path / "m.gguf", extra=extra))
+
+
+def test_a_scale_of_the_head_is_one_of_logits(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+
+    def write(**extra: Any) -> Path:
+        return write_model(path, tied=False, extra={f"output.{name}": np.array(x) for name, x in extra.items()})
+
+    model = imported(write(scale=[0.5], input_scale=[3.0]))
+    assert model.description.logit_scale == 0.5
+    biased = write(scale=[0.5], bias=np.zeros(model.description.vocabulary))
+    refuses(biased, "its output has a scale and a bias, and the program scales both")
+    with pytest.raises(ModelError, match="^output.scale is damaged: a value in row 0 is not finite."):
+        imported(write(scale=[np.inf]))
 
 
 def test_phi3_is_taken_apart(tmp_path: Path) -> None:
@@ -726,12 +742,35 @@ def test_sizes_that_a_description_can_not_say(tmp_path: Path) -> None:
     refuses(write_model(tmp_path / "c.gguf", heads=4, kv_heads=3), "it has 4 heads and 3 KV heads, which is not a multiple")
 
 
-@pytest.mark.parametrize("name", ["mamba", "falcon", "foo", "[/x]", "ä", ""])
+@pytest.mark.parametrize("name", ["falcon", "foo", "[/x]", "ä", ""])
 def test_unknown_architectures(name: str, tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", name)
     text = f"{path} can't be run: its architecture '{name}' is not known here: `tailrace models` lists those that are"
     with pytest.raises(UnknownArchitectureError, match=f"^{re.escape(text)}$"):
         imported(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "feature"),
+    [
+        ("llama4", "attention in chunks, queries that grow beside it, and experts whose input is weighted"),
+        ("gemma3n", "several streams of activations (AltUp), and low-rank matrices beside attention (Laurel)"),
+        ("mamba", "state spaces with decays for each channel (Mamba-1)"),
+        ("bert", "attention in both directions (an encoder)"),
+    ],
+)
+def test_architectures_that_are_refused_say_what_they_need(name: str, feature: str, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", name)
+    text = (
+        f"{path} can't be run: its architecture '{name}' needs {feature}, which is not there: `tailrace models` lists those that"
+        " run"
+    )
+    with pytest.raises(UnknownArchitectureError, match=f"^{re.escape(text)}$"):
+        imported(path)
+
+
+def test_no_architecture_that_runs_is_said_to_miss_something() -> None:
+    assert not MISSING.keys() & ARCHITECTURES.keys()
 
 
 def test_what_runs_by_operations(tmp_path: Path) -> None:

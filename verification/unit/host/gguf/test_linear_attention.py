@@ -141,6 +141,13 @@ def test_a_feed_forward_of_its_own_joins_the_layer_before(tmp_path: Path) -> Non
     assert np.array_equal(model.tables["layers.0.scales"].numbers(), [held])
 
 
+def test_what_a_header_says_of_angles_that_nothing_is_rotated_by_does_not_matter(tmp_path: Path) -> None:
+    """Converters give a head's share of the activations, which need not be a multiple of 8."""
+    header = NEMOTRON_H_HEADER | {"rope.dimension_count": 84, "rope.freq_base": 1e4}
+    model = imported(write(tmp_path / "m.gguf", "nemotron_h_moe", header, NEMOTRON_H))
+    assert (model.description.attentions[0].rotary_size, model.ropes) == (0, {})
+
+
 @pytest.mark.parametrize("heads", [0, 4])
 def test_no_attention_at_all(heads: int, tmp_path: Path) -> None:
     """Where there is none, the number of its heads is that of a state space's, or 0; other numbers are of another model."""
