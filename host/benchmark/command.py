@@ -282,6 +282,40 @@ def models() -> None:
 
 
 @bench.command()
+@click.option(
+    "--models",
+    help="Comma-separated names as `bench decode` has them; by default a small one, a large one, a hybrid and a mixture.",
+)
+@click.option("--config", default="wide", show_default=True, help="Build of the device.")
+@click.option("--tokens", type=click.IntRange(1, 4096), default=512, show_default=True, help="Tokens of the prompt.")
+@click.option(
+    "--memory",
+    "memory_model",
+    type=click.Choice(_MEMORIES),
+    default="ideal",
+    show_default=True,
+    help="Memory behind the device.",
+)
+@click.option("--clock", type=FiniteRange(min=1), default=300.0, show_default=True, help="Assumed clock in MHz.")
+def prompt(models: str | None, config: str, tokens: int, memory_model: str, clock: float) -> None:
+    """Predict a prompt's cycles, token by token and several tokens in a pass."""
+    from ..models.measured import SHAPES
+    from .decode import imported_model
+    from .decode_report import prompt_table
+    from .prompt import MODELS, predict_prompt
+
+    terminal = Terminal()
+    with terminal.phase("predicting prompts"):
+        prompts = [
+            predict_prompt(
+                name, imported_model(name), config, tokens=tokens, memory=memory_model, on_progress=terminal.progress
+            )
+            for name in _chosen("--models", models, MODELS, tuple(SHAPES))
+        ]
+    _show(prompt_table(prompts, clock))
+
+
+@bench.command()
 @click.argument("model", default="smollm2")
 @click.option("--config", default="wide", show_default=True, help="Build of the device.")
 @click.option(

@@ -1,4 +1,4 @@
-"""The tables of `tailrace bench decode` and `tailrace bench batch`."""
+"""The tables of `tailrace bench decode`, `batch` and `prompt`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +10,7 @@ from tailrace.spec.linear_attention import FOLD
 from .batch import BatchStep
 from .decode import CAPACITY, Step
 from .prediction import Comparison
+from .prompt import Prompt
 from .waits import NO_WORK
 
 _METHOD = (
@@ -146,6 +147,22 @@ def batch_table(steps: Sequence[BatchStep], megahertz: float) -> Table:
         rate = megahertz * 1e6 / s.cycles
         weights = f"{s.weight_bytes / s.batch:,.0f}"
         table.add_row(str(s.batch), f"{s.cycles:,.0f}", weights, f"{rate:,.1f}", f"{rate * s.batch:,.1f}")
+    return table
+
+
+def prompt_table(prompts: Sequence[Prompt], megahertz: float) -> Table:
+    """What prompts take token by token, and several tokens in a pass."""
+    first = prompts[0]
+    table = Table(
+        title=f"prompts of {first.tokens} tokens, configuration {first.config}, memory {first.memory} (predicted)",
+        caption=f"Seconds at an assumed clock of {megahertz:g} MHz: no build has been timed at it.",
+        caption_justify="left",
+    )
+    for name in ("model", "tokens in a pass", "cycles token by token", "cycles in passes", "seconds", "times as fast"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for p in prompts:
+        seconds = f"{p.together / (megahertz * 1e6):.2f}"
+        table.add_row(p.model, str(p.rows), f"{p.single:,}", f"{p.together:,}", seconds, f"{p.ratio:.2f}")
     return table
 
 

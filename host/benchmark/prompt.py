@@ -1,0 +1,113 @@
+"""A prompt on the device, token by token and several tokens in a pass: predicted cycles."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tailrace.spec.config import Config, parse_config
+from tailrace.spec.linear_attention import FOLD
+
+from ..gguf.describe import DescribedModel
+from ..image.builds import lay_out
+from ..image.geometry import Geometry
+from ..image.image import ImageRequest
+from ..image.layout import Layout
+from ..image.predicted import predict_step
+from ..image.programs import rows_name
+
+MODELS = ("SmolLM2-135M", "Llama-3-8B", "Qwen3.5-4B", "Qwen3-30B-A3B")
+#: Tokens of a prompt.
+TOKENS = 512
+#: Positions are predicted at multiples of so many; between two of them, cycles grow evenly.
+KNOT = 128
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a prompt takes on the gateware, predicted.
+
+    Attributes
+    ----------
+    model, config, memory : str
+    tokens : int
+    rows : int
+        Tokens that a pass takes at most.
+    single, together : int
+        Cycles of all passes token by token, and with as many tokens in a pass as it takes; folds included, the head not.
+    """
+
+    model: str
+    config: str
+    memory: str
+    tokens: int
+    rows: int
+    single: int
+    together: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast passes of several tokens are."""
+        return self.single / self.together
+
+
+def predict_prompt(
+    name: str, imported: DescribedModel, config: str, *, tokens: int = TOKENS, memory: str = "ideal",
+    on_progress: Callable[[str, float], None] | None = None,
+) -> Prompt:  # fmt: skip
+    """Predict the cycles of a prompt; nothing is simulated.
+
+    Parameters
+    ----------
+    name : str
+        What the model is called.
+    imported : DescribedModel
+    config : str
+    tokens : int
+        Its length, at most the model's context.
+    memory : str
+    on_progress : callable or None
+
+    Raises
+    ------
+    ModelError, LimitError
+        If the model does not run on the build.
+    """
+    build = parse_config(config)
+    layout = lay_out(imported, Geometry.of_config(build), ImageRequest())
+    rows = layout.programs.most_rows
+    costs = _Costs(layout, build, memory, tokens)
+    folds = (tokens - 1) // FOLD * costs.fold
+    if on_progress:
+        on_progress(name, 0.0)
+    single = costs.passes("prompt", range(tokens)) + folds
+    if on_progress:
+        on_progress(name, 0.5)
+    full = tokens // rows * rows
+    together = costs.passes(rows_name(rows, 0), range(0, full, rows)) if rows > 1 else single - folds
+    if rest := tokens - full:
+        together += costs.passes(rows_name(rest, 0) if rest > 1 else "prompt", [full])
+    return Prompt(name, config, memory, tokens, rows, round(single), round(together + folds))
+
+
+class _Costs:
+    """Predicted cycles of the passes of a layout's programs."""
+
+    def __init__(self, layout: Layout, config: Config, memory: str, tokens: int) -> None:
+        self._layout, self._config, self._memory = layout, config, memory
+        self._knots = [*range(0, tokens - 1, KNOT), tokens - 1]
+
+    @property
+    def fold(self) -> int:
+        """Cycles of a fold, 0 if there is none."""
+        return self._cycles("fold", 0) if "fold" in self._layout.programs.loaded else 0
+
+    def passes(self, program: str, positions: Sequence[int]) -> float:
+        """Sum over passes that begin at these positions."""
+        most = len(self._layout.programs.loaded[program].rows)
+        last = max(self._knots[-1] - most + 1, 0)
+        knots = sorted({min(knot, last) for knot in self._knots})
+        return float(np.interp(positions, knots, [self._cycles(program, knot) for knot in knots]).sum())
+
+    def _cycles(self, program: str, position: int) -> int:
+        return predict_step(self._layout.programs, self._config, position, program=program, memory=self._memory).cycles
