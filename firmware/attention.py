@@ -113,18 +113,32 @@ class _Heads:
         ahead = passes.ahead and len(turn) > 1
         if ahead:
             self._keys(first + 1, first)
+        # Whether a group's values come behind the softmax of the next one, which needs places for the probabilities of both.
+        behind = len(self._probabilities) > 1
         for i in turn:
-            place = i % len(self._probabilities)
-            probabilities = PROBABILITY_SETS[place], self._probabilities[place]
-            passes.soften(i, groups[i], *probabilities)
+            passes.soften(i, groups[i], *self._place(i))
+            if behind and i > first:
+                self._values(i - 1)
             if i + 1 in turn and not (ahead and i == first):
                 self._keys(i + 1, first)
             if i > first:
                 self._finish(i - 1)
             if i + 1 in turn:
                 passes.load_scales(groups[i + 1])
-            passes.values(i, groups[i], *probabilities)
+            if not behind:
+                self._values(i)
+        if behind:
+            self._values(turn[-1])
         self._finish(turn[-1])
+
+    def _place(self, i: int) -> tuple[int, int]:
+        """Set and first block of the probabilities of a group."""
+        turn = i % len(self._probabilities)
+        return PROBABILITY_SETS[turn], self._probabilities[turn]
+
+    def _values(self, i: int) -> None:
+        """Outputs of a group."""
+        self._passes.values(i, self._groups[i], *self._place(i))
 
     def _keys(self, i: int, first: int) -> None:
         """Scores of a group of the turn that begins with group `first`."""

@@ -26,7 +26,13 @@ CONFIGS = [
     "base",
     *(
         pytest.param(name, marks=pytest.mark.slow)
-        for name in ("tiny", "base,bus_width=256,right_hand_sides=2", "base,bus_width=512", "wide")
+        for name in (
+            "tiny",
+            "base,bus_width=256,right_hand_sides=2",
+            "base,bus_width=512",
+            "wide",
+            "base,bus_width=256,right_hand_sides=8",
+        )
     ),
 ]
 #: How the memory behaves: at once, slow and with stalls on every channel, or as DDR4 does.
