@@ -245,7 +245,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     a.name: a
     for a in (
         Architecture("llama", "Llama 1 to 3, Mistral 7B, Mixtral, SmolLM, TinyLlama", paired_rope=True),
-        Architecture("internlm2", "InternLM 2 to 3", paired_rope=True),
+        Architecture("internlm2", "InternLM 2 and 2.5", paired_rope=True),
         Architecture("arcee", "Arcee AFM 4.5B", paired_rope=True, activation=Activation.SQUARED_RELU, gated=False),
         Architecture(
             "nemotron", "Nemotron 3 and 4, Minitron", norm=NormKind.LAYER, activation=Activation.SQUARED_RELU, gated=False

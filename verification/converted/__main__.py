@@ -17,15 +17,18 @@ from tailrace.gguf.file import open_model
 from verification.architectures import POSITIONS, open_decoder
 from verification.llama_cpp_logits import in_llama_cpp
 from verification.unit.host.architectures import ARCHITECTURES
-from verification.unit.host.references import divergence, reference_logits
+from verification.unit.host.references import decode, divergence, reference_logits
 from verification.unit.host.transformers_models import gguf_name
 
 from .checkpoints import save
 from .converter import CONVERTER, convert, installed
 
 
-def measured(architecture: str, seed: int, converter: Path) -> tuple[Any, Any, Any]:
-    """Divergence at each position: llama.cpp from the device, transformers from the device, transformers from llama.cpp.
+def measured(architecture: str, seed: int, converter: Path) -> tuple[Any, Any, Any, Any]:
+    """Divergence at each position.
+
+    Of the device from llama.cpp, from transformers, and from transformers with the device's 8-bit keys and values, which the
+    experts that it chooses follow from; then of llama.cpp from transformers.
 
     Raises
     ------
@@ -43,10 +46,10 @@ def measured(architecture: str, seed: int, converter: Path) -> tuple[Any, Any, A
         tokens = [int(t) for t in np.random.default_rng(seed).integers(0, model.config.get_text_config().vocab_size, POSITIONS)]
         theirs = in_llama_cpp(path, tokens)
         decoder = open_decoder(path, "base,right_hand_sides=4", POSITIONS, "emulator")
-        ours = np.array([decoder.step(token) for token in tokens])
+        ours, held = decode(decoder, tokens)
         decoder.device.close()
-    reference = reference_logits(model, tokens)
-    return divergence(theirs, ours), divergence(reference, ours), divergence(reference, theirs)
+    reference, same_codes = reference_logits(model, tokens), reference_logits(model, tokens, held)
+    return divergence(theirs, ours), divergence(reference, ours), divergence(same_codes, ours), divergence(reference, theirs)
 
 
 @click.command()
@@ -63,6 +66,7 @@ def main(folder: Path, architectures: tuple[str, ...], seeds: tuple[int, ...]) -
         "llama.cpp to device",
         "its median",
         "transformers to device",
+        "the same codes in both",
         "transformers to llama.cpp",
     ):
         table.add_column(title, justify="left" if title == "architecture" else "right")
@@ -77,7 +81,7 @@ def main(folder: Path, architectures: tuple[str, ...], seeds: tuple[int, ...]) -
                 continue
             means = [f"{one.mean():.1e}" for one in found]
             table.add_row(architecture, str(seed), means[0], f"{np.median(found[0]):.1e}", *means[1:])
-            console.print(f"{architecture}, {seed}: {means[0]}", markup=False)
+            console.print(f"{architecture}, {seed}: {', '.join(means)}", markup=False)
     Console(width=140).print(table)
 
 

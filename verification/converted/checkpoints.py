@@ -4,16 +4,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
+
 from verification.architectures import draw
 from verification.unit.host.architectures import GEMMA4
 from verification.unit.host.transformers_models import make_model
 
 from .published import published
+from .renamed import renamed
 
 #: Architectures whose files llama.cpp reads with these sizes only: it takes head_size from elsewhere, or whole shares.
 _HEAD_SIZES = {"qwen2moe": 32, "hunyuan-moe": 64, "glm4moe": 64, "bailingmoe2": 64, "minimax-m2": 64, "ernie4_5-moe": 64}
 #: Those in which llama.cpp takes a head's share of the activations for its size.
 _SHARES = ("granite", "granitemoe", "lfm2", "lfm2moe", "qwen2", "qwen2vl", "exaone4", "nemotron", "internlm2")
+#: Those in which llama.cpp has no windows: of EXAONE 4 but in the model with 64 layers, of Phi 3 at all.
+_WITHOUT_WINDOWS = ("exaone4", "phi3")
 #: What the converter is told besides: layers that predict further tokens are none of the model's own.
 OPTIONS = dict.fromkeys(("qwen35", "qwen35moe", "qwen3next"), ("--no-mtp",))
 
@@ -34,6 +39,8 @@ def sizes_of(architecture: str, seed: int) -> dict[str, Any]:
         sizes["kv_heads"] = sizes["heads"]
     if architecture == "deepseek2-lite":
         sizes |= {"layers": 27, "dense": 26}
+    if architecture in _WITHOUT_WINDOWS:
+        del sizes["window"]
     if architecture == "lfm2moe":
         sizes["tied"] = True
     if architecture in ("gpt2", "phi2"):
@@ -63,6 +70,8 @@ def save(folder: Path, architecture: str, seed: int) -> Any:
     model = make_model(folder / "own.gguf", architecture, seed=seed, **sizes)
     checkpoint = folder / "checkpoint"
     model.save_pretrained(checkpoint)
+    weights = checkpoint / "model.safetensors"
+    save_file(renamed(architecture, load_file(weights), sizes["heads"], sizes["kv_heads"]), weights, {"format": "pt"})
     config = checkpoint / "config.json"
     config.write_text(json.dumps(published(architecture, json.loads(config.read_text()), sizes)))
     if architecture == "gemma3" or architecture in GEMMA4:

@@ -51,6 +51,18 @@ def _changes(architecture: str, config: dict[str, Any], sizes: dict[str, Any]) -
             return {"rotary_dim": sizes["head_size"] // 2, "scoring_func": "sigmoid"}
         case "deepseek2" | "dots1":
             return {"scoring_func": "sigmoid"}
+        case "internlm2":
+            return {"architectures": ["InternLM2ForCausalLM"]}
+        case "bailingmoe2":
+            experts = {
+                f"num{kind}_experts": config[f"n{name}_experts"] for kind, name in (("", "_routed"), ("_shared", "_shared"))
+            }
+            return experts | {
+                "architectures": ["BailingMoeV2ForCausalLM"],
+                "model_type": "bailing_moe",
+                "score_function": "sigmoid",
+                "num_nextn_predict_layers": 0,
+            }
         case "glm4moe":
             return {"num_nextn_predict_layers": 0}
         case "cohere2":
