@@ -1,6 +1,6 @@
 """Linear attention by the gated delta rule."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tailrace.spec.floats import Function
@@ -9,7 +9,8 @@ from tailrace.spec.isa import Combine, Multiplier, Reduce
 
 from .command_list import Loaded, Slot
 from .decays import logs
-from .state_heads import OUTPUT_SET, Group, StateHeads
+from .state_heads import StateHeads
+from .state_products import OUTPUT_SET, Group
 
 #: Added to the square of the length that queries and keys are divided by.
 EPSILON = 1e-6
@@ -68,31 +69,38 @@ class DeltaRule(StateHeads):
             )  # fmt: skip
         self.match(s)
 
-    def finish(self, group: Group) -> None:
+    def finish(self, group: Group) -> Iterator[None]:
         """Outputs are normalised and gated on their way into the slots."""
         w, a, s, size = self.w, self.a, group.sequence, self.a.value_size
         commands, heads, count = w.commands, group.heads, group.heads * self.a.value_size
-        self.add_up(group)
-        value, seen, output = self.value(s, group.first), self.state, self.state + count
+        yield from self.add_up(group)
+        seen = self.state[group.turn]
+        value, output = self.value(s, group.first), seen + count
         commands.elementwise(value, count, b=seen, combine=Combine.SUM, q=-1.0, to=value)
+        yield
         shape: dict[str, Any] = {"a_stride": size, "d_stride": size}
         commands.elementwise(value, size, heads, p=self.each(self.rates, s, group.first), to=value, **shape)
+        yield
         commands.elementwise(
             value, size, heads, p=self.each(self.matches, s, group.first), b=output, b_stride=size, combine=Combine.SUM,
             to=output, **shape, reduce=Reduce.SUM_OF_SQUARES, r=self.lengths,
         )  # fmt: skip
+        yield
         epsilon = w.description.norm.epsilon
         commands.elementwise(
             self.lengths, heads, p=1 / size, q=epsilon, function=Function.RECIPROCAL_SQUARE_ROOT, to=self.lengths
         )  # fmt: skip
+        yield
         commands.elementwise(
             output, size, heads, p=Loaded(self.lengths, advance=True), b=self._norm, multiplier=Multiplier.B, to=output,
             **shape,
         )  # fmt: skip
+        yield
         first = group.first * size
         target = Slot(s, OUTPUT_SET, first // BLOCK, join=group.first > 0)
         gate = self.gate + s * a.values + first
         commands.elementwise(output, count, b=gate, combine=Combine.PRODUCT, to=target)
+        yield
 
     def conclude(self, s: int) -> None:
         """Nothing is left to do: each group's outputs went into the slots."""

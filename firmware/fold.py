@@ -1,17 +1,19 @@
 """The fold: the program that makes the states of a sequence's linear attention take in what their lists hold."""
 
+from typing import Any
+
 from tailrace.spec.errors import LimitError
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import I8, Q8_0
 from tailrace.spec.isa import ADDRESS_UNIT, STREAM_UNIT, Cache, Combine, Multiplier, Reduce
-from tailrace.spec.kv_cache import CODE_STEP
+from tailrace.spec.kv_cache import CODE_STEP, value_row_bytes
 from tailrace.spec.linear_attention import ENTRIES, FOLD, LOWER, LOWER_EXPONENT
 
 from .buffer_map import RegionMap, buffer_map, slot_map
 from .command_list import Address, CommandList, Loaded, Slot
 from .description import Description, LinearAttention
 from .placement import Build, CachePlace, Placement, StatePlace
-from .planes import divide, take_apart
+from .planes import ROUNDING
 from .program import Program
 from .state_places import SCORES, layout_of
 
@@ -21,8 +23,8 @@ SEQUENCE = 16
 UNIT_VECTORS = "unit_vectors"
 #: Sets of the slots, in turn: unit vectors, and what deltas are multiplied with.
 UNIT_SETS, WEIGHT_SETS = (0, 2), (1, 3)
-#: Stretches of rows that are worked on at a time, so that one unit is at work on one and the other on the other.
-TURNS = 2
+#: Rows of a state that are worked on at a time, at most: so many that the vector unit's start-up does not count.
+ROWS = 16
 
 
 def unit_columns(description: Description) -> int:
@@ -85,7 +87,10 @@ def _runs(description: Description, placement: Placement, numbers: list[int]) ->
 
 
 class _Fold:
-    """The commands of one layer: for each head, and each few rows of its state, new rows and their codes."""
+    """The commands of one layer: for each head, and each few rows of its state, new rows and their codes.
+
+    The matrix unit is at work on some rows, as many as there are right-hand sides, the vector unit on those before.
+    """
 
     def __init__(self, commands: CommandList, build: Build, placement: Placement, caches: int, first: bool) -> None:
         self._commands, self._build, self._placement, self._caches, self._first = commands, build, placement, caches, first
@@ -106,14 +111,14 @@ class _Fold:
         assert isinstance(first, StatePlace)
         distance = places[1].address - first.address if len(places) > 1 and isinstance(places[1], StatePlace) else 0
         self._layout, self._a, self._address = layout, a, first.address
-        self._width = min(self._build.right_hand_sides, a.key_size)
-        while a.key_size % self._width:
-            self._width -= 1
+        self._width = min(self._build.right_hand_sides, ROWS)
         self._allocate(buffer_map(self._build.buffer_entries))
         commands.set(self._base, x=SEQUENCE, factor=distance // ADDRESS_UNIT, y=self._caches)
         row = Address(first.address + layout.offsets["sums"] + FOLD * layout.sum_pitch, (self._base,))
         commands.elementwise(row, a.value_heads, to=self._logs)
         commands.elementwise(self._logs, a.value_heads, function=Function.EXP, to=self._decays)
+        for n, weight in enumerate((1.0, LOWER)):
+            commands.elementwise(self._decays, 1, p=0.0, q=weight, reduce=Reduce.SUM, r=self._planes + n)
         ratio = a.value_heads // a.key_heads
         step, within = (1, a.key_heads) if a.tiled else (ratio, 1)
         commands.set(self._next_head)
@@ -128,17 +133,21 @@ class _Fold:
         a, width = self._a, self._width
         allocate, heads = buffer.allocate, a.value_heads
         self._logs, self._decays = allocate("the sums of decays", heads), allocate("decays", heads)
+        self._planes = allocate("the weights of planes", 2)
         self._weights, self._list_values = allocate("the weights of a list", SCORES), allocate("the scales of deltas", SCORES)
-        turns = range(TURNS)
-        self._columns = [allocate("columns of a list's keys", width * SCORES) for _ in turns]
-        self._upper = [allocate("upper planes", width * a.value_size) for _ in turns]
-        self._lower = [allocate("lower planes", width * a.value_size) for _ in turns]
-        self._new = allocate("rows of a state", width * a.value_size)
-        self._largest = allocate("the largest of each row", width)
-        self._upper_scales, self._lower_scales = allocate("scales of rows", width), allocate("their lower scales", width)
+        self._columns = [allocate("columns of a list's keys", width * SCORES) for _ in UNIT_SETS]
+        self._largest = allocate("the largest of each row", ROWS)
+        self._inverses = allocate("what rows are multiplied with", ROWS)
+        self._scales_of_rows = allocate("scales of rows", 4 * ROWS)
+        self._rows = max(min(ROWS, buffer.free // (2 * a.value_size * width) * width), width)
+        while a.key_size % self._rows:
+            self._rows -= width
+        # The upper planes, that is to be the second operand of what `APPEND` reads, lie behind the lower ones.
+        self._lower = allocate("lower planes", self._rows * a.value_size)
+        self._upper = allocate("upper planes", self._rows * a.value_size)
         blocks = slot_map(self._build.vector_blocks)
-        self._unit_places = [blocks.allocate("unit vectors", self._layout.key_blocks) for _ in turns]
-        self._weight_places = [blocks.allocate("weights of deltas", -(-ENTRIES // STREAM_UNIT)) for _ in turns]
+        self._unit_places = [blocks.allocate("unit vectors", self._layout.key_blocks) for _ in UNIT_SETS]
+        self._weight_places = [blocks.allocate("weights of deltas", -(-ENTRIES // STREAM_UNIT)) for _ in WEIGHT_SETS]
 
     def _part(self, name: str, *registers: int, offset: int = 0) -> Address:
         return Address(self._address + self._layout.offsets[name] + offset, registers)
@@ -160,76 +169,94 @@ class _Fold:
             self._part("logs", self._list_scales), ENTRIES, p=-1.0, q=self._of_head(self._logs), function=Function.EXP,
             b=self._list_values, multiplier=Multiplier.B, to=self._weights,
         )  # fmt: skip
-        width = self._width
-        units = self._placement.tables[UNIT_VECTORS]
-        distances = {self._units: TURNS * width * units.stride // ADDRESS_UNIT}
+        units, turns = self._placement.tables[UNIT_VECTORS], self._rows // self._width
+        distances = {self._units: self._rows * units.stride // ADDRESS_UNIT}
         commands.set(self._row)
-        with commands.loop(self._chunks, a.key_size // (TURNS * width), distances):
-            for stage in (self._pick, self._multiply_keys, self._weigh, self._multiply_deltas, self._finish):
-                for turn in range(TURNS):
-                    stage(turn)
-            commands.set(self._row, y=self._row, addend=TURNS * width)
-            commands.set(self._master, y=self._master, addend=TURNS * width * 4 * a.value_size // ADDRESS_UNIT)
+        with commands.loop(self._chunks, a.key_size // self._rows, distances):
+            self._pick(0)
+            if turns > 1:
+                self._pick(1)
+            self._multiply_keys(0)
+            for turn in range(turns):
+                if turn + 1 < turns:
+                    self._multiply_keys(turn + 1)
+                self._weigh(turn)
+                if turn + 2 < turns:
+                    self._pick(turn + 2)
+                self._multiply_deltas(turn)
+            self._finish()
+            commands.set(self._row, y=self._row, addend=self._rows)
+            commands.set(self._master, y=self._master, addend=self._rows * 4 * a.value_size // ADDRESS_UNIT)
 
     def _pick(self, turn: int) -> None:
         """Load unit vectors."""
         width, units = self._width, self._placement.tables[UNIT_VECTORS]
         self._commands.elementwise(
             Address(units.address + turn * width * units.stride, (self._units,)), 2 * self._a.key_size, width,
-            to=Slot(0, UNIT_SETS[turn], self._unit_places[turn], next_slot=True),
+            to=Slot(0, UNIT_SETS[turn % 2], self._unit_places[turn % 2], next_slot=True),
         )  # fmt: skip
 
     def _multiply_keys(self, turn: int) -> None:
         self._commands.gemv(
             self._part("keys", self._base, self._key_head), number=Q8_0.number, rows=ENTRIES, blocks=self._layout.key_blocks,
-            slots=self._width, vector_set=UNIT_SETS[turn], first_block=self._unit_places[turn], offset=self._columns[turn],
-            slot_stride=SCORES, kind="keys",
+            slots=self._width, vector_set=UNIT_SETS[turn % 2], first_block=self._unit_places[turn % 2],
+            offset=self._columns[turn % 2], slot_stride=SCORES, kind="keys",
         )  # fmt: skip
 
     def _weigh(self, turn: int) -> None:
         self._commands.elementwise(
-            self._columns[turn], ENTRIES, self._width, a_stride=SCORES, b=self._weights, combine=Combine.PRODUCT,
-            to=Slot(0, WEIGHT_SETS[turn], self._weight_places[turn], next_slot=True, duplicate=True),
+            self._columns[turn % 2], ENTRIES, self._width, a_stride=SCORES, b=self._weights, combine=Combine.PRODUCT,
+            to=Slot(0, WEIGHT_SETS[turn % 2], self._weight_places[turn % 2], next_slot=True, duplicate=True),
         )  # fmt: skip
 
     def _multiply_deltas(self, turn: int) -> None:
         size = self._a.value_size
-        for name, entry, exponent in (("deltas", self._upper[turn], 0), ("lower_deltas", self._lower[turn], LOWER_EXPONENT)):
+        for name, entry, exponent in (("deltas", self._upper, 0), ("lower_deltas", self._lower, LOWER_EXPONENT)):
             self._commands.gemv(
                 self._part(name, self._list), number=I8.number, rows=size, blocks=-(-ENTRIES // STREAM_UNIT),
-                slots=self._width, vector_set=WEIGHT_SETS[turn], first_block=self._weight_places[turn], offset=entry,
-                slot_stride=size, exponent=exponent, stride=self._layout.delta_row_stride, kind="values",
+                slots=self._width, vector_set=WEIGHT_SETS[turn % 2], first_block=self._weight_places[turn % 2],
+                offset=entry + turn * self._width * size, slot_stride=size, exponent=exponent,
+                stride=self._layout.delta_row_stride, kind="values",
             )  # fmt: skip
 
-    def _finish(self, turn: int) -> None:
-        """New rows, to memory, and their codes."""
-        commands, width, size = self._commands, self._width, self._a.value_size
-        count, upper, lower = width * size, self._upper[turn], self._lower[turn]
-        master = self._part("master", self._master, offset=4 * turn * count)
+    def _finish(self) -> None:
+        """New rows, to memory, and their codes. The rows lie in place of the upper planes, and then the lower codes do."""
+        commands, rows, size = self._commands, self._rows, self._a.value_size
+        upper, lower, step = self._upper, self._lower, float(CODE_STEP)
+        shape: dict[str, Any] = {"a_stride": size, "d_stride": size}
         if not self._first:
             commands.elementwise(
-                master, count, p=self._of_head(self._decays), b=upper, combine=Combine.SUM, to=upper
+                self._part("master", self._master), rows * size, p=self._of_head(self._decays), b=upper, combine=Combine.SUM,
+                to=upper,
             )  # fmt: skip
         commands.elementwise(
-            upper, size, width, a_stride=size, b=lower, b_stride=size, combine=Combine.SUM, to=self._new, d_stride=size,
+            upper, size, rows, **shape, b=lower, b_stride=size, combine=Combine.SUM, to=upper,
             reduce=Reduce.ABSOLUTE_MAXIMUM, r=self._largest,
         )  # fmt: skip
-        commands.store(self._new, master, count)
-        self._append(turn, width, size)
+        commands.store(upper, self._part("master", self._master), rows * size)
+        commands.elementwise(
+            self._planes, 2, rows, p=Loaded(self._largest, advance=True), m=step, to=self._scales_of_rows, d_stride=4
+        )  # fmt: skip
+        commands.elementwise(self._largest, rows, p=step, function=Function.RECIPROCAL, to=self._inverses)
+        scaled = Loaded(self._inverses, advance=True)
+        commands.elementwise(upper, size, rows, **shape, p=scaled, q=ROUNDING, n=-ROUNDING, to=lower)
+        commands.elementwise(
+            upper, size, rows, **shape, p=scaled, b=lower, b_stride=size, q=-1.0, combine=Combine.SUM, m=1 / LOWER, to=upper
+        )  # fmt: skip
+        for row in range(rows):
+            self._append(row)
 
-    def _append(self, turn: int, width: int, size: int) -> None:
-        a, layout, commands, upper, lower = self._a, self._layout, self._commands, self._upper[turn], self._lower[turn]
-        commands.elementwise(self._largest, width, p=float(CODE_STEP), to=self._upper_scales)
-        commands.elementwise(self._upper_scales, width, p=LOWER, to=self._lower_scales)
-        commands.elementwise(self._upper_scales, width, function=Function.RECIPROCAL, to=self._largest)
-        divide(commands, self._new, width, size, self._largest)
-        take_apart(commands, self._new, upper, lower, width, size, size)
-        planes = ((upper, self._upper_scales, 0), (lower, self._lower_scales, a.key_size))
-        for entry, scales, first in planes:
-            for row in range(width):
-                commands.append(
-                    Cache.VALUES, a=entry + row * size, scales=scales + row, count=size, heads=1, a_stride=size,
-                    destination=self._part("state", self._codes), head_stride=layout.state_stride,
-                    row_stride=layout.state_row_stride, scale_place=self._part("state_scales", self._scales),
-                    scale_stride=layout.state_scale_stride, token=self._row, token_offset=first + turn * width + row,
-                )  # fmt: skip
+    def _append(self, row: int) -> None:
+        """Codes of a row of the state: both planes, the lower one `key_size` tokens behind the upper one."""
+        a, layout, size = self._a, self._layout, self._a.value_size
+        codes, scales = self._part("state", self._codes), self._part("state_scales", self._scales)
+        between = value_row_bytes(a.key_size, self._build.lanes)
+        together = not between % ADDRESS_UNIT
+        for plane in range(1 if together else 2):
+            entry = (self._upper if plane else self._lower) + row * size
+            self._commands.append(
+                Cache.VALUES, a=entry, scales=self._scales_of_rows + 4 * row + plane, count=size, heads=2 if together else 1,
+                a_stride=self._upper - self._lower, destination=codes, head_stride=between if together else 0,
+                row_stride=layout.state_row_stride, scale_place=scales, scale_stride=4 * a.key_size, token=self._row,
+                token_offset=row + plane * a.key_size,
+            )  # fmt: skip

@@ -3,7 +3,7 @@
 from .branch import Branch, enter, leave
 from .delta_rule import DeltaRule
 from .description import LinearAttention, Rule, layer_role
-from .state_heads import OUTPUT_SET
+from .state_products import OUTPUT_SET
 from .state_space import StateSpace
 from .workspace import Workspace
 

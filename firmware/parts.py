@@ -11,6 +11,10 @@ FEED_FORWARD_PARTS = 4
 PART_UNIT = 64
 #: Rows of the head's parts: enough to hide all that is done with their logits.
 HEAD_PART = 2048
+#: Channels that are convolved at a time, at most; a multiple of 64.
+CONVOLUTION_PART = 2048
+#: Parts of the matrix before a convolution, and of the one behind that.
+CONVOLVED_PARTS = 4
 
 
 def feed_forward_part_rows(description: Description, layer: Layer, build: Build, batch: int = 1) -> int:
@@ -33,6 +37,15 @@ def feed_forward_part_rows(description: Description, layer: Layer, build: Build,
         beside += batch * expert.size
     room = (build.buffer_entries - beside) * 3 // 4 // (places * batch)
     return max(min(-(-wanted // PART_UNIT), room // PART_UNIT), 1) * PART_UNIT
+
+
+def convolved_part_rows(channels: int) -> int:
+    """Rows of the parts of a matrix with so many rows before a convolution, or of the one behind that; the last may have fewer.
+
+    A multiple of 64.
+    """
+    wanted = -(-channels // (CONVOLVED_PARTS * PART_UNIT)) * PART_UNIT
+    return min(wanted, CONVOLUTION_PART)
 
 
 def head_part_rows(description: Description, build: Build, batch: int = 1) -> int:

@@ -10,7 +10,7 @@ from tailrace.spec.linear_attention import LOWER
 from .command_list import CommandList, Loaded
 
 #: Added to a float32 of moderate size and taken off again, this leaves the nearest integer, ties to even.
-_ROUNDING = 1.5 * 2**23
+ROUNDING = 1.5 * 2**23
 
 
 def scale_down(
@@ -47,7 +47,7 @@ def take_apart(
     `scaled` may be `lower`; all have stretches of `count` elements, those of upper and lower `stride` apart.
     """
     shape: dict[str, Any] = {"a_stride": stride, "d_stride": stride}
-    commands.elementwise(scaled, count, segments, q=_ROUNDING, n=-_ROUNDING, to=upper, **shape)
+    commands.elementwise(scaled, count, segments, q=ROUNDING, n=-ROUNDING, to=upper, **shape)
     commands.elementwise(
         scaled, count, segments, p=1 / LOWER, b=upper, b_stride=stride, q=-1 / LOWER, combine=Combine.SUM, to=lower, **shape
     )  # fmt: skip

@@ -6,7 +6,7 @@ from tailrace.spec.recent_rows import RecentRows
 from .branch import Branch, enter, leave
 from .command_list import Slot
 from .description import ShortConvolution, layer_role
-from .recent_rows import convolve, keep, piece_size
+from .recent_rows import convolve, keep, scratch_size
 from .workspace import Workspace
 
 #: The set of the slots that the output matrix's operand belongs to.
@@ -24,7 +24,7 @@ def short_convolution(workspace: Workspace, layer: int, block: ShortConvolution,
     with w.buffer.phase():
         result = w.buffer.allocate("the results of o", w.batch * hidden)
         gated = w.buffer.allocate("the gates and inputs of a convolution", w.batch * 3 * hidden)
-        scratch = w.buffer.allocate("a piece of recent rows", piece_size(hidden))
+        scratch = w.buffer.allocate("recent rows", scratch_size(hidden, block.kernel))
         enter(w, branch)
         w.products(taken, gated)
         inputs = [gated + (3 * s + 2) * hidden for s in w.sequences]

@@ -1,6 +1,6 @@
 """State spaces (Mamba-2) as linear attention: queries are C, keys B, values x, rates the time steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK
@@ -8,7 +8,8 @@ from tailrace.spec.isa import Combine, Multiplier, Reduce
 
 from .command_list import Loaded, Slot
 from .decays import softplus
-from .state_heads import OUTPUT_SET, Group, StateHeads
+from .state_heads import StateHeads
+from .state_products import OUTPUT_SET, Group
 
 
 class StateSpace(StateHeads):
@@ -56,21 +57,24 @@ class StateSpace(StateHeads):
         commands.elementwise(matches, heads, b=rates, combine=Combine.PRODUCT, to=matches)
         commands.elementwise(matches, heads, b=self._skip, combine=Combine.SUM, to=matches)
 
-    def finish(self, group: Group) -> None:
+    def finish(self, group: Group) -> Iterator[None]:
         """Gated outputs go into the slots, or wait in place of their gates for the norm."""
         a, s, size, commands = self.a, group.sequence, self.a.value_size, self.w.commands
         count, first = group.heads * size, group.first * size
-        self.add_up(group)
-        value, output, gate = self.value(s, group.first), self.state, self.gate + s * a.values + first
+        yield from self.add_up(group)
+        value, output, gate = self.value(s, group.first), self.state[group.turn], self.gate + s * a.values + first
         commands.elementwise(
             value, size, group.heads, a_stride=size, p=self.each(self.matches, s, group.first), b=output, b_stride=size,
             combine=Combine.SUM, to=output, d_stride=size,
         )  # fmt: skip
+        yield
         commands.elementwise(
             value, size, group.heads, a_stride=size, p=self.each(self.rates, s, group.first), to=value, d_stride=size
         )  # fmt: skip
+        yield
         target = gate if a.norm_size else Slot(s, OUTPUT_SET, first // BLOCK, join=group.first > 0)
         commands.elementwise(output, count, b=gate, combine=Combine.PRODUCT, to=target)
+        yield
 
     def conclude(self, s: int) -> None:
         """The norm of outputs, which may be over more heads than one group has."""

@@ -35,6 +35,8 @@ FOLD_SHIFT = 6
 ENTRIES = FOLD + 1
 #: Entries for which there is room.
 CAPACITY = 128
+#: Entries of an array of scales, or of L: a full list in whole units of 64 bytes.
+SCALES = -(-ENTRIES // 16) * 16
 #: What a lower plane's codes count for, beside those of the upper one.
 LOWER = 1 / 256
 LOWER_EXPONENT = -8
@@ -70,7 +72,7 @@ class StateLayout:
     @property
     def scale_stride(self) -> int:
         """Bytes from the list's scales, or its L, of one head to those of the next."""
-        return 4 * CAPACITY
+        return 4 * SCALES
 
     @property
     def state_scale_stride(self) -> int:

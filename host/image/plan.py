@@ -18,7 +18,7 @@ from tailrace.firmware.description import (
 )
 from tailrace.firmware.embedding import WINDOW_POSITIONS
 from tailrace.firmware.fold import UNIT_VECTORS, unit_columns
-from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
+from tailrace.firmware.parts import convolved_part_rows, feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, StatePlace, TablePlace
 from tailrace.firmware.state_places import layout_of
 from tailrace.spec.errors import LimitError, ModelError
@@ -212,10 +212,10 @@ class _Planner:
                     self._with_bias(region, layer + tensor)
                 for tensor in ("decay", "skip"):
                     self._vector(region, layer + tensor)
-                self._with_bias(region, layer + "qkv")
+                self._matrix(region, layer + "qkv", convolved_part_rows(mixer.channels))
                 self._table(region, layer + "convolution", mixer.kernel, mixer.channels, True)
                 self._vector(region, layer + "convolution_bias")
-                self._with_bias(region, layer + "output_gate")
+                self._matrix(region, layer + "output_gate", convolved_part_rows(mixer.values))
                 self._vector(region, layer + "output_norm")
             case ShortConvolution():
                 self._with_bias(region, layer + "convolution_in")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tailrace.firmware.placement import StatePlace
 from tailrace.spec.formats import LANE_BYTES, Q8_0
-from tailrace.spec.linear_attention import CAPACITY, ENTRIES, StateLayout
+from tailrace.spec.linear_attention import CAPACITY, ENTRIES, SCALES, StateLayout
 from tailrace.spec.recent_rows import ROWS, RecentRows
 
 from .weight_stream import blocks_of_stream, stream_of_blocks
@@ -48,8 +48,8 @@ def stored_parts(layout: StateLayout | RecentRows) -> dict[str, tuple[str, tuple
     return {
         "rows": ("<f4", (ROWS, layout.rows.pitch // 4)),
         "sums": ("<f4", (ENTRIES, layout.sum_pitch // 4)),
-        "scales": ("<f4", (heads, CAPACITY)),
-        "logs": ("<f4", (heads, CAPACITY)),
+        "scales": ("<f4", (heads, SCALES)),
+        "logs": ("<f4", (heads, SCALES)),
         "state_scales": ("<f4", (heads, 2 * keys)),
         "keys": ("u1", (layout.key_heads, CAPACITY, layout.key_blocks * Q8_0.file_bytes)),
         "deltas": deltas,
