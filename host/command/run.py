@@ -144,7 +144,14 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
     if not is_hardware(request.device):
         # Refuses before a device is built what can't run on it.
         memory = _memory(request)
-        chosen = choose(imported, wanted, request.config, memory, simulated=request.device == "verilator")
+        chosen = choose(
+            imported,
+            wanted,
+            request.config,
+            memory,
+            simulated=request.device == "verilator",
+            native=request.device == "emulator",
+        )
         request = _decided(request, terminal, chosen.config, chosen.memory)
     if request.prefill == "torch":
         require_torch()

@@ -69,5 +69,12 @@ def open_for(device: str, config: str, memory: str, imported: DescribedModel, re
     """
     if is_hardware(device):
         return Device(open_transport(device))
-    chosen = choose(imported, request, config, None if memory == AUTO else parse_size(memory), simulated=device == "verilator")
+    chosen = choose(
+        imported,
+        request,
+        config,
+        None if memory == AUTO else parse_size(memory),
+        simulated=device == "verilator",
+        native=device == "emulator",
+    )
     return Device(open_device(device, chosen.config, chosen.memory))

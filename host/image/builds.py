@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tailrace.firmware.decode import MAX_BATCH
 from tailrace.spec.config import CONFIGS, RIGHT_HAND_SIDES, Config, parse_config
 from tailrace.spec.errors import LimitError, ModelError
 
@@ -41,8 +42,9 @@ class Choice:
 
 
 def choose(
-    imported: DescribedModel, request: ImageRequest, config: str = AUTO, memory: int | None = None, *, simulated: bool = False
-) -> Choice:
+    imported: DescribedModel, request: ImageRequest, config: str = AUTO, memory: int | None = None, *, simulated: bool = False,
+    native: bool = False,
+) -> Choice:  # fmt: skip
     """Choose build and memory of a device for a model, or check those that were asked for.
 
     Parameters
@@ -55,6 +57,9 @@ def choose(
         Bytes; None: what is needed, rounded up to a MiB.
     simulated : bool
         Whether the gateware is simulated: then a build that is chosen gets the widest bus.
+    native : bool
+        Whether the device is native code: then it gets right-hand sides for as many tokens of a prompt as a pass takes, if the
+        model fits with them, too.
 
     Raises
     ------
@@ -64,6 +69,11 @@ def choose(
         As `lay_out`.
     """
     build = smallest_build(imported, request, config, simulated=simulated)
+    if native:
+        # The same one of the choices, with more right-hand sides.
+        place = builds_of(config, request.batch, simulated=simulated).index(build)
+        larger = builds_of(config, max(request.batch, MAX_BATCH), simulated=simulated)[place]
+        build = larger if fits(imported, Geometry.of_config(larger), request) else build
     layout = lay_out(imported, Geometry.of_config(build), request, memory)
     return Choice(build, rounded_up(layout.size) if memory is None else memory, layout)
 

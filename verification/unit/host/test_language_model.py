@@ -591,9 +591,11 @@ def test_the_rtl_gives_the_same_answers(model: Path) -> None:
 
 def test_what_was_taken_is_told(model: Path) -> None:
     with load(model) as opened:
-        assert (opened.config, opened.memory_bytes, opened.context, opened.batch) == ("base", 1 << 20, CONTEXT, 1)
-        assert repr(opened) == "<LanguageModel tiny.gguf on emulator: configuration base, 1MiB of memory, context 40, batch 1>"
-    with load(model, config="auto,bus_width=256", memory="3MiB", batch=2) as opened:
+        config = "base,right_hand_sides=4"
+        assert (opened.config, opened.memory_bytes, opened.context, opened.batch) == (config, 1 << 20, CONTEXT, 1)
+        what = f"configuration {config}, 1MiB of memory, context 40, batch 1"
+        assert repr(opened) == f"<LanguageModel tiny.gguf on emulator: {what}>"
+    with load(model, config="auto,bus_width=256,right_hand_sides=2", memory="3MiB", batch=2) as opened:
         assert (opened.config, opened.memory_bytes) == ("base,bus_width=256,right_hand_sides=2", 3 << 20)
         assert opened.config is not None
         with load(model, config=opened.config, memory=f"{opened.memory_bytes}") as again:

@@ -10,7 +10,7 @@ from tailrace.gguf.file import open_model
 from tailrace.image.builds import AUTO, CHOICES, builds_of, choose, lay_out, named_build, smallest_build
 from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
-from tailrace.image.layout import fits
+from tailrace.image.layout import fits, longest_context
 from tailrace.models.measured import SHAPES
 from tailrace.models.shapes import write_header
 from tailrace.spec.config import CONFIGS, parse_config
@@ -49,6 +49,23 @@ def test_a_simulated_build_has_the_widest_bus(tmp_path: Path) -> None:
     assert choose(model, ImageRequest(), simulated=True).config == parse_config("base,bus_width=512")
     assert named_build("wide", bus_width=512) is CONFIGS["wide"]
     assert choose(model, ImageRequest(), "base", simulated=True).config is CONFIGS["base"]
+
+
+def test_native_code_takes_prompts_in_chunks(tmp_path: Path) -> None:
+    """With as many right-hand sides as a pass can use, in the build that would be chosen without; if that has room for them."""
+    model = shape(tmp_path, "SmolLM2-135M")
+
+    def name(config: str = AUTO, batch: int = 1, context: int = 2048) -> str:
+        return choose(model.at(context), ImageRequest(batch), config, native=True).config.name
+
+    assert name() == name(batch=3) == "base,right_hand_sides=4"
+    assert name("auto,right_hand_sides=2") == "base,right_hand_sides=2"
+    assert name("base") == "base"
+    longest = longest_context(model, Geometry.of_config(CONFIGS["base"]), ImageRequest())
+    with_them = longest_context(model, Geometry.of_config(parse_config("base,right_hand_sides=4")), ImageRequest())
+    assert with_them < longest
+    assert name(context=with_them) == "base,right_hand_sides=4"
+    assert name(context=longest) == "base"
 
 
 def test_a_choice_with_changes(tmp_path: Path) -> None:
