@@ -24,7 +24,7 @@ from ..gguf.whole_number import whole_number
 from ..image.builds import lay_out
 from ..image.image import Image, ImageRequest
 from ..image.kv_cache import Floats, StoredCache, cache_writes, read_stored, stored_writes
-from ..image.programs import Programs, rows_name
+from ..image.programs import LoadedProgram, Programs, rows_name
 from ..image.state import StoredState, read_state, state_writes, stored_parts
 from ..image.write import BY_TOKEN, write_image
 from ..progress import Progress
@@ -309,8 +309,8 @@ class Decoder:
         logits = np.full((self.batch, size), np.nan, dtype=np.float32)
         with self.device.exclusive():
             given = self._given(tokens, 1)
-            self._start("logits", given)
-            for sequence, address in enumerate(self.image.placement.logits):
+            rows = self._start("logits", given).rows
+            for sequence, address in zip(rows, self.image.placement.logits, strict=False):
                 if given[sequence] is not None:
                     raw = self.device.read(address, 4 * size)
                     if self.device.results_digest is not None:
@@ -350,9 +350,9 @@ class Decoder:
         count = whole_number("count", count)
         if not 1 <= count <= self._run_limit:
             raise LimitError(f"this decoder chooses 1 to {self._run_limit} tokens with a doorbell, not {count}")
-        loaded = self.programs.loaded["tokens"]
         with self.device.exclusive():
             given = self._given(tokens, count)
+            loaded = self._program("tokens", given)
             if count > 1 and None in given:
                 raise ValueError("a sequence can sit out one token at a time, not a run of several")
             chosen: list[list[int]] = [[] for _ in given]
@@ -522,16 +522,26 @@ class Decoder:
             " --context, or start over"
         )
 
-    def _start(self, name: str, given: Sequence[int | None], count: int = 1) -> None:
-        for sequence, token in enumerate(given):
-            if token is None:
+    def _name(self, kind: str, given: Sequence[int | None]) -> str:
+        return self.programs.name_for(kind, [n for n, token in enumerate(given) if token is not None])
+
+    def _program(self, kind: str, given: Sequence[int | None]) -> LoadedProgram:
+        """The one that takes the tokens that are given, and as little else as can be."""
+        return self.programs.loaded[self._name(kind, given)]
+
+    def _start(self, kind: str, given: Sequence[int | None], count: int = 1) -> LoadedProgram:
+        """Run the program of a kind that takes the tokens that are given. Returns it."""
+        name, loaded = self._name(kind, given), self._program(kind, given)
+        for sequence in loaded.rows:
+            if given[sequence] is None:
                 # A full sequence that only keeps others company must not write behind its cache.
                 self.positions[sequence] = min(self.positions[sequence], self.limit - 1)
             self._prepare(sequence)
             self._note_rows(sequence, self.positions[sequence] + count)
-        tokens = [0 if token is None else token for token in given]
-        counters = self._ring(name, tokens, self.positions, count * self._weight_bytes(name))
-        self._note_step(name, sum(self.positions) // len(self.positions), count, counters)
+        tokens, positions = [given[n] or 0 for n in loaded.rows], [self.positions[n] for n in loaded.rows]
+        counters = self._ring(name, tokens, positions, count * self._weight_bytes(kind))
+        self._note_step(name, sum(positions) // len(positions), count, counters)
+        return loaded
 
     def _ring(self, name: str, tokens: Sequence[int], positions: Sequence[int], weight_bytes: int) -> Counters:
         """Run a program with a token and a position for each row."""

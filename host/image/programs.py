@@ -1,6 +1,7 @@
 """The programs of an image, which lie behind it."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from tailrace.firmware.decode import MAX_BATCH, build_program
 from tailrace.firmware.description import Description, LinearAttention
@@ -23,11 +24,14 @@ class LoadedProgram:
     address : int
     rows : tuple of int
         For each row of a pass the number of its sequence; none of a fold.
+    kind : str
+        ``prompt``, ``logits`` or ``tokens``, if each sequence has one row at most.
     """
 
     program: Program
     address: int
     rows: tuple[int, ...] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Programs:
     ----------
     loaded : dict of str to LoadedProgram
         ``prompt``: no head; ``logits``; ``tokens``: the device chooses. With linear attention ``first fold`` and ``fold``, too.
-        For prompts also what `rows_name` names.
+        Of several sequences also programs for some of them (`name_for`), and for prompts what `rows_name` names.
     end : int
         First address after them.
     most_rows : int
@@ -48,6 +52,11 @@ class Programs:
     loaded: dict[str, LoadedProgram]
     end: int
     most_rows: int = 1
+
+    def name_for(self, kind: str, sequences: Collection[int]) -> str:
+        """The program of a kind with the fewest rows among those that have one for each of these sequences."""
+        found = [name for name, loaded in self.loaded.items() if loaded.kind == kind and {*sequences} <= {*loaded.rows}]
+        return min(found, key=lambda name: len(self.loaded[name].rows))
 
 
 def rows_name(count: int, sequence: int) -> str:
@@ -77,26 +86,37 @@ def build_programs(image: Image) -> Programs:
     LimitError
         If the model or its context does not fit the device.
     """
-    description, batch = image.imported.description, image.request.batch
-    built: dict[str, tuple[Program, tuple[int, ...]]] = {}
-    for name, (logits, choose) in {"prompt": (False, False), "logits": (True, False), "tokens": (False, True)}.items():
-        program = build_program(description, image.placement, image.build, batch=batch, logits=logits, choose=choose)
-        built[name] = program, tuple(range(batch))
+    description = image.imported.description
+    built: dict[str, LoadedProgram] = {}
+    for kind, (logits, choose) in {"prompt": (False, False), "logits": (True, False), "tokens": (False, True)}.items():
+        for sequences in _companies(image.request.batch):
+            program = build_program(
+                description, image.placement, image.build, rows=sequences, logits=logits, choose=choose
+            )  # fmt: skip
+            some = len(sequences) < image.request.batch
+            name = f"{kind} of {', '.join(map(str, sequences))}" if some else kind
+            built[name] = LoadedProgram(program, 0, sequences, kind)
     if folds(description):
         for name, first in {"first fold": True, "fold": False}.items():
-            built[name] = build_fold(description, image.placement, image.build, first=first), ()
+            built[name] = LoadedProgram(build_fold(description, image.placement, image.build, first=first), 0)
     of_rows = _prompt_programs(image)
     built |= of_rows
     loaded, address = {}, image.end
-    for name, (program, rows) in built.items():
-        loaded[name] = LoadedProgram(program, address, rows)
-        address += align(len(program.commands) * COMMAND_BYTES)
-    return Programs(loaded, address, max((len(rows) for _, rows in of_rows.values()), default=1))
+    for name, made in built.items():
+        loaded[name] = replace(made, address=address)
+        address += align(len(made.program.commands) * COMMAND_BYTES)
+    return Programs(loaded, address, max((len(made.rows) for made in of_rows.values()), default=1))
 
 
-def _prompt_programs(image: Image) -> dict[str, tuple[Program, tuple[int, ...]]]:
+def _companies(batch: int) -> list[tuple[int, ...]]:
+    """Which sequences have programs of their own: all, the first few, and each alone. The others sit out, and cost nothing."""
+    few = [tuple(range(count)) for count in range(batch, 0, -1)]
+    return few + [(sequence,) for sequence in range(1, batch)]
+
+
+def _prompt_programs(image: Image) -> dict[str, LoadedProgram]:
     """Those that take 2, 3 and more rows of a sequence, as far as the device has room, and as the model can do it."""
-    built: dict[str, tuple[Program, tuple[int, ...]]] = {}
+    built: dict[str, LoadedProgram] = {}
     description, placement, build = image.imported.description, image.placement, image.build
     for count in range(2, min(build.right_hand_sides, MAX_BATCH) + 1):
         for sequence in range(image.request.batch):
@@ -105,7 +125,7 @@ def _prompt_programs(image: Image) -> dict[str, tuple[Program, tuple[int, ...]]]
                 program = build_program(description, placement, build, rows=rows, logits=False, choose=False)
             except LimitError:
                 return built
-            built[rows_name(count, sequence)] = program, rows
+            built[rows_name(count, sequence)] = LoadedProgram(program, 0, rows)
     return built
 
 

@@ -103,14 +103,16 @@ def test_a_sequence_sits_out(model: str, request: pytest.FixtureRequest) -> None
 
 
 def test_a_full_sequence_that_keeps_company_loses_its_last_token(plain: Path) -> None:
+    """No program has rows for the second and the third sequence only; for the second alone there is one."""
     own = text(CONTEXT)
-    batch = open_decoder(plain, 2)
-    batch.prefill([own[:-1], []])
-    last = batch.step([own[-1], None])[0]
-    assert batch.positions == [CONTEXT, 0]
-    batch.step([None, 7])
-    assert batch.positions == [CONTEXT - 1, 1]
-    assert np.array_equal(batch.step([own[-1], None])[0], last)
+    batch = open_decoder(plain, 3)
+    batch.prefill([own[:-1], [], []])
+    last = batch.step([own[-1], None, None])[0]
+    batch.step([None, 7, None])
+    assert batch.positions == [CONTEXT, 1, 0]
+    batch.step([None, 7, 7])
+    assert batch.positions == [CONTEXT - 1, 2, 1]
+    assert np.array_equal(batch.step([own[-1], None, None])[0], last)
 
 
 def test_one_sequence_starts_over(plain: Path) -> None:
