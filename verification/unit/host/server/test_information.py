@@ -150,7 +150,8 @@ def test_predicted_cycles(lm: LanguageModel, client: Client) -> None:
     status, _ = client.ask(COMPLETIONS, {"prompt": [5, 6, 7], "max_tokens": 4, "temperature": 0, **ENDLESS})[:2]
     assert status == 200
     steps = Counter(decoder.steps) - taken
-    assert steps.total() == 6
+    # The first two tokens of the prompt share a pass, and there is one for its last and for each token but the answer's last.
+    assert steps.total() == 5
     config = config_of(decoder.device.transport)
     assert config is not None
     # The context is shorter than the distance between positions that are predicted.
