@@ -75,7 +75,9 @@ class Passes:
         if self.tokens > w.build.buffer_entries:
             size = w.build.buffer_entries
             raise LimitError(f"{self.tokens} cached tokens need as many buffer_entries, and this build has {size}")
-        self.width = min(w.build.right_hand_sides, attention.group)
+        # No more than an even share of the passes that a group takes, so that scores take no more room than they must.
+        passes = -(-attention.group // w.build.right_hand_sides)
+        self.width = -(-attention.group // passes)
         self.outputs = [w.buffer.allocate("the outputs of heads", self.width * attention.value_size) for _ in range(2)]
         #: Entries of a sequence's largest scores: one for each head if they start as the sinks, else for a group.
         self._maxima_stride = -(-attention.heads // BUFFER_UNIT) * BUFFER_UNIT if attention.sinks else 0
