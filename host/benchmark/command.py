@@ -11,7 +11,7 @@ from tailrace.sim.devices import KINDS
 from tailrace.sim.memory_models import MEMORIES as _MEMORIES
 from tailrace.spec.config import BUS_WIDTHS, RIGHT_HAND_SIDES
 from tailrace.spec.errors import LimitError, MissingPackage
-from tailrace.spec.formats import WEIGHT_FORMATS
+from tailrace.spec.formats import BY_NAME
 
 from ..command.finite_range import FiniteRange
 from ..command.output_file import OutputFile, OutputFolder
@@ -63,19 +63,24 @@ def bench(context: click.Context) -> None:
     help="Build of the device; the bus width is replaced. With more right-hand sides, as many vectors share the pass.",
 )
 @click.option("--latency", type=click.IntRange(min=1), default=100, show_default=True, help="Cycles of the simulated memory.")
-def gemv(rows: int, columns: int, config: str, latency: int) -> None:
+@click.option("--widths", help="Bits of the bus, with commas between them; default: 128,256,512.")
+@click.option("--formats", help="With commas between them; default: all.")
+def gemv(rows: int, columns: int, config: str, latency: int, widths: str | None, formats: str | None) -> None:
     """Cycles of one product in each format and bus width (simulated, deterministic)."""
-    from .gemv import measure_products
+    from .gemv import MATRIX_FORMATS, measure_products
     from .report import product_table, simulator_table
 
     if columns % 256:
         raise click.UsageError(f"--columns must be a multiple of 256, not {columns}")
+    bus_widths = _chosen("--widths", widths, BUS_WIDTHS, BUS_WIDTHS)
+    names = [fmt.name for fmt in MATRIX_FORMATS]
+    wanted = [BY_NAME[name] for name in _chosen("--formats", formats, names, names)]
     terminal = Terminal()
     products = []
-    with terminal.phase(f"measuring {rows} x {columns} products on buses of {', '.join(map(str, BUS_WIDTHS))} bits"):
-        for product in measure_products(rows, columns, config=config, latency=latency):
+    with terminal.phase(f"measuring {rows} x {columns} products on buses of {', '.join(map(str, bus_widths))} bits"):
+        for product in measure_products(rows, columns, config=config, latency=latency, bus_widths=bus_widths, formats=wanted):
             products.append(product)
-            done = len(products) / (len(BUS_WIDTHS) * len(WEIGHT_FORMATS))
+            done = len(products) / (len(bus_widths) * len(wanted))
             terminal.progress(f"{product.bus_width} bits, {product.format.name}", done)
     _show(product_table(products, config, latency))
     _show(simulator_table(products))

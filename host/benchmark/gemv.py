@@ -1,20 +1,22 @@
 """Cycles of one large product in each format and bus width."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import BUS_WIDTHS, parse_config
-from tailrace.spec.formats import WEIGHT_FORMATS, Format
+from tailrace.spec.formats import HOLDERS, Q8_0X3, WEIGHT_FORMATS, Format
 
 from ..device.counters import Counters
 from ..device.driver import Device
 from ..device.products import upload
 from ..gguf.blocks import Bytes, random_blocks
 
+#: Whatever a matrix of a model may be in.
+MATRIX_FORMATS: tuple[Format, ...] = (*WEIGHT_FORMATS, Q8_0X3, *HOLDERS)
 #: Distinct rows of the random matrix; the matrix repeats them. Cycles do not depend on values.
 _DISTINCT_ROWS = 64
 
@@ -46,7 +48,7 @@ class Product:
 
     @property
     def utilisation(self) -> float:
-        """Bytes of the matrix, as in the GGUF file, over bus bytes in all cycles."""
+        """Bytes of the matrix in its format over bus bytes in all cycles."""
         return self.counters.model_utilisation(self.bus_width // 8)
 
     @property
@@ -67,10 +69,11 @@ def measure_products(
     *,
     config: str = "base",
     latency: int = 100,
-    bus_widths: tuple[int, ...] = BUS_WIDTHS,
+    bus_widths: Sequence[int] = BUS_WIDTHS,
+    formats: Sequence[Format] = MATRIX_FORMATS,
     seed: int = 1,
 ) -> Iterator[Product]:
-    """Measure one product in every format and bus width on the Verilated device, with a vector in each slot.
+    """Measure one product in each format and bus width on the Verilated device, with a vector in each slot.
 
     Parameters
     ----------
@@ -80,7 +83,8 @@ def measure_products(
         Configuration; the bus width is replaced.
     latency : int
         Cycles of the simulated memory, which otherwise answers a beat in every cycle.
-    bus_widths : tuple of int
+    bus_widths : sequence of int
+    formats : sequence of Format
     seed : int
 
     Yields
@@ -90,12 +94,12 @@ def measure_products(
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((parse_config(config).right_hand_sides, columns), dtype=np.float32)
     for width in bus_widths:
-        memory = (8 << 20) + 2 * rows * columns * len(WEIGHT_FORMATS)
+        memory = (8 << 20) + 2 * rows * sum(fmt.row_bytes(columns) for fmt in formats)
         transport = open_device(
             "verilator", parse_config(f"{config},bus_width={width}"), -(-memory // 4096) * 4096, latency=latency
         )
         with Device(transport) as device:
-            for fmt in WEIGHT_FORMATS:
+            for fmt in formats:
                 matrix = upload(device, fmt.name, fmt, _matrix(rng, fmt, rows, columns))
                 before, start = device.counters, time.perf_counter()
                 matrix.multiply(x)

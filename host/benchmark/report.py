@@ -22,7 +22,7 @@ def product_table(products: Sequence[Product], config: str, latency: int) -> Tab
             f" memory latency {latency} cycles (simulated)"
         ),
         caption=(
-            "Useful: bytes of the matrix as in the GGUF file. Utilisation: useful bytes over bus bytes in all cycles, from the"
+            "Useful: bytes of the matrix in its format. Utilisation: useful bytes over bus bytes in all cycles, from the"
             " doorbell to the last result written. Stalls: cycles without a read beat, by cause."
         ),
         caption_justify="left",
