@@ -53,13 +53,13 @@ class Program:
     Attributes
     ----------
     commands : tuple of bytes
-        The queue. Arguments: ``r16 + s`` is the token of sequence ``s``, ``r20 + s`` its position.
+        The queue. Arguments: ``r16 + s`` is the token of row ``s``, ``r20 + s`` its position.
     sections : tuple of (int, str)
         Where a part of the program begins, and what it does.
     traffic : tuple of Traffic
         For each command.
     repeats : tuple of int
-        How often each command is executed for one token of every sequence.
+        How often each command is executed in a pass.
     steps_command : int or None
         Index of the `SET` whose addend is the number of tokens of a run, 1 as built. None: a run is one token.
     lanes : int
