@@ -41,8 +41,8 @@ def sizes_of(architecture: str, seed: int) -> dict[str, Any]:
         sizes |= {"layers": 27, "dense": 26}
     if architecture in _WITHOUT_WINDOWS:
         del sizes["window"]
-    if architecture == "gemma":
-        # Its files do not say it.
+    if architecture in ("gemma", "gemma2"):
+        # Files do not say it.
         sizes["rope"] = {"rope_theta": 1e4}
     if architecture == "lfm2moe":
         sizes["tied"] = True
