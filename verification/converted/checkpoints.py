@@ -41,7 +41,7 @@ def sizes_of(architecture: str, seed: int) -> dict[str, Any]:
         sizes |= {"layers": 27, "dense": 26}
     if architecture in _WITHOUT_WINDOWS:
         del sizes["window"]
-    if architecture in ("gemma", "gemma2"):
+    if architecture in ("gemma", "gemma2", "stablelm", "phi2"):
         # Files do not say it.
         sizes["rope"] = {"rope_theta": 1e4}
     if architecture == "lfm2moe":
