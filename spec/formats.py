@@ -42,7 +42,7 @@ a number is held to within 2**-21 of the largest of its block.
 
 ``Q4_S16``, ``Q5_S16`` and ``IQ2_S16`` hold weights of files whose own formats the device does not read, with exactly the same
 values: codes of 4 or 5 bits, or one of a codebook, with a subscale for 16 of them and a float16 for 256. ``Q4_SM16`` has a
-minimum besides: a subminimum for 16, and a float16 for 256.
+minimum besides: a subminimum for 16, and a float16 for 256. ``Q4_256`` has no subscales.
 
 ``I8`` is the format of cached values (`tailrace.spec.kv_cache`): its block is one beat of 16 signed bytes. Byte ``j`` is
 multiplied with elements ``j`` and ``j + 16`` of the vector's block, which must be equal: its lower nibble (unsigned) with the
@@ -264,6 +264,7 @@ HOLDERS: tuple[Format, ...] = (
     _S16,
     replace(_S16, name="Q5_S16", number=19, file_bytes=178, high_bits=1, code_offset=16),
     replace(_S16, name="IQ2_S16", number=20, code_offset=0, codebook=IQ2_CODEBOOK),
+    replace(_S16, name="Q4_256", number=21, file_bytes=130, subscale_blocks=0),
 )
 FORMATS: tuple[Format, ...] = (*WEIGHT_FORMATS, I8, Q8_0X3, *HOLDERS)
 

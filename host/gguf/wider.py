@@ -169,14 +169,11 @@ def _q3_k(table: Bytes) -> Bytes:
 
 
 def _ternary(name: str) -> Wider:
-    fmt = BY_NAME["Q4_0"]
+    fmt = BY_NAME["Q4_256"]
 
     def blocks(table: Bytes) -> Bytes:
         codes = _whole(name, table, 1.0, np.ones((*table.shape[:2], 1))) + fmt.code_offset
-        found = np.empty((*table.shape[:2], _HALVES // 2, fmt.file_bytes), dtype=np.uint8)
-        found[..., :2] = _octets(_LAST(table))[:, :, None]
-        found[..., 2:] = _pairs(codes.reshape(*table.shape[:2], -1, BLOCK))
-        return found
+        return _held(fmt, _LAST(table), table[..., :0], codes)
 
     return Wider(fmt, 0, _LAST, blocks)
 

@@ -39,7 +39,7 @@ def scales_and_minima(weights: Weights, row: int, block: int) -> tuple[list[int]
             return [_float16(data, 0) * ((lower >> 4 * j & 15) + (upper >> 2 * j & 3) * 16 - 32)] * 32, [0] * 32
         case ScaleKind.FLOAT16_SUPERBLOCK:
             data = weights.scales[row, block // 8].tobytes()
-            low, high = (int(s) for s in weights.subscales[row, block])
+            low, high = (int(s) for s in weights.subscales[row, block]) if weights.format.subscale_blocks else (1, 1)
             if weights.format.has_minimum:
                 minima = [_float16(data, 2) * (low >> 4 & 15)] * 16 + [_float16(data, 2) * (high >> 4 & 15)] * 16
                 return [_float16(data, 0) * (low & 15)] * 16 + [_float16(data, 0) * (high & 15)] * 16, minima
