@@ -96,13 +96,14 @@ def test_the_most_probable_continuation_is_greedy(model: Path) -> None:
 
 
 def test_each_beginning_is_computed_once(model: Path) -> None:
-    """Ten questions of twelve tokens, with four choices that share their first token, one step at a time."""
+    """Ten questions of twelve tokens, with four choices that share their first token, one after the other."""
     contexts = [tuple(range(n, n + 12)) for n in range(3, 13)]
     texts = [Text((*context, 40, choice), 12) for context in contexts for choice in range(20, 24)]
     with opened(model, "emulator", 1) as lm:
         score(lm.engine, texts)
-        # Of each question its tokens, and the one that all choices begin with.
-        assert lm.decoder.counters.runs == 10 * 13
+        # Of each question eleven tokens in passes of 4, 4 and 3, the one behind them, and the one that all choices begin with.
+        assert lm.decoder.programs.most_rows == 4
+        assert lm.decoder.counters.runs == 10 * (3 + 2)
         before = lm.decoder.counters.runs
         # Of the last question all is there but the token whose logits are wanted.
         score(lm.engine, texts[-4:])
