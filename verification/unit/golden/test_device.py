@@ -68,7 +68,7 @@ def test_identification() -> None:
         "LANES": 4,
         "RIGHT_HAND_SIDES": 4,
         "CHANNELS": 1,
-        "FORMATS": 0x1F_8FFF,
+        "FORMATS": 0x3F_8FFF,
         "MAX_BLOCKS": 1024,
         "BUFFER_ENTRIES": 65536,
         "MAX_COMMANDS": 65535,

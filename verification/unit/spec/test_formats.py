@@ -40,13 +40,13 @@ weight_ids = [f.name for f in WEIGHT_FORMATS]
 
 def test_tables() -> None:
     assert weight_ids == ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "NVFP4"]
-    assert [f.number for f in FORMATS] == [*range(12), 15, 16, 17, 18, 19, 20]
+    assert [f.number for f in FORMATS] == [*range(12), 15, 16, 17, 18, 19, 20, 21]
     assert (*WEIGHT_FORMATS, I8, Q8_0X3, *HOLDERS) == FORMATS
     assert BY_NAME["Q8_0"] is Q8_0
     for table in (BY_NAME, BY_NUMBER):
         assert list(table.values()) == list(FORMATS)
     assert list(BY_GGML_TYPE.values()) == list(WEIGHT_FORMATS)
-    assert FORMAT_MASK == 0b1_1111_1000_1111_1111_1111
+    assert FORMAT_MASK == 0b11_1111_1000_1111_1111_1111
 
 
 @pytest.mark.parametrize("fmt", WEIGHT_FORMATS, ids=weight_ids)

@@ -237,11 +237,14 @@ def test_a_run_tells_folds_from_tokens(tmp_path: Path) -> None:
     command = ["run", str(tmp_path / "model.gguf"), "--raw", "-p", "x" * 130, "-n", "80", "--tokens-per-doorbell", "16"]
     result = CliRunner().invoke(main, command, env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
-    assert "129 tokens before the last on the device, one by one" in result.output
+    assert "129 tokens before the last on the device, up to 4 at a time" in result.output
     assert "80 decode steps on the device" in result.output
-    decoder = open_decoder(tmp_path / "model.gguf")
-    cycles = predict_step(decoder.programs, parse_config("base"), 0, program="fold").cycles
+    chosen = "base,right_hand_sides=4"
+    assert f"taken: configuration {chosen}," in result.output
+    programs = open_decoder(tmp_path / "model.gguf", chosen).programs
+    cycles = predict_step(programs, parse_config(chosen), 0, program="fold").cycles
     assert f"{cycles:,} cycles before each 64th token of a sequence: not in these cycles" in result.output
+    decoder = open_decoder(tmp_path / "model.gguf")
     decoder.prefill(text(2 * FOLD + 2))
     folds = {step: count for step, count in decoder.steps.items() if step[0] != "prompt"}
     assert folds == {("first fold", FOLD): 1, ("fold", 2 * FOLD): 1}

@@ -1,12 +1,18 @@
 import re
+from pathlib import Path
 
-import numpy as np
 import pytest
 
+from tailrace.device.decoder import Decoder
+from tailrace.device.driver import Device
 from tailrace.export.naming import ExportedCore
 from tailrace.export.program import BenchProgram, record_program
 from tailrace.export.testbench import bench_files
+from tailrace.gguf.describe import import_model
+from tailrace.gguf.file import open_model
 from tailrace.golden.device import GoldenDevice
+from tailrace.image.image import MatrixPiece
+from tailrace.models.random_model import CONTEXT, write_random_model
 from tailrace.spec.config import CONFIGS, Config, parse_config
 from tailrace.spec.registers import AP_START, offset
 
@@ -66,15 +72,21 @@ def test_the_testbench_has_the_sizes_of_the_files(core: ExportedCore, program: B
     assert not re.search("@[A-Z]", bench)
 
 
-def test_every_weight_format_of_the_model_matters(program: BenchProgram, core: ExportedCore) -> None:
-    # A changed byte in the middle of the image must change what comes out; else the testbench would not notice it.
-    random = np.random.default_rng(5)
-    damaged = bytearray(program.before)
-    place = int(random.integers(len(damaged) // 8, len(damaged) // 4))
-    for byte in range(place, place + 512):
-        damaged[byte] ^= 0x11
-    after = replay(core.config, bytes(damaged), list(program.writes))
-    assert sum(a != b for a, b in zip(after, program.after, strict=True)) > 512, place
+def test_every_weight_format_of_the_model_matters(program: BenchProgram, core: ExportedCore, tmp_path: Path) -> None:
+    """A changed matrix changes what comes out; else the testbench would not notice what went wrong with it."""
+    path = tmp_path / "random.gguf"
+    write_random_model(path)
+    device = Device(GoldenDevice(core.config, 1 << 20))
+    decoder = Decoder(device, import_model(open_model(path), CONTEXT), tokens_per_doorbell=2)
+    pieces = {piece.format.name: piece for piece in decoder.image.pieces if isinstance(piece, MatrixPiece)}
+    assert len(pieces) == 4
+    for name, piece in pieces.items():
+        assert device.read(piece.address, piece.size) == program.before[piece.address : piece.address + piece.size]
+        damaged = bytearray(program.before)
+        for byte in range(piece.address, piece.address + piece.size):
+            damaged[byte] ^= 0x11
+        after = replay(core.config, bytes(damaged), list(program.writes))
+        assert sum(a != b for a, b in zip(after, program.after, strict=True)) > piece.size, name
 
 
 def test_the_same_bytes_every_time(program: BenchProgram, core: ExportedCore) -> None:
