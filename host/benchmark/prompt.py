@@ -83,11 +83,21 @@ def predict_prompt(
     single = costs.passes("prompt", range(tokens)) + folds
     if on_progress:
         on_progress(name, 0.5)
-    full = tokens // rows * rows
-    together = costs.passes(rows_name(rows, 0), range(0, full, rows)) if rows > 1 else single - folds
-    if rest := tokens - full:
-        together += costs.passes(rows_name(rest, 0) if rest > 1 else "prompt", [full])
+    together = 0.0
+    for count, begins in passes_of(tokens, rows, FOLD if costs.fold else tokens).items():
+        together += costs.passes(rows_name(count, 0) if count > 1 else "prompt", begins)
     return Prompt(name, config, memory, tokens, rows, round(single), round(together + folds))
+
+
+def passes_of(tokens: int, rows: int, stretch: int) -> dict[int, list[int]]:
+    """Where passes of a prompt begin, by their tokens: `rows` of them at most, and none across a multiple of `stretch`."""
+    found: dict[int, list[int]] = {}
+    position = 0
+    while position < tokens:
+        count = min(rows, tokens - position, stretch - position % stretch)
+        found.setdefault(count, []).append(position)
+        position += count
+    return found
 
 
 class _Costs:

@@ -52,3 +52,9 @@ def test_models_are_known_ones() -> None:
     result = CliRunner().invoke(bench, ["prompt", "--models", "gpt-9"])
     assert result.exit_code == 2
     assert "--models knows no 'gpt-9': choose from " in result.output
+
+
+def test_no_pass_goes_over_a_fold() -> None:
+    assert prompt.passes_of(10, 4, 10) == {4: [0, 4], 2: [8]}
+    assert prompt.passes_of(10, 3, 4) == {3: [0, 4], 1: [3, 7], 2: [8]}
+    assert prompt.passes_of(3, 1, 3) == {1: [0, 1, 2]}
