@@ -352,7 +352,7 @@ class Decoder:
             raise LimitError(f"this decoder chooses 1 to {self._run_limit} tokens with a doorbell, not {count}")
         with self.device.exclusive():
             given = self._given(tokens, count)
-            loaded = self._program("tokens", given)
+            _, loaded = self._program("tokens", given)
             if count > 1 and None in given:
                 raise ValueError("a sequence can sit out one token at a time, not a run of several")
             chosen: list[list[int]] = [[] for _ in given]
@@ -522,16 +522,14 @@ class Decoder:
             " --context, or start over"
         )
 
-    def _name(self, kind: str, given: Sequence[int | None]) -> str:
-        return self.programs.name_for(kind, [n for n, token in enumerate(given) if token is not None])
-
-    def _program(self, kind: str, given: Sequence[int | None]) -> LoadedProgram:
-        """The one that takes the tokens that are given, and as little else as can be."""
-        return self.programs.loaded[self._name(kind, given)]
+    def _program(self, kind: str, given: Sequence[int | None]) -> tuple[str, LoadedProgram]:
+        """The one that takes the tokens that are given, and as little else as can be, and its name."""
+        name = self.programs.name_for(kind, [n for n, token in enumerate(given) if token is not None])
+        return name, self.programs.loaded[name]
 
     def _start(self, kind: str, given: Sequence[int | None], count: int = 1) -> LoadedProgram:
         """Run the program of a kind that takes the tokens that are given. Returns it."""
-        name, loaded = self._name(kind, given), self._program(kind, given)
+        name, loaded = self._program(kind, given)
         for sequence in loaded.rows:
             if given[sequence] is None:
                 # A full sequence that only keeps others company must not write behind its cache.
