@@ -78,11 +78,12 @@ def said(page: Any) -> str:
     return str(page.locator(".message.assistant .said").last.inner_text())
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
+def wait_for(page: Any, condition: Callable[[], bool]) -> None:
+    """Wait as playwright waits: a plain sleep would keep the page's routes, which this thread serves, from going on."""
     deadline = time.monotonic() + PATIENCE / 1000
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        page.wait_for_timeout(10)
 
 
 def without_end(page: Any, **fields: Any) -> None:
@@ -138,10 +139,10 @@ def test_a_stop_frees_the_sequence(lm: LanguageModel, page: Any, how: str) -> No
     with before_each_step(lm, lambda: time.sleep(0.2)), serving(lm) as client:
         visit(page, client)
         say(page, "ab")
-        wait_for(lambda: client.server.scheduler.load.generated_tokens > 1)
+        wait_for(page, lambda: client.server.scheduler.load.generated_tokens > 1)
         page.keyboard.press(how) if how == "Escape" else page.click(how)
         said(page)
-        wait_for(lambda: client.server.scheduler.load.running == 0)
+        wait_for(page, lambda: client.server.scheduler.load.running == 0)
         assert client.server.scheduler.load.cancelled == 1
         assert page.locator(".facts").inner_text() == "stopped"
 
@@ -212,7 +213,7 @@ def test_a_server_that_goes_in_the_middle(lm: LanguageModel, page: Any) -> None:
         with serving(lm) as client:
             visit(page, client)
             say(page, "ab")
-            wait_for(lambda: client.server.scheduler.load.generated_tokens > 1)
+            wait_for(page, lambda: client.server.scheduler.load.generated_tokens > 1)
         said(page)
         assert page.locator(".error").inner_text() == "The server is being shut down. Try again when it is back."
 
