@@ -1,15 +1,18 @@
 """The end of a token: logits, the best of them, and the next token."""
 
 from functools import partial
+from math import gcd, lcm
 from typing import Any
 
 from tailrace.spec.errors import ModelError
 from tailrace.spec.floats import Function
+from tailrace.spec.formats import BY_NUMBER
 from tailrace.spec.isa import ADDRESS_UNIT, STREAM_UNIT, Reduce
 
 from .command_list import Address, interleaved
 from .norms import normalise
-from .placement import MatrixPart
+from .parts import PART_UNIT
+from .placement import MatrixPart, MatrixPlace
 from .workspace import TOKEN, Workspace
 
 
@@ -32,16 +35,34 @@ def head(workspace: Workspace, *, logits: bool, choose: bool, token_place: int) 
     with w.buffer.phase():
         normalise(w, "final_norm")
         place = w.matrix("head", w.description.vocabulary, w.hidden)
-        stride = max(-(-p.rows // 4) * 4 for p in place.parts)
-        copies = [w.buffer.allocate("logits", w.batch * stride) for _ in range(min(len(place.parts), 2))]
+        parts = _parts(w, place)
+        stride = max(-(-p.rows // 4) * 4 for p in parts)
+        copies = [w.buffer.allocate("logits", w.batch * stride) for _ in range(min(len(parts), 2))]
         stages = []
-        for i, part in enumerate(place.parts):
+        for i, part in enumerate(parts):
             if part.first_row % STREAM_UNIT:
                 raise ModelError(f"parts of the head must start at multiples of {STREAM_UNIT} rows")
             at = copies[i % len(copies)]
             work = partial(_finish, w, part, at, stride, logits, choose, token_place)
             stages.append((partial(w.product, place, part, at, stride), work))
         interleaved(stages)
+
+
+def _parts(w: Workspace, place: MatrixPlace) -> list[MatrixPart]:
+    """The parts of the head, cut into smaller ones if there is no room for the logits of two of them for all rows of a pass."""
+    room = w.buffer.free // (2 * w.batch)
+    form, lanes = BY_NUMBER[place.format], w.build.lanes
+    # Where the blocks begin anew that a side beat serves.
+    period = lcm(*(blocks for _, blocks in form.side_beats()))
+    blocks = place.blocks * form.planes
+    unit = lcm(lanes * period // gcd(period, blocks), PART_UNIT)
+    found = []
+    for part in place.parts:
+        rows = part.rows if part.rows <= room else max(room // unit, 1) * unit
+        for first in range(0, part.rows, rows):
+            address = part.address + form.matrix_bytes(first, place.blocks, lanes)
+            found.append(MatrixPart(address, part.first_row + first, min(rows, part.rows - first)))
+    return found
 
 
 def _finish(w: Workspace, part: MatrixPart, entry: int, stride: int, logits: bool, choose: bool, token_place: int) -> None:

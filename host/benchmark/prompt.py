@@ -14,7 +14,6 @@ from ..image.geometry import Geometry
 from ..image.image import ImageRequest
 from ..image.layout import Layout
 from ..image.predicted import predict_step
-from ..image.programs import rows_name
 
 MODELS = ("SmolLM2-135M", "Llama-3-8B", "Qwen3.5-4B", "Qwen3-30B-A3B")
 #: Tokens of a prompt.
@@ -85,7 +84,7 @@ def predict_prompt(
         on_progress(name, 0.5)
     together = 0.0
     for count, begins in passes_of(tokens, rows, FOLD if costs.fold else tokens).items():
-        together += costs.passes(rows_name(count, 0) if count > 1 else "prompt", begins)
+        together += costs.passes(layout.programs.name_of("prompt", [0] * count), begins)
     return Prompt(name, config, memory, tokens, rows, round(single), round(together + folds))
 
 

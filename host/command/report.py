@@ -75,6 +75,8 @@ class Run:
     prompt_counters : Counters
     prompt_seconds : float
         The time that the prompt took, wherever it was computed.
+    drafted, accepted : int
+        Tokens that were drafted and verified, and how many of them were right.
     """
 
     prompt_tokens: int
@@ -91,6 +93,13 @@ class Run:
     prompt_rows: int = 1
     prompt_counters: Counters = field(default_factory=Counters)
     prompt_seconds: float = 0.0
+    drafted: int = 0
+    accepted: int = 0
+
+    @property
+    def taken(self) -> int:
+        """Tokens that the steps have taken."""
+        return self.steps + self.accepted
 
 
 def run_table(run: Run, setting: Setting, geometry: Geometry) -> Table:
@@ -108,9 +117,12 @@ def run_table(run: Run, setting: Setting, geometry: Geometry) -> Table:
         table.add_row("drawn", f"with --seed {run.seed}, which gives the same tokens again")
     if run.whole_steps:
         _add_prompt(table, run)
+    if run.drafted:
+        each = f"{run.taken / run.steps:.2f} tokens a step"
+        table.add_row("speculation", f"{run.accepted} of {run.drafted} drafted tokens were right: {each}")
     if run.on_host:
         table.add_row("on the host, as allowed", f"{len(run.on_host)} matrices: {', '.join(run.on_host)}")
-    steps, total = run.steps, run.counters
+    steps, total = run.taken, run.counters
     if steps:
         weights, read = total.weight_bytes / steps, total.read_beats * geometry.bus_bytes / steps
         others = "commands, KV cache, tables and padding" if run.whole_steps else "commands, vectors and padding"
@@ -152,7 +164,7 @@ def _add_prompt(table: Table, run: Run) -> None:
 
 
 def _add_cycles(table: Table, run: Run, setting: Setting, geometry: Geometry) -> None:
-    steps, total = run.steps, run.counters
+    steps, total = run.taken, run.counters
     cycles = total.cycles / steps
     label = "simulated" if setting.simulated else "counted by the device"
     conditions = f", {setting.conditions}" if setting.conditions else ""

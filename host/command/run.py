@@ -157,7 +157,7 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
         require_torch()
     with _opened(request, terminal) as device:
         clock = _clock(request, device)
-        device.results_digest = digest = hashlib.sha256()
+        digest = hashlib.sha256()
         steps: list[Counters] = []
 
         def note(counters: Counters) -> None:
@@ -175,7 +175,7 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
                     device.transport.record()  # type: ignore[attr-defined]
             if taken:
                 elapsed = time.monotonic() - start
-                terminal.note_step(before + taken, request.new_tokens, counters.cycles // taken, clock, elapsed)
+                terminal.note_step(before + taken + asked.accepted, request.new_tokens, counters.cycles // taken, clock, elapsed)
 
         with terminal.phase("uploading to the device"):
             decoder = Decoder(
@@ -196,6 +196,7 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
         if request.trace is not None:
             device.transport.record()  # type: ignore[attr-defined]
         engine = Engine(decoder, tokenizer)
+        engine.digest = digest
         engine.sequences.note_run(0, 0, tokens[:-1])
         asked = engine.answer(0, tokens, Holder(), request.wish)
         start = time.monotonic()
@@ -218,6 +219,8 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             prompt_rows=decoder.programs.most_rows,
             prompt_counters=prompt_counters,
             prompt_seconds=prompt_seconds,
+            drafted=completion.drafted_tokens,
+            accepted=completion.accepted_tokens,
         )
         _close(request, terminal, run, device, *_predicted(request, decoder, run))
 

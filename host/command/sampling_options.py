@@ -28,11 +28,15 @@ _OPTIONS = (
     click.option(
         "--seed", type=int, help="Draw the same tokens again: the closing table names the seed. Without it another one."
     ),
+    click.option(
+        "--speculate/--no-speculate", default=True, help="Verify tokens that the text makes likely together; same answer."
+    ),
     click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text; may be given several times."),
 )
 #: Their names, in the order of help.
 SAMPLING = (
-    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed", "stop",
+    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed",
+    "speculate", "stop",
 )  # fmt: skip
 
 
@@ -66,9 +70,9 @@ def check_choice(context: click.Context, grammar: "Grammar | None" = None) -> "W
     from ..generation.sampling import Sampler
 
     options = {name: context.params[name] for name in SAMPLING}
-    stop = options.pop("stop")
+    stop, speculate = options.pop("stop"), options.pop("speculate")
     try:
-        wish = Wish(Sampler(**options), context.params["new_tokens"], stop, grammar=grammar)
+        wish = Wish(Sampler(**options), context.params["new_tokens"], stop, grammar=grammar, speculate=speculate)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     if wish.sampler.temperature is None:

@@ -1,12 +1,12 @@
 """Whole decode steps on the device: a token goes in, logits or the next tokens come out, with one doorbell."""
 
-import struct
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from operator import index
-from typing import Any, overload
+from time import monotonic
+from typing import Any, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from tailrace.firmware.passes import effective_window
 from tailrace.firmware.placement import CachePlace, StatePlace
 from tailrace.sim.progress import say
 from tailrace.spec.errors import ConfigError, LimitError, ModelError, TailraceError
-from tailrace.spec.isa import ADDRESS_UNIT, COMMAND_BYTES
+from tailrace.spec.isa import ADDRESS_UNIT
 
 from ..gguf.describe import DescribedModel
 from ..gguf.printable import shown
@@ -24,18 +24,17 @@ from ..gguf.whole_number import whole_number
 from ..image.builds import lay_out
 from ..image.image import Image, ImageRequest
 from ..image.kv_cache import Floats, StoredCache, cache_writes, read_stored, stored_writes
-from ..image.programs import LoadedProgram, Programs, rows_name
+from ..image.programs import Kind, Programs
 from ..image.state import StoredState, read_state, state_writes, stored_parts
 from ..image.write import BY_TOKEN, write_image
 from ..progress import Progress
 from .counters import Counters
 from .driver import Device
 from .kept_image import kept_image
+from .resident import ResidentPrograms
 from .states import States
 from .token_ids import Token, TokenArray, Tokens, is_one, token_list
 
-#: Byte of a `SET` command at which its addend is.
-_ADDEND = 8
 _ARGUMENT_POSITION = 4
 
 
@@ -80,9 +79,9 @@ class Snapshot:
 class Decoder:
     """A model in a device's memory, and the sequences that it decodes.
 
-    Every method takes one token, or one for each sequence; what it returns has the same form. All sequences take a step
-    together; each has its own position and KV cache. A sequence for which None is given sits the step out: it stays where it
-    is. (It writes to its next row, which its next token writes again. If it is full, it loses its last token.)
+    `step` and `run` take one token, or one for each sequence; what they return has the same form. All sequences take a step
+    together; each has its own position and KV cache. A sequence for which None is given sits the step out. `prefill` and
+    `take` take several tokens of a sequence in one pass over the weights.
 
     Tokens may be Python's integers, numpy's, or arrays and tensors of them. Decoders of one device may be used from several
     threads.
@@ -116,6 +115,8 @@ class Decoder:
         of a prompt, by that of the sequence.
     last_step : (str, int) or None
         The last one of them.
+    seconds : float
+        How long its doorbells have taken, folds left out.
     limit : int
         Positions that a sequence can have.
 
@@ -157,7 +158,7 @@ class Decoder:
         self._run_limit = tokens_per_doorbell
         self.positions = [0] * batch
         self._earliest = [0] * batch
-        self.counters = Counters()
+        self.counters, self.seconds = Counters(), 0.0
         self.steps: Counter[tuple[str, int]] = Counter()
         self.last_step: tuple[str, int] | None = None
         # Nobody else may take the memory that is planned with.
@@ -165,6 +166,7 @@ class Decoder:
             layout = lay_out(imported, device.geometry, request, device.free_memory, device.free_address)
             self.image: Image = layout.image
             self.programs: Programs = layout.programs
+            self._resident = ResidentPrograms(device, self.programs)
             self._upload(on_progress)
         # Sizes of the rings in which layers with a sliding window keep their tokens.
         self._windows = {
@@ -179,8 +181,7 @@ class Decoder:
         image = self.image
         with self.device.reserve(self.programs.end - image.base, self.imported.name):
             self._load(on_progress)
-            for loaded in self.programs.loaded.values():
-                self.device.write(loaded.address, b"".join(loaded.program.commands))
+            self._resident.write_all()
 
     def _load(self, on_progress: Progress | None) -> None:
         """Bring weights and tables into the device's memory: from a file, if it can show one."""
@@ -257,34 +258,80 @@ class Decoder:
             for sequence, prompt in enumerate(prompts):
                 self._check_tokens(prompt)
                 self._check_room(sequence, len(prompt))
-            if self.programs.most_rows > 1:
-                for sequence, prompt in enumerate(prompts):
-                    self._take_prompt(sequence, prompt)
-                return
-            for place in range(max(map(len, prompts))):
-                now = [prompt[place] if place < len(prompt) else None for prompt in prompts]
-                self._start("prompt", now)
-                self._advance(now)
+            rest = {sequence: prompt for sequence, prompt in enumerate(prompts) if prompt}
+            while rest:
+                now: dict[int, list[int]] = {}
+                for sequence, prompt in rest.items():
+                    left = self.programs.most_together - sum(map(len, now.values()))
+                    if taken := prompt[: min(left, self.together(sequence))]:
+                        now[sequence] = taken
+                self._pass("prompt", now)
+                rest = {n: left for n, prompt in rest.items() if (left := prompt[len(now.get(n, ())) :])}
 
-    def _take_prompt(self, sequence: int, prompt: list[Any]) -> None:
-        """Take a sequence's prompt, several tokens at a time; the others stay as they are."""
-        taken = 0
-        while taken < len(prompt):
-            position = self.positions[sequence]
-            count = min(self.programs.most_rows, len(prompt) - taken, self._states.stretch(position))
-            tokens = prompt[taken : taken + count]
-            if count == 1:
-                now = [tokens[0] if n == sequence else None for n in range(self.batch)]
-                self._start("prompt", now)
-                self._advance(now)
-            else:
-                self._prepare(sequence)
-                self._note_rows(sequence, position + count)
-                name = rows_name(count, sequence)
-                counters = self._ring(name, tokens, range(position, position + count), self._weight_bytes("prompt"))
-                self._note_step(name, position, 1, counters)
-                self.positions[sequence] += count
-            taken += count
+    def together(self, sequence: int = 0) -> int:
+        """Tokens of a sequence that a pass can take at most: of linear attention none beyond the next fold."""
+        sequence = self._one_of(sequence)
+        return min(self.programs.most_rows, self._states.stretch(self.positions[sequence]))
+
+    def reversible(self, sequence: int = 0) -> int:
+        """Tokens of a sequence that a pass can take at most so that `truncate` can go back to any number of them but 0.
+
+        Where a sliding window has closed these are two: a second one that is taken back has overwritten what is still seen.
+        """
+        sequence = self._one_of(sequence)
+        position = self.positions[sequence]
+        count = min(self.together(sequence), self.limit - position)
+        while count > 1 and self._earliest_after(sequence, position + count) > position + 1:
+            count -= 1
+        return max(count, 1)
+
+    def take(self, tokens: Sequence[Tokens | None], kind: Kind = "logits") -> list[Any]:
+        """Take several tokens of sequences in one pass over the weights. Each has the bits that it has in a step of its own.
+
+        So drafts of an answer are verified: what is wrong of them is taken back with `truncate`.
+
+        Parameters
+        ----------
+        tokens : sequence of (sequence of int, or None)
+            For each sequence its next tokens, at most as many as `together` says, and all of them at most as many as
+            `programs.most_together`; None, or none: it sits out.
+        kind : str
+            What is computed after each token: ``logits``; ``tokens``, the best one; ``prompt``: nothing.
+
+        Returns
+        -------
+        list
+            For each sequence, and for each token that it was given: logits, an ndarray of float32 of shape (tokens, vocabulary);
+            or the best next tokens, a list of int; None if it sat out, or if nothing is computed.
+
+        Raises
+        ------
+        LimitError
+            If the context is full, or these are too many tokens.
+        DeviceError, DeviceTimeout
+            If the device stopped; the sequences are where they were.
+        """
+        if kind not in get_args(Kind):
+            raise ConfigError(f"kind must be one of {', '.join(get_args(Kind))}, not {shown(kind)}")
+        self._check_batch(len(tokens))
+        with self.device.exclusive():
+            given: dict[int, list[int]] = {}
+            for sequence, wanted in enumerate(tokens):
+                taken = [] if wanted is None else token_list(wanted)
+                self._check_tokens(taken)
+                self._check_room(sequence, len(taken))
+                if len(taken) > self.together(sequence):
+                    raise LimitError(f"a pass takes at most {self.together(sequence)} tokens of sequence {sequence} now")
+                if taken:
+                    given[sequence] = taken
+            rows, most = sum(map(len, given.values())), self.programs.most_together
+            if not 1 <= rows <= most:
+                raise LimitError(f"a pass of this decoder takes 1 to {most} tokens, not {rows}")
+            found = self._pass(kind, given)
+        if kind == "prompt":
+            return [None] * self.batch
+        results = [found.get(sequence) for sequence in range(self.batch)]
+        return [r if r is None or kind == "tokens" else np.stack(r) for r in results]
 
     def step(self, tokens: Token | TokenArray | Sequence[Token | None]) -> Floats:
         """Take a token and compute the logits of the next one.
@@ -305,18 +352,11 @@ class Decoder:
         DeviceError, DeviceTimeout
             If the device stopped; the sequences are where they were.
         """
-        size = self.imported.description.vocabulary
-        logits = np.full((self.batch, size), np.nan, dtype=np.float32)
+        logits = np.full((self.batch, self.imported.description.vocabulary), np.nan, dtype=np.float32)
         with self.device.exclusive():
-            given = self._given(tokens, 1)
-            rows = self._start("logits", given).rows
-            for sequence, address in zip(rows, self.image.placement.logits, strict=False):
-                if given[sequence] is not None:
-                    raw = self.device.read(address, 4 * size)
-                    if self.device.results_digest is not None:
-                        self.device.results_digest.update(raw)
-                    logits[sequence] = np.frombuffer(raw, dtype="<f4")
-            self._advance(given)
+            given = {n: [token] for n, token in enumerate(self._given(tokens, 1)) if token is not None}
+            for sequence, (found,) in (self._pass("logits", given) if given else {}).items():
+                logits[sequence] = found
         return logits[0] if is_one(tokens) else logits
 
     @overload
@@ -351,31 +391,17 @@ class Decoder:
         if not 1 <= count <= self._run_limit:
             raise LimitError(f"this decoder chooses 1 to {self._run_limit} tokens with a doorbell, not {count}")
         with self.device.exclusive():
-            given = self._given(tokens, count)
-            _, loaded = self._program("tokens", given)
-            if count > 1 and None in given:
+            given = {n: [token] for n, token in enumerate(self._given(tokens, count)) if token is not None}
+            if count > 1 and len(given) < self.batch:
                 raise ValueError("a sequence can sit out one token at a time, not a run of several")
-            chosen: list[list[int]] = [[] for _ in given]
-            while count:
-                stretch = min(count, *(self._states.stretch(position) for position in self.positions))
-                if loaded.program.steps_command is not None:
-                    place = loaded.address + loaded.program.steps_command * COMMAND_BYTES + _ADDEND
-                    self.device.write(place, struct.pack("<I", stretch))
-                self._start("tokens", given, stretch)
-                for sequence, address in enumerate(self.image.placement.tokens):
-                    if given[sequence] is not None:
-                        chosen[sequence] += self._chosen(address, stretch)
-                self._advance(given, stretch)
+            chosen: list[list[int]] = [[] for _ in range(self.batch)]
+            while count and given:
+                stretch = min(count, *(self._states.stretch(self.positions[n]) for n in given))
+                for sequence, found in self._pass("tokens", given, stretch).items():
+                    chosen[sequence] += found
+                    given[sequence] = found[-1:]
                 count -= stretch
-                if count:
-                    given = [found[-1] for found in chosen]
         return chosen[0] if is_one(tokens) else chosen
-
-    def _chosen(self, address: int, count: int) -> list[int]:
-        raw = self.device.read(address, ADDRESS_UNIT * count)
-        if self.device.results_digest is not None:
-            self.device.results_digest.update(raw)
-        return [int(t) for t in np.frombuffer(raw, dtype="<u4")[:: ADDRESS_UNIT // 4]]
 
     def _kept(self, sequence: int) -> list[tuple[Mixer, CachePlace | StatePlace]]:
         """What layers keep of a sequence, each place once, and what it belongs to."""
@@ -522,35 +548,67 @@ class Decoder:
             " --context, or start over"
         )
 
-    def _program(self, kind: str, given: Sequence[int | None]) -> tuple[str, LoadedProgram]:
-        """The one that takes the tokens that are given, and as little else as can be, and its name."""
-        name = self.programs.name_for(kind, [n for n, token in enumerate(given) if token is not None])
-        return name, self.programs.loaded[name]
+    def _pass(self, kind: Kind, given: Mapping[int, Sequence[int]], count: int = 1) -> dict[int, list[Any]]:
+        """Take tokens of sequences, together if the device has room for that; or run so many steps with one token of each.
 
-    def _start(self, kind: str, given: Sequence[int | None], count: int = 1) -> LoadedProgram:
-        """Run the program of a kind that takes the tokens that are given. Returns it."""
-        name, loaded = self._program(kind, given)
-        for sequence in loaded.rows:
-            if given[sequence] is None:
-                # A full sequence that only keeps others company must not write behind its cache.
-                self.positions[sequence] = min(self.positions[sequence], self.limit - 1)
+        Returns what `kind` says for each sequence and each token.
+        """
+        sequences = sorted(given)
+        rows = [sequence for sequence in sequences for _ in given[sequence]]
+        try:
+            name = self.programs.name_of(kind, rows)
+        except LimitError:
+            if len(rows) == len(given):
+                raise
+            return self._one_by_one(kind, given)
+        tokens = [token for sequence in sequences for token in given[sequence]]
+        positions = [self.positions[sequence] + n for sequence in sequences for n in range(len(given[sequence]))]
+        for sequence in sequences:
             self._prepare(sequence)
-            self._note_rows(sequence, self.positions[sequence] + count)
-        tokens, positions = [given[n] or 0 for n in loaded.rows], [self.positions[n] for n in loaded.rows]
-        counters = self._ring(name, tokens, positions, count * self._weight_bytes(kind))
-        self._note_step(name, sum(positions) // len(positions), count, counters)
-        return loaded
+            self._note_rows(sequence, self.positions[sequence] + max(len(given[sequence]), count))
+        counters = self._ring(name, tokens, positions, count, count * self._weight_bytes(kind))
+        found = self._results(kind, rows, count)
+        self._note_step(name, sum(self.positions[n] for n in sequences) // len(sequences), count, counters)
+        for sequence in sequences:
+            self.positions[sequence] += max(len(given[sequence]), count)
+        return found
 
-    def _ring(self, name: str, tokens: Sequence[int], positions: Sequence[int], weight_bytes: int) -> Counters:
-        """Run a program with a token and a position for each row."""
+    def _one_by_one(self, kind: Kind, given: Mapping[int, Sequence[int]]) -> dict[int, list[Any]]:
+        """The first token of each sequence, then the second one of those that have two, and so on."""
+        found: dict[int, list[Any]] = {sequence: [] for sequence in given}
+        for turn in range(max(map(len, given.values()))):
+            now = {sequence: tokens[turn : turn + 1] for sequence, tokens in given.items() if turn < len(tokens)}
+            for sequence, results in self._pass(kind, now).items():
+                found[sequence] += results
+        return found
+
+    def _results(self, kind: Kind, rows: Sequence[int], count: int) -> dict[int, list[Any]]:
+        """What a program has left: for each sequence logits after each of its tokens, or the tokens that were chosen."""
+        found: dict[int, list[Any]] = {sequence: [] for sequence in rows}
+        placement = self.image.placement
+        if kind == "logits":
+            size = 4 * self.imported.description.vocabulary
+            for sequence, address in zip(rows, placement.logits, strict=False):
+                found[sequence].append(np.frombuffer(self.device.read(address, size), dtype="<f4"))
+        elif kind == "tokens":
+            for sequence in found:
+                raw = self.device.read(placement.tokens[sequence], ADDRESS_UNIT * max(rows.count(sequence), count))
+                found[sequence] = np.frombuffer(raw, dtype="<u4")[:: ADDRESS_UNIT // 4].tolist()
+        return found
+
+    def _ring(
+        self, name: str, tokens: Sequence[int], positions: Sequence[int], count: int, weight_bytes: int
+    ) -> Counters:
+        """Run a program with a token and a position for each row, and so many steps."""
         arguments = [*tokens, *[0] * (_ARGUMENT_POSITION - len(tokens)), *positions]
         if not self.image.request.whole_embedding:
             self._write_embeddings(tokens)
             arguments[: len(tokens)] = range(len(tokens))
-        loaded = self.programs.loaded[name]
-        counters = self.device.start(
-            loaded.address, len(loaded.program.commands), arguments=arguments, weight_bytes=weight_bytes
-        )
+        address = self._resident.address_of(name, count)
+        commands = len(self.programs.loaded[name].program.commands)
+        begun = monotonic()
+        counters = self.device.start(address, commands, arguments=arguments, weight_bytes=weight_bytes)
+        self.seconds += monotonic() - begun
         self.counters += counters
         return counters
 
@@ -577,9 +635,12 @@ class Decoder:
 
     def _note_rows(self, sequence: int, end: int) -> None:
         """Remember that rows up to position `end` may have been written, even if the run is interrupted."""
-        if any(end > window for window in self._windows):
-            self._earliest[sequence] = max(self._earliest[sequence], end - 1)
-        self._earliest[sequence] = max(self._earliest[sequence], self._states.earliest(end))
+        self._earliest[sequence] = self._earliest_after(sequence, end)
+
+    def _earliest_after(self, sequence: int, end: int) -> int:
+        """Fewest tokens but 0 that a sequence can be cut to when rows up to position `end` have been written."""
+        closed = any(end > window for window in self._windows)
+        return max(self._earliest[sequence], end - 1 if closed else 0, self._states.earliest(end))
 
     def _weight_bytes(self, name: str) -> int:
         total = self.image.token_bytes
@@ -596,9 +657,6 @@ class Decoder:
             for sequence, token in enumerate(tokens):
                 row = source.numbers(token, token + 1).astype("<f4")
                 self.device.write(table.address + sequence * table.stride, row.tobytes())
-
-    def _advance(self, given: Sequence[int | None], count: int = 1) -> None:
-        self.positions = [p + (0 if t is None else count) for p, t in zip(self.positions, given, strict=True)]
 
 
 def _writes(place: CachePlace | StatePlace, held: StoredCache | StoredState, lanes: int) -> Iterator[tuple[int, bytes]]:

@@ -13,6 +13,7 @@ from ..text.grammar import Grammar, GrammarState
 from ..text.stop_strings import StopStrings
 from ..text.tokenizer import Tokenizer
 from .completion import ChosenLogprob, Completion, FinishReason, Piece, TokenLogprob
+from .lookup import Lookup
 from .sampling import LogitsProcessor, Sampler, log_probabilities, process
 from .sequences import Holder
 
@@ -40,6 +41,8 @@ class Wish:
         No token ends the answer at all; it says nothing, and the answer goes on.
     shown : frozenset of int
         Control tokens whose names are part of the text.
+    speculate : bool
+        Whether tokens that are likely to come may be verified together. The answer is the same.
 
     Raises
     ------
@@ -57,12 +60,15 @@ class Wish:
     min_tokens: int = 0
     ignore_ends: bool = False
     shown: frozenset[int] = frozenset()
+    speculate: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("max_tokens", 1), ("logprobs", 0), ("prompt_logprobs", 0), ("min_tokens", 0)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least):
                 raise ConfigError(f"{name} must be a whole number of {least} or more, or None, not {value}")
+        if not isinstance(self.speculate, bool):
+            raise ConfigError(f"speculate must be True or False, not {self.speculate!r}")
         StopStrings(self.stop)
         for processor in self.processors:
             if not callable(processor):
@@ -110,6 +116,10 @@ class Answer:
     prompt_seconds : float
         Those until its first token was there.
     counters : Counters
+    lookup : Lookup
+        Where its drafts come from.
+    drafted, accepted : int
+        Tokens that were drafted and verified, and how many of them were right.
     """
 
     def __init__(
@@ -130,6 +140,7 @@ class Answer:
         self.seconds, self.prompt_seconds, self.counters = 0.0, 0.0, Counters()
         self._prompt, self._limit, self._tokenizer = len(prompt), limit, tokenizer
         self._grammar = grammar
+        self.lookup, self.drafted, self.accepted = Lookup(len(prompt)), 0, 0
         self._said: list[str] = []
         self._stream, self._stop = tokenizer.stream(self._said.append, wish.shown), StopStrings(wish.stop)
         self._text: list[str] = []
@@ -162,16 +173,18 @@ class Answer:
         self.counters += counters
 
     def score(self, logits: Floats) -> None:
-        """Judge the next token of the prompt.
+        """Judge the next tokens of the prompt.
 
         Parameters
         ----------
-        logits : ndarray of float32, shape (vocabulary,)
-            As the device gave them after the token before it.
+        logits : ndarray of float32, shape (tokens, vocabulary)
+            As the device gave them after the tokens before these; those after the last token of the prompt judge nothing.
         """
         assert self.wish.prompt_logprobs is not None
-        token = self.tokens[len(self._prompt_logprobs) + 1]
-        self._prompt_logprobs.append(self._logprob(token, logits, self.wish.prompt_logprobs))
+        for row in logits:
+            if self.is_scored:
+                token = self.tokens[len(self._prompt_logprobs) + 1]
+                self._prompt_logprobs.append(self._logprob(token, row, self.wish.prompt_logprobs))
 
     def choose(self, logits: Floats) -> int:
         """The next token for logits of shape (vocabulary,)."""
@@ -233,6 +246,8 @@ class Answer:
             prompt_logprobs=None if self.wish.prompt_logprobs is None else (None, *self._prompt_logprobs),
             seconds=self.seconds,
             counters=self.counters,
+            drafted_tokens=self.drafted,
+            accepted_tokens=self.accepted,
         )
 
     def _heard(self) -> str:

@@ -72,6 +72,8 @@ class Completion:
         Time that its steps took.
     counters : Counters
         Of its steps. A step that several prompts shared is in those of each.
+    drafted_tokens, accepted_tokens : int
+        Tokens that were drafted and verified together with others, and how many of them were right: so many fewer steps.
     """
 
     text: str
@@ -84,6 +86,8 @@ class Completion:
     prompt_logprobs: tuple[ChosenLogprob | None, ...] | None
     seconds: float
     counters: Counters = field(repr=False)
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     def __str__(self) -> str:
         return self.text

@@ -1,19 +1,25 @@
 """Computes answers: as many at a time as a decoder has sequences, each at its own place in its own text."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from threading import RLock
 from time import monotonic
+from typing import Any
 
 from tailrace.spec.errors import LimitError, TailraceError
+from tailrace.spec.isa import ADDRESS_UNIT
 
 from ..device.decoder import Decoder
+from ..device.driver import Digest
 from ..device.token_ids import token_list
 from ..gguf.describe import ImportedModel
+from ..image.programs import Kind
 from ..text.grammar import Grammars
 from ..text.tokenizer import Tokenizer
 from .answer import Answer, Wish
 from .completion import Piece
+from .depth import Costs, share
+from .lookup import Draft
 from .options import Prompt
 from .sequences import Holder, Sequences
 
@@ -34,11 +40,15 @@ class Engine:
     lock : RLock
         Held by whoever works with the device or the sequences.
     sequences : Sequences
+    digest : Digest or None
+        Told of every result from which a token of an answer was chosen: logits, or the token, filled up to 64 bytes.
     """
 
     def __init__(self, decoder: Decoder, tokenizer: Tokenizer, release: Callable[[], None] | None = None) -> None:
         self.decoder, self.tokenizer = decoder, tokenizer
         self.lock, self.sequences, self._grammars = RLock(), Sequences(decoder), Grammars(tokenizer)
+        self.digest: Digest | None = None
+        self._costs = Costs()
         self._release, self._is_open = release, True
 
     @property
@@ -126,7 +136,10 @@ class Engine:
                         self.sequences.release(answer.holder)
 
     def advance(self, answers: Sequence[Answer], keep: bool = False) -> list[tuple[Answer, Piece]]:
-        """Take the next token of each answer, or several of their prompts.
+        """Take the next tokens of each answer, or of its prompt.
+
+        The rows that a pass over the weights has left take more tokens of prompts; then drafts of what may come next, where the
+        text said the same before, as many as pay. Whatever they are, each answer is the one that it is without them.
 
         Parameters
         ----------
@@ -157,62 +170,126 @@ class Engine:
             self.sequences.release(answer.holder)
 
     def _pass(self, answers: Sequence[Answer]) -> list[tuple[Answer, Piece]]:
-        """Take the next token of each answer, or several of their prompts; returns what has become of them."""
-        start, before, decoder, sequences = monotonic(), self.decoder.counters, self.decoder, self.sequences
-        placed: dict[int, Answer] = {}
+        """Take tokens of all answers in one pass over the weights; returns what has become of them."""
+        start, before, decoder = monotonic(), self.decoder.counters, self.decoder
         unanswered = {id(answer) for answer in answers if len(answer.tokens) == answer.prompt_tokens}
-        for answer in answers:
-            # What is to be judged has to be computed from its beginning.
-            wanted = answer.tokens[:1] if answer.is_scored and answer.reused is None else answer.tokens
-            place = sequences.place(answer.holder, wanted, tuple(placed))
-            placed[place] = answer
-            if answer.reused is None:
-                answer.reused = decoder.positions[place]
+        placed = self._place(answers)
         rest = {place: answer.tokens[decoder.positions[place] :] for place, answer in placed.items()}
-        # Every prompt's last token gives the answer's first one.
-        common = min(1 if placed[place].is_scored else len(tokens) for place, tokens in rest.items()) - 1
-        for place, tokens in rest.items():
-            sequences.note(place, tokens[: common or 1])
-        pieces: list[tuple[Answer, Piece | None]] = []
-        if common:
-            decoder.prefill([rest.get(place, [])[:common] for place in range(decoder.batch)])
+        given, spare = self._share(rest)
+        # The last token of a prompt gives the answer's first one.
+        asked = {place: answer for place, answer in placed.items() if len(given[place]) == len(rest[place])}
+        kind = _kind(placed.values(), asked.values())
+        if kind == "tokens" and decoder.tokens_per_doorbell > 1 and len(asked) == decoder.batch == sum(map(len, given.values())):
+            pieces = self._run(given, asked)
         else:
-            given = [rest[place][0] if place in rest else None for place in range(decoder.batch)]
-            asked = {place: answer for place, answer in placed.items() if len(rest[place]) == 1}
-            scored = {place: answer for place, answer in placed.items() if answer.is_scored}
-            if scored or any(answer.wish.needs_logits for answer in asked.values()):
-                pieces = self._choose(given, asked, scored)
-            else:
-                pieces = self._let_choose(given, asked)
+            drafts = self._drafts(asked, given, spare)
+            pieces = self._take(kind, {n: [*tokens, *drafts.get(n, ())] for n, tokens in given.items()}, placed, drafts, asked)
         seconds, counters = monotonic() - start, decoder.counters - before
         for answer in answers:
             answer.spend(seconds, counters, id(answer) in unanswered)
-        return [(answer, piece) for answer, piece in pieces if piece is not None]
+        return pieces
+
+    def _place(self, answers: Sequence[Answer]) -> dict[int, Answer]:
+        """Give each answer a sequence."""
+        placed: dict[int, Answer] = {}
+        for answer in answers:
+            # What is to be judged has to be computed from its beginning.
+            wanted = answer.tokens[:1] if answer.is_scored and answer.reused is None else answer.tokens
+            place = self.sequences.place(answer.holder, wanted, tuple(placed))
+            placed[place] = answer
+            if answer.reused is None:
+                answer.reused = self.decoder.positions[place]
+        return placed
+
+    def _share(self, rest: Mapping[int, Sequence[int]]) -> tuple[dict[int, list[int]], int]:
+        """A row for each sequence, and those that are left for the prompts, the oldest first; returns how many are left then."""
+        given = {place: list(tokens[:1]) for place, tokens in rest.items()}
+        spare = self.decoder.programs.most_together - len(given)
+        for place, tokens in rest.items():
+            more = tokens[1 : min(spare + 1, self.decoder.together(place))]
+            given[place] += more
+            spare -= len(more)
+        return given, spare
+
+    def _drafts(
+        self, asked: Mapping[int, Answer], given: Mapping[int, Sequence[int]], spare: int
+    ) -> dict[int, tuple[int, ...]]:
+        """Tokens that may come next, to be verified in the rows that are left."""
+        found: dict[int, Draft] = {}
+        for place, answer in asked.items():
+            most = min(spare, answer.room - 1, self.decoder.reversible(place) - len(given[place]))
+            if answer.wish.speculate and most > 0 and (draft := answer.lookup.draft(answer.tokens, most)).tokens:
+                found[place] = draft
+        if not found:
+            return {}
+        rows = sum(map(len, given.values()))
+        counts = share({place: draft.chances for place, draft in found.items()}, rows, spare, self._costs)
+        return {place: found[place].tokens[:count] for place, count in counts.items()}
+
+    def _take(
+        self, kind: Kind, given: Mapping[int, Sequence[int]], placed: Mapping[int, Answer],
+        drafts: Mapping[int, Sequence[int]], asked: Mapping[int, Answer],
+    ) -> list[tuple[Answer, Piece]]:  # fmt: skip
+        """Take tokens in one pass, and choose what follows; what is wrong of the drafts is taken back."""
+        decoder, sequences, pieces = self.decoder, self.sequences, list[tuple[Answer, Piece]]()
+        before, seconds = list(decoder.positions), decoder.seconds
+        for place, tokens in given.items():
+            sequences.note(place, tokens)
+        results = decoder.take([given.get(place) for place in range(decoder.batch)], kind)
+        if kind != "prompt":
+            self._costs.note(sum(map(len, given.values())), decoder.seconds - seconds)
+        for place, answer in placed.items():
+            drafted = drafts.get(place, ())
+            first = len(given[place]) - len(drafted) - 1
+            if answer.is_scored:
+                answer.score(results[place][: first + 1])
+            if place not in asked:
+                continue
+            try:
+                accepted = self._choose(answer, results[place][first:], drafted, pieces)
+            except Exception as error:  # whatever a processor of one answer does, the others go on
+                answer.failure, accepted = error, 0
+            if drafted:
+                answer.drafted += len(drafted)
+                answer.accepted += accepted
+                sequences.cut(place, before[place] + first + 1 + accepted)
+        return pieces
 
     def _choose(
-        self, given: Sequence[int | None], asked: Mapping[int, Answer], scored: Mapping[int, Answer]
-    ) -> list[tuple[Answer, Piece | None]]:
-        """Choose the next tokens from the device's logits, and judge those of prompts."""
-        logits = self.decoder.step(given)
-        for place, answer in scored.items():
-            answer.score(logits[place])
-        pieces: list[tuple[Answer, Piece | None]] = []
-        for place, answer in asked.items():
-            try:
-                pieces.append((answer, answer.take(answer.choose(logits[place]), logits[place])))
-            except Exception as error:  # whatever a processor of one answer does, the others go on
-                answer.failure = error
-        return pieces
+        self, answer: Answer, results: Any, drafted: Sequence[int], pieces: list[tuple[Answer, Piece]]
+    ) -> int:
+        """Choose an answer's next tokens, the second one if the first one is as drafted, and so on; returns how many are."""
+        for accepted, result in enumerate(results):
+            logits = None if isinstance(result, int) else result
+            token = result if logits is None else answer.choose(logits)
+            if self.digest is not None:
+                self.digest.update(token.to_bytes(ADDRESS_UNIT, "little") if logits is None else logits.tobytes())
+            piece = answer.take(token, logits)
+            if piece is not None:
+                pieces.append((answer, piece))
+            if answer.reason is not None or accepted == len(drafted) or token != drafted[accepted]:
+                return accepted
+        raise AssertionError("the last result has no draft")
 
-    def _let_choose(self, given: Sequence[int | None], asked: Mapping[int, Answer]) -> list[tuple[Answer, Piece | None]]:
-        """Let the device choose the next tokens."""
-        decoder, count = self.decoder, 1
-        if len(asked) == decoder.batch:
-            count = min(decoder.tokens_per_doorbell, *(answer.room for answer in asked.values()))
+    def _run(self, given: Mapping[int, Sequence[int]], asked: Mapping[int, Answer]) -> list[tuple[Answer, Piece]]:
+        """Let the device go on by itself for a while."""
+        decoder, pieces = self.decoder, list[tuple[Answer, Piece]]()
+        count = min(decoder.tokens_per_doorbell, *(answer.room for answer in asked.values()))
         before = list(decoder.positions)
-        chosen = decoder.run(given, count)
-        pieces: list[tuple[Answer, Piece | None]] = []
+        for place, tokens in given.items():
+            self.sequences.note(place, tokens)
+        chosen = decoder.run([given[place][0] for place in range(decoder.batch)], count)
         for place, answer in asked.items():
             self.sequences.note_run(place, before[place] + 1, chosen[place][:-1])
-            pieces += [(answer, answer.take(token)) for token in chosen[place] if answer.reason is None]
+            for token in chosen[place]:
+                if answer.reason is None:
+                    self._choose(answer, [token], (), pieces)
         return pieces
+
+
+def _kind(answers: Iterable[Answer], asked: Iterable[Answer]) -> Kind:
+    """What a pass has to give for these answers, of which some are asked for their next token."""
+    wishes = [answer.wish for answer in asked]
+    if any(answer.is_scored for answer in answers) or any(wish.needs_logits for wish in wishes):
+        return "logits"
+    return "tokens" if wishes else "prompt"

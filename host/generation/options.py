@@ -47,6 +47,8 @@ class Options(TypedDict, total=False):
         No token ends the answer before it has so many.
     ignore_ends : bool or None
         No token ends the answer at all.
+    speculate : bool or None
+        False: no drafts are verified. The answer is the same, and takes as many steps as it has tokens.
     """
 
     max_tokens: int | None
@@ -67,6 +69,7 @@ class Options(TypedDict, total=False):
     grammar: Grammar | str | None
     min_tokens: int | None
     ignore_ends: bool | None
+    speculate: bool | None
 
 
 def wish_of(options: Options) -> Wish:
@@ -90,14 +93,14 @@ def wish_of(options: Options) -> Wish:
     if not callable(processors) and not isinstance(processors, Iterable):
         raise ConfigError(f"logits_processor must be a callable or several, not {processors!r}")
     rest = {name: given.pop(name, None) for name in ("max_tokens", "logprobs", "prompt_logprobs")}
-    ends = {name: given.pop(name) for name in ("min_tokens", "ignore_ends") if name in given}
+    more = {name: given.pop(name) for name in ("min_tokens", "ignore_ends", "speculate") if name in given}
     return Wish(
         sampler=Sampler(**given),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         processors=(processors,) if callable(processors) else tuple(processors),
         grammar=_grammar(given_format, given_grammar),
         **rest,
-        **ends,
+        **more,
     )
 
 

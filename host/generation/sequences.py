@@ -90,6 +90,10 @@ class Sequences:
         """Note all tokens from a position on."""
         self._tokens[place][first:] = tokens
 
+    def cut(self, place: int, length: int) -> None:
+        """Take a sequence back to its first tokens: what was given after them was wrong."""
+        self._cut(place, length)
+
     def release(self, holder: Holder) -> None:
         """Leave what a holder has to whoever needs it."""
         place = self.find(holder)

@@ -70,10 +70,8 @@ def choose(
     """
     build = smallest_build(imported, request, config, simulated=simulated)
     if native:
-        # The same one of the choices, with more right-hand sides.
-        place = builds_of(config, request.batch, simulated=simulated).index(build)
-        larger = builds_of(config, max(request.batch, MAX_BATCH), simulated=simulated)[place]
-        build = larger if fits(imported, Geometry.of_config(larger), request) else build
+        more = builds_of(config, max(request.batch, MAX_BATCH), simulated=simulated)
+        build = next((larger for larger in more if fits(imported, Geometry.of_config(larger), request)), build)
     layout = lay_out(imported, Geometry.of_config(build), request, memory)
     return Choice(build, rounded_up(layout.size) if memory is None else memory, layout)
 

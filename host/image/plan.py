@@ -85,6 +85,7 @@ class _Planner:
         caches = [kept[self.description.cache_layer(n)] for n in range(len(self.layers))]
         logits = tuple(end.take(4 * self.description.vocabulary) for _ in range(self.request.batch))
         tokens = tuple(end.take(ADDRESS_UNIT * self.capacity) for _ in range(self.request.batch))
+        logits += tuple(end.take(4 * self.description.vocabulary) for _ in range(self._rows() - self.request.batch))
         regions = [start, *layers, end]
         placement = Placement(
             matrices={role: place for region in regions for role, place in region.matrices.items()},
@@ -155,12 +156,15 @@ class _Planner:
         except ModelError as error:
             raise ModelError(f"{tensor.name}: {error}") from None
 
+    def _rows(self) -> int:
+        """Rows that a pass can have."""
+        return max(min(self.build.right_hand_sides, MAX_BATCH), self.request.batch)
+
     # What a region holds.
 
     def _tables_of_model(self, region: "_Region") -> None:
         whole = self.request.whole_embedding
-        # As many as there are rows in a pass.
-        rows = self.description.vocabulary if whole else min(self.build.right_hand_sides, MAX_BATCH)
+        rows = self.description.vocabulary if whole else self._rows()
         self._table(region, "embedding", rows, self.description.hidden, True)
         if "layer_embeddings" in self.imported.tables:
             self._table(region, "layer_embeddings", rows, self.imported.tables["layer_embeddings"].columns, True)

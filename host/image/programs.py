@@ -1,7 +1,8 @@
-"""The programs of an image, which lie behind it."""
+"""The programs of an image, which lie behind it: those that are always there, and those that are made for a pass."""
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 from tailrace.firmware.decode import MAX_BATCH, build_program
 from tailrace.firmware.description import Description, LinearAttention
@@ -13,6 +14,11 @@ from tailrace.spec.isa import COMMAND_BYTES
 from .allocator import align
 from .image import Image
 
+#: What a pass is to give: ``prompt``: nothing; ``logits``: those of each row; ``tokens``: the device chooses one for each row.
+Kind = Literal["prompt", "logits", "tokens"]
+#: As many of the largest programs find room beside each other. A decoder of one sequence needs nine.
+_ROOM = 9
+
 
 @dataclass(frozen=True)
 class LoadedProgram:
@@ -22,46 +28,85 @@ class LoadedProgram:
     ----------
     program : Program
     address : int
+        That of a program which is made for a pass is where the first of them lies.
     rows : tuple of int
         For each row of a pass the number of its sequence; none of a fold.
-    kind : str
-        ``prompt``, ``logits`` or ``tokens``, if each sequence has one row at most.
     """
 
     program: Program
     address: int
     rows: tuple[int, ...] = ()
-    kind: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return align(len(self.program.commands) * COMMAND_BYTES)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Programs:
     """The programs of an image, which lie behind it.
 
     Attributes
     ----------
+    image : Image
     loaded : dict of str to LoadedProgram
-        ``prompt``: no head; ``logits``; ``tokens``: the device chooses. With linear attention ``first fold`` and ``fold``, too.
-        Of several sequences also programs for some of them (`name_for`), and for prompts what `rows_name` names.
-    end : int
-        First address after them.
+        ``prompt``, ``logits`` and ``tokens``, a pass with a row of each sequence; with linear attention ``first fold`` and
+        ``fold``, too; and what `name_of` has made since.
+    room : range
+        Addresses of those that are made for a pass.
     most_rows : int
-        Tokens of a prompt that a pass takes at most.
+        Rows of a sequence that a pass has at most.
     """
 
+    image: Image
     loaded: dict[str, LoadedProgram]
-    end: int
+    room: range
     most_rows: int = 1
+    _refused: dict[str, str] = field(default_factory=dict)
 
-    def name_for(self, kind: str, sequences: Collection[int]) -> str:
-        """The program of a kind with the fewest rows among those that have one for each of these sequences."""
-        found = [name for name, loaded in self.loaded.items() if loaded.kind == kind and {*sequences} <= {*loaded.rows}]
-        return min(found, key=lambda name: len(self.loaded[name].rows))
+    @property
+    def end(self) -> int:
+        """First address after them."""
+        return self.room.stop
+
+    @property
+    def most_together(self) -> int:
+        """Rows that a pass has at most, of all sequences."""
+        return max(self.most_rows, self.image.request.batch)
+
+    def name_of(self, kind: Kind, rows: Sequence[int]) -> str:
+        """Name of the program of a pass, which is made if there is none yet.
+
+        Parameters
+        ----------
+        kind : Kind
+        rows : sequence of int
+            For each row the number of its sequence.
+
+        Raises
+        ------
+        LimitError
+            If the device has no room for what these rows need beside each other.
+        """
+        name = program_name(kind, rows, self.image.request.batch)
+        if name in self._refused:
+            raise LimitError(self._refused[name])
+        if name not in self.loaded:
+            try:
+                made = LoadedProgram(_build(self.image, kind, rows), self.room.start, tuple(rows))
+                if made.size > len(self.room):
+                    raise LimitError(f"the program {name} needs {made.size} bytes, and there are {len(self.room)}")
+            except LimitError as error:
+                self._refused[name] = str(error)
+                raise
+            self.loaded[name] = made
+        return name
 
 
-def rows_name(count: int, sequence: int) -> str:
-    """Name of the program that takes so many tokens of a sequence's prompt."""
-    return f"{count} tokens of the prompt of sequence {sequence}"
+def program_name(kind: Kind, rows: Sequence[int], batch: int = 1) -> str:
+    """Name of the program with these rows: its kind, and whose the rows are if there is not one of each sequence."""
+    return kind if tuple(rows) == tuple(range(batch)) else f"{kind} of {', '.join(map(str, rows))}"
 
 
 def check_programs(image: Image) -> None:
@@ -79,54 +124,48 @@ def check_programs(image: Image) -> None:
 
 
 def build_programs(image: Image) -> Programs:
-    """Build all programs for an image.
+    """Build the programs that are always there, and make room for the others.
 
     Raises
     ------
     LimitError
         If the model or its context does not fit the device.
     """
-    description = image.imported.description
-    built: dict[str, LoadedProgram] = {}
-    for kind, (logits, choose) in {"prompt": (False, False), "logits": (True, False), "tokens": (False, True)}.items():
-        for sequences in _companies(image.request.batch):
-            program = build_program(
-                description, image.placement, image.build, rows=sequences, logits=logits, choose=choose
-            )  # fmt: skip
-            some = len(sequences) < image.request.batch
-            name = f"{kind} of {', '.join(map(str, sequences))}" if some else kind
-            built[name] = LoadedProgram(program, 0, sequences, kind)
+    description, everybody = image.imported.description, tuple(range(image.request.batch))
+    built = {kind: LoadedProgram(_build(image, kind, everybody), 0, everybody) for kind in get_args(Kind)}
     if folds(description):
         for name, first in {"first fold": True, "fold": False}.items():
             built[name] = LoadedProgram(build_fold(description, image.placement, image.build, first=first), 0)
-    of_rows = _prompt_programs(image)
-    built |= of_rows
     loaded, address = {}, image.end
     for name, made in built.items():
         loaded[name] = replace(made, address=address)
-        address += align(len(made.program.commands) * COMMAND_BYTES)
-    return Programs(loaded, address, max((len(made.rows) for made in of_rows.values()), default=1))
+        address += made.size
+    several = _most_rows(image)
+    largest = max(made.size for made in (several or built["logits"], built["logits"], built["tokens"]))
+    room = _ROOM * largest if several or len(everybody) > 1 else 0
+    return Programs(image, loaded, range(address, address + room), len(several.rows) if several else 1)
 
 
-def _companies(batch: int) -> list[tuple[int, ...]]:
-    """Which sequences have programs of their own: all, the first few, and each alone. The others sit out, and cost nothing."""
-    few = [tuple(range(count)) for count in range(batch, 0, -1)]
-    return few + [(sequence,) for sequence in range(1, batch)]
+def _build(image: Image, kind: str, rows: Sequence[int]) -> Program:
+    return build_program(
+        image.imported.description,
+        image.placement,
+        image.build,
+        rows=tuple(rows),
+        logits=kind == "logits",
+        choose=kind == "tokens",
+    )
 
 
-def _prompt_programs(image: Image) -> dict[str, LoadedProgram]:
-    """Those that take 2, 3 and more rows of a sequence, as far as the device has room, and as the model can do it."""
-    built: dict[str, LoadedProgram] = {}
-    description, placement, build = image.imported.description, image.placement, image.build
-    for count in range(2, min(build.right_hand_sides, MAX_BATCH) + 1):
-        for sequence in range(image.request.batch):
-            rows = (sequence,) * count
-            try:
-                program = build_program(description, placement, build, rows=rows, logits=False, choose=False)
-            except LimitError:
-                return built
-            built[rows_name(count, sequence)] = LoadedProgram(program, 0, rows)
-    return built
+def _most_rows(image: Image) -> LoadedProgram | None:
+    """The program with the most rows of a sequence that the device has room for, and that the model can do; None: it is one."""
+    for count in range(min(image.build.right_hand_sides, MAX_BATCH), 1, -1):
+        rows = (0,) * count
+        try:
+            return LoadedProgram(_build(image, "logits", rows), 0, rows)
+        except LimitError:
+            continue
+    return None
 
 
 def folds(description: Description) -> bool:

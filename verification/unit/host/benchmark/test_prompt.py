@@ -13,7 +13,6 @@ from tailrace.image.builds import lay_out
 from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
 from tailrace.image.predicted import predict_step
-from tailrace.image.programs import rows_name
 from tailrace.spec.config import parse_config
 from verification.unit.host.tiny_models import write_model
 
@@ -26,17 +25,20 @@ def test_every_pass_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     imported = import_model(open_model(write_model(tmp_path / "model.gguf")))
     programs = lay_out(imported, Geometry.of_config(parse_config(CONFIG)), ImageRequest()).programs
 
+    def rows_of(count: int) -> str:
+        return programs.name_of("prompt", (0,) * count)
+
     def cycles(program: str, position: int) -> int:
         return predict_step(programs, parse_config(CONFIG), position, program=program).cycles
 
     found = prompt.predict_prompt("model", imported, CONFIG, tokens=11)
     assert found.single == sum(cycles("prompt", position) for position in range(11))
-    assert found.together == cycles(rows_name(4, 0), 0) + cycles(rows_name(4, 0), 4) + cycles(rows_name(3, 0), 8)
+    assert found.together == cycles(rows_of(4), 0) + cycles(rows_of(4), 4) + cycles(rows_of(3), 8)
     assert (found.rows, found.tokens, found.memory) == (4, 11, "ideal")
     assert found.ratio == found.single / found.together > 1
     # Nine tokens leave one for a pass of its own.
     found = prompt.predict_prompt("model", imported, CONFIG, tokens=9)
-    assert found.together == cycles(rows_name(4, 0), 0) + cycles(rows_name(4, 0), 4) + cycles("prompt", 8)
+    assert found.together == cycles(rows_of(4), 0) + cycles(rows_of(4), 4) + cycles("prompt", 8)
 
 
 def test_between_knots_cycles_grow_evenly(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from tailrace.device.decoder import Decoder, Snapshot
 from tailrace.device.driver import Device
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
-from tailrace.image.programs import rows_name
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import LimitError
@@ -165,7 +164,10 @@ def test_rows_that_do_not_fit_are_left_out(tmp_path: Path) -> None:
     config = "tiny,right_hand_sides=4,buffer_entries=2048"
     decoder, single = open_decoder(path, config), open_decoder(path)
     assert 1 < decoder.programs.most_rows < 4
-    assert rows_name(4, 0) not in decoder.programs.loaded
+    with pytest.raises(LimitError, match=r"^the activation buffer has no room for "):
+        decoder.programs.name_of("prompt", (0,) * 4)
+    with pytest.raises(LimitError, match=r"^a pass takes at most \d tokens of sequence 0 now$"):
+        decoder.take([[1, 2, 3, 4]])
     for taken in (decoder, single):
         taken.prefill(list(range(20)))
     same(single, decoder)
