@@ -323,6 +323,47 @@ def prompt(models: str | None, config: str, tokens: int, memory_model: str, cloc
 @bench.command()
 @click.argument("model", default="smollm2")
 @click.option("--config", default="wide", show_default=True, help="Build of the device.")
+@click.option("--tokens", type=click.IntRange(1, 1024), default=192, show_default=True, help="Tokens of each answer.")
+@click.option("--memory", "memory_model", type=click.Choice(_MEMORIES), default="ideal", show_default=True)
+@click.option("--clock", type=FiniteRange(min=1), default=300.0, show_default=True, help="Assumed clock in MHz.")
+def speculation(model: str, config: str, tokens: int, memory_model: str, clock: float) -> None:
+    """Answers of MODEL with drafts from the text and without: tokens of a pass, predicted speed."""
+    from .decode_report import speculation_table
+    from .speculation import measure_speculation
+
+    terminal = Terminal()
+    found = []
+    with terminal.phase(f"answering with {model}"):
+        for one in measure_speculation(model, config, tokens=tokens, memory=memory_model, on_progress=terminal.progress):
+            found.append(one)
+    _show(speculation_table(found, f"{model}, configuration {config}, memory {memory_model} (predicted)", clock))
+
+
+@bench.command()
+@click.option("--models", help="Comma-separated names as `bench decode` has them; default: as for `bench prompt`.")
+@click.option("--config", default="wide", show_default=True, help="Build of the device.")
+@click.option("--context", type=click.IntRange(0, 4095), default=512, show_default=True, help="Tokens in the cache.")
+@click.option("--memory", "memory_model", type=click.Choice(_MEMORIES), default="ideal", show_default=True)
+def rows(models: str | None, config: str, context: int, memory_model: str) -> None:
+    """Predict what a pass over several tokens of a sequence takes, and what each row adds."""
+    from ..models.measured import SHAPES
+    from .decode import imported_model
+    from .decode_report import rows_table
+    from .prompt import MODELS
+    from .speculation import costs_of_rows
+
+    terminal = Terminal()
+    found = {}
+    with terminal.phase("predicting passes"):
+        for name in _chosen("--models", models, MODELS, tuple(SHAPES)):
+            terminal.progress(name, 0.0)
+            found[name] = costs_of_rows(imported_model(name), config, context, memory_model)
+    _show(rows_table(found, f"configuration {config}, memory {memory_model}, {context} tokens in the cache (predicted)"))
+
+
+@bench.command()
+@click.argument("model", default="smollm2")
+@click.option("--config", default="wide", show_default=True, help="Build of the device.")
 @click.option(
     "--context",
     type=click.IntRange(min=0),

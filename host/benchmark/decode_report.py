@@ -11,6 +11,7 @@ from .batch import BatchStep
 from .decode import CAPACITY, Step
 from .prediction import Comparison
 from .prompt import Prompt
+from .speculation import Speculation
 from .waits import NO_WORK
 
 _METHOD = (
@@ -163,6 +164,47 @@ def prompt_table(prompts: Sequence[Prompt], megahertz: float) -> Table:
     for p in prompts:
         seconds = f"{p.together / (megahertz * 1e6):.2f}"
         table.add_row(p.model, str(p.rows), f"{p.single:,}", f"{p.together:,}", seconds, f"{p.ratio:.2f}")
+    return table
+
+
+def speculation_table(answers: Sequence[Speculation], title: str, megahertz: float) -> Table:
+    """What drafts bring on each kind of text."""
+    table = Table(
+        title=title,
+        caption=f"The answers are the same with and without drafts. Tokens/s at an assumed clock of {megahertz:g} MHz: no build"
+        " has been timed at it.",
+        caption_justify="left",
+    )
+    names = (
+        "text",
+        "prompt",
+        "tokens",
+        "passes",
+        "tokens a pass",
+        "drafted",
+        "right",
+        "tokens/s without",
+        "with",
+        "times as fast",
+    )
+    for name in names:
+        table.add_column(name, justify="left" if name == "text" else "right")
+    for a in answers:
+        speeds = (f"{a.tokens * megahertz * 1e6 / cycles:,.0f}" for cycles in (a.plain, a.cycles))
+        counts = (a.prompt_tokens, a.tokens, a.passes)
+        each = f"{a.tokens / a.passes:.2f}"
+        table.add_row(a.text, *map(str, counts), each, str(a.drafted), str(a.accepted), *speeds, f"{a.ratio:.2f}")
+    return table
+
+
+def rows_table(costs: Mapping[str, Sequence[int]], title: str) -> Table:
+    """Cycles of passes with 1, 2, 3, ... rows."""
+    table = Table(title=title, caption="In parentheses: times those of one row.", caption_justify="left")
+    table.add_column("model")
+    for rows in range(1, max(map(len, costs.values())) + 1):
+        table.add_column("1 row" if rows == 1 else f"{rows} rows", justify="right")
+    for name, cycles in costs.items():
+        table.add_row(name, *(f"{found:,} ({found / cycles[0]:.3f})" for found in cycles))
     return table
 
 

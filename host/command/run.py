@@ -175,7 +175,9 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
                     device.transport.record()  # type: ignore[attr-defined]
             if taken:
                 elapsed = time.monotonic() - start
-                terminal.note_step(before + taken + asked.accepted, request.new_tokens, counters.cycles // taken, clock, elapsed)
+                terminal.note_step(
+                    before + taken + asked.accepted, request.new_tokens, counters.cycles // taken, clock, elapsed
+                )
 
         with terminal.phase("uploading to the device"):
             decoder = Decoder(

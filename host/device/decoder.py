@@ -266,7 +266,7 @@ class Decoder:
                     if taken := prompt[: min(left, self.together(sequence))]:
                         now[sequence] = taken
                 self._pass("prompt", now)
-                rest = {n: left for n, prompt in rest.items() if (left := prompt[len(now.get(n, ())) :])}
+                rest = {n: more for n, prompt in rest.items() if (more := prompt[len(now.get(n, ())) :])}
 
     def together(self, sequence: int = 0) -> int:
         """Tokens of a sequence that a pass can take at most: of linear attention none beyond the next fold."""
@@ -301,8 +301,8 @@ class Decoder:
         Returns
         -------
         list
-            For each sequence, and for each token that it was given: logits, an ndarray of float32 of shape (tokens, vocabulary);
-            or the best next tokens, a list of int; None if it sat out, or if nothing is computed.
+            For each sequence, and each token that it was given: logits, an ndarray of float32 of shape (tokens, vocabulary); or
+            the best next tokens, a list of int; None if it sat out, or if nothing is computed.
 
         Raises
         ------
@@ -596,9 +596,7 @@ class Decoder:
                 found[sequence] = np.frombuffer(raw, dtype="<u4")[:: ADDRESS_UNIT // 4].tolist()
         return found
 
-    def _ring(
-        self, name: str, tokens: Sequence[int], positions: Sequence[int], count: int, weight_bytes: int
-    ) -> Counters:
+    def _ring(self, name: str, tokens: Sequence[int], positions: Sequence[int], count: int, weight_bytes: int) -> Counters:
         """Run a program with a token and a position for each row, and so many steps."""
         arguments = [*tokens, *[0] * (_ARGUMENT_POSITION - len(tokens)), *positions]
         if not self.image.request.whole_embedding:

@@ -43,6 +43,8 @@ class Wish:
         Control tokens whose names are part of the text.
     speculate : bool
         Whether tokens that are likely to come may be verified together. The answer is the same.
+    prediction : str, or tuple of int
+        What the answer is likely to be, or to have in it: such tokens are drafted. The answer is the same.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class Wish:
     ignore_ends: bool = False
     shown: frozenset[int] = frozenset()
     speculate: bool = True
+    prediction: str | tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("max_tokens", 1), ("logprobs", 0), ("prompt_logprobs", 0), ("min_tokens", 0)):
@@ -101,6 +104,8 @@ class Answer:
         Tokens that a sequence has room for.
     grammar : GrammarState or None
         Where its grammar begins, if it has one.
+    prediction : sequence of int
+        What it is likely to be.
 
     Attributes
     ----------
@@ -131,6 +136,7 @@ class Answer:
         tokenizer: Tokenizer,
         limit: int,
         grammar: GrammarState | None = None,
+        prediction: Sequence[int] = (),
     ) -> None:
         self.index, self.wish, self.holder = index, wish, holder
         self.tokens = list(prompt)
@@ -140,7 +146,7 @@ class Answer:
         self.seconds, self.prompt_seconds, self.counters = 0.0, 0.0, Counters()
         self._prompt, self._limit, self._tokenizer = len(prompt), limit, tokenizer
         self._grammar = grammar
-        self.lookup, self.drafted, self.accepted = Lookup(len(prompt)), 0, 0
+        self.lookup, self.drafted, self.accepted = Lookup(len(prompt), prediction), 0, 0
         self._said: list[str] = []
         self._stream, self._stop = tokenizer.stream(self._said.append, wish.shown), StopStrings(wish.stop)
         self._text: list[str] = []

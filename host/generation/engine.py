@@ -40,6 +40,10 @@ class Engine:
     lock : RLock
         Held by whoever works with the device or the sequences.
     sequences : Sequences
+    speculate : bool
+        Whether drafts are verified at all.
+    costs : Costs
+        What passes take, by their rows: it says how many drafts pay.
     digest : Digest or None
         Told of every result from which a token of an answer was chosen: logits, or the token, filled up to 64 bytes.
     """
@@ -47,8 +51,9 @@ class Engine:
     def __init__(self, decoder: Decoder, tokenizer: Tokenizer, release: Callable[[], None] | None = None) -> None:
         self.decoder, self.tokenizer = decoder, tokenizer
         self.lock, self.sequences, self._grammars = RLock(), Sequences(decoder), Grammars(tokenizer)
+        self.speculate = True
         self.digest: Digest | None = None
-        self._costs = Costs()
+        self.costs = Costs()
         self._release, self._is_open = release, True
 
     @property
@@ -57,6 +62,11 @@ class Engine:
         imported = self.decoder.imported
         assert isinstance(imported, ImportedModel)
         return imported
+
+    @property
+    def speculates(self) -> bool:
+        """Whether drafts can be verified: a pass has rows for them, and the device does not go on by itself."""
+        return self.speculate and self.decoder.programs.most_rows > 1 and self.decoder.tokens_per_doorbell == 1
 
     def close(self) -> None:
         """Release the device. Closing twice is harmless."""
@@ -102,7 +112,8 @@ class Engine:
                 " context, or shorten the prompt"
             )
         grammar = None if wish.grammar is None else self._grammars.begin(wish.grammar)
-        return Answer(index, tokens, wish, holder, self.tokenizer, limit, grammar)
+        prediction = self.tokens(wish.prediction, at_start=False) if wish.prediction else ()
+        return Answer(index, tokens, wish, holder, self.tokenizer, limit, grammar, prediction)
 
     def pieces(self, answers: Sequence[Answer], keep: bool = False) -> Generator[Piece, None, None]:
         """Compute answers. When one is finished, the next one takes its place.
@@ -179,7 +190,11 @@ class Engine:
         # The last token of a prompt gives the answer's first one.
         asked = {place: answer for place, answer in placed.items() if len(given[place]) == len(rest[place])}
         kind = _kind(placed.values(), asked.values())
-        if kind == "tokens" and decoder.tokens_per_doorbell > 1 and len(asked) == decoder.batch == sum(map(len, given.values())):
+        if (
+            kind == "tokens"
+            and decoder.tokens_per_doorbell > 1
+            and len(asked) == decoder.batch == sum(map(len, given.values()))
+        ):
             pieces = self._run(given, asked)
         else:
             drafts = self._drafts(asked, given, spare)
@@ -202,7 +217,7 @@ class Engine:
         return placed
 
     def _share(self, rest: Mapping[int, Sequence[int]]) -> tuple[dict[int, list[int]], int]:
-        """A row for each sequence, and those that are left for the prompts, the oldest first; returns how many are left then."""
+        """A row for each sequence, and those that are left for the prompts, the oldest first; returns what is left then."""
         given = {place: list(tokens[:1]) for place, tokens in rest.items()}
         spare = self.decoder.programs.most_together - len(given)
         for place, tokens in rest.items():
@@ -218,12 +233,12 @@ class Engine:
         found: dict[int, Draft] = {}
         for place, answer in asked.items():
             most = min(spare, answer.room - 1, self.decoder.reversible(place) - len(given[place]))
-            if answer.wish.speculate and most > 0 and (draft := answer.lookup.draft(answer.tokens, most)).tokens:
-                found[place] = draft
-        if not found:
+            if self.speculates and answer.wish.speculate and most > 0:
+                found[place] = answer.lookup.draft(answer.tokens, most)
+        if not any(draft.tokens for draft in found.values()):
             return {}
         rows = sum(map(len, given.values()))
-        counts = share({place: draft.chances for place, draft in found.items()}, rows, spare, self._costs)
+        counts = share({place: draft.chances for place, draft in found.items()}, rows, spare, self.costs)
         return {place: found[place].tokens[:count] for place, count in counts.items()}
 
     def _take(
@@ -237,7 +252,7 @@ class Engine:
             sequences.note(place, tokens)
         results = decoder.take([given.get(place) for place in range(decoder.batch)], kind)
         if kind != "prompt":
-            self._costs.note(sum(map(len, given.values())), decoder.seconds - seconds)
+            self.costs.note(sum(map(len, given.values())), decoder.seconds - seconds)
         for place, answer in placed.items():
             drafted = drafts.get(place, ())
             first = len(given[place]) - len(drafted) - 1
@@ -255,9 +270,7 @@ class Engine:
                 sequences.cut(place, before[place] + first + 1 + accepted)
         return pieces
 
-    def _choose(
-        self, answer: Answer, results: Any, drafted: Sequence[int], pieces: list[tuple[Answer, Piece]]
-    ) -> int:
+    def _choose(self, answer: Answer, results: Any, drafted: Sequence[int], pieces: list[tuple[Answer, Piece]]) -> int:
         """Choose an answer's next tokens, the second one if the first one is as drafted, and so on; returns how many are."""
         for accepted, result in enumerate(results):
             logits = None if isinstance(result, int) else result

@@ -40,10 +40,13 @@ class Lookup:
     ----------
     first : int
         Tokens of the text that were given: of those nothing is learnt about how it goes on.
+    before : sequence of int
+        Another text, such as what the answer is likely to be; it is searched, too.
     """
 
-    def __init__(self, first: int = 0) -> None:
-        self._first, self._known = first, 0
+    def __init__(self, first: int = 0, before: Sequence[int] = ()) -> None:
+        self._text, self._before, self._known = list(before), len(before), 0
+        self._first = self._before + first
         # For 1, 2, ... tokens: where the text went on, the last time that it had these.
         self._places: list[dict[tuple[int, ...], int]] = [{} for _ in range(_LONGEST)]
         self._tried = [_WEIGHT] * len(_PRIOR)
@@ -59,39 +62,43 @@ class Lookup:
         most : int
             Tokens that are wanted.
         """
-        for position in range(self._known, len(tokens)):
-            self._learn(tokens, position)
-        self._known = max(self._known, len(tokens))
-        found = self._find(tokens, len(tokens))
+        text = self._text
+        text += tokens[len(text) - self._before :]
+        for position in range(self._known, len(text)):
+            self._learn(position)
+        self._known = len(text)
+        found = self._find(len(text))
         if found is None or most < 1:
             return Draft()
         place, same = found
-        drafted = list(tokens[place : place + most])
+        drafted = text[place : place + most]
         while len(drafted) < most:
             # The text repeats itself, and goes on to do so.
-            drafted.append(drafted[len(drafted) - (len(tokens) - place)])
+            drafted.append(drafted[len(drafted) - (len(text) - place)])
         return Draft(tuple(drafted), tuple(self._chance(same + n) for n in range(most)))
 
-    def _learn(self, tokens: Sequence[int], position: int) -> None:
+    def _learn(self, position: int) -> None:
         """Note what the text has at a position, and whether that could have been known."""
-        if position >= self._first and (found := self._find(tokens, position)) is not None:
+        text = self._text
+        if position >= self._first and (found := self._find(position)) is not None:
             place, same = found
             kind = _kind(same)
             if self._tried[kind] > _MEMORY:
                 self._tried[kind] /= 2
                 self._right[kind] /= 2
             self._tried[kind] += 1
-            self._right[kind] += tokens[place] == tokens[position]
+            self._right[kind] += text[place] == text[position]
         for count, places in enumerate(self._places, 1):
             if count <= position:
-                places[tuple(tokens[position - count : position])] = position
+                places[tuple(text[position - count : position])] = position
 
-    def _find(self, tokens: Sequence[int], end: int) -> tuple[int, int] | None:
+    def _find(self, end: int) -> tuple[int, int] | None:
         """Where the text went on the last time, and how many tokens before it are the same."""
+        text = self._text
         for count in range(min(_LONGEST, end), 0, -1):
-            place = self._places[count - 1].get(tuple(tokens[end - count : end]))
+            place = self._places[count - 1].get(tuple(text[end - count : end]))
             if place is not None:
-                while count < min(_COMPARED, place) and tokens[place - count - 1] == tokens[end - count - 1]:
+                while count < min(_COMPARED, place) and text[place - count - 1] == text[end - count - 1]:
                     count += 1
                 return place, count
         return None

@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 
 from tailrace.spec.errors import ConfigError
 
-from ..device.token_ids import Token, TokenArray
+from ..device.token_ids import Token, TokenArray, token_list
 from ..text.grammar import Grammar, grammar_of_format
 from .answer import Wish
 from .sampling import LogitsProcessor, Sampler
@@ -49,6 +49,8 @@ class Options(TypedDict, total=False):
         No token ends the answer at all.
     speculate : bool or None
         False: no drafts are verified. The answer is the same, and takes as many steps as it has tokens.
+    prediction : str, or tokens, or None
+        What the answer is likely to be, or to have in it, such as the text that is to be edited: it comes in fewer steps then.
     """
 
     max_tokens: int | None
@@ -70,6 +72,7 @@ class Options(TypedDict, total=False):
     min_tokens: int | None
     ignore_ends: bool | None
     speculate: bool | None
+    prediction: Prompt | None
 
 
 def wish_of(options: Options) -> Wish:
@@ -94,11 +97,13 @@ def wish_of(options: Options) -> Wish:
         raise ConfigError(f"logits_processor must be a callable or several, not {processors!r}")
     rest = {name: given.pop(name, None) for name in ("max_tokens", "logprobs", "prompt_logprobs")}
     more = {name: given.pop(name) for name in ("min_tokens", "ignore_ends", "speculate") if name in given}
+    prediction = given.pop("prediction", ())
     return Wish(
         sampler=Sampler(**given),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         processors=(processors,) if callable(processors) else tuple(processors),
         grammar=_grammar(given_format, given_grammar),
+        prediction=prediction if isinstance(prediction, str) else tuple(token_list(prediction)),
         **rest,
         **more,
     )

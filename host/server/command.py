@@ -27,6 +27,7 @@ _GROUPS = {
         "keep_alive",
         "patience",
         "webui",
+        "speculate",
         "kv_folder",
     ),
     "Model and device": ("context", "device", "config", "memory", "quantise"),
@@ -53,6 +54,8 @@ _GROUPS = {
               help="Seconds of silence after which a stream says that it is still there.")  # fmt: skip
 @click.option("--patience", type=FiniteRange(min=0), default=10.0, show_default=True,
               help="Seconds for which running answers may go on when the server is to end.")  # fmt: skip
+@click.option("--speculate/--no-speculate", default=True, show_default=True,
+              help="Verify tokens that an answer's text makes likely together; the answers are the same.")  # fmt: skip
 @click.option("--webui/--no-webui", default=True, show_default=True, help="A page at / to chat with the model.")
 @click.option("--kv-folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Folder in which vLLM hands prompts over, for requests with kv_transfer_params.")  # fmt: skip
@@ -88,6 +91,7 @@ def serve(model: str, **options: Any) -> None:
             progress=terminal.progress,
         )
     with loaded:
+        loaded.engine.speculate = options["speculate"]
         settings = Settings(
             options["alias"] or (Path(model).name,),
             queue=options["queue"],

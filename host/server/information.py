@@ -69,8 +69,9 @@ class Information:
 
     def slots(self) -> list[dict[str, Any]]:
         """The body of ``/slots``: the sequences, by the names of llama-server."""
-        decoder = self.scheduler.engine.decoder
-        found = [{"id": n, "n_ctx": decoder.limit, "speculative": False, "is_processing": False} for n in range(decoder.batch)]
+        engine, decoder = self.scheduler.engine, self.scheduler.engine.decoder
+        idle = {"n_ctx": decoder.limit, "speculative": engine.speculates, "is_processing": False}
+        found = [{"id": n, **idle} for n in range(decoder.batch)]
         for place, answer in self.scheduler.placed().items():
             found[place] |= _at_work(answer)
         return found
@@ -94,6 +95,7 @@ def _at_work(answer: Answer) -> dict[str, Any]:
             "repeat_penalty": sampler.repetition_penalty,
             "stop": list(wish.stop),
             "ignore_eos": wish.ignore_ends,
+            "speculative.n_max": None if wish.speculate else 0,
         },
         "next_token": {
             "has_next_token": answer.reason is None,

@@ -17,6 +17,8 @@ class Load:
         Answers.
     prompt_tokens, reused_tokens, generated_tokens, finished, cancelled, failed, refused : int
         Since the start; `reused_tokens` are those of prompts that the device held already.
+    drafts, drafted_tokens, accepted_tokens : int
+        Passes that verified drafts of an answer, the tokens of these, and how many of them were right.
     reasons : Counter of str
         Answers that came to their end, by why.
     steps : int
@@ -47,6 +49,9 @@ class Load:
     cancelled: int = 0
     failed: int = 0
     refused: int = 0
+    drafts: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     steps: int = 0
     busy: int = 0

@@ -19,7 +19,7 @@ MOST_ANSWERS = 128
 #: Fields that change nothing here: names of users, hints, what is the case anyway.
 _HARMLESS = (
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "continuous_usage_stats",
-    "return_token_ids", "stream_options", "cache_prompt",
+    "return_token_ids", "stream_options", "cache_prompt", "speculative.n_min", "speculative.p_min",
 )  # fmt: skip
 #: Fields that would change the answer, and the values with which they do not.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -32,7 +32,6 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "function_call": ("none",),
     "audio": (),
     "modalities": (["text"],),
-    "prediction": (),
     "reasoning_effort": ("none",),
     "verbosity": ("medium",),
     "web_search_options": (),
@@ -192,15 +191,26 @@ def wishes_of(
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     stop = fields.texts("stop", 16)
     grammar = grammar_field(fields)
+    drafts = {"speculate": fields.integer("speculative.n_max", 0) != 0, "prediction": _prediction(fields.table("prediction"))}
     ends = {"min_tokens": fields.integer("min_tokens", 0) or 0, "ignore_ends": fields.flag("ignore_eos")}
     if grammar is not None and any(ends.values()):
         raise wrong(grammar[0], "says where the answer ends: leave min_tokens and ignore_eos out")
-    rest: dict[str, Any] = {"max_tokens": length, "stop": stop, "logprobs": logprobs, **ends}
+    rest: dict[str, Any] = {"max_tokens": length, "stop": stop, "logprobs": logprobs, **ends, **drafts}
     # Several answers to one prompt are drawn with seeds of their own, which one seed gives.
     first = secrets.randbits(32) if seed is None else seed
     return tuple(
         Wish(Sampler(**given, seed=(first + number) % 2**64), grammar=grammar and grammar[1], **rest) for number in range(n)
     )
+
+
+def _prediction(prediction: Mapping[str, Any] | None) -> str:
+    """The text of OpenAI's predicted outputs."""
+    content = "" if prediction is None else prediction.get("content")
+    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+        content = "".join(str(part.get("text", "")) for part in content)
+    if prediction is not None and (prediction.get("type") != "content" or not isinstance(content, str)):
+        raise wrong("prediction", f"must be {{'type': 'content', 'content': TEXT}}, not {prediction!r}")
+    return str(content)
 
 
 def _bias(bias: Mapping[str, Any] | None, size: int) -> dict[int, float] | None:

@@ -177,12 +177,19 @@ def usage_of(answers: Sequence[Answer], each: int) -> dict[str, Any]:
     prompt = sum(answer.prompt_tokens for answer in first)
     generated = sum(len(answer.tokens) - answer.prompt_tokens for answer in answers)
     cached = sum(answer.reused or 0 for answer in first)
-    return {
+    usage = {
         "prompt_tokens": prompt,
         "completion_tokens": generated,
         "total_tokens": prompt + generated,
         "prompt_tokens_details": {"cached_tokens": cached},
     }
+    if predicted := [answer for answer in answers if answer.wish.prediction]:
+        accepted = sum(answer.accepted for answer in predicted)
+        rejected = sum(answer.drafted for answer in predicted) - accepted
+        usage["completion_tokens_details"] = {
+            "accepted_prediction_tokens": accepted, "rejected_prediction_tokens": rejected,
+        }  # fmt: skip
+    return usage
 
 
 def timings_of(answers: Sequence[Answer]) -> dict[str, Any]:
@@ -192,7 +199,10 @@ def timings_of(answers: Sequence[Answer]) -> dict[str, Any]:
     prompt_ms = 1e3 * sum(answer.prompt_seconds for answer in answers)
     predicted = sum(len(answer.tokens) - answer.prompt_tokens for answer in answers)
     predicted_ms = 1e3 * sum(answer.seconds - answer.prompt_seconds for answer in answers)
-    return {"cache_n": cached, **_speed("prompt", prompt, prompt_ms), **_speed("predicted", predicted, predicted_ms)}
+    found = {"cache_n": cached, **_speed("prompt", prompt, prompt_ms), **_speed("predicted", predicted, predicted_ms)}
+    if drafted := sum(answer.drafted for answer in answers):
+        found |= {"draft_n": drafted, "draft_n_accepted": sum(answer.accepted for answer in answers)}
+    return found
 
 
 def _speed(name: str, tokens: int, milliseconds: float) -> dict[str, float]:

@@ -152,6 +152,7 @@ class Scheduler:
         answers = [entry.answer for entry in active]
         begun = [answer for answer in answers if answer.reused is None]
         before = {id(answer): (len(answer.tokens), answer.seconds) for answer in answers}
+        drafted = [(answer.drafted, answer.accepted) for answer in answers]
         counted = self.engine.decoder.counters
         try:
             pieces = self.engine.advance(answers)
@@ -174,6 +175,10 @@ class Scheduler:
             load.prompt_tokens += sum(answer.prompt_tokens for answer in begun)
             load.reused_tokens += sum(answer.reused or 0 for answer in begun)
             load.seconds += max(answer.seconds - before[id(answer)][1] for answer in answers)
+            for answer, (verified, accepted) in zip(answers, drafted, strict=True):
+                load.drafts += answer.drafted > verified
+                load.drafted_tokens += answer.drafted - verified
+                load.accepted_tokens += answer.accepted - accepted
             for entry in active:
                 self._note(entry, len(entry.answer.tokens) - before[id(entry.answer)][0])
             self._active = [entry for entry in active if entry.answer.reason is None and entry.answer.failure is None]

@@ -45,7 +45,7 @@ class _Free(Costs):
         return 1.0
 
 
-def prophet(texts: list[list[int]], rng: np.random.Generator) -> Callable[[int], Any]:
+def prophet(texts: list[list[int]], rng: np.random.Generator) -> Callable[..., Any]:
     """What knows how these texts go on, and tells it right, or wrong from somewhere on."""
 
     class Prophet:
@@ -56,7 +56,7 @@ def prophet(texts: list[list[int]], rng: np.random.Generator) -> Callable[[int],
             told = told[:right] + [(token + 1) % 259 for token in told[right:]]
             return Draft(tuple(told), (0.5,) * len(told))
 
-    return lambda first: Prophet()
+    return lambda first, before: Prophet()
 
 
 def parts(completion: Completion) -> tuple[Any, ...]:
@@ -73,7 +73,7 @@ def test_drafts_right_and_wrong_change_nothing(
     assert [c.drafted_tokens for c in plain] == [0] * len(plain)
     texts = [[*lm.tokenizer.encode(prompt), *c.tokens, 2] for prompt, c in zip(PROMPTS, plain, strict=True)]
     monkeypatch.setattr(answers, "Lookup", prophet(texts, rng))
-    monkeypatch.setattr(lm.engine, "_costs", _Free())
+    monkeypatch.setattr(lm.engine, "costs", _Free())
     for prompts in ([[prompt] for prompt in PROMPTS], [PROMPTS]):
         found = [c for some in prompts for c in lm.generate(some, **options)]
         assert [parts(c) for c in found] == [parts(c) for c in plain]
@@ -82,7 +82,7 @@ def test_drafts_right_and_wrong_change_nothing(
 
 def test_steps_are_saved(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a text that repeats itself, with rows that cost nothing."""
-    monkeypatch.setattr(lm.engine, "_costs", _Free())
+    monkeypatch.setattr(lm.engine, "costs", _Free())
     plain, found = (lm.generate(PROMPTS[0], max_tokens=50, speculate=speculate) for speculate in (False, True))
     # Of the prompt the second one finds all there but the last token.
     again = lm.generate(PROMPTS[0], max_tokens=50, speculate=False)
@@ -93,7 +93,7 @@ def test_steps_are_saved(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_pieces_and_a_session(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several tokens come at once; what the device holds afterwards is the text, and no draft."""
-    monkeypatch.setattr(lm.engine, "_costs", _Free())
+    monkeypatch.setattr(lm.engine, "costs", _Free())
     plain = lm.generate(PROMPTS[3], max_tokens=30, speculate=False)
     session = lm.session()
     pieces = list(session.generate(PROMPTS[3], max_tokens=30, stream=True))
@@ -105,7 +105,7 @@ def test_pieces_and_a_session(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_processor_that_fails_in_the_middle(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lm.engine, "_costs", _Free())
+    monkeypatch.setattr(lm.engine, "costs", _Free())
 
     def fails(tokens: Any, logits: Any) -> Any:
         if len(tokens) > 20:
@@ -122,7 +122,7 @@ def test_drafts_do_not_pay_where_rows_cost_as_much_as_passes(lm: LanguageModel, 
         def of(self, rows: int) -> float:
             return float(rows)
 
-    monkeypatch.setattr(lm.engine, "_costs", Dear())
+    monkeypatch.setattr(lm.engine, "costs", Dear())
     assert lm.generate(PROMPTS[0], max_tokens=30).drafted_tokens == 0
 
 

@@ -74,14 +74,14 @@ def serving(lm: LanguageModel, **settings: Any) -> Iterator[Client]:
 @contextmanager
 def before_each_step(lm: LanguageModel, action: Callable[[], object]) -> Iterator[None]:
     """Have something done before each step of the device."""
-    decoder, step = lm.engine.decoder, lm.engine.decoder.step
+    decoder, take = lm.engine.decoder, lm.engine.decoder.take
 
     def changed(*arguments: Any) -> Any:
         action()
-        return step(*arguments)
+        return take(*arguments)
 
-    decoder.step = changed  # type: ignore[method-assign]
+    decoder.take = changed  # type: ignore[method-assign]
     try:
         yield
     finally:
-        decoder.step = step  # type: ignore[method-assign]
+        decoder.take = take  # type: ignore[method-assign]

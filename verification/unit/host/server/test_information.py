@@ -13,6 +13,7 @@ pytest.importorskip("uvicorn")
 
 import tailrace
 from tailrace import LanguageModel
+from tailrace.generation.depth import Costs
 from tailrace.image.predicted import predict_step
 from tailrace.server.histogram import BOUNDS, Histogram
 from tailrace.transports.facts import config_of
@@ -21,6 +22,7 @@ from verification.unit.host.tiny_models import CHAT_TEMPLATE, write_model
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 ENDLESS: dict[str, Any] = {"ignore_eos": True}
+GREEDY: dict[str, Any] = {"temperature": 0, **ENDLESS}
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +74,11 @@ def test_heads_are_answered_where_gets_are(client: Client, path: str) -> None:
 
 
 def test_sequences(client: Client) -> None:
-    free = {"n_ctx": 64, "speculative": False, "is_processing": False}
+    free = {"n_ctx": 64, "speculative": True, "is_processing": False}
     assert client.ask("/slots")[1] == [{"id": 0, **free}, {"id": 1, **free}]
     gate = threading.Event()
-    decoder, step = client.server.engine.decoder, client.server.engine.decoder.step
-    decoder.step = lambda *given: (gate.wait(20), step(*given))[1]  # type: ignore[method-assign]
+    decoder, take = client.server.engine.decoder, client.server.engine.decoder.take
+    decoder.take = lambda *given: (gate.wait(20), take(*given))[1]  # type: ignore[method-assign]
     body = {"prompt": "ab", "max_tokens": 9, "n": 2, "temperature": 0.5, "seed": 3, **ENDLESS}
     asking = threading.Thread(target=client.ask, args=(COMPLETIONS, body))
     asking.start()
@@ -93,7 +95,7 @@ def test_sequences(client: Client) -> None:
     finally:
         gate.set()
         asking.join()
-        decoder.step = step  # type: ignore[method-assign]
+        decoder.take = take  # type: ignore[method-assign]
     assert client.ask("/slots?fail_on_no_slot=1")[0] == 200
 
 
@@ -136,6 +138,49 @@ def test_counts(client: Client) -> None:
     assert new["llamacpp:tokens_predicted_seconds_total"] > 0
 
 
+def test_drafts_are_counted(lm: LanguageModel, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In metrics, times and usage, by the names of vLLM, llama-server and OpenAI; the answer is the one without drafts."""
+
+    class Free(Costs):
+        def of(self, rows: int) -> float:
+            return 1.0
+
+    monkeypatch.setattr(lm.engine, "costs", Free())
+    body = {"prompt": "abababab", "max_tokens": 30, **GREEDY}
+    plain = client.ask(COMPLETIONS, {**body, "speculative.n_max": 0})[1]
+    assert "draft_n" not in plain["timings"]
+    assert "completion_tokens_details" not in plain["usage"]
+    before = metrics(client)
+    found = client.ask(COMPLETIONS, body)[1]
+    assert found["choices"] == plain["choices"]
+    after = metrics(client)
+    names = ("drafts", "draft_tokens", "accepted_tokens")
+    drafts, drafted, accepted = (
+        after[f"vllm:spec_decode_num_{n}_total"] - before[f"vllm:spec_decode_num_{n}_total"] for n in names
+    )
+    assert (found["timings"]["draft_n"], found["timings"]["draft_n_accepted"]) == (drafted, accepted)
+    assert 0 < drafts <= drafted >= accepted > 0
+    # What the answer is, told before, is drafted from the first token on.
+    told = {**body, "prompt": "b", "speculative.n_max": 0}
+    answer = client.ask(COMPLETIONS, told)[1]["choices"][0]["text"]
+    told |= {"prediction": {"type": "content", "content": f"b{answer}"}, "speculative.n_max": 3}
+    found = client.ask(COMPLETIONS, told)[1]
+    assert found["choices"][0]["text"] == answer
+    details = found["usage"]["completion_tokens_details"]
+    assert details["accepted_prediction_tokens"] > 0 <= details["rejected_prediction_tokens"]
+    assert details["accepted_prediction_tokens"] == found["timings"]["draft_n_accepted"]
+
+
+@pytest.mark.parametrize(
+    "prediction", [{"type": "text", "content": "a"}, {"type": "content"}, {"type": "content", "content": [1]}]
+)
+def test_predictions_that_are_none(client: Client, prediction: Any) -> None:
+    status, answer, _ = client.ask(COMPLETIONS, {"prompt": "a", "prediction": prediction})
+    assert (status, answer["error"]["param"]) == (400, "prediction")
+    text = f"prediction must be {{'type': 'content', 'content': TEXT}}, not {prediction!r}"
+    assert answer["error"]["message"] == text
+
+
 def test_stalls_are_those_that_the_device_counts(client: Client) -> None:
     from tailrace.device.counters import STALLS
 
@@ -147,11 +192,11 @@ def test_predicted_cycles(lm: LanguageModel, client: Client) -> None:
     """Every step counts, by its program and place; the emulator counts no cycles, so a prediction takes their place."""
     name, decoder = "tailrace:predicted_cycles_total", lm.decoder
     before, taken = metrics(client)[name], Counter(decoder.steps)
-    status, _ = client.ask(COMPLETIONS, {"prompt": [5, 6, 7], "max_tokens": 4, "temperature": 0, **ENDLESS})[:2]
+    status, _ = client.ask(COMPLETIONS, {"prompt": [5, 6, 7], "max_tokens": 4, "speculative.n_max": 0, **GREEDY})[:2]
     assert status == 200
     steps = Counter(decoder.steps) - taken
-    # The first two tokens of the prompt share a pass, and there is one for its last and for each token but the answer's last.
-    assert steps.total() == 5
+    # The prompt's tokens share a pass, which gives the first token, and there is one for each of the others.
+    assert steps.total() == 4
     config = config_of(decoder.device.transport)
     assert config is not None
     # The context is shorter than the distance between positions that are predicted.
@@ -199,19 +244,19 @@ def test_the_last_step_as_a_trace(lm: LanguageModel) -> None:
 
 
 def test_a_device_that_fails_again_and_again_is_not_well(lm: LanguageModel) -> None:
-    decoder, step = lm.engine.decoder, lm.engine.decoder.step
+    decoder, take = lm.engine.decoder, lm.engine.decoder.take
 
     def fail(*given: Any) -> Any:
         raise tailrace.TailraceError("the device stopped")
 
     with serving(lm) as client:
-        decoder.step = fail  # type: ignore[method-assign]
+        decoder.take = fail  # type: ignore[method-assign]
         try:
             statuses = [
                 (client.ask(COMPLETIONS, {"prompt": "ab", "temperature": 1})[0], client.ask("/health")[0]) for _ in range(2)
             ]
         finally:
-            decoder.step = step  # type: ignore[method-assign]
+            decoder.take = take  # type: ignore[method-assign]
         assert statuses == [(500, 200), (500, 503)]
         told = client.ask("/health")[1]
         assert told["error"] == {"code": 503, "message": "the device stopped", "type": "unavailable_error"}

@@ -61,13 +61,13 @@ def test_tokens_whole_and_in_a_stream(client: Client, lm: LanguageModel) -> None
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_abort(lm: LanguageModel, stream: bool) -> None:
     """By its id, and no other: it ends with what it has, and says so."""
-    slow, step = threading.Event(), lm.engine.decoder.step
+    slow, take = threading.Event(), lm.engine.decoder.take
 
     def slowly(*arguments: Any) -> Any:
         slow.wait(0.05)
-        return step(*arguments)
+        return take(*arguments)
 
-    lm.engine.decoder.step = slowly  # type: ignore[method-assign]
+    lm.engine.decoder.take = slowly  # type: ignore[method-assign]
     try:
         with serving(lm) as client:
             body = {"token_ids": TOKENS, "sampling_params": {**ENDLESS, "max_tokens": 55}, "stream": stream}
@@ -94,7 +94,7 @@ def test_an_abort(lm: LanguageModel, stream: bool) -> None:
             load = client.server.scheduler.load
             assert (load.cancelled, load.finished) == (1, 1)
     finally:
-        lm.engine.decoder.step = step  # type: ignore[method-assign]
+        lm.engine.decoder.take = take  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(

@@ -46,18 +46,20 @@ def client(lm: LanguageModel) -> Iterator[Client]:
 @contextmanager
 def saying(lm: LanguageModel, tokens: Sequence[int]) -> Iterator[None]:
     """Have the model say something, one answer at a time; after that it ends."""
-    decoder, step, left = lm.engine.decoder, lm.engine.decoder.step, list(tokens)
+    decoder, take, left = lm.engine.decoder, lm.engine.decoder.take, list(tokens)
 
-    def changed(given: Any) -> Any:
-        logits = np.array(step(given))
-        logits[:, left.pop(0) if left else 2] = 1e6
-        return logits
+    def changed(given: Any, kind: Any) -> Any:
+        results = take(given, kind)
+        if kind == "logits":
+            (logits,) = (found for found in results if found is not None)
+            logits[-1, left.pop(0) if left else 2] = 1e6
+        return results
 
-    decoder.step = changed  # type: ignore[method-assign]
+    decoder.take, lm.engine.speculate = changed, False  # type: ignore[method-assign]
     try:
         yield
     finally:
-        decoder.step = step  # type: ignore[method-assign]
+        decoder.take, lm.engine.speculate = take, True  # type: ignore[method-assign]
 
 
 def parts_of(parts: list[Any]) -> tuple[str, list[Any], Any]:

@@ -1,0 +1,189 @@
+"""What drafts from the text bring on real text: tokens of a pass, and predicted cycles with and without them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+
+from tailrace.spec.config import Config, parse_config
+from tailrace.spec.errors import TailraceError
+
+from ..generation.completion import Completion
+from ..generation.depth import Costs
+from ..gguf.describe import DescribedModel
+from ..image.builds import lay_out
+from ..image.geometry import Geometry
+from ..image.image import ImageRequest
+from ..image.predicted import predict_step
+from ..image.programs import Programs
+from ..language_model import LanguageModel
+from ..loading import load
+from .prose import passages
+
+#: Positions are predicted at multiples of so many; between two of them, cycles grow evenly.
+_KNOT = 128
+#: Tokens in the cache at which rows are compared.
+_COMPARED_AT = 512
+
+
+@dataclass(frozen=True)
+class Speculation:
+    """An answer with and without drafts.
+
+    Attributes
+    ----------
+    text : str
+        What kind of text it is.
+    prompt_tokens, tokens : int
+        Of prompt and answer.
+    passes : int
+        Over the weights, for the answer.
+    drafted, accepted : int
+        Tokens that were drafted and verified, and those of them that were right.
+    plain, cycles : float
+        Predicted for all passes of the answer, without drafts and with them.
+    """
+
+    text: str
+    prompt_tokens: int
+    tokens: int
+    passes: int
+    drafted: int
+    accepted: int
+    plain: float
+    cycles: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast the answer is with drafts."""
+        return self.plain / self.cycles
+
+
+class PredictedCosts(Costs):
+    """Times of passes in predicted cycles, in place of measured ones.
+
+    Parameters
+    ----------
+    programs : Programs
+    config : Config
+        The build that they are for.
+    memory : str
+    """
+
+    def __init__(self, programs: Programs, config: Config, memory: str) -> None:
+        super().__init__()
+        self._programs, self._config, self._memory = programs, config, memory
+        self._known: dict[tuple[str, int], int] = {}
+
+    def note(self, rows: int, seconds: float) -> None:
+        """Nothing: what a pass takes on the machine at hand is not what counts."""
+
+    def of(self, rows: int) -> float:
+        """Cycles of a pass that chooses a token for each of so many rows of a sequence."""
+        last = self._programs.image.capacity - rows
+        return float(self.cycles(self._programs.name_of("tokens", [0] * rows), min(_COMPARED_AT, last)))
+
+    def sum(self, steps: Mapping[tuple[str, int], int]) -> float:
+        """Cycles of steps by their program and position."""
+        total = 0.0
+        for (program, position), count in steps.items():
+            last = self._programs.image.capacity - max(len(self._programs.loaded[program].rows), 1)
+            knots = sorted({min(position // _KNOT * _KNOT + more, last) for more in (0, _KNOT)})
+            total += count * float(np.interp(position, knots, [self.cycles(program, knot) for knot in knots]))
+        return total
+
+    def cycles(self, program: str, position: int) -> int:
+        """Cycles of a pass."""
+        key = program, position
+        if key not in self._known:
+            found = predict_step(self._programs, self._config, position, program=program, memory=self._memory)
+            self._known[key] = found.cycles
+        return self._known[key]
+
+
+def texts() -> dict[str, str | list[dict[str, str]]]:
+    """What is asked for: prose that goes on, and of a passage and a piece of code what people ask for."""
+    first, second, *_ = passages()
+    code = files("tailrace.generation").joinpath("depth.py").read_text(encoding="utf-8")[:1500]
+    return {
+        "prose, continued": second[:1200],
+        "summary of a passage": _asked(f"Summarise this in a few sentences:\n\n{first}"),
+        "passage, edited": _asked(f"Repeat this text word for word, but write every name in capitals:\n\n{first[:1200]}"),
+        "code, edited": _asked(f"Repeat this program, with its names spelled out:\n\n```python\n{code}\n```"),
+        "code, continued": code,
+    }
+
+
+def _asked(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def measure_speculation(
+    model: str, config: str, *, tokens: int = 192, memory: str = "ideal",
+    on_progress: Callable[[str, float], None] | None = None,
+) -> Iterator[Speculation]:  # fmt: skip
+    """Answer each text on the emulator with and without drafts; the tokens are compared, and the cycles predicted.
+
+    Parameters
+    ----------
+    model : str
+        As `tailrace.load` takes it.
+    config : str
+        Build of the device.
+    tokens : int
+        Of an answer.
+    memory : str
+    on_progress : callable or None
+
+    Raises
+    ------
+    TailraceError
+        If an answer is another one with drafts.
+    """
+    with load(model, config=config, context=2048, progress=on_progress) as lm:
+        costs = PredictedCosts(lm.decoder.programs, parse_config(config), memory)
+        lm.engine.costs = costs
+        asked = texts()
+        for number, (name, prompt) in enumerate(asked.items()):
+            if on_progress:
+                on_progress(name, number / len(asked))
+            (plain, slow), (found, fast) = (_answer(lm, prompt, tokens, speculate) for speculate in (False, True))
+            if plain.tokens != found.tokens:
+                raise TailraceError(f"{name}: the answer is another one with drafts. Please report this")
+            yield Speculation(
+                name, found.prompt_tokens, len(found.tokens), fast.total(), found.drafted_tokens, found.accepted_tokens,
+                costs.sum(slow), costs.sum(fast),
+            )  # fmt: skip
+
+
+def _answer(lm: LanguageModel, prompt: object, tokens: int, speculate: bool) -> tuple[Completion, Counter[tuple[str, int]]]:
+    """An answer of so many tokens, and the steps behind its prompt."""
+    encoded = lm.tokenizer.encode(prompt) if isinstance(prompt, str) else lm.tokenizer.encode_chat(prompt)  # type: ignore[arg-type]
+    lm.generate(encoded, max_tokens=1, speculate=False)
+    before = Counter(lm.decoder.steps)
+    completion = lm.generate(encoded, max_tokens=tokens, ignore_ends=True, speculate=speculate)
+    return completion, Counter(lm.decoder.steps) - before
+
+
+def costs_of_rows(imported: DescribedModel, config: str, context: int, memory: str = "ideal") -> list[int]:
+    """Predicted cycles of passes that choose a token for each of 1, 2, 3, ... rows of a sequence.
+
+    Parameters
+    ----------
+    imported : DescribedModel
+    config : str
+    context : int
+        Tokens in the cache.
+    memory : str
+
+    Raises
+    ------
+    ModelError, LimitError
+        If the model does not run on the build.
+    """
+    build = parse_config(config)
+    programs = lay_out(imported, Geometry.of_config(build), ImageRequest()).programs
+    costs = PredictedCosts(programs, build, memory)
+    return [costs.cycles(programs.name_of("tokens", [0] * rows), context) for rows in range(1, programs.most_rows + 1)]
