@@ -142,7 +142,7 @@ def measure_speculation(
     TailraceError
         If an answer is another one with drafts.
     """
-    with load(model, config=config, context=2048, progress=on_progress) as lm:
+    with load(model, config=config, progress=on_progress) as lm:
         costs = PredictedCosts(lm.decoder.programs, parse_config(config), memory)
         lm.engine.costs = costs
         asked = texts()

@@ -34,6 +34,8 @@ class Setting:
         Of a decode step, if the device counts no cycles.
     fold : Prediction or None
         The same of what comes before each so many tokens of a sequence; None: nothing.
+    with_drafts : int or None
+        Predicted cycles of a token with the drafts of this run; None: there were none.
     """
 
     device_name: str
@@ -43,6 +45,7 @@ class Setting:
     clock: float | None
     prediction: Prediction | None = None
     fold: Prediction | None = None
+    with_drafts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,12 @@ def run_table(run: Run, setting: Setting, geometry: Geometry) -> Table:
         elif setting.prediction:
             conditions = f"not simulated; {setting.conditions}"
             table.add_row("predicted", f"{predicted_text(setting.prediction, setting.clock)}; {conditions}")
+            if setting.with_drafts:
+                speed = f", {setting.clock * 1e6 / setting.with_drafts:,.2f} tokens/s" if setting.clock else ""
+                times = setting.prediction.cycles / setting.with_drafts
+                table.add_row(
+                    "predicted with drafts", f"{setting.with_drafts:,} cycles a token{speed}: {times:.2f} times as fast"
+                )
             if setting.fold:
                 table.add_row("predicted folds", f"{folds_text(setting.fold)}: not in these cycles")
         else:

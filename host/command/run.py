@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -201,6 +202,7 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
         engine.digest = digest
         engine.sequences.note_run(0, 0, tokens[:-1])
         asked = engine.answer(0, tokens, Holder(), request.wish)
+        before_answer = Counter(decoder.steps)
         start = time.monotonic()
         with terminal.generation():
             for piece in engine.pieces([asked]):
@@ -224,19 +226,24 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             drafted=completion.drafted_tokens,
             accepted=completion.accepted_tokens,
         )
-        _close(request, terminal, run, device, *_predicted(request, decoder, run))
+        taken_steps = Counter(decoder.steps) - before_answer
+        _close(request, terminal, run, device, *_predicted(request, decoder, run, taken_steps))
 
 
-def _predicted(request: Request, decoder: Decoder, run: Run) -> tuple[Prediction | None, Prediction | None]:
-    """What a step in the middle of the answer, and a fold, would take on the gateware, if the device counts no cycles."""
+def _predicted(
+    request: Request, decoder: Decoder, run: Run, steps: Counter[tuple[str, int]]
+) -> tuple[Prediction | None, Prediction | None, int | None]:
+    """What a step in the middle of the answer, a fold, and a token with drafts would take, if the device counts no cycles."""
     if request.quiet or request.device not in _WITHOUT_CYCLES:
-        return None, None
+        return None, None, None
+
+    middle = run.prompt_tokens - 1 + run.new_tokens // 2
 
     def predicted(program: str) -> Prediction:
         return predict_step(
             decoder.programs,
             parse_config(request.config),
-            run.prompt_tokens - 1 + run.new_tokens // 2,
+            min(middle, decoder.image.capacity - max(len(decoder.programs.loaded[program].rows), 1)),
             program=program,
             memory=request.memory_timing,
             latency=request.latency,
@@ -244,7 +251,11 @@ def _predicted(request: Request, decoder: Decoder, run: Run) -> tuple[Prediction
         )
 
     step = predicted("logits" if request.wish.needs_logits else "tokens")
-    return step, predicted("fold") if "fold" in decoder.programs.loaded else None
+    fold = predicted("fold") if "fold" in decoder.programs.loaded else None
+    if not run.drafted:
+        return step, fold, None
+    programs = Counter(program for program, _ in steps.elements() if decoder.programs.loaded[program].rows)
+    return step, fold, sum(count * predicted(name).cycles for name, count in programs.items()) // run.taken
 
 
 def _write_trace(request: Request, imported: ImportedModel, decoder: Decoder) -> None:
@@ -371,6 +382,7 @@ def _close(
     device: Device,
     prediction: Prediction | None = None,
     fold: Prediction | None = None,
+    with_drafts: int | None = None,
 ) -> None:
     conditions = f"memory: latency {request.latency} cycles, {request.bandwidth:g} beats per cycle"
     if request.memory_timing != "ideal":
@@ -383,6 +395,7 @@ def _close(
         clock=_clock(request, device),
         prediction=prediction,
         fold=fold,
+        with_drafts=with_drafts,
     )
     terminal.console.print(run_table(run, setting, device.geometry))
     if request.device == "verilator":

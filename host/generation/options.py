@@ -36,7 +36,7 @@ class Options(TypedDict, total=False):
     logprobs : int or None
         Report each token's log probability, and those of so many of the likeliest ones.
     prompt_logprobs : int or None
-        The same for each token of the prompt, which is computed anew, token by token.
+        The same for each token of the prompt, all of which is computed anew.
     logits_processor : callable, or sequence of callable
         Takes all tokens so far and the logits of the next one, and returns logits.
     response_format : mapping or None

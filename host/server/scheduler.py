@@ -55,8 +55,9 @@ class Ticket:
 class Scheduler:
     """Gives the sequences of an engine to answers, in the order in which these came.
 
-    A step takes the next token of each answer that has a sequence: of its prompt, or the one that was chosen last. So an answer
-    begins in the step after one has ended, and nobody waits for the longest. Each has the bits that it has alone.
+    A step takes the next token of each answer that has a sequence, of its prompt, or the one that was chosen last; in the rows
+    that are left, more of the prompts, and drafts. So an answer begins in the step after one has ended, and nobody waits for
+    the longest. Each has the bits that it has alone.
 
     Parameters
     ----------

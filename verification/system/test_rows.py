@@ -1,4 +1,4 @@
-"""Golden and the gateware, byte for byte, where passes take several tokens of a prompt."""
+"""Golden and the gateware, byte for byte, where passes take several tokens of a sequence: of a prompt, or drafts."""
 
 from pathlib import Path
 from typing import Any
@@ -46,4 +46,16 @@ def test_prompts_leave_the_same_bytes(model: str, build: str, stalls: str, tmp_p
             decoder.restore(ahead.snapshot())
         both.prefill(tokens[37:43])
         both.step(tokens[43])
+        both.check_memory()
+        ahead.prefill(tokens[37:44])
+        # Drafts of which all, or the first only, are right.
+        rows = both.decoders[0].reversible()
+        for kind in ("logits", "tokens"):
+            for right in (rows, 1):
+                position = both.decoders[0].positions[0]
+                found = both.take([*tokens[position : position + right], *[7] * (rows - right)], kind, right)
+                expected = [ahead.step(token) for token in tokens[position : position + right]]
+                if kind == "tokens":
+                    expected = [logits.argmax() for logits in expected]
+                assert np.array_equal(found[:right], expected)
         both.check_memory()

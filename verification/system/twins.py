@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tailrace.device.decoder import Decoder
 from tailrace.device.driver import Device
 from tailrace.gguf.describe import ImportedModel
+from tailrace.image.programs import Kind
 from tailrace.sim.devices import open_device
 from tailrace.sim.verilated import VerilatedDevice
 from tailrace.spec.config import parse_config
@@ -73,6 +74,16 @@ class Twins:
             f"token {self.decoders[0].positions}: logits differ"
         )
         return golden
+
+    def take(self, tokens: Sequence[int], kind: Kind, right: int) -> Any:
+        """Take tokens in one pass, and keep the first of them; both must give the same results."""
+        found = []
+        for decoder in self.decoders:
+            before = decoder.positions[0]
+            found.append(np.asarray(decoder.take([tokens], kind)[0]))
+            decoder.truncate(before + right)
+        assert found[0].tobytes() == found[1].tobytes(), f"{kind} of {tokens} at {self.decoders[0].positions}"
+        return found[0]
 
     def run(self, token: int, count: int) -> list[int]:
         """Take a token and go on; both must choose the same tokens."""

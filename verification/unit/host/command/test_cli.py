@@ -19,6 +19,7 @@ from tailrace.command.cli import main
 from tailrace.command.inspect import described_layer
 from tailrace.command.trace import read_trace
 from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, Layer, Scores
+from tailrace.generation.depth import Costs
 from tailrace.spec.errors import MissingPackage
 from verification.unit.host.tiny_models import write_model, write_undescribed
 
@@ -142,6 +143,26 @@ def test_run_writes_only_text_to_standard_output(tiny: Path) -> None:
     assert "after a prompt of 6" in result.stderr
     predicted = re.search(r"predicted +│ ([0-9,]+) cycles a token", result.stderr)
     assert predicted, result.stderr
+
+
+def test_a_run_with_drafts_is_the_run_without(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same text and the same digest of results, in fewer steps."""
+    monkeypatch.setattr(Costs, "of", lambda costs, rows: 1.0)
+    arguments = ["run", tiny, "-p", "yes yes yes yes ye", "-n", 30, "--config", "base,right_hand_sides=4", "--raw"]
+    for more in ([], ["--temperature", 1, "--seed", 3]):
+        with_drafts, without = invoke(*arguments, *more), invoke(*arguments, *more, "--no-speculate")
+        assert with_drafts.exit_code == without.exit_code == 0, with_drafts.output
+        assert with_drafts.stdout == without.stdout
+        digests = [re.search(r"SHA-256 ([0-9a-f]{16})", found.stderr) for found in (with_drafts, without)]
+        assert digests[0]
+        assert digests[1]
+        assert digests[0].group(1) == digests[1].group(1)
+        assert "speculation" not in without.stderr
+    found = invoke(*arguments).stderr
+    counts = re.search(r"(\d+) of (\d+) drafted tokens were right", found)
+    assert counts, found
+    assert 0 < int(counts.group(1)) <= int(counts.group(2))
+    assert re.search(r"predicted with drafts │ [0-9,]+ cycles a token", found), found
 
 
 def test_predicted_cycles_are_those_of_the_build_and_the_memory(tiny: Path) -> None:
