@@ -118,6 +118,7 @@ def _refuse_without_effect(request: Request, whole_steps: bool) -> None:
             "--tokens-per-doorbell": request.tokens_per_doorbell > 1,
             "--trace": request.trace is not None,
             "--stop": bool(request.wish.stop),
+            "--no-speculate": not request.wish.speculate,
             "--presence-penalty": bool(sampler.presence_penalty),
             "--frequency-penalty": bool(sampler.frequency_penalty),
             "--json-schema or --grammar": request.wish.grammar is not None,
