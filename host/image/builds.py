@@ -58,8 +58,8 @@ def choose(
     simulated : bool
         Whether the gateware is simulated: then a build that is chosen gets the widest bus.
     native : bool
-        Whether the device is native code: then it gets right-hand sides for as many tokens of a prompt as a pass takes, if the
-        model fits with them, too.
+        Whether the device is native code: then it gets right-hand sides for as many rows as a pass takes, in the smallest build
+        that has room for them; without, if none has.
 
     Raises
     ------

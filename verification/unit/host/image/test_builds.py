@@ -52,7 +52,7 @@ def test_a_simulated_build_has_the_widest_bus(tmp_path: Path) -> None:
 
 
 def test_native_code_takes_prompts_in_chunks(tmp_path: Path) -> None:
-    """With as many right-hand sides as a pass can use, in the build that would be chosen without; if that has room for them."""
+    """With as many right-hand sides as a pass can use, in the smallest build that has room for them; without, if none has."""
     model = shape(tmp_path, "SmolLM2-135M")
 
     def name(config: str = AUTO, batch: int = 1, context: int = 2048) -> str:
@@ -65,7 +65,8 @@ def test_native_code_takes_prompts_in_chunks(tmp_path: Path) -> None:
     with_them = longest_context(model, Geometry.of_config(parse_config("base,right_hand_sides=4")), ImageRequest())
     assert with_them < longest
     assert name(context=with_them) == "base,right_hand_sides=4"
-    assert name(context=longest) == "base"
+    assert name(context=longest) == "large,right_hand_sides=4"
+    assert name("base", context=longest) == "base"
 
 
 def test_a_choice_with_changes(tmp_path: Path) -> None:
