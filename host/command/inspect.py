@@ -277,6 +277,8 @@ def _areas(image: Image, programs: Programs) -> Iterator[tuple[int, int, str]]:
     for name, loaded in programs.loaded.items():
         size = 64 * len(loaded.program.commands)
         yield loaded.address, loaded.address + size, f"program {name}: {len(loaded.program.commands)} commands"
+    if programs.room:
+        yield programs.room.start, programs.room.stop, "room for the programs of passes with other rows"
 
 
 def _area(role: str) -> str:

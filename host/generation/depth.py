@@ -8,8 +8,9 @@ import numpy as np
 
 #: What a row is thought to add to the time of a pass before one has been measured, as a part of a pass of one row.
 _GUESS = 0.1
-#: Passes of which the median counts.
-_PASSES = 7
+#: Passes of which the median counts, and passes after which a number of rows that none has had is as good as never measured:
+#: whatever was beside it then may be gone.
+_PASSES, _FORGOTTEN = 7, 512
 
 
 class Costs:
@@ -17,14 +18,24 @@ class Costs:
 
     def __init__(self) -> None:
         self._seconds: dict[int, deque[float]] = {}
+        self._passes = 0
+        self._last: dict[int, int] = {}
 
     def note(self, rows: int, seconds: float) -> None:
         """Note what a pass has taken."""
+        self._passes += 1
+        if self._passes - self._last.get(rows, 0) > _FORGOTTEN:
+            self._seconds.pop(rows, None)
         self._seconds.setdefault(rows, deque(maxlen=_PASSES)).append(seconds)
+        self._last[rows] = self._passes
 
     def of(self, rows: int) -> float:
         """Time of a pass with so many rows; its unit does not matter."""
-        known = {count: statistics.median(times) for count, times in self._seconds.items()}
+        known = {
+            count: statistics.median(times)
+            for count, times in self._seconds.items()
+            if self._passes - self._last[count] <= _FORGOTTEN
+        }
         if rows in known:
             return known[rows]
         if not known:

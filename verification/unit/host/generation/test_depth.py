@@ -53,6 +53,18 @@ def test_times_are_medians_of_what_was_lately() -> None:
     assert found.of(1) == 3
 
 
+def test_what_was_long_ago_is_forgotten() -> None:
+    """A pass that something else has slowed down is not held against its number of rows for ever."""
+    found = costs(r1=1, r4=100)
+    for _ in range(512):
+        assert found.of(4) == 100
+        found.note(1, 1.0)
+    found.note(1, 1.0)
+    assert found.of(4) == pytest.approx(1.3)
+    found.note(4, 1.5)
+    assert found.of(4) == 1.5
+
+
 def test_what_has_not_been_measured_is_between_or_beyond() -> None:
     assert [costs().of(rows) for rows in (1, 3)] == pytest.approx([1, 1.2])
     assert costs(r2=2.2).of(1) == pytest.approx(2)
