@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from tailrace.spec.errors import LimitError, ModelError
-from tailrace.spec.isa import ADDRESS_UNIT, Cache
+from tailrace.spec.isa import ADDRESS_UNIT, ARGUMENTS, Cache
 
 from .attention import attend
 from .branch import Branch
@@ -28,12 +28,12 @@ from .placement import Build, Placement
 from .program import Program
 from .routing import KNOWN
 from .short_convolution import short_convolution
-from .workspace import POSITION, Workspace
+from .workspace import TOKEN_ROWS, Workspace, pass_arguments
 
-__all__ = ["MAX_BATCH", "build_program", "feed_forward_part_rows", "head_part_rows"]
+__all__ = ["MAX_ROWS", "TOKEN_ROWS", "build_program", "feed_forward_part_rows", "head_part_rows", "pass_arguments"]
 
-#: Arguments that hold tokens, and those that hold positions: the most rows of a pass.
-MAX_BATCH = 4
+#: The most rows of a pass: arguments that can hold positions.
+MAX_ROWS = ARGUMENTS
 
 
 def build_program(
@@ -42,10 +42,11 @@ def build_program(
 ) -> Program:  # fmt: skip
     """Build the program of a pass over a model: it takes rows, each a token of a sequence at a position; or of a run of passes.
 
-    For row ``s`` the register ``r16 + s`` starts as its token and ``r20 + s`` as that token's position, counted from 0: the
-    token's keys and values are appended there, and it sees all positions up to its own. Rows of one sequence are at
-    consecutive positions, in this order, with linear attention all before the next fold. Each row has the bits that it has
-    in a pass of its own.
+    For row ``s`` of up to four the register ``r16 + s`` starts as its token and ``r20 + s`` as that token's position, counted
+    from 0; of more rows ``r16 + s`` starts as the position, and the token is ``s`` (`pass_arguments`): whoever runs the program
+    has the tables of embeddings begin with those of the rows, and a run is one pass. The token's keys and values are appended
+    there, and it sees all positions up to its own. Rows of one sequence are at consecutive positions, in this order, with
+    linear attention all before the next fold. Each row has the bits that it has in a pass of its own.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ def build_program(
 
     commands.section("start")
     start_rows(w)
-    if not choose or len(w.turns) > 1:
+    if not choose or len(w.turns) > 1 or not w.has_tokens:
         token()
         if choose:
             hand_out(w, token_place)
@@ -127,9 +128,9 @@ def _unrolled(description: Description) -> list[Run]:
 def _check(
     description: Description, placement: Placement, build: Build, owners: tuple[int, ...], logits: bool, choose: bool
 ) -> None:
-    limit, rows, batch = min(build.right_hand_sides, MAX_BATCH), len(owners), max(owners, default=0) + 1
-    if rows > MAX_BATCH:
-        raise LimitError(f"a pass takes at most {MAX_BATCH} rows, not {rows}: take the others after these")
+    limit, rows, batch = min(build.right_hand_sides, MAX_ROWS), len(owners), max(owners, default=0) + 1
+    if rows > MAX_ROWS:
+        raise LimitError(f"a pass takes at most {MAX_ROWS} rows, not {rows}: take the others after these")
     if not 1 <= rows <= limit:
         raise LimitError(f"a pass of the device takes 1 to {limit} rows, not {rows}: use a build with more right_hand_sides")
     if description.hidden % 32:
@@ -166,7 +167,7 @@ def _assign_rows(w: Workspace) -> None:
         for s in w.sequences:
             if (window, s) not in w.rows:
                 own = window is not None
-                w.rows[window, s] = w.commands.register("the row of a sliding window") if own else POSITION + s
+                w.rows[window, s] = w.commands.register("the row of a sliding window") if own else w.position(s)
 
 
 def _layers(w: Workspace, run: Run, registers: list[int]) -> None:

@@ -4,7 +4,7 @@ from tailrace.spec.isa import Combine, SetMode
 
 from .description import Description
 from .norms import statistic
-from .workspace import POSITION, TOKEN, Workspace
+from .workspace import Workspace
 
 #: Positions that programs with a sliding window can reach.
 WINDOW_POSITIONS = 1 << 17
@@ -21,7 +21,7 @@ def start_rows(workspace: Workspace) -> None:
     for (window, s), row in workspace.rows.items():
         if window is None:
             continue
-        position, scratch = POSITION + s, workspace.address_register
+        position, scratch = workspace.position(s), workspace.address_register
         if window & window - 1 == 0:
             commands.set(scratch, y=position, shift=window.bit_length() - 1)
             commands.set(row, x=scratch, factor=-window, y=position)
@@ -45,16 +45,16 @@ def embed(workspace: Workspace) -> None:
     tokens, learned = w.table("embedding"), w.description.learned_positions
     for s in w.sequences:
         x, scale = w.x + s * hidden, w.description.embedding_scale
-        source = w.row(tokens, TOKEN + s)
+        source = w.row_of_token(tokens, s)
         if not learned:
             commands.elementwise(source, hidden, p=scale, to=x, reduce=statistic(w), r=w.statistic + s)
             continue
         commands.elementwise(source, hidden, p=scale, to=x)
-        source = w.row(w.table("position_embedding"), POSITION + s)
+        source = w.row(w.table("position_embedding"), w.position(s))
         commands.elementwise(source, hidden, b=x, combine=Combine.SUM, to=x, reduce=statistic(w), r=w.statistic + s)
     for (name, s), entry in w.angles.items():
         table = w.table(name)
-        commands.elementwise(w.row(table, POSITION + s), table.columns, to=entry)
+        commands.elementwise(w.row(table, w.position(s)), table.columns, to=entry)
 
 
 def next_position(workspace: Workspace) -> None:
@@ -63,4 +63,5 @@ def next_position(workspace: Workspace) -> None:
         if window is not None:
             workspace.commands.set(row, y=row, addend=1, mode=SetMode.WRAP, limit=window)
     for s in workspace.sequences:
-        workspace.commands.set(POSITION + s, y=POSITION + s, addend=1)
+        position = workspace.position(s)
+        workspace.commands.set(position, y=position, addend=1)

@@ -11,7 +11,7 @@ from .command_list import Address, Slot, interleaved
 from .description import Activation, LayerEmbedding, layer_role
 from .feed_forward import activate
 from .norms import normalise_heads
-from .workspace import TOKEN, Workspace
+from .workspace import Workspace
 
 #: Sets of the slots: of the token's embedding, and of what the output matrix multiplies. That of the activations is 0.
 TOKEN_SET, OUTPUT_SET = 1, 2
@@ -51,7 +51,7 @@ class _LayerEmbedding:
         w.commands.elementwise(Address(w.table("layer_embedding_norm").address), size, to=self._weights)
         scale = w.description.embedding_scale * hidden**-0.5
         for s in w.sequences:
-            row = w.row(w.table("embedding"), TOKEN + s)
+            row = w.row_of_token(w.table("embedding"), s)
             w.commands.elementwise(row, hidden, p=scale, to=Slot(s, TOKEN_SET, self._token_block))
         projection, gate, output = (
             w.matrix(layer_role(self._layer, f"embedding_{name}"), rows, columns)
@@ -69,7 +69,7 @@ class _LayerEmbedding:
         normalise_heads(w, self._inputs, w.batch, size, self._weights, self._sums)
         for s in w.sequences:
             place = self._inputs + s * size
-            row = w.row(w.table("layer_embeddings"), TOKEN + s) + 4 * size * self._layer
+            row = w.row_of_token(w.table("layer_embeddings"), s) + 4 * size * self._layer
             if w.embeddings_register is not None:
                 row = Address(row.byte, (*row.registers, w.embeddings_register))
             w.commands.elementwise(row, size, p=(size / 2) ** 0.5, b=place, combine=Combine.SUM, q=0.5**0.5, to=place)

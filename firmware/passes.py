@@ -11,7 +11,7 @@ from tailrace.spec.isa import BUFFER_UNIT, STREAM_UNIT, Multiplier, Reduce, SetM
 
 from .command_list import Length, Loaded, Slot
 from .description import Attention, layer_role
-from .workspace import POSITION, Workspace
+from .workspace import Workspace
 
 
 def effective_window(attention: Attention, capacity: int) -> int | None:
@@ -129,7 +129,7 @@ class Passes:
         """Set the registers with the lengths of a sequence's cache."""
         w, (tokens, blocks) = self._workspace, self._lengths(group)
         limit: dict[str, Any] = {"mode": SetMode.MINIMUM, "limit": self.window} if self.window else {}
-        w.commands.set(tokens.register, y=POSITION + group.sequence, addend=1, **limit)
+        w.commands.set(tokens.register, y=w.position(group.sequence), addend=1, **limit)
         w.commands.set(blocks.register, y=tokens.register, addend=STREAM_UNIT - 1, shift=STREAM_UNIT.bit_length() - 1)
 
     def keys(self, i: int, group: Group, vector_set: int, first_block: int) -> None:

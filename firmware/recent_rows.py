@@ -8,7 +8,7 @@ from tailrace.spec.recent_rows import ROWS, ROWS_SHIFT, RecentRows
 from .command_list import Address
 from .parts import CONVOLUTION_PART
 from .placement import TablePlace
-from .workspace import POSITION, Workspace
+from .workspace import Workspace
 
 
 def scratch_size(channels: int, kernel: int) -> int:
@@ -88,7 +88,7 @@ def convolve(
 
 def _row(w: Workspace, rows: RecentRows, ring: int, sequence: int, back: int) -> Address:
     """The row so many tokens back; by way of the address register, so valid for the next command only."""
-    number, position, ahead = w.address_register, POSITION + sequence, -back % ROWS
+    number, position, ahead = w.address_register, w.position(sequence), -back % ROWS
     w.commands.set(number, y=position, addend=ahead, shift=ROWS_SHIFT)
     w.commands.set(number, x=number, factor=-ROWS, y=position, addend=ahead)
     w.commands.set(number, x=number, factor=rows.pitch // ADDRESS_UNIT)

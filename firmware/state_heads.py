@@ -15,7 +15,7 @@ from .placement import MatrixPart
 from .recent_rows import convolve, keep
 from .state_list import append_deltas, append_keys
 from .state_products import Group, StateProducts
-from .workspace import POSITION, Workspace
+from .workspace import Workspace
 
 #: Commands that `StateHeads.finish` has at most, so that a group's are spread over the heads of the next one.
 _STEPS = 12
@@ -145,7 +145,7 @@ class StateHeads(StateProducts, ABC):
 
     def _measure(self, sequence: int) -> None:
         """Set the registers with the length of a sequence's list."""
-        commands, position = self.w.commands, POSITION + sequence
+        commands, position = self.w.commands, self.w.position(sequence)
         entries, blocks = self.w.length_registers[sequence % 2]
         commands.set(entries, y=position, shift=FOLD_SHIFT)
         commands.set(entries, x=entries, factor=-FOLD, y=position, addend=1)

@@ -1,17 +1,36 @@
 """What all parts of a decode program share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tailrace.spec.errors import ModelError
-from tailrace.spec.isa import ADDRESS_UNIT
+from tailrace.spec.isa import ADDRESS_UNIT, FIRST_ARGUMENT
 
 from .buffer_map import RegionMap
 from .command_list import Address, CommandList, Loaded
 from .description import Description, layer_role
 from .placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, StatePlace, TablePlace
 
-#: Register that holds the token of sequence 0, and its position; those of the other sequences follow.
-TOKEN, POSITION = 16, 20
+#: Rows of which the arguments hold tokens and positions; of more rows they hold positions only.
+TOKEN_ROWS = 4
+#: Register that holds the token of row 0, and its position; those of the other rows follow.
+TOKEN, _POSITION = FIRST_ARGUMENT, FIRST_ARGUMENT + TOKEN_ROWS
+
+
+def pass_arguments(tokens: Sequence[int], positions: Sequence[int]) -> list[int]:
+    """The arguments of a pass.
+
+    Parameters
+    ----------
+    tokens : sequence of int
+        For each row the row of the tables of embeddings that is its own. Of more than four rows they are 0, 1, 2, ...
+    positions : sequence of int
+        For each row.
+    """
+    if len(tokens) > TOKEN_ROWS:
+        assert [*tokens] == [*range(len(tokens))]
+        return [*positions]
+    return [*tokens, *[0] * (TOKEN_ROWS - len(tokens)), *positions]
 
 
 @dataclass
@@ -93,6 +112,15 @@ class Workspace:
         """Where a weight or a table lies, in this round of the loop over layers."""
         return Address(byte, () if self.weights_register is None else (self.weights_register,))
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether registers hold the tokens of the rows."""
+        return self.batch <= TOKEN_ROWS
+
+    def position(self, row: int) -> int:
+        """The register that holds the position of a row."""
+        return (_POSITION if self.has_tokens else FIRST_ARGUMENT) + row
+
     def row_before(self, row: int) -> int | None:
         """The row of the same sequence before one, if there is one."""
         return next((s for s in reversed(range(row)) if self.owners[s] == self.owners[row]), None)
@@ -158,6 +186,13 @@ class Workspace:
             return Address(table.address)
         self.commands.set(self.address_register, x=register, factor=table.stride // ADDRESS_UNIT)
         return Address(table.address, (self.address_register,))
+
+    def row_of_token(self, table: TablePlace, row: int) -> Address:
+        """What a table of embeddings has for the token of a row of the pass, as `row`.
+
+        Of more rows than registers hold tokens for, the table has the one of row 0 first, then that of row 1, and so on.
+        """
+        return self.row(table, TOKEN + row) if self.has_tokens else Address(table.address + row * table.stride)
 
     def product(
         self, place: MatrixPlace, part: MatrixPart, offset: int, slot_stride: int, *, vector_set: int = 0, first_block: int = 0,

@@ -73,7 +73,7 @@ def predict_prompt(
         If the model does not run on the build.
     """
     build = parse_config(config)
-    layout = lay_out(imported, Geometry.of_config(build), ImageRequest())
+    layout = lay_out(imported, Geometry.of_config(build), ImageRequest(whole_embedding=False))
     rows = layout.programs.most_rows
     costs = _Costs(layout, build, memory, tokens)
     folds = (tokens - 1) // FOLD * costs.fold

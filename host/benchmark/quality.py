@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import DynamicCache
 
-from tailrace.firmware.decode import MAX_BATCH
+from tailrace.firmware.decode import MAX_ROWS
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ConfigError, LimitError
@@ -97,7 +97,7 @@ def measure_quality(
             side = _Operations(OperationOffload(host, plan, target))
         else:
             imported = import_model(model, window)
-            batch = min(build.right_hand_sides, MAX_BATCH, len(windows))
+            batch = min(build.right_hand_sides, MAX_ROWS, len(windows))
             target = opened.enter_context(open_for(device, config, AUTO, imported, ImageRequest(batch)))
             side = _Steps(Decoder(target, imported, batch=batch))
         for group in (windows[n : n + side.batch] for n in range(0, len(windows), side.batch)):

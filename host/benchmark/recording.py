@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tailrace.firmware.decode import pass_arguments
 from tailrace.firmware.program import Program
 from tailrace.sim.build import simulated_cycles_key
 from tailrace.sim.cache import cached, content_key, is_cached
@@ -41,8 +42,6 @@ _TILE = 1 << 22
 _ROW = 1 << 16
 #: Sections that a layer begins with: what mixes tokens comes before the feed-forward.
 _BEGINS = re.compile(r"layers? .*: (?!feed-forward)")
-#: A position is the fifth argument.
-_POSITION = 4
 #: Cycles between two looks at what has been done.
 _STEP = 100_000
 
@@ -184,7 +183,8 @@ def simulate(job: Job, on_progress: Callable[[int], None] | None = None) -> Reco
     with _RecordedDevice(job, size, on_progress or (lambda cycles: None)) as transport:
         _fill(job, transport)
         device = Device(transport)
-        arguments = [0] * _POSITION + [job.position] * job.image.request.batch
+        rows = job.image.request.batch
+        arguments = pass_arguments(range(rows), [job.position] * rows)
         try:
             counters = device.start(loaded.address, len(loaded.program.commands), arguments=arguments)
         except _SeenEnoughError:

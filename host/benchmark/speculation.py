@@ -184,6 +184,6 @@ def costs_of_rows(imported: DescribedModel, config: str, context: int, memory: s
         If the model does not run on the build.
     """
     build = parse_config(config)
-    programs = lay_out(imported, Geometry.of_config(build), ImageRequest()).programs
+    programs = lay_out(imported, Geometry.of_config(build), ImageRequest(whole_embedding=False)).programs
     costs = PredictedCosts(programs, build, memory)
     return [costs.cycles(programs.name_of("tokens", [0] * rows), context) for rows in range(1, programs.most_rows + 1)]

@@ -11,6 +11,7 @@ from typing import Any, get_args, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from tailrace.firmware.decode import pass_arguments
 from tailrace.firmware.description import Attention, Mixer
 from tailrace.firmware.passes import effective_window
 from tailrace.firmware.placement import CachePlace, StatePlace
@@ -34,8 +35,6 @@ from .kept_image import kept_image
 from .resident import ResidentPrograms
 from .states import States
 from .token_ids import Token, TokenArray, Tokens, is_one, token_list
-
-_ARGUMENT_POSITION = 4
 
 
 @dataclass(frozen=True)
@@ -598,10 +597,10 @@ class Decoder:
 
     def _ring(self, name: str, tokens: Sequence[int], positions: Sequence[int], count: int, weight_bytes: int) -> Counters:
         """Run a program with a token and a position for each row, and so many steps."""
-        arguments = [*tokens, *[0] * (_ARGUMENT_POSITION - len(tokens)), *positions]
         if not self.image.request.whole_embedding:
             self._write_embeddings(tokens)
-            arguments[: len(tokens)] = range(len(tokens))
+            tokens = range(len(tokens))
+        arguments = pass_arguments(tokens, positions)
         address = self._resident.address_of(name, count)
         commands = len(self.programs.loaded[name].program.commands)
         begun = monotonic()

@@ -13,7 +13,7 @@ import torch
 from transformers import DynamicCache
 from transformers.generation import GenerateDecoderOnlyOutput, StoppingCriteriaList, StopStringCriteria
 
-from tailrace.firmware.decode import MAX_BATCH
+from tailrace.firmware.decode import MAX_ROWS
 from tailrace.spec.errors import LimitError, ModelError, TailraceError
 
 from ..device.counters import Counters
@@ -191,7 +191,7 @@ class Offload:
 
     def _check_room(self, input_ids: torch.Tensor, lengths: Sequence[int], stopping_criteria: Any) -> None:
         if len(lengths) > self.decoder.batch:
-            most = min(self.decoder.device.geometry.right_hand_sides, MAX_BATCH)
+            most = min(self.decoder.device.geometry.right_hand_sides, MAX_ROWS)
             raise LimitError(
                 f"there are {len(lengths)} sequences, and this offload takes {self.decoder.batch}: call offload with batch="
                 f"{len(lengths)} (this device: at most {most}), or generate fewer at a time"

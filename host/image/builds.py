@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tailrace.firmware.decode import MAX_BATCH
+from tailrace.firmware.decode import TOKEN_ROWS
 from tailrace.spec.config import CONFIGS, RIGHT_HAND_SIDES, Config, parse_config
 from tailrace.spec.errors import LimitError, ModelError
 
@@ -70,7 +70,7 @@ def choose(
     """
     build = smallest_build(imported, request, config, simulated=simulated)
     if native:
-        more = builds_of(config, max(request.batch, MAX_BATCH), simulated=simulated)
+        more = builds_of(config, max(request.batch, TOKEN_ROWS), simulated=simulated)
         build = next((larger for larger in more if fits(imported, Geometry.of_config(larger), request)), build)
     layout = lay_out(imported, Geometry.of_config(build), request, memory)
     return Choice(build, rounded_up(layout.size) if memory is None else memory, layout)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from tailrace.firmware.decode import MAX_ROWS, TOKEN_ROWS
 from tailrace.firmware.description import Attention, Experts
 from tailrace.firmware.placement import Build, CachePlace, Placement, StatePlace
 from tailrace.spec.formats import BY_NUMBER, Format
@@ -53,6 +54,11 @@ class ImageRequest:
     batch: int = 1
     whole_embedding: bool = True
     quantise: str | None = None
+
+    @property
+    def most_rows(self) -> int:
+        """Rows that a pass can have: as many as arguments hold tokens for, or more if the driver writes their embeddings."""
+        return TOKEN_ROWS if self.whole_embedding else MAX_ROWS
 
 
 @dataclass(frozen=True)

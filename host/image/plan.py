@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tailrace.firmware.decode import MAX_BATCH
 from tailrace.firmware.description import (
     Attention,
     Experts,
@@ -125,6 +124,11 @@ class _Planner:
                 f"a batch of {batch} needs a device with as many right-hand sides, and this one has"
                 f" {self.geometry.right_hand_sides}: use another configuration"
             )
+        if batch > self.request.most_rows:
+            raise LimitError(
+                f"a batch of {batch} takes more rows than the {self.request.most_rows} that a pass has where the device goes on"
+                " by itself: leave tokens_per_doorbell out, or use a smaller batch"
+            )
         if self.capacity > WINDOW_POSITIONS and any(attention.window is not None for attention in self.description.attentions):
             raise LimitError(
                 f"programs with sliding windows reach {WINDOW_POSITIONS} tokens, and {self.capacity} were asked for"
@@ -158,7 +162,7 @@ class _Planner:
 
     def _rows(self) -> int:
         """Rows that a pass can have."""
-        return max(min(self.build.right_hand_sides, MAX_BATCH), self.request.batch)
+        return max(min(self.build.right_hand_sides, self.request.most_rows), self.request.batch)
 
     # What a region holds.
 

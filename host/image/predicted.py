@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from tailrace.firmware.decode import MAX_BATCH
+from tailrace.firmware.decode import pass_arguments
 from tailrace.sim.timing.prediction import LATENCY, Prediction, predict
 from tailrace.spec.config import Config
 
@@ -46,7 +46,7 @@ def predict_step(
     return predict(
         loaded.program.commands,
         config,
-        arguments=[0] * MAX_BATCH + positions,
+        arguments=pass_arguments(range(len(positions)), positions),
         address=loaded.address,
         memory=memory,
         latency=latency,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from tailrace.firmware.decode import MAX_BATCH, build_program
+from tailrace.firmware.decode import build_program
 from tailrace.firmware.description import Description, LinearAttention
 from tailrace.firmware.fold import build_fold
 from tailrace.firmware.program import Program
@@ -159,7 +159,7 @@ def _build(image: Image, kind: str, rows: Sequence[int]) -> Program:
 
 def _most_rows(image: Image) -> LoadedProgram | None:
     """The program with the most rows of a sequence that the device has room for, and that the model can do; None: it is one."""
-    for count in range(min(image.build.right_hand_sides, MAX_BATCH), 1, -1):
+    for count in range(min(image.build.right_hand_sides, image.request.most_rows), 1, -1):
         rows = (0,) * count
         try:
             return LoadedProgram(_build(image, "logits", rows), 0, rows)

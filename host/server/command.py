@@ -40,7 +40,7 @@ _GROUPS = {
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0: any that is free.")
 @click.option("--alias", multiple=True, metavar="NAME", help="What the model is called; may be given several times.")
 @click.option(
-    "-np", "--slots", type=click.Choice(["1", "2", "4"]), default="4", show_default=True,
+    "-np", "--slots", type=click.Choice(["1", "2", "4", "8"]), default="4", show_default=True,
     help="Answers that are computed at a time, each with a KV cache of its own.",
 )  # fmt: skip
 @click.option("--queue", type=click.IntRange(min=0), default=16, show_default=True,

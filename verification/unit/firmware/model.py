@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.firmware.decode import build_program
+from tailrace.firmware.decode import build_program, pass_arguments
 from tailrace.firmware.description import Attention, Description, Experts, FeedForward, HeadNorm, Latent, layer_role
 from tailrace.firmware.embedding import tables_of_angles
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
@@ -236,9 +236,8 @@ class Model:
         device.write(QUEUE, b"".join(commands))
         for register, value in (("QUEUE_ADDRESS_LO", QUEUE), ("QUEUE_ADDRESS_HI", 0), ("QUEUE_LENGTH", len(commands))):
             device.write_register(offset(register), value)
-        for s in range(self.batch):
-            device.write_register(offset(f"ARGUMENT_{s}"), tokens[s])
-            device.write_register(offset(f"ARGUMENT_{4 + s}"), positions[s])
+        for n, argument in enumerate(pass_arguments(tokens, positions)):
+            device.write_register(offset(f"ARGUMENT_{n}"), argument)
         device.write_register(offset("AP_CTRL"), 1)
         error = ErrorCode(device.read_register(offset("ERROR_CODE")))
         at = device.read_register(offset("ERROR_COMMAND"))

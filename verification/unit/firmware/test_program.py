@@ -240,8 +240,8 @@ def test_what_does_not_fit_is_refused() -> None:
     refused(model_of(), "a pass of the device takes 1 to 1 rows, not 2: use a build with more right_hand_sides", batch=2)
     refused(model_of(), "a pass of the device takes 1 to 1 rows, not 0", batch=0, places=1)
     eight = build_of(Config("eight", 128, right_hand_sides=8, vector_blocks=64, buffer_entries=8192))
-    most = "a pass takes at most 4 rows, not 5: take the others after these"
-    refused(model_of(), most, batch=5, build=eight)
+    most = "a pass takes at most 8 rows, not 9: take the others after these"
+    refused(model_of(), most, batch=9, build=eight)
     refused(
         model_of(hidden=1024),
         "the activation buffer has no room for the results of o: 1024 needed, 976 of 2048 left beside the activations 1024, the"

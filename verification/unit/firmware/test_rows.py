@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tailrace.firmware.decode import build_program
+from tailrace.firmware.decode import TOKEN_ROWS, build_program
 from tailrace.firmware.description import Description
 from tailrace.firmware.placement import CachePlace
+from tailrace.spec.config import Config
 from tailrace.spec.errors import LimitError, ModelError
 
 from .model import Model, build_of
 from .test_decode import FEATURES, FOUR, model_of, random_description
 
+EIGHT = Config("test", 256, right_hand_sides=8, vector_blocks=256, buffer_entries=32768)
 #: Sequences of the rows of each pass: chunks of a prompt, and chunks of two.
 CHUNKS = ((0,), (0, 0, 0, 0), (0, 0, 0), (0, 0, 0, 0), (0, 0))
 MIXED = ((1,), (0, 0, 1), (0, 1, 1, 1), (1, 0, 0, 1), (0, 1))
@@ -26,6 +28,8 @@ QUICK = (
     "keys as values of many heads",
     "experts",
 )
+#: With what is found by the token, or by the position.
+MANY = ("layer norms, learned positions, biases", "embeddings of layers")
 #: Layers that share keys and values, or have latents, in windows.
 REFUSED = {
     "latent attention in windows": "latent attention in sliding windows",
@@ -44,17 +48,22 @@ def memory_of_caches(model: Model) -> list[bytes]:
     return kept
 
 
-def compare(description: Description, passes: tuple[tuple[int, ...], ...], seed: int = 0, **options: Any) -> None:
-    one, several = (Model(description, FOUR, seed=seed, batch=4, **options) for _ in range(2))
-    programs = {rows: build_program(description, one.placement, build_of(FOUR), rows=rows) for rows in {*passes, (0,), (1,)}}
+def compare(
+    description: Description, passes: tuple[tuple[int, ...], ...], seed: int = 0, config: Config = FOUR, **options: Any
+) -> None:
+    one, several = (Model(description, config, seed=seed, batch=config.right_hand_sides, **options) for _ in range(2))
+    programs = {rows: build_program(description, one.placement, build_of(config), rows=rows) for rows in {*passes, (0,), (1,)}}
     rng, positions = np.random.default_rng(seed), [0, 0]
     for rows in passes:
         tokens = rng.integers(0, description.vocabulary, len(rows)).tolist()
+        if len(rows) > TOKEN_ROWS:
+            # No registers hold them: they are the first ones of the table.
+            tokens = list(range(len(rows)))
         at = []
         for sequence in rows:
             at.append(positions[sequence])
             positions[sequence] += 1
-        padding = [0] * (4 - len(rows))
+        padding = [0] * (TOKEN_ROWS - len(rows))
         logits, chosen = several.run(programs[rows], tokens + padding, at + padding, max(map(rows.count, rows)))
         seen = [0, 0]
         for s, sequence in enumerate(rows):
@@ -73,6 +82,29 @@ def compare(description: Description, passes: tuple[tuple[int, ...], ...], seed:
 def test_a_row_has_the_bits_of_its_own_pass(feature: str) -> None:
     description, options = FEATURES[feature]
     compare(description, CHUNKS, **options)
+
+
+@pytest.mark.parametrize(
+    "feature", [f if f in MANY else pytest.param(f, marks=pytest.mark.slow) for f in FEATURES if f not in REFUSED]
+)
+def test_up_to_eight_rows(feature: str) -> None:
+    """Arguments hold the positions of so many, and no tokens; some features leave no registers for all eight."""
+    description, options = FEATURES[feature]
+    model = Model(description, EIGHT, batch=8, **options)
+    most = 8
+    while not can_be_built(model, (0,) * most):
+        most -= 1
+    assert most > TOKEN_ROWS
+    passes = ((0,) * (most - 1), (1,) * most, (1,), (0, 0, 1, 1, 0, 1)[:most], (0,) * most)
+    compare(description, passes, config=EIGHT, **options)
+
+
+def can_be_built(model: Model, rows: tuple[int, ...]) -> bool:
+    try:
+        build_program(model.description, model.placement, build_of(EIGHT), rows=rows)
+    except LimitError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(

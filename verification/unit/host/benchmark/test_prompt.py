@@ -23,7 +23,7 @@ def test_every_pass_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """With a knot at each position; 11 tokens are two passes of 4, and one of 3."""
     monkeypatch.setattr(prompt, "KNOT", 1)
     imported = import_model(open_model(write_model(tmp_path / "model.gguf")))
-    programs = lay_out(imported, Geometry.of_config(parse_config(CONFIG)), ImageRequest()).programs
+    programs = lay_out(imported, Geometry.of_config(parse_config(CONFIG)), ImageRequest(whole_embedding=False)).programs
 
     def rows_of(count: int) -> str:
         return programs.name_of("prompt", (0,) * count)
@@ -43,7 +43,7 @@ def test_every_pass_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_between_knots_cycles_grow_evenly(tmp_path: Path) -> None:
     imported = import_model(open_model(write_model(tmp_path / "model.gguf")))
-    programs = lay_out(imported, Geometry.of_config(parse_config("base")), ImageRequest()).programs
+    programs = lay_out(imported, Geometry.of_config(parse_config("base")), ImageRequest(whole_embedding=False)).programs
     first, last = (predict_step(programs, parse_config("base"), p, program="prompt").cycles for p in (0, 60))
     found = prompt.predict_prompt("model", imported, "base", tokens=61)
     assert found.rows == 1

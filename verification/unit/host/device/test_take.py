@@ -17,13 +17,14 @@ from verification.unit.host.transformers_models import make_model
 #: One of each kind of layer that keeps something; all others are in the slow suite.
 QUICK = ("llama", "qwen35", "lfm2", "deepseek2")
 CONFIG = "base,right_hand_sides=4"
+LARGE = "wide,right_hand_sides=8"
 #: Tokens of each sequence: past a fold, and past the end of windows.
 LENGTH = 70
 
 
-def compare(path: Path, rng: np.random.Generator, length: int = LENGTH) -> Decoder:
+def compare(path: Path, rng: np.random.Generator, length: int = LENGTH, config: str = CONFIG) -> Decoder:
     """Two sequences, each at its own place, with drafts that are right up to somewhere."""
-    together = open_decoder(path, CONFIG, batch=2)
+    together = open_decoder(path, config, batch=2)
     vocabulary = together.imported.description.vocabulary
     alone = [open_decoder(path) for _ in range(2)]
     texts = [[int(token) for token in rng.integers(0, vocabulary, length)] for _ in alone]
@@ -68,6 +69,37 @@ def test_drafts_change_nothing(architecture: str, tmp_path: Path, rng: np.random
     make_model(tmp_path / "model.gguf", architecture, seed=1, context=256, **sizes)
     decoder = compare(tmp_path / "model.gguf", rng)
     assert any("0, 0" in name for name, _ in decoder.steps)
+
+
+@pytest.mark.parametrize("architecture", [a if a in QUICK else pytest.param(a, marks=pytest.mark.slow) for a in ARCHITECTURES])
+def test_passes_of_up_to_eight_rows(architecture: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    """The driver writes the embeddings of so many; where there is no room for eight, passes have fewer."""
+    sizes = {"hidden": 128} if architecture in SIZED_BY_HIDDEN else {}
+    make_model(tmp_path / "model.gguf", architecture, seed=1, context=256, **sizes)
+    decoder = compare(tmp_path / "model.gguf", rng, config=LARGE)
+    assert 4 < decoder.programs.most_rows <= 8
+    assert any(len(decoder.programs.loaded[name].rows) > 4 for name, _ in decoder.steps)
+    whole = open_decoder(tmp_path / "model.gguf", LARGE, tokens_per_doorbell=2)
+    assert whole.programs.most_rows == 4
+
+
+@pytest.mark.parametrize("batch", [5, 8])
+def test_batches_of_up_to_eight_sequences(batch: int, tmp_path: Path, rng: np.random.Generator) -> None:
+    path = tmp_path / "model.gguf"
+    make_model(path, "llama", seed=1, context=64)
+    together, alone = open_decoder(path, LARGE, batch=batch), [open_decoder(path) for _ in range(batch)]
+    for step in range(3):
+        tokens = [int(token) for token in rng.integers(0, 301, batch)]
+        expected = [single.step(token) for single, token in zip(alone, tokens, strict=True)]
+        if step < 2:
+            assert together.step(tokens).tobytes() == b"".join(logits.tobytes() for logits in expected)
+        else:
+            assert together.run(tokens) == [[int(logits.argmax())] for logits in expected]
+    text = (
+        "^a batch of 8 takes more rows than the 4 that a pass has where the device goes on by itself: leave tokens_per_doorbell"
+    )
+    with pytest.raises(LimitError, match=text):
+        open_decoder(path, LARGE, batch=8, tokens_per_doorbell=2)
 
 
 @pytest.mark.parametrize(
