@@ -35,7 +35,7 @@ def test_prompts_leave_the_same_bytes(model: str, build: str, stalls: str, tmp_p
     path = tmp_path / "model.gguf"
     make_model(path, model, seed=SEED, context=192, **MODELS[model])
     imported = import_model(open_model(path))
-    tokens = [int(t) for t in np.random.default_rng(SEED).integers(0, 301, 60)]
+    tokens = [int(t) for t in np.random.default_rng(SEED).integers(0, 301, 72)]
     ahead = Decoder(Device(open_device("emulator", parse_config(build), MEMORY)), imported)
     ahead.prefill(tokens[:37])
     with Twins(imported, build, MEMORY, gateware=STALLS[stalls]) as both:
