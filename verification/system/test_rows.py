@@ -49,10 +49,10 @@ def test_prompts_leave_the_same_bytes(model: str, build: str, stalls: str, tmp_p
         both.check_memory()
         ahead.prefill(tokens[37:44])
         # Drafts of which all, or the first only, are right.
-        rows = both.decoders[0].reversible()
         for kind in ("logits", "tokens"):
-            for right in (rows, 1):
-                position = both.decoders[0].positions[0]
+            for all_right in (True, False):
+                position, rows = both.decoders[0].positions[0], both.decoders[0].reversible()
+                right = rows if all_right else 1
                 found = both.take([*tokens[position : position + right], *[7] * (rows - right)], kind, right)
                 expected = [ahead.step(token) for token in tokens[position : position + right]]
                 if kind == "tokens":
