@@ -69,7 +69,7 @@ class Sequences:
             self._owners[place] = None
             kept = self._kept(holder, wanted)
             if holder.is_foreign or self._foreign[place]:
-                self._cut(place, 0)
+                self.cut(place, 0)
             self._foreign[place] = holder.is_foreign
             if holder.snapshot is not None and kept > self._reusable(place, wanted):
                 self._tokens[place] = []
@@ -78,7 +78,7 @@ class Sequences:
             self._owners[place] = weakref.ref(holder)
         holder.tokens, holder.snapshot = [], None
         self._used[place] = max(self._used) + 1
-        self._cut(place, self._reusable(place, wanted))
+        self.cut(place, self._reusable(place, wanted))
         return place
 
     def note(self, place: int, tokens: Sequence[int]) -> None:
@@ -91,8 +91,10 @@ class Sequences:
         self._tokens[place][first:] = tokens
 
     def cut(self, place: int, length: int) -> None:
-        """Take a sequence back to its first tokens: what was given after them was wrong."""
-        self._cut(place, length)
+        """Take a sequence back to its first tokens."""
+        if length != self._decoder.positions[place]:
+            self._decoder.truncate(length, place)
+        del self._tokens[place][length:]
 
     def release(self, holder: Holder) -> None:
         """Leave what a holder has to whoever needs it."""
@@ -104,7 +106,7 @@ class Sequences:
         """Cut what the device holds for a holder to the first of these tokens."""
         place = self.find(holder)
         if place is not None:
-            self._cut(place, _usable(_common(self._held(place), tokens), self._decoder.earliest(place)))
+            self.cut(place, _usable(_common(self._held(place), tokens), self._decoder.earliest(place)))
 
     def copy(self, holder: Holder, tokens: Sequence[int]) -> Holder:
         """Another holder, of what this one holds of these tokens."""
@@ -143,11 +145,6 @@ class Sequences:
         """The same of a holder's snapshot."""
         return 0 if holder.snapshot is None else _usable(_common(holder.tokens, wanted[:-1]), holder.snapshot.earliest)
 
-    def _cut(self, place: int, length: int) -> None:
-        if length != self._decoder.positions[place]:
-            self._decoder.truncate(length, place)
-        del self._tokens[place][length:]
-
     def _park(self, place: int) -> None:
         """Keep what a sequence holds for its owner."""
         owner = self._owners[place]
@@ -155,7 +152,7 @@ class Sequences:
         if holder is None:
             return
         held = self._held(place)
-        self._cut(place, _usable(len(held), self._decoder.earliest(place)))
+        self.cut(place, _usable(len(held), self._decoder.earliest(place)))
         holder.tokens, holder.snapshot = self._held(place), self._decoder.snapshot(place)
 
 
