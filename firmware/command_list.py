@@ -208,10 +208,16 @@ class CommandList:
     def gemv(
         self, source: Address, *, number: int, rows: int | Length, blocks: int | Length, slots: int, vector_set: int,
         first_block: int, offset: int, slot_stride: int, exponent: int = 0, stride: int = 0, kind: str = "weights",
+        maxima: int | None = None,
     ) -> None:  # fmt: skip
-        """Multiply a matrix of format `number` with the vectors in slots 0 to `slots` - 1; `stride` in bytes."""
+        """Multiply a matrix of format `number` with the vectors in slots 0 to `slots` - 1; `stride` in bytes.
+
+        The largest result of each slot goes to `maxima`, `BUFFER_UNIT` entries from one to the next.
+        """
         fields = {"format": number, "slots": slots, "set": vector_set, "first_block": first_block, "exponent": exponent}
         fields |= {"offset": offset, "slot_stride": slot_stride, "stride": stride // ADDRESS_UNIT}
+        if maxima is not None:
+            fields |= {"keep_maxima": 1, "maxima": maxima}
         cached = rows.largest if isinstance(rows, Length) else blocks.largest * 16 if isinstance(blocks, Length) else 0
         traffic = Traffic(kind, number, _fixed(rows), _fixed(blocks), cached, _period(rows) or _period(blocks))
         self._emit(Opcode.GEMV, fields, [("source", 2, source)], [("rows", 4, rows), ("blocks", 5, blocks)], traffic=traffic)

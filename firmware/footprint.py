@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tailrace.spec.formats import BLOCK
-from tailrace.spec.isa import WITH_B, Cache, Multiplier, Opcode, Reduce, Target
+from tailrace.spec.isa import BUFFER_UNIT, WITH_B, Cache, Multiplier, Opcode, Reduce, Target
 
 from .placement import Build
 
@@ -71,7 +71,10 @@ class Places:
         if opcode is Opcode.GEMV:
             slots = range(get["slots"])
             reads = sum(self.blocks(s, get["first_block"], get["blocks"]) | self.base(s, get["set"]) for s in slots)
-            return Footprint(reads, self.entries(get["offset"], get["rows"], get["slots"], get["slot_stride"]))
+            writes = self.entries(get["offset"], get["rows"], get["slots"], get["slot_stride"])
+            if get["keep_maxima"]:
+                writes |= self.entries(get["maxima"], 1, get["slots"], BUFFER_UNIT)
+            return Footprint(reads, writes)
         if opcode is Opcode.ELEMENTWISE:
             return self._elementwise(get)
         if opcode is Opcode.STORE:
@@ -124,4 +127,5 @@ _FIELDS = (
     "slots", "set", "first_block", "blocks", "offset", "slot_stride", "rows", "a", "b", "d", "r", "count", "segments",
     "a_stride", "b_stride", "d_stride", "table", "cache", "a_stream", "combine", "multiplier", "load", "advance", "p", "q", "m",
     "n", "p_reach", "q_reach", "m_reach", "n_reach", "reduce", "resume", "target", "duplicate", "next_slot", "slot", "join",
+    "keep_maxima", "maxima",
 )  # fmt: skip

@@ -82,6 +82,8 @@ class Passes:
         #: Entries of a sequence's largest scores: one for each head if they start as the sinks, else for a group.
         self._maxima_stride = -(-attention.heads // BUFFER_UNIT) * BUFFER_UNIT if attention.sinks else 0
         self._maxima = w.buffer.allocate("the largest scores", max(w.batch * self._maxima_stride, self.width))
+        #: The largest scores of two groups in turn as the matrix unit leaves them, not yet scaled.
+        self._products = [w.buffer.allocate("the largest products with keys", self.width * BUFFER_UNIT) for _ in range(2)]
         self._sinks = w.buffer.allocate("the sinks, and a one", attention.heads + BUFFER_UNIT) if attention.sinks else None
         self._sums = [w.buffer.allocate("the sums of probabilities", self.width) for _ in range(2)]
         self._stride = -(-self.tokens // BUFFER_UNIT) * BUFFER_UNIT
@@ -139,6 +141,7 @@ class Passes:
             w.cache_address(cache.keys + group.kv_head * cache.key_stride), number=Q8_0.number, rows=self._lengths(group)[0],
             blocks=self._attention.head_blocks, slots=group.heads, vector_set=vector_set, first_block=first_block,
             offset=self._scores[i % len(self._scores)], slot_stride=self._stride, kind="keys",
+            maxima=None if self._attention.score_cap else self._products[i % 2],
         )  # fmt: skip
 
     def load_scales(self, group: Group) -> None:
@@ -152,19 +155,20 @@ class Passes:
         """From scores to probabilities, in the slots, not yet divided by their sum, times the scales of the values."""
         commands, scale = self._workspace.commands, self._attention.scale
         scores, (tokens, _) = self._scores[i % len(self._scores)], self._lengths(group)
-        capped: dict[str, Any] = {"p": scale}
-        if cap := self._attention.score_cap:
-            # tanh(s / cap) is 2 * sigmoid(2 * s / cap) - 1.
-            capped = {"p": 2 * scale / cap, "function": Function.SIGMOID, "m": 2 * cap, "n": -cap}
-            capped |= {"to": scores, "d_stride": self._stride}
-            scale = 1.0
         resume, maxima, sums = self._attention.sinks, self._maxima, self._sums[i % 2]
         if resume:
             maxima += group.sequence * self._maxima_stride + group.first_head
-        commands.elementwise(
-            scores, tokens, group.heads, a_stride=self._stride, reduce=Reduce.MAXIMUM, negate=True, resume=resume, r=maxima,
-            **capped,
-        )  # fmt: skip
+        largest: dict[str, Any] = {"reduce": Reduce.MAXIMUM, "negate": True, "resume": resume, "r": maxima}
+        if cap := self._attention.score_cap:
+            # tanh(s / cap) is 2 * sigmoid(2 * s / cap) - 1.
+            commands.elementwise(
+                scores, tokens, group.heads, a_stride=self._stride, p=2 * scale / cap, function=Function.SIGMOID, m=2 * cap,
+                n=-cap, to=scores, d_stride=self._stride, **largest,
+            )  # fmt: skip
+            scale = 1.0
+        else:
+            # Scaling keeps the order, and rounding does: the largest product is that of the largest score.
+            commands.elementwise(self._products[i % 2], 1, group.heads, a_stride=BUFFER_UNIT, p=scale, **largest)
         self._start_sums(group, maxima, sums)
         commands.elementwise(
             scores, tokens, group.heads, a_stride=self._stride, p=scale, q=Loaded(maxima, advance=True), function=Function.EXP,

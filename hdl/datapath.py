@@ -139,6 +139,8 @@ class Datapath(wiring.Component):
             matrix.exponent.eq(product.exponent),
             matrix.offset.eq(product.offset),
             matrix.slot_stride.eq(product.slot_stride),
+            matrix.keep_maxima.eq(product.keep_maxima),
+            matrix.maxima.eq(product.maxima),
             *(base.eq(Array(sets)[product.set]) for base, sets in zip(matrix.bases, slots.bases, strict=True)),
         ]
         return m

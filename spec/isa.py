@@ -33,7 +33,7 @@ from enum import IntEnum
 
 from .errors import ErrorCode
 
-ISA_MAJOR, ISA_MINOR = 3, 1
+ISA_MAJOR, ISA_MINOR = 3, 2
 #: Value of the ``ISA_VERSION`` register.
 ISA_VERSION = ISA_MAJOR << 16 | ISA_MINOR
 
@@ -218,6 +218,7 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         _PENDING,
         Field("slots", 0, 12, 5, "vector slots 0 to slots-1 are multiplied, 1 to RIGHT_HAND_SIDES", 1, "slots"),
         Field("set", 0, 17, 2, "which of the slots' four base exponents belongs to the vectors"),
+        Field("keep_maxima", 0, 19, 1, "1: the largest results are written, too"),
         Field("format", 0, 24, 8, "number of the format", maximum="format"),
         _place("offset", 1, 0, "first entry in the activation buffer for the results of slot 0"),
         _stride("slot_stride", 1, 16, "entries from the results of one slot to those of the next"),
@@ -227,6 +228,7 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         _count("blocks", 5, 32, "blocks in a row, 1 to MAX_BLOCKS", "blocks"),
         Field("first_block", 6, 0, 16, "first block in the slots", maximum="block", error=ErrorCode.OUT_OF_RANGE),
         Field("exponent", 6, 16, 8, "power of two that all results are multiplied with, -128 to 127", signed=True),
+        _place("maxima", 7, 0, "entry for the largest result of slot 0"),
         *_MODIFIER_FIELDS,
     ),
     Opcode.ELEMENTWISE: (
@@ -374,6 +376,7 @@ DOCS: dict[Opcode, str] = {
     Opcode.GEMV: (
         "Multiply the matrix whose stream starts at `source` with the vectors in slots 0 to `slots`-1, from `first_block`"
         " on. The result of row `r` and slot `s` goes to entry `offset + s * slot_stride + r` of the activation buffer."
+        f" With `keep_maxima` the largest result of slot `s` goes to entry `maxima + {BUFFER_UNIT} * s` behind all of them."
     ),
     Opcode.ELEMENTWISE: (
         "For each of `segments` segments and each of `count` elements, compute in float32, rounding every product and every"

@@ -218,6 +218,9 @@ class _RandomMaker(ProgramMaker):
             "first_block": (present[0][0] + skipped) % self.config.vector_blocks,
             "exponent": int(self.rng.integers(-12, 5)),
         }
+        if self._chance(0.3):
+            fields["offset"], fields["maxima"] = self._places(stride * slots, 4 * slots)
+            fields["keep_maxima"] = 1
         if weights is I8:
             fields["exponent"] -= 8
             if self._chance(0.5):

@@ -25,8 +25,9 @@ def gemv_command_layout(config: Config) -> data.StructLayout:
     ``format`` is a format's number, ``rows`` and ``blocks`` (in a row) are at least 1, ``slots`` is 1 to R. The vectors start
     at block ``first_block`` of their slots; ``set`` says which of a slot's base exponents they have, and ``bases`` are those,
     one for each slot. ``exponent`` is added to all of them. The result of row ``r`` and slot ``s`` goes to entry ``offset + s *
-    slot_stride + r`` of the activation buffer; ``offset`` and ``slot_stride`` are multiples of `tailrace.spec.isa.BUFFER_UNIT`.
-    The engine trusts these ranges.
+    slot_stride + r`` of the activation buffer; with ``keep_maxima`` the largest one of slot ``s`` goes to entry ``maxima +
+    BUFFER_UNIT * s``. ``offset``, ``slot_stride`` and ``maxima`` are multiples of `tailrace.spec.isa.BUFFER_UNIT`. The engine
+    trusts these ranges.
     """
     return data.StructLayout(
         {
@@ -39,6 +40,8 @@ def gemv_command_layout(config: Config) -> data.StructLayout:
             "exponent": signed(EXPONENT_BITS),
             "offset": PLACE_BITS,
             "slot_stride": PLACE_BITS,
+            "keep_maxima": 1,
+            "maxima": PLACE_BITS,
             "bases": data.ArrayLayout(signed(BASE_BITS), config.right_hand_sides),
         }
     )

@@ -12,6 +12,7 @@ from ..slots.vector_block import vector_block_layout
 from ..vector.activation_buffer import BufferWrite
 from .command import gemv_command_layout
 from .lane import Lane
+from .maxima import Maxima
 from .rounding import RoundToFloat32
 from .sequencer import BeatSequencer, beat_control_layout, group_layout
 from .serialiser import Serialiser, word_place_layout
@@ -23,7 +24,7 @@ class GemvEngine(wiring.Component):
     Results equal `tailrace.spec.numerics` in every bit, whatever the configuration.
 
     Latency: `latency` cycles from the last beat of a group of rows to the write of its results for slot 0; those of the other
-    slots follow, one a cycle. Throughput: one beat a cycle, across rows, commands and formats, as long as a row has as many
+    slots follow, one a cycle, and `maxima_gap` cycles behind the last of them the maxima that a command keeps. Throughput: one beat a cycle, across rows, commands and formats, as long as a row has as many
     beats as its command has slots; beats of shorter rows come as fast as their results leave.
 
     Parameters
@@ -44,9 +45,9 @@ class GemvEngine(wiring.Component):
     vector : In(data.ArrayLayout(vector_block_layout, R))
         That block, one cycle later.
     write : Out(BufferWrite(config))
-        Results, in the order of rows and in a group of rows in that of the slots. Can not be refused.
+        Results, in the order of rows and in a group of rows in that of the slots; then maxima. Can not be refused.
     finished : Out(1)
-        The last results of a command are written in this cycle.
+        The last word of a command is written in this cycle.
     """
 
     #: Cycles from the last beat of a group of rows to the write of its first results: input register, lane, serialiser,
@@ -55,6 +56,8 @@ class GemvEngine(wiring.Component):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        #: Cycles between a command's last results and its maxima.
+        self.maxima_gap = Maxima.cycles(config) - 1
         super().__init__(
             {
                 "command": In(stream.Signature(gemv_command_layout(config))),
@@ -71,7 +74,7 @@ class GemvEngine(wiring.Component):
         m = Module()
         config = self.config
 
-        m.submodules.sequencer = sequencer = BeatSequencer(config)
+        m.submodules.sequencer = sequencer = BeatSequencer(config, self.maxima_gap)
         wiring.connect(m, wiring.flipped(self.command), sequencer.command)
         m.d.comb += [
             sequencer.valid.eq(self.i.valid),
@@ -104,7 +107,7 @@ class GemvEngine(wiring.Component):
         # as many notes as groups can be on their way, so beats never wait for it.
         assert 1 + Lane.latency <= SMALL_DEPTH
         m.submodules.notes = notes = StreamFifo(group_layout(config), SMALL_DEPTH)
-        m.submodules.serialiser = serialiser = Serialiser(config)
+        m.submodules.serialiser = serialiser = Serialiser(config, self.maxima_gap)
         done = lanes[0].done
         m.d.comb += [
             notes.i.valid.eq(sequencer.row_taken),
@@ -115,13 +118,14 @@ class GemvEngine(wiring.Component):
             *(serialiser.sums[n].eq(lane.sums) for n, lane in enumerate(lanes)),
         ]
 
+        m.submodules.maxima = maxima = Maxima(config)
         for n in range(config.lanes):
             m.submodules[f"rounding_{n}"] = rounding = RoundToFloat32()
             m.d.comb += [
                 rounding.valid.eq(serialiser.word_valid),
                 rounding.sum.eq(serialiser.word[n]),
                 rounding.base.eq(serialiser.base),
-                self.write.data[n].eq(rounding.result),
+                maxima.results[n].eq(rounding.result),
             ]
         valid, place = serialiser.word_valid, serialiser.place
         for n in range(RoundToFloat32.latency):
@@ -131,10 +135,6 @@ class GemvEngine(wiring.Component):
             with m.If(valid):
                 m.d.sync += place_after.eq(place)
             valid, place = valid_after, place_after
-        m.d.comb += [
-            self.write.enable.eq(valid),
-            self.write.address.eq(place.address),
-            self.write.mask.eq(place.mask),
-            self.finished.eq(valid & place.final),
-        ]
+        wiring.connect(m, maxima.write, wiring.flipped(self.write))
+        m.d.comb += [maxima.valid.eq(valid), maxima.place.eq(place), self.finished.eq(maxima.finished)]
         return m

@@ -1,6 +1,6 @@
 """The beat sequencer: tells what each beat of a weight stream is, by counting."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -52,7 +52,8 @@ def group_layout(config: Config) -> data.StructLayout:
 
     The results of slot 0 go to word ``address`` of the activation buffer, those of each next slot ``stride`` words further.
     ``mask`` has a bit for each lane that has a row, ``slots`` is the number of slots less one, ``bases`` are the slots' base
-    exponents with the command's exponent. ``final`` is the last group of a command.
+    exponents with the command's exponent. ``first`` is the first group of a command, ``final`` the last one. Behind that follow
+    the slots' maxima with ``keep_maxima``, the first of which goes to word ``maxima``.
     """
     address = word_address_bits(config)
     return data.StructLayout(
@@ -62,7 +63,10 @@ def group_layout(config: Config) -> data.StructLayout:
             "mask": config.lanes,
             "slots": range(config.right_hand_sides),
             "bases": data.ArrayLayout(signed(EXPONENT_SUM_BITS), config.right_hand_sides),
+            "first": 1,
             "final": 1,
+            "keep_maxima": 1,
+            "maxima": address,
         }
     )
 
@@ -74,7 +78,8 @@ class BeatSequencer(wiring.Component):
     ``valid`` is high too. Then ``row_taken`` says that it was the last beat of a group of rows, described by ``group``.
 
     The results of a group leave the engine slot by slot, one a cycle. So the last beat of a group waits, if need be, until as
-    many cycles after the last beat of the group before as that one has slots.
+    many cycles after the last beat of the group before as that one has slots; behind the last group of a command that keeps its
+    maxima until `gap` and as many cycles again.
 
     A command is accepted while the one before it runs, so the beats of two commands follow each other without a gap. (After a
     command of a single beat there may be one cycle without a beat.)
@@ -82,6 +87,8 @@ class BeatSequencer(wiring.Component):
     Parameters
     ----------
     config : Config
+    gap : int
+        Cycles between a command's last results and its maxima.
 
     Attributes
     ----------
@@ -100,8 +107,8 @@ class BeatSequencer(wiring.Component):
     #: Cycles from a beat to what is said of it.
     latency = 0
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, gap: int) -> None:
+        self.config, self._gap = config, gap
         super().__init__(
             {
                 "command": In(stream.Signature(gemv_command_layout(config))),
@@ -152,7 +159,7 @@ class BeatSequencer(wiring.Component):
         left = Signal(range(config.vector_blocks), reset_less=True)
         first, at_last_block = Signal(reset_less=True), Signal(reset_less=True)
         place = Signal(range(config.vector_blocks), reset_less=True)
-        pace = Signal(range(config.right_hand_sides))
+        pace = Signal(range(2 * config.right_hand_sides + self._gap))
         # Planes of the block behind this one; whether it is the last block of the row, and of it the last plane.
         planes = Signal.like(traits.more_planes, name="planes", reset_less=True)
         at_end = Signal(reset_less=True)
@@ -162,7 +169,9 @@ class BeatSequencer(wiring.Component):
         term = Signal(reset_less=True)
         row_end = Signal()
         final = Signal()
-        last_group = Signal(reset_less=True)
+        first_group, last_group = Signal(reset_less=True), Signal(reset_less=True)
+        # The command keeps its maxima, and where the first of them goes.
+        keeps, maxima = Signal(reset_less=True), Signal(word_address_bits(config), reset_less=True)
         superblock = Signal()
         take = Signal()
         m.d.comb += [
@@ -182,7 +191,10 @@ class BeatSequencer(wiring.Component):
                     waiting.eq(0),
                     active.eq(1),
                     groups.eq((following.rows + (lanes - 1)) >> lane_bits),
+                    first_group.eq(1),
                     last_group.eq(following.rows <= lanes),
+                    keeps.eq(following.keep_maxima),
+                    maxima.eq(following.maxima >> lane_bits),
                     last_mask.eq((2 << last_row) - 1),
                     last_block.eq(following.blocks - 1),
                     first_place.eq(following.first_block),
@@ -237,13 +249,14 @@ class BeatSequencer(wiring.Component):
                             at_end.eq((last_block == 0) & (traits.more_planes == 0)),
                             first.eq(1),
                             place.eq(first_place),
+                            first_group.eq(0),
                             groups.eq(groups - 1),
                             last_group.eq(groups == 2),
                             address.eq(address + 1),
                         ]
 
         with m.If(take & row_end):
-            m.d.sync += pace.eq(slots)
+            m.d.sync += pace.eq(Mux(last_group & keeps, Cat(C(1, 1), slots) + self._gap, slots))
         with m.Elif(pace != 0):
             m.d.sync += pace.eq(pace - 1)
 
@@ -274,6 +287,9 @@ class BeatSequencer(wiring.Component):
             self.group.mask.eq(Mux(last_group, last_mask, (1 << lanes) - 1)),
             self.group.slots.eq(slots),
             self.group.bases.eq(bases),
+            self.group.first.eq(first_group),
             self.group.final.eq(last_group),
+            self.group.keep_maxima.eq(last_group & keeps),
+            self.group.maxima.eq(maxima),
         ]
         return m

@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
+from tailrace.spec.isa import BUFFER_UNIT
 from tailrace.spec.numerics import ACCUMULATOR_BITS
 
 from .sequencer import EXPONENT_SUM_BITS, group_layout, word_address_bits
@@ -18,22 +19,28 @@ def lane_sums_layout(config: Config) -> data.ArrayLayout:
 def word_place_layout(config: Config) -> data.StructLayout:
     """Where the results of a group of rows for one slot go: a word of the activation buffer, and the lanes that count.
 
-    ``final`` are the last results of a command.
+    ``first`` is the first group of a command, ``last`` the last slot of a group. ``maximum`` is a word without results, kept
+    for the largest one of a slot. ``final`` is the last word of a command.
     """
-    return data.StructLayout({"address": word_address_bits(config), "mask": config.lanes, "final": 1})
+    return data.StructLayout(
+        {"address": word_address_bits(config), "mask": config.lanes, "first": 1, "last": 1, "maximum": 1, "final": 1}
+    )
 
 
 class Serialiser(wiring.Component):
     """Emits the sums of a group slot by slot: those of all lanes at once, which are a word of the activation buffer.
 
-    A shift register, not a multiplexer of wide sums. A group of n slots takes n cycles; the next group may come when they are
-    over, not earlier. That is the sender's duty.
+    A shift register, not a multiplexer of wide sums. A group of n slots takes n cycles; if maxima are kept, a word for each of
+    them follows the last group's, `gap` cycles later. The next group may come when all words are over, not earlier. That is the
+    sender's duty.
 
     Latency: 1 cycle to the sums of slot 0. Throughput: the sums of one slot a cycle, without a gap between groups.
 
     Parameters
     ----------
     config : Config
+    gap : int
+        Cycles between a command's last sums and the words of its maxima.
 
     Attributes
     ----------
@@ -47,14 +54,14 @@ class Serialiser(wiring.Component):
     base : Out(signed(EXPONENT_SUM_BITS))
         Base exponent of that slot.
     place : Out(word_place_layout(config))
-        Where their results go.
+        Where their results go; or the maximum of a slot, with sums that do not matter.
     """
 
     #: Cycles from a group to its first sums.
     latency = 1
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, gap: int) -> None:
+        self.config, self._gap = config, gap
         super().__init__(
             {
                 "valid": In(1),
@@ -70,7 +77,9 @@ class Serialiser(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes, slots = self.config.lanes, self.config.right_hand_sides
-        valid = Signal()
+        valid, maxima = Signal(), Signal()
+        waits = Signal(range(self._gap + 1))
+        others = Signal(range(slots), reset_less=True)
         sums = [
             [Signal(signed(ACCUMULATOR_BITS), name=f"sum_{lane}_{slot}", reset_less=True) for slot in range(slots)]
             for lane in range(lanes)
@@ -78,8 +87,20 @@ class Serialiser(wiring.Component):
         group = Signal(group_layout(self.config), reset_less=True)
 
         with m.If(self.valid):
-            m.d.sync += [valid.eq(1), group.eq(self.group)]
+            m.d.sync += [valid.eq(1), maxima.eq(0), others.eq(self.group.slots), group.eq(self.group)]
             m.d.sync += [sums[lane][n].eq(self.sums[lane][n]) for lane in range(lanes) for n in range(slots)]
+        with m.Elif(valid & group.keep_maxima & (group.slots == 0) & ~maxima):
+            m.d.sync += [
+                valid.eq(self._gap == 0),
+                maxima.eq(1),
+                waits.eq(self._gap),
+                group.slots.eq(others),
+                group.address.eq(group.maxima),
+                group.stride.eq(BUFFER_UNIT // lanes),
+                group.mask.eq(1),
+            ]
+        with m.Elif(waits != 0):
+            m.d.sync += [waits.eq(waits - 1), valid.eq(waits == 1)]
         with m.Elif(group.slots == 0):
             m.d.sync += valid.eq(0)
         with m.Elif(valid):
@@ -96,6 +117,9 @@ class Serialiser(wiring.Component):
             self.base.eq(group.bases[0]),
             self.place.address.eq(group.address),
             self.place.mask.eq(group.mask),
-            self.place.final.eq(group.final & (group.slots == 0)),
+            self.place.first.eq(group.first),
+            self.place.last.eq(group.slots == 0),
+            self.place.maximum.eq(maxima),
+            self.place.final.eq(group.final & (group.slots == 0) & (maxima | ~group.keep_maxima)),
         ]
         return m

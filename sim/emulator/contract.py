@@ -50,6 +50,7 @@ def _numbers() -> Iterator[str]:
     numbers = {
         "COMMAND_WORDS": isa.COMMAND_WORDS,
         "ADDRESS_UNIT": isa.ADDRESS_UNIT,
+        "BUFFER_UNIT": isa.BUFFER_UNIT,
         "STREAM_UNIT": isa.STREAM_UNIT,
         "PROGRAM_REGISTERS": isa.REGISTERS,
         "FIRST_ARGUMENT": isa.FIRST_ARGUMENT,

@@ -191,10 +191,11 @@ class Walk:
             ready = accepted + 1
         self._last_beat = last
         self._time = ready
-        finish = last + latencies.MATRIX_LATENCY + fields["slots"] - 1 + latencies.MATRIX_FINISHED
+        maxima = latencies.MAXIMA_GAP[lanes] + fields["slots"] if fields["keep_maxima"] else 0
+        finish = last + latencies.MATRIX_LATENCY + fields["slots"] - 1 + maxima + latencies.MATRIX_FINISHED
         self._matrix.finish(finish)
         first = begin + of_group * step + latencies.MATRIX_LATENCY
-        self._buffer.add(min(first, finish), finish, groups * fields["slots"])
+        self._buffer.add(min(first, finish), finish, (groups + bool(maxima)) * fields["slots"])
         # The operation before it in the program may be at work at the same time, and must let its results pass.
         self._write_words()
         self.spans.append(("matrix", index, begin, finish))

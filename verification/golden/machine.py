@@ -11,7 +11,7 @@ from tailrace.spec.commands import check, check_queue, decode, reach, resolve
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.formats import BY_NUMBER, LANE_BYTES, Format, ScaleKind
-from tailrace.spec.isa import ADDRESS_UNIT, ARGUMENTS, COMMAND_BYTES, Opcode, Target
+from tailrace.spec.isa import ADDRESS_UNIT, ARGUMENTS, BUFFER_UNIT, COMMAND_BYTES, Opcode, Target
 from tailrace.spec.registers import COUNTERS
 from tailrace.spec.vector import unpack_vector, vector_bytes
 
@@ -198,6 +198,9 @@ class Machine:
         exponent = fields["exponent"]
         results = multiply(matrix, [Vector(v.base + exponent, v.exponents, v.mantissas) for v in vectors])
         self.buffer.write(fields["offset"], fields["slot_stride"], results.T)
+        if fields["keep_maxima"]:
+            maxima = results.view(np.float32).max(axis=0, keepdims=True).view(np.uint32)
+            self.buffer.write(fields["maxima"], BUFFER_UNIT, maxima.T)
 
     def _elementwise(self, fields: dict[str, int]) -> None:
         units = stream_units(fields)

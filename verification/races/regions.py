@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tailrace.spec.commands import decode
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BLOCK, BY_NUMBER, LANE_BYTES
-from tailrace.spec.isa import ADDRESS_UNIT, STREAM_UNIT, WITH_B, Cache, Multiplier, Opcode, Reduce, Target
+from tailrace.spec.isa import ADDRESS_UNIT, BUFFER_UNIT, STREAM_UNIT, WITH_B, Cache, Multiplier, Opcode, Reduce, Target
 from tailrace.spec.kv_cache import key_block_place
 from tailrace.spec.vector import vector_bytes
 
@@ -116,6 +116,8 @@ def _gemv(touched: Regions, fields: Fields, config: Config) -> None:
     touched.slot_reads = [(slot, _blocks(fields, fields["blocks"])) for slot in range(slots)]
     touched.base_reads = [(slot, fields["set"]) for slot in range(slots)]
     touched.buffer_writes = strided(fields["offset"], fields["slot_stride"], slots, rows)
+    if fields["keep_maxima"]:
+        touched.buffer_writes += strided(fields["maxima"], BUFFER_UNIT, slots, 1)
     weights = BY_NUMBER[fields["format"]]
     if not fields["stride"]:
         touched.memory_reads = _bytes(fields["source"], weights.matrix_bytes(rows, fields["blocks"], config.lanes))

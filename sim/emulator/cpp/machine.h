@@ -246,6 +246,15 @@ private:
         for (int64_t slot = 0; slot < slots; ++slot)
             for (int64_t row = 0; row < rows; ++row)
                 buffer_[c[g::offset_] + slot * c[g::slot_stride_] + row] = results[slot * rows + row];
+        if (!c[g::keep_maxima_]) return;
+        for (int64_t slot = 0; slot < slots; ++slot) {
+            float largest = float_of(results[slot * rows]);
+            for (int64_t row = 1; row < rows; ++row) {
+                const float result = float_of(results[slot * rows + row]);
+                largest = result > largest ? result : largest;
+            }
+            buffer_[c[g::maxima_] + slot * contract::BUFFER_UNIT] = bits_of(largest);
+        }
     }
 
     void store(const Command& c) {

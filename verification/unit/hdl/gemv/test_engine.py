@@ -8,6 +8,7 @@ from amaranth.hdl import ResetInserter, Signal
 from tailrace.hdl.gemv.engine import GemvEngine
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BY_NAME, FORMATS, I8, SUPERBLOCK, Format, ScaleKind
+from tailrace.spec.isa import BUFFER_UNIT
 from tailrace.spec.numerics import quantise
 
 from ..simulate import simulate
@@ -18,11 +19,13 @@ CONFIGS = ONE_LANE, TWO_LANES, FOUR_LANES = [
     Config(f"{128 * n}x{n}", 128 * n, right_hand_sides=n, vector_blocks=64, buffer_entries=1024) for n in (1, 2, 4)
 ]
 FOUR_SLOTS = Config("128x4", 128, right_hand_sides=4, vector_blocks=64, buffer_entries=1024)
+#: Cycles between results and maxima, for each number of lanes.
+GAP = {1: 0, 2: 1, 4: 2}
 
 
 @dataclass
 class Job:
-    """A command: its matrix, vectors from `first_block` of the slots on, and where the results go."""
+    """A command: its matrix, vectors from `first_block` of the slots on, and where results and, if they are kept, maxima go."""
 
     matrix: Matrix
     vectors: list[Vector]
@@ -31,6 +34,7 @@ class Job:
     exponent: int = 0
     offset: int = 0
     slot_stride: int = 0
+    maxima: int | None = None
 
     def command(self, config: Config) -> dict[str, Any]:
         names = ("first_block", "set", "exponent", "offset", "slot_stride")
@@ -41,23 +45,33 @@ class Job:
             "blocks": self.matrix.blocks,
             "slots": len(self.vectors),
             "bases": bases,
+            "keep_maxima": self.maxima is not None,
+            "maxima": self.maxima or 0,
         }
 
     def writes(self, config: Config) -> "list[Write]":
-        """The writes of the command, by its definition: an entry for each row and slot."""
-        rows, writes = self.matrix.rows, []
+        """The writes of the command, by its definition: an entry for each row and slot, and one for each maximum."""
+        rows, slots, writes = self.matrix.rows, len(self.vectors), []
+        largest: dict[int, float] = {}
         for group in range(-(-rows // config.lanes)):
             for slot, vector in enumerate(self.vectors):
                 here = range(group * config.lanes, min((group + 1) * config.lanes, rows))
                 entries = [(self.offset + slot * self.slot_stride + row) % config.buffer_entries for row in here]
                 results = [bench.result(self.matrix, row, vector, self.exponent) for row in here]
+                numbers = np.array(results, dtype=np.uint32).view(np.float32)
+                largest[slot] = max([float(x) for x in numbers] + ([largest[slot]] if slot in largest else []))
                 writes.append(
                     Write(
                         {entry: f"{r:08x}" for entry, r in zip(entries, results, strict=True)},
                         slot,
-                        finished=rows == here[-1] + 1 and slot == len(self.vectors) - 1,
+                        finished=rows == here[-1] + 1 and slot == slots - 1 and self.maxima is None,
                     )
                 )
+        for slot, value in largest.items() if self.maxima is not None else ():
+            entry = (self.maxima + BUFFER_UNIT * slot) % config.buffer_entries
+            bits = int(np.float32(value).view(np.uint32))
+            # They come as if there were more slots, and the gap.
+            writes.append(Write({entry: f"{bits:08x}"}, slots + GAP[config.lanes] + slot, finished=slot == slots - 1))
         return writes
 
 
@@ -139,7 +153,11 @@ class Run:
         ]
 
     def row_slots(self) -> list[int]:
-        return [len(job.vectors) for job in self.jobs for _ in range(-(-job.matrix.rows // self.config.lanes))]
+        rows = []
+        for job in self.jobs:
+            rows += [len(job.vectors)] * -(-job.matrix.rows // self.config.lanes)
+            rows[-1] *= 1 if job.maxima is None else 2
+        return rows
 
     def row_ends(self) -> list[int]:
         """Numbers of the beats that end a group of rows."""
@@ -208,8 +226,10 @@ class Run:
             ctx.set(self.dut.vector[slot], block)
 
 
-def draw(rng: np.random.Generator, config: Config, shapes: list[tuple[Format, int, int, int]]) -> list[Job]:
-    """Jobs of random contents and places from formats, rows, blocks and slots."""
+def draw(
+    rng: np.random.Generator, config: Config, shapes: list[tuple[Format, int, int, int]], keeping: float = 0
+) -> list[Job]:
+    """Jobs of random contents and places from formats, rows, blocks and slots; a share of them keeps its maxima."""
     return [
         Job(
             bench.random_matrix(rng, format, rows, blocks),
@@ -219,6 +239,7 @@ def draw(rng: np.random.Generator, config: Config, shapes: list[tuple[Format, in
             exponent=int(rng.integers(-128, 128)),
             offset=4 * int(rng.integers(config.buffer_entries // 4)),
             slot_stride=4 * int(rng.integers(1 << 14)),
+            maxima=4 * int(rng.integers(config.buffer_entries // 4)) if rng.random() < keeping else None,
         )
         for format, rows, blocks, slots in shapes
     ]
@@ -236,7 +257,22 @@ def test_formats_follow_each_other(config: Config, stall: float, rng: np.random.
         )
         for format in rng.permutation(np.array(FORMATS, dtype=object))
     ]
-    Run(config, draw(rng, config, shapes), rng, stall).check()
+    Run(config, draw(rng, config, shapes, 0.5), rng, stall).check()
+
+
+@pytest.mark.parametrize("config", [*CONFIGS, FOUR_SLOTS], ids=lambda c: c.name)
+@pytest.mark.parametrize("stall", [0, 0.4])
+def test_maxima_of_rows_of_one_beat(config: Config, stall: float, rng: np.random.Generator) -> None:
+    """The next command's results come as soon as the maxima leave room, with and without maxima of their own."""
+    shapes = [(I8, int(rows), 1, int(slots)) for rows, slots in rng.integers(1, config.right_hand_sides + 1, (24, 2))]
+    jobs = draw(rng, config, shapes, 0.7)
+    run = Run(config, jobs, rng, stall).check()
+    if not stall:
+        kept = [n for n, job in enumerate(jobs) if job.maxima is not None]
+        ends = np.cumsum([len(job.writes(config)) for job in jobs])
+        # A cycle without a beat may follow a command of a single one.
+        gaps = [run.writes[ends[n]].cycle - run.writes[ends[n] - 1].cycle for n in kept if n + 1 < len(jobs)]
+        assert set(gaps) <= {1, 2}
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
@@ -246,7 +282,7 @@ def test_shapes(format: Format, rng: np.random.Generator) -> None:
     shapes = [(1, 1), (1, 9), (config.lanes + 1, 1), (2 * config.lanes, 3), (max(config.lanes - 1, 1), 4), (5, 5)]
     if format.row_blocks > 1:
         shapes = [(1, 8), (config.lanes + 1, 16), (6, 8)]
-    Run(config, draw(rng, config, [(format, rows, blocks, 2) for rows, blocks in shapes]), rng).check()
+    Run(config, draw(rng, config, [(format, rows, blocks, 2) for rows, blocks in shapes], 0.5), rng).check()
 
 
 def test_longest_row(rng: np.random.Generator) -> None:
@@ -317,10 +353,12 @@ def test_vector_of_zeros(rng: np.random.Generator) -> None:
     assert [run.results[2 * n : 2 * n + 2] for n in range(2, len(jobs), 3)] == [["00000000"] * 2] * len(FORMATS)
 
 
-@pytest.mark.parametrize("cycles", [4, 9, 21, 24, 30])
+@pytest.mark.parametrize("cycles", [4, 9, 21, 24, 30, 38, 42])
 def test_flush(cycles: int, rng: np.random.Generator) -> None:
     """A reset at any time leaves nothing behind that the next command could see."""
-    Run(FOUR_SLOTS, draw(rng, FOUR_SLOTS, [(BY_NAME["Q4_1"], 3, 2, 4), (I8, 4, 1, 3)]), rng).check_after_flush(cycles)
+    Run(FOUR_SLOTS, draw(rng, FOUR_SLOTS, [(BY_NAME["Q4_1"], 3, 2, 4), (I8, 4, 1, 3)], keeping=1), rng).check_after_flush(
+        cycles
+    )
 
 
 def test_terms_that_cancel(rng: np.random.Generator) -> None:

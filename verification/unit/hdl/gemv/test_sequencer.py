@@ -13,6 +13,8 @@ from ..simulate import simulate
 from . import bench
 
 KINDS = [kind.value for kind in BeatKind]
+#: Cycles between a command's last results and its maxima.
+GAP = 2
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Job:
             "exponent": int(rng.integers(-128, 128)),
             "offset": 4 * int(rng.integers(config.buffer_entries // 4)),
             "slot_stride": 4 * int(rng.integers(1 << 14)),
+            "keep_maxima": int(rng.integers(2)),
+            "maxima": 4 * int(rng.integers(config.buffer_entries // 4)),
             "bases": rng.integers(-32768, 32768, config.right_hand_sides).tolist(),
         }
 
@@ -71,7 +75,10 @@ class Job:
                         "mask": (1 << here) - 1,
                         "slots": self.slots - 1,
                         "bases": [base + command["exponent"] for base in command["bases"]],
+                        "first": row == 0,
                         "final": row == groups - 1,
+                        "keep_maxima": int(command["keep_maxima"] and row == groups - 1),
+                        "maxima": command["maxima"] // config.lanes,
                     }
             beat["traits"] = {
                 "scale_kind": SCALE_KINDS.index(format.scale_kind),
@@ -96,14 +103,15 @@ def seen_beat(ctx: bench.Context, dut: BeatSequencer, wanted: dict[str, Any]) ->
     if kinds == ["nibble"]:
         beat |= {"block": ctx.get(dut.block), "set": ctx.get(dut.set)}
     if "group" in wanted:
-        beat["group"] = {name: ctx.get(getattr(group, name)) for name in ("address", "stride", "mask", "slots", "final")}
+        names = ("address", "stride", "mask", "slots", "first", "final", "keep_maxima", "maxima")
+        beat["group"] = {name: ctx.get(getattr(group, name)) for name in names}
         beat["group"]["bases"] = [ctx.get(group.bases[slot]) for slot in range(len(group.bases))]
     beat["traits"] = {name: ctx.get(getattr(control.traits, name)) for name in wanted["traits"]}
     return beat | {"slots": ctx.get(control.slots)}
 
 
 def run(config: Config, jobs: list[Job], rng: np.random.Generator, stall: float) -> None:
-    dut = BeatSequencer(config)
+    dut = BeatSequencer(config, GAP)
     commands = [job.command(rng, config) for job in jobs]
     expected = [beat for job, command in zip(jobs, commands, strict=True) for beat in job.beats(command, config)]
     cycles: list[int] = []
@@ -137,12 +145,13 @@ def run(config: Config, jobs: list[Job], rng: np.random.Generator, stall: float)
         assert not ctx.get(dut.ready)
 
     simulate(dut, drive)
-    # No gap between rows or commands, but for the time in which the results of the row before leave.
+    # No gap between rows or commands, but for the time in which the results of the row before leave, and maxima behind them.
     earliest, results_gone = cycles[0], 0
     for cycle, beat in zip(cycles, expected, strict=True):
         if beat["row_taken"]:
             earliest = max(earliest, results_gone)
-            results_gone = cycle + beat["group"]["slots"] + 1
+            words = beat["group"]["slots"] + 1
+            results_gone = cycle + words + (GAP + words if beat["group"]["keep_maxima"] else 0)
         assert cycle == earliest if not stall else cycle >= earliest
         earliest = cycle + 1
 
@@ -179,7 +188,7 @@ def test_formats_follow_each_other(stall: float, rng: np.random.Generator) -> No
 def test_largest_shape_is_counted() -> None:
     """The longest row, and the counter of rows at its limit, seen at the first beats only."""
     config = Config("test", 128, vector_blocks=4096, buffer_entries=65536)
-    dut = BeatSequencer(config)
+    dut = BeatSequencer(config, GAP)
 
     async def drive(ctx: bench.Context) -> None:
         ctx.set(dut.command.payload, {"format": BY_NAME["Q4_0"].number, "rows": 65536, "blocks": 4096, "slots": 1})

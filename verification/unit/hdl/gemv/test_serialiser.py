@@ -5,6 +5,7 @@ import pytest
 
 from tailrace.hdl.gemv.serialiser import Serialiser
 from tailrace.spec.config import Config
+from tailrace.spec.isa import BUFFER_UNIT
 
 from ..simulate import simulate
 from . import bench
@@ -25,41 +26,56 @@ def draw(rng: np.random.Generator, config: Config) -> dict[str, Any]:
             "mask": int(rng.integers(1 << lanes)),
             "slots": int(rng.integers(slots)),
             "bases": [int(x) for x in rng.integers(-65536, 65536, slots)],
-            "final": int(rng.integers(2)),
+            "first": int(rng.integers(2)),
+            "final": (final := int(rng.integers(2))),
+            "keep_maxima": final and int(rng.integers(2)),
+            "maxima": int(rng.integers(words)),
         },
     }
 
 
-def words(drawn: dict[str, Any], config: Config) -> list[dict[str, Any]]:
-    group = drawn["group"]
-    return [
-        {
-            "word": [sums[slot] for sums in drawn["sums"]],
-            "base": group["bases"][slot],
-            "address": (group["address"] + slot * group["stride"]) % (config.buffer_entries // config.lanes),
-            "mask": group["mask"],
-            "final": int(group["final"] and slot == group["slots"]),
-        }
-        for slot in range(group["slots"] + 1)
-    ]
+def words(drawn: dict[str, Any], config: Config, gap: int) -> list[dict[str, Any] | None]:
+    """The words of a group, and none in the cycles before those of maxima."""
+    group, depth = drawn["group"], config.buffer_entries // config.lanes
+    keeps = group["keep_maxima"]
+
+    def place(slot: int, address: int, stride: int, **others: int) -> dict[str, Any]:
+        last = int(slot == group["slots"])
+        return {"address": (address + slot * stride) % depth, "first": group["first"], "last": last} | others
+
+    results: list[dict[str, Any] | None] = []
+    for slot in range(group["slots"] + 1):
+        final = int(group["final"] and not keeps and slot == group["slots"])
+        found = place(slot, group["address"], group["stride"], mask=group["mask"], maximum=0, final=final)
+        results.append(found | {"word": [sums[slot] for sums in drawn["sums"]], "base": group["bases"][slot]})
+    if keeps:
+        results += [None] * gap
+        for slot in range(group["slots"] + 1):
+            final = int(slot == group["slots"])
+            results.append(place(slot, group["maxima"], BUFFER_UNIT // config.lanes, mask=1, maximum=1, final=final))
+    return results
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.lanes}x{c.right_hand_sides}")
+@pytest.mark.parametrize("gap", [0, 1, 2])
 @pytest.mark.parametrize("gaps", [0, 0.4])
-def test_order(config: Config, gaps: float, rng: np.random.Generator) -> None:
-    dut = Serialiser(config)
+def test_order(config: Config, gaps: float, gap: int, rng: np.random.Generator) -> None:
+    dut = Serialiser(config, gap)
     groups = [draw(rng, config) for _ in range(25)]
 
     async def drive(ctx: bench.Context) -> None:
-        waiting: list[dict[str, Any]] = []
-        sent = cycle = 0
+        waiting: list[dict[str, Any] | None] = []
+        sent = cycle = cycles = 0
         while sent < len(groups) or waiting:
             # One word in each cycle, from the one after the group.
-            assert ctx.get(dut.word_valid) == bool(waiting)
-            if waiting:
-                seen = {name: ctx.get(getattr(dut.place, name)) for name in ("address", "mask", "final")}
-                seen |= {"word": [ctx.get(dut.word[n]) for n in range(config.lanes)], "base": ctx.get(dut.base)}
-                assert seen == waiting.pop(0)
+            wanted = waiting.pop(0) if waiting else None
+            assert ctx.get(dut.word_valid) == (wanted is not None)
+            if wanted is not None:
+                places = ("address", "mask", "first", "last", "maximum", "final")
+                seen = {name: ctx.get(getattr(dut.place, name)) for name in places}
+                if not wanted["maximum"]:
+                    seen |= {"word": [ctx.get(dut.word[n]) for n in range(config.lanes)], "base": ctx.get(dut.base)}
+                assert seen == wanted
             # The next group comes when the one before it is over.
             valid = sent < len(groups) and not waiting and rng.random() >= gaps
             drawn = groups[sent] if valid else draw(rng, config)
@@ -67,10 +83,11 @@ def test_order(config: Config, gaps: float, rng: np.random.Generator) -> None:
             ctx.set(dut.sums, drawn["sums"])
             ctx.set(dut.group, drawn["group"])
             if valid:
-                waiting, sent = words(drawn, config), sent + 1
+                waiting, sent = words(drawn, config, gap), sent + 1
+                cycles += len(waiting)
             await ctx.tick()
             cycle += 1
         if not gaps:
-            assert cycle == dut.latency + sum(g["group"]["slots"] + 1 for g in groups)
+            assert cycle == dut.latency + cycles
 
     simulate(dut, drive)

@@ -60,6 +60,7 @@ def test_as_they_depend_on_the_bus(bus_width: int) -> None:
     lanes = config.lanes
     assert latencies.TOTAL[lanes] == Total(lanes).latency
     assert latencies.MAXIMUM[lanes] == Maximum(lanes).latency
+    assert latencies.MAXIMA_GAP[lanes] == GemvEngine(config).maxima_gap
     assert latencies.LOAD == VectorLoader(config).commit_latency
 
 
