@@ -19,6 +19,11 @@ ROWS_BITS = 17
 PLACE_BITS = _WIDTHS["offset"]
 
 
+def maxima_gap(config: Config) -> int:
+    """Cycles between a command's last results and its maxima: one for each comparison within a word (`Maxima`)."""
+    return config.lanes.bit_length() - 1
+
+
 def gemv_command_layout(config: Config) -> data.StructLayout:
     """A matrix-vector product.
 

@@ -24,8 +24,9 @@ class GemvEngine(wiring.Component):
     Results equal `tailrace.spec.numerics` in every bit, whatever the configuration.
 
     Latency: `latency` cycles from the last beat of a group of rows to the write of its results for slot 0; those of the other
-    slots follow, one a cycle, and `maxima_gap` cycles behind the last of them the maxima that a command keeps. Throughput: one beat a cycle, across rows, commands and formats, as long as a row has as many
-    beats as its command has slots; beats of shorter rows come as fast as their results leave.
+    slots follow, one a cycle, and `maxima_gap` cycles behind the last of them the maxima that a command keeps. Throughput: one
+    beat a cycle, across rows, commands and formats, as long as a row has as many beats as its command has slots; beats of
+    shorter rows, and of those behind maxima, come as fast as results leave.
 
     Parameters
     ----------
@@ -56,8 +57,6 @@ class GemvEngine(wiring.Component):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        #: Cycles between a command's last results and its maxima.
-        self.maxima_gap = Maxima.cycles(config) - 1
         super().__init__(
             {
                 "command": In(stream.Signature(gemv_command_layout(config))),
@@ -74,7 +73,7 @@ class GemvEngine(wiring.Component):
         m = Module()
         config = self.config
 
-        m.submodules.sequencer = sequencer = BeatSequencer(config, self.maxima_gap)
+        m.submodules.sequencer = sequencer = BeatSequencer(config)
         wiring.connect(m, wiring.flipped(self.command), sequencer.command)
         m.d.comb += [
             sequencer.valid.eq(self.i.valid),
@@ -107,7 +106,7 @@ class GemvEngine(wiring.Component):
         # as many notes as groups can be on their way, so beats never wait for it.
         assert 1 + Lane.latency <= SMALL_DEPTH
         m.submodules.notes = notes = StreamFifo(group_layout(config), SMALL_DEPTH)
-        m.submodules.serialiser = serialiser = Serialiser(config, self.maxima_gap)
+        m.submodules.serialiser = serialiser = Serialiser(config)
         done = lanes[0].done
         m.d.comb += [
             notes.i.valid.eq(sequencer.row_taken),

@@ -9,6 +9,7 @@ from tailrace.spec.config import Config
 from ..float.compare import from_order, order
 from ..float.pipeline import Pipeline
 from ..vector.activation_buffer import FLOAT_BITS, BufferWrite, word_layout
+from .command import maxima_gap
 from .serialiser import word_place_layout
 
 
@@ -38,7 +39,7 @@ class Maxima(wiring.Component):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.latency = self.cycles(config)
+        self.latency = maxima_gap(config) + 1
         super().__init__(
             {
                 "valid": In(1),
@@ -48,11 +49,6 @@ class Maxima(wiring.Component):
                 "finished": Out(1),
             }
         )
-
-    @staticmethod
-    def cycles(config: Config) -> int:
-        """`latency` for a configuration: a cycle for each comparison within a word, and one for that with the largest."""
-        return config.lanes.bit_length()
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

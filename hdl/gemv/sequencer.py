@@ -9,7 +9,7 @@ from tailrace.spec.formats import BeatKind
 from tailrace.spec.isa import BUFFER_UNIT
 
 from ..slots.vector_block import BASE_BITS
-from .command import PLACE_BITS, ROWS_BITS, gemv_command_layout
+from .command import PLACE_BITS, ROWS_BITS, gemv_command_layout, maxima_gap
 from .traits import SIDE_KINDS, decode_traits, lane_traits_layout, traits_layout
 
 #: Bits of a base exponent and a command's exponent together.
@@ -79,7 +79,7 @@ class BeatSequencer(wiring.Component):
 
     The results of a group leave the engine slot by slot, one a cycle. So the last beat of a group waits, if need be, until as
     many cycles after the last beat of the group before as that one has slots; behind the last group of a command that keeps its
-    maxima until `gap` and as many cycles again.
+    maxima until `maxima_gap` and as many cycles again.
 
     A command is accepted while the one before it runs, so the beats of two commands follow each other without a gap. (After a
     command of a single beat there may be one cycle without a beat.)
@@ -87,8 +87,6 @@ class BeatSequencer(wiring.Component):
     Parameters
     ----------
     config : Config
-    gap : int
-        Cycles between a command's last results and its maxima.
 
     Attributes
     ----------
@@ -107,8 +105,8 @@ class BeatSequencer(wiring.Component):
     #: Cycles from a beat to what is said of it.
     latency = 0
 
-    def __init__(self, config: Config, gap: int) -> None:
-        self.config, self._gap = config, gap
+    def __init__(self, config: Config) -> None:
+        self.config = config
         super().__init__(
             {
                 "command": In(stream.Signature(gemv_command_layout(config))),
@@ -125,7 +123,7 @@ class BeatSequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        lanes = config.lanes
+        lanes, gap = config.lanes, maxima_gap(config)
         if BUFFER_UNIT % lanes:
             raise ValueError(f"a group of {lanes} rows is no part of {BUFFER_UNIT} entries of the activation buffer")
         lane_bits = lanes.bit_length() - 1
@@ -159,7 +157,7 @@ class BeatSequencer(wiring.Component):
         left = Signal(range(config.vector_blocks), reset_less=True)
         first, at_last_block = Signal(reset_less=True), Signal(reset_less=True)
         place = Signal(range(config.vector_blocks), reset_less=True)
-        pace = Signal(range(2 * config.right_hand_sides + self._gap))
+        pace = Signal(range(2 * config.right_hand_sides + gap))
         # Planes of the block behind this one; whether it is the last block of the row, and of it the last plane.
         planes = Signal.like(traits.more_planes, name="planes", reset_less=True)
         at_end = Signal(reset_less=True)
@@ -256,7 +254,7 @@ class BeatSequencer(wiring.Component):
                         ]
 
         with m.If(take & row_end):
-            m.d.sync += pace.eq(Mux(last_group & keeps, Cat(C(1, 1), slots) + self._gap, slots))
+            m.d.sync += pace.eq(Mux(last_group & keeps, Cat(C(1, 1), slots) + gap, slots))
         with m.Elif(pace != 0):
             m.d.sync += pace.eq(pace - 1)
 

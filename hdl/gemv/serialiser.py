@@ -8,6 +8,7 @@ from tailrace.spec.config import Config
 from tailrace.spec.isa import BUFFER_UNIT
 from tailrace.spec.numerics import ACCUMULATOR_BITS
 
+from .command import maxima_gap
 from .sequencer import EXPONENT_SUM_BITS, group_layout, word_address_bits
 
 
@@ -31,16 +32,14 @@ class Serialiser(wiring.Component):
     """Emits the sums of a group slot by slot: those of all lanes at once, which are a word of the activation buffer.
 
     A shift register, not a multiplexer of wide sums. A group of n slots takes n cycles; if maxima are kept, a word for each of
-    them follows the last group's, `gap` cycles later. The next group may come when all words are over, not earlier. That is the
-    sender's duty.
+    them follows the last group's, `maxima_gap` cycles later. The next group may come when all words are over, not earlier. That
+    is the sender's duty.
 
     Latency: 1 cycle to the sums of slot 0. Throughput: the sums of one slot a cycle, without a gap between groups.
 
     Parameters
     ----------
     config : Config
-    gap : int
-        Cycles between a command's last sums and the words of its maxima.
 
     Attributes
     ----------
@@ -60,8 +59,8 @@ class Serialiser(wiring.Component):
     #: Cycles from a group to its first sums.
     latency = 1
 
-    def __init__(self, config: Config, gap: int) -> None:
-        self.config, self._gap = config, gap
+    def __init__(self, config: Config) -> None:
+        self.config = config
         super().__init__(
             {
                 "valid": In(1),
@@ -76,9 +75,9 @@ class Serialiser(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lanes, slots = self.config.lanes, self.config.right_hand_sides
+        lanes, slots, gap = self.config.lanes, self.config.right_hand_sides, maxima_gap(self.config)
         valid, maxima = Signal(), Signal()
-        waits = Signal(range(self._gap + 1))
+        waits = Signal(range(gap + 1))
         others = Signal(range(slots), reset_less=True)
         sums = [
             [Signal(signed(ACCUMULATOR_BITS), name=f"sum_{lane}_{slot}", reset_less=True) for slot in range(slots)]
@@ -91,9 +90,9 @@ class Serialiser(wiring.Component):
             m.d.sync += [sums[lane][n].eq(self.sums[lane][n]) for lane in range(lanes) for n in range(slots)]
         with m.Elif(valid & group.keep_maxima & (group.slots == 0) & ~maxima):
             m.d.sync += [
-                valid.eq(self._gap == 0),
+                valid.eq(gap == 0),
                 maxima.eq(1),
-                waits.eq(self._gap),
+                waits.eq(gap),
                 group.slots.eq(others),
                 group.address.eq(group.maxima),
                 group.stride.eq(BUFFER_UNIT // lanes),

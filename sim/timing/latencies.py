@@ -38,7 +38,7 @@ MATRIX_START = 2
 #: Cycles from the last beat of a group of rows to its first result (`GemvEngine`), and the register of `finished` behind it.
 MATRIX_LATENCY, MATRIX_FINISHED = 22, 1
 
-#: Cycles between the last result of a product and its maxima, for each number of lanes (`GemvEngine.maxima_gap`).
+#: Cycles between the last result of a product and its maxima, for each number of lanes (`maxima_gap`).
 MAXIMA_GAP = {1: 0, 2: 1, 4: 2}
 #: Cycles from the vector unit's operation to its sub-unit, and from the sub-unit's end to that of the operation (`VectorUnit`).
 VECTOR_SELECT, VECTOR_FINISHED = 1, 1

@@ -9,6 +9,9 @@ import numpy as np
 from tailrace.spec.formats import SUPERBLOCK, BeatKind, Format, ScaleKind
 from tailrace.spec.numerics import SCALE_EXPONENT, round_to_float32
 
+#: Cycles between results and maxima, for each number of lanes.
+GAP = {1: 0, 2: 1, 4: 2}
+
 Context = Any
 #: Scale kinds with one scale and minimum for a superblock.
 SHARED = (ScaleKind.SUPERBLOCK, ScaleKind.SIGNED_SUPERBLOCK, ScaleKind.FLOAT16_SUPERBLOCK)

@@ -13,14 +13,12 @@ from tailrace.spec.numerics import quantise
 
 from ..simulate import simulate
 from . import bench
-from .bench import Matrix, Stalls, Vector
+from .bench import GAP, Matrix, Stalls, Vector
 
 CONFIGS = ONE_LANE, TWO_LANES, FOUR_LANES = [
     Config(f"{128 * n}x{n}", 128 * n, right_hand_sides=n, vector_blocks=64, buffer_entries=1024) for n in (1, 2, 4)
 ]
 FOUR_SLOTS = Config("128x4", 128, right_hand_sides=4, vector_blocks=64, buffer_entries=1024)
-#: Cycles between results and maxima, for each number of lanes.
-GAP = {1: 0, 2: 1, 4: 2}
 
 
 @dataclass
@@ -226,9 +224,7 @@ class Run:
             ctx.set(self.dut.vector[slot], block)
 
 
-def draw(
-    rng: np.random.Generator, config: Config, shapes: list[tuple[Format, int, int, int]], keeping: float = 0
-) -> list[Job]:
+def draw(rng: np.random.Generator, config: Config, shapes: list[tuple[Format, int, int, int]], keeping: float = 0) -> list[Job]:
     """Jobs of random contents and places from formats, rows, blocks and slots; a share of them keeps its maxima."""
     return [
         Job(

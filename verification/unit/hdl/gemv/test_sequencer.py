@@ -11,10 +11,9 @@ from tailrace.spec.formats import BY_NAME, CODEBOOKS, FORMATS, I8, BeatKind, For
 
 from ..simulate import simulate
 from . import bench
+from .bench import GAP
 
 KINDS = [kind.value for kind in BeatKind]
-#: Cycles between a command's last results and its maxima.
-GAP = 2
 
 
 @dataclass
@@ -111,7 +110,7 @@ def seen_beat(ctx: bench.Context, dut: BeatSequencer, wanted: dict[str, Any]) ->
 
 
 def run(config: Config, jobs: list[Job], rng: np.random.Generator, stall: float) -> None:
-    dut = BeatSequencer(config, GAP)
+    dut = BeatSequencer(config)
     commands = [job.command(rng, config) for job in jobs]
     expected = [beat for job, command in zip(jobs, commands, strict=True) for beat in job.beats(command, config)]
     cycles: list[int] = []
@@ -151,7 +150,7 @@ def run(config: Config, jobs: list[Job], rng: np.random.Generator, stall: float)
         if beat["row_taken"]:
             earliest = max(earliest, results_gone)
             words = beat["group"]["slots"] + 1
-            results_gone = cycle + words + (GAP + words if beat["group"]["keep_maxima"] else 0)
+            results_gone = cycle + words + (GAP[config.lanes] + words if beat["group"]["keep_maxima"] else 0)
         assert cycle == earliest if not stall else cycle >= earliest
         earliest = cycle + 1
 
@@ -188,7 +187,7 @@ def test_formats_follow_each_other(stall: float, rng: np.random.Generator) -> No
 def test_largest_shape_is_counted() -> None:
     """The longest row, and the counter of rows at its limit, seen at the first beats only."""
     config = Config("test", 128, vector_blocks=4096, buffer_entries=65536)
-    dut = BeatSequencer(config, GAP)
+    dut = BeatSequencer(config)
 
     async def drive(ctx: bench.Context) -> None:
         ctx.set(dut.command.payload, {"format": BY_NAME["Q4_0"].number, "rows": 65536, "blocks": 4096, "slots": 1})

@@ -34,7 +34,7 @@ def draw(rng: np.random.Generator, config: Config) -> dict[str, Any]:
     }
 
 
-def words(drawn: dict[str, Any], config: Config, gap: int) -> list[dict[str, Any] | None]:
+def words(drawn: dict[str, Any], config: Config) -> list[dict[str, Any] | None]:
     """The words of a group, and none in the cycles before those of maxima."""
     group, depth = drawn["group"], config.buffer_entries // config.lanes
     keeps = group["keep_maxima"]
@@ -49,7 +49,7 @@ def words(drawn: dict[str, Any], config: Config, gap: int) -> list[dict[str, Any
         found = place(slot, group["address"], group["stride"], mask=group["mask"], maximum=0, final=final)
         results.append(found | {"word": [sums[slot] for sums in drawn["sums"]], "base": group["bases"][slot]})
     if keeps:
-        results += [None] * gap
+        results += [None] * bench.GAP[config.lanes]
         for slot in range(group["slots"] + 1):
             final = int(slot == group["slots"])
             results.append(place(slot, group["maxima"], BUFFER_UNIT // config.lanes, mask=1, maximum=1, final=final))
@@ -57,10 +57,9 @@ def words(drawn: dict[str, Any], config: Config, gap: int) -> list[dict[str, Any
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.lanes}x{c.right_hand_sides}")
-@pytest.mark.parametrize("gap", [0, 1, 2])
 @pytest.mark.parametrize("gaps", [0, 0.4])
-def test_order(config: Config, gaps: float, gap: int, rng: np.random.Generator) -> None:
-    dut = Serialiser(config, gap)
+def test_order(config: Config, gaps: float, rng: np.random.Generator) -> None:
+    dut = Serialiser(config)
     groups = [draw(rng, config) for _ in range(25)]
 
     async def drive(ctx: bench.Context) -> None:
@@ -83,7 +82,7 @@ def test_order(config: Config, gaps: float, gap: int, rng: np.random.Generator) 
             ctx.set(dut.sums, drawn["sums"])
             ctx.set(dut.group, drawn["group"])
             if valid:
-                waiting, sent = words(drawn, config, gap), sent + 1
+                waiting, sent = words(drawn, config), sent + 1
                 cycles += len(waiting)
             await ctx.tick()
             cycle += 1

@@ -12,6 +12,7 @@ from tailrace.hdl.fifo import StreamFifo
 from tailrace.hdl.float.add import FloatAdd
 from tailrace.hdl.float.maximum import Maximum
 from tailrace.hdl.float.total import Total
+from tailrace.hdl.gemv.command import maxima_gap
 from tailrace.hdl.gemv.engine import GemvEngine
 from tailrace.hdl.slots.block_quantiser import BlockQuantiser
 from tailrace.hdl.slots.loader import VectorLoader
@@ -60,7 +61,7 @@ def test_as_they_depend_on_the_bus(bus_width: int) -> None:
     lanes = config.lanes
     assert latencies.TOTAL[lanes] == Total(lanes).latency
     assert latencies.MAXIMUM[lanes] == Maximum(lanes).latency
-    assert latencies.MAXIMA_GAP[lanes] == GemvEngine(config).maxima_gap
+    assert latencies.MAXIMA_GAP[lanes] == maxima_gap(config)
     assert latencies.LOAD == VectorLoader(config).commit_latency
 
 
