@@ -10,7 +10,7 @@ from .branch import Branch, enter, leave
 from .buffer_map import slot_map
 from .command_list import Slot
 from .description import Attention, layer_role
-from .passes import Group, Passes, group_of
+from .passes import Group, Passes, Piece
 from .projections import Projections, QuerySlots
 from .workspace import Workspace
 
@@ -33,7 +33,7 @@ def attend(workspace: Workspace, layer: int, attention: Attention, branch: Branc
 class _Heads:
     """The commands between norm and output matrix of one layer.
 
-    Probabilities of a group and of the next one lie in different places, too, if there is room.
+    Probabilities of a piece and of the next one lie in different places, too, if there is room.
 
     In a sliding window a token takes the place of one that the rows before it still see. So rows of one sequence take turns
     there: each one's keys and values are appended when the row before it is done with the cache.
@@ -52,9 +52,10 @@ class _Heads:
         self._turns = [tuple(w.sequences)] if self._passes.window is None else w.turns
         self._projections = Projections(w, layer, attention, self._queries, self._passes.caches, rows, self._turns)
         self.output_set = self._projections.output_set
-        self._groups, self._query_places = self._all_groups()
+        groups, self._query_places = self._all_groups()
+        self._pieces = self._passes.pieces(groups)
         with w.buffer.over(self._projections.end if len(self._turns) == 1 else w.buffer.mark()):
-            self._passes.allocate_scores(len(self._groups) > 1)
+            self._passes.allocate_scores(len(self._pieces) > 1)
         with w.buffer.over(start):
             #: The results of o, which take the place of what went before.
             self.result = w.buffer.allocate("the results of o", w.batch * w.hidden)
@@ -71,22 +72,21 @@ class _Heads:
         copies = 2 if 2 * size <= blocks.free else 1
         return queries, [blocks.allocate("the probabilities of attention", size) for _ in range(copies)]
 
-    def _all_groups(self) -> tuple[list[Group], list[int]]:
+    def _all_groups(self) -> tuple[list[Group], dict[Group, int]]:
         """All groups, and the first block of each one's queries."""
         attention, width = self._attention, self._passes.width
-        groups: list[Group] = []
-        places = []
+        places: dict[Group, int] = {}
         for n, s in enumerate(s for rows in self._turns for s in rows):
             for kv_head in range(attention.kv_heads):
                 for turn in range(self._queries.passes):
                     first, heads = kv_head * attention.group + turn * width, min(width, attention.group - turn * width)
-                    groups.append(group_of(groups, s, kv_head, first, heads, n % 2))
-                    places.append(self._queries.place(s, turn, kv_head))
-        return groups, places
+                    group = Group(s, kv_head, first, heads, n % 2, len(places))
+                    places[group] = self._queries.place(s, turn, kv_head)
+        return [*places], places
 
     def emit(self) -> None:
         """Emit from the products q, k and v on, until the outputs of the heads are in the slots."""
-        w, each = self._workspace, self._attention.kv_heads * self._queries.passes
+        w = self._workspace
         self._passes.load_sinks()
         self._projections.emit()
         first = 0
@@ -95,64 +95,67 @@ class _Heads:
                 self._projections.append(rows)
             if not self._attention.shared_cache:
                 w.commands.fence(Cache.KEYS, Cache.VALUES)
-            self._attend(range(first, first + each * len(rows)))
-            first += each * len(rows)
+            count = sum(piece.group.sequence in rows for piece in self._pieces)
+            self._attend(range(first, first + count))
+            first += count
         if self._gathered is not None:
             columns = self._attention.heads * self._attention.head_size
             target = Slot(0, self.output_set, 0, next_slot=True)
             w.commands.elementwise(self._gathered, columns, w.batch, a_stride=columns, to=target)
 
     def _attend(self, turn: range) -> None:
-        """Scores, their softmax, and outputs of the groups of a turn, ready to be used."""
-        groups, passes, first = self._groups, self._passes, turn.start
-        passes.measure(groups[first])
-        passes.load_scales(groups[first])
+        """Scores, their softmax, and outputs of the pieces of a turn, ready to be used."""
+        pieces, passes, first = self._pieces, self._passes, turn.start
+        passes.measure(pieces[first].group)
+        passes.load_scales(pieces[first])
         self._keys(first, first)
         if first == 0 and not self._projections.keys_last:
             self._projections.finish_other_queries()
         ahead = passes.ahead and len(turn) > 1
         if ahead:
             self._keys(first + 1, first)
-        # Whether a group's values come behind the softmax of the next one, which needs places for the probabilities of both.
+        # Whether a piece's values come behind the softmax of the next one, which needs places for the probabilities of both.
         behind = len(self._probabilities) > 1
         for i in turn:
-            passes.soften(i, groups[i], *self._place(i))
+            passes.soften(pieces[i], *self._place(i))
             if behind and i > first:
-                self._values(i - 1)
+                passes.values(pieces[i - 1], *self._place(i - 1))
             if i + 1 in turn and not (ahead and i == first):
                 self._keys(i + 1, first)
             if i > first:
-                self._finish(i - 1)
+                self._finish(pieces[i - 1])
             if i + 1 in turn:
-                passes.load_scales(groups[i + 1])
+                passes.load_scales(pieces[i + 1])
             if not behind:
-                self._values(i)
+                passes.values(pieces[i], *self._place(i))
         if behind:
-            self._values(turn[-1])
-        self._finish(turn[-1])
+            passes.values(pieces[turn[-1]], *self._place(turn[-1]))
+        self._finish(pieces[turn[-1]])
 
     def _place(self, i: int) -> tuple[int, int]:
-        """Set and first block of the probabilities of a group."""
+        """Set and first block of the probabilities of a piece."""
         turn = i % len(self._probabilities)
         return PROBABILITY_SETS[turn], self._probabilities[turn]
 
-    def _values(self, i: int) -> None:
-        """Outputs of a group."""
-        self._passes.values(i, self._groups[i], *self._place(i))
-
     def _keys(self, i: int, first: int) -> None:
-        """Scores of a group of the turn that begins with group `first`."""
-        group = self._groups[i]
-        if i > first and group.sequence != self._groups[i - 1].sequence:
-            self._passes.measure(group)
-        vector_set = self._projections.other_set if i else self._projections.first_set
-        self._passes.keys(i, group, vector_set, self._query_places[i])
+        """Scores of a piece of the turn that begins with piece `first`."""
+        piece = self._pieces[i]
+        if i > first and piece.group.sequence != self._pieces[i - 1].group.sequence:
+            self._passes.measure(piece.group)
+        vector_set = self._projections.other_set if piece.group.number else self._projections.first_set
+        self._passes.keys(piece, vector_set, self._query_places[piece.group])
 
-    def _finish(self, i: int) -> None:
-        """Divide the outputs of a group by the sums, for the slot that o reads, or for the place where they are gathered."""
-        w, group, size = self._workspace, self._groups[i], self._attention.head_size
+    def _finish(self, piece: Piece) -> None:
+        """Add the outputs of a piece to its group's.
+
+        Behind the last one they are divided by the sums, for the slot that o reads, or for the place where they are gathered.
+        """
+        w, group, size = self._workspace, piece.group, self._attention.head_size
+        self._passes.add_values(piece)
+        if not piece.last:
+            return
         head = group.sequence * self._attention.heads + group.first_head
-        change: dict[str, Any] = {"p": self._passes.divided(i)}
+        change: dict[str, Any] = {"p": self._passes.divided(group)}
         if self._attention.gated:
             gate = self._projections.gate + head * size
             change |= {"b": gate, "b_stride": size, "multiplier": Multiplier.B}
@@ -161,4 +164,4 @@ class _Heads:
         else:
             first = group.first_head * size // BLOCK
             change["to"] = Slot(group.sequence, self.output_set, first, join=group.first_head > 0)
-        w.commands.elementwise(self._passes.outputs[i % 2], size, group.heads, a_stride=size, **change)
+        w.commands.elementwise(self._passes.outputs[group.number % 2], size, group.heads, a_stride=size, **change)

@@ -48,11 +48,15 @@ class Address:
 
 @dataclass(frozen=True)
 class Length:
-    """A length that a register holds, and the largest that it can be; with a `period` it begins anew after so many tokens."""
+    """A length that a register holds, and the largest that it can be.
+
+    With a `period` it begins anew after so many tokens; else it is that of the cached tokens but the first `before`.
+    """
 
     register: int
     largest: int
     period: int = 0
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -219,7 +223,8 @@ class CommandList:
         if maxima is not None:
             fields |= {"keep_maxima": 1, "maxima": maxima}
         cached = rows.largest if isinstance(rows, Length) else blocks.largest * 16 if isinstance(blocks, Length) else 0
-        traffic = Traffic(kind, number, _fixed(rows), _fixed(blocks), cached, _period(rows) or _period(blocks))
+        period, before = _period(rows) or _period(blocks), _before(rows) or _before(blocks)
+        traffic = Traffic(kind, number, _fixed(rows), _fixed(blocks), cached, period, before)
         self._emit(Opcode.GEMV, fields, [("source", 2, source)], [("rows", 4, rows), ("blocks", 5, blocks)], traffic=traffic)
 
     def elementwise(
@@ -269,9 +274,8 @@ class CommandList:
             fields |= {"target": Target.BUFFER, "d": to, "d_stride": d_stride}
         traffic = NO_TRAFFIC
         if stream is not None:
-            traffic = Traffic(
-                "parameters", 0, segments, _fixed(count), count.largest if isinstance(count, Length) else 0, _period(count)
-            )
+            cached = count.largest if isinstance(count, Length) else 0
+            traffic = Traffic("parameters", 0, segments, _fixed(count), cached, _period(count), _before(count))
         addresses = [] if stream is None else [("source", 2, stream)]
         self._emit(Opcode.ELEMENTWISE, fields, addresses, [("count", 4, count)], modifiers, traffic=traffic, reach=reach)
 
@@ -372,6 +376,10 @@ class CommandList:
 
 def _period(length: int | Length) -> int:
     return length.period if isinstance(length, Length) else 0
+
+
+def _before(length: int | Length) -> int:
+    return length.before if isinstance(length, Length) else 0
 
 
 def _fixed(length: int | Length) -> int:

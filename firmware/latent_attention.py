@@ -9,7 +9,7 @@ from .buffer_map import slot_map
 from .command_list import Slot
 from .description import Attention, Latent, layer_role
 from .latent_projections import LatentProjections
-from .passes import Group, Passes, group_of
+from .passes import Group, Passes
 from .workspace import Workspace
 
 #: Sets of the slots: queries that meet the keys, probabilities, and outputs that v_b multiplies.
@@ -50,8 +50,9 @@ class _LatentHeads:
         self._groups: list[Group] = []
         for share in self._shares:
             for s in w.sequences:
-                turn = len(self._groups) % len(w.length_registers)
-                self._groups.append(group_of(self._groups, s, 0, share.start, len(share), turn))
+                number = len(self._groups)
+                self._groups.append(Group(s, 0, share.start, len(share), number % len(w.length_registers), number))
+        self._pieces = self._passes.pieces(self._groups)
         self._slot_plan(columns)
         size = w.batch * self._passes.width * attention.head_size
         #: Queries of a share, and of the next one if there is one.
@@ -61,7 +62,7 @@ class _LatentHeads:
             w, layer, attention, latent, self._passes.caches, rows, self._rank_place, self._head_place
         )
         with w.buffer.over(self._projections.end):
-            self._passes.allocate_scores(len(self._groups) > 1)
+            self._passes.allocate_scores(len(self._pieces) > 1)
         with w.buffer.over(start):
             #: The results of o, which take the place of what went before.
             self.result = w.buffer.allocate("the results of o", w.batch * w.hidden)
@@ -81,7 +82,7 @@ class _LatentHeads:
 
     def emit(self) -> None:
         """Emit from the first product on, until the outputs of the heads are in the slots."""
-        w, passes, groups = self._workspace, self._passes, self._groups
+        w, passes, pieces = self._workspace, self._passes, self._pieces
         self._projections.emit()
         w.commands.fence(Cache.KEYS, Cache.VALUES)
         ahead = len(self._absorbed)
@@ -89,22 +90,24 @@ class _LatentHeads:
             self._absorb(i)
         self._place_queries(0)
         self._keys(0)
-        passes.load_scales(groups[0])
-        for i, group in enumerate(groups):
-            self._absorb(i + ahead)
-            self._place_queries(i + 1)
+        passes.load_scales(pieces[0])
+        for i, piece in enumerate(pieces):
+            if not piece.chunk:
+                self._absorb(piece.group.number + ahead)
+            if piece.last:
+                self._place_queries(piece.group.number + 1)
             if passes.ahead:
                 self._keys(i + 1)
-            self._divide(i - 1)
-            passes.soften(i, group, PROBABILITY_SET, self._probabilities)
+            self._finish(i - 1)
+            passes.soften(piece, PROBABILITY_SET, self._probabilities)
             if not passes.ahead:
                 self._keys(i + 1)
             self._bring_back(i - 1)
-            if i + 1 < len(groups):
-                passes.load_scales(groups[i + 1])
-            passes.values(i, group, PROBABILITY_SET, self._probabilities)
-        self._divide(len(groups) - 1)
-        self._bring_back(len(groups) - 1)
+            if i + 1 < len(pieces):
+                passes.load_scales(pieces[i + 1])
+            passes.values(piece, PROBABILITY_SET, self._probabilities)
+        self._finish(len(pieces) - 1)
+        self._bring_back(len(pieces) - 1)
         columns = self._attention.heads * self._attention.output_size
         target = Slot(0, RESULT_SET, 0, next_slot=True)
         w.commands.elementwise(self._outputs, columns, w.batch, a_stride=columns, to=target)
@@ -134,28 +137,34 @@ class _LatentHeads:
         w.commands.elementwise(entry, size, group.heads, a_stride=size, to=target)
 
     def _keys(self, i: int) -> None:
-        if i >= len(self._groups):
+        if i >= len(self._pieces):
             return
-        group = self._groups[i]
-        if group.begins:
-            self._passes.measure(group)
-        self._passes.keys(i, group, QUERY_SET, self._query_place)
+        piece = self._pieces[i]
+        if piece.begins and not piece.chunk:
+            self._passes.measure(piece.group)
+        self._passes.keys(piece, QUERY_SET, self._query_place)
 
-    def _divide(self, i: int) -> None:
-        """Divide the outputs of group `i` by the sums, for the slot that v_b reads."""
+    def _finish(self, i: int) -> None:
+        """Add the outputs of piece `i` to its group's; behind the last one divide them, for the slot that v_b reads."""
         if i < 0:
             return
-        group, size = self._groups[i], self._latent.size
+        piece, size = self._pieces[i], self._latent.size
+        self._passes.add_values(piece)
+        if not piece.last:
+            return
+        group = piece.group
         target = Slot(group.sequence, OUTPUT_SET, self._output_place)
         self._workspace.commands.elementwise(
-            self._passes.outputs[i % 2], size, group.heads, a_stride=size, p=self._passes.divided(i), to=target
+            self._passes.outputs[group.number % 2], size, group.heads, a_stride=size, p=self._passes.divided(group), to=target
         )
 
     def _bring_back(self, i: int) -> None:
-        """The products of v_b with the outputs of group `i`'s share, if that is the last one of the share."""
+        """The products of v_b with the outputs of the share of piece `i`, if that is the last one of the share."""
         w, size, value_size = self._workspace, self._latent.size, self._latent.value_size
-        share, sequence = divmod(i, w.batch)
-        if i < 0 or sequence < w.batch - 1:
+        if i < 0 or not self._pieces[i].last:
+            return
+        share, sequence = divmod(self._pieces[i].group.number, w.batch)
+        if sequence < w.batch - 1:
             return
         for n, head in enumerate(self._shares[share]):
             w.product(

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tailrace.spec.errors import LimitError
+from tailrace.spec.attention import CHUNK
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import I8, Q8_0
-from tailrace.spec.isa import BUFFER_UNIT, STREAM_UNIT, Multiplier, Reduce, SetMode
+from tailrace.spec.isa import BUFFER_UNIT, STREAM_UNIT, Combine, Multiplier, Reduce, SetMode
+from tailrace.spec.kv_cache import value_row_bytes
 
 from .command_list import Length, Loaded, Slot
 from .description import Attention, layer_role
@@ -28,8 +29,8 @@ class Group:
     sequence, kv_head, first_head, heads : int
     lengths : int
         Which pair of registers holds the lengths of the sequence's cache.
-    begins : bool
-        Whether the group before it was of another sequence, or of another KV head: nothing of that one's can be used again.
+    number : int
+        Of the group among those of a layer.
     """
 
     sequence: int
@@ -37,14 +38,38 @@ class Group:
     first_head: int
     heads: int
     lengths: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a group does with a chunk of the cache.
+
+    Attributes
+    ----------
+    group : Group
+    chunk : int
+    last : bool
+        Whether it is the last chunk that the sequence's token sees.
+    begins : bool
+        Whether the piece before it was of another chunk, KV head or sequence: nothing of that one's can be used again.
+    number : int
+        Of the piece among those of a layer.
+    """
+
+    group: Group
+    chunk: int
+    last: bool
     begins: bool
+    number: int
 
 
 class Passes:
-    """The passes of one layer, a group of heads after the other.
+    """The passes of one layer, a piece after the other.
 
-    Sums, outputs and, if there is room, scores of a group and of the next one lie in different places, so that one is streamed
-    while the vector unit works on the other.
+    Sums, outputs and, if there is room, scores of a piece and of the next one lie in different places, so that one is streamed
+    while the vector unit works on the other. What a group has of the chunks before (`tailrace.spec.attention`) is brought to
+    the new largest score, and added to.
 
     Parameters
     ----------
@@ -58,7 +83,7 @@ class Passes:
         For each sequence.
     window : int or None
     tokens : int
-        Tokens that are seen at most.
+        Tokens of a piece at most.
     width : int
         Heads of a group at most.
     outputs : list of int
@@ -71,25 +96,35 @@ class Passes:
         self.caches = [w.cache(s, layer) for s in w.sequences]
         capacity = min(cache.capacity for cache in self.caches)
         self.window = effective_window(attention, capacity)
-        self.tokens = self.window or capacity
-        if self.tokens > w.build.buffer_entries:
-            size = w.build.buffer_entries
-            raise LimitError(f"{self.tokens} cached tokens need as many buffer_entries, and this build has {size}")
+        seen = self.window or capacity
+        self.tokens = min(seen, CHUNK)
+        #: For each sequence the chunks that its token sees.
+        self._chunks = [min(w.chunks[s], -(-seen // CHUNK)) for s in w.sequences]
+        chunked = max(self._chunks) > 1
         # No more than an even share of the passes that a group takes, so that scores take no more room than they must.
         passes = -(-attention.group // w.build.right_hand_sides)
         self.width = -(-attention.group // passes)
-        self.outputs = [w.buffer.allocate("the outputs of heads", self.width * attention.value_size) for _ in range(2)]
-        #: Entries of a sequence's largest scores: one for each head if they start as the sinks, else for a group.
-        self._maxima_stride = -(-attention.heads // BUFFER_UNIT) * BUFFER_UNIT if attention.sinks else 0
-        self._maxima = w.buffer.allocate("the largest scores", max(w.batch * self._maxima_stride, self.width))
-        #: The largest scores of two groups in turn as the matrix unit leaves them, not yet scaled.
-        self._products = [w.buffer.allocate("the largest products with keys", self.width * BUFFER_UNIT) for _ in range(2)]
-        self._sinks = w.buffer.allocate("the sinks, and a one", attention.heads + BUFFER_UNIT) if attention.sinks else None
-        self._sums = [w.buffer.allocate("the sums of probabilities", self.width) for _ in range(2)]
+        allocate = w.buffer.allocate
+        size = self.width * attention.value_size
+        self.outputs = [allocate("the outputs of heads", size) for _ in range(2)]
+        #: The largest scores of two chunks in turn, negated.
+        self._maxima = [allocate("the largest scores", self.width) for _ in range(2 if chunked else 1)]
+        #: The largest scores of two pieces in turn as the matrix unit leaves them, not yet scaled.
+        self._products = [allocate("the largest products with keys", self.width * BUFFER_UNIT) for _ in range(2)]
+        self._sums = [allocate("the sums of probabilities", self.width) for _ in range(2)]
         self._stride = -(-self.tokens // BUFFER_UNIT) * BUFFER_UNIT
+        if attention.sinks:
+            self._sinks_stride = -(-attention.heads // BUFFER_UNIT) * BUFFER_UNIT
+            self._sinks = allocate("the sinks, and a one", self._sinks_stride + 1)
+            #: The largest scores of all heads, which start as the sinks.
+            self._started = allocate("the largest scores of all heads", w.batch * self._sinks_stride)
+        if chunked:
+            self._capped = allocate("the largest capped scores", self.width) if attention.score_cap else 0
+            self._factors = [allocate("what chunks before are multiplied with", self.width) for _ in range(2)]
+            self._added = [allocate("the outputs of a chunk", size) for _ in range(2)]
 
     def allocate_scores(self, several: bool) -> None:
-        """Reserve what lives from keys to values; `several`: whether there is more than one group."""
+        """Reserve what lives from keys to values; `several`: whether there is more than one piece."""
         w, size = self._workspace, self.width * self._stride
         self._scales = w.buffer.allocate("the scales of values", self._stride)
         copies = 2 if several and 2 * size <= w.buffer.free else 1
@@ -97,7 +132,7 @@ class Passes:
 
     @property
     def ahead(self) -> bool:
-        """Whether the scores of a group may be computed before the softmax of the one before it."""
+        """Whether the scores of a piece may be computed before the softmax of the one before it."""
         return len(self._scores) > 1
 
     @property
@@ -105,94 +140,163 @@ class Passes:
         """Blocks of the slots that the probabilities take."""
         return -(-self.tokens // STREAM_UNIT)
 
+    def pieces(self, groups: Sequence[Group]) -> list[Piece]:
+        """What groups do, in this order: each takes all chunks."""
+        pieces: list[Piece] = []
+        for group in groups:
+            chunks = self._chunks[group.sequence]
+            for chunk in range(chunks):
+                here = (group.sequence, group.kv_head, chunk)
+                before = pieces[-1] if pieces else None
+                begins = before is None or (before.group.sequence, before.group.kv_head, before.chunk) != here
+                pieces.append(Piece(group, chunk, chunk == chunks - 1, begins, len(pieces)))
+        return pieces
+
     def load_sinks(self) -> None:
         """The sinks, from which the largest scores of all heads start, and a one to multiply each of them with."""
-        if self._sinks is None:
+        if not self._attention.sinks:
             return
-        w, heads, stride = self._workspace, self._attention.heads, self._maxima_stride
+        w, heads, stride = self._workspace, self._attention.heads, self._sinks_stride
         w.commands.elementwise(w.address(w.table(layer_role(self._layer, "sinks")).address), heads, to=self._sinks)
-        w.commands.elementwise(self._sinks, heads, w.batch, to=self._maxima, d_stride=stride)
+        w.commands.elementwise(self._sinks, heads, w.batch, to=self._started, d_stride=stride)
         w.commands.elementwise(self._sinks, 1, p=0.0, q=1.0, to=self._sinks + stride)
 
-    def _start_sums(self, group: Group, maxima: int, sums: int) -> None:
-        """Begin the sums of probabilities with those of the sinks."""
-        if self._sinks is not None:
-            one, sinks = self._sinks + self._maxima_stride, Loaded(self._sinks + group.first_head, advance=True)
-            self._workspace.commands.elementwise(
-                one, 1, group.heads, p=sinks, q=Loaded(maxima, advance=True), function=Function.EXP, reduce=Reduce.SUM, r=sums
-            )
-
-    def _lengths(self, group: Group) -> tuple[Length, Length]:
-        """Tokens in the cache, and blocks of them."""
-        tokens, blocks = self._workspace.length_registers[group.lengths]
-        return Length(tokens, self.tokens), Length(blocks, self.blocks)
+    def _lengths(self, piece: Piece) -> tuple[int | Length, int | Length]:
+        """Tokens of a piece, and blocks of them: registers hold those of a sequence's last chunk."""
+        if not piece.last:
+            return CHUNK, CHUNK // STREAM_UNIT
+        tokens, blocks = self._workspace.length_registers[piece.group.lengths]
+        before = piece.chunk * CHUNK
+        return Length(tokens, self.tokens, before=before), Length(blocks, self.blocks, before=before)
 
     def measure(self, group: Group) -> None:
-        """Set the registers with the lengths of a sequence's cache."""
-        w, (tokens, blocks) = self._workspace, self._lengths(group)
-        limit: dict[str, Any] = {"mode": SetMode.MINIMUM, "limit": self.window} if self.window else {}
-        w.commands.set(tokens.register, y=w.position(group.sequence), addend=1, **limit)
-        w.commands.set(blocks.register, y=tokens.register, addend=STREAM_UNIT - 1, shift=STREAM_UNIT.bit_length() - 1)
+        """Set the registers with the lengths of the last chunk that a sequence's token sees."""
+        w, (tokens, blocks) = self._workspace, self._workspace.length_registers[group.lengths]
+        before = (self._chunks[group.sequence] - 1) * CHUNK
+        limit: dict[str, Any] = {"mode": SetMode.MINIMUM, "limit": self.window - before} if self.window else {}
+        w.commands.set(tokens, y=w.position(group.sequence), addend=1 - before, **limit)
+        w.commands.set(blocks, y=tokens, addend=STREAM_UNIT - 1, shift=STREAM_UNIT.bit_length() - 1)
 
-    def keys(self, i: int, group: Group, vector_set: int, first_block: int) -> None:
-        """Scores of group `i`, whose queries lie in the slots from `first_block` on."""
-        w, cache = self._workspace, self.caches[group.sequence]
+    def keys(self, piece: Piece, vector_set: int, first_block: int) -> None:
+        """Scores of a piece, whose group's queries lie in the slots from `first_block` on."""
+        w, group, blocks, i = self._workspace, piece.group, self._attention.head_blocks, piece.number
+        cache = self.caches[group.sequence]
+        before = Q8_0.matrix_bytes(piece.chunk * CHUNK, blocks, w.build.lanes)
         w.commands.gemv(
-            w.cache_address(cache.keys + group.kv_head * cache.key_stride), number=Q8_0.number, rows=self._lengths(group)[0],
-            blocks=self._attention.head_blocks, slots=group.heads, vector_set=vector_set, first_block=first_block,
+            w.cache_address(cache.keys + group.kv_head * cache.key_stride + before), number=Q8_0.number,
+            rows=self._lengths(piece)[0], blocks=blocks, slots=group.heads, vector_set=vector_set, first_block=first_block,
             offset=self._scores[i % len(self._scores)], slot_stride=self._stride, kind="keys",
             maxima=None if self._attention.score_cap else self._products[i % 2],
         )  # fmt: skip
 
-    def load_scales(self, group: Group) -> None:
-        """The scales of a KV head's values, unless they are there from the group before."""
-        if group.begins:
-            w, cache = self._workspace, self.caches[group.sequence]
-            place = w.cache_address(cache.scales + group.kv_head * cache.scale_stride)
-            w.commands.elementwise(place, self._lengths(group)[0], to=self._scales)
+    def load_scales(self, piece: Piece) -> None:
+        """The scales of a chunk's values, unless they are there from the piece before."""
+        if piece.begins:
+            w, group = self._workspace, piece.group
+            cache = self.caches[group.sequence]
+            place = w.cache_address(cache.scales + group.kv_head * cache.scale_stride + 4 * CHUNK * piece.chunk)
+            w.commands.elementwise(place, self._lengths(piece)[0], to=self._scales)
 
-    def soften(self, i: int, group: Group, vector_set: int, first_block: int) -> None:
+    def soften(self, piece: Piece, vector_set: int, first_block: int) -> None:
         """From scores to probabilities, in the slots, not yet divided by their sum, times the scales of the values."""
-        commands, scale = self._workspace.commands, self._attention.scale
-        scores, (tokens, _) = self._scores[i % len(self._scores)], self._lengths(group)
-        resume, maxima, sums = self._attention.sinks, self._maxima, self._sums[i % 2]
-        if resume:
-            maxima += group.sequence * self._maxima_stride + group.first_head
-        largest: dict[str, Any] = {"reduce": Reduce.MAXIMUM, "negate": True, "resume": resume, "r": maxima}
-        if cap := self._attention.score_cap:
-            # tanh(s / cap) is 2 * sigmoid(2 * s / cap) - 1.
-            commands.elementwise(
-                scores, tokens, group.heads, a_stride=self._stride, p=2 * scale / cap, function=Function.SIGMOID, m=2 * cap,
-                n=-cap, to=scores, d_stride=self._stride, **largest,
-            )  # fmt: skip
-            scale = 1.0
+        commands, group, sinks = self._workspace.commands, piece.group, self._attention.sinks
+        scale = 1.0 if self._attention.score_cap else self._attention.scale
+        scores, sums = self._scores[piece.number % len(self._scores)], self._sums[group.number % 2]
+        if piece.chunk:
+            maxima = self._maxima[piece.chunk % 2]
+            self._later_maxima(piece, maxima)
+            self._bring_sums(piece, maxima, sums)
         else:
-            # Scaling keeps the order, and rounding does: the largest product is that of the largest score.
-            commands.elementwise(self._products[i % 2], 1, group.heads, a_stride=BUFFER_UNIT, p=scale, **largest)
-        self._start_sums(group, maxima, sums)
+            maxima = self._started + group.sequence * self._sinks_stride + group.first_head if sinks else self._maxima[0]
+            self._first_maxima(piece, maxima)
+            if sinks:
+                self._start_sums(piece, maxima, sums)
         commands.elementwise(
-            scores, tokens, group.heads, a_stride=self._stride, p=scale, q=Loaded(maxima, advance=True), function=Function.EXP,
-            b=self._scales, multiplier=Multiplier.B, reduce=Reduce.SUM, reduce_u=True, resume=resume, r=sums,
+            scores, self._lengths(piece)[0], group.heads, a_stride=self._stride, p=scale, q=Loaded(maxima, advance=True),
+            function=Function.EXP, b=self._scales, multiplier=Multiplier.B, reduce=Reduce.SUM, reduce_u=True,
+            resume=sinks or piece.chunk > 0, r=sums,
             to=Slot(0, vector_set, first_block, next_slot=True, duplicate=True),
         )  # fmt: skip
-        commands.elementwise(sums, group.heads, function=Function.RECIPROCAL, to=sums)
+        if piece.last:
+            commands.elementwise(sums, group.heads, function=Function.RECIPROCAL, to=sums)
 
-    def values(self, i: int, group: Group, vector_set: int, first_block: int) -> None:
-        """Outputs of group `i`, from its probabilities."""
-        w, cache, size = self._workspace, self.caches[group.sequence], self._attention.value_size
-        w.commands.gemv(
-            w.cache_address(cache.values + group.kv_head * cache.value_stride), number=I8.number, rows=size,
-            blocks=self._lengths(group)[1], slots=group.heads, vector_set=vector_set, first_block=first_block,
-            offset=self.outputs[i % 2], slot_stride=size, stride=cache.row_stride, kind="values",
+    def _first_maxima(self, piece: Piece, maxima: int) -> None:
+        """The largest scores of a group's first chunk, negated."""
+        commands, heads = self._workspace.commands, piece.group.heads
+        largest: dict[str, Any] = {"negate": True, "resume": self._attention.sinks, "r": maxima}
+        if self._attention.score_cap:
+            self._cap(piece, **largest)
+            if not piece.last:
+                commands.elementwise(maxima, heads, p=-1.0, to=self._capped)
+            return
+        # Scaling keeps the order, and rounding does: the largest product is that of the largest score.
+        products = self._products[piece.number % 2]
+        scale = self._attention.scale
+        commands.elementwise(products, 1, heads, a_stride=BUFFER_UNIT, p=scale, reduce=Reduce.MAXIMUM, **largest)
+
+    def _later_maxima(self, piece: Piece, maxima: int) -> None:
+        """The largest scores up to a chunk, negated, from those up to the chunk before."""
+        commands, heads = self._workspace.commands, piece.group.heads
+        if self._attention.score_cap:
+            self._cap(piece, resume=True, r=self._capped)
+            commands.elementwise(self._capped, heads, p=-1.0, to=maxima)
+            return
+        before = Loaded(self._maxima[(piece.chunk - 1) % 2], advance=True)
+        commands.elementwise(
+            self._products[piece.number % 2], 1, heads, a_stride=BUFFER_UNIT, p=-self._attention.scale, q=before,
+            combine=Combine.LIMIT, reduce=Reduce.MAXIMUM, r=maxima,
         )  # fmt: skip
 
-    def divided(self, i: int) -> Loaded:
-        """What the outputs of group `i` are multiplied with: the inverses of the sums of its heads."""
-        return Loaded(self._sums[i % 2], advance=True)
+    def _cap(self, piece: Piece, **largest: Any) -> None:
+        """Cap the scores of a piece, and find the largest: tanh(s / cap) is 2 * sigmoid(2 * s / cap) - 1."""
+        cap, scores = self._attention.score_cap, self._scores[piece.number % len(self._scores)]
+        assert cap is not None
+        self._workspace.commands.elementwise(
+            scores, self._lengths(piece)[0], piece.group.heads, a_stride=self._stride, p=2 * self._attention.scale / cap,
+            function=Function.SIGMOID, m=2 * cap, n=-cap, to=scores, d_stride=self._stride, reduce=Reduce.MAXIMUM, **largest,
+        )  # fmt: skip
 
+    def _start_sums(self, piece: Piece, maxima: int, sums: int) -> None:
+        """Begin the sums of probabilities with those of the sinks."""
+        commands, group, one = self._workspace.commands, piece.group, self._sinks + self._sinks_stride
+        largest = Loaded(maxima, advance=True)
+        commands.elementwise(
+            one, 1, group.heads, p=Loaded(self._sinks + group.first_head, advance=True), q=largest, function=Function.EXP,
+            reduce=Reduce.SUM, r=sums,
+        )  # fmt: skip
+        if not piece.last:
+            # An operand begins at a multiple of four entries, which a group's first head need not be.
+            commands.elementwise(one, 1, group.heads, p=largest, reduce=Reduce.MAXIMUM, r=self._maxima[0])
 
-def group_of(groups: Sequence[Group], sequence: int, kv_head: int, first_head: int, heads: int, lengths: int) -> Group:
-    """The group that follows others."""
-    before = groups[-1] if groups else None
-    begins = before is None or (before.sequence, before.kv_head) != (sequence, kv_head)
-    return Group(sequence, kv_head, first_head, heads, lengths, begins)
+    def _bring_sums(self, piece: Piece, maxima: int, sums: int) -> None:
+        """Bring the sums of probabilities to the new largest scores, and keep the factor for the outputs."""
+        commands, heads, factors = self._workspace.commands, piece.group.heads, self._factors[piece.number % 2]
+        before = self._maxima[(piece.chunk - 1) % 2]
+        commands.elementwise(maxima, heads, b=before, q=-1.0, combine=Combine.SUM, function=Function.EXP, to=factors)
+        commands.elementwise(sums, heads, b=factors, combine=Combine.PRODUCT, to=sums)
+
+    def values(self, piece: Piece, vector_set: int, first_block: int) -> None:
+        """Outputs of a piece, from its probabilities."""
+        w, group, size = self._workspace, piece.group, self._attention.value_size
+        cache = self.caches[group.sequence]
+        before = value_row_bytes(piece.chunk * CHUNK, w.build.lanes)
+        w.commands.gemv(
+            w.cache_address(cache.values + group.kv_head * cache.value_stride + before), number=I8.number, rows=size,
+            blocks=self._lengths(piece)[1], slots=group.heads, vector_set=vector_set, first_block=first_block,
+            offset=self._added[piece.number % 2] if piece.chunk else self.outputs[group.number % 2], slot_stride=size,
+            stride=cache.row_stride, kind="values",
+        )  # fmt: skip
+
+    def add_values(self, piece: Piece) -> None:
+        """Add the outputs of a later chunk to those of the chunks before it."""
+        if not piece.chunk:
+            return
+        group, size, outputs = piece.group, self._attention.value_size, self.outputs[piece.group.number % 2]
+        self._workspace.commands.elementwise(
+            outputs, size, group.heads, a_stride=size, p=Loaded(self._factors[piece.number % 2], advance=True),
+            b=self._added[piece.number % 2], b_stride=size, q=1.0, combine=Combine.SUM, to=outputs, d_stride=size,
+        )  # fmt: skip
+
+    def divided(self, group: Group) -> Loaded:
+        """What the outputs of a group are multiplied with: the inverses of the sums of its heads."""
+        return Loaded(self._sums[group.number % 2], advance=True)

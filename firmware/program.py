@@ -21,6 +21,8 @@ class Traffic:
         is the number of tokens in the cache, up to this one.
     period : int
         0, or after how many tokens that number begins anew, with 1 (linear attention's lists).
+    before : int
+        Tokens in the cache that come before those that the command reads (a later chunk of attention).
     """
 
     kind: str = ""
@@ -29,17 +31,18 @@ class Traffic:
     blocks: int = 0
     cached: int = 0
     period: int = 0
+    before: int = 0
 
     def size(self, lanes: int, context: int) -> int:
         """Bytes, with `context` tokens in the cache."""
-        tokens = (max(context, 1) - 1) % self.period + 1 if self.period else min(context, self.cached)
+        tokens = (max(context, 1) - 1) % self.period + 1 if self.period else min(max(context - self.before, 0), self.cached)
         if self.kind == "parameters":
             count = tokens if self.cached else self.blocks
             return self.rows * -(-count // STREAM_UNIT) * ADDRESS_UNIT
         if not self.kind:
             return 0
-        rows = tokens if self.kind == "keys" else self.rows
-        blocks = -(-tokens // STREAM_UNIT) if self.kind == "values" else self.blocks
+        rows = tokens if self.kind == "keys" and self.cached else self.rows
+        blocks = -(-tokens // STREAM_UNIT) if self.kind == "values" and self.cached else self.blocks
         return BY_NUMBER[self.format].matrix_bytes(rows, blocks, lanes)
 
 

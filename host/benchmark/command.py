@@ -172,14 +172,14 @@ def decode(
     if predict and (known or stalls):
         raise click.UsageError(f"--predict shows nothing that was simulated: leave {'--known' if known else '--stalls'} out")
     from ..models.measured import SHAPES
-    from .decode import CAPACITY, CONFIGS, CONTEXTS, MEMORIES, REAL, is_checked, measure, measure_by_shape, points
+    from .decode import CONFIGS, CONTEXTS, LONGEST, MEMORIES, REAL, is_checked, measure, measure_by_shape, points
     from .decode_report import check_table, decode_table, predicted_table, stall_table
 
     quick_models, quick_widths = _QUICK if quick else (tuple(SHAPES), tuple(CONFIGS))
     wanted = points(
         _chosen("--models", models, quick_models, tuple(SHAPES)),
         _chosen("--widths", widths, quick_widths, tuple(CONFIGS)),
-        _numbers("--contexts", contexts, CONTEXTS, CAPACITY - 1),
+        _numbers("--contexts", contexts, CONTEXTS, LONGEST),
         _chosen("--memories", memories, MEMORIES, _MEMORIES),
         int(right_hand_sides),
     )
@@ -224,14 +224,14 @@ def prediction(models: str | None, widths: str | None, contexts: str | None, mem
     What has been simulated is kept, so it can be interrupted and goes on where it was; `bench decode` uses it, too.
     """
     from ..models.measured import SHAPES
-    from .decode import CAPACITY, CONFIGS, CONTEXTS, MEMORIES, is_measured, points
+    from .decode import CONFIGS, CONTEXTS, LONGEST, MEMORIES, is_measured, points
     from .decode_report import prediction_table
     from .prediction import compare
 
     wanted = points(
         _chosen("--models", models, tuple(SHAPES), tuple(SHAPES)),
         _chosen("--widths", widths, tuple(CONFIGS), tuple(CONFIGS)),
-        _numbers("--contexts", contexts, CONTEXTS, CAPACITY - 1),
+        _numbers("--contexts", contexts, CONTEXTS, LONGEST),
         _chosen("--memories", memories, MEMORIES, _MEMORIES),
     )
     if known:

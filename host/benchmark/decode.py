@@ -1,7 +1,7 @@
 """Cycles of whole decode steps, of models whole and of models by their shape: how much of the memory's bandwidth they use."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tailrace.firmware.description import LinearAttention
@@ -16,6 +16,7 @@ from ..image.image import Image, ImageRequest
 from ..image.programs import Programs
 from ..models.fetch import NAME, resolve_model
 from ..models.measured import SHAPES
+from ..models.shapes import Shape
 from .models import imported_shape
 from .must_read import bytes_again, layer_bytes, matrix_bytes, measured_bytes
 from .recording import Job, Recording, Stretch, is_recorded, record
@@ -27,8 +28,10 @@ REAL = "SmolLM2-135M"
 CONFIGS = {128: "base,right_hand_sides=4,vector_blocks=1024,buffer_entries=65536", 512: "wide"}
 #: Right-hand sides of these builds: so many heads share a read.
 SIDES = 4
-#: Tokens that every KV cache has room for.
+#: Tokens that every KV cache has room for; for longer contexts there is room for these, and the list of linear attention.
 CAPACITY = 4160
+#: The longest context.
+LONGEST = (1 << 20) - FOLD
 CONTEXTS = (0, 1024, 4096)
 MEMORIES = ("ideal", "ddr4")
 
@@ -45,6 +48,11 @@ class Point:
     context: int
     memory: str
     right_hand_sides: int = SIDES
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that its KV caches have room for."""
+        return max(CAPACITY, self.context + FOLD)
 
     @property
     def title(self) -> str:
@@ -147,7 +155,7 @@ def is_checked(point: Point) -> bool:
 
 
 def _measure(point: Point, real: bool, on_progress: Callable[[str, float], None] | None) -> Step:
-    laid_out = _laid_out(point.model, point.build, real)
+    laid_out = _laid_out(point.model, point.build, point.capacity, real)
     recordings = []
     for job in _jobs(point, real):
         estimate = _estimate(laid_out, point, job)
@@ -217,29 +225,41 @@ class _LaidOut:
         return every / sum(kinds) if every else 0.0
 
 
-def imported_model(name: str) -> ImportedModel:
-    """A model with all of its layers, and with its own weights if it is the one that is there."""
-    return import_model(open_model(resolve_model(NAME)), CAPACITY) if name == REAL else imported_shape(SHAPES[name], CAPACITY)
+def imported_model(name: str, capacity: int = CAPACITY) -> ImportedModel:
+    """A model with all of its layers, and with its own weights if it is the one that is there.
+
+    Of the others it does not matter here what context they were trained for.
+    """
+    if name == REAL:
+        return import_model(open_model(resolve_model(NAME)), capacity)
+    return imported_shape(_with_room(SHAPES[name], capacity), capacity)
+
+
+def _with_room(shape: Shape, capacity: int) -> Shape:
+    return replace(shape, context=max(shape.context, capacity))
 
 
 @lru_cache
-def _laid_out(name: str, build: str, real: bool) -> _LaidOut:
-    config, shape = parse_config(build), SHAPES[name]
-    repetition = whole(shape.layers) if real else repetition_of(imported_shape(shape, CAPACITY))
-    imported = imported_model(name) if real else imported_shape(shape, CAPACITY, repetition.present)
+def _laid_out(name: str, build: str, capacity: int, real: bool) -> _LaidOut:
+    config, shape = parse_config(build), _with_room(SHAPES[name], capacity)
+    repetition = whole(shape.layers) if real else repetition_of(imported_shape(shape, capacity))
+    imported = imported_model(name, capacity) if real else imported_shape(shape, capacity, repetition.present)
     layout = lay_out(imported, Geometry.of_config(config), ImageRequest())
     return _LaidOut(layout.image, layout.programs, config, repetition)
 
 
 def _jobs(point: Point, real: bool) -> Iterator[Job]:
     """The runs of a step: one, or for a sum over layers that of an empty context, and a round with the context; and a fold."""
-    laid_out = _laid_out(point.model, point.build, real)
+    laid_out = _laid_out(point.model, point.build, point.capacity, real)
     repetition, context = laid_out.repetition, context_of(point, bool(laid_out.folded))
+
+    def at(program: str, context: int) -> str:
+        return laid_out.programs.at(program, laid_out.programs.positions(program, context))
 
     def job(context: int, ends: bool, program: str = "tokens") -> Job:
         return Job(
-            laid_out.image, laid_out.programs, program, laid_out.config, point.memory, context, real=real, whole=ends,
-            optimise=True, round=(repetition.first, repetition.first + repetition.period),
+            laid_out.image, laid_out.programs, at(program, context), laid_out.config, point.memory, context, real=real,
+            whole=ends, optimise=True, round=(repetition.first, repetition.first + repetition.period),
         )  # fmt: skip
 
     yield job(context if not repetition.missing else 0, True)

@@ -17,7 +17,7 @@ from .waits import NO_WORK
 _METHOD = (
     "Utilisation: bytes that the token must read at least once (codes and scales of the weights, of the chosen experts only,"
     " keys and values; no norms, no embedding, no commands) over bus bytes in all cycles, from doorbell to interrupt."
-    f" Room for {CAPACITY} tokens."
+    f" Room for {CAPACITY} tokens, or for as many as a longer context has."
 )
 _STALLS = (
     " Stalls: part of all cycles without a read beat. The largest loss: for a stall its cause, and what the vector unit was"

@@ -59,7 +59,7 @@ def compare(point: Point, on_progress: Callable[[str, float], None] | None = Non
         If the model does not run on the build.
     """
     simulated = measure(point, on_progress).total.cycles
-    layout = _laid_out(point.model, point.build)
+    layout = _laid_out(point.model, point.build, point.capacity)
     start = time.process_time()
     total, _ = _predicted(layout, point)
     return Comparison(point, simulated, round(total), time.process_time() - start)
@@ -73,7 +73,7 @@ def predicted_step(point: Point) -> Step:
     ModelError, LimitError
         If the model does not run on the build.
     """
-    layout = _laid_out(point.model, point.build)
+    layout = _laid_out(point.model, point.build, point.capacity)
     total, fold = _predicted(layout, point)
     image, context = layout.image, context_of(point, fold > 0)
     return Step(point, measured_bytes(image, context), bytes_again(image, context), Stretch(total, {}, {}), True, fold)
@@ -92,6 +92,6 @@ def _predicted(layout: Layout, point: Point) -> tuple[float, int]:
 
 
 @lru_cache
-def _laid_out(name: str, build: str) -> Layout:
+def _laid_out(name: str, build: str, capacity: int) -> Layout:
     """A model with all its layers, which a prediction does not mind, laid out for its build."""
-    return lay_out(imported_model(name), Geometry.of_config(parse_config(build)), ImageRequest())
+    return lay_out(imported_model(name, capacity), Geometry.of_config(parse_config(build)), ImageRequest())

@@ -256,8 +256,8 @@ def _fill(job: Job, device: VerilatedDevice) -> None:
             _repeat(device, tile, piece.address, min(piece.size, _ROW) if one_row else piece.size)
         written = max(piece.address + piece.size for piece in image.pieces)
         _repeat(device, tile, written, image.end - written)
-    for loaded in job.programs.loaded.values():
-        device.write(loaded.address, b"".join(loaded.program.commands))
+    loaded = job.programs.loaded[job.program]
+    device.write(loaded.address, b"".join(loaded.program.commands))
 
 
 def _repeat(device: VerilatedDevice, tile: NDArray[np.uint8], address: int, size: int) -> None:

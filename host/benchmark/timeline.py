@@ -58,7 +58,7 @@ def trace_token(
         transport.record()
         tell("decoding", 1.0)
         decoder.step(0)
-        program = decoder.programs.loaded["logits"].program
+        program = decoder.programs.program_at("logits", position)
         title = f"{imported.model.path.stem}, {config}, {memory} memory, position {position}"
         write_trace(output, transport.timeline(), program.commands, program.sections, title)
         return device.counters.cycles

@@ -76,8 +76,8 @@ def inspect_model(
     image, programs = choice.layout.image, choice.layout.programs
     console.print(memory_map(image, programs))
     chosen = programs.loaded["logits"].program
-    for line in traffic_lines(chosen, (0, imported.context)):
-        console.print(line, soft_wrap=True)
+    for context in (0, imported.context):
+        console.print(traffic_line(programs.program_at("logits", max(context - 1, 0)), context), soft_wrap=True)
     longest = longest_context(imported, geometry, request)
     why = ", the smallest that takes this model with this context" if is_auto(config) else ""
     console.print(f"configuration {choice.config.name}{why}: its longest context here is {longest:,} tokens", soft_wrap=True)
@@ -287,20 +287,15 @@ def _area(role: str) -> str:
     return "final norm and head" if role in ("head", "head_bias", "final_norm", "final_norm_bias") else role.replace("_", " ")
 
 
-def traffic_lines(program: Program, contexts: Iterable[int]) -> list[str]:
-    """What a token reads, for some numbers of cached tokens."""
-    lines = []
-    for context in contexts:
-        sizes = program.bytes_read(context)
-        total = sum(size * n for size, n in zip(sizes, program.repeats, strict=True))
-        kinds: dict[str, int] = {}
-        for size, traffic, n in zip(sizes, program.traffic, program.repeats, strict=True):
-            kinds["commands"] = kinds.get("commands", 0) + 64 * n
-            if traffic.kind:
-                kinds[traffic.kind] = kinds.get(traffic.kind, 0) + (size - 64) * n
-        parts = ", ".join(f"{value:,} {kind}" for kind, value in kinds.items())
-        lines.append(f"bytes per token with {context:,} tokens in the cache: {total:,} ({parts})")
-    return lines
+def traffic_line(program: Program, context: int) -> str:
+    """What a token reads, for a number of cached tokens."""
+    sizes, kinds = program.bytes_read(context), dict[str, int]()
+    for size, traffic, n in zip(sizes, program.traffic, program.repeats, strict=True):
+        kinds["commands"] = kinds.get("commands", 0) + 64 * n
+        if traffic.kind:
+            kinds[traffic.kind] = kinds.get(traffic.kind, 0) + (size - 64) * n
+    parts = ", ".join(f"{value:,} {kind}" for kind, value in kinds.items())
+    return f"bytes per token with {context:,} tokens in the cache: {sum(kinds.values()):,} ({parts})"
 
 
 def predicted_lines(

@@ -263,7 +263,8 @@ def _write_trace(request: Request, imported: ImportedModel, decoder: Decoder) ->
     from .trace import write_trace
 
     assert request.trace is not None
-    program = decoder.programs.loaded["logits" if request.wish.needs_logits else "tokens"].program
+    assert decoder.last_step is not None
+    program = decoder.programs.program_at(*decoder.last_step)
     timeline = decoder.device.transport.timeline()  # type: ignore[attr-defined]
     title = f"{imported.model.path.stem}, {request.config}, memory {request.memory_timing}, position {decoder.positions[0]}"
     write_trace(request.trace, timeline, program.commands, program.sections, title)

@@ -395,7 +395,8 @@ class Decoder:
                 raise ValueError("a sequence can sit out one token at a time, not a run of several")
             chosen: list[list[int]] = [[] for _ in range(self.batch)]
             while count and given:
-                stretch = min(count, *(self._states.stretch(self.positions[n]) for n in given))
+                positions = [self.positions[n] for n in given]
+                stretch = min(count, *map(self._states.stretch, positions), *map(self.programs.stretch, positions))
                 for sequence, found in self._pass("tokens", given, stretch).items():
                     chosen[sequence] += found
                     given[sequence] = found[-1:]
@@ -554,18 +555,19 @@ class Decoder:
         """
         sequences = sorted(given)
         rows = [sequence for sequence in sequences for _ in given[sequence]]
+        positions = [self.positions[sequence] + n for sequence in sequences for n in range(len(given[sequence]))]
         try:
             name = self.programs.name_of(kind, rows)
+            here = self.programs.at(name, positions)
         except LimitError:
             if len(rows) == len(given):
                 raise
             return self._one_by_one(kind, given)
         tokens = [token for sequence in sequences for token in given[sequence]]
-        positions = [self.positions[sequence] + n for sequence in sequences for n in range(len(given[sequence]))]
         for sequence in sequences:
             self._prepare(sequence)
             self._note_rows(sequence, self.positions[sequence] + max(len(given[sequence]), count))
-        counters = self._ring(name, tokens, positions, count, count * self._weight_bytes(kind))
+        counters = self._ring(here, tokens, positions, count, count * self._weight_bytes(kind))
         found = self._results(kind, rows, count)
         self._note_step(name, sum(self.positions[n] for n in sequences) // len(sequences), count, counters)
         for sequence in sequences:

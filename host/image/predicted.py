@@ -30,7 +30,7 @@ def predict_step(
     position : int
         Of the first row, which is the number of tokens in each cache.
     program : str
-        Name of one of them.
+        Name of one of them; the one of the chunks that its rows see is taken in its place.
     memory, latency, bandwidth
         The memory behind the core, as for `tailrace.sim.verilated.VerilatedDevice`.
     exact : bool
@@ -41,8 +41,8 @@ def predict_step(
     ConfigError
         If there is no such memory.
     """
-    loaded = programs.loaded[program]
-    positions = [position + loaded.rows[:s].count(sequence) for s, sequence in enumerate(loaded.rows)]
+    positions = programs.positions(program, position)
+    loaded = programs.loaded[programs.at(program, positions)]
     return predict(
         loaded.program.commands,
         config,

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from tailrace.firmware.decode import build_program
-from tailrace.firmware.description import Description, LinearAttention
+from tailrace.firmware.description import Attention, Description, LinearAttention
 from tailrace.firmware.fold import build_fold
+from tailrace.firmware.passes import effective_window
+from tailrace.firmware.placement import CachePlace
 from tailrace.firmware.program import Program
+from tailrace.spec.attention import CHUNK, chunks
 from tailrace.spec.errors import LimitError
 from tailrace.spec.isa import COMMAND_BYTES
 
@@ -18,6 +21,8 @@ from .image import Image
 Kind = Literal["prompt", "logits", "tokens"]
 #: As many of the largest programs find room beside each other. A decoder of one sequence needs nine.
 _ROOM = 9
+#: Programs of later chunks that are kept; others are made again.
+_KEPT = 32
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,14 @@ class LoadedProgram:
         That of a program which is made for a pass is where the first of them lies.
     rows : tuple of int
         For each row of a pass the number of its sequence; none of a fold.
+    kind : str
+        `Kind` of a pass.
     """
 
     program: Program
     address: int
     rows: tuple[int, ...] = ()
+    kind: str = ""
 
     @property
     def size(self) -> int:
@@ -52,18 +60,22 @@ class Programs:
     image : Image
     loaded : dict of str to LoadedProgram
         ``prompt``, ``logits`` and ``tokens``, a pass with a row of each sequence; with linear attention ``first fold`` and
-        ``fold``, too; and what `name_of` has made since.
+        ``fold``, too; and what `name_of` and `at` have made since.
     room : range
         Addresses of those that are made for a pass.
     most_rows : int
         Rows of a sequence that a pass has at most.
+    most_chunks : int
+        Chunks of the cache (`tailrace.spec.attention`) that a token sees at most.
     """
 
     image: Image
     loaded: dict[str, LoadedProgram]
     room: range
     most_rows: int = 1
+    most_chunks: int = 1
     _refused: dict[str, str] = field(default_factory=dict)
+    _later: list[str] = field(default_factory=list)
 
     @property
     def end(self) -> int:
@@ -76,7 +88,7 @@ class Programs:
         return max(self.most_rows, self.image.request.batch)
 
     def name_of(self, kind: Kind, rows: Sequence[int]) -> str:
-        """Name of the program of a pass, which is made if there is none yet.
+        """Name of the program of a pass whose tokens see the first chunk of the cache, which is made if there is none yet.
 
         Parameters
         ----------
@@ -90,18 +102,58 @@ class Programs:
             If the device has no room for what these rows need beside each other.
         """
         name = program_name(kind, rows, self.image.request.batch)
+        self._make(name, kind, rows, (1,) * len(rows))
+        return name
+
+    def at(self, name: str, positions: Sequence[int]) -> str:
+        """Name of the program that does for rows at these positions what another one does in the first chunk of the cache.
+
+        It is made if there is none yet. Not all that have been made are kept: the name is to be asked for before each use.
+
+        Raises
+        ------
+        LimitError
+            If the device has no room for what these rows need beside each other.
+        """
+        first = self.loaded[name]
+        seen = tuple(min(chunks(position), self.most_chunks) for position in positions)
+        if max(seen, default=1) == 1:
+            return name
+        later = f"{name}, {'-'.join(map(str, seen))} chunks"
+        if self._make(later, first.kind, first.rows, seen):
+            self._later.append(later)
+            if len(self._later) > _KEPT:
+                del self.loaded[self._later.pop(0)]
+        return later
+
+    def positions(self, name: str, position: int) -> list[int]:
+        """Positions of a program's rows, where each sequence's first one is at a position."""
+        rows = self.loaded[name].rows
+        return [position + rows[:s].count(sequence) for s, sequence in enumerate(rows)]
+
+    def program_at(self, name: str, position: int) -> Program:
+        """The program that does this where each sequence's first row is at a position."""
+        return self.loaded[self.at(name, self.positions(name, position))].program
+
+    def stretch(self, position: int) -> int:
+        """Tokens from a position on that one program takes, one after the other."""
+        return CHUNK - position % CHUNK if self.most_chunks > 1 else self.image.capacity
+
+    def _make(self, name: str, kind: str, rows: Sequence[int], seen: Sequence[int]) -> bool:
+        """Make a program unless it is there; returns whether it was not."""
         if name in self._refused:
             raise LimitError(self._refused[name])
-        if name not in self.loaded:
-            try:
-                made = LoadedProgram(_build(self.image, kind, rows), self.room.start, tuple(rows))
-                if made.size > len(self.room):
-                    raise LimitError(f"the program {name} needs {made.size} bytes, and there are {len(self.room)}")
-            except LimitError as error:
-                self._refused[name] = str(error)
-                raise
-            self.loaded[name] = made
-        return name
+        if name in self.loaded:
+            return False
+        try:
+            made = LoadedProgram(_build(self.image, kind, rows, seen), self.room.start, tuple(rows), kind)
+            if made.size > len(self.room):
+                raise LimitError(f"the program {name} needs {made.size} bytes, and there are {len(self.room)}")
+        except LimitError as error:
+            self._refused[name] = str(error)
+            raise
+        self.loaded[name] = made
+        return True
 
 
 def program_name(kind: Kind, rows: Sequence[int], batch: int = 1) -> str:
@@ -118,7 +170,10 @@ def check_programs(image: Image) -> None:
         If the model or its context does not fit the device.
     """
     description, batch = image.imported.description, image.request.batch
-    build_program(description, image.placement, image.build, batch=batch, logits=True, choose=True, overlap=False)
+    build_program(
+        description, image.placement, image.build, batch=batch, logits=True, choose=True, overlap=False,
+        chunks=(most_chunks(image),) * batch,
+    )  # fmt: skip
     if folds(description):
         build_fold(description, image.placement, image.build, first=False, overlap=False)
 
@@ -132,7 +187,8 @@ def build_programs(image: Image) -> Programs:
         If the model or its context does not fit the device.
     """
     description, everybody = image.imported.description, tuple(range(image.request.batch))
-    built = {kind: LoadedProgram(_build(image, kind, everybody), 0, everybody) for kind in get_args(Kind)}
+    alone = (1,) * len(everybody)
+    built = {kind: LoadedProgram(_build(image, kind, everybody, alone), 0, everybody, kind) for kind in get_args(Kind)}
     if folds(description):
         for name, first in {"first fold": True, "fold": False}.items():
             built[name] = LoadedProgram(build_fold(description, image.placement, image.build, first=first), 0)
@@ -140,29 +196,48 @@ def build_programs(image: Image) -> Programs:
     for name, made in built.items():
         loaded[name] = replace(made, address=address)
         address += made.size
-    several = _most_rows(image)
-    largest = max(made.size for made in (several or built["logits"], built["logits"], built["tokens"]))
-    room = _ROOM * largest if several or len(everybody) > 1 else 0
-    return Programs(image, loaded, range(address, address + room), len(several.rows) if several else 1)
+    most = most_chunks(image)
+    several = _most_rows(image, 1)
+    largest = [made for made in (several, built["logits"], built["tokens"]) if made]
+    if most > 1:
+        later = LoadedProgram(_build(image, "logits", everybody, (most,) * len(everybody)), 0)
+        largest += [made for made in (_most_rows(image, most), later) if made]
+    room = _ROOM * max(made.size for made in largest) if several or len(everybody) > 1 or most > 1 else 0
+    return Programs(image, loaded, range(address, address + room), len(several.rows) if several else 1, most)
 
 
-def _build(image: Image, kind: str, rows: Sequence[int]) -> Program:
+def most_chunks(image: Image) -> int:
+    """Chunks of the cache that a token sees at most, in any layer."""
+    description, places = image.imported.description, image.placement.caches[0]
+    seen = [
+        effective_window(mixer, place.capacity) or place.capacity
+        for (_, mixer), place in zip(description.mixers, places, strict=True)
+        if isinstance(mixer, Attention) and isinstance(place, CachePlace)
+    ]
+    return max((chunks(tokens - 1) for tokens in seen), default=1)
+
+
+def _build(image: Image, kind: str, rows: Sequence[int], seen: Sequence[int]) -> Program:
     return build_program(
         image.imported.description,
         image.placement,
         image.build,
         rows=tuple(rows),
+        chunks=seen,
         logits=kind == "logits",
         choose=kind == "tokens",
     )
 
 
-def _most_rows(image: Image) -> LoadedProgram | None:
-    """The program with the most rows of a sequence that the device has room for, and that the model can do; None: it is one."""
+def _most_rows(image: Image, seen: int) -> LoadedProgram | None:
+    """The program with the most rows of a sequence that the device has room for, and that the model can do; None: it is one.
+
+    `seen`: chunks of the cache that each row sees.
+    """
     for count in range(min(image.build.right_hand_sides, image.request.most_rows), 1, -1):
         rows = (0,) * count
         try:
-            return LoadedProgram(_build(image, "logits", rows), 0, rows)
+            return LoadedProgram(_build(image, "logits", rows, (seen,) * count), 0, rows)
         except LimitError:
             continue
     return None

@@ -43,8 +43,9 @@ class PredictedCycles:
         if self._config is None or (last := self._decoder.last_step) is None:
             return None
         name, position = last
-        program = self._decoder.programs.loaded[name].program
-        prediction = predict_step(self._decoder.programs, self._config, position, program=name, exact=True)
+        programs = self._decoder.programs
+        program = programs.program_at(name, position)
+        prediction = predict_step(programs, self._config, position, program=name, exact=True)
         model = self._decoder.imported.description.architecture
         title = f"a step of {model} at position {position} on {self._config.name}, {prediction.cycles:,} cycles"
         return predicted_trace(prediction, program.commands, program.sections, title)

@@ -253,7 +253,11 @@ def test_what_does_not_fit_is_refused() -> None:
     refused(
         model_of(replace(HEADS, heads=1, kv_heads=1, head_size=40)), "heads times head_size must be a multiple of 32, not 40"
     )
-    refused(model_of(), "8192 cached tokens need as many buffer_entries, and this build has 4096", context=8192)
+    # A context of more than a chunk needs no more room than a chunk.
+    for context in (2048, 8192):
+        refused(
+            model_of(), "the vector slot has no room for the probabilities of attention: 128 needed, 56 of 64", context=context
+        )
     refused(
         model_of(HEADS, FeedForward(208, Activation.SILU)), "the size of a feed-forward layer must be a multiple of 32, not 208"
     )

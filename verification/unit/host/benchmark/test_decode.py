@@ -175,10 +175,10 @@ def test_the_command_line_says_no() -> None:
     for arguments, text in (
         (["--models", "gpt-5"], "--models knows no 'gpt-5': choose from SmolLM2-135M, Llama-2-7B"),
         (["--widths", "256"], "--widths knows no '256': choose from 128, 512"),
-        (["--contexts", "0,1k"], "--contexts must be whole numbers up to 4159 with commas between them, not '0,1k'"),
+        (["--contexts", "0,1k"], "--contexts must be whole numbers up to 1048512 with commas between them, not '0,1k'"),
         (["--predict", "--known"], "--predict shows nothing that was simulated: leave --known out"),
         (["--predict", "--stalls"], "--predict shows nothing that was simulated: leave --stalls out"),
-        (["--contexts", "4160"], "--contexts must be whole numbers up to 4159 with commas between them, not '4160'"),
+        (["--contexts", "1048513"], "--contexts must be whole numbers up to 1048512 with commas between them, not '1048513'"),
     ):
         result = CliRunner().invoke(main, ["bench", "decode", *arguments])
         assert text in result.output

@@ -394,7 +394,7 @@ def test_build_and_memory_are_those_that_the_model_needs(tmp_path: Path) -> None
     long = invoke(
         "run", path, "-p", "Hello", "-n", 2, "--device", "golden", "--context", 10_000, "--config", "auto", "--memory", "1GiB"
     )
-    assert "taken: configuration large, the smallest that takes this model with this context\n" in long.stderr
+    assert "taken: configuration base, the smallest that takes this model with this context\n" in long.stderr
     assert long.stdout == short.stdout
     asked = invoke("run", path, "-p", "Hello", "-n", 2, "--device", "golden", "--config", "tiny", "--memory", "1GiB")
     assert "taken" not in asked.stderr
@@ -408,11 +408,17 @@ def test_inspect_says_which_build_takes_the_model(tmp_path: Path) -> None:
     (line,) = [
         line for line in lines if line.startswith("configuration base, the smallest that takes this model with this context:")
     ]
-    longest = int(line.split()[-2].replace(",", ""))
-    assert invoke("inspect", path, "--config", "base", "--context", longest).exit_code == 0
-    text = f"The longest context of this model on this device is {longest} tokens, and a build that takes {longest + 1} is large (--config large)"
-    result = invoke("inspect", path, "--config", "base", "--context", longest + 1)
-    assert (result.exit_code, result.output.splitlines()[-1].endswith(text)) == (1, True), result.output
+    assert line.endswith("its longest context here is 16,384 tokens")
+    assert invoke("inspect", path, "--config", "base", "--context", 1 << 14).exit_code == 0
+    small = "base,buffer_entries=2048"
+    result = invoke("inspect", path, "--config", small, "--context", 2048)
+    found = re.search(
+        r"The longest context of this model on this device is (\d+) tokens, and a build that takes 2048 is base \(--config base\)$",
+        result.output.splitlines()[-1],
+    )
+    assert found is not None, result.output
+    assert result.exit_code == 1
+    assert invoke("inspect", path, "--config", small, "--context", found[1]).exit_code == 0
     assert any(line.startswith("device memory: ") and line.endswith(" bytes needed") for line in lines)
     fails_with = invoke("inspect", path, "--context", (1 << 14) + 1)
     assert fails_with.output.splitlines() == [

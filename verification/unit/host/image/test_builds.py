@@ -10,12 +10,15 @@ from tailrace.gguf.file import open_model
 from tailrace.image.builds import AUTO, CHOICES, builds_of, choose, lay_out, named_build, smallest_build
 from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
-from tailrace.image.layout import fits, longest_context
+from tailrace.image.layout import fits
 from tailrace.models.measured import SHAPES
 from tailrace.models.shapes import write_header
 from tailrace.spec.config import CONFIGS, parse_config
 from tailrace.spec.errors import ConfigError, LimitError, ModelError
 from verification.unit.host.tiny_models import write_model
+
+#: The longest context of Gemma 3 270M in a batch of four on `base`: less than a chunk of attention.
+SHORT = 960
 
 
 def shape(folder: Path, name: str, context: int = 2048) -> ImportedModel:
@@ -37,11 +40,14 @@ def test_the_smallest_build_that_fits_is_taken(name: str, tmp_path: Path) -> Non
 
 
 def test_a_longer_context_takes_a_larger_build(tmp_path: Path) -> None:
+    """As long as it is shorter than a chunk: a longer one needs no more room in a build."""
     model = shape(tmp_path, "SmolLM2-135M")
-    assert smallest_build(model, ImageRequest()).name == "base"
-    assert smallest_build(model.at(8192), ImageRequest()).name == "large"
-    assert smallest_build(model.at(8192), ImageRequest(2)).name == "large,right_hand_sides=2"
+    assert smallest_build(model, ImageRequest()).name == smallest_build(model.at(8192), ImageRequest()).name == "base"
     assert smallest_build(model, ImageRequest(4)).name == "base,right_hand_sides=4"
+    gemma = shape(tmp_path, "Gemma-3-270M")
+    assert smallest_build(gemma.at(SHORT), ImageRequest(4)).name == "base,right_hand_sides=4"
+    assert smallest_build(gemma.at(SHORT + 1), ImageRequest(4)).name == "large,right_hand_sides=4"
+    assert smallest_build(gemma.at(8192), ImageRequest(4)).name == "large,right_hand_sides=4"
 
 
 def test_a_simulated_build_has_the_widest_bus(tmp_path: Path) -> None:
@@ -61,24 +67,23 @@ def test_native_code_takes_prompts_in_chunks(tmp_path: Path) -> None:
     assert name() == name(batch=3) == "base,right_hand_sides=4"
     assert name("auto,right_hand_sides=2") == "base,right_hand_sides=2"
     assert name("base") == "base"
-    longest = longest_context(model, Geometry.of_config(CONFIGS["base"]), ImageRequest())
-    with_them = longest_context(model, Geometry.of_config(parse_config("base,right_hand_sides=4")), ImageRequest())
-    assert with_them < longest
-    assert name(context=with_them) == "base,right_hand_sides=4"
-    assert name(context=longest) == "large,right_hand_sides=4"
-    assert name("base", context=longest) == "base"
+    model = shape(tmp_path, "Gemma-3-270M")
+    assert name(batch=4, context=SHORT) == "base,right_hand_sides=4"
+    assert name(batch=4) == "large,right_hand_sides=4"
+    assert name("base", context=8192) == "base"
 
 
 def test_a_choice_with_changes(tmp_path: Path) -> None:
     """The smallest build that fits with the changes; what they say goes before what would be chosen."""
-    model = shape(tmp_path, "SmolLM2-135M")
+    models = {name: shape(tmp_path, name) for name in ("SmolLM2-135M", "Gemma-3-270M")}
 
-    def name(config: str, batch: int = 1, context: int = 2048, *, simulated: bool = False) -> str:
-        return choose(model.at(context), ImageRequest(batch), config, simulated=simulated).config.name
+    def name(config: str, batch: int = 1, of: str = "SmolLM2-135M", *, simulated: bool = False) -> str:
+        return choose(models[of], ImageRequest(batch), config, simulated=simulated).config.name
 
     assert name("auto,bus_width=256") == "base,bus_width=256"
-    assert name("auto,bus_width=256", context=8192) == "large,bus_width=256"
-    assert name("auto,vector_blocks=1024,buffer_entries=32768", context=8192) == "base,vector_blocks=1024,buffer_entries=32768"
+    sizes = "vector_blocks=1024,buffer_entries=32768"
+    assert name("auto,bus_width=256", 4, of="Gemma-3-270M") == "large,bus_width=256,right_hand_sides=4"
+    assert name(f"auto,{sizes}", 4, of="Gemma-3-270M") == f"base,{sizes},right_hand_sides=4"
     assert name("auto,bus_width=256", 2, simulated=True) == "base,bus_width=256,right_hand_sides=2"
     assert name("auto,right_hand_sides=4", 2, simulated=True) == "base,right_hand_sides=4,bus_width=512"
     assert [build.name for build in builds_of("auto,burst_beats=32")] == [f"{name},burst_beats=32" for name in CHOICES]
@@ -95,31 +100,34 @@ def test_a_choice_with_changes(tmp_path: Path) -> None:
 
 def test_advice_is_true(tmp_path: Path) -> None:
     """A refusal names a build and a context, and both run."""
-    model, request = shape(tmp_path, "SmolLM2-135M", 8192), ImageRequest()
-    geometry = Geometry.of_config(CONFIGS["base"])
+    model, request = shape(tmp_path, "Gemma-3-270M"), ImageRequest(4)
+    geometry = Geometry.of_config(parse_config("base,right_hand_sides=4"))
     with pytest.raises(LimitError) as caught:
         lay_out(model, geometry, request)
     found = re.search(
-        r"\. The longest context of this model on this device is (\d+) tokens, and a build that takes 8192 is (\w+) \(--config \2\)$",
+        r"\. The longest context of this model on this device for a batch of 4 is (\d+) tokens, and a build that takes 2048 for a"
+        r" batch of 4 is (\S+) \(--config \2\)$",
         str(caught.value),
     )
     assert found is not None, caught.value
-    lay_out(model.at(int(found[1])), geometry, request)
+    assert int(found[1]) == SHORT
+    lay_out(model.at(SHORT), geometry, request)
     choose(model, request, found[2])
 
 
 def test_what_no_named_build_takes(tmp_path: Path) -> None:
-    model, request = import_model(open_model(write_model(tmp_path / "m.gguf", context=1 << 17)), 1 << 17), ImageRequest()
+    model, request = shape(tmp_path, "Gemma-4-12B"), ImageRequest(4)
     with pytest.raises(LimitError) as caught:
         choose(model, request, AUTO)
-    found = re.search(r"The longest context of this model on this device is (\d+) tokens(?:, and the longest that a named build"
-                      r" takes is (\d+) \(--config (\w+)\))?$", str(caught.value))  # fmt: skip
+    found = re.search(r"The longest context of this model on this device for a batch of 4 is (\d+) tokens$", str(caught.value))
     assert found is not None, caught.value
     choose(model.at(int(found[1])), request, "wide")
-    with pytest.raises(LimitError, match=r"and the longest that a named build takes is \d+ \(--config \w+\)$") as caught:
-        choose(model, request, "tiny")
-    longest, build = re.findall(r"(\d+) \(--config (\w+)\)", str(caught.value))[0]
-    choose(model.at(int(longest)), request, build)
+    longest = r"The longest that a named build takes for a batch of 4 is (\d+) \(--config (\w+)\)$"
+    with pytest.raises(LimitError, match=longest) as caught:
+        choose(model, request, "large,right_hand_sides=4")
+    found = re.search(longest, str(caught.value))
+    assert found is not None
+    choose(model.at(int(found[1])), request, found[2])
 
 
 def test_rows_that_are_too_long_for_a_build(tmp_path: Path) -> None:
