@@ -60,6 +60,15 @@ class Length:
 
 
 @dataclass(frozen=True)
+class BlockAt:
+    """A block of the vector slots that a register is added to; it and all behind it are among the `span` from `first` on."""
+
+    first: int
+    register: int
+    span: int
+
+
+@dataclass(frozen=True)
 class Loaded:
     """A scalar in the activation buffer; with `advance` each segment has the next one.
 
@@ -211,13 +220,18 @@ class CommandList:
 
     def gemv(
         self, source: Address, *, number: int, rows: int | Length, blocks: int | Length, slots: int, vector_set: int,
-        first_block: int, offset: int, slot_stride: int, exponent: int = 0, stride: int = 0, kind: str = "weights",
+        first_block: int | BlockAt, offset: int, slot_stride: int, exponent: int = 0, stride: int = 0, kind: str = "weights",
         maxima: int | None = None,
     ) -> None:  # fmt: skip
         """Multiply a matrix of format `number` with the vectors in slots 0 to `slots` - 1; `stride` in bytes.
 
         The largest result of each slot goes to `maxima`, `BUFFER_UNIT` entries from one to the next.
         """
+        modifiers: tuple[tuple[int, int], ...] = ()
+        reach: dict[str, int] = {}
+        if isinstance(first_block, BlockAt):
+            modifiers, reach = ((6, first_block.register),), {"blocks": first_block.span}
+            first_block = first_block.first
         fields = {"format": number, "slots": slots, "set": vector_set, "first_block": first_block, "exponent": exponent}
         fields |= {"offset": offset, "slot_stride": slot_stride, "stride": stride // ADDRESS_UNIT}
         if maxima is not None:
@@ -225,7 +239,8 @@ class CommandList:
         cached = rows.largest if isinstance(rows, Length) else blocks.largest * 16 if isinstance(blocks, Length) else 0
         period, before = _period(rows) or _period(blocks), _before(rows) or _before(blocks)
         traffic = Traffic(kind, number, _fixed(rows), _fixed(blocks), cached, period, before)
-        self._emit(Opcode.GEMV, fields, [("source", 2, source)], [("rows", 4, rows), ("blocks", 5, blocks)], traffic=traffic)
+        lengths = [("rows", 4, rows), ("blocks", 5, blocks)]
+        self._emit(Opcode.GEMV, fields, [("source", 2, source)], lengths, modifiers, traffic=traffic, reach=reach)
 
     def elementwise(
         self, a: int | Address, count: int | Length, segments: int = 1, *, b: int = 0, combine: Combine = Combine.SCALE,
