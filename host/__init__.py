@@ -22,6 +22,7 @@ from tailrace.spec.errors import (
 
 if TYPE_CHECKING:
     from .generation.completion import ChosenLogprob, Completion, FinishReason, Piece, Stream, TokenLogprob
+    from .generation.draft import DraftModel, Outlook
     from .generation.options import Options
     from .generation.sampling import LogitsProcessor, Sampler
     from .language_model import LanguageModel
@@ -38,6 +39,7 @@ __all__ = [
     "DeviceClosed",
     "DeviceError",
     "DeviceTimeout",
+    "DraftModel",
     "FinishReason",
     "Grammar",
     "HostMemoryError",
@@ -48,6 +50,7 @@ __all__ = [
     "MissingPackage",
     "ModelError",
     "Options",
+    "Outlook",
     "Piece",
     "Sampler",
     "Session",
@@ -63,11 +66,13 @@ __all__ = [
 _PLACES = {
     "ChosenLogprob": "generation.completion",
     "Completion": "generation.completion",
+    "DraftModel": "generation.draft",
     "FinishReason": "generation.completion",
     "Grammar": "text.grammar",
     "LanguageModel": "language_model",
     "LogitsProcessor": "generation.sampling",
     "Options": "generation.options",
+    "Outlook": "generation.draft",
     "Piece": "generation.completion",
     "Sampler": "generation.sampling",
     "Session": "session",

@@ -3,13 +3,21 @@
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from tailrace.sim.devices import KINDS
+from tailrace.spec.errors import ConfigError
 
 from .device.decoder import Decoder
 from .device.driver import Device
 from .device.opening import DEFAULT_CONTEXT, check_device, open_for
+from .generation.draft import DraftModel
 from .generation.engine import Engine
+from .generation.engine_draft import EngineDraft
 from .gguf.describe import DescribedModel, import_model
 from .gguf.file import open_model
+from .gguf.printable import shown
 from .image.builds import AUTO
 from .image.image import ImageRequest
 from .language_model import LanguageModel
@@ -27,6 +35,7 @@ def load(
     batch: int = 1,
     tokens_per_doorbell: int = 1,
     quantise: str | None = None,
+    draft: object = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> LanguageModel:
     """Load a language model into a device.
@@ -55,6 +64,11 @@ def load(
         Tokens that the device chooses on its own before the host looks, where the best token is taken.
     quantise : str or None
         Format that matrices of plain numbers become, such as ``Q8_0``; None: they are refused.
+    draft : str, path, LanguageModel, PreTrainedModel, DraftModel or None
+        A small model that drafts what may come next, for this one to verify several tokens together: a file, which gets a
+        device of its own, of the same kind (beside hardware: the emulator); a language model, whose batch is not smaller; a
+        causal model of transformers; or whatever else does what a `DraftModel` does. It stays open, but for a file's, when this
+        one is closed. The answers are the same.
     progress : callable or None
         Told what is being done, and how much of it is (0 to 1).
 
@@ -79,6 +93,12 @@ def load(
     def opened(imported: DescribedModel, request: ImageRequest) -> Device:
         return device if isinstance(device, Device) else open_for(device, config, memory, imported, request)
 
+    drafter = None
+    if draft is not None:
+        named = device if isinstance(device, str) else ""
+        drafter = open_draft(
+            draft, named, config=config, memory=memory, context=context, batch=batch, quantise=quantise, progress=progress
+        )
     return load_into(
         opened,
         model,
@@ -88,7 +108,72 @@ def load(
         quantise=quantise,
         progress=progress,
         keep=isinstance(device, Device),
+        drafter=drafter,
         stacklevel=3,
+    )
+
+
+@dataclass(frozen=True)
+class Drafter:
+    """A draft model that is ready, and how it is released."""
+
+    model: DraftModel
+    close: Callable[[], None] = lambda: None
+
+
+def open_draft(
+    draft: object,
+    device: str,
+    *,
+    config: str = AUTO,
+    memory: str = AUTO,
+    context: int | None = None,
+    batch: int = 1,
+    quantise: str | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Drafter:
+    """Make a draft model ready.
+
+    Parameters
+    ----------
+    draft : object
+        As for `load`.
+    device, config, memory, context, batch, quantise, progress
+        Of the model that is drafted for, as for `load`; a file is loaded into a device like it.
+
+    Raises
+    ------
+    ConfigError
+        If it can't draft.
+    TailraceError
+        As `load`.
+    """
+    if isinstance(draft, LanguageModel):
+        return Drafter(EngineDraft(draft.engine))
+    if isinstance(draft, str | os.PathLike):
+        if device not in KINDS:
+            device, config, memory = "emulator", AUTO, AUTO
+        trained = open_model(resolve_model(os.fspath(draft), progress)).context_length
+        loaded = load_into(
+            lambda imported, request: open_for(device, config, memory, imported, request),
+            draft,
+            context=min(trained, DEFAULT_CONTEXT if context is None else context),
+            batch=batch,
+            tokens_per_doorbell=1,
+            quantise=quantise,
+            progress=progress,
+            stacklevel=4,
+        )
+        return Drafter(EngineDraft(loaded.engine), loaded.close)
+    if isinstance(draft, DraftModel):
+        return Drafter(draft)
+    if callable(getattr(draft, "can_generate", None)):
+        from .huggingface.draft import TorchDraft
+
+        return Drafter(TorchDraft(draft))
+    raise ConfigError(
+        "draft must be a model's file, a language model, a causal model of transformers, or do what a tailrace.DraftModel does,"
+        f" and not {shown(draft)}"
     )
 
 
@@ -102,6 +187,7 @@ def load_into(
     quantise: str | None,
     progress: Callable[[str, float], None] | None,
     keep: bool = False,
+    drafter: Drafter | None = None,
     stacklevel: int = 3,
 ) -> LanguageModel:
     """Load a language model into a device that is opened when it is known what the model needs.
@@ -114,6 +200,8 @@ def load_into(
         As for `load`.
     keep : bool
         Whether the device stays open when the language model is closed.
+    drafter : Drafter or None
+        Drafts for it, and is released with it.
     stacklevel : int
         Whose line warnings are for: that of the caller of so many functions.
 
@@ -122,14 +210,21 @@ def load_into(
     TailraceError
         As `load`.
     """
-    path = resolve_model(os.fspath(model), progress)
-    file = open_model(path)
-    imported = import_model(file, min(file.context_length, DEFAULT_CONTEXT) if context is None else context)
-    tokenizer = Tokenizer(file)
-    for note in tokenizer.notes:
-        warnings.warn(f"{path}: {note}", stacklevel=stacklevel)
-    device = opened(imported, ImageRequest(batch, tokens_per_doorbell > 1, quantise))
+    owned = ExitStack()
     try:
+        if drafter is not None:
+            owned.callback(drafter.close)
+        path = resolve_model(os.fspath(model), progress)
+        file = open_model(path)
+        imported = import_model(file, min(file.context_length, DEFAULT_CONTEXT) if context is None else context)
+        tokenizer = Tokenizer(file)
+        for note in tokenizer.notes:
+            warnings.warn(f"{path}: {note}", stacklevel=stacklevel)
+        if drafter is not None:
+            drafter.model.check(tokenizer, batch)
+        device = opened(imported, ImageRequest(batch, tokens_per_doorbell > 1, quantise))
+        if not keep:
+            owned.callback(device.close)
         decoder = Decoder(
             device,
             imported,
@@ -138,8 +233,10 @@ def load_into(
             quantise=quantise,
             on_progress=progress,
         )
+        engine = Engine(decoder, tokenizer, owned.close)
+        if drafter is not None:
+            engine.draft_with(drafter.model)
     except BaseException:
-        if not keep:
-            device.close()
+        owned.close()
         raise
-    return LanguageModel(Engine(decoder, tokenizer, None if keep else device.close))
+    return LanguageModel(engine)

@@ -326,17 +326,25 @@ def prompt(models: str | None, config: str, tokens: int, memory_model: str, cloc
 @click.option("--tokens", type=click.IntRange(1, 1024), default=192, show_default=True, help="Tokens of each answer.")
 @click.option("--memory", "memory_model", type=click.Choice(_MEMORIES), default="ideal", show_default=True)
 @click.option("--clock", type=FiniteRange(min=1), default=300.0, show_default=True, help="Assumed clock in MHz.")
-def speculation(model: str, config: str, tokens: int, memory_model: str, clock: float) -> None:
-    """Answers of MODEL with drafts from the text and without: tokens of a pass, predicted speed."""
+@click.option("--draft", metavar="MODEL", help="A small model with the same tokens that drafts, too.")
+def speculation(model: str, config: str, tokens: int, memory_model: str, clock: float, draft: str | None) -> None:
+    """Answers of MODEL with drafts and without: tokens of a pass, predicted speed.
+
+    Drafts come from the text. With --draft they come from a small model, too: once on a device of the same build, whose cycles
+    count, and once for free, as on a GPU of the host that has nothing else to do.
+    """
     from .decode_report import speculation_table
     from .speculation import measure_speculation
 
     terminal = Terminal()
     found = []
     with terminal.phase(f"answering with {model}"):
-        for one in measure_speculation(model, config, tokens=tokens, memory=memory_model, on_progress=terminal.progress):
+        for one in measure_speculation(
+            model, config, tokens=tokens, memory=memory_model, draft=draft, on_progress=terminal.progress
+        ):
             found.append(one)
-    _show(speculation_table(found, f"{model}, configuration {config}, memory {memory_model} (predicted)", clock))
+    drafts = f", drafts of {Path(draft).name}" if draft else ""
+    _show(speculation_table(found, f"{model}{drafts}, configuration {config}, memory {memory_model} (predicted)", clock))
 
 
 @bench.command()

@@ -11,7 +11,7 @@ from .batch import BatchStep
 from .decode import CAPACITY, Step
 from .prediction import Comparison
 from .prompt import Prompt
-from .speculation import Speculation
+from .speculation import TEXT, Speculation
 from .waits import NO_WORK
 
 _METHOD = (
@@ -169,14 +169,19 @@ def prompt_table(prompts: Sequence[Prompt], megahertz: float) -> Table:
 
 def speculation_table(answers: Sequence[Speculation], title: str, megahertz: float) -> Table:
     """What drafts bring on each kind of text."""
-    table = Table(
-        title=title,
-        caption=f"The answers are the same with and without drafts. Tokens/s at an assumed clock of {megahertz:g} MHz: no build"
-        " has been timed at it.",
-        caption_justify="left",
+    by_model = any(a.drafts != TEXT for a in answers)
+    caption = (
+        f"The answers are the same with and without drafts. Tokens/s at an assumed clock of {megahertz:g} MHz: no build has"
+        " been timed at it."
     )
-    names = (
-        "text",
+    if by_model:
+        caption += (
+            " With drafts of a model each of its passes takes its cycles on a device of the same build, while the other one"
+            " waits; for free: none, as if something else computed them meanwhile. Its prompt is left out, too."
+        )
+    table = Table(title=title, caption=caption, caption_justify="left")
+    texts = ("text", "drafts from") if by_model else ("text",)
+    numbers = (
         "prompt",
         "tokens",
         "passes",
@@ -187,13 +192,14 @@ def speculation_table(answers: Sequence[Speculation], title: str, megahertz: flo
         "with",
         "times as fast",
     )
-    for name in names:
-        table.add_column(name, justify="left" if name == "text" else "right")
+    for name in (*texts, *numbers):
+        table.add_column(name, justify="left" if name in texts else "right")
     for a in answers:
         speeds = (f"{a.tokens * megahertz * 1e6 / cycles:,.0f}" for cycles in (a.plain, a.cycles))
         counts = (a.prompt_tokens, a.tokens, a.passes)
         each = f"{a.tokens / a.passes:.2f}"
-        table.add_row(a.text, *map(str, counts), each, str(a.drafted), str(a.accepted), *speeds, f"{a.ratio:.2f}")
+        kind = (a.text, a.drafts)[: len(texts)]
+        table.add_row(*kind, *map(str, counts), each, str(a.drafted), str(a.accepted), *speeds, f"{a.ratio:.2f}")
     return table
 
 

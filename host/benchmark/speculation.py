@@ -1,4 +1,4 @@
-"""What drafts from the text bring on real text: tokens of a pass, and predicted cycles with and without them."""
+"""What drafts bring on real text, from itself or from a draft model: tokens of a pass, and predicted cycles."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -12,12 +12,13 @@ from tailrace.spec.errors import TailraceError
 
 from ..generation.completion import Completion
 from ..generation.depth import Costs
+from ..generation.engine_draft import EngineDraft
 from ..gguf.describe import DescribedModel
 from ..image.builds import lay_out
 from ..image.geometry import Geometry
 from ..image.image import ImageRequest
 from ..image.predicted import predict_step
-from ..image.programs import Programs
+from ..image.programs import Kind, Programs
 from ..language_model import LanguageModel
 from ..loading import load
 from .prose import passages
@@ -26,6 +27,11 @@ from .prose import passages
 _KNOT = 128
 #: Tokens in the cache at which rows are compared.
 _COMPARED_AT = 512
+#: Where drafts can come from: the text; or also a draft model, on a device like that of the model, or on something else.
+TEXT, MODEL, FREE = SOURCES = ("text", "text, model", "text, model for free")
+
+#: How often a program was run at a position.
+_Steps = Counter[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Speculation:
     ----------
     text : str
         What kind of text it is.
+    drafts : str
+        Where they come from: one of `SOURCES`.
     prompt_tokens, tokens : int
         Of prompt and answer.
     passes : int
@@ -43,10 +51,12 @@ class Speculation:
     drafted, accepted : int
         Tokens that were drafted and verified, and those of them that were right.
     plain, cycles : float
-        Predicted for all passes of the answer, without drafts and with them.
+        Predicted for all passes of the answer, without drafts and with them; those of a draft model are among the latter,
+        unless it is free.
     """
 
     text: str
+    drafts: str
     prompt_tokens: int
     tokens: int
     passes: int
@@ -70,20 +80,27 @@ class PredictedCosts(Costs):
     config : Config
         The build that they are for.
     memory : str
+    kind : str
+        What passes compute.
     """
 
-    def __init__(self, programs: Programs, config: Config, memory: str) -> None:
+    def __init__(self, programs: Programs, config: Config, memory: str, kind: Kind = "tokens") -> None:
         super().__init__()
-        self._programs, self._config, self._memory = programs, config, memory
+        self._programs, self._config, self._memory, self._kind = programs, config, memory, kind
         self._known: dict[tuple[str, int], int] = {}
 
     def note(self, rows: int, seconds: float) -> None:
         """Nothing: what a pass takes on the machine at hand is not what counts."""
 
     def of(self, rows: int) -> float:
-        """Cycles of a pass that chooses a token for each of so many rows of a sequence."""
+        """Cycles of a pass over so many rows of a sequence."""
         last = self._programs.image.capacity - rows
-        return float(self.cycles(self._programs.name_of("tokens", [0] * rows), min(_COMPARED_AT, last)))
+        return float(self.cycles(self._programs.name_of(self._kind, [0] * rows), min(_COMPARED_AT, last)))
+
+    @property
+    def are_known(self) -> bool:
+        """Always."""
+        return True
 
     def sum(self, steps: Mapping[tuple[str, int], int]) -> float:
         """Cycles of steps by their program and position."""
@@ -101,6 +118,18 @@ class PredictedCosts(Costs):
             found = predict_step(self._programs, self._config, position, program=program, memory=self._memory)
             self._known[key] = found.cycles
         return self._known[key]
+
+
+class _Free(Costs):
+    """Times of passes that cost the device nothing."""
+
+    are_known = True
+
+    def note(self, rows: int, seconds: float) -> None:
+        """Nothing."""
+
+    def of(self, rows: int) -> float:
+        return 0.0
 
 
 def texts() -> dict[str, str | list[dict[str, str]]]:
@@ -121,7 +150,7 @@ def _asked(text: str) -> list[dict[str, str]]:
 
 
 def measure_speculation(
-    model: str, config: str, *, tokens: int = 192, memory: str = "ideal",
+    model: str, config: str, *, tokens: int = 192, memory: str = "ideal", draft: str | None = None,
     on_progress: Callable[[str, float], None] | None = None,
 ) -> Iterator[Speculation]:  # fmt: skip
     """Answer each text on the emulator with and without drafts; the tokens are compared, and the cycles predicted.
@@ -131,10 +160,12 @@ def measure_speculation(
     model : str
         As `tailrace.load` takes it.
     config : str
-        Build of the device.
+        Build of the device; of that of a draft model, too.
     tokens : int
         Of an answer.
     memory : str
+    draft : str or None
+        A draft model: each text is answered with drafts of each kind of `SOURCES`.
     on_progress : callable or None
 
     Raises
@@ -142,29 +173,45 @@ def measure_speculation(
     TailraceError
         If an answer is another one with drafts.
     """
-    with load(model, config=config, progress=on_progress) as lm:
-        costs = PredictedCosts(lm.decoder.programs, parse_config(config), memory)
+    with load(model, config=config, draft=draft, progress=on_progress) as lm:
+        build, drafter = parse_config(config), None
+        costs = PredictedCosts(lm.decoder.programs, build, memory)
         lm.engine.costs = costs
+        if lm.engine.drafting is not None:
+            drafter = lm.engine.drafting.model
+            assert isinstance(drafter, EngineDraft)
+            own = PredictedCosts(drafter.engine.decoder.programs, build, memory, "logits")
         asked = texts()
         for number, (name, prompt) in enumerate(asked.items()):
             if on_progress:
                 on_progress(name, number / len(asked))
-            (plain, slow), (found, fast) = (_answer(lm, prompt, tokens, speculate) for speculate in (False, True))
-            if plain.tokens != found.tokens:
-                raise TailraceError(f"{name}: the answer is another one with drafts. Please report this")
-            yield Speculation(
-                name, found.prompt_tokens, len(found.tokens), fast.total(), found.drafted_tokens, found.accepted_tokens,
-                costs.sum(slow), costs.sum(fast),
-            )  # fmt: skip
+            lm.engine.drafting = None
+            plain, slow, _ = _answer(lm, prompt, tokens, False)
+            for drafts in SOURCES if drafter else (TEXT,):
+                if drafter and drafts != TEXT:
+                    # Each answer begins with what is known before all answers.
+                    lm.engine.draft_with(drafter).costs = own if drafts == MODEL else _Free()
+                found, fast, steps = _answer(lm, prompt, tokens, True)
+                if plain.tokens != found.tokens:
+                    raise TailraceError(f"{name}: the answer is another one with drafts. Please report this")
+                yield Speculation(
+                    name, drafts, found.prompt_tokens, len(found.tokens), fast.total(), found.drafted_tokens,
+                    found.accepted_tokens, costs.sum(slow), costs.sum(fast) + (own.sum(steps) if drafts == MODEL else 0.0),
+                )  # fmt: skip
 
 
-def _answer(lm: LanguageModel, prompt: object, tokens: int, speculate: bool) -> tuple[Completion, Counter[tuple[str, int]]]:
-    """An answer of so many tokens, and the steps behind its prompt."""
+def _answer(lm: LanguageModel, prompt: object, tokens: int, speculate: bool) -> tuple[Completion, _Steps, _Steps]:
+    """An answer of so many tokens, and the steps of the model and of the draft model behind its prompt."""
     encoded = lm.tokenizer.encode(prompt) if isinstance(prompt, str) else lm.tokenizer.encode_chat(prompt)  # type: ignore[arg-type]
     lm.generate(encoded, max_tokens=1, speculate=False)
-    before = Counter(lm.decoder.steps)
+    decoders = [lm.decoder]
+    if lm.engine.drafting is not None and isinstance(drafter := lm.engine.drafting.model, EngineDraft):
+        drafter.logits({0: encoded})
+        decoders.append(drafter.engine.decoder)
+    before = [Counter(decoder.steps) for decoder in decoders]
     completion = lm.generate(encoded, max_tokens=tokens, ignore_ends=True, speculate=speculate)
-    return completion, Counter(lm.decoder.steps) - before
+    taken = [Counter(decoder.steps) - earlier for decoder, earlier in zip(decoders, before, strict=True)]
+    return completion, taken[0], taken[1] if len(taken) > 1 else Counter()
 
 
 def costs_of_rows(imported: DescribedModel, config: str, context: int, memory: str = "ideal") -> list[int]:

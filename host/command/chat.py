@@ -222,6 +222,7 @@ def chat_with(
     new_tokens: int | None,
     tokens_per_doorbell: int,
     quantise: str | None,
+    draft: str | None,
     system: str,
     load: str | None,
     quiet: bool,
@@ -250,6 +251,7 @@ def chat_with(
             context=context,
             tokens_per_doorbell=tokens_per_doorbell,
             quantise=quantise,
+            draft=draft,
             progress=terminal.progress,
         )
     with loaded:

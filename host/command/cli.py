@@ -15,7 +15,7 @@ from tailrace.spec.errors import TailraceError
 
 from ..gguf.printable import printable_lines
 from ..transports.open import is_hardware
-from .cli_options import CONFIG, MEMORY, QUANTISE
+from .cli_options import CONFIG, DRAFT, MEMORY, QUANTISE
 from .device_option import DeviceName, refuse_what_the_device_ignores
 from .finite_range import FiniteRange
 from .grammar_options import GRAMMAR, given_grammar, grammar_options
@@ -140,7 +140,7 @@ _RUN_GROUPS = {
     "Prompt and answer": ("prompt", "file", "raw", "new_tokens", "context", "quiet"),
     "Choice of tokens": (*SAMPLING, *GRAMMAR),
     "Device": ("device", "config", "memory", "tokens_per_doorbell", "clock", "threads", "optimise"),
-    "Model": ("path", "prefill", "torch_device", "torch_dtype", "quantise", "allow_host"),
+    "Model": ("draft", "path", "prefill", "torch_device", "torch_dtype", "quantise", "allow_host"),
     "Cycles": ("memory_timing", "latency", "bandwidth", "wave", "trace"),
 }
 
@@ -245,6 +245,7 @@ _RUN_GROUPS = {
     help="Write a timeline of the first doorbell's commands and stalls, for Perfetto and plot.",
 )
 @QUANTISE
+@DRAFT
 @click.option("--allow-host", is_flag=True, help="Run what the device refuses on the host; the closing table names it.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no closing table.")
 def run(**options: Any) -> None:
@@ -269,7 +270,7 @@ def run(**options: Any) -> None:
 _CHAT_GROUPS = {
     "Conversation": ("system", "load", "new_tokens", "context", "quiet"),
     "Choice of tokens": SAMPLING,
-    "Device": ("device", "config", "memory", "tokens_per_doorbell", "quantise"),
+    "Model and device": ("draft", "device", "config", "memory", "tokens_per_doorbell", "quantise"),
 }
 
 
@@ -287,6 +288,7 @@ _CHAT_GROUPS = {
 @_tokens_per_doorbell
 @sampling_options
 @QUANTISE
+@DRAFT
 @click.option("-q", "--quiet", is_flag=True, help="Nothing but what the model says.")
 def chat(**options: Any) -> None:
     """Chat with a model in the terminal.

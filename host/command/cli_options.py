@@ -22,3 +22,9 @@ QUANTISE = click.option(
     metavar="FORMAT",
     help="Quantise F32, F16 and BF16 matrices, for example to Q8_0; without it they become three planes of 8 bits.",
 )
+DRAFT = click.option(
+    "--draft",
+    metavar="MODEL",
+    help="A small model with the same tokens, on a device of its own, which drafts what may come next, so that the large one"
+    " verifies several tokens together (llama.cpp's --model-draft); same answer.",
+)

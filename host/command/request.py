@@ -37,5 +37,6 @@ class Request:
     optimise: bool
     wish: Wish
     quantise: str | None
+    draft: str | None
     allow_host: bool
     quiet: bool

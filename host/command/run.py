@@ -4,6 +4,8 @@ import hashlib
 import importlib.util
 import time
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +20,7 @@ from ..device.decoder import Decoder
 from ..device.driver import Device
 from ..device.training import optimised_simulation
 from ..generation.engine import Engine
+from ..generation.engine_draft import EngineDraft
 from ..generation.sequences import Holder
 from ..gguf.describe import ImportedModel, NoDescriptionError, check_context, check_operations, import_model
 from ..gguf.file import Model, open_model
@@ -25,10 +28,11 @@ from ..huggingface.placement import make_plan, make_smallest_plan
 from ..image.builds import AUTO, builds_of, choose, is_auto, rounded_up
 from ..image.image import ImageRequest
 from ..image.predicted import predict_step
+from ..loading import Drafter, open_draft
 from ..models.fetch import resolve_model
 from ..text.grammar import Grammars
 from ..text.tokenizer import Tokenizer
-from ..transports.facts import clock_of
+from ..transports.facts import clock_of, config_of
 from ..transports.open import is_hardware, open_transport, parse_hardware
 from ..transports.sizes import format_size, parse_size
 from .report import Run, Setting, run_table
@@ -119,6 +123,7 @@ def _refuse_without_effect(request: Request, whole_steps: bool) -> None:
             "--trace": request.trace is not None,
             "--stop": bool(request.wish.stop),
             "--no-speculate": not request.wish.speculate,
+            "--draft": request.draft is not None,
             "--presence-penalty": bool(sampler.presence_penalty),
             "--frequency-penalty": bool(sampler.frequency_penalty),
             "--json-schema or --grammar": request.wish.grammar is not None,
@@ -142,7 +147,7 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
         # Told before a device is built.
         Grammars(tokenizer).begin(request.wish.grammar)
     imported = imported.at(check_length(request, model, len(tokens)))
-    wanted = ImageRequest(whole_embedding=request.tokens_per_doorbell > 1, quantise=request.quantise)
+    given, wanted = request, ImageRequest(whole_embedding=request.tokens_per_doorbell > 1, quantise=request.quantise)
     if not is_hardware(request.device):
         # Refuses before a device is built what can't run on it.
         memory = _memory(request)
@@ -157,7 +162,7 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
         request = _decided(request, terminal, chosen.config, chosen.memory)
     if request.prefill == "torch":
         require_torch()
-    with _opened(request, terminal) as device:
+    with _drafter(given, terminal, imported, tokenizer) as drafter, _opened(request, terminal) as device:
         clock = _clock(request, device)
         digest = hashlib.sha256()
         steps: list[Counters] = []
@@ -201,9 +206,12 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             device.transport.record()  # type: ignore[attr-defined]
         engine = Engine(decoder, tokenizer)
         engine.digest = digest
+        if drafter is not None:
+            engine.draft_with(drafter.model)
         engine.sequences.note_run(0, 0, tokens[:-1])
         asked = engine.answer(0, tokens, Holder(), request.wish)
-        before_answer = Counter(decoder.steps)
+        decoders = [decoder, *([drafter.model.engine.decoder] if drafter and isinstance(drafter.model, EngineDraft) else [])]
+        before_answer = [Counter(one.steps) for one in decoders]
         start = time.monotonic()
         with terminal.generation():
             for piece in engine.pieces([asked]):
@@ -227,23 +235,47 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             drafted=completion.drafted_tokens,
             accepted=completion.accepted_tokens,
         )
-        taken_steps = Counter(decoder.steps) - before_answer
-        _close(request, terminal, run, device, *_predicted(request, decoder, run, taken_steps))
+        taken_steps = [Counter(one.steps) - before for one, before in zip(decoders, before_answer, strict=True)]
+        _close(request, terminal, run, device, *_predicted(request, decoders, run, taken_steps))
+
+
+def _drafter(
+    request: Request, terminal: Terminal, imported: ImportedModel, tokenizer: Tokenizer
+) -> AbstractContextManager[Drafter | None]:
+    """The draft model on a device of its own, if there is to be one."""
+    if request.draft is None:
+        return nullcontext()
+    with terminal.phase(f"loading {request.draft} into a device of its own"):
+        drafter = open_draft(
+            request.draft, request.device, config=request.config, memory=request.memory, context=imported.context,
+            quantise=request.quantise, progress=terminal.progress,
+        )  # fmt: skip
+    try:
+        drafter.model.check(tokenizer, 1)
+    except BaseException:
+        drafter.close()
+        raise
+    return closing(drafter)
 
 
 def _predicted(
-    request: Request, decoder: Decoder, run: Run, steps: Counter[tuple[str, int]]
+    request: Request, decoders: Sequence[Decoder], run: Run, steps: Sequence[Counter[tuple[str, int]]]
 ) -> tuple[Prediction | None, Prediction | None, int | None]:
-    """What a step in the middle of the answer, a fold, and a token with drafts would take, if the device counts no cycles."""
+    """What a step in the middle of the answer, a fold, and a token with drafts would take, if the device counts no cycles.
+
+    The second decoder is the draft model's, if there is one: its prompt is left out, like that of the first.
+    """
     if request.quiet or request.device not in _WITHOUT_CYCLES:
         return None, None, None
 
     middle = run.prompt_tokens - 1 + run.new_tokens // 2
 
-    def predicted(program: str) -> Prediction:
+    def predicted(decoder: Decoder, program: str) -> Prediction:
+        config = config_of(decoder.device.transport)
+        assert config is not None
         return predict_step(
             decoder.programs,
-            parse_config(request.config),
+            config,
             min(middle, decoder.image.capacity - max(len(decoder.programs.loaded[program].rows), 1)),
             program=program,
             memory=request.memory_timing,
@@ -251,12 +283,18 @@ def _predicted(
             bandwidth=request.bandwidth,
         )
 
-    step = predicted("logits" if request.wish.needs_logits else "tokens")
-    fold = predicted("fold") if "fold" in decoder.programs.loaded else None
+    decoder = decoders[0]
+    step = predicted(decoder, "logits" if request.wish.needs_logits else "tokens")
+    fold = predicted(decoder, "fold") if "fold" in decoder.programs.loaded else None
     if not run.drafted:
         return step, fold, None
-    programs = Counter(program for program, _ in steps.elements() if decoder.programs.loaded[program].rows)
-    return step, fold, sum(count * predicted(name).cycles for name, count in programs.items()) // run.taken
+    total = 0
+    for one, taken in zip(decoders, steps, strict=True):
+        names = Counter(
+            name for name, _ in taken.elements() if one.programs.loaded[name].rows and not name.startswith("prompt")
+        )
+        total += sum(count * predicted(one, name).cycles for name, count in names.items())
+    return step, fold, total // run.taken
 
 
 def _write_trace(request: Request, imported: ImportedModel, decoder: Decoder) -> None:

@@ -77,6 +77,11 @@ def check_choice(context: click.Context, grammar: "Grammar | None" = None) -> "W
         raise click.UsageError(str(error)) from None
     if wish.sampler.temperature is None:
         refuse(context, ["seed"], "is for tokens that are drawn, and nothing is drawn without a temperature: give one")
+    if not wish.speculate:
+        refuse(context, ["draft"], "is for tokens that are verified together, and --no-speculate verifies none: leave one out")
+    if context.params["tokens_per_doorbell"] > 1:
+        why = "is for tokens that the host verifies, and with --tokens-per-doorbell the device goes on by itself: leave one out"
+        refuse(context, ["draft"], why)
     if wish.needs_logits and context.params["tokens_per_doorbell"] > 1:
         why = "is for the best token, which the device chooses itself: leave temperature, penalties and grammars out"
         refuse(context, ["tokens_per_doorbell"], why)

@@ -278,8 +278,11 @@ class Decoder:
         Where a sliding window has closed these are two: a second one that is taken back has overwritten what is still seen.
         """
         sequence = self._one_of(sequence)
-        position = self.positions[sequence]
-        count = min(self.together(sequence), self.limit - position)
+        return self.retractable(self.positions[sequence], self.together(sequence), sequence)
+
+    def retractable(self, position: int, most: int, sequence: int = 0) -> int:
+        """The same of the tokens, at most so many, that a sequence takes from a position on, in one pass or several."""
+        count = min(most, self._states.stretch(position), self.limit - position)
         while count > 1 and self._earliest_after(sequence, position + count) > position + 1:
             count -= 1
         return max(count, 1)

@@ -122,7 +122,7 @@ class Answer:
         Those until its first token was there.
     counters : Counters
     lookup : Lookup
-        Where its drafts come from.
+        Drafts from its own text.
     drafted, accepted : int
         Tokens that were drafted and verified, and how many of them were right.
     """
@@ -203,6 +203,30 @@ class Answer:
             adjusted = adjusted.copy()
             adjusted[sorted(self._tokenizer.ends)] = -np.inf
         return wish.sampler.choose(adjusted, len(self.tokens))
+
+    def propose(self, logits: Floats, drafted: Sequence[int]) -> tuple[int, float] | None:
+        """A draft of the next token, by a draft model: chosen as the answer's own tokens are, with the same random number.
+
+        Parameters
+        ----------
+        logits : ndarray of float32, shape (vocabulary,)
+            The draft model's.
+        drafted : sequence of int
+            What is drafted of the answer already.
+
+        Returns
+        -------
+        (int, float), or None
+            The token, and how likely it is for the draft model. None: the answer would end, which needs no draft.
+        """
+        sampler, tokens = self.wish.sampler, [*self.tokens, *drafted]
+        adjusted = sampler.adjust(logits, tokens, len(tokens) - self._prompt)
+        token = sampler.choose(adjusted, len(tokens))
+        if token in self._tokenizer.ends and not self.wish.ignore_ends:
+            return None
+        if sampler.temperature:
+            adjusted = adjusted / np.float32(sampler.temperature)
+        return token, float(np.exp(log_probabilities(adjusted)[token]))
 
     def take(self, token: int, logits: Floats | None = None) -> Piece | None:
         """Take the next token; returns what has become of it, if anything has.

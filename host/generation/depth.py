@@ -50,8 +50,24 @@ class Costs:
         slope = (known[counts[-1]] - known[counts[0]]) / (counts[-1] - counts[0])
         return max(known[near] + slope * (rows - near), 1e-9)
 
+    #: Passes after which what they took is believed.
+    _BELIEVED = 3
 
-def share(chances: Mapping[int, Sequence[float]], rows: int, spare: int, costs: Costs) -> dict[int, int]:
+    @property
+    def are_known(self) -> bool:
+        """Whether passes have been measured, more than one that something else may have slowed down; times are seconds then."""
+        return self._passes >= self._BELIEVED
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._seconds.clear()
+        self._last.clear()
+        self._passes = 0
+
+
+def share(
+    chances: Mapping[int, Sequence[float]], rows: int, spare: int, costs: Costs, spent: float = 0.0
+) -> tuple[dict[int, int], float]:
     """Share the rows that a pass has left among drafts, or leave them empty where they cost more than they bring.
 
     Parameters
@@ -63,16 +79,20 @@ def share(chances: Mapping[int, Sequence[float]], rows: int, spare: int, costs: 
     spare : int
         Rows that it can have besides.
     costs : Costs
+    spent : float
+        Time that the drafts have taken, or will have.
 
     Returns
     -------
     dict of int to int
         Drafts to be verified of each answer that has some.
+    float
+        Tokens that are expected then for a unit of time.
     """
     gains = {answer: np.cumprod(of_drafts) for answer, of_drafts in chances.items()}
     taken = dict.fromkeys(chances, 0)
     tokens, best = float(rows), dict(taken)
-    most = tokens / costs.of(rows)
+    most = tokens / (spent + costs.of(rows))
     for more in range(1, spare + 1):
         left = {answer: gain[taken[answer]] for answer, gain in gains.items() if taken[answer] < len(gain)}
         if not left:
@@ -80,6 +100,6 @@ def share(chances: Mapping[int, Sequence[float]], rows: int, spare: int, costs: 
         answer = max(left, key=left.__getitem__)
         taken[answer] += 1
         tokens += left[answer]
-        if (found := tokens / costs.of(rows + more)) > most:
+        if (found := tokens / (spent + costs.of(rows + more))) > most:
             most, best = found, dict(taken)
-    return {answer: count for answer, count in best.items() if count}
+    return {answer: count for answer, count in best.items() if count}, most

@@ -6,7 +6,7 @@ from threading import RLock
 from time import monotonic
 from typing import Any
 
-from tailrace.spec.errors import LimitError, TailraceError
+from tailrace.spec.errors import ConfigError, LimitError, TailraceError
 from tailrace.spec.isa import ADDRESS_UNIT
 
 from ..device.decoder import Decoder
@@ -19,7 +19,8 @@ from ..text.tokenizer import Tokenizer
 from .answer import Answer, Wish
 from .completion import Piece
 from .depth import Costs, share
-from .lookup import Draft
+from .draft import DraftModel
+from .drafting import Drafting
 from .options import Prompt
 from .sequences import Holder, Sequences
 
@@ -44,6 +45,8 @@ class Engine:
         Whether drafts are verified at all.
     costs : Costs
         What passes take, by their rows: it says how many drafts pay.
+    drafting : Drafting or None
+        When a draft model is asked, if there is one.
     digest : Digest or None
         Told of every result from which a token of an answer was chosen: logits, or the token, filled up to 64 bytes.
     """
@@ -54,6 +57,7 @@ class Engine:
         self.speculate = True
         self.digest: Digest | None = None
         self.costs = Costs()
+        self.drafting: Drafting | None = None
         self._release, self._is_open = release, True
 
     @property
@@ -67,6 +71,33 @@ class Engine:
     def speculates(self) -> bool:
         """Whether drafts can be verified: a pass has rows for them, and the device does not go on by itself."""
         return self.speculate and self.decoder.programs.most_rows > 1 and self.decoder.tokens_per_doorbell == 1
+
+    def draft_with(self, model: DraftModel) -> Drafting:
+        """Let a model draft, whose tokens are this one's.
+
+        Returns
+        -------
+        Drafting
+            When it is asked, from nothing known on.
+
+        Raises
+        ------
+        ConfigError
+            If no draft could be verified.
+        """
+        if self.decoder.tokens_per_doorbell > 1:
+            raise ConfigError(
+                "drafts are verified by the host, and with tokens_per_doorbell the device goes on by itself: leave it out, or"
+                " the draft model"
+            )
+        if self.decoder.programs.most_rows == 1:
+            raise ConfigError(
+                "drafts are verified in the rows that a pass has left, and this build has one: choose one with more"
+                " right-hand sides (config='auto,right_hand_sides=4'), or leave the draft model out"
+            )
+        part = model.weight_bytes / self.decoder.image.token_bytes
+        self.drafting = Drafting(model, self.decoder.imported.description.vocabulary, part)
+        return self.drafting
 
     def close(self) -> None:
         """Release the device. Closing twice is harmless."""
@@ -150,7 +181,8 @@ class Engine:
         """Take the next tokens of each answer, or of its prompt.
 
         The rows that a pass over the weights has left take more tokens of prompts; then drafts of what may come next, where the
-        text said the same before, as many as pay. Whatever they are, each answer is the one that it is without them.
+        text said the same before, or as a draft model has it, as many as pay. Whatever they are, each answer is the one that it
+        is without them.
 
         Parameters
         ----------
@@ -230,15 +262,18 @@ class Engine:
         self, asked: Mapping[int, Answer], given: Mapping[int, Sequence[int]], spare: int
     ) -> dict[int, tuple[int, ...]]:
         """Tokens that may come next, to be verified in the rows that are left."""
-        found: dict[int, Draft] = {}
+        rows, spent, most = sum(map(len, given.values())), 0.0, dict[int, int]()
         for place, answer in asked.items():
-            most = min(spare, answer.room - 1, self.decoder.reversible(place) - len(given[place]))
-            if self.speculates and answer.wish.speculate and most > 0:
-                found[place] = answer.lookup.draft(answer.tokens, most)
+            room = min(spare, answer.room - 1, self.decoder.reversible(place) - len(given[place]))
+            if self.speculates and answer.wish.speculate and room > 0:
+                most[place] = room
+        found = {place: asked[place].lookup.draft(asked[place].tokens, count) for place, count in most.items()}
+        if self.drafting is not None:
+            found, spent = self.drafting.add(found, most, asked, rows, spare, self.costs)
         if not any(draft.tokens for draft in found.values()):
             return {}
-        rows = sum(map(len, given.values()))
-        counts = share({place: draft.chances for place, draft in found.items()}, rows, spare, self.costs)
+        chances = {place: draft.chances for place, draft in found.items()}
+        counts, _ = share(chances, rows, spare, self.costs, spent)
         return {place: found[place].tokens[:count] for place, count in counts.items()}
 
     def _take(
@@ -264,6 +299,8 @@ class Engine:
                 accepted = self._choose(answer, results[place][first:], drafted, pieces)
             except Exception as error:  # whatever a processor of one answer does, the others go on
                 answer.failure, accepted = error, 0
+            if self.drafting is not None:
+                self.drafting.learn(place, len(drafted), accepted)
             if drafted:
                 answer.drafted += len(drafted)
                 answer.accepted += accepted

@@ -5,7 +5,9 @@ whatever the text has is N. Yang et al., "Inference with Reference", 2023 (arXiv
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from .draft import Draft
+from .hits import Hits
 
 #: Tokens by which a place in the text is found, at most.
 _LONGEST = 4
@@ -14,23 +16,6 @@ _COMPARED = 16
 #: How likely the next token is what followed then, before anything is known of the text: for 1, 2 to 3, 4 to 7, 8 to 15, and 16
 #: or more tokens that both places have before it.
 _PRIOR = (0.15, 0.4, 0.6, 0.75, 0.9)
-#: How many tokens the prior is worth; and after how many what was seen first begins to count less.
-_WEIGHT, _MEMORY = 4.0, 64.0
-
-
-@dataclass(frozen=True)
-class Draft:
-    """Tokens that may come next.
-
-    Attributes
-    ----------
-    tokens : tuple of int
-    chances : tuple of float
-        For each how likely it is right, if all before it are.
-    """
-
-    tokens: tuple[int, ...] = ()
-    chances: tuple[float, ...] = ()
 
 
 class Lookup:
@@ -49,8 +34,7 @@ class Lookup:
         self._first = self._before + first
         # For 1, 2, ... tokens: where the text went on, the last time that it had these.
         self._places: list[dict[tuple[int, ...], int]] = [{} for _ in range(_LONGEST)]
-        self._tried = [_WEIGHT] * len(_PRIOR)
-        self._right = [_WEIGHT * chance for chance in _PRIOR]
+        self._hits = Hits(_PRIOR)
 
     def draft(self, tokens: Sequence[int], most: int) -> Draft:
         """What may come next.
@@ -75,19 +59,14 @@ class Lookup:
         while len(drafted) < most:
             # The text repeats itself, and goes on to do so.
             drafted.append(drafted[len(drafted) - (len(text) - place)])
-        return Draft(tuple(drafted), tuple(self._chance(same + n) for n in range(most)))
+        return Draft(tuple(drafted), tuple(self._hits.chance(_kind(same + n)) for n in range(most)))
 
     def _learn(self, position: int) -> None:
         """Note what the text has at a position, and whether that could have been known."""
         text = self._text
         if position >= self._first and (found := self._find(position)) is not None:
             place, same = found
-            kind = _kind(same)
-            if self._tried[kind] > _MEMORY:
-                self._tried[kind] /= 2
-                self._right[kind] /= 2
-            self._tried[kind] += 1
-            self._right[kind] += text[place] == text[position]
+            self._hits.note(_kind(same), text[place] == text[position])
         for count, places in enumerate(self._places, 1):
             if count <= position:
                 places[tuple(text[position - count : position])] = position
@@ -102,10 +81,6 @@ class Lookup:
                     count += 1
                 return place, count
         return None
-
-    def _chance(self, same: int) -> float:
-        kind = _kind(same)
-        return self._right[kind] / self._tried[kind]
 
 
 def _kind(same: int) -> int:

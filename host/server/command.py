@@ -7,11 +7,12 @@ import click
 
 from tailrace.spec.errors import MissingPackage, TailraceError
 
-from ..command.cli_options import CONFIG, MEMORY, QUANTISE
+from ..command.cli_options import CONFIG, DRAFT, MEMORY, QUANTISE
 from ..command.device_option import DeviceName, refuse_what_the_device_ignores
 from ..command.finite_range import FiniteRange
 from ..command.grouped_help import GroupedCommand
 from ..command.terminal import Terminal
+from ..command.without_effect import refuse
 from ..loading import load
 
 _GROUPS = {
@@ -30,7 +31,7 @@ _GROUPS = {
         "speculate",
         "kv_folder",
     ),
-    "Model and device": ("context", "device", "config", "memory", "quantise"),
+    "Model and device": ("draft", "context", "device", "config", "memory", "quantise"),
 }
 
 
@@ -66,12 +67,16 @@ _GROUPS = {
 @CONFIG
 @MEMORY
 @QUANTISE
+@DRAFT
 def serve(model: str, **options: Any) -> None:
     """Serve a model: /v1/chat/completions, /v1/completions, /v1/models, /tokenize, /detokenize, /health, /metrics, /props.
 
     Whatever speaks to OpenAI's servers speaks to this one: give it http://HOST:PORT/v1 as its base URL.
     """
-    refuse_what_the_device_ignores(click.get_current_context())
+    context = click.get_current_context()
+    refuse_what_the_device_ignores(context)
+    if not options["speculate"]:
+        refuse(context, ["draft"], "is for tokens that are verified together, and --no-speculate verifies none: leave one out")
     try:
         from .app import Server, Settings
         from .run import Listening
@@ -88,6 +93,7 @@ def serve(model: str, **options: Any) -> None:
             context=options["context"],
             batch=int(options["slots"]),
             quantise=options["quantise"],
+            draft=options["draft"],
             progress=terminal.progress,
         )
     with loaded:

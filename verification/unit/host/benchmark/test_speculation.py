@@ -8,7 +8,7 @@ import pytest
 
 from tailrace import LanguageModel
 from tailrace.benchmark import speculation
-from tailrace.benchmark.speculation import PredictedCosts, costs_of_rows, measure_speculation, texts
+from tailrace.benchmark.speculation import SOURCES, PredictedCosts, costs_of_rows, measure_speculation, texts
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
 from tailrace.image.builds import lay_out
@@ -39,6 +39,24 @@ def test_each_text_is_answered(model: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert one.accepted <= one.drafted
         assert one.ratio == one.plain / one.cycles
     assert sum(one.accepted for one in found) > 0
+
+
+def test_a_draft_model_on_a_device_like_that_and_for_free(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model in fewer bits, which takes as long: it is asked where it is free only."""
+    small = write_model(model.with_name("small.gguf"), layers=1, context=4096, default_type="Q4_0")
+    monkeypatch.setattr(speculation, "texts", lambda: {"prose": "xyz and so on"})
+    text, dear, free = measure_speculation(str(model), CONFIG, tokens=24, draft=str(small))
+    assert (text.drafts, dear.drafts, free.drafts) == SOURCES
+    assert dear.cycles == text.cycles
+    assert free.accepted > text.accepted
+    assert free.passes + free.accepted == 24
+    assert free.cycles < text.cycles
+    # One that costs next to nothing is asked, and its cycles count.
+    cycles = PredictedCosts.cycles
+    monkeypatch.setattr(PredictedCosts, "cycles", lambda costs, *a: cycles(costs, *a) // (50 if costs._kind == "logits" else 1))
+    text, cheap, free = measure_speculation(str(model), CONFIG, tokens=24, draft=str(small))
+    assert cheap.passes < text.passes
+    assert free.cycles < cheap.cycles < text.cycles
 
 
 def test_an_answer_that_changes_is_an_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

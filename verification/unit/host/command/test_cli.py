@@ -19,8 +19,10 @@ from tailrace.command.cli import main
 from tailrace.command.inspect import described_layer
 from tailrace.command.trace import read_trace
 from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, Layer, Scores
+from tailrace.generation import drafting
 from tailrace.generation.depth import Costs
 from tailrace.spec.errors import MissingPackage
+from verification.unit.host.generation.draft_models import Fixed
 from verification.unit.host.tiny_models import write_model, write_undescribed
 
 
@@ -163,6 +165,55 @@ def test_a_run_with_drafts_is_the_run_without(tiny: Path, monkeypatch: pytest.Mo
     assert counts, found
     assert 0 < int(counts.group(1)) <= int(counts.group(2))
     assert re.search(r"predicted with drafts │ [0-9,]+ cycles a token", found), found
+
+
+def test_a_run_with_a_draft_model_is_the_run_without(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model itself, which is always right: its cycles are among those that are predicted."""
+    monkeypatch.setattr(Costs, "of", lambda costs, rows: 1.0)
+    monkeypatch.setattr(drafting, "Costs", lambda: Fixed(0.01, 0))
+    arguments = ["run", tiny, "-p", "one two", "-n", 30, "--config", "base,right_hand_sides=4", "--raw"]
+    drafted, without = invoke(*arguments, "--draft", tiny), invoke(*arguments, "--no-speculate")
+    assert drafted.exit_code == without.exit_code == 0, drafted.output
+    assert drafted.stdout == without.stdout
+    counts = re.search(r"(\d+) of (\d+) drafted tokens were right", drafted.stderr)
+    assert counts, drafted.stderr
+    assert 15 < int(counts.group(1)) <= int(counts.group(2))
+    cycles = [re.search(rf"predicted{more} +│ ([0-9,]+) cycles a token", drafted.stderr) for more in ("", " with drafts")]
+    assert cycles[0]
+    assert cycles[1]
+    assert int(cycles[1].group(1).replace(",", "")) > int(cycles[0].group(1).replace(",", ""))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            ["--no-speculate"],
+            "--draft is for tokens that are verified together, and --no-speculate verifies none: leave one out",
+        ),
+        (
+            ["--tokens-per-doorbell", 2],
+            "--draft is for tokens that the host verifies, and with --tokens-per-doorbell the device goes on by itself: leave one"
+            " out",
+        ),
+    ],
+)
+def test_a_draft_model_without_drafts(tiny: Path, arguments: list[object], text: str) -> None:
+    for command in (["run", tiny, "-p", "a"], ["chat", tiny]):
+        result = invoke(*command, "--draft", tiny, *arguments)
+        assert result.exit_code == 2
+        assert f"Error: {text}\n" in result.stderr
+    if "--no-speculate" in arguments:
+        result = invoke("serve", tiny, "--draft", tiny, *arguments)
+        assert f"Error: {text}\n" in result.stderr
+
+
+def test_a_draft_model_where_operations_run_one_by_one(tiny: Path) -> None:
+    result = invoke("run", tiny, "-p", "a", "--draft", tiny, "--path", "operations")
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        "tailrace: --draft is for whole decode steps, and here operations run one by one: leave it out\n"
+    )
 
 
 def test_predicted_cycles_are_those_of_the_build_and_the_memory(tiny: Path) -> None:

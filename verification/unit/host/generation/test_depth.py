@@ -16,16 +16,23 @@ def costs(**seconds: float) -> Costs:
 
 
 def test_rows_that_cost_nothing_are_all_taken() -> None:
-    assert share({0: [0.5, 0.5, 0.5]}, 1, 3, costs(r1=1, r4=1)) == {0: 3}
+    assert share({0: [0.5, 0.5, 0.5]}, 1, 3, costs(r1=1, r4=1))[0] == {0: 3}
 
 
 def test_rows_that_cost_as_much_as_a_pass_are_not_taken() -> None:
-    assert share({0: [0.9, 0.9, 0.9]}, 1, 3, costs(r1=1, r2=2, r3=3, r4=4)) == {}
+    assert share({0: [0.9, 0.9, 0.9]}, 1, 3, costs(r1=1, r2=2, r3=3, r4=4))[0] == {}
 
 
 def test_the_likelier_answer_gets_the_rows() -> None:
-    assert share({4: [0.2, 0.2], 7: [0.9, 0.8]}, 2, 2, costs(r1=1, r4=1)) == {7: 2}
-    assert share({4: [0.5, 0.2], 7: [0.9, 0.3]}, 2, 2, costs(r1=1, r4=1)) == {4: 1, 7: 1}
+    assert share({4: [0.2, 0.2], 7: [0.9, 0.8]}, 2, 2, costs(r1=1, r4=1))[0] == {7: 2}
+    assert share({4: [0.5, 0.2], 7: [0.9, 0.3]}, 2, 2, costs(r1=1, r4=1))[0] == {4: 1, 7: 1}
+
+
+def test_drafts_that_have_taken_time_are_worth_more_rows() -> None:
+    """What is spent is spent: the rate falls, and a row weighs less beside it."""
+    times = costs(r1=1, r2=1.5)
+    assert share({0: [0.45]}, 1, 1, times) == ({}, 1.0)
+    assert share({0: [0.45]}, 1, 1, times, spent=0.5) == ({0: 1}, 1.45 / 2)
 
 
 def test_it_is_the_best_of_all_shares(rng: np.random.Generator) -> None:
@@ -39,7 +46,7 @@ def test_it_is_the_best_of_all_shares(rng: np.random.Generator) -> None:
             return float((2 + sum(gains[n][count] for n, count in enumerate(counts))) / times[1 + sum(counts)])
 
         best = max((counts for counts in product(range(4), repeat=2) if sum(counts) <= 3), key=speed)
-        found = share(chances, 2, 3, known)
+        found = share(chances, 2, 3, known)[0]
         assert speed((found.get(0, 0), found.get(1, 0))) == pytest.approx(speed(best))
 
 

@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from tailrace.generation.lookup import Draft, Lookup
+from tailrace.generation.draft import Draft
+from tailrace.generation.lookup import Lookup
 
 
 def test_what_followed_the_last_time_is_drafted() -> None:

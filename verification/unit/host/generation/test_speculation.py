@@ -11,7 +11,7 @@ import tailrace
 from tailrace import Completion, LanguageModel
 from tailrace.generation import answer as answers
 from tailrace.generation.depth import Costs
-from tailrace.generation.lookup import Draft
+from tailrace.generation.draft import Draft
 from tailrace.spec.errors import ConfigError
 from verification.unit.host.tiny_models import write_model
 

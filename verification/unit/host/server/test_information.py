@@ -14,9 +14,11 @@ pytest.importorskip("uvicorn")
 import tailrace
 from tailrace import LanguageModel
 from tailrace.generation.depth import Costs
+from tailrace.generation.engine_draft import EngineDraft
 from tailrace.image.predicted import predict_step
 from tailrace.server.histogram import BOUNDS, Histogram
 from tailrace.transports.facts import config_of
+from verification.unit.host.generation.draft_models import Fixed
 from verification.unit.host.server.client import Client, serving
 from verification.unit.host.tiny_models import CHAT_TEMPLATE, write_model
 
@@ -169,6 +171,26 @@ def test_drafts_are_counted(lm: LanguageModel, client: Client, monkeypatch: pyte
     details = found["usage"]["completion_tokens_details"]
     assert details["accepted_prediction_tokens"] > 0 <= details["rejected_prediction_tokens"]
     assert details["accepted_prediction_tokens"] == found["timings"]["draft_n_accepted"]
+
+
+def test_drafts_of_a_model_are_counted_with_the_others(lm: LanguageModel, client: Client) -> None:
+    """The model itself, on a device of its own."""
+    body = {"prompt": "xyz", "max_tokens": 30, **GREEDY}
+    plain = client.ask(COMPLETIONS, {**body, "speculative.n_max": 0})[1]
+    before = metrics(client)
+    with tailrace.load(lm.engine.imported.model.path, context=64, batch=2) as same:
+        lm.engine.draft_with(EngineDraft(same.engine)).costs = Fixed(0.01, 0)
+        lm.engine.costs = Fixed(1, 0.01)
+        found = client.ask(COMPLETIONS, body)[1]
+        lm.engine.drafting, lm.engine.costs = None, Costs()
+    assert found["choices"] == plain["choices"]
+    after = metrics(client)
+    drafted, accepted = (
+        after[f"vllm:spec_decode_num_{n}_total"] - before[f"vllm:spec_decode_num_{n}_total"]
+        for n in ("draft_tokens", "accepted_tokens")
+    )
+    assert (found["timings"]["draft_n"], found["timings"]["draft_n_accepted"]) == (drafted, accepted)
+    assert drafted >= accepted > 15
 
 
 @pytest.mark.parametrize(
