@@ -19,13 +19,21 @@ positions that are multiples of `FOLD`. Let S0 be the state there, and L the sum
 
 A plane: with scale s as in `tailrace.spec.kv_cache`, ``x / s = upper + lower / 256``; upper is the nearest integer, ties to
 even, lower the nearest integer to what is left.
+
+A state that was computed elsewhere may stand at any position p. It is S0 then, and the entries of the tokens from the last
+multiple of `FOLD` to p are as empty as entry 0: with scales and L of 0 they add nothing to a product or a fold. So S0 stands at
+a position, and only a fold moves that.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
+from .floats import add, multiply, reciprocal
 from .formats import BLOCK
-from .kv_cache import key_bytes, value_bytes, value_row_bytes
+from .kv_cache import CODE_STEP, codes_of, key_bytes, value_bytes, value_row_bytes
 from .recent_rows import RecentRows, padded
 
 #: Positions at whose multiples the list is folded into the state.
@@ -40,6 +48,29 @@ SCALES = -(-ENTRIES // 16) * 16
 #: What a lower plane's codes count for, beside those of the upper one.
 LOWER = 1 / 256
 LOWER_EXPONENT = -8
+
+Floats = NDArray[np.float32]
+
+
+def quantise_state(state: Floats) -> tuple[Floats, NDArray[np.int8]]:
+    """S0 from S, as the fold makes it, to the bit.
+
+    Parameters
+    ----------
+    state : ndarray of float32, shape (..., key_size, value_size)
+
+    Returns
+    -------
+    scales : ndarray of float32, shape (..., 2 * key_size)
+        Those of the upper plane's rows, then those of the lower one's.
+    codes : ndarray of int8, shape (..., 2 * key_size, value_size)
+    """
+    largest = np.abs(state).max(axis=-1)
+    scaled = multiply(state, reciprocal(multiply(largest, CODE_STEP))[..., None])
+    upper = np.rint(scaled)
+    lower = multiply(add(scaled, -upper), np.array(1 / LOWER, np.float32))
+    scales = [multiply(multiply(largest, np.array(plane, np.float32)), CODE_STEP) for plane in (1.0, LOWER)]
+    return np.concatenate(scales, axis=-1), np.concatenate([codes_of(upper), codes_of(lower)], axis=-2)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ..image.builds import lay_out
 from ..image.image import Image, ImageRequest
 from ..image.kv_cache import Floats, StoredCache, cache_writes, read_stored, stored_writes
 from ..image.programs import Kind, Programs
-from ..image.state import StoredState, read_state, state_writes, stored_parts
+from ..image.state import StoredState, read_state, state_at, state_writes, stored_parts
 from ..image.write import BY_TOKEN, write_image
 from ..progress import Progress
 from .counters import Counters
@@ -50,7 +50,7 @@ class Snapshot:
     layers : tuple of StoredCache or StoredState
         Of those that share no other layer's.
     begun : int
-        Position at which the lists of linear attention begin.
+        Position that the S0 of linear attention stand at.
     """
 
     length: int
@@ -483,11 +483,8 @@ class Decoder:
         if isinstance(attention, Attention) and attention.shared_cache:
             owner = self.imported.description.cache_layer(layer)
             raise ModelError(f"layer {layer} shares the KV cache of layer {owner}: write to that")
-        if not isinstance(attention, Attention) or described.beside:
-            kept = "a state beside its" if described.beside else "no"
-            raise ModelError(
-                f"layer {layer} has {kept} KV cache: a prompt of such a model is computed by the device, with prefill"
-            )
+        if not isinstance(attention, Attention):
+            raise ModelError(f"layer {layer} has no KV cache: write its state, with load_state")
         shape = (attention.kv_heads, keys.shape[1], attention.head_size)
         if keys.shape != shape or values.shape != (*shape[:2], attention.value_size):
             raise ValueError(
@@ -508,6 +505,47 @@ class Decoder:
                 self.device.write(address, data)
         if attention.window is not None and positions.size and positions[0] > 0:
             self._earliest[sequence] = max(self._earliest[sequence], int(positions[0]) + attention.window - 1)
+
+    def load_state(self, layer: int, sequence: int, length: int, inputs: Floats, state: Floats | None = None) -> None:
+        """Write what a layer keeps beside keys and values, computed elsewhere for the first tokens of a sequence.
+
+        Parameters
+        ----------
+        layer, sequence : int
+        length : int
+            Tokens, at least one.
+        inputs : ndarray of float32, shape (tokens, channels)
+            What the layer's convolution has seen last, of at least ``kernel - 1`` tokens, or of all.
+        state : ndarray of float32, shape (value_heads, key_size, value_size), or None
+            The state behind them; None: the layer is a short convolution.
+        """
+        if length > self.limit:
+            raise self._full(length)
+        for n in self.imported.description.mixers_of(layer):
+            place = self.image.placement.caches[sequence][n]
+            if isinstance(place, StatePlace):
+                break
+        else:
+            raise ModelError(f"layer {layer} has no state: write its keys and values, with load_cache")
+        stored = state_at(place.layout, length, inputs, state)
+        with self.device.exclusive():
+            for address, data in state_writes(place, stored):
+                self.device.write(address, data)
+
+    def resume(self, sequence: int, length: int) -> None:
+        """Let a sequence go on behind tokens of which every layer's cache and state have been written.
+
+        Parameters
+        ----------
+        sequence : int
+        length : int
+            Tokens. A sequence with states can't be cut to fewer.
+        """
+        sequence = self._one_of(sequence)
+        if length and self.imported.description.is_recurrent:
+            self._states.resume(sequence, length)
+            self._earliest[sequence] = length
+        self.positions[sequence] = length
 
     def _given(self, tokens: Any, count: int) -> list[int | None]:
         """One token for each sequence, or None, checked; there is room for `count`."""

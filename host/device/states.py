@@ -25,7 +25,7 @@ class States:
         self._device, self._programs = device, programs
         self._places = [[p for p in places if isinstance(p, StatePlace)] for places in image.placement.caches]
         self._folds = "fold" in programs.loaded
-        #: Positions at which the sequences' lists begin; None: what they had before has not been cleared.
+        #: Positions that the sequences' S0 stand at; None: what they had before has not been cleared.
         self._begun: list[int | None] = [None] * len(self._places)
 
     def forget(self, sequence: int) -> None:
@@ -33,11 +33,11 @@ class States:
         self._begun[sequence] = None
 
     def begun(self, sequence: int) -> int:
-        """Position at which a sequence's list begins."""
+        """Position that a sequence's S0 stands at."""
         return self._begun[sequence] or 0
 
     def resume(self, sequence: int, begun: int) -> None:
-        """Go on from a state that has been restored, whose list begins at this position."""
+        """Go on from a state that has been written, whose S0 stands at this position."""
         self._begun[sequence] = begun
 
     def stretch(self, position: int) -> int:
@@ -63,7 +63,7 @@ class States:
             for place in self._places[sequence]:
                 self._device.write(place.cleared.start, bytes(len(place.cleared)))
         else:
-            name = "first fold" if position == FOLD else "fold"
+            name = "fold" if self._begun[sequence] else "first fold"
             loaded = self._programs.loaded[name]
             yield name, self._device.start(loaded.address, len(loaded.program.commands), arguments=[sequence], weight_bytes=0)
         self._begun[sequence] = position

@@ -73,8 +73,8 @@ def read_handover(path: Path, imported: ImportedModel) -> Handover:
     """
     if imported.description.is_recurrent:
         raise ModelError(
-            f"{imported.name} has layers without a KV cache: prompts that were computed elsewhere are not taken for it, the"
-            " device computes them"
+            f"{imported.name} has layers with states, and hand-over files hold keys and values alone: the device computes its"
+            " prompts"
         )
     if imported.description.has_latents:
         raise ModelError(

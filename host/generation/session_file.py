@@ -183,7 +183,8 @@ def _read(array: _Arrays, path: Path, model: str, imported: ImportedModel) -> tu
     layers = tuple(_layer(array, n, mixer, length, hidden) for n, mixer in enumerate(mixers))
     begun = int(array("begun", "<i8", (1,))[0]) if array.has("begun") else 0
     has_states = any(isinstance(mixer, LinearAttention) for mixer in mixers)
-    if not 0 <= begun <= length or begun % FOLD or (has_states and length - begun > FOLD):
+    # A state that was computed elsewhere stands at any position, and nothing before it can be gone back to.
+    if not 0 <= begun <= length or (has_states and (earliest < begun or length - begun // FOLD * FOLD > FOLD)):
         raise ValueError(f"its states are those of position {begun}")
     return tokens, Snapshot(length, earliest, layers, begun)
 

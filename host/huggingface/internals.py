@@ -11,7 +11,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from torch import nn
-from transformers import DynamicCache, GenerationMixin
+from transformers import DynamicCache, GenerationMixin, cache_utils
 from transformers.generation import GenerationMode
 from transformers.pytorch_utils import Conv1D
 
@@ -32,6 +32,49 @@ def cache_of(outputs: Any) -> DynamicCache:
 def with_cache(cache: DynamicCache) -> dict[str, Any]:
     """The arguments that make a model go on from a cache."""
     return {CACHE: cache, "use_cache": True}
+
+
+def layers_of(cache: DynamicCache) -> list[Any]:
+    """The layers of a cache that keep something."""
+    return [layer for layer in cache.layers if not isinstance(layer, cache_utils.DummyLayer)]
+
+
+def has_keys(layer: Any) -> bool:
+    """Whether a layer of a cache keeps keys and values."""
+    return isinstance(layer, cache_utils.CacheLayerMixin)
+
+
+def has_state(layer: Any) -> bool:
+    """Whether a layer of a cache keeps a state, or the last inputs of a convolution; it may keep keys and values, too."""
+    return isinstance(layer, cache_utils.LinearAttentionCacheLayerMixin)
+
+
+def state_of(layer: Any) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The last inputs of a convolution, shape (sequences, channels, tokens), and the state behind them, as far as there are."""
+    return layer.conv_states[0], layer.recurrent_states[0]
+
+
+def length_of(cache: DynamicCache) -> int | None:
+    """Tokens that a cache has seen; None if it can't tell, since none of its layers keeps keys."""
+    layers = layers_of(cache)
+    if layers and not any(map(has_keys, layers)):
+        return 0 if all(state_of(layer)[0] is None for layer in layers) else None
+    return int(cache.get_seq_length())
+
+
+def check_cache_argument(model: Any) -> None:
+    """Check that a model takes a cache by the name that others do.
+
+    Raises
+    ------
+    ToolError
+        If it has another name for it, as Mamba-2 in transformers 5.23.
+    """
+    if CACHE not in signature(model.forward).parameters:
+        raise ToolError(
+            f"transformers {transformers.__version__} gives {type(model).__name__} its cache by another name than other models:"
+            " install 5.24"
+        )
 
 
 def sampling_loop(model: Any) -> Any:
@@ -141,11 +184,14 @@ def make_buffers(model: Any) -> None:
         If there are others than are known.
     """
     base = getattr(model, "model", None)
-    if base is not None and hasattr(base, "rotary_emb"):
+    if base is not None and getattr(base, "rotary_emb", None) is not None:
         base.rotary_emb = type(base.rotary_emb)(config=model.config)
     for module in model.modules():
         if hasattr(module, "scalar_embed_scale"):
             module.embed_scale = torch.tensor(module.scalar_embed_scale)
+        if hasattr(module, "mup_vector"):
+            # Falcon-H1's multipliers, which are all 1 where the converter has multiplied the weights with them.
+            module.mup_vector = torch.ones_like(module.mup_vector, device="cpu")
     left = [name for name, buffer in model.named_buffers() if buffer.is_meta]
     if left:
         raise ToolError(
@@ -198,7 +244,16 @@ def _expectations() -> dict[str, bool]:
         "the arguments of the sampling loop": {*_LOOP_ARGUMENTS, "streamer"} <= loop,
         "the settled padding token": "_pad_token_tensor" in inspect.getsource(GenerationMixin._prepare_special_tokens),
         "the layers of DynamicCache": all(hasattr(layer, name) for name in ("keys", "values", "get_seq_length")),
+        "the layers of linear attention": _keeps_states(),
         "RoPE's buffers": all(hasattr(rotary, name) for name in ("inv_freq", "original_inv_freq", "attention_scaling")),
         "RoPE's configuration": {"rope_type", "rope_theta"} <= set(config.rope_parameters),
         "the scale of attention": hasattr(model.model.layers[0].self_attn, "scaling"),
     }
+
+
+def _keeps_states() -> bool:
+    """Whether caches tell layers with states from others, and how."""
+    if not all(hasattr(cache_utils, name) for name in ("DummyLayer", "LinearAttentionCacheLayerMixin", "LinearAttentionLayer")):
+        return False
+    layer = cache_utils.LinearAttentionLayer()
+    return layer.conv_states == {0: None} and layer.recurrent_states == {0: None}

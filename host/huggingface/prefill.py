@@ -30,8 +30,18 @@ def prefill(
         0: padding.
     chunk_size : int or None
         Positions that are computed at a time; None: all.
+
+    Raises
+    ------
+    ModelError
+        If the cache does not tell how many positions it holds.
+    ToolError
+        If this version of transformers gives such models their caches by another name.
     """
-    end, start = input_ids.shape[1], int(cache.get_seq_length())
+    internals.check_cache_argument(model)
+    end, start = input_ids.shape[1], internals.length_of(cache)
+    if start is None:
+        raise ModelError("a cache without keys and values does not say how many tokens it has seen: leave it out")
     places = None if attention_mask is None else (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
     while start < end:
         stop = min(end, start + chunk_size) if chunk_size else end

@@ -1,4 +1,4 @@
-"""States of linear attention and recent rows as they lie in device memory: kept, and read back."""
+"""States of linear attention and recent rows as they lie in device memory: computed elsewhere, kept, and read back."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from tailrace.firmware.placement import StatePlace
 from tailrace.spec.formats import LANE_BYTES, Q8_0
-from tailrace.spec.linear_attention import CAPACITY, ENTRIES, SCALES, StateLayout
+from tailrace.spec.linear_attention import CAPACITY, ENTRIES, FOLD, SCALES, StateLayout, quantise_state
 from tailrace.spec.recent_rows import ROWS, RecentRows
 
 from .weight_stream import blocks_of_stream, stream_of_blocks
 
 Parts = dict[str, NDArray[np.generic]]
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,30 @@ def stored_parts(layout: StateLayout | RecentRows) -> dict[str, tuple[str, tuple
     }
 
 
+def state_at(layout: StateLayout | RecentRows, position: int, inputs: Floats, state: Floats | None = None) -> StoredState:
+    """What a layer keeps of a sequence whose state was computed elsewhere: S0 stands at its end, and its list is empty.
+
+    Parameters
+    ----------
+    layout : StateLayout or RecentRows
+    position : int
+        Tokens of the sequence.
+    inputs : ndarray of float32, shape (tokens, channels)
+        What the convolution has seen last; it needs ``kernel - 1`` tokens, or all there are.
+    state : ndarray of float32, shape (value_heads, key_size, value_size), or None
+        S; None where there are recent rows alone.
+    """
+    parts: Parts = {name: np.zeros(shape, kind) for name, (kind, shape) in stored_parts(layout).items()}
+    rows = layout.rows if isinstance(layout, StateLayout) else layout
+    for back in range(1, min(rows.kernel, position + 1)):
+        parts["rows"][(position - back) % ROWS, : rows.channels] = inputs[-back]
+    if isinstance(layout, StateLayout):
+        assert state is not None
+        parts["master"][...] = state
+        parts["state_scales"], parts["state"] = quantise_state(state)
+    return StoredState(parts)
+
+
 def read_state(place: StatePlace, read: Callable[[int, int], bytes], length: int, begun: int) -> StoredState:
     """Read all that a layer keeps of a sequence back; the inverse of `state_writes`.
 
@@ -72,7 +97,7 @@ def read_state(place: StatePlace, read: Callable[[int, int], bytes], length: int
     length : int
         Tokens of the sequence.
     begun : int
-        Position at which its list begins.
+        Position that its S0 stands at.
     """
     parts: Parts = {}
     for name, (kind, shape) in stored_parts(place.layout).items():
@@ -89,7 +114,7 @@ def _unwritten(parts: Parts, length: int, begun: int) -> Iterator[NDArray[np.gen
     yield parts["rows"][length:]
     if "sums" not in parts:
         return
-    end = length - begun + 1
+    end = length - begun // FOLD * FOLD + 1
     yield parts["sums"][end:]
     for name in ("keys", "deltas", "lower_deltas"):
         yield parts[name][:, :1]

@@ -250,13 +250,20 @@ def test_a_run_tells_folds_from_tokens(tmp_path: Path) -> None:
     assert folds == {("first fold", FOLD): 1, ("fold", 2 * FOLD): 1}
 
 
-def test_keys_and_values_from_elsewhere_are_refused(path: Path) -> None:
-    decoder = open_decoder(path)
+def test_what_a_layer_does_not_keep_is_refused(tmp_path: Path) -> None:
+    """Keys and values of a layer with a state, and the other way round."""
+    make_model(tmp_path / "model.gguf", "qwen35", seed=SEED, context=256)
+    decoder, nothing = open_decoder(tmp_path / "model.gguf"), np.zeros((2, 1, 32), np.float32)
     with pytest.raises(ModelError) as caught:
-        decoder.load_cache(0, 0, 0, np.zeros((2, 1, 32), np.float32), np.zeros((2, 1, 32), np.float32))
-    kept = "a state beside its" if decoder.imported.description.layers[0].beside else "no"
-    assert str(caught.value) == (
-        f"layer 0 has {kept} KV cache: a prompt of such a model is computed by the device, with prefill"
+        decoder.load_cache(0, 0, 0, nothing, nothing)
+    assert str(caught.value) == "layer 0 has no KV cache: write its state, with load_state"
+    with pytest.raises(ModelError) as caught:
+        decoder.load_state(1, 0, 1, nothing[0])
+    assert str(caught.value) == "layer 1 has no state: write its keys and values, with load_cache"
+    with pytest.raises(LimitError) as full:
+        decoder.load_state(0, 0, 257, nothing[0])
+    assert str(full.value) == (
+        "the context is full: it has room for 256 tokens, and 257 are needed. Ask for a longer one with --context, or start over"
     )
 
 

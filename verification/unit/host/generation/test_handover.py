@@ -205,6 +205,17 @@ def test_a_prompt_that_is_too_long(tmp_path: Path, lm: LanguageModel) -> None:
     )
 
 
+def test_states_are_refused(tmp_path: Path) -> None:
+    make_model(tmp_path / "m.gguf", "qwen35")
+    imported = import_model(open_model(tmp_path / "m.gguf"), 64)
+    with pytest.raises(ModelError) as refused:
+        read_handover(tmp_path / "any", imported)
+    assert str(refused.value) == (
+        f"{tmp_path / 'm.gguf'} has layers with states, and hand-over files hold keys and values alone: the device computes its"
+        " prompts"
+    )
+
+
 def test_sliding_windows_are_refused(tmp_path: Path) -> None:
     make_model(tmp_path / "m.gguf", "gemma3", window=16, layers=6)
     imported = import_model(open_model(tmp_path / "m.gguf"), 64)

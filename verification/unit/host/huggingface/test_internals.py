@@ -41,3 +41,35 @@ def test_every_model_takes_and_returns_a_cache_by_this_name(architecture: str) -
         model(torch.tensor([[6]]), **internals.with_cache(cache))
     assert cache.get_seq_length() == 4
     assert cache.layers[0].keys.shape[2] == 4
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kept"),
+    [
+        ("llama", ["keys", "keys"]), ("qwen35", ["state", "keys"]), ("qwen3next", ["state", "keys"]),
+        ("granitehybrid", ["state", "keys"]), ("nemotron_h", ["state", "keys"]), ("falcon-h1", ["both", "both"]),
+        ("mamba2", ["state", "state"]), ("lfm2", ["state", "keys"]),
+    ],
+)  # fmt: skip
+def test_what_each_layer_keeps(architecture: str, kept: list[str]) -> None:
+    """Layers that keep nothing, as the feed-forwards of Nemotron-H, do not count; nor do states know how long a text is."""
+    model = transformers.AutoModelForCausalLM.from_config(make_config(architecture)).eval()
+    cache = transformers.DynamicCache(config=model.config)
+    assert internals.length_of(cache) == 0
+    with torch.no_grad():
+        model(torch.tensor([[3, 4, 5]]), **internals.with_cache(cache))
+    names = {(True, False): "keys", (False, True): "state", (True, True): "both"}
+    layers = internals.layers_of(cache)
+    assert [names[internals.has_keys(layer), internals.has_state(layer)] for layer in layers] == kept
+    assert internals.length_of(cache) == (None if architecture == "mamba2" else 3)
+    internals.check_cache_argument(model)
+
+
+def test_a_model_with_another_name_for_its_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = transformers.AutoModelForCausalLM.from_config(make_config("mamba2"))
+    monkeypatch.setattr(internals, "CACHE", "memory")
+    with pytest.raises(ToolError) as caught:
+        internals.check_cache_argument(model)
+    assert str(caught.value) == (
+        f"transformers {transformers.__version__} gives Mamba2ForCausalLM its cache by another name than other models: install 5.24"
+    )
