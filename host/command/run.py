@@ -326,7 +326,7 @@ def _prefill(request: Request, imported: ImportedModel, decoder: Decoder, tokens
     cache = DynamicCache(config=host.config)
     with torch.no_grad():
         prefill(host, torch.tensor([tokens]), cache)
-    hand_over(decoder, cache)
+    hand_over(decoder, cache, [len(tokens)])
 
 
 def _answer_by_operations(request: Request, terminal: Terminal, model: Model) -> None:

@@ -211,6 +211,11 @@ class Architecture:
         return attention, ("attn_output",), inner, ("ffn_down",)
 
     @property
+    def keeps_states(self) -> bool:
+        """Whether layers keep something else of their past than keys and values."""
+        return self.short_convolutions or self.state_space or self.state_space_beside or self.linear_attention
+
+    @property
     def permuted(self) -> tuple[str, ...]:
         """Matrices whose rows llama.cpp's converter reorders within each head, from halves to pairs."""
         return ("attn_q", "attn_k") if self.paired_rope else ()

@@ -23,6 +23,8 @@ from ..gguf.describe import LOCAL_ROPE, ROPE, ImportedModel
 from ..gguf.file import Model
 from ..gguf.rope import Rope
 from . import internals
+from .hybrid_configuration import CLASSES as HYBRIDS
+from .hybrid_configuration import hybrid_values
 
 _CLASSES: dict[str, Any] = {
     "llama": LlamaConfig,
@@ -33,7 +35,7 @@ _CLASSES: dict[str, Any] = {
     "phi3": Phi3Config,
     "gpt2": GPT2Config,
 }
-#: Architectures that PyTorch computes here.
+#: Architectures that PyTorch computes here, those with states apart.
 COMPUTED = tuple(_CLASSES)
 _TOKENS = {"bos_token_id": "bos_token_id", "eos_token_id": "eos_token_id", "pad_token_id": "padding_token_id"}
 
@@ -49,19 +51,17 @@ def configuration_of(imported: ImportedModel) -> PretrainedConfig:
         If there is none for the architecture.
     """
     model, description = imported.model, imported.description
-    if description.architecture not in _CLASSES:
+    if description.architecture not in _CLASSES | HYBRIDS:
         raise ModelError(
-            f"{model.path} can't be computed by PyTorch here, which is for the architectures {', '.join(_CLASSES)}, and not for"
-            f" {description.architecture}. The device computes all of it, prompts too: leave out --prefill torch and --path"
-            " operations"
+            f"{model.path} can't be computed by PyTorch here, which is for the architectures {', '.join(_CLASSES | HYBRIDS)},"
+            f" and not for {description.architecture}. The device computes all of it, prompts too: leave out --prefill torch"
+            " and --path operations"
         )
+    if description.is_recurrent:
+        return HYBRIDS[description.architecture](**recurrent_values_of(imported))
     attention, feed_forward = description.attentions[0], description.layers[0].feed_forward
     assert feed_forward is not None
-    common: dict[str, Any] = {
-        "vocab_size": description.vocabulary,
-        "tie_word_embeddings": HEAD not in model.tensors,
-        **_tokens(imported),
-    }
+    common = _of_all(imported)
     if description.architecture == "gpt2":
         assert not isinstance(feed_forward, Experts)
         return GPT2Config(
@@ -73,16 +73,7 @@ def configuration_of(imported: ImportedModel) -> PretrainedConfig:
             n_inner=feed_forward.size,
             layer_norm_epsilon=description.norm.epsilon,
         )
-    common |= {
-        "max_position_embeddings": model.context_length,
-        "hidden_size": description.hidden,
-        "num_hidden_layers": len(description.layers),
-        "num_attention_heads": attention.heads,
-        "num_key_value_heads": attention.kv_heads,
-        "head_dim": attention.head_size,
-        "rms_norm_eps": description.norm.epsilon,
-        "rope_parameters": _rope_parameters(imported),
-    }
+    common |= _of_attention(imported)
     kind = _CLASSES[description.architecture]
     if isinstance(feed_forward, Experts):
         kind = MixtralConfig if kind is LlamaConfig else kind
@@ -105,6 +96,33 @@ def configuration_of(imported: ImportedModel) -> PretrainedConfig:
             "final_logit_softcapping": description.logit_cap,
         }
     return kind(**common)
+
+
+def recurrent_values_of(imported: ImportedModel) -> dict[str, Any]:
+    """What a configuration says of a model with states, as far as it matters for what is computed."""
+    return hybrid_values(imported, _of_all(imported) | (_of_attention(imported) if imported.description.attentions else {}))
+
+
+def _of_all(imported: ImportedModel) -> dict[str, Any]:
+    return {
+        "vocab_size": imported.description.vocabulary,
+        "tie_word_embeddings": HEAD not in imported.model.tensors,
+        **_tokens(imported),
+    }
+
+
+def _of_attention(imported: ImportedModel) -> dict[str, Any]:
+    description, attention = imported.description, imported.description.attentions[0]
+    return {
+        "max_position_embeddings": imported.model.context_length,
+        "hidden_size": description.hidden,
+        "num_hidden_layers": len(description.layers),
+        "num_attention_heads": attention.heads,
+        "num_key_value_heads": attention.kv_heads,
+        "head_dim": attention.head_size,
+        "rms_norm_eps": description.norm.epsilon,
+        "rope_parameters": _rope_parameters(imported),
+    }
 
 
 def configuration_from_header(model: Model) -> PretrainedConfig:
@@ -138,9 +156,13 @@ def _rope_parameters(imported: ImportedModel) -> dict[str, Any]:
     attention = imported.description.attentions[0]
 
     def plain(name: str) -> dict[str, Any]:
+        if name not in imported.ropes:
+            return {"rope_type": "default", "rope_theta": 10_000.0}
         part = attention.rotary_size / attention.head_size
         parameters = {"rope_type": "default", "rope_theta": imported.ropes[name].base}
-        return parameters if part == 1 else {**parameters, "partial_rotary_factor": part}
+        # Some classes have a part of their own if none is named.
+        is_whole = part == 1 and not imported.description.is_recurrent
+        return parameters if is_whole else {**parameters, "partial_rotary_factor": part}
 
     if LOCAL_ROPE not in imported.ropes and imported.description.architecture != "gemma3":
         return plain(ROPE)

@@ -26,6 +26,7 @@ from ..gguf.architectures import ARCHITECTURES, Architecture
 from ..gguf.describe import LOCAL_ROPE, ROPE, DescribedModel, NoDescriptionError, Source
 from ..gguf.rope import Rope
 from . import internals
+from .hybrid_configuration import HYBRID_TYPES
 from .parameters import ParameterSource, parameter_tensor
 from .weights import NORMS_ABOVE_ONE
 
@@ -139,6 +140,11 @@ def describe_model(model: Any, context: int | None = None) -> DescribedModel:
     return _Describer(model, context).run()
 
 
+def keeps_states(model: Any) -> bool:
+    """Whether a model is of a type that has more than keys and values, and is taken from a file as it is."""
+    return isinstance(model, PreTrainedModel) and str(model.config.model_type) in HYBRID_TYPES
+
+
 def _name(model: Any) -> str:
     return str(model.config.name_or_path) or type(model).__name__
 
@@ -151,9 +157,10 @@ def _check_type(model: Any) -> None:
         )
     kind = str(model.config.model_type)
     if kind not in MODEL_TYPES:
+        known = ", ".join([*MODEL_TYPES, *HYBRID_TYPES])
         raise NoDescriptionError(
-            f"{_name(model)} can't be decoded as a whole: its type {kind!r} is none of {', '.join(MODEL_TYPES)}. Its linear"
-            " layers can run on the device one by one, from a GGUF file: tailrace.huggingface.operations"
+            f"{_name(model)} can't be decoded as a whole: its type {kind!r} is none of {known}. Its linear layers can run on"
+            " the device one by one, from a GGUF file: tailrace.huggingface.operations"
         )
 
 

@@ -26,8 +26,9 @@ from ..image.builds import AUTO
 from ..image.image import ImageRequest
 from ..progress import Progress
 from . import internals
-from .describe import describe_model, trained_context
+from .describe import describe_model, keeps_states, trained_context
 from .handover import hand_over
+from .hybrid_match import check_same_hybrid
 from .match import check_same
 from .prefill import lengths_of, prefill
 
@@ -295,7 +296,8 @@ def offload(
     Parameters
     ----------
     model : PreTrainedModel
-        Of a type in `tailrace.huggingface.describe.MODEL_TYPES`, on any PyTorch device, in float32, float16 or bfloat16. It
+        Of a type in `tailrace.huggingface.describe.MODEL_TYPES` or, with a file,
+        `tailrace.huggingface.hybrid_configuration.HYBRID_TYPES`, on any PyTorch device, in float32, float16 or bfloat16. It
         keeps computing prompts.
     device : Device or str
         A device, or the name of one that is to be opened: ``golden``, ``verilator``, ``serial:/dev/ttyUSB0``.
@@ -333,17 +335,7 @@ def offload(
     """
     internals.check()
     check_device(device, config, memory, context=context, batch=batch)
-    described: DescribedModel = describe_model(
-        model, min(trained_context(model), DEFAULT_CONTEXT) if context is None else context
-    )
-    if gguf is not None:
-        imported = import_model(open_model(gguf), described.context)
-        check_same(described, imported)
-        described = imported
-    elif quantise is None:
-        raise ModelError(
-            "say what the device is to read: gguf=... names a file of the model, or quantise='Q8_0' makes its format"
-        )
+    described = _described(model, gguf, quantise, context)
     request = ImageRequest(batch, False, quantise)
     opened = device if isinstance(device, Device) else open_for(device, config, memory, described, request)
     try:
@@ -353,6 +345,27 @@ def offload(
             opened.close()
         raise
     return Offload(model, decoder, owned=opened is not device)
+
+
+def _described(model: Any, gguf: Path | str | None, quantise: str | None, context: int | None) -> DescribedModel:
+    """The model as the device is to have it: the file's, if there is one, once it has been compared with PyTorch's."""
+    if keeps_states(model):
+        if gguf is None:
+            raise ModelError("the weights of a model with states come from a file: give gguf='model.gguf'")
+        file = open_model(gguf)
+        imported = import_model(file, min(file.context_length, DEFAULT_CONTEXT) if context is None else context)
+        check_same_hybrid(model, imported)
+        return imported
+    described = describe_model(model, min(trained_context(model), DEFAULT_CONTEXT) if context is None else context)
+    if gguf is not None:
+        imported = import_model(open_model(gguf), described.context)
+        check_same(described, imported)
+        return imported
+    if quantise is None:
+        raise ModelError(
+            "say what the device is to read: gguf=... names a file of the model, or quantise='Q8_0' makes its format"
+        )
+    return described
 
 
 def _check_places(position_ids: torch.Tensor | None, lengths: Sequence[int], input_ids: torch.Tensor) -> None:

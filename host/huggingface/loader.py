@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from tailrace.firmware.description import LinearAttention
 from tailrace.spec.errors import ConfigError, ModelError
 
 from ..gguf.describe import ImportedModel, NoDescriptionError, import_model
@@ -100,7 +101,9 @@ def load_model(plan: Plan, context: int | None, device: str = _AUTO, dtype: str 
     host = _build(model, imported)
     host.eval()
     found = sources(host, model)
-    orders = row_orders(host, model, found)
+    mixers = () if imported is None else tuple(mixer for _, mixer in imported.description.mixers)
+    linear = next((mixer for mixer in mixers if isinstance(mixer, LinearAttention)), None)
+    orders = row_orders(host, model, found, linear)
     quantised = {p.tensor.name: p.format for p in plan.placements if p.quantise}
     filled: dict[nn.Parameter, nn.Parameter] = {}
     for parameter, tensors in found.items():
@@ -109,7 +112,8 @@ def load_model(plan: Plan, context: int | None, device: str = _AUTO, dtype: str 
         if empty not in filled:
             formats = [quantised.get(t.name) for t in tensors]
             wanted = [t if f is None else t.quantised(f) for t, f in zip(tensors, formats, strict=True)]
-            values = np.require(arranged(model, wanted, module, orders.get(parameter)), requirements=("C", "W"))
+            weights = arranged(model, parameter, wanted, module, orders.get(parameter), linear)
+            values = np.require(weights, requirements=("C", "W"))
             if values.size != empty.numel():
                 raise ModelError(f"{tensors[0].name} has {values.size} elements, and {parameter} {empty.numel()}")
             weight = torch.from_numpy(values).reshape(empty.shape).to(place, kind)
@@ -117,7 +121,7 @@ def load_model(plan: Plan, context: int | None, device: str = _AUTO, dtype: str 
         # Both uses of one that is tied get the same.
         setattr(module, leaf, filled[empty])
     host.config.dtype = kind
-    if imported is not None:
+    if imported is not None and not imported.description.is_recurrent:
         for reason in shape_differences(describe_model(host, imported.context), imported):
             raise ModelError(f"{model.path} is not what transformers computes: {reason}. Let the device compute the prompt")
     return HostModel(host.to(place), {p: t[0] for p, t in found.items() if len(t) == 1}, orders)

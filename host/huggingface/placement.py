@@ -98,10 +98,16 @@ class Plan:
         Raises
         ------
         ModelError
-            If a matrix can't run on the device, or the host can't turn one of those left to it into numbers.
+            If a matrix can't run on the device, the host can't turn one of those left to it into numbers, or layers keep
+            states.
         LimitError
             If the model does not fit its memory.
         """
+        if self.model.architecture.keeps_states:
+            raise ModelError(
+                f"{self.model.path} has layers with states, whose operations do not run one by one: leave out --path operations"
+                " and --allow-host"
+            )
         refused = self.placed(Place.REFUSED)
         if allow_host or not refused:
             for p in (*refused, *self.placed(Place.HOST)):

@@ -106,8 +106,8 @@ def test_another_type_of_model() -> None:
     refused(
         build("starcoder2"),
         "Starcoder2ForCausalLM can't be decoded as a whole: its type 'starcoder2' is none of llama, mistral, mixtral, qwen2, qwen3,"
-        " qwen3_moe, gemma3_text, phi3, gpt2. Its linear layers can run on the device one by one, from a GGUF file:"
-        " tailrace.huggingface.operations",
+        " qwen3_moe, gemma3_text, phi3, gpt2, qwen3_5_text, qwen3_5_moe_text, qwen3_next, granitemoehybrid, mamba2, lfm2. Its"
+        " linear layers can run on the device one by one, from a GGUF file: tailrace.huggingface.operations",
     )
 
 

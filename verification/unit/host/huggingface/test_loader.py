@@ -168,8 +168,8 @@ def test_an_architecture_for_the_device_alone(tmp_path: Path) -> None:
     make_model(tmp_path / "m.gguf", "granite")
     text = (
         f"{tmp_path / 'm.gguf'} can't be computed by PyTorch here, which is for the architectures llama, qwen2, qwen3, qwen3moe,"
-        " gemma3, phi3, gpt2, and not for granite. The device computes all of it, prompts too: leave out --prefill torch and"
-        " --path operations"
+        " gemma3, phi3, gpt2, qwen35, qwen35moe, qwen3next, granitehybrid, falcon-h1, mamba2, lfm2, and not for granite. The"
+        " device computes all of it, prompts too: leave out --prefill torch and --path operations"
     )
     with pytest.raises(ModelError, match=f"^{re.escape(text)}$"):
         load(tmp_path / "m.gguf")
