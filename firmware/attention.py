@@ -35,8 +35,9 @@ class _Heads:
 
     Probabilities of a piece and of the next one lie in different places, too, if there is room.
 
-    In a sliding window a token takes the place of one that the rows before it still see. So rows of one sequence take turns
-    there: each one's keys and values are appended when the row before it is done with the cache.
+    In a window a token takes the place of one that the rows before it still see: in a sliding one always, in a chunk where the
+    next one begins. So rows of one sequence take turns there: each one's keys and values are appended when the row before it is
+    done with the cache.
     """
 
     def __init__(self, workspace: Workspace, layer: int, attention: Attention) -> None:

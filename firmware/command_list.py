@@ -50,7 +50,7 @@ class Address:
 class Length:
     """A length that a register holds, and the largest that it can be.
 
-    With a `period` it begins anew after so many tokens; else it is that of the cached tokens but the first `before`.
+    It is that of the cached tokens but the first `before`; with a `period` it begins anew after so many tokens.
     """
 
     register: int

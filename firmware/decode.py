@@ -13,7 +13,7 @@ from .branch import Branch
 from .buffer_map import buffer_map
 from .command_list import CommandList
 from .description import Attention, Description, Experts, Layer, LinearAttention, ShortConvolution, layer_role
-from .embedding import embed, next_position, start_rows, tables_of_angles
+from .embedding import embed, next_position, start_rows, tables_of_positions
 from .experts import mixture
 from .feed_forward import feed_forward
 from .head import hand_out, head, next_token
@@ -155,11 +155,11 @@ def _allocate(w: Workspace) -> None:
     w.x = w.buffer.allocate("the activations", w.batch * w.hidden)
     w.statistic = w.buffer.allocate("the statistic of a norm", w.batch)
     w.inverse = w.buffer.allocate("the factor of a norm", w.batch)
-    for name, columns in tables_of_angles(w.description).items():
+    for name, columns in tables_of_positions(w.description).items():
         if w.table(name).columns != columns:
-            raise ModelError(f"the table of angles {name} must have {columns} columns, not {w.table(name).columns}")
+            raise ModelError(f"the table {name} must have {columns} columns, not {w.table(name).columns}")
         for s in w.sequences:
-            w.angles[name, s] = w.buffer.allocate(f"the angles of {name}", columns)
+            w.position_rows[name, s] = w.buffer.allocate(f"a row of the table {name}", columns)
 
 
 def _assign_rows(w: Workspace) -> None:

@@ -1,24 +1,27 @@
 """What a decoder model is made of: enough to build its decode program, and nothing about where its weights come from.
 
 Tensors are named by *roles*. Those of the model: ``embedding``, ``position_embedding``, ``layer_embeddings``,
-``layer_embedding_norm``, ``final_norm``, ``final_norm_bias``, ``head``. Those of layer ``n`` are ``layers.n.`` followed by
-``attention_norm``, ``q``, ``k``, ``v``, ``o``, ``q_norm``, ``k_norm``, ``output_scale``, ``sinks``, ``attention_post_norm``,
-``feed_forward_norm``, ``gate``, ``up``, ``down``, ``feed_forward_post_norm``, ``router``, ``selection_bias``,
-``experts_gate``, ``experts_up``, ``experts_down``, ``shared_router``, ``shared_gate``, ``shared_up``, ``shared_down``; of
-experts apart ``router_norm``, ``experts_norm``, ``experts_post_norm`` and ``shared_post_norm``; of a layer's embedding
-``embedding_projection``, ``embedding_gate``, ``embedding_output`` and ``embedding_post_norm``; of gated attention
-``output_gate``; of latent attention ``q_a``, ``q_a_norm``, ``q``, ``kv_a``, ``kv_a_norm``, ``k_b``, ``v_b`` and ``o``; of
-linear attention ``qkv``, ``convolution``, ``alpha``, ``beta``, ``decay``, ``output_gate``, ``output_norm`` and ``o``, of a
-state space also ``skip``, and no ``beta``, and beside attention all of these with ``beside_`` before them; of a short
-convolution ``convolution_in``, ``convolution`` and ``o``. A bias is its tensor's role followed by ``_bias``. Which of them
-exist follows from the description; a bias exists if it has been placed. ``scales`` are the numbers that the results of the
-layer's matrices are multiplied with, where a file has such.
+``layer_embedding_norm``, ``score_scales``, ``final_norm``, ``final_norm_bias``, ``head``. Those of layer ``n`` are
+``layers.n.`` followed by ``attention_norm``, ``q``, ``k``, ``v``, ``o``, ``q_norm``, ``k_norm``, ``output_scale``, ``sinks``,
+``attention_post_norm``, ``feed_forward_norm``, ``gate``, ``up``, ``down``, ``feed_forward_post_norm``, ``router``,
+``selection_bias``, ``experts_gate``, ``experts_up``, ``experts_down``, ``shared_router``, ``shared_gate``, ``shared_up``,
+``shared_down``; of experts apart ``router_norm``, ``experts_norm``, ``experts_post_norm`` and ``shared_post_norm``; of a
+layer's embedding ``embedding_projection``, ``embedding_gate``, ``embedding_output`` and ``embedding_post_norm``; of gated
+attention ``output_gate``; of latent attention ``q_a``, ``q_a_norm``, ``q``, ``kv_a``, ``kv_a_norm``, ``k_b``, ``v_b`` and
+``o``; of linear attention ``qkv``, ``convolution``, ``alpha``, ``beta``, ``decay``, ``output_gate``, ``output_norm`` and
+``o``, of a state space also ``skip``, and no ``beta``, and beside attention all of these with ``beside_`` before them; of a
+short convolution ``convolution_in``, ``convolution`` and ``o``. A bias is its tensor's role followed by ``_bias``. Which of
+them exist follows from the description; a bias exists if it has been placed. ``scales`` are the numbers that the results of
+the layer's matrices are multiplied with, where a file has such.
 """
 
 from dataclasses import dataclass
 from enum import Enum
 
 from tailrace.spec.formats import BLOCK
+
+#: Role of the table of what scores are multiplied with at each position, and its negative.
+SCORE_SCALES = "score_scales"
 
 
 class NormKind(Enum):
@@ -33,7 +36,13 @@ class HeadNorm(Enum):
 
     HEAD = "each head"
     ROTATED_HEAD = "each head, after its rotation"
+    PLAIN_ROTATED_HEAD = "each head, after its rotation, without weights"
     ALL_HEADS = "all heads as one vector"
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether what is normalised is multiplied with weights then."""
+        return self is not HeadNorm.PLAIN_ROTATED_HEAD
 
 
 class Activation(Enum):
@@ -99,15 +108,17 @@ class Attention:
         `heads` is a multiple of `kv_heads`; `head_size` is a multiple of 8.
     scale : float
         What scores are multiplied with.
+    growing : bool
+        Whether that is, at each position, what the table ``score_scales`` has for it instead. Without caps.
     rotary_size : int
         Elements of a head that are rotated (RoPE), from its first one on: element ``i`` with element ``i + rotary_size / 2``.
         0: none. Models that pair neighbours are imported with the rows of q and k in this order. A multiple of 8.
     rope : str
         Name of the table of angles.
-    query_rope : str or None
-        Name of the table for queries, if it is not the same.
     window : int or None
-        Tokens that a token sees, itself included, in a sliding window; None: all.
+        Tokens that a token sees at most, itself included: the last ones, in a sliding window; None: all.
+    chunked : bool
+        Whether the window does not slide: a token sees those since the last multiple of `window`.
     head_norm : HeadNorm or None
         What of q and k is normalised, before it is rotated unless that says otherwise.
     score_cap : float or None
@@ -133,8 +144,9 @@ class Attention:
     scale: float
     rotary_size: int = 0
     rope: str = "rope"
-    query_rope: str | None = None
+    growing: bool = False
     window: int | None = None
+    chunked: bool = False
     head_norm: HeadNorm | None = None
     score_cap: float | None = None
     sinks: bool = False
@@ -169,12 +181,18 @@ class Attention:
     @property
     def cache_form(self) -> tuple[object, ...]:
         """What layers that share keys and values have in common."""
-        return self.window, self.kv_heads, self.head_size, self.rotary_size, self.rope
+        return self.window, self.chunked, self.kv_heads, self.head_size, self.rotary_size, self.rope
 
-    @property
-    def ropes(self) -> dict[str, str]:
-        """Names of the tables of angles of queries and keys; none if nothing is rotated."""
-        return {"q": self.query_rope or self.rope, "k": self.rope} if self.rotary_size else {}
+    def first_seen(self, position: int) -> int:
+        """Position of the first token that the one at a position sees."""
+        if self.window is None:
+            return 0
+        return position // self.window * self.window if self.chunked else max(position + 1 - self.window, 0)
+
+    def tables(self) -> dict[str, int]:
+        """Names and columns of the tables that have a row for each position."""
+        angles = {self.rope: self.rotary_size} if self.rotary_size else {}
+        return angles | ({SCORE_SCALES: 2} if self.growing else {})
 
     @property
     def group(self) -> int:
@@ -315,6 +333,9 @@ class Experts:
         blocks.
     router_scale : float
         What the router's input is multiplied with behind its norm. Only of experts apart.
+    weighted_input : bool
+        Whether an expert's input is multiplied with its weight, and not its outputs. Only with sigmoids that are not
+        normalised, and of gated experts with SiLU, without limits, offsets and biases.
     """
 
     count: int
@@ -329,6 +350,7 @@ class Experts:
     shared_gated: bool = False
     apart: bool = False
     router_scale: float = 1.0
+    weighted_input: bool = False
 
 
 @dataclass(frozen=True)

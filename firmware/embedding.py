@@ -1,18 +1,19 @@
-"""The start of a token: its embedding, its position, and the angles of that position."""
+"""The start of a token: its embedding, its position, and what tables have for that: angles, and scales of scores."""
 
 from tailrace.spec.isa import Combine, SetMode
 
-from .description import Description
+from .description import Attention, Description
 from .norms import statistic
 from .workspace import Workspace
 
-#: Positions that programs with a sliding window can reach.
+#: Positions that programs can reach with a window whose size is no power of two.
 WINDOW_POSITIONS = 1 << 17
 
 
-def tables_of_angles(description: Description) -> dict[str, int]:
-    """Name and row length of every table of angles."""
-    return {name: attention.rotary_size for attention in description.attentions for name in attention.ropes.values()}
+def tables_of_positions(description: Description) -> dict[str, int]:
+    """Name and row length of every table that has a row for each position, but for learned positions."""
+    attentions = (mixer for _, mixer in description.mixers if isinstance(mixer, Attention))
+    return {name: columns for attention in attentions for name, columns in attention.tables().items()}
 
 
 def start_rows(workspace: Workspace) -> None:
@@ -40,7 +41,7 @@ def start_rows(workspace: Workspace) -> None:
 
 
 def embed(workspace: Workspace) -> None:
-    """Write the embeddings to x, with their statistic, and load the angles of the positions."""
+    """Write the embeddings to x, with their statistic, and load what tables have for the positions."""
     w, commands, hidden = workspace, workspace.commands, workspace.hidden
     tokens, learned = w.table("embedding"), w.description.learned_positions
     for s in w.sequences:
@@ -52,7 +53,7 @@ def embed(workspace: Workspace) -> None:
         commands.elementwise(source, hidden, p=scale, to=x)
         source = w.row(w.table("position_embedding"), w.position(s))
         commands.elementwise(source, hidden, b=x, combine=Combine.SUM, to=x, reduce=statistic(w), r=w.statistic + s)
-    for (name, s), entry in w.angles.items():
+    for (name, s), entry in w.position_rows.items():
         table = w.table(name)
         commands.elementwise(w.row(table, w.position(s)), table.columns, to=entry)
 

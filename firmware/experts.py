@@ -81,6 +81,7 @@ class _Mixture:
         self._has_biases = w.bias(layer_role(layer, "experts_down")) is not None
         self._router = Router(w, layer, experts)
         self.divisor = self._router.divisor
+        assert self.divisor is None or not experts.weighted_input
         self.total = allocate("the weighted sum of experts", w.batch * w.hidden)
         self._results = [allocate("the results of an expert", w.batch * w.hidden) for _ in SETS]
         self._switch: SmallProduct | None = None
@@ -171,7 +172,8 @@ class _Mixture:
             own[0] = _followed(own[0], self._score_shared, router.score, self._normalise_for_chosen)
             own[min(1, len(own) - 1)] = _followed(own[min(1, len(own) - 1)], partial(router.choose, 0))
             return own
-        own = turn.middle.stages(turn.slots, w.expert_registers[turn.choice % KNOWN])
+        weight = router.weight(turn.choice) if self._experts.weighted_input else None
+        own = turn.middle.stages(turn.slots, w.expert_registers[turn.choice % KNOWN], weight)
         if turn.choice == 0:
             own[0] = _followed(own[0], *(partial(router.choose, i) for i in range(1, KNOWN)))
         return own

@@ -11,7 +11,7 @@ from tailrace.spec.isa import BUFFER_UNIT, Combine, Multiplier
 
 from .branch import Branch, enter, leave
 from .buffer_map import slot_map
-from .command_list import Address, CommandList, Slot, interleaved
+from .command_list import Address, CommandList, Loaded, Scalar, Slot, interleaved
 from .description import Activation, FeedForward, layer_role
 from .placement import MatrixPart
 from .workspace import Workspace
@@ -58,11 +58,12 @@ def first_block(workspace: Workspace, block: FeedForward) -> int | None:
 
 def activate(
     commands: CommandList, activation: Activation, x: int, count: int, segments: int, stride: int, argument: int,
-    target: dict[str, Any],
+    target: dict[str, Any], weight: Loaded | None = None,
 ) -> None:  # fmt: skip
     """Apply an activation function to segments of the buffer, `stride` apart.
 
-    `argument`: as many entries, for what GELU takes the sigmoid of. `target`: where the results go.
+    `argument`: as many entries, for what GELU takes the sigmoid of. `target`: where the results go. `weight`: what the argument
+    of SiLU's sigmoid is multiplied with, and what the sigmoid multiplies is not.
     """
     apply = partial(commands.elementwise, x, count, segments, a_stride=stride)
     if activation is Activation.SQUARED_RELU:
@@ -71,7 +72,7 @@ def activate(
         apply(b=x, b_stride=stride, combine=Combine.PRODUCT, **target)
         return
     if activation is not Activation.GELU:
-        factor = 1.0 if activation is Activation.SILU else QUICK
+        factor: Scalar = (weight or 1.0) if activation is Activation.SILU else QUICK
         apply(p=factor, function=Function.SIGMOID, multiplier=Multiplier.A, **target)
         return
     second: dict[str, Any] = {"b_stride": stride, "combine": Combine.PRODUCT}
@@ -117,6 +118,10 @@ class Results:
 
 class Middle:
     """What lies between up and down: ``activation(gate) * up``, computed part by part.
+
+    An expert whose input has the weight w would compute ``silu(w * gate) * (w * up)``, since gate and up are linear. Here it is
+    ``silu(w * gate) * up``, and the outputs are multiplied with w, as in every mixture, since down is linear, too. So all
+    experts have one input in the slots, and w takes no command of its own: it is a scalar of those that are there anyway.
 
     Parameters
     ----------
@@ -164,7 +169,9 @@ class Middle:
         """Parts that gate and up have."""
         return len(self._up.parts)
 
-    def stages(self, slots: range | None = None, expert: int | None = None) -> list[Stage]:
+    def stages(
+        self, slots: range | None = None, expert: int | None = None, weight: Loaded | None = None
+    ) -> list[Stage]:  # fmt: skip
         """Products and the vector work on their results, to be interleaved.
 
         Parameters
@@ -173,6 +180,8 @@ class Middle:
             Slots whose results are used (those below are multiplied, too, and not used); None: those of all sequences.
         expert : int or None
             Register with the number of the expert whose matrices they are.
+        weight : Loaded or None
+            What the input is multiplied with.
         """
         stages: list[Stage] = []
         slots = slots or range(self._workspace.batch)
@@ -185,21 +194,24 @@ class Middle:
             place = (self._turn + i) % len(self._results.ups)
             gate, up = self._results.gates[place], self._results.ups[place]
             if self._block.gated:
-                stages.append(
-                    (partial(product, self._gate, gate_part, gate), partial(self._finish_gate, slots, gate_part, gate, expert))
-                )
-            finish_up = partial(self._finish_up, slots, up_part, up, gate, expert)
+                finish_gate = partial(self._finish_gate, slots, gate_part, gate, expert, weight)
+                stages.append((partial(product, self._gate, gate_part, gate), finish_gate))
+            finish_up = partial(self._finish_up, slots, up_part, up, gate, expert, weight)
             stages.append((partial(product, self._up, up_part, up), finish_up))
         return stages
 
-    def _finish_gate(self, slots: range, part: MatrixPart, gate: int, expert: int | None) -> None:
+    def _finish_gate(
+        self, slots: range, part: MatrixPart, gate: int, expert: int | None, weight: Loaded | None
+    ) -> None:  # fmt: skip
         self._add_bias(slots, part, gate, self._workspace.bias(self._gate_role, expert))
         start = gate + slots.start * self._stride
         if self._block.limit is not None:
             self._limit(slots, part, start)
-        self._activate(slots, part, start, {"to": start, "d_stride": self._stride})
+        self._activate(slots, part, start, {"to": start, "d_stride": self._stride}, weight)
 
-    def _finish_up(self, slots: range, part: MatrixPart, up: int, gate: int, expert: int | None) -> None:
+    def _finish_up(
+        self, slots: range, part: MatrixPart, up: int, gate: int, expert: int | None, weight: Loaded | None
+    ) -> None:  # fmt: skip
         self._add_bias(slots, part, up, self._workspace.bias(self._up_role, expert))
         start, target = slots.start * self._stride, self._target(slots, part)
         if not self._block.gated:
@@ -213,7 +225,7 @@ class Middle:
             self._change(slots, part, up + start, n=self._block.up_offset)
         self._workspace.commands.elementwise(
             gate + start, part.rows, len(slots), a_stride=self._stride, b=up + start, b_stride=self._stride,
-            combine=Combine.PRODUCT, **target,
+            combine=Combine.PRODUCT, m=weight or 1.0, **target,
         )  # fmt: skip
 
     def _add_bias(self, slots: range, part: MatrixPart, entry: int, bias: Address | None) -> None:
@@ -231,11 +243,13 @@ class Middle:
         stride = self._stride
         self._workspace.commands.elementwise(x, part.rows, len(slots), a_stride=stride, to=x, d_stride=stride, **how)
 
-    def _activate(self, slots: range, part: MatrixPart, x: int, target: dict[str, Any]) -> None:
+    def _activate(
+        self, slots: range, part: MatrixPart, x: int, target: dict[str, Any], weight: Loaded | None = None
+    ) -> None:  # fmt: skip
         """Apply the activation function to what is at `x`."""
         activate(
             self._workspace.commands, self._block.activation, x, part.rows, len(slots), self._stride, self._results.argument,
-            target,
+            target, weight,
         )  # fmt: skip
 
     def _target(self, slots: range, part: MatrixPart) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class LatentProjections:
         """Rotate the key, normalise the latent behind it, and append both, and the latent as the value."""
         w, rotated, size = self._workspace, self._attention.rotary_size, self._attention.head_size
         for s in w.sequences:
-            table = w.angles[self._attention.ropes["k"], s]
+            table = w.position_rows[self._attention.rope, s]
             w.commands.rotate(self._row + s * size, table, rotated // 2, 1, size)
         place = self._row + rotated
         self._normalise("kv_a_norm", place, self._latent.size, size, self._squares)
@@ -108,7 +108,7 @@ class LatentProjections:
             place = self.queries(s, 0)
             target = Slot(s, HEAD_SET, self._head_place)
             w.commands.elementwise(place + rotated, self._latent.key_size, a.heads, a_stride=self.query_size, to=target)
-            w.commands.rotate(place, w.angles[a.ropes["q"], s], rotated // 2, a.heads, self.query_size)
+            w.commands.rotate(place, w.position_rows[a.rope, s], rotated // 2, a.heads, self.query_size)
 
     def _normalise(self, role: str, entry: int, size: int, stride: int, squares: int, block: int | None = None) -> None:
         """Normalise a vector of each sequence (RMS), in place or to the slots, from `block` on."""

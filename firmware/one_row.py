@@ -13,8 +13,9 @@ def one_row_layers(description: Description, placement: Placement) -> str | None
             continue
         if effective_window(described.attention, place.capacity) is None:
             continue
+        windows = "chunks" if described.attention.chunked else "sliding windows"
         if described.attention.latent is not None:
-            return "latent attention in sliding windows"
+            return f"latent attention in {windows}"
         if described.attention.shared_cache:
-            return "shared keys and values in sliding windows"
+            return f"shared keys and values in {windows}"
     return None

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from tailrace.spec.attention import CHUNK
+from tailrace.spec.errors import LimitError
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import I8, Q8_0
 from tailrace.spec.isa import BUFFER_UNIT, STREAM_UNIT, Combine, Multiplier, Reduce, SetMode
 from tailrace.spec.kv_cache import value_row_bytes
 
 from .command_list import Length, Loaded, Slot
-from .description import Attention, layer_role
+from .description import SCORE_SCALES, Attention, layer_role
 from .workspace import Workspace
 
 
@@ -98,8 +99,13 @@ class Passes:
         self.window = effective_window(attention, capacity)
         seen = self.window or capacity
         self.tokens = min(seen, CHUNK)
-        #: For each sequence the chunks that its token sees.
-        self._chunks = [min(w.chunks[s], -(-seen // CHUNK)) for s in w.sequences]
+        #: Tokens after which what is seen begins anew; 0: it never does.
+        self._period = seen if self.window and attention.chunked else 0
+        if self._period > CHUNK and self._period % CHUNK:
+            raise LimitError(f"attention in chunks of more than {CHUNK} tokens takes multiples of that, not {self._period}")
+        most = -(-seen // CHUNK)
+        #: For each sequence the chunks of the cache that its token sees.
+        self._chunks = [(w.chunks[s] - 1) % most + 1 if self._period else min(w.chunks[s], most) for s in w.sequences]
         chunked = max(self._chunks) > 1
         # No more than an even share of the passes that a group takes, so that scores take no more room than they must.
         passes = -(-attention.group // w.build.right_hand_sides)
@@ -167,14 +173,19 @@ class Passes:
             return CHUNK, CHUNK // STREAM_UNIT
         tokens, blocks = self._workspace.length_registers[piece.group.lengths]
         before = piece.chunk * CHUNK
-        return Length(tokens, self.tokens, before=before), Length(blocks, self.blocks, before=before)
+        return Length(tokens, self.tokens, self._period, before), Length(blocks, self.blocks, self._period, before)
 
     def measure(self, group: Group) -> None:
-        """Set the registers with the lengths of the last chunk that a sequence's token sees."""
-        w, (tokens, blocks) = self._workspace, self._workspace.length_registers[group.lengths]
-        before = (self._chunks[group.sequence] - 1) * CHUNK
-        limit: dict[str, Any] = {"mode": SetMode.MINIMUM, "limit": self.window - before} if self.window else {}
-        w.commands.set(tokens, y=w.position(group.sequence), addend=1 - before, **limit)
+        """Set the registers with the lengths of the last chunk that a sequence's token sees.
+
+        What begins anew does so at the first row of the cache: a token sees the rows up to its own.
+        """
+        w, (tokens, blocks), s = self._workspace, self._workspace.length_registers[group.lengths], group.sequence
+        before = (self._chunks[s] - 1) * CHUNK
+        slides = self.window is not None and not self._period
+        limit: dict[str, Any] = {"mode": SetMode.MINIMUM, "limit": (self.window or 0) - before} if slides else {}
+        last = w.rows[self.window, s] if self._period else w.position(s)
+        w.commands.set(tokens, y=last, addend=1 - before, **limit)
         w.commands.set(blocks, y=tokens, addend=STREAM_UNIT - 1, shift=STREAM_UNIT.bit_length() - 1)
 
     def keys(self, piece: Piece, vector_set: int, first_block: int) -> None:
@@ -197,10 +208,16 @@ class Passes:
             place = w.cache_address(cache.scales + group.kv_head * cache.scale_stride + 4 * CHUNK * piece.chunk)
             w.commands.elementwise(place, self._lengths(piece)[0], to=self._scales)
 
+    def _scale(self, group: Group, negative: bool = False) -> Loaded | float:
+        """What scores are multiplied with, or its negative."""
+        if self._attention.growing:
+            return Loaded(self._workspace.position_rows[SCORE_SCALES, group.sequence] + negative)
+        return -self._attention.scale if negative else self._attention.scale
+
     def soften(self, piece: Piece, vector_set: int, first_block: int) -> None:
         """From scores to probabilities, in the slots, not yet divided by their sum, times the scales of the values."""
         commands, group, sinks = self._workspace.commands, piece.group, self._attention.sinks
-        scale = 1.0 if self._attention.score_cap else self._attention.scale
+        scale = 1.0 if self._attention.score_cap else self._scale(group)
         scores, sums = self._scores[piece.number % len(self._scores)], self._sums[group.number % 2]
         if piece.chunk:
             maxima = self._maxima[piece.chunk % 2]
@@ -230,8 +247,7 @@ class Passes:
                 commands.elementwise(maxima, heads, p=-1.0, to=self._capped)
             return
         # Scaling keeps the order, and rounding does: the largest product is that of the largest score.
-        products = self._products[piece.number % 2]
-        scale = self._attention.scale
+        products, scale = self._products[piece.number % 2], self._scale(piece.group)
         commands.elementwise(products, 1, heads, a_stride=BUFFER_UNIT, p=scale, reduce=Reduce.MAXIMUM, **largest)
 
     def _later_maxima(self, piece: Piece, maxima: int) -> None:
@@ -243,14 +259,15 @@ class Passes:
             return
         before = Loaded(self._maxima[(piece.chunk - 1) % 2], advance=True)
         commands.elementwise(
-            self._products[piece.number % 2], 1, heads, a_stride=BUFFER_UNIT, p=-self._attention.scale, q=before,
-            combine=Combine.LIMIT, reduce=Reduce.MAXIMUM, r=maxima,
+            self._products[piece.number % 2], 1, heads, a_stride=BUFFER_UNIT, p=self._scale(piece.group, negative=True),
+            q=before, combine=Combine.LIMIT, reduce=Reduce.MAXIMUM, r=maxima,
         )  # fmt: skip
 
     def _cap(self, piece: Piece, **largest: Any) -> None:
         """Cap the scores of a piece, and find the largest: tanh(s / cap) is 2 * sigmoid(2 * s / cap) - 1."""
         cap, scores = self._attention.score_cap, self._scores[piece.number % len(self._scores)]
         assert cap is not None
+        assert not self._attention.growing
         self._workspace.commands.elementwise(
             scores, self._lengths(piece)[0], piece.group.heads, a_stride=self._stride, p=2 * self._attention.scale / cap,
             function=Function.SIGMOID, m=2 * cap, n=-cap, to=scores, d_stride=self._stride, reduce=Reduce.MAXIMUM, **largest,

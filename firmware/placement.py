@@ -76,7 +76,7 @@ class CachePlace:
     row_stride : int
         From one group of rows of values to the next.
     capacity : int
-        Tokens for which there is room; with a sliding window that many tokens at least.
+        Tokens for which there is room; with a window that many tokens at least.
     """
 
     keys: int

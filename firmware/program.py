@@ -20,7 +20,7 @@ class Traffic:
         0, or the largest number of cached tokens that the command reads: then `rows` (keys), or `blocks` (values, parameters),
         is the number of tokens in the cache, up to this one.
     period : int
-        0, or after how many tokens that number begins anew, with 1 (linear attention's lists).
+        0, or after how many tokens that number begins anew, with 1 (linear attention's lists, attention in chunks).
     before : int
         Tokens in the cache that come before those that the command reads (a later chunk of attention).
     """
@@ -35,7 +35,8 @@ class Traffic:
 
     def size(self, lanes: int, context: int) -> int:
         """Bytes, with `context` tokens in the cache."""
-        tokens = (max(context, 1) - 1) % self.period + 1 if self.period else min(max(context - self.before, 0), self.cached)
+        seen = (max(context, 1) - 1) % self.period + 1 if self.period else context
+        tokens = min(max(seen - self.before, 0), self.cached)
         if self.kind == "parameters":
             count = tokens if self.cached else self.blocks
             return self.rows * -(-count // STREAM_UNIT) * ADDRESS_UNIT

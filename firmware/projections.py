@@ -167,10 +167,10 @@ class Projections:
             normalise_heads(w, start + first * size, count, size, self._weights[role], self._head_sums)
         if attention.rotary_size:
             for s, part in parts:
-                place, table = start + (s * heads + part.start) * size, w.angles[attention.ropes[role], s]
+                place, table = start + (s * heads + part.start) * size, w.position_rows[attention.rope, s]
                 w.commands.rotate(place, table, attention.rotary_size // 2, len(part), size)
-        if attention.head_norm is HeadNorm.ROTATED_HEAD:
-            normalise_heads(w, start + first * size, count, size, self._weights[role], self._head_sums)
+        if attention.head_norm in (HeadNorm.ROTATED_HEAD, HeadNorm.PLAIN_ROTATED_HEAD):
+            normalise_heads(w, start + first * size, count, size, self._weights.get(role), self._head_sums)
 
     def _add_bias(self, role: str, start: int, parts: list[tuple[int, range]]) -> None:
         """Add the bias of q or k to some heads of each sequence."""

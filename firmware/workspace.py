@@ -53,10 +53,10 @@ class Workspace:
         The layer's table of what the results of its matrices are multiplied with, if it has one.
     scale_count : int
         Entries of that.
-    angles : dict
-        Rows of the tables of angles, by name and sequence.
+    position_rows : dict
+        What tables have for the positions (angles, scales of scores), by name and sequence.
     rows : dict
-        Registers that hold the row of the KV cache for a window and a sequence.
+        Registers that hold the row of the KV cache for a window, sliding or not, and a sequence.
     weights_register, caches_register : int or None
         In a loop over layers: what is added to the addresses of weights and tables, and of caches.
     embeddings_register : int or None
@@ -83,7 +83,7 @@ class Workspace:
     scale_count: int = 0
     address_register: int = 0
     length_registers: tuple[tuple[int, int], ...] = ()
-    angles: dict[tuple[str, int], int] = field(default_factory=dict)
+    position_rows: dict[tuple[str, int], int] = field(default_factory=dict)
     rows: dict[tuple[int | None, int], int] = field(default_factory=dict)
     expert_registers: tuple[int, ...] = ()
     weights_register: int | None = None

@@ -51,9 +51,10 @@ _STATE_SPACES = ("granitehybrid", "granitehybridmoe", "nemotron_h", "nemotron_h_
 _RECURRENT = ("lfm2", "lfm2moe", "qwen35", "qwen35moe", "qwen3next", *_STATE_SPACES)
 _LATENT = ("deepseek2", "deepseek2-lite")
 _WITH_SHARED = ("qwen2moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", "nemotron_h_moe", "dots1", *_LATENT)
-_WINDOWED = ("gpt-oss", *GEMMA4, "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
+_WINDOWED = ("llama4", "gpt-oss", *GEMMA4, "gemma2", "gemma3", "cohere2", "olmo3", "exaone4", "phi3")
 #: Where two layers do not show all that layers can be.
 _LAYERS = {
+    "llama4": 4,
     "gemma3": 6,
     "gemma4": 6,
     "gemma4-e2b": 4,
@@ -161,8 +162,10 @@ def draw(architecture: str, seed: int) -> Case:
         sizes["shared"] = number(1, 2)
     if architecture == "gemma4-e2b":
         sizes["embedding"] = number(32, 96, 32)
-    if architecture == "ernie4_5-moe":
+    if architecture in ("ernie4_5-moe", "llama4"):
         sizes["interval"] = number(1, 2)
+    if architecture == "llama4":
+        sizes |= {"used": number(1, 2), "every": number(2, 4), "period": number(8, 40)}
     if architecture in _LATENT:
         sizes["latent"] = number(32, 512, 32), number(8, 64, 8), number(32, 128, 32), number(8, 64, 32)
         sizes["rank"] = number(32, 128, 32)

@@ -378,8 +378,8 @@ def _refusal(path: Path, part: Callable[..., None], *arguments: Any) -> str | No
 def _plan(imported: ImportedModel, seen: _Seen) -> None:
     model = imported.model
     types = tuple((t.name, t.ggml_type, t.shape) for t in model.tensors.values())
-    for rope in imported.ropes.values():
-        assert np.isfinite(rope.table(0, 4)).all()
+    for by_position in imported.position_tables.values():
+        assert np.isfinite(by_position.table(0, 4)).all()
     key = (replace(imported.description, norm=_NORM), types)
     if key in seen.plans:
         return

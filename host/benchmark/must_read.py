@@ -70,7 +70,7 @@ def _attention_bytes(image: Image, attention: Mixer, context: int) -> int:
         return 4 * (attention.kernel - 1) * image.imported.description.hidden
     if isinstance(attention, LinearAttention):
         return _state_bytes(attention, context)
-    tokens = min(context + 1, attention.window or context + 1)
+    tokens = context + 1 - attention.first_seen(context)
     key = attention.head_blocks * Q8_0.file_bytes
     value = attention.value_size + 4
     return tokens * attention.kv_heads * (key + value)

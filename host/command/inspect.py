@@ -118,6 +118,8 @@ def describe(imported: ImportedModel) -> list[str]:
             *(["YaRN"] if rope.yarn else []),
         ]
         lines.append(f"{name}: {rope.size} elements, {', '.join(variants)}")
+    if growth := imported.growth:
+        lines.append(f"scores grow by {growth.rate:g} with the logarithm of the periods of {growth.period:,} tokens")
     extra = [
         (d.embedding_scale != 1.0, f"embeddings times {d.embedding_scale:g}"),
         (d.learned_positions, "learned positions"),
@@ -182,8 +184,10 @@ def _mixer(a: Mixer) -> list[str]:
         parts = [f"{a.heads} heads of {a.latent.key_size} and {a.latent.value_size} on a latent of {a.latent.size}"]
     if a.rotary_size:
         parts.append(f"RoPE on {a.rotary_size}" + (f" ({a.rope})" if a.rope != "rope" else ""))
+    if a.growing:
+        parts.append("scores that grow with the position")
     if a.window is not None:
-        parts.append(f"window of {a.window}")
+        parts.append(f"{'chunks' if a.chunked else 'window'} of {a.window}")
     if a.head_norm:
         parts.append(f"norms of q and k ({a.head_norm.value})")
     if a.score_cap is not None:
@@ -202,6 +206,8 @@ def _experts(e: Experts, each: str) -> list[str]:
         parts.append(f"scored by a {e.scores.value}")
     if not e.normalise:
         parts.append("weights not normalised")
+    if e.weighted_input:
+        parts.append("weights of inputs")
     if e.scale != 1.0:
         parts.append(f"weights times {e.scale:g}")
     if e.shared:

@@ -46,7 +46,7 @@ class Snapshot:
     length : int
         Tokens.
     earliest : int
-        Fewest tokens but 0 that it can be cut to: of a sliding window, older tokens are gone.
+        Fewest tokens but 0 that it can be cut to: of a window, older tokens are gone.
     layers : tuple of StoredCache or StoredState
         Of those that share no other layer's.
     begun : int
@@ -64,7 +64,7 @@ class Snapshot:
         Raises
         ------
         LimitError
-            If it has fewer, or a sliding window has lost what the next token would see.
+            If it has fewer, or a window has lost what the next token would see.
         """
         length = _check_cut(self.length, self.earliest, length)
         if not length:
@@ -167,9 +167,9 @@ class Decoder:
             self.programs: Programs = layout.programs
             self._resident = ResidentPrograms(device, self.programs)
             self._upload(on_progress)
-        # Sizes of the rings in which layers with a sliding window keep their tokens.
+        # Sizes of the rings in which layers with a window keep their tokens, and whether these windows are chunks.
         self._windows = {
-            window
+            (window, mixer.chunked)
             for (_, mixer), place in zip(imported.description.mixers, self.image.placement.caches[0], strict=True)
             if isinstance(mixer, Attention) and isinstance(place, CachePlace)
             and (window := effective_window(mixer, place.capacity)) is not None
@@ -213,7 +213,8 @@ class Decoder:
     def earliest(self, sequence: int = 0) -> int:
         """Fewest tokens but 0 to which `truncate` can cut a sequence.
 
-        In a sliding window older ones are overwritten, and in a state of linear attention they can't be told apart.
+        In a sliding window older ones are overwritten, and so are those of earlier chunks; in a state of linear attention they
+        can't be told apart.
         """
         return self._earliest[self._one_of(sequence)]
 
@@ -229,7 +230,7 @@ class Decoder:
         Raises
         ------
         LimitError
-            If it has fewer, or a sliding window has lost what the next token would see.
+            If it has fewer, or a window has lost what the next token would see.
         """
         sequence = self._one_of(sequence)
         length = _check_cut(self.positions[sequence], self._earliest[sequence], length)
@@ -275,7 +276,8 @@ class Decoder:
     def reversible(self, sequence: int = 0) -> int:
         """Tokens of a sequence that a pass can take at most so that `truncate` can go back to any number of them but 0.
 
-        Where a sliding window has closed these are two: a second one that is taken back has overwritten what is still seen.
+        Where a sliding window has closed these are two: a second one that is taken back has overwritten what is still seen. Of
+        chunks it is one token of the next one at most.
         """
         sequence = self._one_of(sequence)
         return self.retractable(self.positions[sequence], self.together(sequence), sequence)
@@ -504,7 +506,9 @@ class Decoder:
             for address, data in cache_writes(place, rows, keys, values, self.image.build.lanes):
                 self.device.write(address, data)
         if attention.window is not None and positions.size and positions[0] > 0:
-            self._earliest[sequence] = max(self._earliest[sequence], int(positions[0]) + attention.window - 1)
+            following = int(positions[-1]) + 1
+            whole = attention.first_seen(following) if attention.chunked else int(positions[0]) + attention.window - 1
+            self._earliest[sequence] = max(self._earliest[sequence], whole)
 
     def load_state(self, layer: int, sequence: int, length: int, inputs: Floats, state: Floats | None = None) -> None:
         """Write what a layer keeps beside keys and values, computed elsewhere for the first tokens of a sequence.
@@ -679,8 +683,9 @@ class Decoder:
 
     def _earliest_after(self, sequence: int, end: int) -> int:
         """Fewest tokens but 0 that a sequence can be cut to when rows up to position `end` have been written."""
-        closed = any(end > window for window in self._windows)
-        return max(self._earliest[sequence], end - 1 if closed else 0, self._states.earliest(end))
+        # What the last token sees is there; in a sliding window it has taken the place of what the one before it saw first.
+        seen = [(end - 1) // window * window if chunked else end - 1 for window, chunked in self._windows if end > window]
+        return max(self._earliest[sequence], self._states.earliest(end), *seen)
 
     def _weight_bytes(self, name: str) -> int:
         total = self.image.token_bytes

@@ -84,9 +84,9 @@ def read_handover(path: Path, imported: ImportedModel) -> Handover:
     attentions = imported.description.attentions
     with_window = [n for n, attention in enumerate(attentions) if attention.window is not None]
     if with_window:
+        kind = "attention in chunks" if attentions[with_window[0]].chunked else "sliding windows"
         raise ModelError(
-            f"{imported.name} has sliding windows (layer {with_window[0]}): prompts that were computed elsewhere are not taken"
-            " for it"
+            f"{imported.name} has {kind} (layer {with_window[0]}): prompts that were computed elsewhere are not taken for it"
         )
     file = open_handover(path)
     _check_model(file, imported)

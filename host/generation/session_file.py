@@ -55,6 +55,8 @@ def fingerprint(imported: ImportedModel, quantise: str | None) -> str:
     digest = hashlib.sha256(f"{imported.description!r} {quantise}".encode())
     for name, rope in sorted(imported.ropes.items()):
         digest.update(name.encode() + np.asarray(rope.table(1, 1), "<f4").tobytes())
+    if imported.growth:
+        digest.update(repr(imported.growth).encode())
     for name, tensor in sorted(imported.model.tensors.items()):
         digest.update(f"{name} {tensor.type_name} {tensor.shape} ".encode())
         data = np.ascontiguousarray(tensor.data).reshape(-1).view(np.uint8)

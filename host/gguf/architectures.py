@@ -55,6 +55,8 @@ class Architecture:
         Whether layers have a sliding window if the header names one.
     default_window : int
         Tokens of the windows if the header does not say.
+    chunked : bool
+        Whether windows do not slide, but are chunks.
     global_every : int
         Every n-th layer has no window; 0: all have one.
     global_rotated : bool
@@ -68,7 +70,10 @@ class Architecture:
     local_rope_base : float or None
         Base of RoPE's angles in windowed layers, which nothing scales, if they have angles of their own; 0: the same base.
     plain_yarn : bool
-        Whether YaRN leaves cosines and sines as they are, and queries grow behind the original context instead.
+        Whether YaRN leaves cosines and sines as they are, and scores grow behind the original context instead.
+    unrotated_growth : tuple of (float, int), or None
+        Rate and period with which scores of layers without RoPE grow (`tailrace.gguf.growth.Growth`), if the header does not
+        say; None: they do not.
     exact_yarn : bool
         Whether YaRN's blend begins and ends where its formula says, not with a whole pair. Files do not say it, and llama.cpp
         takes whole pairs.
@@ -76,6 +81,8 @@ class Architecture:
         Whether the weights of the chosen experts add up to 1, if the header does not say.
     scores : Scores
         What routers of experts make of their logits, if the header does not say.
+    weighted_inputs : bool
+        Whether an expert's weight multiplies its input, not its outputs.
     stated_router : bool
         Whether the header says how experts are scored, chosen in groups and weighed.
     predicts_ahead : bool
@@ -160,6 +167,7 @@ class Architecture:
     learned_positions: bool = False
     windowed: bool = False
     default_window: int = 0
+    chunked: bool = False
     global_every: int = 0
     global_rotated: bool = True
     unrotated_every: int = 0
@@ -167,9 +175,11 @@ class Architecture:
     global_frequencies: bool = False
     local_rope_base: float | None = None
     plain_yarn: bool = False
+    unrotated_growth: tuple[float, int] | None = None
     exact_yarn: bool = False
     normalised_experts: bool = True
     scores: Scores = Scores.SOFTMAX
+    weighted_inputs: bool = False
     stated_router: bool = False
     predicts_ahead: bool = False
     optional_head_norm: bool = False
@@ -256,6 +266,21 @@ ARCHITECTURES: dict[str, Architecture] = {
             "nemotron", "Nemotron 3 and 4, Minitron", norm=NormKind.LAYER, activation=Activation.SQUARED_RELU, gated=False
         ),
         Architecture("mistral3", "Ministral 3, Devstral 2", paired_rope=True, plain_yarn=True),
+        Architecture(
+            "llama4",
+            "Llama 4 Scout and Maverick (text)",
+            paired_rope=True,
+            head_norm=HeadNorm.PLAIN_ROTATED_HEAD,
+            windowed=True,
+            default_window=8192,
+            chunked=True,
+            global_every=4,
+            global_rotated=False,
+            unrotated_growth=(0.1, 8192),
+            normalised_experts=False,
+            scores=Scores.SIGMOID,
+            weighted_inputs=True,
+        ),
         Architecture("smollm3", "SmolLM 3", paired_rope=True, unrotated_every=4),
         Architecture("granite", "Granite 3", paired_rope=True, scalars=True),
         Architecture("granitemoe", "Granite 3 A400M and A800M", paired_rope=True, scalars=True),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.firmware.description import (
+    SCORE_SCALES,
     Attention,
     Description,
     Experts,
@@ -36,17 +37,18 @@ from tailrace.spec.isa import MAX_HEAD
 from .architectures import EMBEDDING, Architecture
 from .experts_reader import read_experts
 from .file import Model, Tensor, check_open
+from .growth import Growth
 from .keys import check_keys
 from .latent_reader import read_latent
 from .missing import MISSING
 from .printable import printable
 from .quantisation import as_blocks, dequantise
-from .rope import Growth, Rope
+from .rope import Rope
 from .rope_reader import read_growth, read_local_rope, read_rope, read_score_growth, rope_tensors
 from .whole_number import whole_number
 
-#: Names of the tables of angles; the last one is of queries alone.
-ROPE, LOCAL_ROPE, QUERY_ROPE = "rope", "rope_local", "rope_queries"
+#: Names of the tables of angles.
+ROPE, LOCAL_ROPE = "rope", "rope_local"
 #: Tensors that converters have left in old files, and that nobody reads.
 _LEFT_OVER = "attn_rot_embd.weight"
 #: Key of how many pairs of angles go by each part of a position in an image.
@@ -55,6 +57,8 @@ _SECTIONS = "rope.dimension_sections"
 _OF_CACHES = ("attn_k", "attn_v")
 #: Every n-th layer of models with linear attention has attention, if the header does not say.
 _ATTENTION_EVERY = 4
+#: Experts of Llama 4 Maverick.
+_WITHOUT_HEAD_NORMS = 128
 #: Taps of a convolution at most.
 _MAX_KERNEL = 16
 #: The largest sizes that are read. Those of tensors are compared with the tensors before anything is made of them.
@@ -157,6 +161,8 @@ class DescribedModel:
     matrices, tables : dict from role to Source
     ropes : dict from name to Rope
         Those for this context.
+    growth : Growth or None
+        Of scores, if some grow with the position.
     hollow : bool
         Whether its weights are holes, in which there is nothing to be looked for: it can only be planned.
     """
@@ -168,7 +174,13 @@ class DescribedModel:
     matrices: dict[str, Source]
     tables: dict[str, Source]
     ropes: dict[str, Rope]
+    growth: Growth | None = field(default=None, kw_only=True)
     hollow: bool = field(default=False, kw_only=True)
+
+    @property
+    def position_tables(self) -> dict[str, Rope | Growth]:
+        """By name, what has a row for each position."""
+        return {**self.ropes, **({} if self.growth is None else {SCORE_SCALES: self.growth})}
 
 
 @dataclass(frozen=True)
@@ -287,8 +299,6 @@ class _Importer:
         ropes = {ROPE: self.rope} if rotated else {}
         if any(attention.rope == LOCAL_ROPE for attention in description.attentions):
             ropes[LOCAL_ROPE] = read_local_rope(model, self.local_rotary_size)
-        if self.growth is not None:
-            ropes[QUERY_ROPE] = replace(self.rope, growth=self.growth)
         # Positions of images have sections of angles; in a text all sections count alike.
         if self.arch.sectioned_rope and (key := model.key(_SECTIONS)) in model.header:
             model.header.integers(key, 0, _MAX_SIZE, count=4)
@@ -307,6 +317,7 @@ class _Importer:
             matrices=self.matrices,
             tables=self.tables,
             ropes=ropes,
+            growth=self.growth,
             model=model,
         )
 
@@ -476,8 +487,8 @@ class _Importer:
 
     @cached_property
     def growth(self) -> Growth | None:
-        """How queries grow with their positions, if they do within the context."""
-        return read_growth(self.model, self.context) if self.arch.plain_yarn else None
+        """How scores grow with the positions, if any do."""
+        return read_growth(self.model, self.scale)
 
     @cached_property
     def scale(self) -> float:
@@ -510,7 +521,14 @@ class _Importer:
         """Tokens of the windows; 0: there are none."""
         if not self.arch.windowed:
             return 0
-        return self.model.integer("attention.sliding_window", 0, _MAX_WINDOW, self.arch.default_window)
+        default = self.arch.default_window
+        if not self.arch.chunked:
+            return self.model.integer("attention.sliding_window", 0, _MAX_WINDOW, default)
+        chunk = self.model.integer("attention.chunk_size", 1, _MAX_WINDOW, default)
+        # llama.cpp reads 0 here as RoPE in all layers but the last, and anything else as the chunks that it always has.
+        if self.model.integer("attention.sliding_window", 0, _MAX_WINDOW, chunk) != chunk:
+            raise self.model.header.unexpected(self.model.key("attention.sliding_window"), str(chunk))
+        return chunk
 
     @property
     def window(self) -> int | None:
@@ -671,17 +689,18 @@ class _Importer:
         self.tables[layer_role(n, f"{prefix}convolution")] = Source(tensor, 0, kernel, channels, order, transposed=True)
 
     def _attention(self, layer: int) -> Attention:
-        windowed, shared = self.windowed[layer], layer >= self.model.first_shared
+        windowed, shared, rotated = self.windowed[layer], layer >= self.model.first_shared, self._is_rotated(layer)
         return Attention(
             heads=self.heads[layer],
             kv_heads=self.kv_heads[layer],
             head_size=self.local_head_size if windowed else self.head_size,
             scale=self.scale,
-            rotary_size=(self.local_rotary_size if windowed else self.rotary_size) if self._is_rotated(layer) else 0,
+            rotary_size=(self.local_rotary_size if windowed else self.rotary_size) if rotated else 0,
             rope=LOCAL_ROPE if windowed and self.arch.local_rope_base is not None else ROPE,
-            query_rope=None if self.growth is None else QUERY_ROPE,
+            growing=self.growth is not None and not (rotated and self.arch.unrotated_growth),
             window=self.window if windowed else None,
-            head_norm=self.arch.head_norm,
+            chunked=self.arch.chunked and windowed and self.window is not None,
+            head_norm=self._head_norm(rotated),
             score_cap=self.score_cap,
             sinks=self.arch.sinks,
             keys_as_values=self.arch.optional_values and not shared and f"blk.{layer}.attn_v.weight" not in self.model.tensors,
@@ -690,6 +709,15 @@ class _Importer:
             latent=self.latent,
             shared_cache=shared,
         )
+
+    def _head_norm(self, rotated: bool) -> HeadNorm | None:
+        """What of q and k of a layer is normalised."""
+        norm = self.arch.head_norm
+        if norm is not HeadNorm.PLAIN_ROTATED_HEAD:
+            return norm
+        # Files of llama.cpp's converter leave unsaid that there is none in the one model with so many experts.
+        there = self.model.header.boolean(self.model.key("use_qk_norm"), self.model.experts != _WITHOUT_HEAD_NORMS)
+        return norm if there and rotated else None
 
     @cached_property
     def score_cap(self) -> float | None:
@@ -798,7 +826,7 @@ class _Importer:
                 layer_role(n, name), f"blk.{n}.attn_{'qkv' if fused else name}", size, self.hidden, ordered=ordered, **place
             )
             first += size
-            if a.head_norm and heads:
+            if a.head_norm and a.head_norm.has_weights and heads:
                 # The norm of all heads has a weight for each of their elements.
                 apart = heads if a.head_norm is HeadNorm.ALL_HEADS else 1
                 self._vector(

@@ -48,4 +48,7 @@ def read_experts(model: Model, expert: FeedForward, shared: FeedForward | None, 
             )
     if groups == used_groups:
         groups = used_groups = 1
-    return Experts(count, used, expert, normalise, scores, scale, groups, used_groups, shared, shared_gated)
+    return Experts(
+        count, used, expert, normalise, scores, scale, groups, used_groups, shared, shared_gated,
+        weighted_input=arch.weighted_inputs,
+    )  # fmt: skip

@@ -9,6 +9,7 @@ from .architectures import Architecture
 _HEAD_NORMS = {
     HeadNorm.HEAD: "norms of q and k",
     HeadNorm.ROTATED_HEAD: "norms of q and k after their rotation",
+    HeadNorm.PLAIN_ROTATED_HEAD: "norms of q and k after their rotation, without weights",
     HeadNorm.ALL_HEADS: "norms of all heads of q and k together",
 }
 
@@ -97,14 +98,17 @@ def _positions(a: Architecture) -> Iterator[str]:
     if a.stated_rope:
         yield "RoPE unless the file says otherwise"
     if a.windowed:
+        windows = "attention in chunks" if a.chunked else "sliding windows"
         apart = f", but for every {_ordinal(a.global_every)} layer" if a.global_every else ""
-        yield f"sliding windows{apart}{'' if a.global_rotated else ', which has no RoPE then'}"
+        yield f"{windows}{apart}{'' if a.global_rotated else ', which has no RoPE then'}"
     if a.local_sizes:
         yield "heads of another size in windows"
     if a.local_rope_base is not None:
         yield "angles of their own in windows"
     if a.plain_yarn:
-        yield "queries grow behind the first context"
+        yield "scores grow behind the first context"
+    if a.unrotated_growth:
+        yield "scores of layers without RoPE grow with the position"
     if a.sectioned_rope:
         yield "angles in sections, all alike in a text"
     if a.yarn_scores:
@@ -118,6 +122,8 @@ def _experts(a: Architecture) -> Iterator[str]:
         yield f"experts scored by a {a.scores.value}" + (" or as the file says, scaled, in groups" if a.stated_router else "")
     elif not a.normalised_experts:
         yield "weights of experts that do not add up to 1"
+    if a.weighted_inputs:
+        yield "weights of experts multiply their input"
     if a.experts_apart:
         yield "experts beside a feed-forward, between norms of their own"
 

@@ -8,7 +8,6 @@ _TIME_MIXING = "time mixing (RWKV)"
 
 #: By ``general.architecture``, the first thing that is missing.
 MISSING = {
-    "llama4": "attention in chunks, queries that grow beside it, and experts whose input is weighted",
     "gemma3n": "several streams of activations (AltUp), and low-rank matrices beside attention (Laurel)",
     "kimi-linear": "a delta rule with decays for each element of a key",
     "deepseek32": "attention to tokens that an indexer chooses",

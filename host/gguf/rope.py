@@ -34,17 +34,6 @@ class Yarn:
 
 
 @dataclass(frozen=True)
-class Growth:
-    """How queries grow behind the context that a model was first trained for (Llama 4, Ministral 3).
-
-    At position ``p`` they are multiplied with ``1 + rate * log(1 + floor(p / original_context))``.
-    """
-
-    rate: float
-    original_context: int
-
-
-@dataclass(frozen=True)
 class Rope:
     """Which angles belong to a position.
 
@@ -59,8 +48,6 @@ class Rope:
     magnitude : float
         What cosines and sines are multiplied with.
     yarn : Yarn or None
-    growth : Growth or None
-        What cosines and sines of a position are multiplied with as well.
     """
 
     size: int
@@ -68,7 +55,6 @@ class Rope:
     divisors: tuple[float, ...] = ()
     magnitude: float = 1.0
     yarn: Yarn | None = None
-    growth: Growth | None = None
 
     def frequencies(self) -> NDArray[np.float64]:
         """Angle of each pair from one position to the next, in radians, shape (size / 2,)."""
@@ -97,9 +83,5 @@ class Rope:
         ndarray of float32, shape (count, size)
             Rounded from float64.
         """
-        positions = np.arange(first, first + count)
-        angles = positions[:, None] * self.frequencies()[None, :]
-        magnitudes = np.full(count, self.magnitude)
-        if self.growth is not None:
-            magnitudes *= 1.0 + self.growth.rate * np.log1p(positions // self.growth.original_context)
-        return (np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * magnitudes[:, None]).astype(np.float32)
+        angles = np.arange(first, first + count)[:, None] * self.frequencies()[None, :]
+        return (np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * self.magnitude).astype(np.float32)

@@ -7,8 +7,9 @@ import numpy as np
 from tailrace.spec.errors import ModelError
 
 from .file import Model
+from .growth import Growth
 from .printable import printable
-from .rope import Growth, Rope, Yarn
+from .rope import Rope, Yarn
 
 #: Factors on frequencies that always hold, and those of LongRoPE for contexts up to the original one, and longer.
 FREQUENCIES, SHORT, LONG = "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"
@@ -38,7 +39,7 @@ def read_rope(model: Model, size: int, context: int) -> Rope:
     kind = header.text(key("rope.scaling.type"), "linear")
     if kind not in ("none", "linear", "yarn", "longrope"):
         raise ModelError(f"{model.path} can't be run: it scales RoPE with '{printable(kind)}', which is not known here")
-    original = model.integer("rope.scaling.original_context_length", 0, _MAX_CONTEXT, 0) or model.context_length
+    original = _original_context(model)
     divisors = _divisors(model, size, context > original)
     if kind == "longrope" and LONG not in model.tensors:
         raise ModelError(f"{model.path} is not a complete model: it lacks {LONG}. Convert it again.")
@@ -80,11 +81,21 @@ def read_local_rope(model: Model, size: int) -> Rope:
     return Rope(size, _base(model, "rope.freq_base_swa", default))
 
 
-def read_growth(model: Model, context: int) -> Growth | None:
-    """How queries grow with their positions; None if they don't within `context` positions."""
-    rate = model.header.real(model.key("attention.temperature_scale"), 0.0, 1e3, 0.0)
-    original = model.integer("rope.scaling.original_context_length", 0, _MAX_CONTEXT, 0) or model.context_length
-    return Growth(rate, original) if rate and context > original else None
+def read_growth(model: Model, scale: float) -> Growth | None:
+    """How scores grow with the positions, from `scale` on; None if they don't."""
+    architecture = model.architecture
+    rate, period, ahead = 0.0, _original_context(model), 0
+    if architecture.unrotated_growth:
+        rate, period = architecture.unrotated_growth
+        period, ahead = model.integer("attention.temperature_length", 1, _MAX_CONTEXT, period), 1
+    elif not architecture.plain_yarn:
+        return None
+    rate = model.header.real(model.key("attention.temperature_scale"), 0.0, 1e3, rate)
+    return Growth(scale, rate, period, ahead) if rate else None
+
+
+def _original_context(model: Model) -> int:
+    return model.integer("rope.scaling.original_context_length", 0, _MAX_CONTEXT, 0) or model.context_length
 
 
 def rope_tensors(model: Model) -> set[str]:

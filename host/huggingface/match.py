@@ -70,7 +70,7 @@ def _seen(model: DescribedModel) -> Description:
     def layer(one: Any) -> Any:
         window = one.attention.window if isinstance(one.attention, Attention) else None
         if window is not None and window >= model.context:
-            return replace(one, attention=replace(one.attention, window=None))
+            return replace(one, attention=replace(one.attention, window=None, chunked=False))
         return one
 
     return replace(model.description, layers=tuple(map(layer, model.description.layers)))

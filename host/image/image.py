@@ -27,7 +27,7 @@ class MatrixPiece:
 
 @dataclass(frozen=True)
 class TablePiece:
-    """Rows of float32 to be written; `role` is that of a tensor, or the name of a table of angles."""
+    """Rows of float32 to be written; `role` is that of a tensor, or the name of a table with a row for each position."""
 
     role: str
     address: int

@@ -57,7 +57,7 @@ def cache_writes(
     ----------
     place : CachePlace
     rows : ndarray of int, shape (tokens,)
-        Row of each token in the cache: its position, or with a sliding window the rest of its division by the window.
+        Row of each token in the cache: its position, or with a window the rest of its division by the window.
     keys : ndarray of float32, shape (kv_heads, tokens, head_size)
         Rotated.
     values : ndarray of float32, shape (kv_heads, tokens, value_size)

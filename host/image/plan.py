@@ -129,7 +129,9 @@ class _Planner:
                 f"a batch of {batch} takes more rows than the {self.request.most_rows} that a pass has where the device goes on"
                 " by itself: leave tokens_per_doorbell out, or use a smaller batch"
             )
-        if self.capacity > WINDOW_POSITIONS and any(attention.window is not None for attention in self.description.attentions):
+        # The remainder of a division by a power of two is exact at any position.
+        windows = [attention.window for attention in self.description.attentions if attention.window is not None]
+        if self.capacity > WINDOW_POSITIONS and any(window & window - 1 for window in windows):
             raise LimitError(
                 f"programs with sliding windows reach {WINDOW_POSITIONS} tokens, and {self.capacity} were asked for"
             )
@@ -175,8 +177,8 @@ class _Planner:
             self._vector(region, "layer_embedding_norm")
         if self.description.learned_positions:
             self._table(region, "position_embedding", self._positions(), self.description.hidden, True)
-        for name, rope in self.imported.ropes.items():
-            self._table(region, name, self._positions(), rope.size, True)
+        for name, by_position in self.imported.position_tables.items():
+            self._table(region, name, self._positions(), by_position.size, True)
         if columns := unit_columns(self.description):
             self._table(region, UNIT_VECTORS, columns // 2, columns, True)
 

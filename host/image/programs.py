@@ -209,8 +209,11 @@ def build_programs(image: Image) -> Programs:
 def most_chunks(image: Image) -> int:
     """Chunks of the cache that a token sees at most, in any layer."""
     description, places = image.imported.description, image.placement.caches[0]
+    # Where what is seen begins anew in later chunks of the cache, programs go by the position.
     seen = [
-        effective_window(mixer, place.capacity) or place.capacity
+        image.capacity
+        if mixer.chunked and place.capacity > CHUNK
+        else effective_window(mixer, place.capacity) or place.capacity
         for (_, mixer), place in zip(description.mixers, places, strict=True)
         if isinstance(mixer, Attention) and isinstance(place, CachePlace)
     ]

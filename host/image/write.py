@@ -72,7 +72,7 @@ def _content(image: Image, piece: MatrixPiece | TablePiece, checked: set[str]) -
             raise ModelError(f"{tensor.name}: {error}") from None
         yield piece.address, stream_of_blocks(piece.format, blocks, image.build.lanes, piece.exponent).data
         return
-    source, rope = image.imported.tables.get(piece.role), image.imported.ropes.get(piece.role)
+    source, by_position = image.imported.tables.get(piece.role), image.imported.position_tables.get(piece.role)
     if piece.role in BY_TOKEN and not image.request.whole_embedding:
         return
     pitch = align(4 * piece.columns)
@@ -83,8 +83,8 @@ def _content(image: Image, piece: MatrixPiece | TablePiece, checked: set[str]) -
     for first in range(0, piece.rows, _TABLE_ROWS):
         count = min(_TABLE_ROWS, piece.rows - first)
         rows = np.zeros((count, pitch // 4), dtype="<f4")
-        if rope is not None:
-            rows[:, : piece.columns] = rope.table(first, count)
+        if by_position is not None:
+            rows[:, : piece.columns] = by_position.table(first, count)
         else:
             assert source is not None
             rows[:, : piece.columns] = source.numbers(first, first + count) if source.columns > 1 else source.numbers()

@@ -33,6 +33,10 @@ PUBLISHED: tuple[Shape, ...] = (
     _tied("Llama-3.2-3B", "llama", 28, 3072, 24, 8, 128, 8192, 128256, context=128 * _K),
     Shape("Llama-3.1-8B", "llama", 32, 4096, 32, 8, 128, 14336, 128256, context=128 * _K),
     Shape("Llama-3.1-70B", "llama", 80, 8192, 64, 8, 128, 28672, 128256, context=128 * _K),
+    Shape(
+        "Llama-4-Scout-17B-16E", "llama4", 48, 5120, 40, 8, 128, 8192, 202048, experts=16, used=1, shared=8192,
+        context=10240 * _K,
+    ),
     Shape("Mistral-7B-v0.3", "llama", 32, 4096, 32, 8, 128, 14336, 32768, context=32 * _K),
     Shape("Mixtral-8x7B", "llama", 32, 4096, 32, 8, 128, 14336, 32000, experts=8, used=2, context=32 * _K),
     _tied("Qwen2.5-0.5B", "qwen2", 24, 896, 14, 2, 64, 4864, 151936, context=32 * _K),

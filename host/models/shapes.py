@@ -38,7 +38,7 @@ class Shape:
     selection_bias : bool
         Whether a bias chooses among experts.
     window : int
-        Tokens of a sliding window, 0: none.
+        Tokens of a sliding window or a chunk, 0: none, or as many as the architecture says.
     context : int
         Tokens that it was trained for.
     original : int
@@ -140,7 +140,7 @@ def header_of(shape: Shape, layers: int) -> dict[str, Any]:
         values |= {"attention.key_length_mla": key + shape.rotary, "attention.value_length_mla": value}
         values |= {"attention.q_lora_rank": rank} if rank else {}
     if shape.window:
-        values["attention.sliding_window"] = shape.window
+        values["attention.chunk_size" if arch.chunked else "attention.sliding_window"] = shape.window
     if shape.unlimited:
         _, size = shape.unlimited
         values["attention.head_count_kv"] = [shape.heads_of(n)[0] for n in range(layers)]
@@ -268,7 +268,8 @@ def _attention(shape: Shape, arch: Architecture, n: int) -> Iterator[NewTensor]:
     hidden, everywhere = shape.hidden, arch.norm is NormKind.LAYER or shape.biases
     queries, keys = shape.heads * head_size, kv_heads * head_size
     whole = arch.head_norm is HeadNorm.ALL_HEADS
-    for head, size in (("q", queries), ("k", keys)) if arch.head_norm and not arch.optional_head_norm else ():
+    has_weights = arch.head_norm is not None and arch.head_norm.has_weights and not arch.optional_head_norm
+    for head, size in (("q", queries), ("k", keys)) if has_weights else ():
         yield from _vectors(f"{layer}attn_{head}_norm", size if whole else head_size, False)
     rows = {"attn_qkv": queries + 2 * keys} if arch.fused_qkv else {"attn_q": queries, "attn_k": keys, "attn_v": keys}
     if arch.gated_attention:

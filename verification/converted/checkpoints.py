@@ -17,8 +17,8 @@ from .renamed import renamed
 _HEAD_SIZES = {"qwen2moe": 32, "hunyuan-moe": 64, "glm4moe": 64, "bailingmoe2": 64, "minimax-m2": 64, "ernie4_5-moe": 64}
 #: Those in which llama.cpp takes a head's share of the activations for its size.
 _SHARES = ("granite", "granitemoe", "lfm2", "lfm2moe", "qwen2", "qwen2vl", "exaone4", "nemotron", "internlm2")
-#: Those in which llama.cpp has no windows: of EXAONE 4 but in the model with 64 layers, of Phi 3 at all.
-_WITHOUT_WINDOWS = ("exaone4", "phi3")
+#: Those in which llama.cpp has no windows: of EXAONE 4 but in the model with 64 layers, of Phi 3 at all; Llama 4 has long ones.
+_WITHOUT_WINDOWS = ("exaone4", "phi3", "llama4")
 #: What the converter is told besides: layers that predict further tokens are none of the model's own.
 OPTIONS = dict.fromkeys(("qwen35", "qwen35moe", "qwen3next"), ("--no-mtp",))
 
@@ -41,6 +41,9 @@ def sizes_of(architecture: str, seed: int) -> dict[str, Any]:
         sizes |= {"layers": 27, "dense": 26}
     if architecture in _WITHOUT_WINDOWS:
         del sizes["window"]
+    if architecture == "llama4":
+        # As in the published models, and left unsaid.
+        sizes |= {"every": 4, "period": 8192}
     if architecture in ("gemma", "gemma2", "stablelm", "phi2"):
         # Files do not say it.
         sizes["rope"] = {"rope_theta": 1e4}

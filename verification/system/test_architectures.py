@@ -43,6 +43,8 @@ MISTAKES: dict[str, tuple[str, dict[str, Any]]] = {
     "a linear scale of RoPE": ("qwen2", {"rope": {"rope_type": "linear", "factor": 1.5}}),
     "8 elements fewer are rotated": ("phi3", {"rotary": 0.5}),
     "a window that is one token longer": ("gemma3", {"window": 9}),
+    "chunks that are one token longer": ("llama4", {"window": 9}),
+    "scores that grow later": ("llama4", {"period": 4}),
     "an expert more": ("mixtral", {"used": 4}),
     "experts of another group": ("bailingmoe2", {"groups": 1}),
 }
@@ -53,7 +55,9 @@ def test_mistakes_are_found(mistake: str, tmp_path: Path) -> None:
     """The bounds are sharp: a model that differs a little is beyond them, and its keys and values are seen to be others."""
     architecture, changed = MISTAKES[mistake]
     sizes: dict[str, Any] = {"head_size": 32, "heads": 4, "kv_heads": 2, "vocabulary": 307, "used": 3}
-    sizes |= {"phi3": {"hidden": 128, "rotary": 0.75}, "gemma3": {"layers": 6, "window": 8}}.get(architecture, {})
+    sizes |= {
+        "phi3": {"hidden": 128, "rotary": 0.75}, "gemma3": {"layers": 6, "window": 8}, "llama4": {"layers": 4, "window": 8, "period": 3},
+    }.get(architecture, {})  # fmt: skip
     sizes |= {"hidden": 128, "layers": 3, "groups": 2} if architecture == "bailingmoe2" else {}
     make_model(tmp_path / "model.gguf", architecture, **sizes)
     other = make_model(tmp_path / "other.gguf", architecture, **{**sizes, **changed})
@@ -80,7 +84,7 @@ def twins(case: Case, path: Path, count: int, gateware: dict[str, Any] | None = 
 #: Which together have every command that a layer is made of; the others are their combinations.
 KINDS = ("gpt-oss", "olmo3", "gemma2", "gemma4-a4b", "gemma4-e2b", "cohere2", "phi3", "gpt2", "bailingmoe2")
 OTHER_KINDS = (
-    "mixtral", "gemma3", "gemma4", "hunyuan-dense", "granitemoe", "qwen2moe", "ernie4_5-moe", "glm4moe",
+    "llama4", "mixtral", "gemma3", "gemma4", "hunyuan-dense", "granitemoe", "qwen2moe", "ernie4_5-moe", "glm4moe",
 )  # fmt: skip
 
 

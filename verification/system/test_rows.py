@@ -19,9 +19,9 @@ from verification.unit.host.transformers_models import make_model
 
 SEED = 9
 MEMORY = 1 << 23
-#: A softmax over all tokens, windows that have closed, a state with its list, and a convolution.
+#: A softmax over all tokens, windows that have closed, chunks, a state with its list, and a convolution.
 MODELS: dict[str, dict[str, Any]] = {
-    "llama": {}, "gpt-oss": {"window": 11, "layers": 2}, "qwen35": {}, "lfm2": {},
+    "llama": {}, "gpt-oss": {"window": 11, "layers": 2}, "llama4": {"window": 11, "period": 9}, "qwen35": {}, "lfm2": {},
 }  # fmt: skip
 STALLS: dict[str, dict[str, Any]] = {"prompt": {}, "stalls": {"stall_seed": 3, "stall_probability": 0.2}}
 

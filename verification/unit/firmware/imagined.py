@@ -28,7 +28,7 @@ def imagined(
         vectors = dict.fromkeys(_NORMS, description.hidden) | dict.fromkeys(("q_norm", "k_norm"), attention.head_size)
         vectors |= {f"{role}_bias": shapes[role][0] for role in "qkv" if biases}
         tables |= {layer_role(n, role): TablePlace(0, columns) for role, columns in vectors.items()}
-        tables |= {name: TablePlace(0, attention.rotary_size) for name in attention.ropes.values()}
+        tables |= {name: TablePlace(0, columns) for name, columns in attention.tables().items()}
     caches = tuple(_cache(layer.attention, context) for layer in description.layers)
     return description, Placement(matrices, tables, (caches,) * batch, (0,) * batch, (0,) * batch)
 

@@ -7,8 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.firmware.decode import build_program, pass_arguments
-from tailrace.firmware.description import Attention, Description, Experts, FeedForward, HeadNorm, Latent, layer_role
-from tailrace.firmware.embedding import tables_of_angles
+from tailrace.firmware.description import (
+    SCORE_SCALES,
+    Attention,
+    Description,
+    Experts,
+    FeedForward,
+    HeadNorm,
+    Latent,
+    layer_role,
+)
+from tailrace.firmware.embedding import tables_of_positions
 from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.firmware.program import Program
@@ -68,7 +77,11 @@ class Model:
                 "layer_embeddings", self.rng.normal(0, embedded.size**-0.5, (d.vocabulary, len(d.layers) * embedded.size))
             )
             self.norm("layer_embedding_norm", embedded.size, bias=False)
-        for name, size in tables_of_angles(d).items():
+        for name, size in tables_of_positions(d).items():
+            if name == SCORE_SCALES:
+                scale = next(a.scale for a in d.attentions if a.growing)
+                self.table(name, scale * self.rng.uniform(0.5, 1.5, (self.capacity, 1)) * [1, -1])
+                continue
             angles = np.arange(self.capacity)[:, None] * (0.9 + len(name)) * 50.0 ** (-np.arange(size // 2) / (size // 2))
             self.table(name, np.concatenate([np.cos(angles), np.sin(angles)], axis=1))
         for n in range(len(d.layers)):
@@ -151,7 +164,7 @@ class Model:
         if attention.latent is not None:
             self.latent(role, attention, attention.latent)
         self.matrix(role("o"), hidden, attention.heads * attention.output_size)
-        if attention.head_norm:
+        if attention.head_norm and attention.head_norm.has_weights:
             all_heads = attention.head_norm is HeadNorm.ALL_HEADS
             for name in "q" if attention.shared_cache else "qk":
                 self.norm(role(f"{name}_norm"), attention.head_size * (widths[name] if all_heads else 1), bias=False)

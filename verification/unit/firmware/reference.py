@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.firmware.description import (
+    SCORE_SCALES,
     Activation,
     Attention,
     Description,
@@ -85,21 +86,26 @@ class Reference:
         half = attention.rotary_size // 2
         if not half:
             return heads
-        cosine, sine = np.split(self.tensors[attention.ropes[role]][position], 2)
+        cosine, sine = np.split(self.tensors[attention.rope][position], 2)
         x, y, rest = heads[:, :half], heads[:, half : 2 * half], heads[:, 2 * half :]
         return np.concatenate([x * cosine - y * sine, y * cosine + x * sine, rest], axis=1)
 
     def normalised_and_rotated(self, heads: Array, n: int, role: str, attention: Attention, position: int) -> Array:
         if attention.head_norm is None:
             return self.rotate(heads, role, attention, position)
-        weight, epsilon = self.tensors[layer_role(n, f"{role}_norm")], self.description.norm.epsilon
+        has_weights, epsilon = attention.head_norm.has_weights, self.description.norm.epsilon
+        weight = self.tensors[layer_role(n, f"{role}_norm")] if has_weights else np.ones(1)
         if attention.head_norm is HeadNorm.ALL_HEADS:
             heads = heads / np.sqrt((heads * heads).mean() + epsilon) * weight.reshape(heads.shape)
             return self.rotate(heads, role, attention, position)
-        if attention.head_norm is HeadNorm.ROTATED_HEAD:
+        if attention.head_norm is not HeadNorm.HEAD:
             heads = self.rotate(heads, role, attention, position)
         heads = heads / np.sqrt((heads * heads).mean(axis=1, keepdims=True) + epsilon) * weight
         return self.rotate(heads, role, attention, position) if attention.head_norm is HeadNorm.HEAD else heads
+
+    def scale(self, attention: Attention, position: int) -> float:
+        """What the scores of a position are multiplied with."""
+        return float(self.tensors[SCORE_SCALES][position, 0]) if attention.growing else attention.scale
 
     def attention(self, x: Array, n: int, attention: Attention, position: int) -> Array:
         if attention.latent is not None:
@@ -109,12 +115,13 @@ class Reference:
         owner = self.description.cache_layer(n)
         if owner == n:
             self.append(x, n, attention, position)
-        first = 0 if attention.window is None else max(position + 1 - attention.window, 0)
+        first = attention.first_seen(position)
+        scale = self.scale(attention, position)
         keys, values = np.stack(self.keys[owner][first:]), np.stack(self.values[owner][first:])
         outputs = []
         for head in range(attention.heads):
             kv_head = head // attention.group
-            scores = keys[:, kv_head] @ q[head] * attention.scale
+            scores = keys[:, kv_head] @ q[head] * scale
             if attention.score_cap:
                 scores = attention.score_cap * np.tanh(scores / attention.score_cap)
             sink = self.tensors[layer_role(n, "sinks")][head] if attention.sinks else -np.inf
@@ -138,7 +145,7 @@ class Reference:
         self.keys[n].append((scales.astype(np.float64)[:, None] * codes).reshape(-1)[: a.head_size])
         scale, codes = quantise_values(found[None].astype(np.float32))
         self.values[n].append(scale.astype(np.float64)[0] * codes[0])
-        first = 0 if a.window is None else max(position + 1 - a.window, 0)
+        first = a.first_seen(position)
         held, latents = np.stack(self.keys[n][first:]), np.stack(self.values[n][first:])
         shared, for_keys = held[:, : a.rotary_size], held[:, a.rotary_size :]
         outputs = []
@@ -146,7 +153,7 @@ class Reference:
             k_b = tensors[layer_role(n, "k_b")].reshape(a.heads, latent.size, -1)[head]
             v_b = tensors[layer_role(n, "v_b")].reshape(a.heads, -1, latent.size)[head]
             keys = np.concatenate([shared, for_keys @ k_b], axis=1)
-            weights = np.exp(keys @ query * a.scale)
+            weights = np.exp(keys @ query * self.scale(a, position))
             outputs.append(weights / weights.sum() @ (latents @ v_b.T))
         return self.linear(np.concatenate(outputs), layer_role(n, "o"))
 
@@ -207,7 +214,10 @@ class Reference:
         for expert, weight in zip(chosen, weights, strict=True):
             all_of_them = [self.matrix(n, f"experts_{role}") for role in ("gate", "up", "down")]
             parts = [(None if m is None else m[expert], b[expert] if np.ndim(b) else b) for m, b in all_of_them]
-            total += weight * self.gated(x, experts.expert, *parts)
+            if experts.weighted_input:
+                total += self.gated(weight * x, experts.expert, *parts)
+            else:
+                total += weight * self.gated(x, experts.expert, *parts)
         return total
 
     def choose(self, compared: Array, experts: Experts) -> Array:

@@ -72,11 +72,14 @@ FEATURES: dict[str, tuple[Description, dict[str, Any]]] = {
     "heads of 8": (model_of(replace(HEADS, heads=8, head_size=8, rotary_size=8)), {}),
     "heads of 96": (model_of(replace(HEADS, heads=3, kv_heads=3, head_size=96, rotary_size=96)), {}),
     "part of a head is rotated": (model_of(replace(HEADS, rotary_size=16)), {}),
-    "queries have angles of their own": (model_of(replace(HEADS, query_rope="queries")), {}),
+    "scores grow": (model_of(replace(HEADS, growing=True)), {}),
+    "scores grow, with sinks": (model_of(replace(HEADS, growing=True, sinks=True)), {}),
+    "scores of latent attention grow": (model_of(replace(latent_heads(5, 64, 32, 64), growing=True)), {}),
     "nothing is rotated": (model_of(replace(HEADS, rotary_size=0)), {}),
     "large groups": (model_of(replace(HEADS, heads=6, kv_heads=1)), {}),
     "head norms": (model_of(replace(HEADS, head_norm=HeadNorm.HEAD)), {}),
     "head norms after rotation": (model_of(replace(HEADS, head_norm=HeadNorm.ROTATED_HEAD)), {"biases": ("q", "k")}),
+    "head norms after rotation, without weights": (model_of(replace(HEADS, head_norm=HeadNorm.PLAIN_ROTATED_HEAD)), {}),
     "norms of all heads": (model_of(replace(HEADS, head_norm=HeadNorm.ALL_HEADS)), {"biases": ("q", "k")}),
     "capped scores": (model_of(replace(HEADS, score_cap=0.5)), {}),
     "keys as values, normalised": (
@@ -124,6 +127,22 @@ FEATURES: dict[str, tuple[Description, dict[str, Any]]] = {
     ),
     "biases of q, k and v": (model_of(), {"biases": ("q", "k", "v")}),
     "window": (model_of(replace(HEADS, window=3)), {}),
+    "chunks": (model_of(replace(HEADS, window=4, chunked=True)), {}),
+    "chunks, sinks, capped scores": (model_of(replace(HEADS, window=3, chunked=True, sinks=True, score_cap=2.0)), {}),
+    "chunks and growing scores alternate": (
+        model_of(
+            layers=tuple(
+                Layer(a, SILU)
+                for a in (
+                    replace(HEADS, window=3, chunked=True, head_norm=HeadNorm.PLAIN_ROTATED_HEAD, scale=0.05),
+                    replace(HEADS, rotary_size=0, growing=True),
+                    replace(HEADS, window=3),
+                )
+            ) * 2
+        ),
+        {},
+    ),
+    "latent attention in chunks": (model_of(replace(latent_heads(5, 64, 32, 64, rank=32), window=3, chunked=True)), {}),
     "windows and tables alternate": (
         model_of(
             layers=tuple(
@@ -157,6 +176,12 @@ FEATURES: dict[str, tuple[Description, dict[str, Any]]] = {
     "experts with post norms": (model_of(HEADS, Experts(4, 3, FeedForward(64, Activation.GELU)), True), {}),
     "sigmoid scores": (model_of(HEADS, Experts(6, 3, SMALL, scores=Scores.SIGMOID, scale=1.5)), {"biases": ("router",)}),
     "sigmoid scores, not normalised": (model_of(HEADS, Experts(6, 3, SMALL, False, Scores.SIGMOID, scale=2.5)), {}),
+    "experts whose input is weighted": (
+        model_of(HEADS, Experts(6, 1, SMALL, False, Scores.SIGMOID, shared=SILU, weighted_input=True)), {},
+    ),
+    "experts whose input is weighted, scaled, with post norms": (
+        model_of(HEADS, Experts(6, 3, SMALL, False, Scores.SIGMOID, 1.5, weighted_input=True), True), {"biases": ("router",)},
+    ),
     "a selection bias": (model_of(HEADS, Experts(7, 3, SMALL, scores=Scores.SIGMOID)), {"biases": ("selection",)}),
     "softmax and a selection bias": (model_of(HEADS, Experts(7, 3, SMALL, scale=0.5)), {"biases": ("selection", "router")}),
     "a selection bias, softmax over all": (model_of(HEADS, Experts(6, 2, SMALL, False)), {"biases": ("selection",)}),
@@ -258,6 +283,13 @@ def random_description(rng: np.random.Generator) -> Description:
         embedding_scale=float(rng.uniform(0.5, 3)), learned_positions=bool(rng.integers(2)), logit_cap=(None, 4.0)[rng.integers(2)],
         residual_scale=(1.0, 0.5)[rng.integers(2)], logit_scale=(1.0, 0.5)[rng.integers(2)],
     )  # fmt: skip
+    # What is drawn besides is as it would be without these.
+    apart = rng.spawn(1)[0]
+    if apart.integers(2):
+        layers = tuple(replace(a, attention=replace(a.attention, chunked=a.attention.window is not None)) for a in layers)
+    if attention.score_cap is None and apart.integers(2):
+        layers = tuple(replace(a, attention=replace(a.attention, growing=True)) for a in layers)
+    description = replace(description, layers=layers)
     embedding = LayerEmbedding(32 * int(rng.integers(1, 3)), block.activation) if rng.integers(2) else None
     changed = [replace(layer, embedding=embedding) for layer in layers]
     # The last layer may share the keys and values of the first, which has no window either, and the second those of none.

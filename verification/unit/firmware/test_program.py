@@ -245,7 +245,7 @@ def test_what_does_not_fit_is_refused() -> None:
     refused(
         model_of(hidden=1024),
         "the activation buffer has no room for the results of o: 1024 needed, 976 of 2048 left beside the activations 1024, the"
-        " statistic of a norm 4, the factor of a norm 4, the angles of rope 32, the next tokens 8: it is as large"
+        " statistic of a norm 4, the factor of a norm 4, a row of the table rope 32, the next tokens 8: it is as large"
         " as the build's buffer_entries",
         build=Build(1, 1, 2048, 64),
     )
@@ -317,7 +317,7 @@ def test_placements_that_do_not_fit_the_description_are_refused() -> None:
         change=lambda p: replace(p, matrices={**p.matrices, "head": p.matrices["layers.0.o"]}),
     )  # fmt: skip
     refused(
-        model_of(), "the table of angles rope must have 32 columns, not 64", ModelError,
+        model_of(), "the table rope must have 32 columns, not 64", ModelError,
         change=lambda p: replace(p, tables={**p.tables, "rope": p.tables["final_norm"]}),
     )  # fmt: skip
     refused(

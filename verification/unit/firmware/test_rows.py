@@ -27,12 +27,15 @@ QUICK = (
     "sinks of many heads, in windows, scores capped",
     "keys as values of many heads",
     "experts",
+    "chunks and growing scores alternate",
+    "experts whose input is weighted",
 )
 #: With what is found by the token, or by the position.
 MANY = ("layer norms, learned positions, biases", "embeddings of layers")
 #: Layers that share keys and values, or have latents, in windows.
 REFUSED = {
     "latent attention in windows": "latent attention in sliding windows",
+    "latent attention in chunks": "latent attention in chunks",
     "shared keys and values": "shared keys and values in sliding windows",
 }
 

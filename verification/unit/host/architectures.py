@@ -3,7 +3,7 @@
 #: All that have a description; "mixtral", "olmo3", "granitehybridmoe", "deepseek2-lite", "gemma4-a4b" and "gemma4-e2b" are files of
 #: the architectures llama, olmo2, granitehybrid, deepseek2 and gemma4.
 ARCHITECTURES = (
-    "llama", "mixtral", "internlm2", "arcee", "nemotron", "mistral3", "smollm3", "granite", "granitemoe", "ernie4_5", "qwen2", "qwen3", "qwen3moe", "gpt-oss", "seed_oss",
+    "llama", "llama4", "mixtral", "internlm2", "arcee", "nemotron", "mistral3", "smollm3", "granite", "granitemoe", "ernie4_5", "qwen2", "qwen3", "qwen3moe", "gpt-oss", "seed_oss",
     "hunyuan-dense", "olmo2", "olmo3", "exaone4", "gemma", "gemma2", "gemma3", "gemma4", "gemma4-a4b", "gemma4-e2b", "command-r", "cohere2", "phi2", "phi3", "stablelm",
     "starcoder2", "gpt2", "qwen2moe", "hunyuan-moe", "ernie4_5-moe", "glm4moe", "bailingmoe2", "minimax-m2", "lfm2", "qwen35",
     "qwen35moe", "lfm2moe", "granitehybrid", "granitehybridmoe", "qwen3next", "deepseek2", "deepseek2-lite", "nemotron_h",
@@ -26,6 +26,7 @@ SIZED_BY_HIDDEN = (
 )
 #: Those with a mixture of experts.
 MIXTURES = (
+    "llama4",
     "mixtral",
     "qwen3moe",
     "granitemoe",

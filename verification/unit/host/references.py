@@ -26,6 +26,8 @@ Floats = NDArray[np.float32]
 _SIGMOID_ROUTERS = ("glm4_moe", "minimax_m2", "lfm2_moe", "deepseek_v3", "nemotron_h", "dots1")
 #: Types of models whose weights of experts do not add up to 1, though their routers do not say so.
 _NOT_NORMALISED = ("deepseek_v2",)
+#: Types whose routers say what each expert's input is multiplied with, 0 if it has not been chosen.
+_INPUT_ROUTERS = ("llama4_text",)
 #: Types whose routers say probabilities in place of logits, and have a scale for each expert.
 _SCALED_EXPERTS = ("gemma4_text",)
 #: Steps by which what is rounded may differ: where that decides between two codes, device and reference may choose another one.
@@ -116,11 +118,17 @@ def chosen_experts(model: Any, instead: Sequence[NDArray[np.int64]] = ()) -> Ite
     chosen: list[NDArray[np.int64]] = []
 
     def note(module: Any, given: Any, result: Any) -> Any:
-        logits, _, own = result
+        if model.config.model_type in _INPUT_ROUTERS:
+            scores, logits = result
+            own = scores.nonzero()[:, 1].reshape(len(scores), -1)
+        else:
+            logits, _, own = result
         chosen.append(np.sort(own.numpy(), axis=-1))
         if not instead:
             return None
         used = torch.from_numpy(instead[len(chosen) - 1])
+        if model.config.model_type in _INPUT_ROUTERS:
+            return torch.zeros_like(logits).scatter(1, used, torch.sigmoid(logits).gather(1, used)), logits
         weights = _scores(model, logits).gather(1, used)
         if model.config.model_type not in _NOT_NORMALISED and getattr(module, "norm_topk_prob", True):
             weights = weights / weights.sum(dim=-1, keepdim=True)
@@ -167,7 +175,7 @@ def steps(keys: Floats, values: Floats) -> tuple[Floats, Floats]:
 def _neighbours_apart(model: Any) -> NDArray[np.int64] | None:
     """Which element of a key in transformers each element of a key on the device is, if transformers rotates neighbours."""
     config = model.config
-    if config.model_type not in ("ernie4_5", "ernie4_5_moe", "cohere", "cohere2", "glm4"):
+    if config.model_type not in ("ernie4_5", "ernie4_5_moe", "cohere", "cohere2", "glm4", "llama4_text"):
         return None
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     rotated = int(size * config.rope_parameters.get("partial_rotary_factor", 1.0))

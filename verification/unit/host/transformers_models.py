@@ -130,9 +130,15 @@ _NEMOTRON_H = {
     **{f"mixer.shared_experts.{part}_proj": f"ffn_{part}_shexp" for part in ("up", "down")},
     "mixer.gate": "ffn_gate_inp",
 }
+_LLAMA4 = {
+    "feed_forward.router": "ffn_gate_inp",
+    **{f"feed_forward.{part}_proj": f"ffn_{part}" for part in ("gate", "up", "down")},
+    **{f"feed_forward.shared_expert.{part}_proj": f"ffn_{part}_shexp" for part in ("gate", "up", "down")},
+}
 #: Stems of convolutions.
 _CONVOLUTIONS = ("shortconv.conv", "ssm_conv1d")
 _OTHERS: dict[str, dict[str, str]] = {
+    "llama4": _LLAMA4,
     "gemma2": _GEMMA,
     "gemma3": _GEMMA,
     **dict.fromkeys(GEMMA4, _GEMMA),
@@ -225,12 +231,13 @@ def make_config(
     latent: tuple[int, int, int, int] = (64, 16, 32, 32),
     rank: int = 32,
     dense: int = 1,
+    period: int = 8192,
 ) -> Any:
     """A Hugging Face configuration.
 
     `embedding`: elements of a layer's embedding; `linear`: key heads, value heads, and elements of each, those of values times
-    their heads a multiple of `hidden` in state spaces; `every`: every n-th layer has attention; `latent`, `rank` and `dense`: see
-    `latent_models`.
+    their heads a multiple of `hidden` in state spaces; `every`: every n-th layer has attention, or sees all; `latent`, `rank` and
+    `dense`: see `latent_models`; `period`: positions behind which scores grow another time.
     """
     scaling: dict[str, Any] = {"rope_theta": 10_000.0, "rope_type": "default", **(rope or {})}
     common = {
@@ -240,6 +247,12 @@ def make_config(
         "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
     }  # fmt: skip
     match architecture:
+        case "llama4":
+            return transformers.Llama4TextConfig(
+                **common, intermediate_size_mlp=feed_forward + 32, num_local_experts=experts, num_experts_per_tok=used,
+                interleave_moe_layer_step=interval, attention_chunk_size=window or context, floor_scale=period,
+                no_rope_layer_interval=every,
+            )  # fmt: skip
         case "llama" | "internlm2":
             return transformers.LlamaConfig(**common)
         case "arcee":
@@ -558,8 +571,11 @@ def _experts(architecture: str, config: Any) -> dict[str, Any]:
     }
     if architecture in _SIZED_EXPERTS:
         values["expert_feed_forward_length"] = config.moe_intermediate_size
-    if architecture == "gpt-oss":
+    if architecture in ("gpt-oss", "llama4"):
         values["expert_feed_forward_length"] = config.intermediate_size
+    if architecture == "llama4":
+        values["feed_forward_length"] = config.intermediate_size_mlp
+        values["interleave_moe_layer_step"] = config.interleave_moe_layer_step
     match architecture:
         case "qwen2moe" | "qwen35moe" | "qwen3next":
             values["expert_shared_feed_forward_length"] = config.shared_expert_intermediate_size
@@ -666,6 +682,13 @@ def _scalars(architecture: str, config: Any) -> dict[str, Any]:
             }
         case "stablelm":
             return {"use_parallel_residual": config.use_parallel_residual}
+        case "llama4":
+            # What converters leave unsaid where it is as in the published models.
+            return {
+                "use_qk_norm": config.use_qk_norm, "attention.chunk_size": config.attention_chunk_size,
+                "attention.temperature_scale": config.attn_scale, "attention.temperature_length": config.floor_scale,
+                "attention.sliding_window_pattern": [kind == "chunked_attention" for kind in config.layer_types],
+            }  # fmt: skip
     return {}
 
 
@@ -761,8 +784,9 @@ def _filled(architecture: str, config: Any, parameter: str, tensor: Any, kind: s
     layer = next((int(m) for m in modules if m.isdigit()), None)
     module = ".".join(modules[2:] if layer is not None else modules)
     experts = module.endswith("experts")
-    if architecture == "gpt-oss" and experts:
-        return _filled_transposed_experts(f"blk.{layer}.ffn", leaf, tensor, kind, random)
+    if architecture in ("gpt-oss", "llama4") and experts:
+        in_turn = architecture == "gpt-oss"
+        return _filled_transposed_experts(f"blk.{layer}.ffn", leaf, tensor, kind, random, in_turn)
     if leaf == "sinks":
         return [_filled_vector(architecture, config, f"blk.{layer}.attn_sinks.weight", tensor, random)]
     names = {**_COMMON, **(_OTHERS.get(architecture, {}) if layer is not None else {})}
@@ -829,13 +853,15 @@ def _apart(config: Any, prefix: str, data: NDArray[Any], columns: int, kind: str
     return [NewTensor(f"{prefix}{name}.weight", (len(part), columns), kind, part) for name, part in tensors]
 
 
-def _filled_transposed_experts(start: str, leaf: str, tensor: Any, kind: str, random: Any) -> list[NewTensor]:
-    """Experts that have their columns first, gate and up in turn, and biases: what the file has of them, all of which is filled."""
+def _filled_transposed_experts(
+    start: str, leaf: str, tensor: Any, kind: str, random: Any, in_turn: bool
+) -> list[NewTensor]:  # fmt: skip
+    """Experts that have their columns first, maybe with biases: what the file has of them, all of which is filled."""
     parts = ("gate", "up") if leaf.startswith("gate_up") else ("down",)
     found = []
     for n, part in enumerate(parts):
-        # Each part has every second column.
-        place = tensor[..., n :: len(parts)]
+        # Each part has every second column, or they follow each other.
+        place = tensor[..., n :: len(parts)] if in_turn else tensor.chunk(len(parts), dim=-1)[n]
         if leaf.endswith("bias"):
             values = (random.standard_normal(place.shape) * 0.5).astype(np.float32)
             place.copy_(torch.from_numpy(values))
@@ -843,8 +869,9 @@ def _filled_transposed_experts(start: str, leaf: str, tensor: Any, kind: str, ra
             continue
         columns = place.shape[1]
         values = (random.standard_normal((place.shape[0], place.shape[2], columns)) * columns**-0.5).astype(np.float32)
-        # Far enough for the limit to be met.
-        whole = tensor_of(f"{start}_{part}_exps.weight", values * (1 if part == "down" else _EXPERT_SPREAD), kind)
+        # Far enough for the limit to be met, where there is one.
+        spread = _EXPERT_SPREAD if in_turn and part != "down" else 1
+        whole = tensor_of(f"{start}_{part}_exps.weight", values * spread, kind)
         assert whole.data is not None
         held = dequantise(whole.data, TENSOR_TYPE_NUMBERS[whole.type_name]).reshape(values.shape)
         place.copy_(torch.from_numpy(held).transpose(1, 2))

@@ -21,6 +21,7 @@ from tailrace.image.image import ImageRequest
 from tailrace.image.plan import plan_image
 from tailrace.image.programs import build_programs
 from tailrace.models.measured import SHAPES
+from tailrace.models.published import PUBLISHED
 from tailrace.models.shapes import Shape, write_header
 from tailrace.sim.timeline import USES, EventKind, Timeline
 from tailrace.spec.commands import encode
@@ -75,6 +76,16 @@ def test_a_window_limits_what_must_be_read(tmp_path: Path) -> None:
     one = 256 * 34 // 32 + 260
     # Every sixth of 18 layers sees everything, the others 512 tokens.
     assert measured_bytes(image, 999) - measured_bytes(image, 0) == one * (3 * 999 + 15 * 511)
+
+
+def test_chunks_begin_anew(tmp_path: Path) -> None:
+    shape = next(shape for shape in PUBLISHED if shape.name == "Llama-4-Scout-17B-16E")
+    imported = import_model(open_model(write_header(tmp_path / "shape.gguf", shape, 8)), 16384)
+    image = plan_image(imported, Geometry.of_config(CONFIGS["wide"]), ImageRequest())
+    one = 8 * (128 * 34 // 32 + 132)
+    # Every fourth of 8 layers sees everything, the others the 8192 tokens of a chunk, or those of the next one.
+    found = [measured_bytes(image, context) - measured_bytes(image, 0) for context in (8191, 8192, 8200)]
+    assert found == [one * 8 * 8191, one * 2 * 8192, one * (2 * 8200 + 6 * 8)]
 
 
 def test_points() -> None:

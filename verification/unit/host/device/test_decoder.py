@@ -64,6 +64,22 @@ CASES: dict[str, dict[str, Any]] = {
         "positions": 10,
         "rope": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
     },
+    "llama4 beyond chunks and periods": {
+        "architecture": "llama4",
+        "layers": 4,
+        "used": 1,
+        "interval": 2,
+        "window": 4,
+        "period": 3,
+        "positions": 11,
+    },
+    "llama4 with every 4th layer that sees all": {
+        "architecture": "llama4",
+        "layers": 5,
+        "window": 5,
+        "every": 4,
+        "positions": 7,
+    },
     "smollm3 with layers that are not rotated": {"architecture": "smollm3", "layers": 5},
     "mistral3 beyond its first context": {
         "architecture": "mistral3",

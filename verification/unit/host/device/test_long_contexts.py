@@ -27,10 +27,12 @@ from verification.unit.host.transformers_models import make_model
 
 SEED = 31
 LENGTH = 64
-#: One for each way of attention: groups, capped scores and windows, sinks, a latent, states beside it, gathered heads.
+#: One for each way of attention: groups, capped scores and windows, chunks of two chunks of the cache and growing scores, sinks,
+#: a latent, states beside it, gathered heads.
 MODELS: dict[str, dict[str, Any]] = {
     "llama": {},
     "gemma2": {"window": 100, "layers": 2, "hidden": 64},
+    "llama4": {"window": 2 * LENGTH, "period": 50},
     "gpt-oss": {"window": 40, "layers": 2},
     "deepseek2": {},
     "qwen35": {},
@@ -90,7 +92,7 @@ def test_the_same_bits_however_tokens_are_taken(name: str, tmp_path: Path) -> No
     assert logits.tobytes() == rows.step(7).tobytes() == wide.step(7).tobytes()
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt-oss", "deepseek2", "gemma2"])
+@pytest.mark.parametrize("name", ["llama", "llama4", "gpt-oss", "deepseek2", "gemma2"])
 def test_a_batch_of_different_lengths(name: str, tmp_path: Path) -> None:
     """Each sequence sees chunks of its own number."""
     path = tmp_path / "model.gguf"

@@ -26,10 +26,10 @@ SEED = 23
 PIECES = (1, 7, 6, 38, 23)
 #: One of each kind; all others are in the slow suite.
 QUICK = ("llama", "gpt-oss", "gemma4-a4b", "qwen35", "falcon-h1", "lfm2", "deepseek2", "gpt2")
-#: Models with sliding windows, which close in the second piece.
+#: Models with windows, which close in the second piece.
 WINDOWS: dict[str, dict[str, Any]] = {
     architecture: {"window": 11, "layers": 6, "hidden": 128 if architecture in SIZED_BY_HIDDEN else 64}
-    for architecture in ("gemma2", "gemma3", "gemma4", "gemma4-e2b", "gpt-oss", "cohere2", "olmo3", "exaone4", "phi3")
+    for architecture in ("gemma2", "gemma3", "gemma4", "gemma4-e2b", "gpt-oss", "llama4", "cohere2", "olmo3", "exaone4", "phi3")
 }
 #: Those of them that go token by token: keys and values in sliding windows are shared by layers.
 ONE_BY_ONE = ("gemma4-e2b",)

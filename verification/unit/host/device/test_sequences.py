@@ -35,6 +35,17 @@ def windowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def chunked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A layer that sees the tokens of a chunk, and one that sees all."""
+    pytest.importorskip("torch")
+    from verification.unit.host.transformers_models import make_model
+
+    path = tmp_path_factory.mktemp("models") / "chunked.gguf"
+    make_model(path, "llama4", window=WINDOW, period=4)
+    return path
+
+
 def open_decoder(path: Path, batch: int = 1, config: str = "tiny", context: int = CONTEXT, **options: Any) -> Decoder:
     device = Device(open_device("golden", parse_config(f"{config},right_hand_sides={1 if batch == 1 else 4}"), 1 << 25))
     return Decoder(device, import_model(open_model(path), context), batch=batch, **options)
@@ -162,6 +173,32 @@ def test_a_window_that_has_closed_is_cut_by_one_token_only(windowed: Path) -> No
         assert np.array_equal(decoder.step(tokens[n]), expected[n])
 
 
+def test_chunks_are_cut_to_where_the_last_one_began(chunked: Path) -> None:
+    tokens = text(13)
+    decoder = open_decoder(chunked)
+    expected = [decoder.step(t) for t in tokens]
+    assert decoder.earliest() == 10
+    message = "a sequence of 13 tokens can be cut to 0, or to 10 to 13, not 9: what came before is overwritten"
+    with pytest.raises(LimitError, match=re.escape(message)):
+        decoder.truncate(9)
+    kept = decoder.snapshot()
+    for length in (12, 10):
+        decoder.truncate(length)
+        for n in range(length, 13):
+            assert np.array_equal(decoder.step(tokens[n]), expected[n])
+        other = open_decoder(chunked)
+        other.restore(kept.first(length))
+        assert np.array_equal(other.step(tokens[length]), expected[length])
+    # A chunk that is full has lost nothing of its own.
+    decoder.reset()
+    decoder.prefill(tokens[: 2 * WINDOW])
+    assert decoder.earliest() == WINDOW
+    assert decoder.reversible() == 1
+    decoder.truncate(WINDOW)
+    for n in range(WINDOW, 13):
+        assert np.array_equal(decoder.step(tokens[n]), expected[n])
+
+
 def test_an_interrupted_step_counts_as_written(windowed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = open_decoder(windowed)
     decoder.prefill(text(8))
@@ -176,7 +213,7 @@ def test_an_interrupted_step_counts_as_written(windowed: Path, monkeypatch: pyte
     assert (decoder.positions, decoder.earliest()) == ([8], 8)
 
 
-@pytest.mark.parametrize("model", ["plain", "windowed"])
+@pytest.mark.parametrize("model", ["plain", "windowed", "chunked"])
 def test_a_snapshot_goes_anywhere(model: str, request: pytest.FixtureRequest) -> None:
     """Read from one build, restored in another sequence of another build: the same bits follow, and the same bytes are stored."""
     path = request.getfixturevalue(model)
@@ -235,6 +272,16 @@ def test_what_a_hand_over_leaves_out_is_gone(windowed: Path) -> None:
     assert decoder.earliest() == 3 + WINDOW - 1
     decoder.step(1)
     decoder.truncate(7)
+
+
+def test_of_chunks_only_the_last_one_is_handed_over(chunked: Path) -> None:
+    decoder = open_decoder(chunked)
+    numbers = np.ones((2, WINDOW - 1, 32), dtype=np.float32)
+    decoder.load_cache(0, 0, 3, numbers, numbers)
+    decoder.positions = [3 + WINDOW - 1]
+    assert decoder.earliest() == WINDOW
+    decoder.step(1)
+    decoder.truncate(WINDOW)
 
 
 def kept_of(path: Path, tokens: list[int]) -> Any:

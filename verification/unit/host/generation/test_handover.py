@@ -216,10 +216,11 @@ def test_states_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_sliding_windows_are_refused(tmp_path: Path) -> None:
-    make_model(tmp_path / "m.gguf", "gemma3", window=16, layers=6)
+@pytest.mark.parametrize(("architecture", "kind"), [("gemma3", "sliding windows"), ("llama4", "attention in chunks")])
+def test_windows_are_refused(architecture: str, kind: str, tmp_path: Path) -> None:
+    make_model(tmp_path / "m.gguf", architecture, window=16, layers=6)
     imported = import_model(open_model(tmp_path / "m.gguf"), 64)
     with pytest.raises(
-        ModelError, match=r"has sliding windows \(layer 0\): prompts that were computed elsewhere are not taken"
+        ModelError, match=rf"has {kind} \(layer 0\): prompts that were computed elsewhere are not taken for it$"
     ):
         read_handover(tmp_path / "any", imported)

@@ -753,7 +753,6 @@ def test_unknown_architectures(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "feature"),
     [
-        ("llama4", "attention in chunks, queries that grow beside it, and experts whose input is weighted"),
         ("gemma3n", "several streams of activations (AltUp), and low-rank matrices beside attention (Laurel)"),
         ("mamba", "state spaces with decays for each channel (Mamba-1)"),
         ("bert", "attention in both directions (an encoder)"),

@@ -19,6 +19,9 @@ def test_a_plain_decoder_has_none() -> None:
     ("name", "text"),
     [
         ("smollm3", "every 4th layer without RoPE"),
+        ("llama4", "norms of q and k after their rotation, without weights; attention in chunks, but for every 4th layer, which has no RoPE then;"
+         " scores of layers without RoPE grow with the position; experts scored by a sigmoid; weights of experts multiply their input"),
+        ("mistral3", "scores grow behind the first context"),
         ("olmo2", "norms after each block, none before; norms of all heads of q and k together; sliding windows, but for every 4th"
          " layer; angles of their own in windows"),
         ("cohere2", "LayerNorm without biases; attention and feed-forward in parallel, where one norm is before both; sliding windows, but for every 4th layer,"

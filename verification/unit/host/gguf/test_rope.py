@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tailrace.gguf.rope import Growth, Rope, Yarn
+from tailrace.gguf.rope import Rope, Yarn
 
 SIZE, BASE, ORIGINAL = 64, 10_000.0, 256
 
@@ -62,13 +62,3 @@ def test_variants_are_those_of_transformers(parameters: dict[str, Any], rope: Ro
     frequencies, magnitude = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](config, "cpu")
     assert np.allclose(rope.frequencies(), frequencies.numpy(), rtol=1e-6)
     assert rope.magnitude == pytest.approx(magnitude)
-
-
-def test_queries_grow_behind_the_first_context() -> None:
-    plain = Rope(8, 10_000.0)
-    grown = Rope(8, 10_000.0, growth=Growth(0.5, 4))
-    factors = [1.0] * 4 + [1.0 + 0.5 * np.log(2)] * 4 + [1.0 + 0.5 * np.log(3)] * 2
-    expected = (plain.table(0, 10).astype(np.float64) * np.array(factors)[:, None]).astype(np.float32)
-    np.testing.assert_allclose(grown.table(0, 10), expected, rtol=2e-7)
-    # A table is the same, wherever it begins.
-    assert np.array_equal(grown.table(0, 10)[3:7], grown.table(3, 4))

@@ -12,7 +12,15 @@ from tailrace.models.published import PUBLISHED
 from tailrace.models.random_weights import main, write_random_weights
 from tailrace.models.shapes import Shape
 
-MIXTURES = ("Qwen1.5-MoE-A2.7B", "GLM-4.5-Air", "ERNIE-4.5-21B-A3B", "Ling-mini-2.0", "Hunyuan-A13B", "MiniMax-M2")
+MIXTURES = (
+    "Qwen1.5-MoE-A2.7B",
+    "GLM-4.5-Air",
+    "ERNIE-4.5-21B-A3B",
+    "Ling-mini-2.0",
+    "Hunyuan-A13B",
+    "MiniMax-M2",
+    "Llama-4-Scout-17B-16E",
+)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,9 @@ SHAPES = (
     Shape("qwen3moe", "qwen3moe", 3, 64, 4, 2, 32, 32, 320, "MXFP4", "Q8_0", experts=8, used=3),
     Shape("gemma3", "gemma3", 7, 64, 2, 1, 64, 96, 320, "Q4_0", "Q8_0", tied=True, window=16),
     Shape("phi3", "phi3", 2, 96, 3, 3, 32, 192, 320, "Q8_0", "Q8_0", window=31),
+    Shape(
+        "llama4", "llama4", 4, 64, 4, 2, 32, 64, 320, "Q4_0", "Q8_0", experts=4, used=1, shared=64, window=32, context=CAPACITY
+    ),
     Shape("gpt2", "gpt2", 2, 64, 2, 2, 32, 256, 320, "Q8_0", "Q8_0", tied=True),
 )
 #: Largest error for these, which are a thousandth of a model of today; for those docs/blocks/timing.md has the table.
