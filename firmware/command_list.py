@@ -329,8 +329,7 @@ class CommandList:
         LimitError
             If there are too many commands.
         """
-        if len(self._entries) > MAX_COMMANDS:
-            raise LimitError(f"the program has {len(self._entries)} commands, a queue holds {MAX_COMMANDS}")
+        check_length(len(self._entries))
         pending = self._pending() if self._overlap else [0] * len(self._entries)
         commands = []
         for entry, value in zip(self._entries, pending):
@@ -387,6 +386,18 @@ class CommandList:
                     index = entry.fields["target"]
                 else:
                     again.discard(index)
+
+
+def check_length(commands: int) -> None:
+    """Check that a queue holds so many commands.
+
+    Raises
+    ------
+    LimitError
+        If it does not.
+    """
+    if commands > MAX_COMMANDS:
+        raise LimitError(f"the program has {commands} commands, a queue holds {MAX_COMMANDS}")
 
 
 def _period(length: int | Length) -> int:

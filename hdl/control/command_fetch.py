@@ -101,19 +101,19 @@ class CommandFetch(wiring.Component):
         drop = Signal()
         after, stopped = Signal.like(outstanding), Signal.like(outstanding)
 
-        # What the command that arrives is: known from its first beat.
-        jumps, target = Signal(), Signal(16)
-        arriving = command_layout(Opcode.LOOP)(Cat(self.i.payload, Const(0, 8 * COMMAND_BYTES - config.bus_width)))
+        # What the command that arrives is: known from its first beat, and wanted with its last.
         is_loop, loop_target = Signal(), Signal(16)
-        m.d.comb += [is_loop.eq(jumps), loop_target.eq(target)]
-        with m.If(place == 0):
-            m.d.comb += [
-                # A target that is not there is for the sequencer to complain about.
-                is_loop.eq((arriving.opcode == Opcode.LOOP) & (arriving.target < length)),
-                loop_target.eq(arriving.target),
-            ]
+        arriving = command_layout(Opcode.LOOP)(Cat(self.i.payload, Const(0, 8 * COMMAND_BYTES - config.bus_width)))
+        begins = arrived & ~drop & (place == 0)
+        # A target that is not there is for the sequencer to complain about.
+        known = [is_loop.eq((arriving.opcode == Opcode.LOOP) & (arriving.target < length)), loop_target.eq(arriving.target)]
+        if beats == 1:
+            m.d.comb += known
+        else:
+            with m.If(begins):
+                m.d.sync += known
         with m.If(arrived & ~drop):
-            m.d.sync += [jumps.eq(is_loop), target.eq(loop_target), place.eq(Mux(place == beats - 1, 0, place + 1))]
+            m.d.sync += place.eq(Mux(place == beats - 1, 0, place + 1))
         m.d.comb += jump.eq(arrived & ~drop & (place == beats - 1) & is_loop)
         m.d.comb += [
             arrived.eq(self.i.valid & self.i.ready),

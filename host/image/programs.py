@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
+from tailrace.firmware.command_list import check_length
 from tailrace.firmware.decode import build_program
 from tailrace.firmware.description import Attention, Description, LinearAttention
 from tailrace.firmware.fold import build_fold
@@ -170,10 +171,22 @@ def check_programs(image: Image) -> None:
         If the model or its context does not fit the device.
     """
     description, batch = image.imported.description, image.request.batch
-    build_program(
-        description, image.placement, image.build, batch=batch, logits=True, choose=True, overlap=False,
-        chunks=(most_chunks(image),) * batch,
-    )  # fmt: skip
+
+    def commands(count: int) -> int:
+        """Those of a program whose tokens see so many chunks of the cache."""
+        program = build_program(
+            description, image.placement, image.build, batch=batch, logits=True, choose=True, overlap=False,
+            chunks=(count,) * batch,
+        )  # fmt: skip
+        return len(program.commands)
+
+    most, steady = most_chunks(image), _most_chunks_of_windows(image)
+    if most <= 2 * steady:
+        commands(most)
+    else:
+        # From there on all windows are full, and each round of them adds as many commands as the one before, and nothing else.
+        before, after = commands(steady), commands(2 * steady)
+        check_length(after + -(-(most - 2 * steady) // steady) * (after - before))
     if folds(description):
         build_fold(description, image.placement, image.build, first=False, overlap=False)
 
@@ -204,6 +217,12 @@ def build_programs(image: Image) -> Programs:
         largest += [made for made in (_most_rows(image, most), later) if made]
     room = _ROOM * max(made.size for made in largest) if several or len(everybody) > 1 or most > 1 else 0
     return Programs(image, loaded, range(address, address + room), len(several.rows) if several else 1, most)
+
+
+def _most_chunks_of_windows(image: Image) -> int:
+    """Chunks of the cache from which on no layer with a window sees more, a power of two, and at least two."""
+    windows = [mixer.window for _, mixer in image.imported.description.mixers if isinstance(mixer, Attention) and mixer.window]
+    return 1 << max((chunks(window - 1) - 1).bit_length() for window in (CHUNK + 1, *windows))
 
 
 def most_chunks(image: Image) -> int:
