@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+from tailrace.spec.attention import CHUNK
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.isa import ADDRESS_UNIT, ARGUMENTS, Cache
 
@@ -38,7 +39,7 @@ MAX_ROWS = ARGUMENTS
 
 def build_program(
     description: Description, placement: Placement, build: Build, *, batch: int = 1, logits: bool = True, choose: bool = True,
-    overlap: bool = True, loops: bool = True, rows: Sequence[int] | None = None, chunks: Sequence[int] | None = None,
+    overlap: bool = True, loops: bool = True, rows: Sequence[int] | None = None, reach: Sequence[int] | None = None,
 ) -> Program:  # fmt: skip
     """Build the program of a pass over a model: it takes rows, each a token of a sequence at a position; or of a run of passes.
 
@@ -67,9 +68,9 @@ def build_program(
     rows : sequence of int or None
         For each row the number of its sequence; at most as many as the device has right-hand sides. If a sequence has several,
         a run is one pass, and what `choose` finds for its rows lies 64 bytes apart. `placement` has logits for each row then.
-    chunks : sequence of int or None
-        For each row the chunks of the cache that its token sees, `tailrace.spec.attention.chunks` of its position, and in a run
-        of all positions; None: one.
+    reach : sequence of int or None
+        For each row the tokens that it sees at most, `tailrace.spec.attention.reach` of its position, and in a run of all
+        positions; None: a chunk.
 
     Raises
     ------
@@ -82,7 +83,7 @@ def build_program(
     owners = tuple(range(batch) if rows is None else rows)
     _check(description, placement, build, owners, logits, choose)
     commands, batch = CommandList(build, overlap), len(owners)
-    seen = (1,) * batch if chunks is None else tuple(chunks)
+    seen = (CHUNK,) * batch if reach is None else tuple(reach)
     assert len(seen) == batch
     w = Workspace(description, placement, build, owners, seen, commands, buffer_map(build.buffer_entries))
     w.address_register = commands.register("addresses")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tailrace.spec.attention import CHUNK
+from tailrace.spec.attention import CHUNK, chunk_starts
 from tailrace.spec.errors import LimitError
 from tailrace.spec.floats import Function
 from tailrace.spec.formats import I8, Q8_0
@@ -50,6 +50,8 @@ class Piece:
     ----------
     group : Group
     chunk : int
+    start, size : int
+        First row of the chunk, and the rows that it has if it is not the last one.
     last : bool
         Whether it is the last chunk that the sequence's token sees.
     begins : bool
@@ -60,6 +62,8 @@ class Piece:
 
     group: Group
     chunk: int
+    start: int
+    size: int
     last: bool
     begins: bool
     number: int
@@ -103,10 +107,11 @@ class Passes:
         self._period = seen if self.window and attention.chunked else 0
         if self._period > CHUNK and self._period % CHUNK:
             raise LimitError(f"attention in chunks of more than {CHUNK} tokens takes multiples of that, not {self._period}")
-        most = -(-seen // CHUNK)
-        #: For each sequence the chunks of the cache that its token sees.
-        self._chunks = [(w.chunks[s] - 1) % most + 1 if self._period else min(w.chunks[s], most) for s in w.sequences]
-        chunked = max(self._chunks) > 1
+        #: For each sequence the first rows of the chunks that its token sees.
+        self._starts = [
+            chunk_starts((tokens - 1) % self._period + 1 if self._period else min(tokens, seen)) for tokens in w.reach
+        ]
+        chunked = max(map(len, self._starts)) > 1
         # No more than an even share of the passes that a group takes, so that scores take no more room than they must.
         passes = -(-attention.group // w.build.right_hand_sides)
         self.width = -(-attention.group // passes)
@@ -150,12 +155,14 @@ class Passes:
         """What groups do, in this order: each takes all chunks."""
         pieces: list[Piece] = []
         for group in groups:
-            chunks = self._chunks[group.sequence]
-            for chunk in range(chunks):
+            starts = self._starts[group.sequence]
+            for chunk, start in enumerate(starts):
                 here = (group.sequence, group.kv_head, chunk)
                 before = pieces[-1] if pieces else None
                 begins = before is None or (before.group.sequence, before.group.kv_head, before.chunk) != here
-                pieces.append(Piece(group, chunk, chunk == chunks - 1, begins, len(pieces)))
+                last = chunk == len(starts) - 1
+                size = 0 if last else starts[chunk + 1] - start
+                pieces.append(Piece(group, chunk, start, size, last, begins, len(pieces)))
         return pieces
 
     def load_sinks(self) -> None:
@@ -170,9 +177,9 @@ class Passes:
     def _lengths(self, piece: Piece) -> tuple[int | Length, int | Length]:
         """Tokens of a piece, and blocks of them: registers hold those of a sequence's last chunk."""
         if not piece.last:
-            return CHUNK, CHUNK // STREAM_UNIT
+            return piece.size, piece.size // STREAM_UNIT
         tokens, blocks = self._workspace.length_registers[piece.group.lengths]
-        before = piece.chunk * CHUNK
+        before = piece.start
         return Length(tokens, self.tokens, self._period, before), Length(blocks, self.blocks, self._period, before)
 
     def measure(self, group: Group) -> None:
@@ -181,7 +188,7 @@ class Passes:
         What begins anew does so at the first row of the cache: a token sees the rows up to its own.
         """
         w, (tokens, blocks), s = self._workspace, self._workspace.length_registers[group.lengths], group.sequence
-        before = (self._chunks[s] - 1) * CHUNK
+        before = self._starts[s][-1]
         slides = self.window is not None and not self._period
         limit: dict[str, Any] = {"mode": SetMode.MINIMUM, "limit": (self.window or 0) - before} if slides else {}
         last = w.rows[self.window, s] if self._period else w.position(s)
@@ -192,7 +199,7 @@ class Passes:
         """Scores of a piece, whose group's queries lie in the slots from `first_block` on."""
         w, group, blocks, i = self._workspace, piece.group, self._attention.head_blocks, piece.number
         cache = self.caches[group.sequence]
-        before = Q8_0.matrix_bytes(piece.chunk * CHUNK, blocks, w.build.lanes)
+        before = Q8_0.matrix_bytes(piece.start, blocks, w.build.lanes)
         w.commands.gemv(
             w.cache_address(cache.keys + group.kv_head * cache.key_stride + before), number=Q8_0.number,
             rows=self._lengths(piece)[0], blocks=blocks, slots=group.heads, vector_set=vector_set, first_block=first_block,
@@ -205,7 +212,7 @@ class Passes:
         if piece.begins:
             w, group = self._workspace, piece.group
             cache = self.caches[group.sequence]
-            place = w.cache_address(cache.scales + group.kv_head * cache.scale_stride + 4 * CHUNK * piece.chunk)
+            place = w.cache_address(cache.scales + group.kv_head * cache.scale_stride + 4 * piece.start)
             w.commands.elementwise(place, self._lengths(piece)[0], to=self._scales)
 
     def _scale(self, group: Group, negative: bool = False) -> Loaded | float:
@@ -296,7 +303,7 @@ class Passes:
         """Outputs of a piece, from its probabilities."""
         w, group, size = self._workspace, piece.group, self._attention.value_size
         cache = self.caches[group.sequence]
-        before = value_row_bytes(piece.chunk * CHUNK, w.build.lanes)
+        before = value_row_bytes(piece.start, w.build.lanes)
         w.commands.gemv(
             w.cache_address(cache.values + group.kv_head * cache.value_stride + before), number=I8.number, rows=size,
             blocks=self._lengths(piece)[1], slots=group.heads, vector_set=vector_set, first_block=first_block,

@@ -43,8 +43,8 @@ class Workspace:
     ----------
     owners : tuple of int
         For each row the number of its sequence.
-    chunks : tuple of int
-        For each row the chunks of the cache that it sees (`tailrace.spec.attention`).
+    reach : tuple of int
+        For each row the tokens that it sees at most (`tailrace.spec.attention.reach`).
     x : int
         The activations between layers, one sequence after the other.
     statistic, inverse : int
@@ -73,7 +73,7 @@ class Workspace:
     placement: Placement
     build: Build
     owners: tuple[int, ...]
-    chunks: tuple[int, ...]
+    reach: tuple[int, ...]
     commands: CommandList
     buffer: RegionMap
     x: int = 0

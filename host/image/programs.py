@@ -11,7 +11,7 @@ from tailrace.firmware.fold import build_fold
 from tailrace.firmware.passes import effective_window
 from tailrace.firmware.placement import CachePlace
 from tailrace.firmware.program import Program
-from tailrace.spec.attention import CHUNK, chunks
+from tailrace.spec.attention import CHUNK, reach
 from tailrace.spec.errors import LimitError
 from tailrace.spec.isa import COMMAND_BYTES
 
@@ -22,7 +22,7 @@ from .image import Image
 Kind = Literal["prompt", "logits", "tokens"]
 #: As many of the largest programs find room beside each other. A decoder of one sequence needs nine.
 _ROOM = 9
-#: Programs of later chunks that are kept; others are made again.
+#: Programs of more tokens than a chunk that are kept; others are made again.
 _KEPT = 32
 
 
@@ -66,15 +66,15 @@ class Programs:
         Addresses of those that are made for a pass.
     most_rows : int
         Rows of a sequence that a pass has at most.
-    most_chunks : int
-        Chunks of the cache (`tailrace.spec.attention`) that a token sees at most.
+    most_tokens : int
+        Tokens that one sees at most, in any layer.
     """
 
     image: Image
     loaded: dict[str, LoadedProgram]
     room: range
     most_rows: int = 1
-    most_chunks: int = 1
+    most_tokens: int = CHUNK
     _refused: dict[str, str] = field(default_factory=dict)
     _later: list[str] = field(default_factory=list)
 
@@ -103,7 +103,7 @@ class Programs:
             If the device has no room for what these rows need beside each other.
         """
         name = program_name(kind, rows, self.image.request.batch)
-        self._make(name, kind, rows, (1,) * len(rows))
+        self._make(name, kind, rows, (CHUNK,) * len(rows))
         return name
 
     def at(self, name: str, positions: Sequence[int]) -> str:
@@ -117,10 +117,12 @@ class Programs:
             If the device has no room for what these rows need beside each other.
         """
         first = self.loaded[name]
-        seen = tuple(min(chunks(position), self.most_chunks) for position in positions)
-        if max(seen, default=1) == 1:
+        seen = tuple(min(reach(position), self.most_tokens) for position in positions)
+        if max(seen, default=0) <= CHUNK:
             return name
-        later = f"{name}, {'-'.join(map(str, seen))} chunks"
+        # Up to a chunk all are alike.
+        seen = tuple(max(tokens, CHUNK) for tokens in seen)
+        later = f"{name}, up to {'-'.join(map(str, seen))} tokens"
         if self._make(later, first.kind, first.rows, seen):
             self._later.append(later)
             if len(self._later) > _KEPT:
@@ -138,7 +140,7 @@ class Programs:
 
     def stretch(self, position: int) -> int:
         """Tokens from a position on that one program takes, one after the other."""
-        return CHUNK - position % CHUNK if self.most_chunks > 1 else self.image.capacity
+        return reach(position) - position if self.most_tokens > CHUNK else self.image.capacity
 
     def _make(self, name: str, kind: str, rows: Sequence[int], seen: Sequence[int]) -> bool:
         """Make a program unless it is there; returns whether it was not."""
@@ -172,15 +174,15 @@ def check_programs(image: Image) -> None:
     """
     description, batch = image.imported.description, image.request.batch
 
-    def commands(count: int) -> int:
-        """Those of a program whose tokens see so many chunks of the cache."""
+    def commands(tokens: int) -> int:
+        """Those of a program whose rows see so many tokens."""
         program = build_program(
             description, image.placement, image.build, batch=batch, logits=True, choose=True, overlap=False,
-            chunks=(count,) * batch,
+            reach=(tokens,) * batch,
         )  # fmt: skip
         return len(program.commands)
 
-    most, steady = most_chunks(image), _most_chunks_of_windows(image)
+    most, steady = most_tokens(image), _most_tokens_of_windows(image)
     if most <= 2 * steady:
         commands(most)
     else:
@@ -200,7 +202,7 @@ def build_programs(image: Image) -> Programs:
         If the model or its context does not fit the device.
     """
     description, everybody = image.imported.description, tuple(range(image.request.batch))
-    alone = (1,) * len(everybody)
+    alone = (CHUNK,) * len(everybody)
     built = {kind: LoadedProgram(_build(image, kind, everybody, alone), 0, everybody, kind) for kind in get_args(Kind)}
     if folds(description):
         for name, first in {"first fold": True, "fold": False}.items():
@@ -209,24 +211,24 @@ def build_programs(image: Image) -> Programs:
     for name, made in built.items():
         loaded[name] = replace(made, address=address)
         address += made.size
-    most = most_chunks(image)
-    several = _most_rows(image, 1)
+    most = most_tokens(image)
+    several = _most_rows(image, CHUNK)
     largest = [made for made in (several, built["logits"], built["tokens"]) if made]
-    if most > 1:
+    if most > CHUNK:
         later = LoadedProgram(_build(image, "logits", everybody, (most,) * len(everybody)), 0)
         largest += [made for made in (_most_rows(image, most), later) if made]
-    room = _ROOM * max(made.size for made in largest) if several or len(everybody) > 1 or most > 1 else 0
+    room = _ROOM * max(made.size for made in largest) if several or len(everybody) > 1 or most > CHUNK else 0
     return Programs(image, loaded, range(address, address + room), len(several.rows) if several else 1, most)
 
 
-def _most_chunks_of_windows(image: Image) -> int:
-    """Chunks of the cache from which on no layer with a window sees more, a power of two, and at least two."""
+def _most_tokens_of_windows(image: Image) -> int:
+    """Tokens from which on no layer with a window sees more: a power of two chunks, and at least two."""
     windows = [mixer.window for _, mixer in image.imported.description.mixers if isinstance(mixer, Attention) and mixer.window]
-    return 1 << max((chunks(window - 1) - 1).bit_length() for window in (CHUNK + 1, *windows))
+    return CHUNK << max((-(-window // CHUNK) - 1).bit_length() for window in (CHUNK + 1, *windows))
 
 
-def most_chunks(image: Image) -> int:
-    """Chunks of the cache that a token sees at most, in any layer."""
+def most_tokens(image: Image) -> int:
+    """Tokens that one sees at most, in any layer."""
     description, places = image.imported.description, image.placement.caches[0]
     # Where what is seen begins anew in later chunks of the cache, programs go by the position.
     seen = [
@@ -236,7 +238,7 @@ def most_chunks(image: Image) -> int:
         for (_, mixer), place in zip(description.mixers, places, strict=True)
         if isinstance(mixer, Attention) and isinstance(place, CachePlace)
     ]
-    return max((chunks(tokens - 1) for tokens in seen), default=1)
+    return max(seen, default=0)
 
 
 def _build(image: Image, kind: str, rows: Sequence[int], seen: Sequence[int]) -> Program:
@@ -245,7 +247,7 @@ def _build(image: Image, kind: str, rows: Sequence[int], seen: Sequence[int]) ->
         image.placement,
         image.build,
         rows=tuple(rows),
-        chunks=seen,
+        reach=seen,
         logits=kind == "logits",
         choose=kind == "tokens",
     )
@@ -254,7 +256,7 @@ def _build(image: Image, kind: str, rows: Sequence[int], seen: Sequence[int]) ->
 def _most_rows(image: Image, seen: int) -> LoadedProgram | None:
     """The program with the most rows of a sequence that the device has room for, and that the model can do; None: it is one.
 
-    `seen`: chunks of the cache that each row sees.
+    `seen`: tokens that each row sees.
     """
     for count in range(min(image.build.right_hand_sides, image.request.most_rows), 1, -1):
         rows = (0,) * count
