@@ -78,8 +78,16 @@ class Commands(WholeSummaries):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the program; what --help and --version write, they write before there is a command."""
         try:
-            return super().main(*args, **extra)
+            try:
+                return super().main(*args, **extra)
+            finally:
+                # What is still in Python's buffer could not be told any more when it is written at exit.
+                sys.stdout.flush()
+        except BrokenPipeError:
+            _drop_output()
+            sys.exit(1)
         except OSError as error:
+            _drop_output()
             click.echo(f"tailrace: {printable_lines(_system_error(error))}", err=True)
             sys.exit(1)
 
@@ -92,8 +100,7 @@ class Commands(WholeSummaries):
         except KeyboardInterrupt:
             message, code = "interrupted", 130
         except BrokenPipeError:
-            # Whoever read our output has gone; Python would complain again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             message, code = "", 1
         except MemoryError:
             message, code = (
@@ -102,9 +109,18 @@ class Commands(WholeSummaries):
             )
         except OSError as error:
             message, code = _system_error(error), 1
+            _drop_output()
         if message:
             click.echo(f"tailrace: {printable_lines(message)}", err=True)
         ctx.exit(code)
+
+
+def _drop_output() -> None:
+    """Let go of what can't be written: nobody reads it, or the disk is full. Python would complain again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _system_error(error: OSError) -> str:

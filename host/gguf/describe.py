@@ -488,7 +488,7 @@ class _Importer:
     @cached_property
     def growth(self) -> Growth | None:
         """How scores grow with the positions, if any do."""
-        return read_growth(self.model, self.scale)
+        return read_growth(self.model, lambda: self.scale)
 
     @cached_property
     def scale(self) -> float:

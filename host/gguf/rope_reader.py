@@ -1,5 +1,6 @@
 """What a GGUF file says of RoPE, put together as llama.cpp does it."""
 
+from collections.abc import Callable
 from math import isclose, log
 
 import numpy as np
@@ -81,8 +82,8 @@ def read_local_rope(model: Model, size: int) -> Rope:
     return Rope(size, _base(model, "rope.freq_base_swa", default))
 
 
-def read_growth(model: Model, scale: float) -> Growth | None:
-    """How scores grow with the positions, from `scale` on; None if they don't."""
+def read_growth(model: Model, scale: Callable[[], float]) -> Growth | None:
+    """How scores grow with the positions, from `scale` on; None if they don't, and then nobody asks for the scale."""
     architecture = model.architecture
     rate, period, ahead = 0.0, _original_context(model), 0
     if architecture.unrotated_growth:
@@ -91,7 +92,7 @@ def read_growth(model: Model, scale: float) -> Growth | None:
     elif not architecture.plain_yarn:
         return None
     rate = model.header.real(model.key("attention.temperature_scale"), 0.0, 1e3, rate)
-    return Growth(scale, rate, period, ahead) if rate else None
+    return Growth(scale(), rate, period, ahead) if rate else None
 
 
 def _original_context(model: Model) -> int:

@@ -624,11 +624,14 @@ def test_closed_outputs(tmp_path: Path) -> None:
         assert kept in done.stdout
 
 
-@pytest.mark.parametrize("option", ["--help", "--version", "run --help"])
-def test_help_that_can_not_be_written(option: str) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("option", ["--help", "--version", "run --help", "devices"])
+def test_output_that_can_not_be_written(option: str, unbuffered: str) -> None:
+    """Also where it is written at exit, as Python buffers it unless the environment says otherwise."""
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m tailrace {option} >/dev/full"], capture_output=True, text=True, check=False
-    )
+        ["bash", "-c", f"{sys.executable} -m tailrace {option} >/dev/full"], capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
     assert done.returncode == 1
     assert re.fullmatch("tailrace: No space left on device: free some space where .*\n", done.stderr)
 

@@ -145,7 +145,7 @@ def test_registers_that_make_no_sense(register: str, value: int, text: str, advi
 
 def test_registers_that_do_not_fit_together() -> None:
     outcomes = examined(Broken(CONFIG, MEMORY, registers={offset("LANES"): lambda _: 2}))
-    assert outcomes[1].text.startswith("the registers do not fit together: Geometry(version=196609, bus_width=128, lanes=2, ")
+    assert outcomes[1].text.startswith("the registers do not fit together: Geometry(version=196610, bus_width=128, lanes=2, ")
     assert outcomes[1].advice == (
         "read them again: if they change, the control bus is not reliable (clock crossing, timing); if not, the device was built"
         " from other sources than this release"

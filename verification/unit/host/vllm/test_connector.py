@@ -92,7 +92,9 @@ def test_from_the_scheduler_to_the_decoder(tmp_path: Path, lm: LanguageModel, la
 
     written = load_file(path)
     assert written.keys() == tensors.keys()
-    assert all(torch.equal(written[name], tensors[name]) for name in tensors)
+    # Powers of a processor may differ in the last bit, between one number and many of them.
+    torch.testing.assert_close(written.pop(contract.FREQUENCIES), tensors[contract.FREQUENCIES], rtol=1e-14, atol=0)
+    assert all(torch.equal(written[name], tensors[name]) for name in written)
 
 
 def test_an_abort_while_the_file_is_written(tmp_path: Path, lm: LanguageModel) -> None:
