@@ -12,7 +12,7 @@ from .signature import PAGE_BITS, AxiWrite, beat_write_layout, bus_error_layout,
 #: Beats that may wait for the bus.
 BEATS_QUEUED = SMALL_DEPTH
 #: Beats that may wait for the bus or for the memory's answer.
-WRITES_IN_FLIGHT = 128
+WRITES_IN_FLIGHT = 64
 
 
 class WriteMaster(wiring.Component):
