@@ -120,8 +120,6 @@ class Programs:
         seen = tuple(min(reach(position), self.most_tokens) for position in positions)
         if max(seen, default=0) <= CHUNK:
             return name
-        # Up to a chunk all are alike.
-        seen = tuple(max(tokens, CHUNK) for tokens in seen)
         later = f"{name}, up to {'-'.join(map(str, seen))} tokens"
         if self._make(later, first.kind, first.rows, seen):
             self._later.append(later)
