@@ -157,7 +157,8 @@ class BeatSequencer(wiring.Component):
         left = Signal(range(config.vector_blocks), reset_less=True)
         first, at_last_block = Signal(reset_less=True), Signal(reset_less=True)
         place = Signal(range(config.vector_blocks), reset_less=True)
-        pace = Signal(range(2 * config.right_hand_sides + gap))
+        # Cycles until a group may end. `may_end` says in a register that they are over: much of the engine waits for `ready`.
+        pace, may_end = Signal(range(2 * config.right_hand_sides + gap)), Signal(init=1)
         # Planes of the block behind this one; whether it is the last block of the row, and of it the last plane.
         planes = Signal.like(traits.more_planes, name="planes", reset_less=True)
         at_end = Signal(reset_less=True)
@@ -176,7 +177,7 @@ class BeatSequencer(wiring.Component):
             row_end.eq(term & at_end),
             final.eq(row_end & last_group),
             superblock.eq(counts[1] == 0),
-            self.ready.eq(active & ((pace == 0) | ~row_end)),
+            self.ready.eq(active & (may_end | ~row_end)),
             take.eq(self.valid & self.ready),
         ]
 
@@ -254,9 +255,12 @@ class BeatSequencer(wiring.Component):
                         ]
 
         with m.If(take & row_end):
-            m.d.sync += pace.eq(Mux(last_group & keeps, Cat(C(1, 1), slots) + gap, slots))
-        with m.Elif(pace != 0):
-            m.d.sync += pace.eq(pace - 1)
+            m.d.sync += [
+                pace.eq(Mux(last_group & keeps, Cat(C(1, 1), slots) + gap, slots)),
+                may_end.eq((slots == 0) & ~(last_group & keeps)),
+            ]
+        with m.Elif(~may_end):
+            m.d.sync += [pace.eq(pace - 1), may_end.eq(pace == 1)]
 
         with m.If(take & final & ~waiting):
             m.d.sync += active.eq(0)
