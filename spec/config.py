@@ -9,6 +9,8 @@ from .vector import ALIGNMENT
 
 BUS_WIDTHS = (128, 256, 512)
 RIGHT_HAND_SIDES = (1, 2, 4, 8, 16)
+#: Elements of a word of the vector unit; 0: as many as there are lanes.
+VECTOR_WIDTHS = (0, 1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class Config:
         Longest read burst in beats: a power of two, 16 to 64, so that a burst never exceeds 4 KiB.
     address_width : int
         Bits of an address that the device drives; 32 to 64.
+    vector_width : int
+        Elements that the vector unit takes in a cycle: 1, 2 or 4; 0: as many as there are lanes (`word_elements`). No bit of a
+        result depends on the width.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Config:
     read_fifo_beats: int = 512
     burst_beats: int = 64
     address_width: int = 40
+    vector_width: int = 0
 
     def __post_init__(self) -> None:
         if self.bus_width not in BUS_WIDTHS:
@@ -58,6 +64,8 @@ class Config:
         _check_power(self, "read_fifo_beats", 2 * self.burst_beats, 4096)
         if not 32 <= self.address_width <= 64:
             raise ConfigError(f"address_width must be between 32 and 64, not {self.address_width}")
+        if self.vector_width not in VECTOR_WIDTHS:
+            raise ConfigError(f"vector_width must be one of {VECTOR_WIDTHS}, not {self.vector_width}")
 
     def check_memory_size(self, size: int) -> None:
         """Check that a device of this build can have so many bytes of memory.
@@ -76,6 +84,11 @@ class Config:
     def lanes(self) -> int:
         """Lanes: one per 128 bits of bus."""
         return self.bus_width // (8 * LANE_BYTES)
+
+    @property
+    def word_elements(self) -> int:
+        """Elements of a word of the vector unit, which takes a word in a cycle."""
+        return self.vector_width or self.lanes
 
     @property
     def bus_bytes(self) -> int:

@@ -10,7 +10,7 @@ CHANNELS = 1
 
 
 def identification(config: Config) -> dict[str, int]:
-    """Values of the registers from ``MAGIC`` to ``BURST_BEATS``, by name."""
+    """Values of the registers from ``MAGIC`` to ``VECTOR_WIDTH``, by name."""
     return {
         "MAGIC": MAGIC,
         "ISA_VERSION": ISA_VERSION,
@@ -25,4 +25,5 @@ def identification(config: Config) -> dict[str, int]:
         "ADDRESS_WIDTH": config.address_width,
         "READ_FIFO_BEATS": config.read_fifo_beats,
         "BURST_BEATS": config.burst_beats,
+        "VECTOR_WIDTH": config.word_elements,
     }

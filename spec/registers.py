@@ -102,6 +102,7 @@ IDENTIFICATION: tuple[Register, ...] = (
     Register("ADDRESS_WIDTH", 0x78, "ro", "bits of an address"),
     Register("READ_FIFO_BEATS", 0x7C, "ro", "beats that may be on their way from memory"),
     Register("BURST_BEATS", 0x80, "ro", "longest read burst in beats"),
+    Register("VECTOR_WIDTH", 0x84, "ro", "elements that the vector unit takes in a cycle"),
 )
 
 ERROR: tuple[Register, ...] = (

@@ -9,7 +9,7 @@ from tailrace.spec.isa import Reduce
 from .compare import flushed, negated
 from .maximum import Maximum
 from .total import Total
-from .word import check_lanes, reduction_word_layout
+from .word import check_width, reduction_word_layout
 
 #: `resumed`: the value is that of `start`, which no element was greater than. For argmax.
 result_layout = data.StructLayout({"value": 32, "index": 32, "resumed": 1})
@@ -31,13 +31,13 @@ class Reduction(wiring.Component):
 
     Parameters
     ----------
-    lanes : int
+    width : int
         Elements in a word: 1, 2 or 4.
 
     Attributes
     ----------
-    i : In(stream.Signature(reduction_word_layout(lanes)))
-        Words. Element ``e`` of word ``w`` of a segment is element ``w * lanes + e``. Masked-out elements do not take part.
+    i : In(stream.Signature(reduction_word_layout(width)))
+        Words. Element ``e`` of word ``w`` of a segment is element ``w * width + e``. Masked-out elements do not take part.
     kind : In(Reduce)
     negate : In(1)
         The result's sign is changed (zero stays +0). Not for argmax.
@@ -52,12 +52,12 @@ class Reduction(wiring.Component):
         Result: its value, and for an argmax its index.
     """
 
-    def __init__(self, lanes: int) -> None:
-        check_lanes(lanes)
-        self.lanes = lanes
+    def __init__(self, width: int) -> None:
+        check_width(width)
+        self.width = width
         super().__init__(
             {
-                "i": In(stream.Signature(reduction_word_layout(lanes))),
+                "i": In(stream.Signature(reduction_word_layout(width))),
                 "kind": In(Reduce),
                 "negate": In(1),
                 "resume": In(1),
@@ -70,8 +70,8 @@ class Reduction(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.maximum = maximum = Maximum(self.lanes)
-        m.submodules.total = total = Total(self.lanes)
+        m.submodules.maximum = maximum = Maximum(self.width)
+        m.submodules.total = total = Total(self.width)
         transfer, first = self.i.valid & self.i.ready, self.i.payload.first
 
         given = {

@@ -9,7 +9,7 @@ from tailrace.spec.commands import float_bits
 
 from .add import FloatAdd
 from .multiply import FloatMultiply
-from .word import check_lanes, reduction_word_layout
+from .word import check_width, reduction_word_layout
 
 #: Partial sums, as `tailrace.spec.floats.total` has them.
 PARTIAL_SUMS = 32
@@ -26,20 +26,20 @@ class _State(enum.Enum, shape=2):
 class Total(wiring.Component):
     """Adds up a segment, or the squares of its elements, as `tailrace.spec.floats.total` does.
 
-    Lane ``e`` keeps the partial sums ``e``, ``e + lanes``, ... Each gets an element every ``32 / lanes`` words, and by then the
-    sum with the element before is there. After the last word the same adders fold the 32 partial sums to one.
+    Adder ``e`` keeps the partial sums ``e``, ``e + width``, ... Each gets an element every ``32 / width`` words, and by then
+    the sum with the element before is there. After the last word the same adders fold the 32 partial sums to one.
 
     Latency: `latency` cycles from the last word to the result, `FloatAdd.latency` + 2 more if it resumes. Throughput: one word
     a cycle.
 
     Parameters
     ----------
-    lanes : int
+    width : int
         Elements in a word: 1, 2 or 4.
 
     Attributes
     ----------
-    i : In(stream.Signature(reduction_word_layout(lanes)))
+    i : In(stream.Signature(reduction_word_layout(width)))
         Words; always ready. After the last word of a segment none must come until the result was taken.
     square : In(1)
         Add the elements' squares; with each word.
@@ -49,18 +49,18 @@ class Total(wiring.Component):
     o : Out(stream.Signature(32))
     """
 
-    def __init__(self, lanes: int) -> None:
-        check_lanes(lanes)
-        self.lanes = lanes
-        #: Sums in each level of the fold, in a lane; then lanes that add another one's sum to theirs.
-        self._within = [n for n in (16, 8, 4, 2, 1) if 2 * n <= PARTIAL_SUMS // lanes]
-        self._across = [n for n in (2, 1) if n < lanes]
+    def __init__(self, width: int) -> None:
+        check_width(width)
+        self.width = width
+        #: Sums in each level of the fold, in an adder; then adders that add another one's sum to theirs.
+        self._within = [n for n in (16, 8, 4, 2, 1) if 2 * n <= PARTIAL_SUMS // width]
+        self._across = [n for n in (2, 1) if n < width]
         steps = sum(self._within) + len(self._across) + sum(map(_wait, [*self._within, *(1 for _ in self._across)]))
         #: Cycles from the last word to the result.
         self.latency = FloatMultiply.latency + _ROUND + steps + 1
         super().__init__(
             {
-                "i": In(stream.Signature(reduction_word_layout(lanes))),
+                "i": In(stream.Signature(reduction_word_layout(width))),
                 "square": In(1),
                 "resume": In(1),
                 "start": In(32),
@@ -70,21 +70,21 @@ class Total(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lanes = range(self.lanes)
-        depth = PARTIAL_SUMS // self.lanes
+        columns = range(self.width)
+        depth = PARTIAL_SUMS // self.width
         word = self.i.payload
         m.d.comb += self.i.ready.eq(1)
 
         # Operands for the adders, one cycle before these get them.
-        begin = [Signal(name=f"begin_{n}") for n in lanes]
-        begun = [Signal(name=f"begun_{n}") for n in lanes]
-        augend = [Signal(32, name=f"augend_{n}") for n in lanes]
-        addend = [Signal(32, name=f"addend_{n}") for n in lanes]
+        begin = [Signal(name=f"begin_{n}") for n in columns]
+        begun = [Signal(name=f"begun_{n}") for n in columns]
+        augend = [Signal(32, name=f"augend_{n}") for n in columns]
+        addend = [Signal(32, name=f"addend_{n}") for n in columns]
         sums: list[Value] = []
         others: list[Value] = []
         place, other, written = Signal(range(depth)), Signal(range(depth)), Signal(range(depth))
-        used = [Signal(depth, name=f"used_{n}") for n in lanes]
-        for n in lanes:
+        used = [Signal(depth, name=f"used_{n}") for n in columns]
+        for n in columns:
             m.submodules[f"adder_{n}"] = adder = FloatAdd()
             m.submodules[f"partial_{n}"] = memory = Memory(shape=32, depth=depth, init=[])
             write, here, there = memory.write_port(), memory.read_port(domain="comb"), memory.read_port(domain="comb")
@@ -113,7 +113,7 @@ class Total(wiring.Component):
         m.d.comb += written.eq(address)
 
         terms = []
-        for n in lanes:
+        for n in columns:
             m.submodules[f"term_{n}"] = term = FloatMultiply()
             m.d.comb += [
                 term.valid.eq(self.i.valid & word.mask[n]),
@@ -128,21 +128,21 @@ class Total(wiring.Component):
         result = Signal(32, reset_less=True)
         ending = Signal()
         wait = Signal(range(_ROUND + FloatMultiply.latency + 1))
-        # Elements of a lane so far, or sums of a level of the fold.
+        # Elements of an adder so far, or sums of a level of the fold.
         count, partner = Signal(range(depth)), Signal(range(depth))
         levels = len(self._within) + len(self._across)
         level = Signal(range(levels + 2))
         m.d.comb += place.eq(count)
         # Of the sum that is added in the fold, in a register: it is `count` and the distance of the level.
         m.d.comb += other.eq(partner)
-        for n in lanes:
+        for n in columns:
             m.d.comb += [augend[n].eq(sums[n]), addend[n].eq(terms[n].o)]
             with m.If(begin[n]):
                 m.d.sync += used[n].eq(used[n] | C(1, depth) << place)
 
         with m.Switch(state):
             with m.Case(_State.ADD):
-                m.d.comb += [begin[n].eq(terms[n].o_valid) for n in lanes]
+                m.d.comb += [begin[n].eq(terms[n].o_valid) for n in columns]
                 with m.If(arriving[-1]):
                     m.d.sync += count.eq(count + 1)
                 with m.If(self.i.valid & word.last):
@@ -158,7 +158,7 @@ class Total(wiring.Component):
                 with m.Else(), m.Switch(level):
                     for n, distance in enumerate(self._within):
                         with m.Case(n):
-                            for k in lanes:
+                            for k in columns:
                                 m.d.comb += [begin[k].eq(1), addend[k].eq(others[k])]
                             m.d.sync += [count.eq(count + 1), partner.eq(partner + 1)]
                             with m.If(count == distance - 1):

@@ -2,15 +2,15 @@
 
 from amaranth.lib import data
 
-LANES = (1, 2, 4)
+WIDTHS = (1, 2, 4)
 
 
-def check_lanes(lanes: int) -> None:
+def check_width(width: int) -> None:
     """Refuse a width that no build has."""
-    if lanes not in LANES:
-        raise ValueError(f"lanes must be one of {LANES}, not {lanes}")
+    if width not in WIDTHS:
+        raise ValueError(f"width must be one of {WIDTHS}, not {width}")
 
 
-def reduction_word_layout(lanes: int) -> data.StructLayout:
+def reduction_word_layout(width: int) -> data.StructLayout:
     """Elements of a segment, the lowest first; `mask` says which of them there are; the first and last word of a segment."""
-    return data.StructLayout({"data": data.ArrayLayout(32, lanes), "mask": lanes, "first": 1, "last": 1})
+    return data.StructLayout({"data": data.ArrayLayout(32, width), "mask": width, "first": 1, "last": 1})

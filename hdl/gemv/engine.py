@@ -45,7 +45,7 @@ class GemvEngine(wiring.Component):
         Set of base exponents that this block's exponents are to be relative to.
     vector : In(data.ArrayLayout(vector_block_layout, R))
         That block, one cycle later.
-    write : Out(BufferWrite(config))
+    write : Out(BufferWrite(config, lanes))
         Results, in the order of rows and in a group of rows in that of the slots; then maxima. Can not be refused.
     finished : Out(1)
         The last word of a command is written in this cycle.
@@ -64,7 +64,7 @@ class GemvEngine(wiring.Component):
                 "vector_block": Out(range(config.vector_blocks)),
                 "set": Out(2),
                 "vector": In(data.ArrayLayout(vector_block_layout, config.right_hand_sides)),
-                "write": Out(BufferWrite(config)),
+                "write": Out(BufferWrite(config, config.lanes)),
                 "finished": Out(1),
             }
         )

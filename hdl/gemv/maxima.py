@@ -8,7 +8,7 @@ from tailrace.spec.config import Config
 
 from ..float.compare import from_order, order
 from ..float.pipeline import Pipeline
-from ..vector.activation_buffer import FLOAT_BITS, BufferWrite, word_layout
+from ..vector.activation_buffer import FLOAT_BITS, BufferWrite, matrix_word_layout
 from .command import maxima_gap
 from .serialiser import word_place_layout
 
@@ -29,10 +29,10 @@ class Maxima(wiring.Component):
     ----------
     valid : In(1)
         There is a word.
-    results : In(word_layout(config))
+    results : In(matrix_word_layout(config))
         Bits of float32, flushed. Those that `place.mask` leaves out may be anything, and all of a word with `place.maximum`.
     place : In(word_place_layout(config))
-    write : Out(BufferWrite(config))
+    write : Out(BufferWrite(config, lanes))
     finished : Out(1)
         The last word of a command is written in this cycle.
     """
@@ -43,9 +43,9 @@ class Maxima(wiring.Component):
         super().__init__(
             {
                 "valid": In(1),
-                "results": In(word_layout(config)),
+                "results": In(matrix_word_layout(config)),
                 "place": In(word_place_layout(config)),
-                "write": Out(BufferWrite(config)),
+                "write": Out(BufferWrite(config, config.lanes)),
                 "finished": Out(1),
             }
         )

@@ -28,8 +28,8 @@ def quantise_word_layout(config: Config) -> data.StructLayout:
     """
     return data.StructLayout(
         {
-            "data": data.ArrayLayout(32, config.lanes),
-            "mask": config.lanes,
+            "data": data.ArrayLayout(32, config.word_elements),
+            "mask": config.word_elements,
             "slot": slot_shape(config),
             "set": range(SETS),
             "block": range(config.vector_blocks),
@@ -47,7 +47,7 @@ def block_layout(config: Config) -> data.StructLayout:
     return data.StructLayout(
         {
             "largest": BIASED_BITS,
-            "last_word": range(BLOCK // config.lanes),
+            "last_word": range(BLOCK // config.word_elements),
             "slot": slot_shape(config),
             "block": range(config.vector_blocks),
             "duplicate": 1,
@@ -71,7 +71,7 @@ class BlockBuffer(wiring.Component):
         `set`, `final` and `join` are not looked at.
     valid : Out(1)
         There is a word at `elements`. It can not be refused.
-    elements : Out(ArrayLayout(32, lanes))
+    elements : Out(ArrayLayout(32, word_elements))
     block : Out(block_layout(config))
         The block that the word belongs to.
     first : Out(1)
@@ -89,7 +89,7 @@ class BlockBuffer(wiring.Component):
             {
                 "i": In(stream.Signature(quantise_word_layout(config))),
                 "valid": Out(1),
-                "elements": Out(data.ArrayLayout(32, config.lanes)),
+                "elements": Out(data.ArrayLayout(32, config.word_elements)),
                 "block": Out(block_layout(config)),
                 "first": Out(1),
                 "busy": Out(1),
@@ -99,9 +99,9 @@ class BlockBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        words = BLOCK // config.lanes
+        words = BLOCK // config.word_elements
         # One block, and what comes while its exponent is on the way to the other end.
-        m.submodules.elements = elements = StreamFifo(data.ArrayLayout(32, config.lanes), 2 * words)
+        m.submodules.elements = elements = StreamFifo(data.ArrayLayout(32, config.word_elements), 2 * words)
         m.submodules.blocks = blocks = StreamFifo(block_layout(config), BLOCKS_QUEUED)
 
         # Distributed RAM, then comparisons: a register between them.
@@ -118,7 +118,7 @@ class BlockBuffer(wiring.Component):
         word = Signal(quantise_word_layout(config), reset_less=True)
         word_largest = Signal(BIASED_BITS, reset_less=True)
         word_valid, moves = Signal(), Signal()
-        values = [Mux(i.mask[n], i.data[n], 0) for n in range(config.lanes)]
+        values = [Mux(i.mask[n], i.data[n], 0) for n in range(config.word_elements)]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
                 word.eq(i),

@@ -67,7 +67,7 @@ class BlockQuantiser(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.buffer = buffer = BlockBuffer(config)
-        m.submodules.rounding = rounding = MantissaRounding(config.lanes)
+        m.submodules.rounding = rounding = MantissaRounding(config.word_elements)
         # The blocks whose mantissas are being rounded.
         m.submodules.rounded = rounded = StreamFifo(block_layout(config), 4)
 
@@ -99,8 +99,8 @@ class BlockQuantiser(wiring.Component):
     def _write(self, m: Module, rounding: MantissaRounding, rounded: StreamFifo) -> Value:
         """Gather mantissas to beats, sum them up, and write. Returns whether a write is under way."""
         config = self._config
-        lanes, parts = config.lanes, parts_per_block(config)
-        words = BLOCK // lanes
+        elements, parts = config.word_elements, parts_per_block(config)
+        words = BLOCK // elements
         beat_words = words // parts
         block, valid = rounded.o.payload, rounding.o_valid
         beat, commit = self.write.beat, self.write.commit
@@ -134,14 +134,14 @@ class BlockQuantiser(wiring.Component):
             m.d.sync += beat.part.eq(beat.part + parts // 2)
 
         # The sum of a word, and in the cycle after that of half a block. The second half moves the first one on.
-        word_sum = Signal(signed(MANTISSA_BITS + (lanes - 1).bit_length()), reset_less=True)
+        word_sum = Signal(signed(MANTISSA_BITS + (elements - 1).bit_length()), reset_less=True)
         word_valid, word_first, word_last = Signal(), Signal(reset_less=True), Signal(reset_less=True)
         totals = Signal(totals_layout, reset_less=True)
         duplicate = Signal(reset_less=True)
         m.d.sync += [word_valid.eq(valid), commit.enable.eq(word_valid & word_last)]
         with m.If(valid):
             m.d.sync += [
-                word_sum.eq(sum(rounding.mantissas[n] for n in range(lanes))),
+                word_sum.eq(sum(rounding.mantissas[n] for n in range(elements))),
                 word_first.eq(place % (words // HALVES) == 0),
                 word_last.eq(last),
             ]

@@ -28,18 +28,18 @@ class MantissaRounding(wiring.Component):
 
     Parameters
     ----------
-    lanes : int
+    width : int
         Elements in a word.
 
     Attributes
     ----------
     valid : In(1)
         There is a word. Stages without one keep their values.
-    elements : In(ArrayLayout(32, lanes))
+    elements : In(ArrayLayout(32, width))
         Float32 bits.
     largest : In(8)
         Largest biased exponent in the block of the elements.
-    mantissas : Out(ArrayLayout(signed(16), lanes))
+    mantissas : Out(ArrayLayout(signed(16), width))
     o_valid : Out(1)
         `valid`, 5 cycles ago.
     busy : Out(1)
@@ -49,14 +49,14 @@ class MantissaRounding(wiring.Component):
     #: Cycles from `elements` to `mantissas`.
     latency = 5
 
-    def __init__(self, lanes: int) -> None:
-        self._lanes = lanes
+    def __init__(self, width: int) -> None:
+        self._width = width
         super().__init__(
             {
                 "valid": In(1),
-                "elements": In(data.ArrayLayout(32, lanes)),
+                "elements": In(data.ArrayLayout(32, width)),
                 "largest": In(BIASED_BITS),
-                "mantissas": Out(data.ArrayLayout(signed(MANTISSA_BITS), lanes)),
+                "mantissas": Out(data.ArrayLayout(signed(MANTISSA_BITS), width)),
                 "o_valid": Out(1),
                 "busy": Out(1),
             }
@@ -68,19 +68,19 @@ class MantissaRounding(wiring.Component):
         m.d.sync += valid.eq(Cat(self.valid, valid[:-1]))
         m.d.comb += [self.o_valid.eq(valid[-1]), self.busy.eq(valid.any())]
         enables = Cat(self.valid, valid[:-1])
-        for lane in range(self._lanes):
-            self._round(m, lane, enables)
+        for n in range(self._width):
+            self._round(m, n, enables)
         return m
 
-    def _round(self, m: Module, lane: int, enables: Value) -> None:
-        element = self.elements[lane]
-        sign = Signal(self.latency - 1, name=f"sign_{lane}", reset_less=True)
+    def _round(self, m: Module, n: int, enables: Value) -> None:
+        element = self.elements[n]
+        sign = Signal(self.latency - 1, name=f"sign_{n}", reset_less=True)
 
         biased = exponent_field(element)
-        difference = Signal(BIASED_BITS, name=f"difference_{lane}")
-        zero = Signal(name=f"zero_{lane}", reset_less=True)
-        distance = Signal(_DISTANCE_BITS, name=f"distance_{lane}", reset_less=True)
-        fraction = Signal(FRACTION_BITS, name=f"fraction_{lane}", reset_less=True)
+        difference = Signal(BIASED_BITS, name=f"difference_{n}")
+        zero = Signal(name=f"zero_{n}", reset_less=True)
+        distance = Signal(_DISTANCE_BITS, name=f"distance_{n}", reset_less=True)
+        fraction = Signal(FRACTION_BITS, name=f"fraction_{n}", reset_less=True)
         m.d.comb += difference.eq(self.largest - biased)
         with m.If(enables[0]):
             m.d.sync += [
@@ -90,9 +90,9 @@ class MantissaRounding(wiring.Component):
                 sign[0].eq(element[-1]),
             ]
 
-        fine = Signal(SIGNIFICAND_BITS + 1, name=f"fine_{lane}", reset_less=True)
-        coarse_distance = Signal(_DISTANCE_BITS - 2, name=f"coarse_distance_{lane}", reset_less=True)
-        coarse = Signal(SIGNIFICAND_BITS + 1, name=f"coarse_{lane}", reset_less=True)
+        fine = Signal(SIGNIFICAND_BITS + 1, name=f"fine_{n}", reset_less=True)
+        coarse_distance = Signal(_DISTANCE_BITS - 2, name=f"coarse_distance_{n}", reset_less=True)
+        coarse = Signal(SIGNIFICAND_BITS + 1, name=f"coarse_{n}", reset_less=True)
         significand = Mux(zero, 0, Cat(Const(0, 1), fraction, Const(1, 1)))
         with m.If(enables[1]):
             m.d.sync += [
@@ -104,13 +104,13 @@ class MantissaRounding(wiring.Component):
             m.d.sync += [coarse.eq(shift_sticky(fine, coarse_distance, 4)), sign[2].eq(sign[1])]
 
         kept = coarse[1 + _DROPPED_BITS :]
-        magnitude = Signal(MANTISSA_BITS, name=f"magnitude_{lane}", reset_less=True)
+        magnitude = Signal(MANTISSA_BITS, name=f"magnitude_{n}", reset_less=True)
         with m.If(enables[3]):
             m.d.sync += [magnitude.eq(kept + rounds_up(kept, coarse[: 1 + _DROPPED_BITS])), sign[3].eq(sign[2])]
 
-        limited = Signal(MANTISSA_BITS, name=f"limited_{lane}")
-        mantissa = Signal(signed(MANTISSA_BITS), name=f"mantissa_{lane}", reset_less=True)
+        limited = Signal(MANTISSA_BITS, name=f"limited_{n}")
+        mantissa = Signal(signed(MANTISSA_BITS), name=f"mantissa_{n}", reset_less=True)
         # Rounding up can exceed the largest mantissa by one.
-        m.d.comb += [limited.eq(Mux(magnitude[-1], MANTISSA_MAX, magnitude)), self.mantissas[lane].eq(mantissa)]
+        m.d.comb += [limited.eq(Mux(magnitude[-1], MANTISSA_MAX, magnitude)), self.mantissas[n].eq(mantissa)]
         with m.If(enables[4]):
             m.d.sync += mantissa.eq(Mux(sign[3], -limited, limited))

@@ -1,9 +1,10 @@
 """The activation buffer: float32 activations, attention scores and results that stay on the device."""
 
-from amaranth.hdl import Module, Signal, unsigned
+from amaranth.hdl import Module, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from tailrace.spec.config import Config
 
@@ -12,28 +13,37 @@ FLOAT_BITS = 32
 
 
 def word_layout(config: Config) -> data.ArrayLayout:
-    """A word of the buffer: one float32 for each lane of the memory bus.
-
-    Entry ``e`` is element ``e % lanes`` of word ``e // lanes``.
-    """
-    return data.ArrayLayout(FLOAT_BITS, config.lanes)
+    """A word of the vector unit: entry ``e`` is element ``e % word_elements`` of word ``e // word_elements``."""
+    return data.ArrayLayout(FLOAT_BITS, config.word_elements)
 
 
 def buffer_words(config: Config) -> int:
-    """Words in the buffer."""
-    return config.buffer_entries // config.lanes
+    """Words of the vector unit in the buffer."""
+    return config.buffer_entries // config.word_elements
+
+
+def matrix_word_layout(config: Config) -> data.ArrayLayout:
+    """A word of the matrix unit, with a result of each lane: entry ``e`` is element ``e % lanes`` of word ``e // lanes``."""
+    return data.ArrayLayout(FLOAT_BITS, config.lanes)
 
 
 class BufferWrite(wiring.Signature):
-    """Write port, seen from the writer: the floats of `data` whose bit in `mask` is set go to word `address`."""
+    """Write port, seen from the writer: the floats of `data` whose bit in `mask` is set go to word `address`.
 
-    def __init__(self, config: Config) -> None:
+    Parameters
+    ----------
+    config : Config
+    elements : int
+        Floats in the writer's words.
+    """
+
+    def __init__(self, config: Config, elements: int) -> None:
         super().__init__(
             {
                 "enable": Out(1),
-                "address": Out(range(buffer_words(config))),
-                "data": Out(word_layout(config)),
-                "mask": Out(config.lanes),
+                "address": Out(range(config.buffer_entries // elements)),
+                "data": Out(data.ArrayLayout(FLOAT_BITS, elements)),
+                "mask": Out(elements),
             }
         )
 
@@ -46,17 +56,18 @@ class BufferRead(wiring.Signature):
 
 
 class ActivationBuffer(wiring.Component):
-    """`Config.buffer_entries` float32 entries in block RAM, in words as wide as the vector unit.
+    """`Config.buffer_entries` float32 entries in block RAM, in words of the vector unit and of the matrix unit.
 
     Two words are read in a cycle and one is written. The memory is there twice, once for each read port, because block RAM
-    has one read and one write port. The matrix unit's results have priority over the vector unit's: its pipeline can not
-    wait.
+    has one read and one write port. It is as wide as the wider of the two units: the other one's words are parts of its words.
+    The matrix unit's results have priority over the vector unit's: its pipeline can not wait.
 
     What is written in a cycle can be read from the cycle after the next one on: the choice between the writers is a register,
     as memories of this size lie far from them, and from each other. What is read while it is being written is undefined.
     Programs order their commands so that this never matters, and it spares an FPGA the logic that would keep the old value.
 
-    Latency of a read: 1 cycle.
+    Latency of a read: 1 cycle. If there are more lanes than elements in a word of the vector unit, a word is chosen behind the
+    block RAM: register it.
 
     Parameters
     ----------
@@ -77,8 +88,8 @@ class ActivationBuffer(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "matrix": In(BufferWrite(config)),
-                "vector": In(BufferWrite(config)),
+                "matrix": In(BufferWrite(config, config.lanes)),
+                "vector": In(BufferWrite(config, config.word_elements)),
                 "vector_ready": Out(1),
                 "a": In(BufferRead(config)),
                 "b": In(BufferRead(config)),
@@ -89,25 +100,38 @@ class ActivationBuffer(wiring.Component):
         m = Module()
         config = self._config
         m.d.comb += self.vector_ready.eq(~self.matrix.enable)
-        mask = Signal(config.lanes)
-        address = Signal(range(buffer_words(config)), reset_less=True)
-        word = Signal(word_layout(config), reset_less=True)
+        width = max(config.lanes, config.word_elements)
+        rows = config.buffer_entries // width
+        mask = Signal(width)
+        row = Signal(range(rows), reset_less=True)
+        word = Signal(data.ArrayLayout(FLOAT_BITS, width), reset_less=True)
         m.d.sync += mask.eq(0)
-        for writer in (self.vector, self.matrix):
+        for writer, elements in ((self.vector, config.word_elements), (self.matrix, config.lanes)):
+            part_bits = exact_log2(width // elements)
             with m.If(writer.enable):
-                m.d.sync += [mask.eq(writer.mask), address.eq(writer.address), word.eq(writer.data)]
+                m.d.sync += [
+                    mask.eq(writer.mask << writer.address[:part_bits] * elements),
+                    row.eq(writer.address[part_bits:]),
+                    word.eq(Value.cast(writer.data).replicate(width // elements)),
+                ]
         for name, port in (("a", self.a), ("b", self.b)):
-            for lane in range(config.lanes):
-                m.submodules[f"memory_{name}_{lane}"] = memory = Memory(
-                    shape=unsigned(FLOAT_BITS), depth=buffer_words(config), init=[], attrs={"no_rw_check": True}
+            part_bits = exact_log2(width // config.word_elements)
+            shown = Signal(data.ArrayLayout(FLOAT_BITS, width), name=f"shown_{name}")
+            part = Signal(part_bits, name=f"part_{name}", reset_less=True)
+            with m.If(port.enable):
+                m.d.sync += part.eq(port.address[:part_bits])
+            m.d.comb += port.data.eq(Value.cast(shown).word_select(part, len(Value.cast(port.data))))
+            for n in range(width):
+                m.submodules[f"memory_{name}_{n}"] = memory = Memory(
+                    shape=unsigned(FLOAT_BITS), depth=rows, init=[], attrs={"no_rw_check": True}
                 )
                 write, read = memory.write_port(), memory.read_port()
                 m.d.comb += [
-                    write.en.eq(mask[lane]),
-                    write.addr.eq(address),
-                    write.data.eq(word[lane]),
-                    read.addr.eq(port.address),
+                    write.en.eq(mask[n]),
+                    write.addr.eq(row),
+                    write.data.eq(word[n]),
+                    read.addr.eq(port.address[part_bits:]),
                     read.en.eq(port.enable),
-                    port.data[lane].eq(read.data),
+                    shown[n].eq(read.data),
                 ]
         return m

@@ -9,8 +9,8 @@ from tailrace.spec.formats import BLOCK, LANE_BYTES
 from tailrace.spec.isa import COMMAND_BYTES
 
 from ..axi.signature import beat_write_layout
-from .activation_buffer import BufferRead, word_layout
-from .append_operation import Step, append_operation_layout
+from .activation_buffer import FLOAT_BITS, BufferRead
+from .append_operation import Step, append_operation_layout, part_elements
 from .append_reader import AppendReader
 from .cache_places import CachePlaces
 from .code_rounding import CodeRounding
@@ -24,14 +24,14 @@ class Append(wiring.Component):
     """Carry out `APPEND`: round scaled keys or values to codes, and write them to their places in the cache.
 
     Every write is one bus beat, of which only some bytes are written. A block of 32 keys takes three: 16 bytes of upper
-    nibbles, 16 of lower ones, and 2 of a float16 scale. A word of values takes one, with a byte in every lane; the scale of a
-    head takes one, of 4 bytes. A command stays at `command` until its last beat is taken.
+    nibbles, 16 of lower ones, and 2 of a float16 scale. The values of all lanes take one, with a byte in every lane; the scale
+    of a head takes one, of 4 bytes. A command stays at `command` until its last beat is taken.
 
     The work is a sequence of steps (`Step`) that go down one pipeline: read, hold, measure, shift, round, write. It halts while
     a beat waits.
 
-    Throughput: one step a cycle: ``32 / lanes + 3`` cycles for a block of keys, ``ceil(count / lanes) + 1`` for the values of
-    a head. `overhead` cycles more for a command.
+    Throughput: one step a cycle, with ``w = min(word_elements, lanes)`` elements: ``32 / w + 3`` cycles for a block of keys,
+    ``ceil(count / lanes) * lanes / w + 1`` for the values of a head. `overhead` cycles more for a command.
 
     Parameters
     ----------
@@ -64,10 +64,10 @@ class Append(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, write = self._config, self.write
+        config, write, elements = self._config, self.write, part_elements(self._config)
         m.submodules.reader = reader = AppendReader(config)
         m.submodules.places = places = CachePlaces(config)
-        m.submodules.codes = codes = CodeRounding(config.lanes)
+        m.submodules.codes = codes = CodeRounding(elements)
         m.submodules.half = half = HalfRounding()
 
         begun, started, final = Signal(), Signal(), Signal()
@@ -89,8 +89,8 @@ class Append(wiring.Component):
         stage_layout = data.StructLayout({"valid": 1, "operation": append_operation_layout(config)})
         stages = [Signal(stage_layout, name=f"stage_{n}") for n in range(6)]
         m.d.comb += [stages[0].valid.eq(reader.valid), stages[0].operation.eq(reader.operation)]
-        word = Signal(word_layout(config), reset_less=True)
-        scales = [Signal(32, name=f"scale_{n}", reset_less=True) for n in range(2, 6)]
+        word = Signal(data.ArrayLayout(FLOAT_BITS, elements), reset_less=True)
+        scales = [Signal(FLOAT_BITS, name=f"scale_{n}", reset_less=True) for n in range(2, 6)]
         m.d.comb += [
             codes.elements.eq(word),
             codes.enable.eq(advance & (stages[2].valid | stages[3].valid | stages[4].valid)),
@@ -101,19 +101,27 @@ class Append(wiring.Component):
             m.d.sync += [after.eq(before) for before, after in zip(stages, stages[1:], strict=False)]
             with m.If(stages[1].valid):
                 m.d.sync += [
-                    scales[0].eq(self.a.data.as_value().word_select(stages[1].operation.element, 32)),
-                    *(
-                        word[lane].eq(self.a.data[lane] & bit.replicate(32))
-                        for lane, bit in enumerate(stages[1].operation.mask)
+                    scales[0].eq(self.a.data.as_value().word_select(stages[1].operation.element, FLOAT_BITS)),
+                    word.eq(
+                        self.a.data.as_value().word_select(stages[1].operation.part, elements * FLOAT_BITS)
+                        & Cat(bit.replicate(FLOAT_BITS) for bit in stages[1].operation.mask)
                     ),
                 ]
             m.d.sync += [after.eq(before) for before, after in zip(scales, scales[1:], strict=False)]
 
         done = stages[5]
         m.d.comb += [places.operation.eq(done.operation), places.advance.eq(done.valid & advance)]
-        block = Signal(data.ArrayLayout(_CODE_BITS, BLOCK), reset_less=True)
+        # The codes that came last, this step's included, and which of the lanes they would fill have a value.
+        codes_layout = data.ArrayLayout(_CODE_BITS, BLOCK)
+        block, gathered = Signal(codes_layout, reset_less=True), Signal(codes_layout)
+        there, lanes_there = Signal(config.lanes, reset_less=True), Signal(config.lanes)
+        m.d.comb += [
+            gathered.eq(Cat(block.as_value()[elements * _CODE_BITS :], codes.codes)),
+            lanes_there.eq(Cat(there[elements:], done.operation.mask)),
+            places.mask.eq(lanes_there),
+        ]
         with m.If(advance):
-            m.d.sync += write.valid.eq(done.valid & (done.operation.step != Step.GATHER))
+            m.d.sync += write.valid.eq(done.valid & done.operation.writes)
             with m.If(done.valid):
                 m.d.sync += [
                     write.payload.address.eq(places.address),
@@ -121,9 +129,9 @@ class Append(wiring.Component):
                     write.payload.command.eq(self.index),
                     final.eq(done.operation.final),
                 ]
+                with m.If((done.operation.step == Step.GATHER) | (done.operation.step == Step.VALUES)):
+                    m.d.sync += [block.eq(gathered), there.eq(lanes_there)]
                 with m.Switch(done.operation.step):
-                    with m.Case(Step.GATHER):
-                        m.d.sync += block.eq(Cat(block.as_value()[config.lanes * _CODE_BITS :], codes.codes))
                     with m.Case(Step.UPPER):
                         m.d.sync += write.payload.data.eq(_nibbles(block, _NIBBLE_BITS).replicate(config.lanes))
                     with m.Case(Step.LOWER):
@@ -131,10 +139,11 @@ class Append(wiring.Component):
                     with m.Case(Step.KEY_SCALE):
                         m.d.sync += write.payload.data.eq(half.half.replicate(config.bus_width // 16))
                     with m.Case(Step.VALUES):
-                        bytes_of_lanes = Cat(codes.codes[lane].replicate(LANE_BYTES) for lane in range(config.lanes))
+                        newest = BLOCK - config.lanes
+                        bytes_of_lanes = Cat(gathered[newest + n].replicate(LANE_BYTES) for n in range(config.lanes))
                         m.d.sync += write.payload.data.eq(bytes_of_lanes)
                     with m.Case(Step.VALUE_SCALE):
-                        m.d.sync += write.payload.data.eq(scales[-1].replicate(config.bus_width // 32))
+                        m.d.sync += write.payload.data.eq(scales[-1].replicate(config.bus_width // FLOAT_BITS))
         return m
 
 

@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BLOCK
@@ -10,14 +11,15 @@ from tailrace.spec.isa import COMMAND_BYTES, MAX_HEAD, MAX_SEGMENTS, Cache, Opco
 
 from ..control.layout import command_layout
 from .activation_buffer import buffer_words
-from .append_operation import Step, append_operation_layout
+from .append_operation import Step, append_operation_layout, part_elements
 
 
 class AppendReader(wiring.Component):
     """Says which word of the buffer to read in each cycle, and what it is for.
 
-    Keys: for each block of each head the words of the block (32 elements, those that the head lacks masked), and the word with
-    its scale; the block's nibbles are written before that. Values: for each head its words, then the word with its scale.
+    Keys: for each block of each head the block's elements (32, those that the head lacks masked), and the word with its scale;
+    the block's nibbles are written before that. Values: for each head its elements, as many as a multiple of the lanes (those
+    that it lacks masked), then the word with its scale.
 
     One step a cycle, as long as `advance` is 1.
 
@@ -54,29 +56,34 @@ class AppendReader(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, lanes = self._config, self._config.lanes
+        config, elements = self._config, part_elements(self._config)
+        word_bits, part_bits = exact_log2(config.word_elements), exact_log2(config.word_elements // elements)
         command = data.View(command_layout(Opcode.APPEND), self.command)
-        lane_bits = (lanes - 1).bit_length()
         values = command.cache == Cache.VALUES.value
 
         step = Signal(Step)
-        head, word = Signal.like(self.address, reset_less=True), Signal.like(self.address, reset_less=True)
+        # The head's first part of a word, and the one that is due.
+        head, part = (Signal(range(config.buffer_entries // elements), name=n, reset_less=True) for n in ("head", "part"))
         scale = Signal(range(config.buffer_entries), reset_less=True)
-        # Elements of the head from this word on, and words of the block.
+        # Elements of the head from this part on; parts of the block, of which those of all lanes make a beat of values.
         left = Signal(range(MAX_HEAD + 1), reset_less=True)
-        block_word = Signal(range(BLOCK // lanes), reset_less=True)
+        block_part = Signal(range(BLOCK // elements), reset_less=True)
         heads_left = Signal(range(MAX_SEGMENTS + 1), reset_less=True)
 
         reads_scale = (step == Step.KEY_SCALE) | (step == Step.VALUE_SCALE)
         next_head = Signal.like(head)
         first_step = Mux(values, Step.VALUES, Step.GATHER)
+        beat_parts = config.lanes // elements
+        beat_ends = block_part % beat_parts == beat_parts - 1
         operation = self.operation
         m.d.comb += [
-            next_head.eq(head + command.a_stride // lanes),
-            self.address.eq(Mux(reads_scale, scale >> lane_bits, word)),
+            next_head.eq(head + command.a_stride // elements),
+            self.address.eq(Mux(reads_scale, scale >> word_bits, part >> part_bits)),
             operation.step.eq(step),
-            operation.mask.eq(Cat(left > lane for lane in range(lanes))),
-            operation.element.eq(scale[:lane_bits]),
+            operation.part.eq(part),
+            operation.mask.eq(Cat(left > n for n in range(elements))),
+            operation.element.eq(scale),
+            operation.writes.eq((step != Step.GATHER) & ((step != Step.VALUES) | beat_ends)),
             operation.head_ends.eq((step == Step.VALUE_SCALE) | ((step == Step.KEY_SCALE) & (left == 0))),
             operation.final.eq(operation.head_ends & (heads_left == 1)),
         ]
@@ -84,20 +91,24 @@ class AppendReader(wiring.Component):
             m.d.sync += [
                 self.valid.eq(1),
                 step.eq(first_step),
-                head.eq(command.a // lanes),
-                word.eq(command.a // lanes),
+                head.eq(command.a // elements),
+                part.eq(command.a // elements),
                 scale.eq(command.b),
                 left.eq(command.count),
                 heads_left.eq(command.segments),
-                block_word.eq(0),
+                block_part.eq(0),
             ]
         with m.Elif(self.valid & self.advance):
             with m.Switch(step):
                 with m.Case(Step.GATHER, Step.VALUES):
-                    m.d.sync += [word.eq(word + 1), block_word.eq(block_word + 1), left.eq(Mux(left > lanes, left - lanes, 0))]
-                    with m.If((step == Step.GATHER) & (block_word == BLOCK // lanes - 1)):
+                    m.d.sync += [
+                        part.eq(part + 1),
+                        block_part.eq(block_part + 1),
+                        left.eq(Mux(left > elements, left - elements, 0)),
+                    ]
+                    with m.If((step == Step.GATHER) & (block_part == BLOCK // elements - 1)):
                         m.d.sync += step.eq(Step.UPPER)
-                    with m.If((step == Step.VALUES) & (left <= lanes)):
+                    with m.If((step == Step.VALUES) & beat_ends & (left <= elements)):
                         m.d.sync += step.eq(Step.VALUE_SCALE)
                 with m.Case(Step.UPPER):
                     m.d.sync += step.eq(Step.LOWER)
@@ -108,7 +119,7 @@ class AppendReader(wiring.Component):
             with m.If(operation.head_ends):
                 m.d.sync += [
                     head.eq(next_head),
-                    word.eq(next_head),
+                    part.eq(next_head),
                     left.eq(command.count),
                     heads_left.eq(heads_left - 1),
                     self.valid.eq(~operation.final),

@@ -38,6 +38,8 @@ class CachePlaces(wiring.Component):
     ready : Out(1)
         Places are known: `setup` cycles after `begun` became 1.
     operation : In(append_operation_layout(config))
+    mask : In(lanes)
+        The lanes that a beat of values has a value of.
     advance : In(1)
         The operation is done.
     address : Out(address_width)
@@ -57,6 +59,7 @@ class CachePlaces(wiring.Component):
                 "begun": In(1),
                 "ready": Out(1),
                 "operation": In(append_operation_layout(config)),
+                "mask": In(config.lanes),
                 "advance": In(1),
                 "address": Out(config.address_width),
                 "strobe": Out(config.bus_bytes),
@@ -84,7 +87,7 @@ class CachePlaces(wiring.Component):
         ]
         # What comes next does not depend on whether it comes now, which is known late.
         block_ends = (operation.step == Step.KEY_SCALE) & (phase == _PERIOD_BLOCKS - 1)
-        moves = operation.head_ends | (operation.step == Step.VALUES) | block_ends
+        moves = operation.head_ends | ((operation.step == Step.VALUES) & operation.writes) | block_ends
         goes_on = self.ready & self.advance
         with m.If(starts | (goes_on & operation.head_ends)):
             m.d.sync += head.eq(Mux(starts, first, next_head))
@@ -115,7 +118,7 @@ class CachePlaces(wiring.Component):
             with m.Case(Step.KEY_SCALE):
                 m.d.comb += lane_strobe.eq(3 << phase * 2)
             with m.Case(Step.VALUES):
-                m.d.comb += self.strobe.eq(Cat(Mux(bit, byte_strobe, 0) for bit in operation.mask))
+                m.d.comb += self.strobe.eq(Cat(Mux(bit, byte_strobe, 0) for bit in self.mask))
             with m.Case(Step.VALUE_SCALE):
                 byte_bits = (bus_bytes - 1).bit_length()
                 m.d.comb += [

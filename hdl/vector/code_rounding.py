@@ -23,54 +23,54 @@ class CodeRounding(wiring.Component):
 
     Parameters
     ----------
-    lanes : int
+    width : int
         Elements in a word.
 
     Attributes
     ----------
     enable : In(1)
         The pipeline advances.
-    elements : In(ArrayLayout(32, lanes))
-    codes : Out(ArrayLayout(signed(8), lanes))
+    elements : In(ArrayLayout(32, width))
+    codes : Out(ArrayLayout(signed(8), width))
     """
 
     #: Enabled cycles from `elements` to `codes`.
     latency = 3
 
-    def __init__(self, lanes: int) -> None:
-        self._lanes = lanes
+    def __init__(self, width: int) -> None:
+        self._width = width
         super().__init__(
             {
                 "enable": In(1),
-                "elements": In(data.ArrayLayout(32, lanes)),
-                "codes": Out(data.ArrayLayout(signed(8), lanes)),
+                "elements": In(data.ArrayLayout(32, width)),
+                "codes": Out(data.ArrayLayout(signed(8), width)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        for lane in range(self._lanes):
-            element = self.elements[lane]
+        for n in range(self._width):
+            element = self.elements[n]
             biased = exponent_field(element)
-            difference = Signal(BIASED_BITS, name=f"difference_{lane}")
+            difference = Signal(BIASED_BITS, name=f"difference_{n}")
             m.d.comb += difference.eq(_HIGHEST - biased)
-            distance = Signal(3, name=f"distance_{lane}", reset_less=True)
-            fraction = Signal(FRACTION_BITS, name=f"fraction_{lane}", reset_less=True)
-            small = Signal(name=f"small_{lane}", reset_less=True)
+            distance = Signal(3, name=f"distance_{n}", reset_less=True)
+            fraction = Signal(FRACTION_BITS, name=f"fraction_{n}", reset_less=True)
+            small = Signal(name=f"small_{n}", reset_less=True)
 
             # Seven places before the point, one behind it, and whether anything is behind that.
-            signs = Signal(2, name=f"signs_{lane}", reset_less=True)
-            larges = Signal(2, name=f"larges_{lane}", reset_less=True)
+            signs = Signal(2, name=f"signs_{n}", reset_less=True)
+            larges = Signal(2, name=f"larges_{n}", reset_less=True)
             sign, large = signs[1], larges[1]
-            shifted = Signal(FRACTION_BITS + 1, name=f"shifted_{lane}", reset_less=True)
+            shifted = Signal(FRACTION_BITS + 1, name=f"shifted_{n}", reset_less=True)
             whole, rest = shifted[FRACTION_BITS - 6 :], shifted[: FRACTION_BITS - 6]
-            magnitude = Signal(8, name=f"magnitude_{lane}")
-            limited = Signal(8, name=f"limited_{lane}")
-            code = Signal(signed(8), name=f"code_{lane}", reset_less=True)
+            magnitude = Signal(8, name=f"magnitude_{n}")
+            limited = Signal(8, name=f"limited_{n}")
+            code = Signal(signed(8), name=f"code_{n}", reset_less=True)
             m.d.comb += [
                 magnitude.eq(whole + rounds_up(whole, rest)),
                 limited.eq(Mux(large | magnitude[-1], CODE_MAX, magnitude)),
-                self.codes[lane].eq(code),
+                self.codes[n].eq(code),
             ]
             with m.If(self.enable):
                 m.d.sync += [

@@ -76,7 +76,7 @@ class Elementwise(wiring.Component):
                 "parameters": In(stream.Signature(config.bus_width)),
                 "a": Out(BufferRead(config)),
                 "b": Out(BufferRead(config)),
-                "write": Out(BufferWrite(config)),
+                "write": Out(BufferWrite(config, config.word_elements)),
                 "write_ready": In(1),
                 "quantise": Out(stream.Signature(quantise_word_layout(config))),
                 "quantise_idle": In(1),
@@ -91,7 +91,7 @@ class Elementwise(wiring.Component):
         m.submodules.stream = operand_stream = OperandStream(config)
         m.submodules.operands = operands = OperandFetch(config)
         m.submodules.pipeline = pipeline = ElementwisePipeline(config)
-        m.submodules.reduction = reduction = Reduction(config.lanes)
+        m.submodules.reduction = reduction = Reduction(config.word_elements)
         m.submodules.results = results = ResultWriter(config)
 
         settings = Signal(settings_layout)
@@ -149,7 +149,7 @@ class Elementwise(wiring.Component):
         ]
 
         # What the pipeline gives goes to the reduction, or on as a word for the buffer or the slots, or both.
-        m.submodules.to_reduction = to_reduction = StreamFifo(reduction_word_layout(config.lanes), _WORDS_WAITING)
+        m.submodules.to_reduction = to_reduction = StreamFifo(reduction_word_layout(config.word_elements), _WORDS_WAITING)
         out_layout = data.StructLayout({"data": word_layout(config), "place": place_layout(config)})
         m.submodules.out = out = StreamFifo(out_layout, _WORDS_WAITING)
         m.d.comb += [
@@ -179,7 +179,7 @@ class Elementwise(wiring.Component):
                     to_reduction.i.payload.last.eq(place.last),
                 ]
         # Behind distributed RAM, before multipliers.
-        m.submodules.reduced = reduced = StreamRegister(reduction_word_layout(config.lanes))
+        m.submodules.reduced = reduced = StreamRegister(reduction_word_layout(config.word_elements))
         connect(m, to_reduction.o, reduced.i)
         connect(m, reduced.o, reduction.i)
         connect(m, reduction.o, results.i)

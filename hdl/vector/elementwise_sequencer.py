@@ -29,7 +29,7 @@ def fetch_layout(config: Config) -> data.StructLayout:
     `a_element` and `b_element` say which floats of the words are the `scalars`. A step with `word` gives a word of results.
     `ROTATE` alternates steps that read a pair of words and steps that read the `table`.
     """
-    element = range(max(config.lanes, 2))
+    element = range(max(config.word_elements, 2))
     return data.StructLayout({"scalars": Scalars, "a_element": element, "b_element": element, "table": 1, "word": 1})
 
 
@@ -42,7 +42,7 @@ def place_layout(config: Config) -> data.StructLayout:
     return data.StructLayout(
         {
             "address": range(buffer_words(config)),
-            "mask": config.lanes,
+            "mask": config.word_elements,
             "first": 1,
             "last": 1,
             "vector_first": 1,
@@ -66,9 +66,9 @@ class ElementwiseSequencer(wiring.Component):
     """Walk through the segments of an `ELEMENTWISE` or `ROTATE` command.
 
     A *step* is a cycle in which the unit advances and something is read: first the segment's scalars that lie in the buffer,
-    then its words. A segment takes ``ceil(count / lanes)`` steps (`ROTATE`: two for each word of pairs, and one), one more if
-    p or q has to be read, one if m or n has to be, and one if a reduction resumes. The next segment follows without a gap,
-    unless the reduction resumes or removes: then it waits until everything has been written.
+    then its words. A segment takes ``ceil(count / word_elements)`` steps (`ROTATE`: two for each word of pairs, and one), one
+    more if p or q has to be read, one if m or n has to be, and one if a reduction resumes. The next segment follows without a
+    gap, unless the reduction resumes or removes: then it waits until everything has been written.
 
     What the ports read, and what for, is in registers: a step shows there 1 enabled cycle after it is taken.
 
@@ -139,9 +139,9 @@ class ElementwiseSequencer(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self._config
-        lane_bits = config.lanes.bit_length() - 1
+        element_bits = config.word_elements.bit_length() - 1
         entry_bits = config.buffer_entries.bit_length() - 1
-        word_bits = entry_bits - lane_bits
+        word_bits = entry_bits - element_bits
         elementwise = command_layout(Opcode.ELEMENTWISE)(self.command)
         rotate_fields = command_layout(Opcode.ROTATE)(self.command)
 
@@ -150,7 +150,7 @@ class ElementwiseSequencer(wiring.Component):
         # Bit 0, 1, 2: p or q, m or n, the start of the reduction are to be read; for this segment, and for later ones.
         needs, later_needs = Signal(3), Signal(3)
         last_index = Signal(word_bits)
-        last_mask = Signal(config.lanes)
+        last_mask = Signal(config.word_elements)
         last_segment = Signal(range(MAX_SEGMENTS + 1))
         segment = Signal.like(last_segment)
         # Words of the buffer; `d_upper` is one word before the second half of a rotated vector.
@@ -164,7 +164,7 @@ class ElementwiseSequencer(wiring.Component):
         on_words = Signal()
 
         def words(entries: Value) -> Value:
-            return entries[lane_bits:entry_bits]
+            return entries[element_bits:entry_bits]
 
         # What the two commands do not share is zero in the other one: `ROTATE` loads no scalars, and reduces nothing.
         load, advance_entry = elementwise.load, elementwise.advance
@@ -179,7 +179,7 @@ class ElementwiseSequencer(wiring.Component):
                 later_needs.eq(Cat(moving[:2].any(), moving[2:].any(), resume)),
                 drain_segments.eq(resume | (elementwise.reduce == Reduce.ARGMAX_REMOVE)),
                 last_index.eq(words(last_entry)),
-                last_mask.eq((2 << last_entry[:lane_bits]) - 1 if lane_bits else 1),
+                last_mask.eq((2 << last_entry[:element_bits]) - 1 if element_bits else 1),
                 last_segment.eq(elementwise.segments - 1),
                 segment.eq(0),
                 index.eq(0),
@@ -277,7 +277,7 @@ class ElementwiseSequencer(wiring.Component):
 
         a_entry, b_entry = Signal(entry_bits), Signal(entry_bits)
         a_offset, b_offset = Signal(entry_bits), Signal(entry_bits)
-        zeros = Const(0, lane_bits)
+        zeros = Const(0, element_bits)
         with m.Switch(state):
             for case, names, first in ((_State.P_Q, ("p", "q"), 0), (_State.M_N, ("m", "n"), 2)):
                 with m.Case(case):
@@ -302,8 +302,8 @@ class ElementwiseSequencer(wiring.Component):
         m.d.comb += [
             a_sum.eq(a_entry + a_offset),
             b_sum.eq(b_entry + b_offset),
-            fetch.a_element.eq(a_sum[:lane_bits]),
-            fetch.b_element.eq(b_sum[:lane_bits]),
+            fetch.a_element.eq(a_sum[:element_bits]),
+            fetch.b_element.eq(b_sum[:element_bits]),
             fetch.table.eq(second),
             fetch.word.eq(step & (~rotate | second | pending)),
             self.stream_ready.eq(self.advance & on_words & self.streamed),
@@ -318,14 +318,14 @@ class ElementwiseSequencer(wiring.Component):
         with m.If(self.advance):
             m.d.sync += [
                 self.read.eq(step | reads_scalars),
-                self.a_address.eq(a_sum[lane_bits:]),
-                self.b_address.eq(b_sum[lane_bits:]),
+                self.a_address.eq(a_sum[element_bits:]),
+                self.b_address.eq(b_sum[element_bits:]),
                 self.fetch.eq(fetch),
                 self.place.eq(place),
             ]
         m.d.comb += [
             place.address.eq(Mux(rotate & ~second, d_upper, d) + index),
-            place.mask.eq(Mux(at_last, last_mask, (1 << config.lanes) - 1)),
+            place.mask.eq(Mux(at_last, last_mask, (1 << config.word_elements) - 1)),
             place.first.eq(index == 0),
             place.last.eq(segment_end),
             place.vector_first.eq((index == 0) & ((segment == 0) | elementwise.next_slot)),

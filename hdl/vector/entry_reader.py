@@ -42,16 +42,16 @@ class EntryReader(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        lanes = self._config.lanes
+        elements = self._config.word_elements
         command = command_layout(Opcode.READ)(self.command.payload)
         asked = Signal()
-        words = Array(self.a.data[lane] for lane in range(lanes))
+        words = Array(self.a.data[n] for n in range(elements))
         m.d.sync += asked.eq(self.command.valid & ~self.command.ready)
         m.d.comb += [
             self.a.enable.eq(self.command.valid & ~asked),
-            self.a.address.eq(command.a >> exact_log2(lanes)),
+            self.a.address.eq(command.a >> exact_log2(elements)),
             self.value.valid.eq(asked),
-            self.value.payload.eq(words[command.a & (lanes - 1)]),
+            self.value.payload.eq(words[command.a & (elements - 1)]),
             self.command.ready.eq(asked & self.value.ready),
         ]
         return m

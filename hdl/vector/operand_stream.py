@@ -13,8 +13,8 @@ from .activation_buffer import FLOAT_BITS, word_layout
 class OperandStream(wiring.Component):
     """Take bus beats of float32 apart into words of the activation buffer's width.
 
-    A beat holds four words. Each part of a stream is padded to units of 64 bytes: after the word that is taken with `last`,
-    what is left of its unit is thrown away, a beat in each cycle.
+    A beat holds ``bus_width / 32 / word_elements`` words. Each part of a stream is padded to units of 64 bytes: after the word
+    that is taken with `last`, what is left of its unit is thrown away, a beat in each cycle.
 
     Latency: none; a beat stays at `i` until its last word is taken. Throughput: one word a cycle; after the last word of a
     part up to three cycles are lost on a 128-bit bus, one on a 256-bit bus.
@@ -47,11 +47,11 @@ class OperandStream(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        word_bits = FLOAT_BITS * config.lanes
+        word_bits = FLOAT_BITS * config.word_elements
         beat_words = config.bus_width // word_bits
         in_beat = Signal(range(beat_words))
         # The beat's place in its unit.
-        unit_beats = STREAM_UNIT // (config.lanes * beat_words)
+        unit_beats = STREAM_UNIT // (config.bus_width // FLOAT_BITS)
         beat = Signal(range(max(unit_beats, 2)))
         last_beat = beat == unit_beats - 1
         skip = Signal()

@@ -89,7 +89,7 @@ class OperandFetch(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        config, lanes = self._config, self._config.lanes
+        config, elements = self._config, self._config.word_elements
         settings = self.settings
 
         # What is at the ports' data now, and one cycle later: the outputs of block RAM are too slow for logic behind them.
@@ -105,8 +105,8 @@ class OperandFetch(wiring.Component):
                 m.d.sync += [place.eq(read_place), streamed.eq(read_stream)]
             m.d.sync += [a_word.eq(self.a), b_word.eq(self.b)]
 
-        a_scalar = Array(a_word[lane] for lane in range(lanes))[fetch.a_element]
-        b_scalar = Array(b_word[lane] for lane in range(lanes))[fetch.b_element]
+        a_scalar = Array(a_word[n] for n in range(elements))[fetch.a_element]
+        b_scalar = Array(b_word[n] for n in range(elements))[fetch.b_element]
         scalars = {name: Signal(FLOAT_BITS, name=name, reset_less=True) for name in SCALARS}
         start_value, start_index = (Signal(FLOAT_BITS, name=n, reset_less=True) for n in ("start_value", "start_index"))
         with m.If(self.start):
@@ -159,12 +159,12 @@ class OperandFetch(wiring.Component):
         table: Value,
     ) -> Any:
         """Combinational: the operands of the word that has been read, a view of `operand_layout`."""
-        settings, lanes = self.settings, self._config.lanes
+        settings, elements = self.settings, self._config.word_elements
         chosen = Signal(operand_layout(self._config))
 
         def everywhere(value: Value | int) -> Value:
             one = Const(value, FLOAT_BITS) if isinstance(value, int) else value
-            return one.replicate(lanes)
+            return one.replicate(elements)
 
         def put(target: Any, value: Any) -> None:
             m.d.comb += Value.cast(target).eq(Value.cast(value))

@@ -19,7 +19,7 @@ from .operands import operand_layout
 
 
 class ElementwisePipeline(wiring.Component):
-    """``t = x[0] * y[0] + x[1] * y[1]``, ``u = function(t)``, ``v = u * factor + addend``, in each lane.
+    """``t = x[0] * y[0] + x[1] * y[1]``, ``u = function(t)``, ``v = u * factor + addend``, for each element of a word.
 
     Instead of the sum of both products, t may be their difference or the lesser one.
 
@@ -117,23 +117,23 @@ class ElementwisePipeline(wiring.Component):
                 line.eq(line << 1 | bit) for line, bit in ((subtract, self.operands.subtract), (lesser, self.operands.lesser))
             ]
 
-        for lane in range(config.lanes):
-            m.submodules[f"first_product_{lane}"] = first = FloatMultiply()
-            m.submodules[f"second_product_{lane}"] = second = FloatMultiply()
-            m.submodules[f"t_{lane}"] = t = FloatAdd()
-            m.submodules[f"function_{lane}"] = function = FunctionUnit()
-            m.submodules[f"product_{lane}"] = product = FloatMultiply()
-            m.submodules[f"v_{lane}"] = v = FloatAdd()
+        for n in range(config.word_elements):
+            m.submodules[f"first_product_{n}"] = first = FloatMultiply()
+            m.submodules[f"second_product_{n}"] = second = FloatMultiply()
+            m.submodules[f"t_{n}"] = t = FloatAdd()
+            m.submodules[f"function_{n}"] = function = FunctionUnit()
+            m.submodules[f"product_{n}"] = product = FloatMultiply()
+            m.submodules[f"v_{n}"] = v = FloatAdd()
             x, y, u = self.operands.x, self.operands.y, Mux(identity, t.o, function.o)
             m.d.comb += [
                 *(unit.enable.eq(self.enable) for unit in (first, second, t, function, product, v)),
-                *(first.valid.eq(self.valid), first.a.eq(x[0][lane]), first.b.eq(y[0][lane])),
-                *(second.valid.eq(self.valid), second.a.eq(x[1][lane]), second.b.eq(y[1][lane])),
+                *(first.valid.eq(self.valid), first.a.eq(x[0][n]), first.b.eq(y[0][n])),
+                *(second.valid.eq(self.valid), second.a.eq(x[1][n]), second.b.eq(y[1][n])),
                 *(t.valid.eq(first.o_valid), t.a.eq(first.o), t.b.eq(second.o)),
                 *(t.subtract.eq(subtract[-1]), t.lesser.eq(lesser[-1])),
                 *(function.valid.eq(t.o_valid & ~identity), function.function.eq(self.function), function.x.eq(t.o)),
-                *(product.valid.eq(self.u_valid), product.a.eq(u), product.b.eq(factor[lane])),
-                *(v.valid.eq(product.o_valid), v.a.eq(product.o), v.b.eq(addend[lane])),
-                *(self.u[lane].eq(u), self.v[lane].eq(v.o)),
+                *(product.valid.eq(self.u_valid), product.a.eq(u), product.b.eq(factor[n])),
+                *(v.valid.eq(product.o_valid), v.a.eq(product.o), v.b.eq(addend[n])),
+                *(self.u[n].eq(u), self.v[n].eq(v.o)),
             ]
         return m

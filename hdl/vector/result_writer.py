@@ -58,7 +58,7 @@ class ResultWriter(wiring.Component):
                 "settled": In(1),
                 "i": In(stream.Signature(result_layout)),
                 "entry": Out(range(config.buffer_entries)),
-                "write": Out(BufferWrite(config)),
+                "write": Out(BufferWrite(config, config.word_elements)),
                 "ready": In(1),
             }
         )
@@ -66,7 +66,7 @@ class ResultWriter(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self._config
-        lane_bits = config.lanes.bit_length() - 1
+        element_bits = config.word_elements.bit_length() - 1
         entry_bits = config.buffer_entries.bit_length() - 1
         command = command_layout(Opcode.ELEMENTWISE)(self.command)
         result = self.i.payload
@@ -91,9 +91,9 @@ class ResultWriter(wiring.Component):
                 m.d.comb += [place.eq(removed), value.eq(float_bits(-math.inf)), last.eq(1)]
                 m.d.comb += writes.eq(self.settled & ~(result.resumed | command.a_stream))
         m.d.comb += [
-            self.write.address.eq(place[lane_bits:]),
-            self.write.mask.eq(Const(1) << place[:lane_bits] if lane_bits else 1),
-            Value.cast(self.write.data).eq(value.replicate(config.lanes)),
+            self.write.address.eq(place[element_bits:]),
+            self.write.mask.eq(Const(1) << place[:element_bits] if element_bits else 1),
+            Value.cast(self.write.data).eq(value.replicate(config.word_elements)),
             self.write.enable.eq(self.i.valid & writes),
             done.eq(self.ready & ((what != _Write.REMOVE) | self.settled)),
             self.i.ready.eq(done & last),

@@ -15,13 +15,13 @@ from .activation_buffer import FLOAT_BITS, BufferRead, buffer_words
 class Store(wiring.Component):
     """Carry out `STORE`: read entries of the activation buffer, pack them into bus beats, and send them to memory.
 
-    A beat has four words of the buffer, whatever the width of the bus. The last one has strobes for exactly the bytes that
-    are written. A command stays at `command` until its last beat is taken.
+    A beat has ``bus_width / 32 / word_elements`` words of the buffer. The last one has strobes for exactly the bytes that are
+    written. A command stays at `command` until its last beat is taken.
 
     While a beat waits nothing is read: the buffer's output holds the word that comes next, so that it needs no copy.
 
-    Throughput: one word a cycle, one beat in four cycles. Latency: 6 cycles from a command to its first beat. A command takes
-    four cycles for each of its beats, and `overhead` more.
+    Throughput: one word a cycle. Latency: from a command to its first beat the cycles of its words, and 2. A command takes a
+    cycle for each word of its beats, and `overhead` more.
 
     Parameters
     ----------
@@ -53,19 +53,19 @@ class Store(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, lanes, write = self._config, self._config.lanes, self.write
+        config, elements, write = self._config, self._config.word_elements, self.write
         command = data.View(command_layout(Opcode.STORE), self.command.payload)
-        words = config.bus_width // (lanes * FLOAT_BITS)
+        words = config.bus_width // (elements * FLOAT_BITS)
 
         # The word to ask for: how many entries are left from it on, and its place in a beat.
         begun, reading = Signal(), Signal()
         address = Signal(range(buffer_words(config)), reset_less=True)
         left = Signal(range(config.buffer_entries + 1), reset_less=True)
         place = Signal(range(words))
-        last = (place == words - 1) & (left <= lanes)
+        last = (place == words - 1) & (left <= elements)
         # The word at the buffer's output.
         shown, taken = Signal(), Signal()
-        shown_layout = data.StructLayout({"place": range(words), "mask": lanes, "last": 1})
+        shown_layout = data.StructLayout({"place": range(words), "mask": elements, "last": 1})
         shown_word = Signal(shown_layout, reset_less=True)
         final = Signal()
 
@@ -80,7 +80,7 @@ class Store(wiring.Component):
             m.d.sync += [
                 begun.eq(1),
                 reading.eq(1),
-                address.eq(command.a // lanes),
+                address.eq(command.a // elements),
                 left.eq(command.count),
                 write.payload.address.eq(command.destination * ADDRESS_UNIT),
             ]
@@ -91,10 +91,10 @@ class Store(wiring.Component):
             m.d.sync += [
                 address.eq(address + 1),
                 place.eq(place + 1),
-                left.eq(Mux(left > lanes, left - lanes, 0)),
+                left.eq(Mux(left > elements, left - elements, 0)),
                 reading.eq(~last),
                 shown_word.place.eq(place),
-                shown_word.mask.eq(Cat(left > lane for lane in range(lanes))),
+                shown_word.mask.eq(Cat(left > n for n in range(elements))),
                 shown_word.last.eq(last),
             ]
         with m.If(asks | taken):
@@ -105,8 +105,8 @@ class Store(wiring.Component):
         with m.If(taken):
             strobe = Cat(bit.replicate(FLOAT_BITS // 8) for bit in shown_word.mask)
             m.d.sync += [
-                write.payload.data.word_select(shown_word.place, lanes * FLOAT_BITS).eq(self.a.data),
-                write.payload.strobe.word_select(shown_word.place, lanes * FLOAT_BITS // 8).eq(strobe),
+                write.payload.data.word_select(shown_word.place, elements * FLOAT_BITS).eq(self.a.data),
+                write.payload.strobe.word_select(shown_word.place, elements * FLOAT_BITS // 8).eq(strobe),
                 write.valid.eq(shown_word.place == words - 1),
                 write.payload.command.eq(self.index),
                 final.eq(shown_word.last),

@@ -63,7 +63,7 @@ class VectorUnit(wiring.Component):
                 "parameters": In(stream.Signature(config.bus_width)),
                 "a": Out(BufferRead(config)),
                 "b": Out(BufferRead(config)),
-                "write": Out(BufferWrite(config)),
+                "write": Out(BufferWrite(config, config.word_elements)),
                 "write_ready": In(1),
                 "slots": Out(VectorWrite(config)),
                 "bases": In(bases_layout(config)),

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tailrace.sim.devices import KINDS
 from tailrace.sim.memory_models import MEMORIES as _MEMORIES
-from tailrace.spec.config import BUS_WIDTHS, RIGHT_HAND_SIDES
+from tailrace.spec.config import BUS_WIDTHS, RIGHT_HAND_SIDES, VECTOR_WIDTHS
 from tailrace.spec.errors import LimitError, MissingPackage
 from tailrace.spec.formats import BY_NAME
 
@@ -150,6 +150,13 @@ def _measure_speed(terminal: Terminal, path: Path, configs: Sequence[str], threa
     show_default=True,
     help="Heads that share a read of K and V.",
 )
+@click.option(
+    "--vector-width",
+    type=click.Choice(list(map(str, VECTOR_WIDTHS))),
+    default="0",
+    show_default=True,
+    help="Elements that the vector unit takes in a cycle; 0: as many as there are lanes.",
+)
 @click.option("--quick", is_flag=True, help="SmolLM2-135M and Llama-2-7B, on a bus of 512 bits.")
 @click.option("--known", is_flag=True, help="Show what has been measured before, and simulate nothing.")
 @click.option("--stalls", is_flag=True, help="Show the largest stalls of each step as well.")
@@ -160,6 +167,7 @@ def decode(
     contexts: str | None,
     memories: str | None,
     right_hand_sides: str,
+    vector_width: str,
     quick: bool,
     known: bool,
     stalls: bool,
@@ -182,6 +190,7 @@ def decode(
         _numbers("--contexts", contexts, CONTEXTS, LONGEST),
         _chosen("--memories", memories, MEMORIES, _MEMORIES),
         int(right_hand_sides),
+        int(vector_width),
     )
     terminal = Terminal()
     if predict:

@@ -48,6 +48,7 @@ class Point:
     context: int
     memory: str
     right_hand_sides: int = SIDES
+    vector_width: int = 0
 
     @property
     def capacity(self) -> int:
@@ -58,15 +59,16 @@ class Point:
     def title(self) -> str:
         """The point in a line."""
         sides = "" if self.right_hand_sides == SIDES else f", {self.right_hand_sides} right-hand sides"
-        return f"{self.model}, {self.width} bits{sides}, context {self.context}, {self.memory}"
+        elements = f", vector unit of {self.vector_width}" if self.vector_width else ""
+        return f"{self.model}, {self.width} bits{sides}{elements}, context {self.context}, {self.memory}"
 
     @property
     def build(self) -> str:
         """Its build, as the command line takes it."""
         name, wanted = CONFIGS[self.width], f"right_hand_sides={self.right_hand_sides}"
-        if self.right_hand_sides == SIDES:
-            return name
-        return name.replace(f"right_hand_sides={SIDES}", wanted) if "," in name else f"{name},{wanted}"
+        if self.right_hand_sides != SIDES:
+            name = name.replace(f"right_hand_sides={SIDES}", wanted) if "," in name else f"{name},{wanted}"
+        return f"{name},vector_width={self.vector_width}" if self.vector_width else name
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def points(
     contexts: Sequence[int],
     memories: Sequence[str],
     right_hand_sides: int = SIDES,
+    vector_width: int = 0,
 ) -> list[Point]:
     """All combinations; the model that is run whole also at a context of 512 tokens, if there are several."""
     found = []
@@ -118,7 +121,7 @@ def points(
         for width in widths:
             for memory in memories:
                 wanted = {*contexts, *((512,) if model == REAL and len(contexts) > 1 else ())}
-                found += [Point(model, width, context, memory, right_hand_sides) for context in sorted(wanted)]
+                found += [Point(model, width, context, memory, right_hand_sides, vector_width) for context in sorted(wanted)]
     return found
 
 

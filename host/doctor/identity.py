@@ -66,7 +66,8 @@ def config_of(examination: Examination, geometry: Geometry) -> Config:
     Fault
         If no device can be built so.
     """
-    fifo, burst = (examination.link.read_register(offset(name)) for name in ("READ_FIFO_BEATS", "BURST_BEATS"))
+    names = ("READ_FIFO_BEATS", "BURST_BEATS", "VECTOR_WIDTH")
+    fifo, burst, vector_width = (examination.link.read_register(offset(name)) for name in names)
     try:
         return Config(
             "device",
@@ -77,6 +78,7 @@ def config_of(examination: Examination, geometry: Geometry) -> Config:
             read_fifo_beats=fifo,
             burst_beats=burst,
             address_width=geometry.address_width,
+            vector_width=vector_width,
         )
     except ConfigError as error:
         raise Fault(

@@ -20,6 +20,8 @@ _BLOCKS = {
     "block-quantiser": "slots.block_quantiser:BlockQuantiser",
     "append": "vector.append:Append",
     "store": "vector.store:Store",
+    "vector-unit": "vector.vector_unit:VectorUnit",
+    "activation-buffer": "vector.activation_buffer:ActivationBuffer",
     "link": "link.bridge:LinkBridge",
 }
 
@@ -48,7 +50,7 @@ def _parameters(part: str, config: Config) -> tuple[Any, ...]:
         case "float-multiply" | "float-add" | "function-unit":
             return ()
         case "maximum" | "total":
-            return (config.lanes,)
+            return (config.word_elements,)
         case "link":
             from tailrace.hdl.boards.ulx3s import BAUD, CLOCK_HZ, clocks_per_bit
 

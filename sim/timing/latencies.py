@@ -49,7 +49,7 @@ ELEMENTWISE, FUNCTION, TAIL = 31, 14, 11
 BEHIND_PIPELINE = 5
 #: Cycles from a result that is written, or a slot that is complete, to the end of the command (`Elementwise`).
 RESULT_TO_END, SLOT_TO_END = 3, 3
-#: Cycles from a segment's last word to its sum, and to its maximum, for each number of lanes (`Total`, `Maximum`).
+#: Cycles from a segment's last word to its sum, and to its maximum, for each number of elements in a word (`Total`, `Maximum`).
 TOTAL = {1: 69, 2: 61, 4: 57}
 MAXIMUM = {1: 3, 2: 3, 4: 4}
 #: More cycles of a sum that goes on from another one (`Total`).

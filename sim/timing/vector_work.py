@@ -10,8 +10,6 @@ from tailrace.spec.isa import Cache, Multiplier, Opcode, Reduce, Target
 from . import latencies
 
 _SUMS = (Reduce.SUM, Reduce.SUM_OF_SQUARES)
-#: Words of the activation buffer in a beat.
-_BEAT_WORDS = 4
 _ARGMAX = (Reduce.ARGMAX, Reduce.ARGMAX_REMOVE)
 
 
@@ -28,9 +26,9 @@ class Segment:
     words: int
 
 
-def segments_of(opcode: Opcode, fields: Mapping[str, int], lanes: int) -> list[Segment]:
-    """The segments of a command."""
-    words = -(-fields["count"] // lanes)
+def segments_of(opcode: Opcode, fields: Mapping[str, int], elements: int) -> list[Segment]:
+    """The segments of a command, with so many elements in a word."""
+    words = -(-fields["count"] // elements)
     if opcode is Opcode.ROTATE:
         return [Segment(0, 2 * words + 1)] * fields["segments"]
     resumes = int(bool(fields["resume"] and fields["reduce"]))
@@ -40,16 +38,16 @@ def segments_of(opcode: Opcode, fields: Mapping[str, int], lanes: int) -> list[S
     return [Segment(first, words)] + [Segment(later, words)] * (fields["segments"] - 1)
 
 
-def words_written(opcode: Opcode, fields: Mapping[str, int], lanes: int) -> int:
-    """Words that a command writes to the activation buffer, the results of reductions apart."""
+def words_written(opcode: Opcode, fields: Mapping[str, int], elements: int) -> int:
+    """Words of so many elements that a command writes to the activation buffer, the results of reductions apart."""
     if opcode is Opcode.ROTATE:
-        return 2 * fields["segments"] * -(-fields["count"] // lanes)
+        return 2 * fields["segments"] * -(-fields["count"] // elements)
     if opcode is Opcode.ELEMENTWISE and fields["target"] == Target.BUFFER and not fields["reduce"]:
-        return int(fields["segments"] * -(-fields["count"] // lanes))
+        return int(fields["segments"] * -(-fields["count"] // elements))
     return 0
 
 
-def beats_of(segments: Sequence[Segment], unit_beats: int) -> list[tuple[int, int, bool]]:
+def beats_of(segments: Sequence[Segment], unit_beats: int, beat_words: int) -> list[tuple[int, int, bool]]:
     """For each beat of a streamed operand: steps before it that need none, its words, and whether they end a segment.
 
     Parameters
@@ -57,12 +55,14 @@ def beats_of(segments: Sequence[Segment], unit_beats: int) -> list[tuple[int, in
     segments : sequence of Segment
     unit_beats : int
         Beats of 64 bytes, to which the part of each segment is padded.
+    beat_words : int
+        Words of the activation buffer in a beat.
     """
     beats = []
     for segment in segments:
-        full = -(-segment.words // _BEAT_WORDS)
+        full = -(-segment.words // beat_words)
         for n in range(-(-full // unit_beats) * unit_beats):
-            words = min(max(segment.words - n * _BEAT_WORDS, 0), _BEAT_WORDS)
+            words = min(max(segment.words - n * beat_words, 0), beat_words)
             beats.append((segment.scalars if n == 0 else 0, words, n == full - 1))
     return beats
 
@@ -87,7 +87,7 @@ def elementwise_end(
     ends : iterator of float or None
         For a streamed operand: when the last word of each segment is taken.
     """
-    lanes = config.lanes
+    elements = config.word_elements
     rotates = opcode is Opcode.ROTATE
     reduce = Reduce.NONE if rotates else Reduce(fields["reduce"])
     target = Target.BUFFER if rotates else Target(fields["target"])
@@ -96,7 +96,7 @@ def elementwise_end(
     reduces = reduce is not Reduce.NONE
     # From a step to its word in the reduction, and from the reduction's last word to its result.
     to_reduction = behind + latencies.BEFORE_REDUCTION
-    from_reduction = latencies.REDUCTION + (latencies.TOTAL if reduce in _SUMS else latencies.MAXIMUM)[lanes]
+    from_reduction = latencies.REDUCTION + (latencies.TOTAL if reduce in _SUMS else latencies.MAXIMUM)[elements]
     of_u = reduces and bool(fields["reduce_u"])
     if of_u:
         to_reduction -= latencies.TAIL
@@ -108,7 +108,7 @@ def elementwise_end(
 
     step = start
     result = word = -1.0
-    for segment in segments_of(opcode, fields, lanes):
+    for segment in segments_of(opcode, fields, elements):
         step += segment.scalars
         step = max(step + segment.words, next(ends) if ends else 0.0)
         word = step + behind
@@ -128,25 +128,28 @@ def elementwise_end(
             step = max(word, result) + latencies.RESULT_TO_END - 1
     end = max(word, result) + latencies.RESULT_TO_END
     if target is Target.SLOT:
-        block = BLOCK // lanes // (2 if fields["duplicate"] else 1)
+        block = BLOCK // elements // (2 if fields["duplicate"] else 1)
         end = max(end, word + block + latencies.QUANTISE + config.right_hand_sides + latencies.SLOT_TO_END)
     return end
 
 
-def append_writes(fields: Mapping[str, int], lanes: int) -> tuple[int, list[int]]:
+def append_writes(fields: Mapping[str, int], config: Config) -> tuple[int, list[int]]:
     """Steps of an `APPEND`, and those of them that write, counted from 1."""
+    elements = min(config.word_elements, config.lanes)
     writes: list[int] = []
     step = 0
     for _ in range(fields["segments"]):
         if fields["cache"] == Cache.KEYS:
             for _ in range(-(-fields["count"] // BLOCK)):
-                step += BLOCK // lanes
+                step += BLOCK // elements
                 writes += range(step + 1, step + 1 + latencies.KEY_WRITES)
                 step += latencies.KEY_WRITES
         else:
-            words = -(-fields["count"] // lanes) + 1
-            writes += range(step + 1, step + 1 + words)
-            step += words
+            beat_steps = config.lanes // elements
+            values = -(-fields["count"] // config.lanes) * beat_steps
+            writes += range(step + beat_steps, step + 1 + values, beat_steps)
+            step += values + 1
+            writes.append(step)
     return step, writes
 
 

@@ -52,6 +52,8 @@ class Walk:
         exact: bool = False,
     ) -> None:
         self._commands, self._config, self._memory, self._exact = commands, config, memory, exact
+        #: Words of the activation buffer in a beat.
+        self._beat_words = 4 * config.lanes // config.word_elements
         self._stream = ReadStream(config, memory)
         self._fetch = CommandFetch(config, self._stream, tuple(command.target for command in commands), address)
         self._matrix, self._vector = Unit(), Unit()
@@ -210,15 +212,15 @@ class Walk:
             self._write_register(fields["register"], 0)
             self._time = end + latencies.READ_TO_NEXT
         elif opcode is Opcode.APPEND:
-            steps, writes = append_writes(fields, self._config.lanes)
+            steps, writes = append_writes(fields, self._config)
             late = self._writes.write(start + latencies.APPEND - 1, writes, append_addresses(fields, self._config))
             end = start + latencies.APPEND - 1 + steps + late
         elif opcode is Opcode.STORE:
-            beats = -(-fields["count"] // (4 * self._config.lanes))
+            beats, words = -(-fields["count"] // (4 * self._config.lanes)), self._beat_words
             first = fields["destination"] * ADDRESS_UNIT
             places = [first + n * self._config.bus_bytes for n in range(beats)]
-            late = self._writes.write(start + latencies.STORE - 1, [4 * (n + 1) for n in range(beats)], places)
-            end = start + latencies.STORE - 1 + 4 * beats + late
+            late = self._writes.write(start + latencies.STORE - 1, [words * (n + 1) for n in range(beats)], places)
+            end = start + latencies.STORE - 1 + words * beats + late
         elif opcode is Opcode.LOAD_VECTOR:
             end = self._load(fields, start)
         elif opcode is Opcode.ELEMENTWISE and is_streamed(fields):
@@ -229,7 +231,7 @@ class Walk:
         finish = end + latencies.VECTOR_FINISHED
         self._vector.taken(finish)
         self._vector.finish(finish)
-        words = words_written(opcode, fields, self._config.lanes)
+        words = words_written(opcode, fields, self._config.word_elements)
         if words:
             self._words = end - latencies.RESULT_TO_END, words, finish
             self._write_words()
@@ -245,7 +247,8 @@ class Walk:
 
     def _streamed(self, opcode: Opcode, fields: Mapping[str, int], start: float) -> float:
         """An operation with an operand from memory, whose beats are taken as its words are."""
-        plan = beats_of(segments_of(opcode, fields, self._config.lanes), STREAM_UNIT // (4 * self._config.lanes))
+        segments = segments_of(opcode, fields, self._config.word_elements)
+        plan = beats_of(segments, STREAM_UNIT // (4 * self._config.lanes), self._beat_words)
         self._request_parameters(fields["source"], start, plan)
         ends = iter(self._parameters.ends)
         return elementwise_end(opcode, fields, self._config, start, ends)

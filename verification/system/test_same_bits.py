@@ -32,6 +32,9 @@ CONFIGS = [
             "base,bus_width=512",
             "wide",
             "base,bus_width=256,right_hand_sides=8",
+            "base,vector_width=4",
+            "base,bus_width=512,vector_width=2",
+            "wide,vector_width=1",
         )
     ),
 ]

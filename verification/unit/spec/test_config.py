@@ -43,6 +43,7 @@ def test_is_frozen() -> None:
         ({"read_fifo_beats": 16, "burst_beats": 16}, "read_fifo_beats must be a power of two from 32 to 4096, not 16"),
         ({"address_width": 31}, "address_width must be between 32 and 64, not 31"),
         ({"address_width": 65}, "address_width must be between 32 and 64, not 65"),
+        ({"vector_width": 8}, "vector_width must be one of (0, 1, 2, 4), not 8"),
     ],
 )
 def test_refuses(change: dict[str, Any], text: str) -> None:
@@ -69,7 +70,7 @@ def test_parse() -> None:
         (
             "base,lanes=2",
             "unknown field 'lanes' of a configuration: choose from address_width,"
-            " buffer_entries, burst_beats, bus_width, read_fifo_beats, right_hand_sides, vector_blocks",
+            " buffer_entries, burst_beats, bus_width, read_fifo_beats, right_hand_sides, vector_blocks, vector_width",
         ),
         ("base,bus_width=wide", "bus_width must be a whole number, not 'wide'"),
         ("base,bus_width", "bus_width must be a whole number, not ''"),

@@ -79,6 +79,7 @@ def test_after_reset(config: Config):
         "ADDRESS_WIDTH": config.address_width,
         "READ_FIFO_BEATS": config.read_fifo_beats,
         "BURST_BEATS": config.burst_beats,
+        "VECTOR_WIDTH": config.word_elements,
     }
     assert set(identification) == {r.name for r in IDENTIFICATION}
 

@@ -8,7 +8,7 @@ from tailrace.hdl.float.add import FloatAdd
 from tailrace.hdl.float.maximum import Maximum
 from tailrace.hdl.float.reduction import Reduction
 from tailrace.hdl.float.total import Total
-from tailrace.hdl.float.word import check_lanes
+from tailrace.hdl.float.word import check_width
 from tailrace.spec import floats
 from tailrace.spec.floats import Floats
 from tailrace.spec.isa import Reduce
@@ -17,7 +17,7 @@ from ..simulate import simulate
 from . import operands
 from .bench import Context
 
-LANES = (1, 2, 4)
+WIDTHS = (1, 2, 4)
 _ARGMAX = (Reduce.ARGMAX, Reduce.ARGMAX_REMOVE)
 
 
@@ -51,9 +51,9 @@ class Segment:
         return int(np.float32(value).view(np.uint32)), None, 0
 
 
-def run(lanes: int, segments: list[Segment], rng: np.random.Generator | None = None) -> list[int]:
+def run(width: int, segments: list[Segment], rng: np.random.Generator | None = None) -> list[int]:
     """Check the results; return the cycles from each last word to the first of the segment after it."""
-    dut = Reduction(lanes)
+    dut = Reduction(width)
     ends: list[int] = []
     beginnings: list[int] = []
     now = 0
@@ -62,12 +62,12 @@ def run(lanes: int, segments: list[Segment], rng: np.random.Generator | None = N
     async def feed(ctx: Context) -> None:
         for segment in segments:
             bits = operands.bits(segment.x).tolist()
-            words = -(-len(bits) // lanes)
+            words = -(-len(bits) // width)
             for w in range(words):
                 while rng is not None and rng.random() < 0.4:
                     await ctx.tick()
-                here = bits[w * lanes : (w + 1) * lanes]
-                absent = lanes - len(here)
+                here = bits[w * width : (w + 1) * width]
+                absent = width - len(here)
                 ctx.set(
                     dut.i.payload,
                     {
@@ -109,7 +109,7 @@ def run(lanes: int, segments: list[Segment], rng: np.random.Generator | None = N
                 await ctx.tick()
             value, index, resumed = segment.expected()
             got = ctx.get(dut.o.payload)
-            about = f"segment {n} of {lanes} lanes: {segment.kind.name}, {len(segment.x)} elements, {segment}"
+            about = f"segment {n} of {width} width: {segment.kind.name}, {len(segment.x)} elements, {segment}"
             assert f"{got.value:08x}" == f"{value:08x}", about
             if index is not None:
                 assert (got.index, got.resumed) == (index, resumed), about
@@ -140,18 +140,18 @@ def random_segments(rng: np.random.Generator, count: int) -> list[Segment]:
 
 
 @pytest.mark.parametrize("stalls", [False, True], ids=["full", "stalls"])
-@pytest.mark.parametrize("lanes", LANES)
-def test_equals_the_specification(lanes: int, stalls: bool, rng: np.random.Generator) -> None:
-    run(lanes, random_segments(rng, 40), rng if stalls else None)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_equals_the_specification(width: int, stalls: bool, rng: np.random.Generator) -> None:
+    run(width, random_segments(rng, 40), rng if stalls else None)
 
 
-@pytest.mark.parametrize("lanes", LANES)
-def test_every_length_of_a_sum(lanes: int, rng: np.random.Generator) -> None:
-    run(lanes, [Segment(Reduce.SUM, numbers(rng, n)) for n in range(1, 70, 3)])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_length_of_a_sum(width: int, rng: np.random.Generator) -> None:
+    run(width, [Segment(Reduce.SUM, numbers(rng, n)) for n in range(1, 70, 3)])
 
 
-@pytest.mark.parametrize("lanes", LANES)
-def test_corners(lanes: int, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("width", WIDTHS)
+def test_corners(width: int, rng: np.random.Generator) -> None:
     corners = floats.flush(operands.floats(operands.signed_corners()))
     finite = corners[np.isfinite(corners)]
     segments = [
@@ -165,20 +165,20 @@ def test_corners(lanes: int, rng: np.random.Generator) -> None:
     for start in (0x0000_0001, 0x8000_0000, 0x8000_0001, 0xFFC0_0000, 0x7FC0_0000):
         for kind in (Reduce.SUM, Reduce.MAXIMUM, Reduce.ARGMAX):
             segments.append(Segment(kind, np.float32([0, -1]), kind is Reduce.MAXIMUM, True, start, 7))
-    run(lanes, segments)
+    run(width, segments)
 
 
-@pytest.mark.parametrize("lanes", LANES)
-def test_cycles_between_segments(lanes: int, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("width", WIDTHS)
+def test_cycles_between_segments(width: int, rng: np.random.Generator) -> None:
     def distances(segment: Segment) -> set[int]:
-        return set(run(lanes, [segment] * 3))
+        return set(run(width, [segment] * 3))
 
     assert distances(Segment(Reduce.NONE, numbers(rng, 9))) == {1}
-    maximum = {1: 3, 2: 3, 4: 4}[lanes]
+    maximum = {1: 3, 2: 3, 4: 4}[width]
     for kind in (Reduce.MAXIMUM, Reduce.ABSOLUTE_MAXIMUM, *_ARGMAX):
         assert distances(Segment(kind, numbers(rng, 9))) == {maximum + 2}
-    total = {1: 69, 2: 61, 4: 57}[lanes]
-    units = Maximum(lanes), Total(lanes)
+    total = {1: 69, 2: 61, 4: 57}[width]
+    units = Maximum(width), Total(width)
     assert [unit.latency for unit in units] == [maximum, total]
     for unit in units:
         Fragment.get(unit, platform=None)
@@ -187,5 +187,5 @@ def test_cycles_between_segments(lanes: int, rng: np.random.Generator) -> None:
 
 
 def test_refuses_other_widths() -> None:
-    with pytest.raises(ValueError, match=r"^lanes must be one of \(1, 2, 4\), not 3$"):
-        check_lanes(3)
+    with pytest.raises(ValueError, match=r"^width must be one of \(1, 2, 4\), not 3$"):
+        check_width(3)

@@ -11,8 +11,8 @@ from tailrace.spec.vector import pack_vector
 SIGN, INFINITY = 0x8000_0000, 0x7F80_0000
 
 
-def config(bus_width: int = 128, right_hand_sides: int = 1) -> Config:
-    return Config("test", bus_width, right_hand_sides, vector_blocks=64, buffer_entries=1024)
+def config(bus_width: int = 128, right_hand_sides: int = 1, vector_width: int = 0) -> Config:
+    return Config("test", bus_width, right_hand_sides, vector_blocks=64, buffer_entries=1024, vector_width=vector_width)
 
 
 class Slots:

@@ -12,23 +12,24 @@ from tailrace.spec.numerics import MANTISSA_MAX, quantise
 
 from ..simulate import simulate
 from ..streams import STALLS, Cycles, send
+from ..widths import WIDTHS
 from .bench import INFINITY, SIGN, Slots, close, config, float_bits, half_sums, rough, vectors
 
 
 def words(settings: Config, bits: np.ndarray, slot: int, block: int, **flags: int) -> list[dict[str, Any]]:
     """The words of a vector or segment. Missing elements of the last word are masked, with something else in their place."""
-    lanes = settings.lanes
-    padded = np.full(-(-len(bits) // lanes) * lanes, 0x7F7F_FFFF, dtype=np.uint32)
+    elements = settings.word_elements
+    padded = np.full(-(-len(bits) // elements) * elements, 0x7F7F_FFFF, dtype=np.uint32)
     padded[: len(bits)] = bits
     result = []
-    for n in range(0, len(bits), lanes):
+    for n in range(0, len(bits), elements):
         word = {
-            "data": [int(value) for value in padded[n : n + lanes]],
-            "mask": (1 << min(lanes, len(bits) - n)) - 1,
+            "data": [int(value) for value in padded[n : n + elements]],
+            "mask": (1 << min(elements, len(bits) - n)) - 1,
             "slot": slot,
             "block": block if n == 0 else 0,
             "first": n == 0,
-            "last": n + lanes >= len(bits),
+            "last": n + elements >= len(bits),
             **flags,
         }
         result.append({**word, "final": word["last"] and flags.get("final", 0)})
@@ -65,9 +66,10 @@ def run(settings: Config, commands: list[list[dict[str, Any]]], seed: int | None
 
 
 @pytest.mark.parametrize("seed", STALLS)
-@pytest.mark.parametrize(("bus_width", "right_hand_sides"), [(128, 1), (256, 4), (512, 2)])
-def test_equals_spec(bus_width: int, right_hand_sides: int, seed: int | None) -> None:
-    settings = config(bus_width, right_hand_sides)
+@pytest.mark.parametrize(("bus_width", "vector_width"), WIDTHS)
+def test_equals_spec(bus_width: int, vector_width: int, seed: int | None) -> None:
+    right_hand_sides = {128: 1, 256: 4, 512: 2}[bus_width]
+    settings = config(bus_width, right_hand_sides, vector_width)
     for n, (name, bits) in enumerate(vectors().items()):
         if seed is not None and n % 3 != seed:
             continue
@@ -78,16 +80,16 @@ def test_equals_spec(bus_width: int, right_hand_sides: int, seed: int | None) ->
         assert len(slots.when["commit"]) == len(bits) // 32
         assert len(slots.when["base"]) == 1
         if seed is None:
-            assert sending == len(bits) // settings.lanes, "one word a cycle"
+            assert sending == len(bits) // settings.word_elements, "one word a cycle"
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("bus_width", [128, 256, 512])
-def test_random_commands(bus_width: int, seed: int) -> None:
+@pytest.mark.parametrize(("bus_width", "vector_width"), WIDTHS)
+def test_random_commands(bus_width: int, vector_width: int, seed: int) -> None:
     """Commands of several segments, each to the next slot or behind the one before it, of any length, duplicated or not, joined
     or not."""
-    rng = np.random.default_rng([seed, bus_width])
-    settings = config(bus_width, 4)
+    rng = np.random.default_rng([seed, bus_width, vector_width])
+    settings = config(bus_width, 4, vector_width)
     expected = Slots(settings, None)
     bases = np.zeros((4, 4), dtype=int)
     commands = []
@@ -121,15 +123,15 @@ def test_random_commands(bus_width: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("duplicate", [0, 1])
-@pytest.mark.parametrize("bus_width", [128, 256, 512])
-def test_rate_and_latency(bus_width: int, duplicate: int) -> None:
+@pytest.mark.parametrize(("bus_width", "vector_width"), WIDTHS)
+def test_rate_and_latency(bus_width: int, vector_width: int, duplicate: int) -> None:
     """One word a cycle, also across the segments of a command; then a block's words, 10 cycles, and one for each slot."""
-    settings = config(bus_width, 2)
+    settings = config(bus_width, 2, vector_width)
     bits = close(np.random.default_rng(3), 4)
     command = words(settings, bits, 0, 0, duplicate=duplicate) + words(settings, bits, 1, 0, duplicate=duplicate, final=1)
     _, ((sending, finishing),) = run(settings, [command])
     assert sending == len(command)
-    block_words = (16 if duplicate else 32) // settings.lanes
+    block_words = (16 if duplicate else 32) // settings.word_elements
     assert finishing == block_words + BlockQuantiser.overhead + settings.right_hand_sides
 
 

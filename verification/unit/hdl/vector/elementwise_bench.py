@@ -88,9 +88,9 @@ class Bench:
         assert self.segments[-1] == expected, where
 
     async def _buffer(self, ctx: Any) -> None:
-        unit, lanes = self.unit, self.config.lanes
+        unit, elements = self.unit, self.config.word_elements
         rng = None if self.seed is None else random.Random(self.seed)
-        words = self.bits.reshape(-1, lanes)
+        words = self.bits.reshape(-1, elements)
         ports = (unit.a, unit.b)
         ready = 1
         ctx.set(unit.write_ready, 1)
@@ -103,9 +103,9 @@ class Bench:
                     ctx.set(port.data, [int(x) for x in words[values[2 * n + 1]]])
             if enable and ready:
                 self.writes += 1
-                for lane in range(lanes):
-                    if mask >> lane & 1:
-                        words[address, lane] = data[lane]
+                for n in range(elements):
+                    if mask >> n & 1:
+                        words[address, n] = data[n]
             if rng is not None:
                 ready = rng.randrange(2)
                 ctx.set(unit.write_ready, ready)
@@ -148,7 +148,7 @@ class Bench:
                 else:
                     assert payload.slot == slot
                     assert not payload.first
-                elements += [payload.data[lane] for lane in range(self.config.lanes) if payload.mask >> lane & 1]
+                elements += [payload.data[n] for n in range(self.config.word_elements) if payload.mask >> n & 1]
                 if payload.last:
                     self.segments[-1].append(Word(elements, slot, first, bool(payload.final)))
                     elements = []

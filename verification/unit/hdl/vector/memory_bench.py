@@ -12,7 +12,7 @@ class Buffer:
     """The activation buffer behind one read port, full of random floats."""
 
     def __init__(self, config: Config, port: Any, seed: int) -> None:
-        self.lanes, self.port = config.lanes, port
+        self.elements, self.port = config.word_elements, port
         rng = np.random.default_rng(seed)
         self.entries = rng.integers(0, 1 << 32, config.buffer_entries, dtype=np.uint32)
 
@@ -23,7 +23,7 @@ class Buffer:
     async def answer(self, ctx: Any) -> None:
         async for _, _, enable, address in ctx.tick().sample(self.port.enable, self.port.address):
             if enable:
-                word = self.entries[address * self.lanes : (address + 1) * self.lanes]
+                word = self.entries[address * self.elements : (address + 1) * self.elements]
                 ctx.set(self.port.data, [int(value) for value in word])
 
 

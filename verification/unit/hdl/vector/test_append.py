@@ -21,6 +21,7 @@ from tailrace.spec.kv_cache import (
 
 from ..simulate import simulate
 from ..streams import STALLS, Cycles, send
+from ..widths import SOME_WIDTHS, WIDTHS
 from .memory_bench import Buffer, Written
 
 CAPACITY = 1 << 14
@@ -46,8 +47,10 @@ def nibbles(codes: np.ndarray, upper: bool) -> bytes:
 
 
 class Bench:
-    def __init__(self, bus_width: int, seed: int | None) -> None:
-        self.settings = Config("test", bus_width, buffer_entries=2048)
+    def __init__(self, bus_width: int, vector_width: int, seed: int | None) -> None:
+        self.settings = Config("test", bus_width, buffer_entries=2048, vector_width=vector_width)
+        #: Elements of a step.
+        self.elements = min(self.settings.word_elements, self.settings.lanes)
         self.dut = Append(self.settings)
         self.buffer, self.cycles = Buffer(self.settings, self.dut.a, 3), Cycles()
         self.written = Written(self.settings, self.dut.write, seed)
@@ -72,7 +75,7 @@ class Bench:
                 )
                 self.expected[scale] = half(scales[head, block]).astype(np.float16).tobytes()
                 self.expected[upper], self.expected[lower] = nibbles(codes, True), nibbles(codes, False)
-        steps = len(heads) * blocks * (32 // lanes + 3)
+        steps = len(heads) * blocks * (32 // self.elements + 3)
         self.fill(heads, scales, fields)
         shape = {
             "count": count,
@@ -91,7 +94,7 @@ class Bench:
             for element, code in enumerate(codes_of(flush(heads[head]))):
                 self.expected[place + head * stride + value_place(token, element, CAPACITY, lanes)] = code.tobytes()
             self.expected[scales_place + head * 4 * CAPACITY + 4 * token] = scales[head].tobytes()
-        steps = len(heads) * (-(-count // lanes) + 1)
+        steps = len(heads) * (-(-count // lanes) * lanes // self.elements + 1)
         self.fill(heads, scales[:, None], fields)
         shape = {
             "count": count,
@@ -125,10 +128,10 @@ class Bench:
 
 
 @pytest.mark.parametrize("seed", STALLS)
-@pytest.mark.parametrize("bus_width", [128, 256, 512])
-def test_any_shape(bus_width: int, seed: int | None) -> None:
+@pytest.mark.parametrize(("bus_width", "vector_width"), WIDTHS)
+def test_any_shape(bus_width: int, vector_width: int, seed: int | None) -> None:
     """Head sizes that are no multiple of anything, tokens in every lane and phase, operands that wrap around the buffer's end."""
-    bench = Bench(bus_width, seed)
+    bench = Bench(bus_width, vector_width, seed)
     rng = np.random.default_rng([bus_width, seed or 0])
     place = 0
     used = 1800
@@ -153,10 +156,10 @@ def test_any_shape(bus_width: int, seed: int | None) -> None:
     bench.run()
 
 
-@pytest.mark.parametrize("bus_width", [128, 512])
-def test_cache_of_a_token(bus_width: int) -> None:
+@pytest.mark.parametrize(("bus_width", "vector_width"), SOME_WIDTHS)
+def test_cache_of_a_token(bus_width: int, vector_width: int) -> None:
     """Keys and values, quantised by `spec.kv_cache`, are what is written."""
-    bench = Bench(bus_width, None)
+    bench = Bench(bus_width, vector_width, None)
     rng = np.random.default_rng(bus_width)
     keys, values = (rng.standard_normal((2, 64)).astype(np.float32) for _ in range(2))
     keys[1, 32:] = 0

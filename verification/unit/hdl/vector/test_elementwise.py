@@ -15,17 +15,17 @@ from tailrace.spec.config import Config
 from tailrace.spec.floats import Function
 from tailrace.spec.isa import Combine, Multiplier, Opcode, Reduce, Target
 
+from ..widths import SOME_WIDTHS, WIDTHS
 from .elementwise_bench import Bench
 from .elementwise_model import Case, Model, draw_elementwise, draw_floats, draw_rotate
 
-BUS_WIDTHS = (128, 256, 512)
 NOTHING = np.zeros(0, dtype=np.float32)
 OVERHEAD = Elementwise.overhead
 IDENTITY_OVERHEAD = Elementwise.identity_overhead
 
 
-def config(bus_width: int, right_hand_sides: int = 1) -> Config:
-    return Config("test", bus_width, right_hand_sides, vector_blocks=64, buffer_entries=1024)
+def config(bus_width: int, right_hand_sides: int = 1, vector_width: int = 0) -> Config:
+    return Config("test", bus_width, right_hand_sides, vector_blocks=64, buffer_entries=1024, vector_width=vector_width)
 
 
 def filled(shape: Config, seed: int = 1) -> Model:
@@ -41,24 +41,24 @@ def elementwise(streamed: Any = NOTHING, **fields: int) -> Case:
     return Case(Opcode.ELEMENTWISE, default | {f"{n}_stride": 64 for n in "abd"} | fields, streamed)
 
 
-def random_commands(bus_width: int, seed: int, stalls: bool, count: int) -> None:
+def random_commands(bus_width: int, vector_width: int, seed: int, stalls: bool, count: int) -> None:
     rng = random.Random(seed)
-    shape = config(bus_width, {128: 1, 256: 2, 512: 4}[bus_width])
+    shape = config(bus_width, {128: 1, 256: 2, 512: 4}[bus_width], vector_width)
     cases = [(draw_rotate if rng.random() < 0.15 else draw_elementwise)(rng, shape) for _ in range(count)]
     Bench(shape, seed if stalls else None).run(cases, filled(shape, seed))
 
 
 @pytest.mark.parametrize("stalls", [False, True])
-@pytest.mark.parametrize("bus_width", BUS_WIDTHS)
-def test_random_commands(bus_width: int, stalls: bool) -> None:
-    random_commands(bus_width, bus_width + stalls, stalls, 25)
+@pytest.mark.parametrize(("bus_width", "vector_width"), WIDTHS)
+def test_random_commands(bus_width: int, vector_width: int, stalls: bool) -> None:
+    random_commands(bus_width, vector_width, bus_width + 7 * vector_width + stalls, stalls, 25)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stalls", [False, True])
-@pytest.mark.parametrize("bus_width", BUS_WIDTHS)
-def test_many_random_commands(bus_width: int, stalls: bool) -> None:
-    random_commands(bus_width, 10 * bus_width + stalls, stalls, 300)
+@pytest.mark.parametrize(("bus_width", "vector_width"), WIDTHS)
+def test_many_random_commands(bus_width: int, vector_width: int, stalls: bool) -> None:
+    random_commands(bus_width, vector_width, 10 * bus_width + 70 * vector_width + stalls, stalls, 300)
 
 
 def test_every_choice() -> None:
@@ -79,10 +79,10 @@ def test_every_choice() -> None:
     Bench(shape).run(cases, filled(shape))
 
 
-@pytest.mark.parametrize("bus_width", [128, 512])
-def test_the_largest_ones_of_a_vector(bus_width: int) -> None:
+@pytest.mark.parametrize(("bus_width", "vector_width"), SOME_WIDTHS)
+def test_the_largest_ones_of_a_vector(bus_width: int, vector_width: int) -> None:
     """Segments of one vector, each of which sees what the ones before it removed: the experts of a router."""
-    shape = config(bus_width)
+    shape = config(bus_width, vector_width=vector_width)
     model = filled(shape)
     values = np.array([3, -1, 7, 7, 2, 9, -4, 0, 5, 8], dtype=np.float32)
     model.write(40, values)
@@ -102,16 +102,16 @@ def test_what_is_removed_has_been_written_before() -> None:
     assert model.read(40, 3).tolist() == [3, -np.inf, 7]
 
 
-@pytest.mark.parametrize("bus_width", [128, 512])
-def test_cycles(bus_width: int) -> None:
+@pytest.mark.parametrize(("bus_width", "vector_width"), SOME_WIDTHS)
+def test_cycles(bus_width: int, vector_width: int) -> None:
     """One word a cycle, and no gap between segments but for scalars, the streams' padding, and reductions."""
-    shape = config(bus_width)
-    lanes = shape.lanes
-    words = 64 // lanes
+    shape = config(bus_width, vector_width=vector_width)
+    elements = shape.word_elements
+    words = 64 // elements
     streamed = draw_floats(random.Random(1), 192)
     table = {"a": 0, "d": 512, "table": 256, "count": 32, "a_stride": 64, "d_stride": 64}
     # The reduction and the register behind it, for each segment; and the register before it, once.
-    maximum, total, before = Maximum(lanes).latency + 1, Total(lanes).latency + 1, 1
+    maximum, total, before = Maximum(elements).latency + 1, Total(elements).latency + 1, 1
     expected = [
         (elementwise(target=Target.BUFFER), words + IDENTITY_OVERHEAD),
         (elementwise(target=Target.BUFFER, function=Function.EXP), words + OVERHEAD),
@@ -120,8 +120,8 @@ def test_cycles(bus_width: int) -> None:
         (elementwise(target=Target.BUFFER, load=15, segments=2), 2 * words + 2 + IDENTITY_OVERHEAD),
         (elementwise(target=Target.BUFFER, load=15, advance=15, segments=2), 2 * words + 4 + IDENTITY_OVERHEAD),
         (elementwise(streamed[:64], target=Target.BUFFER, n_stream=1), words + IDENTITY_OVERHEAD),
-        (Case(Opcode.ROTATE, table | {"segments": 1}, NOTHING), 2 * 32 // lanes + 1 + IDENTITY_OVERHEAD),
-        (Case(Opcode.ROTATE, table | {"segments": 3}, NOTHING), 3 * (2 * 32 // lanes + 1) + IDENTITY_OVERHEAD),
+        (Case(Opcode.ROTATE, table | {"segments": 1}, NOTHING), 2 * 32 // elements + 1 + IDENTITY_OVERHEAD),
+        (Case(Opcode.ROTATE, table | {"segments": 3}, NOTHING), 3 * (2 * 32 // elements + 1) + IDENTITY_OVERHEAD),
         (elementwise(reduce=Reduce.MAXIMUM), words + maximum + before + IDENTITY_OVERHEAD),
         (elementwise(reduce=Reduce.MAXIMUM, segments=3), 3 * (words + maximum) + before + IDENTITY_OVERHEAD),
         (elementwise(reduce=Reduce.SUM), words + total + before + IDENTITY_OVERHEAD),

@@ -9,14 +9,15 @@ from tailrace.spec.isa import Opcode
 
 from ..simulate import simulate
 from ..streams import STALLS, Cycles, receive, send
+from ..widths import WIDTHS
 from .memory_bench import Buffer
 
 
 @pytest.mark.parametrize("seed", STALLS)
-@pytest.mark.parametrize("bus_width", [128, 256, 512])
-def test_reads_entries(bus_width: int, seed: int | None) -> None:
+@pytest.mark.parametrize(("bus_width", "vector_width"), WIDTHS)
+def test_reads_entries(bus_width: int, vector_width: int, seed: int | None) -> None:
     """Any entry, two cycles for each command when nobody waits; the command goes with the value."""
-    settings = Config("test", bus_width, buffer_entries=1024)
+    settings = Config("test", bus_width, buffer_entries=1024, vector_width=vector_width)
     dut = EntryReader(settings)
     buffer, cycles = Buffer(settings, dut.a, 4), Cycles()
     entries = [0, 1, 2, 3, 4, 5, 511, 512, 1021, 1022, 1023, 7, 7]

@@ -10,22 +10,23 @@ from tailrace.spec.config import Config
 from tailrace.spec.isa import STREAM_UNIT
 
 from ..simulate import simulate
+from ..widths import WIDTHS
 
 
 @pytest.mark.parametrize("stalls", [False, True])
-@pytest.mark.parametrize("bus_width", [128, 256, 512])
-def test_words(bus_width: int, stalls: bool) -> None:
+@pytest.mark.parametrize(("bus_width", "vector_width"), WIDTHS)
+def test_words(bus_width: int, vector_width: int, stalls: bool) -> None:
     rng = random.Random(bus_width)
-    config = Config("test", bus_width)
-    lanes, beat_floats = config.lanes, bus_width // 32
+    config = Config("test", bus_width, vector_width=vector_width)
+    elements, beat_floats = config.word_elements, bus_width // 32
     counts = [1, 16, 15, 17, 4, 33, 32, *(rng.randint(1, 40) for _ in range(10))]
     floats: list[int] = []
     expected: list[tuple[list[int], bool]] = []
     for count in counts:
         part = [rng.getrandbits(32) for _ in range(-(-count // STREAM_UNIT) * STREAM_UNIT)]
         floats += part
-        words = -(-count // lanes)
-        expected += [(part[n * lanes :][:lanes], n == words - 1) for n in range(words)]
+        words = -(-count // elements)
+        expected += [(part[n * elements :][:elements], n == words - 1) for n in range(words)]
     beats = [floats[n : n + beat_floats] for n in range(0, len(floats), beat_floats)]
     unit = OperandStream(config)
     cycles = 0
@@ -52,7 +53,7 @@ def test_words(bus_width: int, stalls: bool) -> None:
                 _, _, taken, payload = await ctx.tick().sample(unit.o.valid, unit.o.payload)
                 cycles += 1
             ctx.set(unit.o.ready, 0)
-            assert [payload[lane] for lane in range(lanes)] == values
+            assert [payload[n] for n in range(elements)] == values
         ctx.set(unit.last, 0)
         while not ctx.get(unit.idle):
             await ctx.tick()

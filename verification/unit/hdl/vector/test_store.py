@@ -10,14 +10,16 @@ from tailrace.spec.isa import Opcode
 
 from ..simulate import simulate
 from ..streams import STALLS, Cycles, send
+from ..widths import WIDTHS
 from .memory_bench import Buffer, Written
 
 
 @pytest.mark.parametrize("seed", STALLS)
-@pytest.mark.parametrize("bus_width", [128, 256, 512])
-def test_writes_what_the_buffer_holds(bus_width: int, seed: int | None) -> None:
-    settings = Config("test", bus_width, buffer_entries=1024)
+@pytest.mark.parametrize(("bus_width", "vector_width"), WIDTHS)
+def test_writes_what_the_buffer_holds(bus_width: int, vector_width: int, seed: int | None) -> None:
+    settings = Config("test", bus_width, buffer_entries=1024, vector_width=vector_width)
     dut = Store(settings)
+    words = bus_width // 32 // settings.word_elements
     buffer, written, cycles = Buffer(settings, dut.a, 5), Written(settings, dut.write, seed), Cycles()
     # First entry and count; two commands wrap around the end of the buffer.
     jobs = [(0, 1), (1020, 1), (4, 2), (8, 3), (12, 4), (16, 5), (100, 40), (1020, 9), (1000, 33), (8, 1), (64, 257), (0, 1024)]
@@ -30,7 +32,7 @@ def test_writes_what_the_buffer_holds(bus_width: int, seed: int | None) -> None:
             await send(ctx, dut.command, [int.from_bytes(command, "little")])
             assert written.beats - before == -(-count // (4 * settings.lanes))
             if seed is None:
-                assert cycles.now - start == Store.overhead + 4 * (written.beats - before)
+                assert cycles.now - start == Store.overhead + words * (written.beats - before)
 
     simulate(dut, testbench, background=[cycles.count, buffer.answer, written.take])
     expected = {

@@ -20,6 +20,7 @@ from tailrace.spec.vector import pack_vector
 
 from ..simulate import simulate
 from ..slots.bench import Slots
+from ..widths import WIDTHS
 from .memory_bench import Written
 
 ENTRIES, CAPACITY, BLOCKS = 1024, 64, 64
@@ -31,8 +32,8 @@ MATRIX = range(768, 832)
 class Bench:
     """Commands for the unit, what they must leave, and the surroundings: parameters, memory, registers, the matrix unit."""
 
-    def __init__(self, bus_width: int, seed: int | None) -> None:
-        self.config = Config("test", bus_width, right_hand_sides=2, vector_blocks=BLOCKS, buffer_entries=ENTRIES)
+    def __init__(self, bus_width: int, vector_width: int, seed: int | None) -> None:
+        self.config = Config("test", bus_width, 2, vector_blocks=BLOCKS, buffer_entries=ENTRIES, vector_width=vector_width)
         self.stalls = None if seed is None else random.Random(seed)
         self.rng = np.random.default_rng(7)
         self.commands: list[bytes] = []
@@ -169,9 +170,9 @@ class Bench:
 
 
 @pytest.mark.parametrize("seed", [None, 1])
-@pytest.mark.parametrize("bus_width", [128, 256, 512])
-def test_operations_of_all_kinds(bus_width: int, seed: int | None) -> None:
-    bench = Bench(bus_width, seed)
+@pytest.mark.parametrize(("bus_width", "vector_width"), WIDTHS)
+def test_operations_of_all_kinds(bus_width: int, vector_width: int, seed: int | None) -> None:
+    bench = Bench(bus_width, vector_width, seed)
     bench.fill(1000, 70)
     bench.load(0, 1, BLOCKS - 1, 2)
     bench.read(3)

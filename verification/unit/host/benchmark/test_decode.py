@@ -97,6 +97,11 @@ def test_points() -> None:
         "wide,right_hand_sides=8",
         "base,right_hand_sides=8,vector_blocks=1024,buffer_entries=65536",
     ]
+    assert [p.build for p in points([REAL], (512, 128), (0,), ("ideal",), 8, 2)] == [
+        "wide,right_hand_sides=8,vector_width=2",
+        "base,right_hand_sides=8,vector_blocks=1024,buffer_entries=65536,vector_width=2",
+    ]
+    assert Point(REAL, 512, 0, "ideal", vector_width=1).title == f"{REAL}, 512 bits, vector unit of 1, context 0, ideal"
     assert Point(REAL, 512, 0, "ideal", 8).title == f"{REAL}, 512 bits, 8 right-hand sides, context 0, ideal"
 
 

@@ -22,7 +22,7 @@ from tailrace.hdl.vector.elementwise import Elementwise
 from tailrace.hdl.vector.pipeline import ElementwisePipeline
 from tailrace.hdl.vector.store import Store
 from tailrace.sim.timing import latencies
-from tailrace.spec.config import BUS_WIDTHS, Config
+from tailrace.spec.config import BUS_WIDTHS, VECTOR_WIDTHS, Config
 from tailrace.spec.isa import REGISTERS
 
 
@@ -58,11 +58,14 @@ def test_as_the_components_have_them() -> None:
 @pytest.mark.parametrize("bus_width", BUS_WIDTHS)
 def test_as_they_depend_on_the_bus(bus_width: int) -> None:
     config = Config("x", bus_width)
-    lanes = config.lanes
-    assert latencies.TOTAL[lanes] == Total(lanes).latency
-    assert latencies.MAXIMUM[lanes] == Maximum(lanes).latency
-    assert latencies.MAXIMA_GAP[lanes] == maxima_gap(config)
+    assert latencies.MAXIMA_GAP[config.lanes] == maxima_gap(config)
     assert latencies.LOAD == VectorLoader(config).commit_latency
+
+
+@pytest.mark.parametrize("width", [width for width in VECTOR_WIDTHS if width])
+def test_as_they_depend_on_the_vector_unit(width: int) -> None:
+    assert latencies.TOTAL[width] == Total(width).latency
+    assert latencies.MAXIMUM[width] == Maximum(width).latency
 
 
 def test_a_run_starts_when_its_registers_are_set() -> None:
