@@ -1,5 +1,7 @@
 """Self-attention: keys stream while the vector unit works on the scores of the heads before."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tailrace.spec.errors import LimitError
@@ -8,9 +10,10 @@ from tailrace.spec.isa import Cache, Multiplier
 
 from .branch import Branch, enter, leave
 from .buffer_map import slot_map
-from .command_list import Slot
+from .command_list import Loaded, Slot
 from .description import Attention, layer_role
-from .passes import Group, Passes, Piece
+from .groups import Bundle, Group, bundled, single
+from .passes import Passes, Piece, window_is_open
 from .projections import Projections, QuerySlots
 from .workspace import Workspace
 
@@ -35,54 +38,72 @@ class _Heads:
 
     Probabilities of a piece and of the next one lie in different places, too, if there is room.
 
-    In a window a token takes the place of one that the rows before it still see: in a sliding one always, in a chunk where the
-    next one begins. So rows of one sequence take turns there: each one's keys and values are appended when the row before it is
-    done with the cache.
+    In a closed window a token takes the place of one that the rows before it still see: in a sliding one always, in a chunk
+    where the next one begins. So rows of one sequence take turns there: each one's keys and values are appended when the row
+    before it is done with the cache. Elsewhere all are appended first, and rows read them together (`bundled`).
     """
 
     def __init__(self, workspace: Workspace, layer: int, attention: Attention) -> None:
         w = self._workspace = workspace
-        self._attention, size = attention, attention.head_size
-        start = w.buffer.mark()
-        columns = attention.heads * size
+        self._layer, self._attention = layer, attention
+        self._start = w.buffer.mark()
+        columns = attention.heads * attention.head_size
         # Heads that do not fill their blocks are gathered in the buffer.
-        self._gathered = w.buffer.allocate("the outputs of all heads", w.batch * columns) if size % BLOCK else None
-        self._passes = Passes(w, layer, attention)
-        self._queries, self._probabilities = self._slot_plan(columns)
+        self._gathered = (
+            w.buffer.allocate("the outputs of all heads", w.batch * columns) if attention.head_size % BLOCK else None
+        )
+        self._turns = [tuple(w.sequences)] if window_is_open(w, layer, attention) else w.turns
+        in_order = [s for rows in self._turns for s in rows]
+        apart = single(in_order, attention, w.build.right_hand_sides)
+        together = apart if len(self._turns) > 1 else bundled(w, attention)
+        try:
+            with w.buffer.attempt():
+                self._plan(together)
+        except LimitError:
+            if together == apart:
+                raise
+            # Rows that read keys and values together have more scores at a time.
+            self._plan(apart)
+
+    def _plan(self, bundles: Sequence[Bundle]) -> None:
+        """Find a place for everything."""
+        w, attention = self._workspace, self._attention
+        columns = attention.heads * attention.head_size
+        self._passes = Passes(w, self._layer, attention, max(bundle.sides for bundle in bundles))
+        self._queries, self._probabilities = self._slot_plan(columns, bundles)
         rows = [w.rows[self._passes.window, s] for s in w.sequences]
-        self._turns = [tuple(w.sequences)] if self._passes.window is None else w.turns
-        self._projections = Projections(w, layer, attention, self._queries, self._passes.caches, rows, self._turns)
+        self._projections = Projections(w, self._layer, attention, self._queries, self._passes.caches, rows, self._turns)
         self.output_set = self._projections.output_set
-        groups, self._query_places = self._all_groups()
+        groups, self._query_places = self._all_groups(bundles)
         self._pieces = self._passes.pieces(groups)
         with w.buffer.over(self._projections.end if len(self._turns) == 1 else w.buffer.mark()):
             self._passes.allocate_scores(len(self._pieces) > 1)
-        with w.buffer.over(start):
+        with w.buffer.over(self._start):
             #: The results of o, which take the place of what went before.
             self.result = w.buffer.allocate("the results of o", w.batch * w.hidden)
 
-    def _slot_plan(self, columns: int) -> tuple[QuerySlots, list[int]]:
+    def _slot_plan(self, columns: int, bundles: Sequence[Bundle]) -> tuple[QuerySlots, list[int]]:
         """Where queries and probabilities lie in the slots."""
         w, blocks = self._workspace, slot_map(self._workspace.build.vector_blocks)
         if columns % BLOCK:
             raise LimitError(f"heads times head_size must be a multiple of {BLOCK}, not {columns}")
         blocks.allocate("the input of attention and its output", max(w.hidden, columns) // BLOCK)
-        queries = QuerySlots(self._attention, self._passes.width, 0)
-        queries = QuerySlots(self._attention, self._passes.width, blocks.allocate("queries", queries.blocks(w.batch)))
+        queries = QuerySlots(self._attention, bundles, 0)
+        queries = QuerySlots(self._attention, bundles, blocks.allocate("queries", queries.blocks))
         size = self._passes.blocks
         copies = 2 if 2 * size <= blocks.free else 1
         return queries, [blocks.allocate("the probabilities of attention", size) for _ in range(copies)]
 
-    def _all_groups(self) -> tuple[list[Group], dict[Group, int]]:
+    def _all_groups(self, bundles: Sequence[Bundle]) -> tuple[list[Group], dict[Group, int]]:
         """All groups, and the first block of each one's queries."""
-        attention, width = self._attention, self._passes.width
+        attention = self._attention
         places: dict[Group, int] = {}
-        for n, s in enumerate(s for rows in self._turns for s in rows):
+        for n, bundle in enumerate(bundles):
             for kv_head in range(attention.kv_heads):
-                for turn in range(self._queries.passes):
-                    first, heads = kv_head * attention.group + turn * width, min(width, attention.group - turn * width)
-                    group = Group(s, kv_head, first, heads, n % 2, len(places))
-                    places[group] = self._queries.place(s, turn, kv_head)
+                for turn in range(bundle.passes):
+                    heads = bundle.heads(turn, attention.group)
+                    group = Group(bundle.rows, kv_head, kv_head * attention.group + heads.start, len(heads), n % 2, len(places))
+                    places[group] = self._queries.place(bundle, turn, kv_head)
         return [*places], places
 
     def emit(self) -> None:
@@ -96,7 +117,7 @@ class _Heads:
                 self._projections.append(rows)
             if not self._attention.shared_cache:
                 w.commands.fence(Cache.KEYS, Cache.VALUES)
-            count = sum(piece.group.sequence in rows for piece in self._pieces)
+            count = sum(piece.group.row in rows for piece in self._pieces)
             self._attend(range(first, first + count))
             first += count
         if self._gathered is not None:
@@ -141,7 +162,7 @@ class _Heads:
     def _keys(self, i: int, first: int) -> None:
         """Scores of a piece of the turn that begins with piece `first`."""
         piece = self._pieces[i]
-        if i > first and piece.group.sequence != self._pieces[i - 1].group.sequence:
+        if i > first and piece.group.rows != self._pieces[i - 1].group.rows:
             self._passes.measure(piece.group)
         vector_set = self._projections.other_set if piece.group.number else self._projections.first_set
         self._passes.keys(piece, vector_set, self._query_places[piece.group])
@@ -151,18 +172,29 @@ class _Heads:
 
         Behind the last one they are divided by the sums, for the slot that o reads, or for the place where they are gathered.
         """
-        w, group, size = self._workspace, piece.group, self._attention.head_size
+        group, size = piece.group, self._attention.head_size
         self._passes.add_values(piece)
         if not piece.last:
             return
-        head = group.sequence * self._attention.heads + group.first_head
-        change: dict[str, Any] = {"p": self._passes.divided(group)}
+        outputs, first, divided = self._passes.outputs[group.number % 2], group.first_head, self._passes.divided(group)
+        if len(group.rows) == 1:
+            self._hand_on(group.rows, first, outputs, group.heads, divided)
+            return
+        count = len(group.rows)
+        for n in range(group.heads):
+            inverse = replace(divided, entry=divided.entry + n * count)
+            self._hand_on(group.rows, first + n, outputs + n * count * size, 1, inverse)
+
+    def _hand_on(self, rows: tuple[int, ...], first: int, outputs: int, heads: int, divided: Loaded) -> None:
+        """The outputs of some heads of a row, or of one head of several rows, divided and gated, from head `first` on."""
+        w, size, columns = self._workspace, self._attention.head_size, self._attention.heads * self._attention.head_size
+        entry = rows[0] * columns + first * size
+        stride = size if len(rows) == 1 else columns
+        change: dict[str, Any] = {"p": divided}
         if self._attention.gated:
-            gate = self._projections.gate + head * size
-            change |= {"b": gate, "b_stride": size, "multiplier": Multiplier.B}
+            change |= {"b": self._projections.gate + entry, "b_stride": stride, "multiplier": Multiplier.B}
         if self._gathered is not None:
-            change |= {"to": self._gathered + head * size, "d_stride": size}
+            change |= {"to": self._gathered + entry, "d_stride": stride}
         else:
-            first = group.first_head * size // BLOCK
-            change["to"] = Slot(group.sequence, self.output_set, first, join=group.first_head > 0)
-        w.commands.elementwise(self._passes.outputs[group.number % 2], size, group.heads, a_stride=size, **change)
+            change["to"] = Slot(rows[0], self.output_set, first * size // BLOCK, next_slot=len(rows) > 1, join=first > 0)
+        w.commands.elementwise(outputs, size, heads * len(rows), a_stride=size, **change)

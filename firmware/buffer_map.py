@@ -69,6 +69,17 @@ class RegionMap:
         self._next = max(end, self._next)
 
     @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Give back what was allocated inside if something does not fit."""
+        end, count = self._next, len(self._used)
+        try:
+            yield
+        except LimitError:
+            self._next = end
+            del self._used[count:]
+            raise
+
+    @contextmanager
     def phase(self) -> Iterator[None]:
         """Give back at the end what was allocated inside."""
         mark, count = self._next, len(self._used)

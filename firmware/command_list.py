@@ -221,11 +221,12 @@ class CommandList:
     def gemv(
         self, source: Address, *, number: int, rows: int | Length, blocks: int | Length, slots: int, vector_set: int,
         first_block: int | BlockAt, offset: int, slot_stride: int, exponent: int = 0, stride: int = 0, kind: str = "weights",
-        maxima: int | None = None,
+        maxima: int | None = None, masked: int = 0,
     ) -> None:  # fmt: skip
         """Multiply a matrix of format `number` with the vectors in slots 0 to `slots` - 1; `stride` in bytes.
 
-        The largest result of each slot goes to `maxima`, `BUFFER_UNIT` entries from one to the next.
+        The largest result of each slot goes to `maxima`, `BUFFER_UNIT` entries from one to the next. The last `masked` results
+        of slot 0 are minus infinity, one less of each further slot, and so on from the beginning.
         """
         modifiers: tuple[tuple[int, int], ...] = ()
         reach: dict[str, int] = {}
@@ -233,7 +234,7 @@ class CommandList:
             modifiers, reach = ((6, first_block.register),), {"blocks": first_block.span}
             first_block = first_block.first
         fields = {"format": number, "slots": slots, "set": vector_set, "first_block": first_block, "exponent": exponent}
-        fields |= {"offset": offset, "slot_stride": slot_stride, "stride": stride // ADDRESS_UNIT}
+        fields |= {"offset": offset, "slot_stride": slot_stride, "stride": stride // ADDRESS_UNIT, "masked": masked}
         if maxima is not None:
             fields |= {"keep_maxima": 1, "maxima": maxima}
         cached = rows.largest if isinstance(rows, Length) else blocks.largest * 16 if isinstance(blocks, Length) else 0

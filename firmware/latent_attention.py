@@ -8,8 +8,9 @@ from .branch import Branch, enter, leave
 from .buffer_map import slot_map
 from .command_list import Slot
 from .description import Attention, Latent, layer_role
+from .groups import Group, single
 from .latent_projections import LatentProjections
-from .passes import Group, Passes
+from .passes import Passes
 from .workspace import Workspace
 
 #: Sets of the slots: queries that meet the keys, probabilities, and outputs that v_b multiplies.
@@ -44,17 +45,18 @@ class _LatentHeads:
         self._layer, self._attention, self._latent = layer, attention, latent
         start, columns = w.buffer.mark(), attention.heads * attention.output_size
         self._outputs = w.buffer.allocate("the outputs of all heads", w.batch * columns)
-        self._passes = Passes(w, layer, attention)
-        width = self._passes.width
+        # There are many more heads than right-hand sides: rows that shared a pass would read the latents as often.
+        self._width = width = single(w.sequences, attention, w.build.right_hand_sides)[0].width
+        self._passes = Passes(w, layer, attention, width)
         self._shares = [range(h, min(h + width, attention.heads)) for h in range(0, attention.heads, width)]
         self._groups: list[Group] = []
         for share in self._shares:
             for s in w.sequences:
                 number = len(self._groups)
-                self._groups.append(Group(s, 0, share.start, len(share), number % len(w.length_registers), number))
+                self._groups.append(Group((s,), 0, share.start, len(share), number % len(w.length_registers), number))
         self._pieces = self._passes.pieces(self._groups)
         self._slot_plan(columns)
-        size = w.batch * self._passes.width * attention.head_size
+        size = w.batch * width * attention.head_size
         #: Queries of a share, and of the next one if there is one.
         self._absorbed = [w.buffer.allocate("queries of the latent", size) for _ in self._shares[:2]]
         rows = [w.rows[self._passes.window, s] for s in w.sequences]
@@ -77,7 +79,7 @@ class _LatentHeads:
         self._rank_place = blocks.allocate("the compressed queries", latent.query_rank // BLOCK)
         self._head_place = blocks.allocate("the queries of all heads", self._attention.heads * latent.key_size // BLOCK)
         self._query_place = blocks.allocate("queries of the latent", self._attention.head_blocks)
-        self._output_place = blocks.allocate("outputs of heads", self._passes.width * latent.size // BLOCK)
+        self._output_place = blocks.allocate("outputs of heads", self._width * latent.size // BLOCK)
         self._probabilities = blocks.allocate("the probabilities of attention", self._passes.blocks)
 
     def emit(self) -> None:
@@ -118,7 +120,7 @@ class _LatentHeads:
         share, sequence = divmod(i, w.batch)
         if share >= len(self._shares) or sequence:
             return
-        width, entry = self._passes.width, self._absorbed[share % len(self._absorbed)] + self._attention.rotary_size
+        width, entry = self._width, self._absorbed[share % len(self._absorbed)] + self._attention.rotary_size
         for n, head in enumerate(self._shares[share]):
             w.product(
                 self._k_b, self._k_b.parts[head], entry + n * size, width * size, vector_set=self._projections.head_set,
@@ -130,8 +132,8 @@ class _LatentHeads:
         if i >= len(self._groups):
             return
         w, group, size, rotated = self._workspace, self._groups[i], self._attention.head_size, self._attention.rotary_size
-        entry = self._absorbed[i // w.batch % len(self._absorbed)] + group.sequence * self._passes.width * size
-        from_entry, stride = self._projections.queries(group.sequence, group.first_head), self._projections.query_size
+        entry = self._absorbed[i // w.batch % len(self._absorbed)] + group.row * self._width * size
+        from_entry, stride = self._projections.queries(group.row, group.first_head), self._projections.query_size
         w.commands.elementwise(from_entry, rotated, group.heads, a_stride=stride, to=entry, d_stride=size)
         target = Slot(0, QUERY_SET, self._query_place, next_slot=True)
         w.commands.elementwise(entry, size, group.heads, a_stride=size, to=target)
@@ -153,7 +155,7 @@ class _LatentHeads:
         if not piece.last:
             return
         group = piece.group
-        target = Slot(group.sequence, OUTPUT_SET, self._output_place)
+        target = Slot(group.row, OUTPUT_SET, self._output_place)
         self._workspace.commands.elementwise(
             self._passes.outputs[group.number % 2], size, group.heads, a_stride=size, p=self._passes.divided(group), to=target
         )

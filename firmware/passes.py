@@ -13,6 +13,7 @@ from tailrace.spec.kv_cache import value_row_bytes
 
 from .command_list import Length, Loaded, Slot
 from .description import SCORE_SCALES, Attention, layer_role
+from .groups import Group
 from .workspace import Workspace
 
 
@@ -21,25 +22,12 @@ def effective_window(attention: Attention, capacity: int) -> int | None:
     return attention.window if attention.window is not None and attention.window <= capacity else None
 
 
-@dataclass(frozen=True)
-class Group:
-    """Heads of a sequence that share one pass over the keys and values of a KV head.
-
-    Attributes
-    ----------
-    sequence, kv_head, first_head, heads : int
-    lengths : int
-        Which pair of registers holds the lengths of the sequence's cache.
-    number : int
-        Of the group among those of a layer.
-    """
-
-    sequence: int
-    kv_head: int
-    first_head: int
-    heads: int
-    lengths: int
-    number: int
+def window_is_open(workspace: Workspace, layer: int, attention: Attention) -> bool:
+    """Whether no token of the pass takes the place of one in a layer's cache."""
+    w = workspace
+    window = effective_window(attention, min(w.cache(s, layer).capacity for s in w.sequences))
+    # What a row sees is at most the window: only less than that says that it has not closed.
+    return window is None or max(w.reach) < window
 
 
 @dataclass(frozen=True)
@@ -53,9 +41,9 @@ class Piece:
     start, size : int
         First row of the chunk, and the rows that it has if it is not the last one.
     last : bool
-        Whether it is the last chunk that the sequence's token sees.
+        Whether it is the last chunk that the group's tokens see.
     begins : bool
-        Whether the piece before it was of another chunk, KV head or sequence: nothing of that one's can be used again.
+        Whether the piece before it was of another chunk, KV head or bundle: nothing of that one's can be used again.
     number : int
         Of the piece among those of a layer.
     """
@@ -81,23 +69,23 @@ class Passes:
     workspace : Workspace
     layer : int
     attention : Attention
+    sides : int
+        Queries of a group at most.
 
     Attributes
     ----------
     caches : list of CachePlace
-        For each sequence.
+        For each row.
     window : int or None
     tokens : int
         Tokens of a piece at most.
-    width : int
-        Heads of a group at most.
     outputs : list of int
         Entries of the outputs of two groups in turn, not yet divided.
     """
 
-    def __init__(self, workspace: Workspace, layer: int, attention: Attention) -> None:
+    def __init__(self, workspace: Workspace, layer: int, attention: Attention, sides: int) -> None:
         w = self._workspace = workspace
-        self._layer, self._attention = layer, attention
+        self._layer, self._attention, self._sides = layer, attention, sides
         self.caches = [w.cache(s, layer) for s in w.sequences]
         capacity = min(cache.capacity for cache in self.caches)
         self.window = effective_window(attention, capacity)
@@ -107,22 +95,19 @@ class Passes:
         self._period = seen if self.window and attention.chunked else 0
         if self._period > CHUNK and self._period % CHUNK:
             raise LimitError(f"attention in chunks of more than {CHUNK} tokens takes multiples of that, not {self._period}")
-        #: For each sequence the first rows of the chunks that its token sees.
+        #: For each row of the pass the first rows of the chunks that its token sees.
         self._starts = [
             chunk_starts((tokens - 1) % self._period + 1 if self._period else min(tokens, seen)) for tokens in w.reach
         ]
         chunked = max(map(len, self._starts)) > 1
-        # No more than an even share of the passes that a group takes, so that scores take no more room than they must.
-        passes = -(-attention.group // w.build.right_hand_sides)
-        self.width = -(-attention.group // passes)
         allocate = w.buffer.allocate
-        size = self.width * attention.value_size
+        size = sides * attention.value_size
         self.outputs = [allocate("the outputs of heads", size) for _ in range(2)]
         #: The largest scores of two chunks in turn, negated.
-        self._maxima = [allocate("the largest scores", self.width) for _ in range(2 if chunked else 1)]
+        self._maxima = [allocate("the largest scores", sides) for _ in range(2 if chunked else 1)]
         #: The largest scores of two pieces in turn as the matrix unit leaves them, not yet scaled.
-        self._products = [allocate("the largest products with keys", self.width * BUFFER_UNIT) for _ in range(2)]
-        self._sums = [allocate("the sums of probabilities", self.width) for _ in range(2)]
+        self._products = [allocate("the largest products with keys", sides * BUFFER_UNIT) for _ in range(2)]
+        self._sums = [allocate("the sums of probabilities", sides) for _ in range(2)]
         self._stride = -(-self.tokens // BUFFER_UNIT) * BUFFER_UNIT
         if attention.sinks:
             self._sinks_stride = -(-attention.heads // BUFFER_UNIT) * BUFFER_UNIT
@@ -130,13 +115,13 @@ class Passes:
             #: The largest scores of all heads, which start as the sinks.
             self._started = allocate("the largest scores of all heads", w.batch * self._sinks_stride)
         if chunked:
-            self._capped = allocate("the largest capped scores", self.width) if attention.score_cap else 0
-            self._factors = [allocate("what chunks before are multiplied with", self.width) for _ in range(2)]
+            self._capped = allocate("the largest capped scores", sides) if attention.score_cap else 0
+            self._factors = [allocate("what chunks before are multiplied with", sides) for _ in range(2)]
             self._added = [allocate("the outputs of a chunk", size) for _ in range(2)]
 
     def allocate_scores(self, several: bool) -> None:
         """Reserve what lives from keys to values; `several`: whether there is more than one piece."""
-        w, size = self._workspace, self.width * self._stride
+        w, size = self._workspace, self._sides * self._stride
         self._scales = w.buffer.allocate("the scales of values", self._stride)
         copies = 2 if several and 2 * size <= w.buffer.free else 1
         self._scores = [w.buffer.allocate("the scores of attention", size) for _ in range(copies)]
@@ -155,11 +140,11 @@ class Passes:
         """What groups do, in this order: each takes all chunks."""
         pieces: list[Piece] = []
         for group in groups:
-            starts = self._starts[group.sequence]
+            starts = self._starts[group.row]
             for chunk, start in enumerate(starts):
-                here = (group.sequence, group.kv_head, chunk)
+                here = (group.rows, group.kv_head, chunk)
                 before = pieces[-1] if pieces else None
-                begins = before is None or (before.group.sequence, before.group.kv_head, before.chunk) != here
+                begins = before is None or (before.group.rows, before.group.kv_head, before.chunk) != here
                 last = chunk == len(starts) - 1
                 size = 0 if last else starts[chunk + 1] - start
                 pieces.append(Piece(group, chunk, start, size, last, begins, len(pieces)))
@@ -175,7 +160,7 @@ class Passes:
         w.commands.elementwise(self._sinks, 1, p=0.0, q=1.0, to=self._sinks + stride)
 
     def _lengths(self, piece: Piece) -> tuple[int | Length, int | Length]:
-        """Tokens of a piece, and blocks of them: registers hold those of a sequence's last chunk."""
+        """Tokens of a piece, and blocks of them: registers hold those of a group's last chunk."""
         if not piece.last:
             return piece.size, piece.size // STREAM_UNIT
         tokens, blocks = self._workspace.length_registers[piece.group.lengths]
@@ -183,11 +168,11 @@ class Passes:
         return Length(tokens, self.tokens, self._period, before), Length(blocks, self.blocks, self._period, before)
 
     def measure(self, group: Group) -> None:
-        """Set the registers with the lengths of the last chunk that a sequence's token sees.
+        """Set the registers with the lengths of the last chunk that a group's last token sees.
 
         What begins anew does so at the first row of the cache: a token sees the rows up to its own.
         """
-        w, (tokens, blocks), s = self._workspace, self._workspace.length_registers[group.lengths], group.sequence
+        w, (tokens, blocks), s = self._workspace, self._workspace.length_registers[group.lengths], group.row
         before = self._starts[s][-1]
         slides = self.window is not None and not self._period
         limit: dict[str, Any] = {"mode": SetMode.MINIMUM, "limit": (self.window or 0) - before} if slides else {}
@@ -196,29 +181,33 @@ class Passes:
         w.commands.set(blocks, y=tokens, addend=STREAM_UNIT - 1, shift=STREAM_UNIT.bit_length() - 1)
 
     def keys(self, piece: Piece, vector_set: int, first_block: int) -> None:
-        """Scores of a piece, whose group's queries lie in the slots from `first_block` on."""
+        """Scores of a piece, whose group's queries lie in the slots from `first_block` on.
+
+        In a last chunk those for the tokens behind a row's own are masked: the lengths are those of the last row.
+        """
         w, group, blocks, i = self._workspace, piece.group, self._attention.head_blocks, piece.number
-        cache = self.caches[group.sequence]
+        cache = self.caches[group.row]
         before = Q8_0.matrix_bytes(piece.start, blocks, w.build.lanes)
         w.commands.gemv(
             w.cache_address(cache.keys + group.kv_head * cache.key_stride + before), number=Q8_0.number,
-            rows=self._lengths(piece)[0], blocks=blocks, slots=group.heads, vector_set=vector_set, first_block=first_block,
+            rows=self._lengths(piece)[0], blocks=blocks, slots=group.sides, vector_set=vector_set, first_block=first_block,
             offset=self._scores[i % len(self._scores)], slot_stride=self._stride, kind="keys",
             maxima=None if self._attention.score_cap else self._products[i % 2],
+            masked=len(group.rows) - 1 if piece.last else 0,
         )  # fmt: skip
 
     def load_scales(self, piece: Piece) -> None:
         """The scales of a chunk's values, unless they are there from the piece before."""
         if piece.begins:
             w, group = self._workspace, piece.group
-            cache = self.caches[group.sequence]
+            cache = self.caches[group.row]
             place = w.cache_address(cache.scales + group.kv_head * cache.scale_stride + 4 * piece.start)
             w.commands.elementwise(place, self._lengths(piece)[0], to=self._scales)
 
     def _scale(self, group: Group, negative: bool = False) -> Loaded | float:
         """What scores are multiplied with, or its negative."""
         if self._attention.growing:
-            return Loaded(self._workspace.position_rows[SCORE_SCALES, group.sequence] + negative)
+            return Loaded(self._workspace.position_rows[SCORE_SCALES, group.row] + negative)
         return -self._attention.scale if negative else self._attention.scale
 
     def soften(self, piece: Piece, vector_set: int, first_block: int) -> None:
@@ -231,42 +220,42 @@ class Passes:
             self._later_maxima(piece, maxima)
             self._bring_sums(piece, maxima, sums)
         else:
-            maxima = self._started + group.sequence * self._sinks_stride + group.first_head if sinks else self._maxima[0]
+            maxima = self._started + group.row * self._sinks_stride + group.first_head if sinks else self._maxima[0]
             self._first_maxima(piece, maxima)
             if sinks:
                 self._start_sums(piece, maxima, sums)
         commands.elementwise(
-            scores, self._lengths(piece)[0], group.heads, a_stride=self._stride, p=scale, q=Loaded(maxima, advance=True),
+            scores, self._lengths(piece)[0], group.sides, a_stride=self._stride, p=scale, q=Loaded(maxima, advance=True),
             function=Function.EXP, b=self._scales, multiplier=Multiplier.B, reduce=Reduce.SUM, reduce_u=True,
             resume=sinks or piece.chunk > 0, r=sums,
             to=Slot(0, vector_set, first_block, next_slot=True, duplicate=True),
         )  # fmt: skip
         if piece.last:
-            commands.elementwise(sums, group.heads, function=Function.RECIPROCAL, to=sums)
+            commands.elementwise(sums, group.sides, function=Function.RECIPROCAL, to=sums)
 
     def _first_maxima(self, piece: Piece, maxima: int) -> None:
         """The largest scores of a group's first chunk, negated."""
-        commands, heads = self._workspace.commands, piece.group.heads
+        commands, sides = self._workspace.commands, piece.group.sides
         largest: dict[str, Any] = {"negate": True, "resume": self._attention.sinks, "r": maxima}
         if self._attention.score_cap:
             self._cap(piece, **largest)
             if not piece.last:
-                commands.elementwise(maxima, heads, p=-1.0, to=self._capped)
+                commands.elementwise(maxima, sides, p=-1.0, to=self._capped)
             return
         # Scaling keeps the order, and rounding does: the largest product is that of the largest score.
         products, scale = self._products[piece.number % 2], self._scale(piece.group)
-        commands.elementwise(products, 1, heads, a_stride=BUFFER_UNIT, p=scale, reduce=Reduce.MAXIMUM, **largest)
+        commands.elementwise(products, 1, sides, a_stride=BUFFER_UNIT, p=scale, reduce=Reduce.MAXIMUM, **largest)
 
     def _later_maxima(self, piece: Piece, maxima: int) -> None:
         """The largest scores up to a chunk, negated, from those up to the chunk before."""
-        commands, heads = self._workspace.commands, piece.group.heads
+        commands, sides = self._workspace.commands, piece.group.sides
         if self._attention.score_cap:
             self._cap(piece, resume=True, r=self._capped)
-            commands.elementwise(self._capped, heads, p=-1.0, to=maxima)
+            commands.elementwise(self._capped, sides, p=-1.0, to=maxima)
             return
         before = Loaded(self._maxima[(piece.chunk - 1) % 2], advance=True)
         commands.elementwise(
-            self._products[piece.number % 2], 1, heads, a_stride=BUFFER_UNIT, p=self._scale(piece.group, negative=True),
+            self._products[piece.number % 2], 1, sides, a_stride=BUFFER_UNIT, p=self._scale(piece.group, negative=True),
             q=before, combine=Combine.LIMIT, reduce=Reduce.MAXIMUM, r=maxima,
         )  # fmt: skip
 
@@ -276,7 +265,7 @@ class Passes:
         assert cap is not None
         assert not self._attention.growing
         self._workspace.commands.elementwise(
-            scores, self._lengths(piece)[0], piece.group.heads, a_stride=self._stride, p=2 * self._attention.scale / cap,
+            scores, self._lengths(piece)[0], piece.group.sides, a_stride=self._stride, p=2 * self._attention.scale / cap,
             function=Function.SIGMOID, m=2 * cap, n=-cap, to=scores, d_stride=self._stride, reduce=Reduce.MAXIMUM, **largest,
         )  # fmt: skip
 
@@ -294,19 +283,19 @@ class Passes:
 
     def _bring_sums(self, piece: Piece, maxima: int, sums: int) -> None:
         """Bring the sums of probabilities to the new largest scores, and keep the factor for the outputs."""
-        commands, heads, factors = self._workspace.commands, piece.group.heads, self._factors[piece.number % 2]
+        commands, sides, factors = self._workspace.commands, piece.group.sides, self._factors[piece.number % 2]
         before = self._maxima[(piece.chunk - 1) % 2]
-        commands.elementwise(maxima, heads, b=before, q=-1.0, combine=Combine.SUM, function=Function.EXP, to=factors)
-        commands.elementwise(sums, heads, b=factors, combine=Combine.PRODUCT, to=sums)
+        commands.elementwise(maxima, sides, b=before, q=-1.0, combine=Combine.SUM, function=Function.EXP, to=factors)
+        commands.elementwise(sums, sides, b=factors, combine=Combine.PRODUCT, to=sums)
 
     def values(self, piece: Piece, vector_set: int, first_block: int) -> None:
         """Outputs of a piece, from its probabilities."""
         w, group, size = self._workspace, piece.group, self._attention.value_size
-        cache = self.caches[group.sequence]
+        cache = self.caches[group.row]
         before = value_row_bytes(piece.start, w.build.lanes)
         w.commands.gemv(
             w.cache_address(cache.values + group.kv_head * cache.value_stride + before), number=I8.number, rows=size,
-            blocks=self._lengths(piece)[1], slots=group.heads, vector_set=vector_set, first_block=first_block,
+            blocks=self._lengths(piece)[1], slots=group.sides, vector_set=vector_set, first_block=first_block,
             offset=self._added[piece.number % 2] if piece.chunk else self.outputs[group.number % 2], slot_stride=size,
             stride=cache.row_stride, kind="values",
         )  # fmt: skip
@@ -317,10 +306,10 @@ class Passes:
             return
         group, size, outputs = piece.group, self._attention.value_size, self.outputs[piece.group.number % 2]
         self._workspace.commands.elementwise(
-            outputs, size, group.heads, a_stride=size, p=Loaded(self._factors[piece.number % 2], advance=True),
+            outputs, size, group.sides, a_stride=size, p=Loaded(self._factors[piece.number % 2], advance=True),
             b=self._added[piece.number % 2], b_stride=size, q=1.0, combine=Combine.SUM, to=outputs, d_stride=size,
         )  # fmt: skip
 
     def divided(self, group: Group) -> Loaded:
-        """What the outputs of a group are multiplied with: the inverses of the sums of its heads."""
+        """What the outputs of a group are multiplied with: the inverses of the sums of its queries."""
         return Loaded(self._sums[group.number % 2], advance=True)

@@ -1,7 +1,8 @@
 """Queries, keys and values of a token: computed, rotated, cached, and quantised for the attention that follows."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import groupby
 
 from tailrace.spec.floats import Function
 from tailrace.spec.isa import Combine
@@ -9,6 +10,7 @@ from tailrace.spec.isa import Combine
 from .cache_writer import CacheWriter
 from .command_list import Slot, interleaved
 from .description import Attention, HeadNorm, layer_role
+from .groups import Bundle
 from .norms import normalise_all_heads, normalise_heads
 from .placement import CachePlace
 from .workspace import Workspace
@@ -22,32 +24,29 @@ COMMAND_CYCLES, FENCE_CYCLES = 40, 200
 Operands = tuple[int, int, int, Slot]
 
 
-@dataclass(frozen=True)
 class QuerySlots:
-    """Where queries lie in the vector slots: head ``j`` of a group in slot ``j % width``, in pass ``j // width``."""
+    """Where queries lie in the vector slots: those of a group side by side in as many slots.
 
-    attention: Attention
-    width: int
-    first_block: int
+    Parameters
+    ----------
+    attention : Attention
+    bundles : sequence of Bundle
+    first_block : int
+    """
+
+    def __init__(self, attention: Attention, bundles: Sequence[Bundle], first_block: int) -> None:
+        self.bundles, self._first_block = bundles, first_block
+        self._kv_heads, self._head_blocks = attention.kv_heads, attention.head_blocks
+
+    def place(self, bundle: Bundle, turn: int, kv_head: int) -> int:
+        """First block of the queries of a group."""
+        before = sum(other.passes for other in self.bundles[: self.bundles.index(bundle)])
+        return self._first_block + ((before + turn) * self._kv_heads + kv_head) * self._head_blocks
 
     @property
-    def head_blocks(self) -> int:
-        """Blocks that a head takes."""
-        return self.attention.head_blocks
-
-    @property
-    def passes(self) -> int:
-        """Passes over keys and values that a group takes."""
-        return -(-self.attention.group // self.width)
-
-    def place(self, sequence: int, turn: int, kv_head: int) -> int:
-        """First block of the queries of a KV head's group in a pass."""
-        heads = (sequence * self.passes + turn) * self.attention.kv_heads + kv_head
-        return self.first_block + heads * self.head_blocks
-
-    def blocks(self, batch: int) -> int:
-        """Blocks for all sequences."""
-        return batch * self.passes * self.attention.kv_heads * self.head_blocks
+    def blocks(self) -> int:
+        """Blocks that they take."""
+        return sum(bundle.passes for bundle in self.bundles) * self._kv_heads * self._head_blocks
 
 
 class Projections:
@@ -187,49 +186,69 @@ class Projections:
 
     def _finish_first_queries(self) -> None:
         """The queries of the first group, so that its keys can be streamed while the vector unit works on the others."""
-        width, size = self._queries.width, self._attention.head_size
-        self._prepare("q", self._heads, self._attention.heads, 0, width)
-        target = Slot(0, self.first_set, self._queries.place(0, 0, 0), next_slot=True)
-        self._workspace.commands.elementwise(self._heads, size, width, a_stride=size, to=target)
+        first, heads = self._queries.bundles[0], self._attention.heads
+        # Those of several rows do not lie side by side.
+        self._prepared = first.width if len(first.rows) == 1 else self._workspace.batch * heads
+        self._prepare("q", self._heads, heads, 0, self._prepared)
+        for operands in self._of_group(first, 0, 0, self.first_set):
+            self._place_queries(operands)
 
     def finish_other_queries(self) -> None:
         """All queries but those of the first group."""
-        w, attention, width = self._workspace, self._attention, self._queries.width
-        heads = w.batch * attention.heads - width
+        heads = self._workspace.batch * self._attention.heads - self._prepared
         if heads:
-            self._prepare("q", self._heads, attention.heads, width, heads)
+            self._prepare("q", self._heads, self._attention.heads, self._prepared, heads)
         by_group, by_head = self._other_groups(), self._other_heads()
         # A set's first vector must not be joined with what was there before it.
-        written = set(range(width)) if self.first_set == self.other_set else set()
-        for start, segments, stride, target in by_group if len(by_group) <= len(by_head) else by_head:
-            joined = replace(target, join=target.slot in written)
-            w.commands.elementwise(start, attention.head_size, segments, a_stride=stride, to=joined)
-            written |= {target.slot + n for n in range(segments if target.next_slot else 1)}
+        first = self._queries.bundles[0]
+        written = set(range(first.sides)) if self.first_set == self.other_set else set()
+        for operands in by_group if len(by_group) <= len(by_head) else by_head:
+            for part in _parts(operands, written):
+                self._place_queries(part)
+
+    def _place_queries(self, operands: Operands) -> None:
+        start, segments, stride, target = operands
+        self._workspace.commands.elementwise(start, self._attention.head_size, segments, a_stride=stride, to=target)
+
+    def _of_group(self, bundle: Bundle, turn: int, kv_head: int, vector_set: int) -> list[Operands]:
+        """The commands for a group: heads of one row, or a head of all rows at a time, to different slots."""
+        attention, size, rows = self._attention, self._attention.head_size, len(bundle.rows)
+        heads = bundle.heads(turn, attention.group)
+        place, target = self._queries.place(bundle, turn, kv_head), Slot(0, vector_set, 0, next_slot=True)
+        entries = [
+            self._heads + ((bundle.rows[0] * attention.kv_heads + kv_head) * attention.group + head) * size for head in heads
+        ]
+        if rows == 1:
+            return [(entries[0], len(heads), size, replace(target, first_block=place))]
+        stride = attention.heads * size
+        return [(entry, rows, stride, replace(target, slot=h * rows, first_block=place)) for h, entry in enumerate(entries)]
 
     def _other_groups(self) -> list[Operands]:
-        """A command for each group: its heads to different slots; larger groups first, so that they begin all slots."""
-        attention, size, width = self._attention, self._attention.head_size, self._queries.width
-        commands = []
-        for s in self._workspace.sequences:
-            for kv_head in range(attention.kv_heads):
-                for turn in range(self._queries.passes):
-                    head = (s * attention.kv_heads + kv_head) * attention.group + turn * width
-                    target = Slot(0, self.other_set, self._queries.place(s, turn, kv_head), next_slot=True)
-                    commands.append((self._heads + head * size, min(width, attention.group - turn * width), size, target))
-        return sorted(commands[1:], key=lambda command: -command[1])
+        """The commands for each group; those of more slots first, so that few begin some of their slots and not others."""
+        commands: list[Operands] = []
+        for bundle in self._queries.bundles:
+            for kv_head in range(self._attention.kv_heads):
+                for turn in range(bundle.passes):
+                    if bundle is not self._queries.bundles[0] or kv_head or turn:
+                        commands += self._of_group(bundle, turn, kv_head, self.other_set)
+        return sorted(commands, key=lambda command: -command[1])
 
     def _other_heads(self) -> list[Operands]:
         """A command for each head of a group: that head of all groups to one slot."""
-        attention, size, width = self._attention, self._attention.head_size, self._queries.width
-        commands = []
-        for s in self._workspace.sequences:
-            for j in range(attention.group):
-                turn, slot = divmod(j, width)
-                first = int(s == 0 and turn == 0)
-                head = (s * attention.kv_heads + first) * attention.group + j
-                target = Slot(slot, self.other_set, self._queries.place(s, turn, first))
-                if first < attention.kv_heads:
-                    commands.append((self._heads + head * size, attention.kv_heads - first, attention.group * size, target))
+        attention, size = self._attention, self._attention.head_size
+        commands: list[Operands] = []
+        for bundle in self._queries.bundles:
+            for turn in range(bundle.passes):
+                # Of the first groups of a bundle's KV heads the very first one is there.
+                first = int(bundle is self._queries.bundles[0] and turn == 0)
+                if first == attention.kv_heads:
+                    continue
+                place = self._queries.place(bundle, turn, first)
+                for h, j in enumerate(bundle.heads(turn, attention.group)):
+                    for r, row in enumerate(bundle.rows):
+                        head = (row * attention.kv_heads + first) * attention.group + j
+                        target = Slot(h * len(bundle.rows) + r, self.other_set, place)
+                        commands.append((self._heads + head * size, attention.kv_heads - first, attention.group * size, target))
         return commands
 
     def _finish_values_and_keys(self) -> None:
@@ -258,3 +277,20 @@ class Projections:
         if attention.value_norm:
             normalise_heads(w, self._values, w.batch * heads, size, None, self._head_sums)
         self._writer.values(self._values)
+
+
+def _parts(operands: Operands, written: set[int]) -> list[Operands]:
+    """A command in parts whose slots all have a vector, to be joined with, or all have none; notes that they have one then."""
+    start, segments, stride, target = operands
+    if not target.next_slot:
+        joined = target.slot in written
+        written.add(target.slot)
+        return [(start, segments, stride, replace(target, join=joined))]
+    parts: list[Operands] = []
+    slots = range(target.slot, target.slot + segments)
+    for joined, run in groupby(range(segments), lambda n: slots[n] in written):
+        part = [*run]
+        here = replace(target, slot=slots[part[0]], join=joined)
+        parts.append((start + part[0] * stride, len(part), stride, here))
+    written |= {*slots}
+    return parts

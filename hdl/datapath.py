@@ -141,6 +141,7 @@ class Datapath(wiring.Component):
             matrix.slot_stride.eq(product.slot_stride),
             matrix.keep_maxima.eq(product.keep_maxima),
             matrix.maxima.eq(product.maxima),
+            matrix.masked.eq(product.masked),
             *(base.eq(Array(sets)[product.set]) for base, sets in zip(matrix.bases, slots.bases, strict=True)),
         ]
         return m

@@ -33,7 +33,7 @@ from enum import IntEnum
 
 from .errors import ErrorCode
 
-ISA_MAJOR, ISA_MINOR = 3, 2
+ISA_MAJOR, ISA_MINOR = 3, 3
 #: Value of the ``ISA_VERSION`` register.
 ISA_VERSION = ISA_MAJOR << 16 | ISA_MINOR
 
@@ -229,6 +229,7 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         Field("first_block", 6, 0, 16, "first block in the slots", maximum="block", error=ErrorCode.OUT_OF_RANGE),
         Field("exponent", 6, 16, 8, "power of two that all results are multiplied with, -128 to 127", signed=True),
         _place("maxima", 7, 0, "entry for the largest result of slot 0"),
+        Field("masked", 7, 16, 4, "last results of slot 0 that are masked, below RIGHT_HAND_SIDES", maximum="slot"),
         *_MODIFIER_FIELDS,
     ),
     Opcode.ELEMENTWISE: (
@@ -377,6 +378,8 @@ DOCS: dict[Opcode, str] = {
         "Multiply the matrix whose stream starts at `source` with the vectors in slots 0 to `slots`-1, from `first_block`"
         " on. The result of row `r` and slot `s` goes to entry `offset + s * slot_stride + r` of the activation buffer."
         f" With `keep_maxima` the largest result of slot `s` goes to entry `maxima + {BUFFER_UNIT} * s` behind all of them."
+        " The last `masked - s % (masked + 1)` results of slot `s` are minus infinity, whatever the matrix holds: of queries of"
+        " consecutive tokens that take turns in the slots, each one sees the keys up to its own token."
     ),
     Opcode.ELEMENTWISE: (
         "For each of `segments` segments and each of `count` elements, compute in float32, rounding every product and every"

@@ -221,6 +221,8 @@ class _RandomMaker(ProgramMaker):
         if self._chance(0.3):
             fields["offset"], fields["maxima"] = self._places(stride * slots, 4 * slots)
             fields["keep_maxima"] = 1
+        if self._chance(0.3):
+            fields["masked"] = int(self.rng.integers(self.config.right_hand_sides))
         if weights is I8:
             fields["exponent"] -= 8
             if self._chance(0.5):

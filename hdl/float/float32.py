@@ -9,6 +9,8 @@ SIGNIFICAND_BITS = FRACTION_BITS + 1
 BIASED_BITS, BIAS = 8, 127
 #: Exponent field of infinity.
 INFINITY = 0xFF
+#: Bits of the number below all others.
+MINUS_INFINITY = 0x1FF << FRACTION_BITS
 #: The sign bit.
 SIGN = 31
 

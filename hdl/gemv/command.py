@@ -31,8 +31,8 @@ def gemv_command_layout(config: Config) -> data.StructLayout:
     at block ``first_block`` of their slots; ``set`` says which of a slot's base exponents they have, and ``bases`` are those,
     one for each slot. ``exponent`` is added to all of them. The result of row ``r`` and slot ``s`` goes to entry ``offset + s *
     slot_stride + r`` of the activation buffer; with ``keep_maxima`` the largest one of slot ``s`` goes to entry ``maxima +
-    BUFFER_UNIT * s``. ``offset``, ``slot_stride`` and ``maxima`` are multiples of `tailrace.spec.isa.BUFFER_UNIT`. The engine
-    trusts these ranges.
+    BUFFER_UNIT * s``. The last ``masked - s % (masked + 1)`` results of slot ``s`` are minus infinity. ``offset``,
+    ``slot_stride`` and ``maxima`` are multiples of `tailrace.spec.isa.BUFFER_UNIT`. The engine trusts these ranges.
     """
     return data.StructLayout(
         {
@@ -47,6 +47,7 @@ def gemv_command_layout(config: Config) -> data.StructLayout:
             "slot_stride": PLACE_BITS,
             "keep_maxima": 1,
             "maxima": PLACE_BITS,
+            "masked": range(config.right_hand_sides),
             "bases": data.ArrayLayout(signed(BASE_BITS), config.right_hand_sides),
         }
     )

@@ -1,12 +1,13 @@
 """The largest result of each slot, on the way to the activation buffer."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, C, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
 
 from ..float.compare import from_order, order
+from ..float.float32 import MINUS_INFINITY
 from ..float.pipeline import Pipeline
 from ..vector.activation_buffer import FLOAT_BITS, BufferWrite, matrix_word_layout
 from .command import maxima_gap
@@ -15,6 +16,8 @@ from .serialiser import word_place_layout
 
 class Maxima(wiring.Component):
     """Writes words of results, remembers the largest result of each slot, and puts it in the words that are kept for it.
+
+    Results that are masked are minus infinity, which is written and compared in their place.
 
     The results of a word are compared in pairs, then with the largest of their slot so far, as integers of the same order.
 
@@ -30,7 +33,8 @@ class Maxima(wiring.Component):
     valid : In(1)
         There is a word.
     results : In(matrix_word_layout(config))
-        Bits of float32, flushed. Those that `place.mask` leaves out may be anything, and all of a word with `place.maximum`.
+        Bits of float32, flushed. Those that `place.mask` leaves out may be anything, as those in `place.hidden`, and all of a
+        word with `place.maximum`.
     place : In(word_place_layout(config))
     write : Out(BufferWrite(config, lanes))
     finished : Out(1)
@@ -57,8 +61,10 @@ class Maxima(wiring.Component):
         with m.If(self.valid):
             m.d.sync += slot.eq(Mux(place.last, 0, slot + 1))
 
-        # What is masked out is below every number.
-        keys = [Mux(place.mask[n], order(x), 0) for n, x in enumerate(self.results)]
+        masks = place.hidden if len(place.hidden) else C(0, config.lanes)
+        results = [Mux(hidden, MINUS_INFINITY, x) for hidden, x in zip(masks, self.results, strict=True)]
+        # Where there is no row is below every number.
+        keys = [Mux(place.mask[n], order(x), 0) for n, x in enumerate(results)]
         pipeline = Pipeline(m, Signal(init=1), self.valid & ~place.maximum)
         first, of_slot = place.first, slot
         while len(keys) > 1:
@@ -75,7 +81,7 @@ class Maxima(wiring.Component):
             self.write.enable.eq(self.valid),
             self.write.address.eq(place.address),
             self.write.mask.eq(place.mask),
-            self.write.data.eq(self.results),
+            *(self.write.data[n].eq(x) for n, x in enumerate(results)),
             self.finished.eq(self.valid & place.final),
         ]
         with m.If(place.maximum):

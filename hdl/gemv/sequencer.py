@@ -1,6 +1,6 @@
 """The beat sequencer: tells what each beat of a weight stream is, by counting."""
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -47,13 +47,19 @@ def word_address_bits(config: Config) -> int:
     return (config.buffer_entries // config.lanes - 1).bit_length()
 
 
+def behind_bits(config: Config) -> int:
+    """Bits of a number of rows behind the first one of a group, as far as that matters to what is masked."""
+    return 0 if config.right_hand_sides == 1 else (config.right_hand_sides + config.lanes - 2).bit_length()
+
+
 def group_layout(config: Config) -> data.StructLayout:
     """What becomes of the sums of a group of rows, one row in each lane.
 
     The results of slot 0 go to word ``address`` of the activation buffer, those of each next slot ``stride`` words further.
     ``mask`` has a bit for each lane that has a row, ``slots`` is the number of slots less one, ``bases`` are the slots' base
     exponents with the command's exponent. ``first`` is the first group of a command, ``final`` the last one. Behind that follow
-    the slots' maxima with ``keep_maxima``, the first of which goes to word ``maxima``.
+    the slots' maxima with ``keep_maxima``, the first of which goes to word ``maxima``. ``masked`` is that of the command, and
+    ``behind`` the rows behind that of lane 0, or all ones if they are too many to be masked.
     """
     address = word_address_bits(config)
     return data.StructLayout(
@@ -67,6 +73,8 @@ def group_layout(config: Config) -> data.StructLayout:
             "final": 1,
             "keep_maxima": 1,
             "maxima": address,
+            "masked": range(config.right_hand_sides),
+            "behind": behind_bits(config),
         }
     )
 
@@ -171,6 +179,8 @@ class BeatSequencer(wiring.Component):
         first_group, last_group = Signal(reset_less=True), Signal(reset_less=True)
         # The command keeps its maxima, and where the first of them goes.
         keeps, maxima = Signal(reset_less=True), Signal(word_address_bits(config), reset_less=True)
+        masked = Signal(range(config.right_hand_sides), reset_less=True)
+        behind, last_lane = Signal(behind_bits(config), reset_less=True), Signal(lane_bits, reset_less=True)
         superblock = Signal()
         take = Signal()
         m.d.comb += [
@@ -195,6 +205,9 @@ class BeatSequencer(wiring.Component):
                     keeps.eq(following.keep_maxima),
                     maxima.eq(following.maxima >> lane_bits),
                     last_mask.eq((2 << last_row) - 1),
+                    masked.eq(following.masked),
+                    behind.eq(_saturated(following.rows - 1, len(behind))),
+                    last_lane.eq(last_row),
                     last_block.eq(following.blocks - 1),
                     first_place.eq(following.first_block),
                     slots.eq(following.slots - 1),
@@ -251,6 +264,7 @@ class BeatSequencer(wiring.Component):
                             first_group.eq(0),
                             groups.eq(groups - 1),
                             last_group.eq(groups == 2),
+                            behind.eq(_saturated(Cat(last_lane, (groups - 2)[:ROWS_BITS]), len(behind))),
                             address.eq(address + 1),
                         ]
 
@@ -293,5 +307,12 @@ class BeatSequencer(wiring.Component):
             self.group.final.eq(last_group),
             self.group.keep_maxima.eq(last_group & keeps),
             self.group.maxima.eq(maxima),
+            self.group.masked.eq(masked),
+            self.group.behind.eq(behind),
         ]
         return m
+
+
+def _saturated(value: Value, bits: int) -> Value:
+    """A number, or all ones if it needs more bits."""
+    return value[:bits] | value[bits:].any().replicate(bits)

@@ -1,6 +1,6 @@
 """Groups of sums to words of sums, slot by slot."""
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,10 +21,18 @@ def word_place_layout(config: Config) -> data.StructLayout:
     """Where the results of a group of rows for one slot go: a word of the activation buffer, and the lanes that count.
 
     ``first`` is the first group of a command, ``last`` the last slot of a group. ``maximum`` is a word without results, kept
-    for the largest one of a slot. ``final`` is the last word of a command.
+    for the largest one of a slot. ``final`` is the last word of a command. ``hidden`` are lanes whose results are masked.
     """
     return data.StructLayout(
-        {"address": word_address_bits(config), "mask": config.lanes, "first": 1, "last": 1, "maximum": 1, "final": 1}
+        {
+            "address": word_address_bits(config),
+            "mask": config.lanes,
+            "hidden": config.lanes if config.right_hand_sides > 1 else 0,
+            "first": 1,
+            "last": 1,
+            "maximum": 1,
+            "final": 1,
+        }
     )
 
 
@@ -84,9 +92,12 @@ class Serialiser(wiring.Component):
             for lane in range(lanes)
         ]
         group = Signal(group_layout(self.config), reset_less=True)
+        # How many of this slot's last results are masked.
+        hidden = Signal(range(slots), reset_less=True)
 
         with m.If(self.valid):
             m.d.sync += [valid.eq(1), maxima.eq(0), others.eq(self.group.slots), group.eq(self.group)]
+            m.d.sync += hidden.eq(self.group.masked)
             m.d.sync += [sums[lane][n].eq(self.sums[lane][n]) for lane in range(lanes) for n in range(slots)]
         with m.Elif(valid & group.keep_maxima & (group.slots == 0) & ~maxima):
             m.d.sync += [
@@ -104,6 +115,7 @@ class Serialiser(wiring.Component):
             m.d.sync += valid.eq(0)
         with m.Elif(valid):
             m.d.sync += [group.slots.eq(group.slots - 1), group.address.eq(group.address + group.stride)]
+            m.d.sync += hidden.eq(Mux(hidden == 0, group.masked, hidden - 1))
             for n in range(slots - 1):
                 m.d.sync += [
                     group.bases[n].eq(group.bases[n + 1]),
@@ -116,6 +128,7 @@ class Serialiser(wiring.Component):
             self.base.eq(group.bases[0]),
             self.place.address.eq(group.address),
             self.place.mask.eq(group.mask),
+            self.place.hidden.eq(Cat(group.behind < hidden + n for n in range(lanes))),
             self.place.first.eq(group.first),
             self.place.last.eq(group.slots == 0),
             self.place.maximum.eq(maxima),

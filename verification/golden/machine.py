@@ -31,6 +31,8 @@ Trace = Callable[[int, Opcode, bytes], None]
 CACHE_BYTES = 1 << 31
 #: Bound on decoded commands that are kept.
 _DECODED = 1 << 16
+#: Bits of a masked result.
+_MINUS_INFINITY = 0xFF80_0000
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,9 @@ class Machine:
         vectors = self.slots.read(fields["slots"], fields["set"], fields["first_block"], fields["blocks"])
         exponent = fields["exponent"]
         results = multiply(matrix, [Vector(v.base + exponent, v.exponents, v.mantissas) for v in vectors])
+        for slot in range(fields["slots"]):
+            hidden = fields["masked"] - slot % (fields["masked"] + 1)
+            results[max(fields["rows"] - hidden, 0) :, slot] = _MINUS_INFINITY
         self.buffer.write(fields["offset"], fields["slot_stride"], results.T)
         if fields["keep_maxima"]:
             maxima = results.view(np.float32).max(axis=0, keepdims=True).view(np.uint32)

@@ -3,6 +3,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "activations.h"
@@ -243,6 +244,11 @@ private:
             }
         };
         threads_.share(groups, std::max<int64_t>(1, PIECE_BLOCKS / (blocks * lanes)), multiply_some);
+        const int64_t masked = c[g::masked_];
+        for (int64_t slot = 0; slot < slots; ++slot) {
+            const int64_t hidden = std::min(masked - slot % (masked + 1), rows);
+            std::fill_n(&results[(slot + 1) * rows - hidden], hidden, bits_of(-std::numeric_limits<float>::infinity()));
+        }
         for (int64_t slot = 0; slot < slots; ++slot)
             for (int64_t row = 0; row < rows; ++row)
                 buffer_[c[g::offset_] + slot * c[g::slot_stride_] + row] = results[slot * rows + row];

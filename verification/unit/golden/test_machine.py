@@ -83,6 +83,25 @@ def test_gemv_fields(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("bus_width", BUS_WIDTHS)
+@pytest.mark.parametrize(("rows", "masked"), [(1, 3), (2, 3), (9, 0), (9, 1), (9, 2), (9, 3)])
+def test_masked_results(rng: np.random.Generator, bus_width: int, rows: int, masked: int) -> None:
+    """The last ones of each slot, as `spec.isa` says, and what is left for the maximum; matrices may be shorter."""
+    image = Image(config(bus_width, 4))
+    weights = random_weights(rng, Q4_0, rows, 2, (4, 9))
+    x = [floats(rng, 64) for _ in range(4)]
+    loads = [image.load(slot, x[slot]) for slot in range(4)]
+    gemv = image.gemv(weights, 4, offset=100, slot_stride=20, keep_maxima=1, maxima=200, masked=masked)
+    assert image.run(*loads, gemv)[0] == ErrorCode.NONE
+    for slot, hidden in enumerate([0, 0, 0, 0, 1, 0, 1, 0, 2, 1, 0, 2, 3, 2, 1, 0][4 * masked :][:4]):
+        seen = max(rows - hidden, 0)
+        found = image.entries(100 + 20 * slot, rows)
+        assert found[:seen] == dot(weights, *quantise(x[slot]))[:seen], slot
+        assert found[seen:] == [0xFF800000] * (rows - seen), slot
+        values = np.array(found, dtype=np.uint32).view(np.float32)
+        assert image.entries(200 + 4 * slot, 1) == [int(values.max().view(np.uint32))], slot
+
+
+@pytest.mark.parametrize("bus_width", BUS_WIDTHS)
 def test_strided_groups_of_values(rng: np.random.Generator, bus_width: int) -> None:
     image, lanes = Image(config(bus_width)), bus_width // 128
     weights = random_weights(rng, I8, 7, 3, (0, 0))

@@ -33,9 +33,10 @@ class Job:
     offset: int = 0
     slot_stride: int = 0
     maxima: int | None = None
+    masked: int = 0
 
     def command(self, config: Config) -> dict[str, Any]:
-        names = ("first_block", "set", "exponent", "offset", "slot_stride")
+        names = ("first_block", "set", "exponent", "offset", "slot_stride", "masked")
         bases = [v.base for v in self.vectors] + [5] * (config.right_hand_sides - len(self.vectors))
         return {name: getattr(self, name) for name in names} | {
             "format": self.matrix.format.number,
@@ -55,7 +56,8 @@ class Job:
             for slot, vector in enumerate(self.vectors):
                 here = range(group * config.lanes, min((group + 1) * config.lanes, rows))
                 entries = [(self.offset + slot * self.slot_stride + row) % config.buffer_entries for row in here]
-                results = [bench.result(self.matrix, row, vector, self.exponent) for row in here]
+                seen = rows - (self.masked - slot % (self.masked + 1))
+                results = [bench.result(self.matrix, row, vector, self.exponent) if row < seen else 0xFF800000 for row in here]
                 numbers = np.array(results, dtype=np.uint32).view(np.float32)
                 largest[slot] = max([float(x) for x in numbers] + ([largest[slot]] if slot in largest else []))
                 writes.append(
@@ -225,7 +227,7 @@ class Run:
 
 
 def draw(rng: np.random.Generator, config: Config, shapes: list[tuple[Format, int, int, int]], keeping: float = 0) -> list[Job]:
-    """Jobs of random contents and places from formats, rows, blocks and slots; a share of them keeps its maxima."""
+    """Jobs of random contents and places from formats, rows, blocks and slots; a share of them keeps its maxima, and one masks."""
     return [
         Job(
             bench.random_matrix(rng, format, rows, blocks),
@@ -236,6 +238,7 @@ def draw(rng: np.random.Generator, config: Config, shapes: list[tuple[Format, in
             offset=4 * int(rng.integers(config.buffer_entries // 4)),
             slot_stride=4 * int(rng.integers(1 << 14)),
             maxima=4 * int(rng.integers(config.buffer_entries // 4)) if rng.random() < keeping else None,
+            masked=int(rng.integers(config.right_hand_sides)) if rng.random() < keeping else 0,
         )
         for format, rows, blocks, slots in shapes
     ]

@@ -14,7 +14,8 @@ CONFIGS = [
     for lanes, slots in ((1, 1), (1, 4), (2, 2), (4, 1), (4, 4))
 ]
 #: Bits of numbers without subnormals, negative zeros and NaNs: infinities, zero, the smallest and the largest.
-EXTREMES = [0xFF800000, 0xFF7FFFFF, 0x80800000, 0x00000000, 0x00800000, 0x7F7FFFFF, 0x7F800000]
+MINUS_INFINITY = 0xFF800000
+EXTREMES = [MINUS_INFINITY, 0xFF7FFFFF, 0x80800000, 0x00000000, 0x00800000, 0x7F7FFFFF, 0x7F800000]
 
 
 def numbers(rng: np.random.Generator, lanes: int) -> list[int]:
@@ -30,7 +31,7 @@ def value(bits: int) -> float:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.lanes}x{c.right_hand_sides}")
 @pytest.mark.parametrize("gaps", [0, 0.4])
 def test_results_and_maxima(config: Config, gaps: float, rng: np.random.Generator) -> None:
-    """Results pass as they are; a word that is kept has the largest result of its slot since the command's first group."""
+    """Results pass as they are, or masked; a word that is kept has the largest result of its slot since the command's first group."""
     dut, lanes = Maxima(config), config.lanes
 
     async def word(ctx: bench.Context, results: list[int], place: dict[str, int]) -> list[int]:
@@ -60,16 +61,19 @@ def test_results_and_maxima(config: Config, gaps: float, rng: np.random.Generato
                 mask = (1 << int(rng.integers(1, lanes + 1))) - 1
                 for slot in range(slots):
                     results = numbers(rng, lanes)
-                    seen[slot] += [x for n, x in enumerate(results) if mask >> n & 1]
+                    hidden = int(rng.integers(1 << lanes)) if config.right_hand_sides > 1 and rng.random() < 0.5 else 0
+                    wanted = [MINUS_INFINITY if hidden >> n & 1 else x for n, x in enumerate(results)]
+                    seen[slot] += [x for n, x in enumerate(wanted) if mask >> n & 1]
                     last = slot == slots - 1
                     place: dict[str, Any] = {"first": group == 0, "last": last, "maximum": 0, "mask": mask}
+                    place["hidden"] = hidden
                     place |= {"address": int(rng.integers(1024 // lanes)), "final": last and group == groups - 1 and not kept}
-                    assert await word(ctx, results, place) == results
+                    assert await word(ctx, results, place) == wanted
             for _ in range(dut.latency - 1 if kept else 0):
                 await ctx.tick()
             for slot in range(slots) if kept else ():
                 last = slot == slots - 1
-                place = {"first": 0, "last": last, "maximum": 1, "mask": 1, "address": 5, "final": last}
+                place = {"first": 0, "last": last, "maximum": 1, "mask": 1, "address": 5, "final": last, "hidden": 1}
                 written = await word(ctx, numbers(rng, lanes), place)
                 assert value(written[0]) == max(map(value, seen[slot]))
 

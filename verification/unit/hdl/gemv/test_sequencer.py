@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tailrace.hdl.gemv.sequencer import BeatSequencer
+from tailrace.hdl.gemv.sequencer import BeatSequencer, behind_bits
 from tailrace.hdl.gemv.traits import SCALE_KINDS
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BY_NAME, CODEBOOKS, FORMATS, I8, BeatKind, Format
@@ -38,6 +38,7 @@ class Job:
             "slot_stride": 4 * int(rng.integers(1 << 14)),
             "keep_maxima": int(rng.integers(2)),
             "maxima": 4 * int(rng.integers(config.buffer_entries // 4)),
+            "masked": int(rng.integers(config.right_hand_sides)),
             "bases": rng.integers(-32768, 32768, config.right_hand_sides).tolist(),
         }
 
@@ -78,6 +79,9 @@ class Job:
                         "final": row == groups - 1,
                         "keep_maxima": int(command["keep_maxima"] and row == groups - 1),
                         "maxima": command["maxima"] // config.lanes,
+                        "masked": command["masked"],
+                        # All ones: too many to be masked.
+                        "behind": min(self.rows - 1 - config.lanes * row, (1 << behind_bits(config)) - 1),
                     }
             beat["traits"] = {
                 "scale_kind": SCALE_KINDS.index(format.scale_kind),
@@ -102,7 +106,7 @@ def seen_beat(ctx: bench.Context, dut: BeatSequencer, wanted: dict[str, Any]) ->
     if kinds == ["nibble"]:
         beat |= {"block": ctx.get(dut.block), "set": ctx.get(dut.set)}
     if "group" in wanted:
-        names = ("address", "stride", "mask", "slots", "first", "final", "keep_maxima", "maxima")
+        names = ("address", "stride", "mask", "slots", "first", "final", "keep_maxima", "maxima", "masked", "behind")
         beat["group"] = {name: ctx.get(getattr(group, name)) for name in names}
         beat["group"]["bases"] = [ctx.get(group.bases[slot]) for slot in range(len(group.bases))]
     beat["traits"] = {name: ctx.get(getattr(control.traits, name)) for name in wanted["traits"]}

@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tailrace.hdl.gemv.sequencer import behind_bits
 from tailrace.hdl.gemv.serialiser import Serialiser
 from tailrace.spec.config import Config
 from tailrace.spec.isa import BUFFER_UNIT
@@ -30,6 +31,8 @@ def draw(rng: np.random.Generator, config: Config) -> dict[str, Any]:
             "final": (final := int(rng.integers(2))),
             "keep_maxima": final and int(rng.integers(2)),
             "maxima": int(rng.integers(words)),
+            "masked": int(rng.integers(slots)),
+            "behind": int(rng.integers(1 << behind_bits(config))),
         },
     }
 
@@ -37,7 +40,7 @@ def draw(rng: np.random.Generator, config: Config) -> dict[str, Any]:
 def words(drawn: dict[str, Any], config: Config) -> list[dict[str, Any] | None]:
     """The words of a group, and none in the cycles before those of maxima."""
     group, depth = drawn["group"], config.buffer_entries // config.lanes
-    keeps = group["keep_maxima"]
+    keeps, slots = group["keep_maxima"], config.right_hand_sides
 
     def place(slot: int, address: int, stride: int, **others: int) -> dict[str, Any]:
         last = int(slot == group["slots"])
@@ -47,6 +50,8 @@ def words(drawn: dict[str, Any], config: Config) -> list[dict[str, Any] | None]:
     for slot in range(group["slots"] + 1):
         final = int(group["final"] and not keeps and slot == group["slots"])
         found = place(slot, group["address"], group["stride"], mask=group["mask"], maximum=0, final=final)
+        hidden = group["masked"] - slot % (group["masked"] + 1)
+        found["hidden"] = sum((group["behind"] < hidden + n) << n for n in range(config.lanes)) if slots > 1 else 0
         results.append(found | {"word": [sums[slot] for sums in drawn["sums"]], "base": group["bases"][slot]})
     if keeps:
         results += [None] * bench.GAP[config.lanes]
@@ -73,6 +78,7 @@ def test_order(config: Config, gaps: float, rng: np.random.Generator) -> None:
                 places = ("address", "mask", "first", "last", "maximum", "final")
                 seen = {name: ctx.get(getattr(dut.place, name)) for name in places}
                 if not wanted["maximum"]:
+                    seen["hidden"] = ctx.get(dut.place.hidden)
                     seen |= {"word": [ctx.get(dut.word[n]) for n in range(config.lanes)], "base": ctx.get(dut.base)}
                 assert seen == wanted
             # The next group comes when the one before it is over.
