@@ -10,12 +10,13 @@ layer's embedding ``embedding_projection``, ``embedding_gate``, ``embedding_outp
 attention ``output_gate``; of latent attention ``q_a``, ``q_a_norm``, ``q``, ``kv_a``, ``kv_a_norm``, ``k_b``, ``v_b`` and
 ``o``; of linear attention ``qkv``, ``convolution``, ``alpha``, ``beta``, ``decay``, ``output_gate``, ``output_norm`` and
 ``o``, of a state space also ``skip``, and no ``beta``, and beside attention all of these with ``beside_`` before them; of a
-short convolution ``convolution_in``, ``convolution`` and ``o``. A bias is its tensor's role followed by ``_bias``. Which of
-them exist follows from the description; a bias exists if it has been placed. ``scales`` are the numbers that the results of
-the layer's matrices are multiplied with, where a file has such.
+short convolution ``convolution_in``, ``convolution`` and ``o``. A layer that drafts has the number behind the last one, and
+besides ``embedding_norm``, ``hidden_norm``, ``merge`` and ``head_norm``. A bias is its tensor's role followed by ``_bias``.
+Which of them exist follows from the description; a bias exists if it has been placed. ``scales`` are the numbers that the
+results of the layer's matrices are multiplied with, where a file has such.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from tailrace.spec.formats import BLOCK
@@ -279,8 +280,23 @@ class ShortConvolution:
     kernel: int
 
 
+@dataclass(frozen=True)
+class LastHidden:
+    """What the last layer has left of a sequence's recent tokens, behind the final norm: a layer that drafts starts from it.
+
+    Attributes
+    ----------
+    kernel : int
+        Tokens that one sees of it, its own and the one before, as in a convolution.
+    """
+
+    kernel: int = 2
+
+
 #: What takes the place of attention in a layer.
 Mixer = Attention | LinearAttention | ShortConvolution
+#: What keeps something of a sequence's past.
+Keeper = Mixer | LastHidden
 
 
 @dataclass(frozen=True)
@@ -409,6 +425,26 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class DraftLayer:
+    """A layer behind the others that says what comes after the next token (multi-token prediction), with the model's head.
+
+    Its input is ``merge([embedding_norm(e), hidden_norm(h)])``, where ``e`` is the embedding of the next token, and ``h`` what
+    the last layer has left of the token before that, behind the final norm. Behind its own norm, ``head_norm``, what it leaves
+    is ``h`` of the token after. Its keys and values belong to the position of ``h``.
+
+    Attributes
+    ----------
+    layer : Layer
+        With attention, nothing beside it, and without an embedding.
+    vocabulary : int
+        The first so many tokens are drafted: of a vocabulary that was made by merging, the most frequent ones.
+    """
+
+    layer: Layer
+    vocabulary: int
+
+
+@dataclass(frozen=True)
 class Description:
     """A decoder model.
 
@@ -433,6 +469,8 @@ class Description:
         What logits are multiplied with, before they are capped.
     logit_cap : float or None
         Logits become ``cap * tanh(logits / cap)``.
+    draft_layer : DraftLayer or None
+        Only of models with RMS norms.
     """
 
     architecture: str
@@ -445,6 +483,15 @@ class Description:
     residual_scale: float = 1.0
     logit_scale: float = 1.0
     logit_cap: float | None = None
+    # Not shown: with it or without, a model computes the same, and its sessions are the same.
+    draft_layer: DraftLayer | None = field(default=None, repr=False)
+
+    @property
+    def whole(self) -> "Description":
+        """The same with the layer that drafts as one of the others, the last one."""
+        if self.draft_layer is None:
+            return self
+        return replace(self, layers=(*self.layers, self.draft_layer.layer), draft_layer=None)
 
     @property
     def attentions(self) -> tuple[Attention, ...]:
@@ -452,11 +499,16 @@ class Description:
         return tuple(mixer for _, mixer in self.mixers if isinstance(mixer, Attention) and not mixer.shared_cache)
 
     @property
-    def mixers(self) -> tuple[tuple[int, Mixer], ...]:
-        """All that keep something of the past, and their layers: attention of all layers, then what some have beside it."""
-        layers = tuple(enumerate(self.layers))
-        beside = tuple((n, layer.beside) for n, layer in layers if layer.beside)
-        return (*((n, layer.attention) for n, layer in layers), *beside)
+    def mixers(self) -> tuple[tuple[int, Keeper], ...]:
+        """All that keep something of the past, and their layers.
+
+        Attention of all layers, then what some have beside it; or that of a layer that drafts, and what it starts from.
+        """
+        layers = tuple(enumerate(self.whole.layers))
+        more: list[tuple[int, Keeper]] = [(n, layer.beside) for n, layer in layers if layer.beside]
+        if self.draft_layer is not None:
+            more.append((len(self.layers), LastHidden()))
+        return (*((n, layer.attention) for n, layer in layers), *more)
 
     def mixers_of(self, layer: int) -> tuple[int, ...]:
         """Which of `mixers` a layer has; the first one is its attention."""

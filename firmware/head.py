@@ -1,5 +1,6 @@
 """The end of a token: logits, the best of them, and the next token."""
 
+from dataclasses import replace
 from functools import partial
 from math import gcd, lcm
 from typing import Any
@@ -16,7 +17,10 @@ from .placement import MatrixPart, MatrixPlace
 from .workspace import TOKEN, Workspace
 
 
-def head(workspace: Workspace, *, logits: bool, choose: bool, token_place: int) -> None:
+def head(
+    workspace: Workspace, *, logits: bool, choose: bool, token_place: int = 0, norm: str = "final_norm",
+    rows: int | None = None,
+) -> None:  # fmt: skip
     """Norm, head, and for each part of the logits: scale, cap, store, look for the best. Nothing, if nobody wants to know.
 
     Parameters
@@ -28,14 +32,22 @@ def head(workspace: Workspace, *, logits: bool, choose: bool, token_place: int) 
     token_place : int
         Entry of the first sequence's best logit, three entries before a multiple of four; those of the others follow, 4 apart
         each.
+    norm : str
+        Role.
+    rows : int or None
+        Of the matrix, the first so many; None: all.
     """
     if not (logits or choose):
         return
     w = workspace
     with w.buffer.phase():
-        normalise(w, "final_norm")
+        normalise(w, norm)
         place = w.matrix("head", w.description.vocabulary, w.hidden)
-        parts = _parts(w, place)
+        parts = [
+            part if rows is None else replace(part, rows=min(part.rows, rows - part.first_row))
+            for part in _parts(w, place)
+            if rows is None or part.first_row < rows
+        ]
         stride = max(-(-p.rows // 4) * 4 for p in parts)
         copies = [w.buffer.allocate("logits", w.batch * stride) for _ in range(min(len(parts), 2))]
         stages = []

@@ -16,8 +16,9 @@ def statistic(workspace: Workspace) -> Reduce:
 
 
 def normalise(
-    workspace: Workspace, role: str, *, again: bool = False, factor: float = 1.0, vector_set: int = 0, first_block: int = 0
-) -> None:
+    workspace: Workspace, role: str, *, again: bool = False, factor: float = 1.0, vector_set: int = 0, first_block: int = 0,
+    join: bool = False,
+) -> None:  # fmt: skip
     """Normalise x, whose statistic is there, and quantise it to the sequences' slots.
 
     Parameters
@@ -31,6 +32,8 @@ def normalise(
         What is multiplied to the norm's weights.
     vector_set, first_block : int
         Set of the slots, and the first block in them.
+    join : bool
+        Whether the slots keep what they have in other blocks.
     """
     w, commands, hidden = workspace, workspace.commands, workspace.hidden
     weight, bias = w.address(w.table(role).address), w.bias(role)
@@ -52,7 +55,8 @@ def normalise(
             inverses = w.buffer.allocate("the factor of a norm and its weights", w.batch)
             commands.elementwise(w.inverse, w.batch, p=factor, to=inverses)
         for s in w.sequences:
-            operand, place, slot = (held if centred else w.x) + s * hidden, held + s * hidden, Slot(s, vector_set, first_block)
+            operand, place = (held if centred else w.x) + s * hidden, held + s * hidden
+            slot = Slot(s, vector_set, first_block, join=join)
             commands.elementwise(
                 operand,
                 hidden,

@@ -108,8 +108,11 @@ class Projections:
             entries[role] = allocate({"q": "queries", "k": "keys", "v": "values"}[role], w.batch * widths[role])
         self._heads, self._keys, self._values = entries.values()
 
-    def emit(self) -> None:
-        """Emit the products, and the work on values and keys, which end in the cache."""
+    def emit(self, queries_too: bool = True) -> None:
+        """Emit the products, and the work on values and keys, which end in the cache.
+
+        `queries_too`: whether there is attention behind that.
+        """
         w, attention, size = self._workspace, self._attention, self._attention.head_size
         for role, entry in self._weights.items():
             w.commands.elementwise(w.address(w.table(layer_role(self._layer, f"{role}_norm")).address), size, to=entry)
@@ -127,7 +130,9 @@ class Projections:
         queries = product("q", self._heads, attention.heads)
         cached = [] if attention.shared_cache else [*values, keys]
         gate = [(product("output_gate", self.gate, attention.heads), self._finish_gate)] if attention.gated else []
-        if self.keys_last:
+        if not queries_too:
+            interleaved(cached)
+        elif self.keys_last:
             interleaved([*values, (queries, self._finish_all_queries), *gate, keys])
         else:
             interleaved([*cached, (queries, self._finish_first_queries), *gate])

@@ -35,7 +35,7 @@ def keep(
     w = workspace
     channels = range(rows.channels) if channels is None else channels
     for s, (entry, ring) in enumerate(zip(entries, rings, strict=True)):
-        w.commands.store(entry + channels.start, _row(w, rows, ring + 4 * channels.start, s, 0), len(channels))
+        w.commands.store(entry + channels.start, row_address(w, rows, ring + 4 * channels.start, s, 0), len(channels))
     if len(w.turns) > 1:
         w.commands.fence(stored=True)
 
@@ -79,14 +79,14 @@ def convolve(
             commands.elementwise(place, count, stream=bias + 4 * first, stream_n=True, to=place)
         before = [scratch + n * min(rows.channels, CONVOLUTION_PART) for n in range(taps)]
         for back, held in enumerate(before, 1):
-            commands.elementwise(_row(w, rows, ring + 4 * first, sequence, back), count, to=held)
+            commands.elementwise(row_address(w, rows, ring + 4 * first, sequence, back), count, to=held)
             tap = weight + (taps - back) * weights.stride
             commands.elementwise(held, count, stream=tap, multiplier=Multiplier.STREAM, to=held)
         for held in before:
             commands.elementwise(place, count, b=held, combine=Combine.SUM, to=place)
 
 
-def _row(w: Workspace, rows: RecentRows, ring: int, sequence: int, back: int) -> Address:
+def row_address(w: Workspace, rows: RecentRows, ring: int, sequence: int, back: int) -> Address:
     """The row so many tokens back; by way of the address register, so valid for the next command only."""
     number, position, ahead = w.address_register, w.position(sequence), -back % ROWS
     w.commands.set(number, y=position, addend=ahead, shift=ROWS_SHIFT)

@@ -65,6 +65,8 @@ class Workspace:
         For what the next command needs.
     length_registers : tuple
         For even and odd sequences the registers that hold the tokens in the cache, and their blocks of 16.
+    layer_registers : tuple of int
+        For a loop over layers: its counter, and what is added to addresses of weights, caches and layers' embeddings.
     expert_registers : tuple of int
         Registers that hold the numbers of chosen experts.
     """
@@ -85,6 +87,7 @@ class Workspace:
     length_registers: tuple[tuple[int, int], ...] = ()
     position_rows: dict[tuple[str, int], int] = field(default_factory=dict)
     rows: dict[tuple[int | None, int], int] = field(default_factory=dict)
+    layer_registers: tuple[int, ...] = ()
     expert_registers: tuple[int, ...] = ()
     weights_register: int | None = None
     caches_register: int | None = None

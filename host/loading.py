@@ -15,7 +15,7 @@ from .device.opening import DEFAULT_CONTEXT, check_device, open_for
 from .generation.draft import DraftModel
 from .generation.engine import Engine
 from .generation.engine_draft import EngineDraft
-from .gguf.describe import DescribedModel, import_model
+from .gguf.describe import DescribedModel, import_model, with_or_without_drafts
 from .gguf.file import open_model
 from .gguf.printable import shown
 from .image.builds import AUTO
@@ -64,11 +64,12 @@ def load(
         Tokens that the device chooses on its own before the host looks, where the best token is taken.
     quantise : str or None
         Format that matrices of plain numbers become, such as ``Q8_0``; None: they are refused.
-    draft : str, path, LanguageModel, PreTrainedModel, DraftModel or None
-        A small model that drafts what may come next, for this one to verify several tokens together: a file, which gets a
-        device of its own, of the same kind (beside hardware: the emulator); a language model, whose batch is not smaller; a
-        causal model of transformers; or whatever else does what a `DraftModel` does. It stays open, but for a file's, when this
-        one is closed. The answers are the same.
+    draft : str, path, LanguageModel, PreTrainedModel, DraftModel, False or None
+        None: a layer of the model drafts, if the file has one that is there for this (multi-token prediction). False: none
+        does. Else a small model that drafts what may come next, for this one to verify several tokens together: a file, which
+        gets a device of its own, of the same kind (beside hardware: the emulator); a language model, whose batch is not
+        smaller; a causal model of transformers; or whatever else does what a `DraftModel` does. It stays open, but for a
+        file's, when this one is closed. The answers are the same.
     progress : callable or None
         Told what is being done, and how much of it is (0 to 1).
 
@@ -94,7 +95,7 @@ def load(
         return device if isinstance(device, Device) else open_for(device, config, memory, imported, request)
 
     drafter = None
-    if draft is not None:
+    if draft is not None and draft is not False:
         named = device if isinstance(device, str) else ""
         drafter = open_draft(
             draft, named, config=config, memory=memory, context=context, batch=batch, quantise=quantise, progress=progress
@@ -109,6 +110,7 @@ def load(
         progress=progress,
         keep=isinstance(device, Device),
         drafter=drafter,
+        drafts=draft is None,
         stacklevel=3,
     )
 
@@ -188,6 +190,7 @@ def load_into(
     progress: Callable[[str, float], None] | None,
     keep: bool = False,
     drafter: Drafter | None = None,
+    drafts: bool = False,
     stacklevel: int = 3,
 ) -> LanguageModel:
     """Load a language model into a device that is opened when it is known what the model needs.
@@ -202,6 +205,8 @@ def load_into(
         Whether the device stays open when the language model is closed.
     drafter : Drafter or None
         Drafts for it, and is released with it.
+    drafts : bool
+        Whether a layer of its own drafts for it, if it has one.
     stacklevel : int
         Whose line warnings are for: that of the caller of so many functions.
 
@@ -216,18 +221,20 @@ def load_into(
             owned.callback(drafter.close)
         path = resolve_model(os.fspath(model), progress)
         file = open_model(path)
-        imported = import_model(file, min(file.context_length, DEFAULT_CONTEXT) if context is None else context)
+        asked = min(file.context_length, DEFAULT_CONTEXT) if context is None else context
+        described: DescribedModel = import_model(file, asked, drafts=drafts and tokens_per_doorbell == 1)
         tokenizer = Tokenizer(file)
         for note in tokenizer.notes:
             warnings.warn(f"{path}: {note}", stacklevel=stacklevel)
         if drafter is not None:
             drafter.model.check(tokenizer, batch)
-        device = opened(imported, ImageRequest(batch, tokens_per_doorbell > 1, quantise))
+        request = ImageRequest(batch, tokens_per_doorbell > 1, quantise)
+        described, device = with_or_without_drafts(described, lambda one: opened(one, request))
         if not keep:
             owned.callback(device.close)
         decoder = Decoder(
             device,
-            imported,
+            described,
             batch=batch,
             tokens_per_doorbell=tokens_per_doorbell,
             quantise=quantise,

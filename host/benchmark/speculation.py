@@ -173,7 +173,7 @@ def measure_speculation(
     TailraceError
         If an answer is another one with drafts.
     """
-    with load(model, config=config, draft=draft, progress=on_progress) as lm:
+    with load(model, config=config, draft=False if draft is None else draft, progress=on_progress) as lm:
         build, drafter = parse_config(config), None
         costs = PredictedCosts(lm.decoder.programs, build, memory)
         lm.engine.costs = costs

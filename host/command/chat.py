@@ -251,7 +251,7 @@ def chat_with(
             context=context,
             tokens_per_doorbell=tokens_per_doorbell,
             quantise=quantise,
-            draft=draft,
+            draft=draft if sampling.get("speculate", True) else False,
             progress=terminal.progress,
         )
     with loaded:

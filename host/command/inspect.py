@@ -54,7 +54,7 @@ def inspect_model(
     if not console.is_terminal:
         console.width = 250
     try:
-        imported = import_model(opened, context or min(DEFAULT_CONTEXT, opened.context_length))
+        imported = import_model(opened, context or min(DEFAULT_CONTEXT, opened.context_length), drafts=True)
     except NoDescriptionError as error:
         check_operations(opened)
         for option, is_given in (("program", program), ("context", context), ("memory-timing", memory_timing != "ideal")):
@@ -66,6 +66,8 @@ def inspect_model(
         console.print(line, soft_wrap=True)
     request = ImageRequest(quantise=quantise)
     geometry = Geometry.of_config(smallest_build(imported, request, config))
+    if geometry.right_hand_sides == 1:
+        imported = imported.without_drafts()
     refused = refusals(imported, geometry, quantise)
     console.print(tensor_table(imported, geometry, quantise, refused))
     if refused:
@@ -111,6 +113,11 @@ def describe(imported: ImportedModel) -> list[str]:
         f" {imported.model.context_length:,} tokens; {d.norm.kind.value} norms (epsilon {d.norm.epsilon:g})"
     ]
     lines += [f"layers {_numbers(numbers)}: {described_layer(layer)}" for layer, numbers in _alike(d)]
+    if drafts := d.draft_layer:
+        lines.append(
+            f"layer {len(d.layers)} drafts (multi-token prediction) the first {drafts.vocabulary:,} tokens, where a build has"
+            f" several right-hand sides: {described_layer(drafts.layer)}"
+        )
     for name, rope in imported.ropes.items():
         variants = [
             f"base {rope.base:g}",

@@ -92,7 +92,8 @@ def _import(request: Request, terminal: Terminal, model: Model) -> ImportedModel
     if request.allow_host and request.path == "decoder":
         raise ConfigError("--allow-host is for matrices that run one by one: leave --path decoder out")
     try:
-        imported = import_model(model, request.context)
+        drafts = request.wish.speculate and request.draft is None and request.tokens_per_doorbell == 1
+        imported = import_model(model, request.context, drafts=drafts)
         if request.allow_host:
             raise NoDescriptionError("--allow-host was given")
         return imported

@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.firmware.decode import pass_arguments
-from tailrace.firmware.description import Attention, Mixer
+from tailrace.firmware.description import Attention, Keeper
 from tailrace.firmware.passes import effective_window
 from tailrace.firmware.placement import CachePlace, StatePlace
 from tailrace.sim.progress import say
 from tailrace.spec.errors import ConfigError, LimitError, ModelError, TailraceError
 from tailrace.spec.isa import ADDRESS_UNIT
 
-from ..gguf.describe import DescribedModel
+from ..gguf.describe import DescribedModel, with_or_without_drafts
 from ..gguf.printable import shown
 from ..gguf.whole_number import whole_number
 from ..image.builds import lay_out
 from ..image.image import Image, ImageRequest
 from ..image.kv_cache import Floats, StoredCache, cache_writes, read_stored, stored_writes
-from ..image.programs import Kind, Programs
+from ..image.programs import DRAFT, Kind, Programs
 from ..image.state import StoredState, read_state, state_at, state_writes, stored_parts
 from ..image.write import BY_TOKEN, write_image
 from ..progress import Progress
@@ -89,7 +89,8 @@ class Decoder:
     ----------
     device : Device
     imported : DescribedModel
-        Its context is the decoder's.
+        Its context is the decoder's. Of a layer that drafts nothing is laid out where no draft could be verified, or where
+        there is no room for it.
     batch : int
         Sequences, at most as many as the device has right-hand sides.
     tokens_per_doorbell : int
@@ -99,7 +100,7 @@ class Decoder:
     on_progress : callable or None
         Told about what is being written to the device.
     on_step : callable or None
-        Called after each doorbell with its counters; those of a fold have no bytes of weights.
+        Called after each doorbell with its counters; those of a fold, or a draft, have no bytes of weights.
 
     Attributes
     ----------
@@ -111,7 +112,7 @@ class Decoder:
         Sums over its doorbells so far.
     steps : Counter of (str, int)
         Steps that were taken, by their program and the mean of the sequences' positions; folds and passes over several tokens
-        of a prompt, by that of the sequence.
+        of a prompt, by that of the sequence; drafts.
     last_step : (str, int) or None
         The last one of them.
     seconds : float
@@ -162,7 +163,12 @@ class Decoder:
         self.last_step: tuple[str, int] | None = None
         # Nobody else may take the memory that is planned with.
         with device.exclusive():
-            layout = lay_out(imported, device.geometry, request, device.free_memory, device.free_address)
+            if tokens_per_doorbell > 1 or device.geometry.right_hand_sides == 1:
+                imported = imported.without_drafts()
+            imported, layout = with_or_without_drafts(
+                imported, lambda one: lay_out(one, device.geometry, request, device.free_memory, device.free_address)
+            )
+            self.imported = imported
             self.image: Image = layout.image
             self.programs: Programs = layout.programs
             self._resident = ResidentPrograms(device, self.programs)
@@ -337,6 +343,62 @@ class Decoder:
         results = [found.get(sequence) for sequence in range(self.batch)]
         return [r if r is None or kind == "tokens" else np.stack(r) for r in results]
 
+    def draft(self, tokens: Sequence[tuple[int, int] | None]) -> list[Floats | None]:
+        """Let the layer that drafts say what comes after tokens that no pass has taken yet. Nothing of this is seen later.
+
+        Parameters
+        ----------
+        tokens : sequence of ((int, int), or None)
+            For each sequence a token and its position: that of its next token; or one more than in the last call, if no pass
+            has been between them. None: it sits out.
+
+        Returns
+        -------
+        list of (ndarray of float32, or None)
+            For each sequence logits of the first tokens, those that are drafted.
+
+        Raises
+        ------
+        ConfigError
+            If no layer of the model drafts.
+        LimitError
+            If a sequence has no tokens, or the context is full.
+        DeviceError, DeviceTimeout
+            If the device stopped; the sequences are where they were.
+        """
+        layer = self.imported.description.draft_layer
+        if layer is None:
+            raise ConfigError(f"{self.imported.name} was imported without a layer that drafts")
+        self._check_batch(len(tokens))
+        given = {sequence: pair for sequence, pair in enumerate(tokens) if pair is not None}
+        found: list[Floats | None] = [None] * self.batch
+        with self.device.exclusive():
+            self._check_tokens([token for token, _ in given.values()])
+            for sequence, (_, position) in given.items():
+                if not 0 < self.positions[sequence] <= position:
+                    raise LimitError(f"nothing can be drafted for position {position} of sequence {sequence}")
+                self._check_room(sequence, position - self.positions[sequence] + 1)
+            positions = [position for _, position in given.values()]
+            try:
+                name = self.programs.name_of(DRAFT, list(given))
+            except LimitError:
+                if len(given) == 1:
+                    raise
+                for one, pair in given.items():
+                    found[one] = self.draft([pair if n == one else None for n in range(self.batch)])[one]
+                return found
+            # A row sees what lies before its token.
+            here = self.programs.at(name, [position - 1 for position in positions])
+            for sequence, (_, position) in given.items():
+                self._note_rows(sequence, position + 1)
+            counters = self._ring(here, [token for token, _ in given.values()], positions, 1, 0)
+            for sequence, address in zip(given, self.image.placement.logits, strict=False):
+                found[sequence] = np.frombuffer(self.device.read(address, 4 * layer.vocabulary), dtype="<f4")
+            self.steps[name, sum(positions) // len(positions)] += 1
+            if self.on_step is not None:
+                self.on_step(counters)
+        return found
+
     def step(self, tokens: Token | TokenArray | Sequence[Token | None]) -> Floats:
         """Take a token and compute the logits of the next one.
 
@@ -408,7 +470,7 @@ class Decoder:
                 count -= stretch
         return chosen[0] if is_one(tokens) else chosen
 
-    def _kept(self, sequence: int) -> list[tuple[Mixer, CachePlace | StatePlace]]:
+    def _kept(self, sequence: int) -> list[tuple[Keeper, CachePlace | StatePlace]]:
         """What layers keep of a sequence, each place once, and what it belongs to."""
         description, places = self.imported.description, self.image.placement.caches[sequence]
         return [(description.mixers[n][1], places[n]) for n in description.owners]
@@ -418,6 +480,8 @@ class Decoder:
         sequence = self._one_of(sequence)
         layers: list[StoredCache | StoredState] = []
         lanes = self.image.build.lanes
+        # Where the layer that drafts comes, which has nothing of the last token yet.
+        drafts = len(self._kept(sequence)) - 2 if self.imported.description.draft_layer else -1
         with self.device.exclusive():
             length = self.positions[sequence]
             for mixer, place in self._kept(sequence):
@@ -427,7 +491,8 @@ class Decoder:
                 assert isinstance(mixer, Attention)
                 window = effective_window(mixer, place.capacity)
                 rows = length if window is None else min(length, window)
-                layers.append(read_stored(place, mixer, rows, lanes, self.device.read))
+                held = read_stored(place, mixer, rows, lanes, self.device.read)
+                layers.append(held.but_last() if len(layers) == drafts and rows else held)
             return Snapshot(length, self._earliest[sequence], tuple(layers), self._states.begun(sequence))
 
     def restore(self, snapshot: Snapshot, sequence: int = 0) -> None:
@@ -546,10 +611,23 @@ class Decoder:
             Tokens. A sequence with states can't be cut to fewer.
         """
         sequence = self._one_of(sequence)
+        if length and self.imported.description.draft_layer:
+            self._forget_drafts(sequence, length)
         if length and self.imported.description.is_recurrent:
             self._states.resume(sequence, length)
             self._earliest[sequence] = length
         self.positions[sequence] = length
+
+    def _forget_drafts(self, sequence: int, length: int) -> None:
+        """Let the layer that drafts see nothing of tokens that were computed elsewhere."""
+        (mixer, cache), (_, hidden) = self._kept(sequence)[-2:]
+        assert isinstance(mixer, Attention)
+        assert isinstance(cache, CachePlace)
+        assert isinstance(hidden, StatePlace)
+        with self.device.exclusive():
+            for address, data in stored_writes(cache, StoredCache.empty(mixer, length), self.image.build.lanes):
+                self.device.write(address, data)
+            self.device.write(hidden.address, bytes(hidden.layout.size))
 
     def _given(self, tokens: Any, count: int) -> list[int | None]:
         """One token for each sequence, or None, checked; there is room for `count`."""

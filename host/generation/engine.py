@@ -22,6 +22,7 @@ from .depth import Costs, share
 from .draft import DraftModel
 from .drafting import Drafting
 from .options import Prompt
+from .own_draft import OwnDraft
 from .sequences import Holder, Sequences
 
 
@@ -46,7 +47,7 @@ class Engine:
     costs : Costs
         What passes take, by their rows: it says how many drafts pay.
     drafting : Drafting or None
-        When a draft model is asked, if there is one.
+        When a draft model is asked, if there is one: to begin with a layer of the model that drafts, if it has such.
     digest : Digest or None
         Told of every result from which a token of an answer was chosen: logits, or the token, filled up to 64 bytes.
     """
@@ -59,6 +60,8 @@ class Engine:
         self.costs = Costs()
         self.drafting: Drafting | None = None
         self._release, self._is_open = release, True
+        if decoder.imported.description.draft_layer and self.speculates:
+            self.draft_with(OwnDraft(decoder))
 
     @property
     def imported(self) -> ImportedModel:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tailrace.firmware.description import Attention, LinearAttention, Mixer
+from tailrace.firmware.description import Attention, Keeper, LinearAttention
 from tailrace.firmware.state_places import layout_of
 from tailrace.spec.errors import ModelError
 from tailrace.spec.formats import BLOCK
@@ -182,7 +182,12 @@ def _read(array: _Arrays, path: Path, model: str, imported: ImportedModel) -> tu
         return tokens, None
     hidden = imported.description.hidden
     mixers = [mixer for _, mixer in imported.description.mixers]
-    layers = tuple(_layer(array, n, mixer, length, hidden) for n, mixer in enumerate(mixers))
+    layers = tuple(
+        _layer(array, n, mixer, length, hidden)
+        if n < len(imported.description.layers) or not imported.description.draft_layer or array.has(_name_of_first(n, mixer))
+        else _nothing(mixer, length, hidden)
+        for n, mixer in enumerate(mixers)
+    )
     begun = int(array("begun", "<i8", (1,))[0]) if array.has("begun") else 0
     has_states = any(isinstance(mixer, LinearAttention) for mixer in mixers)
     # A state that was computed elsewhere stands at any position, and nothing before it can be gone back to.
@@ -191,7 +196,20 @@ def _read(array: _Arrays, path: Path, model: str, imported: ImportedModel) -> tu
     return tokens, Snapshot(length, earliest, layers, begun)
 
 
-def _layer(array: _Arrays, n: int, attention: Mixer, length: int, hidden: int) -> StoredCache | StoredState:
+def _name_of_first(n: int, mixer: Keeper) -> str:
+    """Name of the first array of what a layer keeps."""
+    return f"layer_{n}_{_FIELDS[0] if isinstance(mixer, Attention) else 'rows'}"
+
+
+def _nothing(mixer: Keeper, length: int, hidden: int) -> StoredCache | StoredState:
+    """What a layer that drafts keeps where a session was computed without: it drafts worse, until the text has moved on."""
+    if isinstance(mixer, Attention):
+        return StoredCache.empty(mixer, length)
+    parts = stored_parts(RecentRows(hidden, mixer.kernel))
+    return StoredState({name: np.zeros(shape, kind) for name, (kind, shape) in parts.items()})
+
+
+def _layer(array: _Arrays, n: int, attention: Keeper, length: int, hidden: int) -> StoredCache | StoredState:
     if not isinstance(attention, Attention):
         # How many lanes there are says nothing about what is kept.
         recent = RecentRows(hidden, attention.kernel)

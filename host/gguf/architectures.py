@@ -86,7 +86,8 @@ class Architecture:
     stated_router : bool
         Whether the header says how experts are scored, chosen in groups and weighed.
     predicts_ahead : bool
-        Whether there are, if the header says so, layers at the end that predict further tokens: they are left out.
+        Whether there are, if the header says so, layers at the end that predict further tokens. One of a hybrid may
+        draft (`tailrace.gguf.file.Model.has_draft_layer`); others are left out.
     optional_head_norm : bool
         Whether q and k are not normalised in a file without weights for that (`architecture_of`).
     capped_logits : bool

@@ -3,10 +3,11 @@
 Sources: the names and keys of the `gguf` package, and llama.cpp's model graphs for what they mean.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isclose, sqrt
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from tailrace.firmware.description import (
     SCORE_SCALES,
     Attention,
     Description,
+    DraftLayer,
     Experts,
     FeedForward,
     HeadNorm,
@@ -59,10 +61,14 @@ _OF_CACHES = ("attn_k", "attn_v")
 _ATTENTION_EVERY = 4
 #: Experts of Llama 4 Maverick.
 _WITHOUT_HEAD_NORMS = 128
+#: Tokens that are drafted: the first so many, which a vocabulary made by merging has sorted by how often they come. The head's
+#: rows for these are read for each draft.
+_DRAFTED = 1 << 15
 #: Taps of a convolution at most.
 _MAX_KERNEL = 16
 #: The largest sizes that are read. Those of tensors are compared with the tensors before anything is made of them.
 _MAX_SIZE, _MAX_HEADS, _MAX_WINDOW = 1 << 24, 1 << 16, (1 << 31) - 1
+_Found = TypeVar("_Found")
 
 
 class NoDescriptionError(ModelError):
@@ -177,6 +183,17 @@ class DescribedModel:
     growth: Growth | None = field(default=None, kw_only=True)
     hollow: bool = field(default=False, kw_only=True)
 
+    def without_drafts(self) -> Self:
+        """The same model without a layer that drafts."""
+        if self.description.draft_layer is None:
+            return self
+        own = layer_role(len(self.description.layers), "")
+        matrices, tables = (
+            {role: source for role, source in sources.items() if not role.startswith(own)}
+            for sources in (self.matrices, self.tables)
+        )
+        return replace(self, description=replace(self.description, draft_layer=None), matrices=matrices, tables=tables)
+
     @property
     def position_tables(self) -> dict[str, Rope | Growth]:
         """By name, what has a row for each position."""
@@ -191,10 +208,27 @@ class ImportedModel(DescribedModel):
 
     def at(self, context: int) -> "ImportedModel":
         """The same model for another context (`import_model`)."""
-        return import_model(self.model, context)
+        return import_model(self.model, context, drafts=self.description.draft_layer is not None)
 
 
-def import_model(model: Model, context: int | None = None) -> ImportedModel:
+def with_or_without_drafts(imported: DescribedModel, use: Callable[[DescribedModel], _Found]) -> tuple[DescribedModel, _Found]:
+    """Use a model; or, if there is no room for it with a layer that drafts, the same without: returns which, and what it gives.
+
+    Raises
+    ------
+    LimitError
+        If there is no room for it at all.
+    """
+    try:
+        return imported, use(imported)
+    except LimitError:
+        if imported.description.draft_layer is None:
+            raise
+        less = imported.without_drafts()
+        return less, use(less)
+
+
+def import_model(model: Model, context: int | None = None, *, drafts: bool = False) -> ImportedModel:
     """Describe a model, and find the tensor behind each role.
 
     Parameters
@@ -203,6 +237,8 @@ def import_model(model: Model, context: int | None = None) -> ImportedModel:
     context : int or None
         Positions that will be used. LongRoPE has other angles for a context longer than the one before it was extended. None:
         as many as the model was trained for.
+    drafts : bool
+        Whether a layer that drafts is described, too, if the file has one.
 
     Raises
     ------
@@ -221,7 +257,7 @@ def import_model(model: Model, context: int | None = None) -> ImportedModel:
     check_open(model)
     if not model.architecture.known:
         raise _unknown_architecture(model)
-    return _Importer(model, check_context(model, context)).run()
+    return _Importer(model, check_context(model, context), drafts and model.has_draft_layer).run()
 
 
 def check_operations(model: Model) -> None:
@@ -268,8 +304,8 @@ def check_context(model: Model, context: int | None) -> int:
 
 
 class _Importer:
-    def __init__(self, model: Model, context: int) -> None:
-        self.model, self.context = model, context
+    def __init__(self, model: Model, context: int, drafts: bool = False) -> None:
+        self.model, self.context, self.drafts = model, context, drafts
         self.arch: Architecture = model.architecture
         self.matrices: dict[str, Source] = {}
         self.tables: dict[str, Source] = {}
@@ -279,6 +315,7 @@ class _Importer:
     def run(self) -> ImportedModel:
         model, arch = self.model, self.arch
         layers = self._joined_layers() if arch.apart else tuple(self._layer(n) for n in range(model.layers))
+        draft_layer = self._draft_layer() if self.drafts else None
         self._tables_of_scales()
         self._model_tensors()
         scaled = sqrt(self.hidden) if arch.scaled_embedding else 1.0
@@ -293,6 +330,7 @@ class _Importer:
             residual_scale=self._scalar("residual_scale", 1.0),
             logit_scale=self._logit_scale() * self._head_scale(),
             logit_cap=self._logit_cap(),
+            draft_layer=draft_layer,
         )
         self._check_shared_caches(description)
         rotated = bool(description.attentions) and self.is_rotated and not arch.learned_positions
@@ -332,13 +370,18 @@ class _Importer:
 
     def _is_left_out(self, name: str) -> bool:
         """Whether a tensor has no part in decoding token by token."""
-        behind = range(self.model.layers, self.model.blocks)
+        behind = range(self._described, self.model.blocks)
         shared = range(self.model.first_shared, self.model.layers)
         if any(name.startswith(tuple(f"blk.{n}.{part}" for part in _OF_CACHES)) for n in shared):
             return True
         return name.endswith(_LEFT_OVER) or any(name.startswith(f"blk.{n}.") for n in behind)
 
     # The header.
+
+    @property
+    def _described(self) -> int:
+        """Layers that are described, with one that drafts."""
+        return self.model.layers + self.drafts
 
     def _twins(self, ropes: dict[str, Rope]) -> dict[str, float]:
         """Values of parts that may differ from the rest, with which they don't."""
@@ -385,7 +428,7 @@ class _Importer:
 
     def _per_layer(self, key: str, low: int, high: int, default: int | None = None) -> tuple[int, ...]:
         header, key = self.model.header, self.model.key(key)
-        return header.per_layer(key, low, high, self.model.blocks, default)[: self.model.layers]
+        return header.per_layer(key, low, high, self.model.blocks, default)[: self._described]
 
     def _unfit(self, reason: str) -> NoDescriptionError:
         return NoDescriptionError(f"{self.model.path} can't be decoded as a whole: {reason}")
@@ -508,7 +551,7 @@ class _Importer:
     @cached_property
     def windowed(self) -> tuple[bool, ...]:
         """Whether each layer is one of those with a window."""
-        header, key, layers = self.model.header, self.model.key("attention.sliding_window_pattern"), self.model.layers
+        header, key, layers = self.model.header, self.model.key("attention.sliding_window_pattern"), self._described
         if not self.arch.windowed or not (self.stated_window or self.arch.local_rope_base):
             return (False,) * layers
         if header.is_array(key):
@@ -599,7 +642,7 @@ class _Importer:
         if not self.arch.linear_attention:
             return (False,) * layers
         every = self.model.integer("full_attention_interval", 1, _MAX_HEADS, _ATTENTION_EVERY)
-        return tuple(n % every != every - 1 for n in range(layers))
+        return tuple(n % every != every - 1 and n < layers for n in range(self._described))
 
     def _mixer(self, n: int) -> Mixer:
         """Attention of a layer, or what it has in its place, with its tensors."""
@@ -689,7 +732,8 @@ class _Importer:
         self.tables[layer_role(n, f"{prefix}convolution")] = Source(tensor, 0, kernel, channels, order, transposed=True)
 
     def _attention(self, layer: int) -> Attention:
-        windowed, shared, rotated = self.windowed[layer], layer >= self.model.first_shared, self._is_rotated(layer)
+        windowed, rotated = self.windowed[layer], self._is_rotated(layer)
+        shared = self.model.first_shared <= layer < self.model.layers
         return Attention(
             heads=self.heads[layer],
             kv_heads=self.kv_heads[layer],
@@ -746,6 +790,18 @@ class _Importer:
             self._vector(layer_role(n, "output_scale"), f"blk.{n}.layer_output_scale.weight", 1)
         beside = self.linear if arch.state_space_beside else None
         return Layer(mixer, feed_forward, arch.post_norms, arch.pre_norms, parallel, scaled, beside, self._layer_embedding(n))
+
+    def _draft_layer(self) -> DraftLayer:
+        """The layer that drafts, behind the others."""
+        n = self.model.layers
+        for role, name in (("embedding_norm", "nextn.enorm"), ("hidden_norm", "nextn.hnorm")):
+            self._norm(n, role, name)
+        self._matrix(layer_role(n, "merge"), f"blk.{n}.nextn.eh_proj", self.hidden, 2 * self.hidden)
+        # Without a norm of its own it takes the model's.
+        own = f"blk.{n}.nextn.shared_head_norm.weight"
+        norm = own if own in self.model.tensors else f"{self.arch.final_norm}.weight"
+        self._vector(layer_role(n, "head_norm"), norm, self.hidden)
+        return DraftLayer(self._layer(n), min(self.model.head.rows, _DRAFTED))
 
     @cached_property
     def layer_embedding_size(self) -> int:

@@ -63,7 +63,8 @@ def _features(a: Architecture) -> Iterator[str]:
     yield from _positions(a)
     yield from _experts(a)
     if a.predicts_ahead:
-        yield "layers that predict further tokens are left out"
+        drafts = "a layer that predicts a further token drafts, where a file has one"
+        yield drafts if a.linear_attention else "layers that predict further tokens are left out"
     if a.scaled_embedding:
         yield "embeddings times the root of their length"
     if a.scalars:

@@ -221,6 +221,15 @@ class Model:
         ahead = self.integer("nextn_predict_layers", 0, self.blocks - 1, 0) if self.architecture.predicts_ahead else 0
         return self.blocks - ahead
 
+    @property
+    def has_draft_layer(self) -> bool:
+        """Whether a layer follows that drafts (multi-token prediction) as is known here: of a hybrid, with the model's head."""
+        start, arch = f"blk.{self.layers}.nextn.", self.architecture
+        names = {name.removeprefix(start) for name in self.tensors if name.startswith(start)}
+        there = {"eh_proj.weight", "enorm.weight", "hnorm.weight"} <= names
+        own = names & {"embed_tokens.weight", "shared_head_head.weight"}
+        return arch.predicts_ahead and arch.linear_attention and self.blocks == self.layers + 1 and there and not own
+
     @cached_property
     def context_length(self) -> int:
         """Positions that the model was trained for."""

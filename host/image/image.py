@@ -1,9 +1,10 @@
 """The memory image of a model: where everything that a decode program uses lies, and what goes there."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tailrace.firmware.decode import MAX_ROWS, TOKEN_ROWS
-from tailrace.firmware.description import Attention, Experts
+from tailrace.firmware.description import Attention, Experts, layer_role
 from tailrace.firmware.placement import Build, CachePlace, Placement, StatePlace
 from tailrace.spec.formats import BY_NUMBER, Format
 
@@ -105,10 +106,24 @@ class Image:
     @property
     def token_bytes(self) -> int:
         """Bytes that the file has of the weights that a token uses: of experts, those that are chosen."""
-        matrices = self.imported.matrices
+        drafts = layer_role(len(self.imported.description.layers), "")
+        kept = {drafts + tensor for tensor in ("merge", "k", "v")}
+        return self._bytes_of(role for role in self.imported.matrices if role in kept or not role.startswith(drafts))
+
+    @property
+    def draft_bytes(self) -> int:
+        """The same of a token that the draft layer drafts."""
+        description = self.imported.description
+        assert description.draft_layer is not None
+        drafts = layer_role(len(description.layers), "")
+        head = self.format_of("head").row_bytes(description.hidden)
+        own = (role for role in self.imported.matrices if role.startswith(drafts))
+        return self._bytes_of(own) + description.draft_layer.vocabulary * head
+
+    def _bytes_of(self, roles: Iterable[str]) -> int:
         return sum(
             experts_used(self.imported, role) * source.rows * self.format_of(role).row_bytes(source.columns)
-            for role, source in matrices.items()
+            for role, source in ((role, self.imported.matrices[role]) for role in roles)
         )
 
     @property
@@ -134,6 +149,6 @@ def experts_used(imported: DescribedModel, role: str) -> int:
     """How many of a matrix a token uses: 1, or for those of experts as many as are chosen."""
     if not imported.matrices[role].experts:
         return 1
-    experts = imported.description.layers[int(role.split(".")[1])].feed_forward
+    experts = imported.description.whole.layers[int(role.split(".")[1])].feed_forward
     assert isinstance(experts, Experts)
     return experts.used

@@ -7,7 +7,7 @@ from ..gguf.describe import DescribedModel, Source
 
 
 def kinds_of_layers(imported: DescribedModel, formats: Mapping[str, object]) -> list[list[int]]:
-    """Layers that are described alike, and whose matrices and tables have the same sizes and formats.
+    """Layers that are described alike, and whose matrices and tables have the same sizes and formats; with one that drafts.
 
     Parameters
     ----------
@@ -20,14 +20,15 @@ def kinds_of_layers(imported: DescribedModel, formats: Mapping[str, object]) -> 
     list of lists of int
         In the order of the first of each kind.
     """
-    contents: list[list[object]] = [[] for _ in imported.description.layers]
+    described_layers = imported.description.whole.layers
+    contents: list[list[object]] = [[] for _ in described_layers]
     for role, source in (*imported.matrices.items(), *imported.tables.items()):
         if role.startswith("layers."):
             _, layer, name = role.split(".", 2)
             size = (source.rows, source.columns, source.experts, source.repeats, source.scale)
             contents[int(layer)].append((name, *size, formats.get(role)))
     kinds: dict[object, list[int]] = {}
-    for n, (described, content) in enumerate(zip(imported.description.layers, contents, strict=True)):
+    for n, (described, content) in enumerate(zip(described_layers, contents, strict=True)):
         kinds.setdefault((described, tuple(content)), []).append(n)
     return list(kinds.values())
 
@@ -48,6 +49,7 @@ def one_of_each(imported: DescribedModel) -> DescribedModel:
                 found[f"layers.{firsts[int(layer)]}.{name}"] = source
         return found
 
-    layers = tuple(imported.description.layers[n] for n in firsts)
+    # One that drafts is the last one of all, the only one of its kind.
+    layers = tuple(imported.description.layers[n] for n in firsts if n < len(imported.description.layers))
     description = replace(imported.description, layers=layers)
     return replace(imported, description=description, matrices=kept(imported.matrices), tables=kept(imported.tables))

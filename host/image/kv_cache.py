@@ -39,6 +39,27 @@ class StoredCache:
         """KV heads, rows, elements of a value."""
         return self.value_codes.shape
 
+    @classmethod
+    def empty(cls, attention: Attention, rows: int) -> "StoredCache":
+        """Rows of zeros."""
+        heads, size, blocks = attention.kv_heads, attention.value_size, attention.head_blocks
+        return cls(
+            np.zeros((heads, rows, blocks), np.float16),
+            np.zeros((heads, rows, blocks, BLOCK), np.int8),
+            np.zeros((heads, rows), np.float32),
+            np.zeros((heads, rows, size), np.int8),
+        )
+
+    def but_last(self) -> "StoredCache":
+        """The same with zeros in the last row."""
+        there = np.arange(self.shape[1]) < self.shape[1] - 1
+        return StoredCache(
+            self.key_scales * there[:, None],
+            self.key_codes * there[:, None, None],
+            self.value_scales * there,
+            self.value_codes * there[:, None],
+        )
+
     def first(self, rows: int) -> "StoredCache":
         """The first of its rows."""
         return StoredCache(

@@ -7,6 +7,8 @@ from typing import Any
 from tailrace.firmware.description import (
     Attention,
     Experts,
+    Keeper,
+    LastHidden,
     Latent,
     Layer,
     LinearAttention,
@@ -64,7 +66,8 @@ class _Planner:
         self.build = Build(geometry.lanes, geometry.right_hand_sides, geometry.buffer_entries, geometry.max_blocks)
         self.capacity = -(-imported.context // CAPACITY_UNIT) * CAPACITY_UNIT
         self.description = imported.description
-        self.layers = self.description.layers
+        #: With the layer that drafts.
+        self.layers = self.description.whole.layers
         self.formats: dict[str, tuple[Format, int]] = {}
 
     def run(self, base: int) -> Image:
@@ -81,7 +84,8 @@ class _Planner:
         self._matrix(end, "head", head_part_rows(self.description, self.build, self.request.batch))
         self._vector(end, "head_bias")
         kept = self._alike(end, self._kinds_of_caches(), self._cache_region)
-        caches = [kept[self.description.cache_layer(n)] for n in range(len(self.layers))]
+        caches = [kept[self.description.whole.cache_layer(n)] for n in range(len(self.layers))]
+        hidden = [(self._kept(end, LastHidden()),) if self.description.draft_layer else () for _ in range(self.request.batch)]
         logits = tuple(end.take(4 * self.description.vocabulary) for _ in range(self.request.batch))
         tokens = tuple(end.take(ADDRESS_UNIT * self.capacity) for _ in range(self.request.batch))
         logits += tuple(end.take(4 * self.description.vocabulary) for _ in range(self._rows() - self.request.batch))
@@ -92,6 +96,7 @@ class _Planner:
             caches=tuple(
                 tuple(region.caches[sequence] for region in caches)
                 + tuple(region.beside[sequence] for region in caches if region.beside)
+                + hidden[sequence]
                 for sequence in range(self.request.batch)
             ),
             logits=logits,
@@ -113,7 +118,7 @@ class _Planner:
     def _kinds_of_caches(self) -> list[list[int]]:
         kinds: dict[Layer, list[int]] = {}
         for n, layer in enumerate(self.layers):
-            if self.description.cache_layer(n) == n:
+            if self.description.whole.cache_layer(n) == n:
                 kinds.setdefault(layer, []).append(n)
         return list(kinds.values())
 
@@ -205,6 +210,10 @@ class _Planner:
                 self._with_bias(region, f"{layer}embedding_{tensor}")
             self._vector(region, layer + "embedding_post_norm")
         self._vector(region, layer + "output_scale")
+        for tensor in ("embedding_norm", "hidden_norm", "head_norm"):
+            self._vector(region, layer + tensor)
+        if f"{layer}merge" in self.imported.matrices:
+            self._with_bias(region, f"{layer}merge")
         return region
 
     def _mixer(self, region: "_Region", layer: str, mixer: Mixer) -> None:
@@ -340,7 +349,7 @@ class _Planner:
                 region.beside.append(self._kept(region, beside))
         return region
 
-    def _kept(self, region: "_Region", mixer: Mixer) -> CachePlace | StatePlace:
+    def _kept(self, region: "_Region", mixer: Keeper) -> CachePlace | StatePlace:
         """What a sequence keeps of its past for a layer."""
         if isinstance(mixer, Attention):
             return self._cache(region, mixer)

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from tailrace.firmware.command_list import check_length
 from tailrace.firmware.decode import build_program
 from tailrace.firmware.description import Attention, Description, LinearAttention
+from tailrace.firmware.draft import build_draft
 from tailrace.firmware.fold import build_fold
 from tailrace.firmware.passes import effective_window
 from tailrace.firmware.placement import CachePlace
@@ -20,6 +21,8 @@ from .image import Image
 
 #: What a pass is to give: ``prompt``: nothing; ``logits``: those of each row; ``tokens``: the device chooses one for each row.
 Kind = Literal["prompt", "logits", "tokens"]
+#: The program of the layer that drafts, with logits of what it may draft.
+DRAFT: Literal["draft"] = "draft"
 #: As many of the largest programs find room beside each other. A decoder of one sequence needs nine.
 _ROOM = 9
 #: Programs of more tokens than a chunk that are kept; others are made again.
@@ -88,12 +91,13 @@ class Programs:
         """Rows that a pass has at most, of all sequences."""
         return max(self.most_rows, self.image.request.batch)
 
-    def name_of(self, kind: Kind, rows: Sequence[int]) -> str:
+    def name_of(self, kind: Kind | Literal["draft"], rows: Sequence[int]) -> str:
         """Name of the program of a pass whose tokens see the first chunk of the cache, which is made if there is none yet.
 
         Parameters
         ----------
-        kind : Kind
+        kind : Kind or str
+            What it is to give; or `DRAFT`.
         rows : sequence of int
             For each row the number of its sequence.
 
@@ -157,7 +161,7 @@ class Programs:
         return True
 
 
-def program_name(kind: Kind, rows: Sequence[int], batch: int = 1) -> str:
+def program_name(kind: Kind | Literal["draft"], rows: Sequence[int], batch: int = 1) -> str:
     """Name of the program with these rows: its kind, and whose the rows are if there is not one of each sequence."""
     return kind if tuple(rows) == tuple(range(batch)) else f"{kind} of {', '.join(map(str, rows))}"
 
@@ -189,6 +193,10 @@ def check_programs(image: Image) -> None:
         check_length(after + -(-(most - 2 * steady) // steady) * (after - before))
     if folds(description):
         build_fold(description, image.placement, image.build, first=False, overlap=False)
+    if description.draft_layer:
+        build_draft(
+            description, image.placement, image.build, rows=range(batch), reach=(min(most, 2 * steady),) * batch, overlap=False
+        )  # fmt: skip
 
 
 def build_programs(image: Image) -> Programs:
@@ -215,7 +223,8 @@ def build_programs(image: Image) -> Programs:
     if most > CHUNK:
         later = LoadedProgram(_build(image, "logits", everybody, (most,) * len(everybody)), 0)
         largest += [made for made in (_most_rows(image, most), later) if made]
-    room = _ROOM * max(made.size for made in largest) if several or len(everybody) > 1 or most > CHUNK else 0
+    made_later = several or len(everybody) > 1 or most > CHUNK or description.draft_layer
+    room = _ROOM * max(made.size for made in largest) if made_later else 0
     return Programs(image, loaded, range(address, address + room), len(several.rows) if several else 1, most)
 
 
@@ -240,6 +249,8 @@ def most_tokens(image: Image) -> int:
 
 
 def _build(image: Image, kind: str, rows: Sequence[int], seen: Sequence[int]) -> Program:
+    if kind == DRAFT:
+        return build_draft(image.imported.description, image.placement, image.build, rows=rows, reach=seen)
     return build_program(
         image.imported.description,
         image.placement,

@@ -93,7 +93,7 @@ def serve(model: str, **options: Any) -> None:
             context=options["context"],
             batch=int(options["slots"]),
             quantise=options["quantise"],
-            draft=options["draft"],
+            draft=options["draft"] if options["speculate"] else False,
             progress=terminal.progress,
         )
     with loaded:

@@ -49,7 +49,7 @@ def read_cache(decoder: Decoder, layer: int, sequence: int = 0) -> tuple[Floats,
     """Keys and values of a layer as the device has them, shape (kv_heads, capacity, head_size or value_size)."""
     place = decoder.image.placement.caches[sequence][layer]
     assert isinstance(place, CachePlace)
-    attention, lanes = decoder.imported.description.layers[layer].attention, decoder.image.build.lanes
+    attention, lanes = decoder.imported.description.whole.layers[layer].attention, decoder.image.build.lanes
     size, capacity, read = attention.value_size, place.capacity, decoder.device.transport.read
     blocks, groups = attention.head_blocks, -(-size // lanes)
     keys, values = [], []
@@ -86,8 +86,13 @@ def reference_logits(model: Any, tokens: Sequence[int], held: Sequence[tuple[Flo
 
     They must be a quantisation to 8 bits of its own ones: none is further away than half a step of its code, and a little.
     """
+    return _logits(model, tokens, instead(held))
+
+
+def instead(held: Sequence[tuple[Floats, Floats]] | None) -> Callable[[int, Floats, Floats], tuple[Floats, Floats]]:
+    """What puts these keys and values of each layer in place of its own, for `changed_cache`; None: its own."""
     if held is None:
-        return _logits(model, tokens, lambda layer, keys, values: (keys, values))
+        return lambda layer, keys, values: (keys, values)
 
     def stored(layer: int, keys: Floats, values: Floats) -> tuple[Floats, Floats]:
         for own, given, step in zip((keys, values), held[layer], steps(keys, values), strict=True):
@@ -95,7 +100,7 @@ def reference_logits(model: Any, tokens: Sequence[int], held: Sequence[tuple[Flo
             assert apart <= 0.5 + _TIE, f"layer {layer}: a code is {apart:.2f} steps from the reference's own key or value"
         return held[layer]
 
-    return _logits(model, tokens, stored)
+    return stored
 
 
 def quantised_logits(model: Any, tokens: Sequence[int]) -> tuple[Floats, list[tuple[Floats, Floats]]]:
@@ -184,10 +189,19 @@ def _neighbours_apart(model: Any) -> NDArray[np.int64] | None:
 
 def _logits(model: Any, tokens: Sequence[int], change: Callable[[int, Floats, Floats], tuple[Floats, Floats]]) -> Floats:
     """Logits with each layer's keys and values, shape (kv_heads, positions, head_size), changed on their way into the cache."""
+    cache = changed_cache(model, change)
+    if hasattr(model.config, "kv_lora_rank"):
+        return latent_logits(model, tokens, cache, change)
+    with torch.no_grad():
+        return model(torch.tensor([list(map(int, tokens))]), **with_cache(cache)).logits[0].numpy()
+
+
+def changed_cache(model: Any, change: Callable[[int, Floats, Floats], tuple[Floats, Floats]]) -> DynamicCache:
+    """An empty cache that each layer's keys and values are changed on their way into; latents are not."""
     cache = DynamicCache(config=model.config)
     order = _neighbours_apart(model)
     if hasattr(model.config, "kv_lora_rank"):
-        return latent_logits(model, tokens, cache, change)
+        return cache
     for n, layer in enumerate(layer for layer in cache.layers if isinstance(layer, CacheLayerMixin)):
 
         def update(keys: Any, values: Any, *args: Any, original: Any = layer.update, n: int = n, **more: Any) -> Any:
@@ -196,5 +210,4 @@ def _logits(model: Any, tokens: Sequence[int], change: Callable[[int, Floats, Fl
             return original(*(torch.from_numpy(np.ascontiguousarray(part))[None] for part in changed), *args, **more)
 
         layer.update = update
-    with torch.no_grad():
-        return model(torch.tensor([list(map(int, tokens))]), **with_cache(cache)).logits[0].numpy()
+    return cache

@@ -483,7 +483,7 @@ def make_model(path: Path, architecture: str, *, seed: int = 1, format: str = "Q
     config = make_config(architecture, **sizes)
     transformers.logging.set_verbosity_error()
     model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False).float()
-    values = {**_header(architecture, config), **_tokenizer(config.vocab_size)}
+    values = header_values(architecture, config)
     tensors = _rope_factors(config)
     for parameter, tensor in (*model.named_parameters(), *_selection_biases(model)):
         tensors += _filled(architecture, config, parameter, tensor, format, random)
@@ -495,6 +495,11 @@ def make_model(path: Path, architecture: str, *, seed: int = 1, format: str = "Q
     tensors = _with_fused_qkv(tensors) if architecture == "bailingmoe2" else tensors
     write_gguf(path, gguf_name(architecture), values, tensors)
     return model
+
+
+def header_values(architecture: str, config: Any) -> dict[str, Any]:
+    """What a converter says of a model, and the tokenizer that all of them have."""
+    return {**_header(architecture, config), **_tokenizer(config.vocab_size)}
 
 
 def _selection_biases(model: Any) -> list[tuple[str, Any]]:
