@@ -1,5 +1,7 @@
 """Decides whether this build can execute a command, and counts what the command reads."""
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
@@ -17,6 +19,10 @@ from .layout import command_layout
 
 #: Bits of a number of blocks or groups that take part in the count of beats; what is larger fails the check.
 COUNT_BITS = 17
+#: Kinds of side beats that a format has at most.
+_SIDES = 3
+assert max(len(f.side_beats()) for f in FORMATS) == _SIDES
+assert max(f.nibble_beats for f in FORMATS) == 2
 
 
 class CommandChecker(wiring.Component):
@@ -113,7 +119,7 @@ class CommandChecker(wiring.Component):
         return [~known, (gemv.stride != 0) & (gemv.format != I8.number)]
 
     def _count(self, m: Module, opcode: Value) -> None:
-        """Cycle 1: factors. Cycle 2: their product, blocks or units of a stream. Cycle 3: side beats. Cycle 4: beats."""
+        """Cycle 1: factors. Cycle 2: their product, blocks or units of a stream. Cycle 3: sums of addends. Cycle 4: beats."""
         config = self._config
         gemv = command_layout(Opcode.GEMV)(self.command)
         load = command_layout(Opcode.LOAD_VECTOR)(self.command)
@@ -144,17 +150,33 @@ class CommandChecker(wiring.Component):
         product = Signal(32)
         m.d.sync += product.eq(first * second)
 
-        side, main, units = Signal(32), Signal(32), Signal(COUNT_BITS + 2)
-        m.d.sync += [self.beats.eq(0), self.reads.eq(Mux(strided, groups, 1)), side.eq(0)]
-        with m.Switch(gemv.format):
-            for f in FORMATS:
-                with m.Case(f.number):
-                    found = [_ceiling_divide(product, period) for _, period in f.side_beats()]
-                    m.d.sync += [side.eq(sum(found)), main.eq(product * f.nibble_beats)]
+        # A quotient is rounded up by a carry. So whatever the format is there are four addends and three carries.
+        quotients, carries, doubled = [], [], Signal()
+        m.d.sync += doubled.eq(_any([gemv.format == f.number for f in FORMATS if f.nibble_beats > 1]))
+        for n in range(_SIDES):
+            periods = {f: f.side_beats()[n][1] for f in FORMATS if len(f.side_beats()) > n}
+            shifted, rest = [], []
+            for period in sorted(set(periods.values())):
+                has, bits = Signal(name=f"has_{n}_{period}"), exact_log2(period)
+                m.d.sync += has.eq(_any([gemv.format == f.number for f in periods if periods[f] == period]))
+                shifted.append((product >> bits) & has.replicate(32))
+                rest.append(product[:bits].any() & has)
+            quotients.append(reduce(or_, shifted))
+            carries.append(_any(rest))
+        main = Mux(doubled, product << 1, product)
+        upper, lower, carry = Signal(32), Signal(32), Signal()
+        m.d.sync += [
+            upper.eq(_add(quotients[0], quotients[1], carries[0])),
+            lower.eq(_add(quotients[2], main, carries[1])),
+            carry.eq(carries[2]),
+        ]
+
+        units = Signal(COUNT_BITS + 2)
+        m.d.sync += [self.beats.eq(0), self.reads.eq(Mux(strided, groups, 1))]
         blocks = load.blocks[:COUNT_BITS]
         m.d.sync += units.eq(1 + _ceiling_divide(blocks, ADDRESS_UNIT) + blocks)
         with m.If(multiplies):
-            m.d.sync += self.beats.eq(side + main)
+            m.d.sync += self.beats.eq(_add(upper, lower, carry))
         with m.Elif(opcode == Opcode.LOAD_VECTOR):
             m.d.sync += self.beats.eq(units << unit_beats)
         with m.Elif(streams):
@@ -163,6 +185,11 @@ class CommandChecker(wiring.Component):
 
 def _any(conditions: list[Value]) -> Value:
     return Cat(*conditions).any() if conditions else Const(0, 1)
+
+
+def _add(a: Value, b: Value, carry: Value) -> Value:
+    """The sum of two numbers of 32 bits and a carry, in one carry chain."""
+    return (Cat(Const(1, 1), a) + Cat(carry, b))[1:33]
 
 
 def _ceiling_divide(value: Value, divisor: int) -> Value:
