@@ -64,18 +64,31 @@ def speed_table(name: str, speeds: Sequence[Speed]) -> Table:
         caption=(
             f"Tokens a second of all sequences together: the median of {REPEATS} repetitions, which follow one warm step. Whole"
             " decode steps; the driver's work, reading the logits and taking the best token are included. Slowest over quickest"
-            " repetition: how busy the machine was."
+            " repetition: how busy the machine was. Between passes: from the end of one on the device to the doorbell of the"
+            " next, the median."
         ),
         caption_justify="left",
     )
     for n, column in enumerate(
-        ("", "build and compiler", "threads", "batch", "steps", "tokens/s", "slowest/quickest", "cycles/step", "cycles/s")
+        (
+            "",
+            "build and compiler",
+            "threads",
+            "batch",
+            "steps",
+            "tokens/s",
+            "slowest/quickest",
+            "cycles/step",
+            "cycles/s",
+            "between passes, ms",
+        )
     ):
         table.add_column(column, justify="left" if n < 2 else "right")
     for s in speeds:
         cycles = (f"{s.cycles:,}", f"{s.cycles * s.rate / s.batch:,.0f}") if s.cycles else ("", "")
+        between = f"{1e3 * s.between:.2f}" if s.between else ""
         numbers = (s.threads, s.batch, s.steps)
-        table.add_row(s.what, s.conditions, *map(str, numbers), f"{s.rate:.3g}", f"{s.spread:.2f}", *cycles)
+        table.add_row(s.what, s.conditions, *map(str, numbers), f"{s.rate:.3g}", f"{s.spread:.2f}", *cycles, between)
     return table
 
 

@@ -53,6 +53,8 @@ class Speed:
         Wall-clock time of each repetition on this machine, the driver's own work included.
     cycles : int
         Of a step, where there are any.
+    between : float
+        Seconds from the end of a step's pass on the device to the doorbell of the next one, the median; 0 of llama.cpp.
     """
 
     what: str
@@ -62,6 +64,7 @@ class Speed:
     steps: int
     seconds: tuple[float, ...]
     cycles: int = 0
+    between: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -115,9 +118,31 @@ def _measure(path: Path, kind: str, config: str, batch: int, threads: int, made_
         options["threads"] = threads
     with Device(open_device(kind, choice.config, choice.memory, **options)) as device:
         decoder = Decoder(device, model, batch=batch)
+        between = _TimesBetween(device.transport)
         seconds = _repeated(lambda given: [int(t) for t in decoder.step(given).argmax(axis=-1)], batch, steps)
         cycles = decoder.counters.cycles // decoder.positions[0]
-        return Speed(kind, f"{choice.config.name}, {made_with}", threads, batch, steps, seconds, cycles)
+        return Speed(kind, f"{choice.config.name}, {made_with}", threads, batch, steps, seconds, cycles, between.median)
+
+
+class _TimesBetween:
+    """Measures from the end of each wait for a transport's device to the next wait, which follows the doorbell at once."""
+
+    def __init__(self, transport: Any) -> None:
+        self._wait, self._ends, self._seconds = transport.wait, 0.0, list[float]()
+        transport.wait = self._timed
+
+    def _timed(self, timeout: float) -> None:
+        if self._ends:
+            self._seconds.append(time.perf_counter() - self._ends)
+        try:
+            self._wait(timeout)
+        finally:
+            self._ends = time.perf_counter()
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self._seconds)
 
 
 def _steps(kind: str, path: Path) -> int:

@@ -53,6 +53,7 @@ def test_side_by_side() -> None:
     speeds = [measure() for measure in compare(SMALL, (), 1, slow=False)]
     assert [(s.what, s.batch) for s in speeds] == [(who, n) for who in ("emulator", "llama.cpp") for n in (1, 2, 4)]
     assert all(len(s.seconds) == 2 and s.rate > 0 and s.cycles == 0 for s in speeds)
+    assert [s.between > 0 for s in speeds] == [True] * 3 + [False] * 3
     assert speeds[0].conditions.startswith("base, ")
     assert speeds[-1].conditions.startswith("cyllama ")
 
@@ -79,10 +80,10 @@ def test_large_models_take_fewer_steps(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_rates_are_those_of_the_median() -> None:
-    quick = Speed("verilator", "base, g++ 12.2.0", 1, 2, 3, (4.0, 1.0, 2.0), 1000)
+    quick = Speed("verilator", "base, g++ 12.2.0", 1, 2, 3, (4.0, 1.0, 2.0), 1000, 0.00125)
     assert (quick.rate, quick.spread) == (3.0, 4.0)
     assert rows_of(speed_table("model.gguf", [quick])) == [
-        ["verilator", "base, g++ 12.2.0", "1", "2", "3", "3", "4.00", "1,000", "1,500"]
+        ["verilator", "base, g++ 12.2.0", "1", "2", "3", "3", "4.00", "1,000", "1,500", "1.25"]
     ]
 
 
