@@ -74,11 +74,11 @@ class CommandChecker(wiring.Component):
         return m
 
     def _check(self, m: Module, opcode: Value) -> None:
-        """Cycle 1: every command's comparisons. Cycle 2: those of this one. Cycles 3 and 4: in step with the count."""
-        bounds = limits(self._config)
+        """Cycle 1: reserved bits. Cycle 2: every command's comparisons. Cycle 3: those of this one. Cycle 4: with the count."""
+        bounds, reserved = limits(self._config), self._reserved(m)
         code, wrong = Signal(8), {}
         for op in Opcode:
-            bad: list[Value] = [self._reserved(op)]
+            bad: list[Value] = [found for opcodes, found in reserved.items() if op in opcodes]
             outside: list[Value] = []
             for field in FIELDS[op]:
                 if field.name != "opcode" and not field.name.startswith("modifier_"):
@@ -94,11 +94,17 @@ class CommandChecker(wiring.Component):
                     m.d.sync += code.eq(
                         Mux(wrong[op][0], ErrorCode.BAD_FIELD, Mux(wrong[op][1], ErrorCode.OUT_OF_RANGE, ErrorCode.NONE))
                     )
-        late = Signal(8)
-        m.d.sync += [late.eq(code), self.code.eq(late)]
+        m.d.sync += self.code.eq(code)
 
-    def _reserved(self, opcode: Opcode) -> Value:
-        return (self.command & Const(reserved_mask(opcode), 8 * COMMAND_BYTES)).any()
+    def _reserved(self, m: Module) -> dict[frozenset[Opcode], Value]:
+        """For the commands that have the same reserved bits, whether one of those is set: most bits are reserved in several."""
+        bits: dict[frozenset[Opcode], list[Value]] = {}
+        for n, bit in enumerate(self.command):
+            opcodes = frozenset(op for op in Opcode if reserved_mask(op) >> n & 1)
+            bits.setdefault(opcodes, []).append(bit)
+        found = {opcodes: Signal(name=f"reserved_{n}") for n, opcodes in enumerate(bits)}
+        m.d.sync += [found[opcodes].eq(Cat(*those).any()) for opcodes, those in bits.items()]
+        return dict(found)
 
     def _violations(self, field: Field, bounds: dict[str, int]) -> list[Value]:
         """The comparisons of a field that can fail at all."""
