@@ -9,7 +9,7 @@ from ..slots.vector_block import HALVES
 from .codes import CodeDecoder
 from .delay import delayed
 from .dot_product import DotProduct
-from .side_band import PACKED_BITS, SUBSCALE_BITS, block_scales_layout
+from .side_band import PACKED_BITS, SUBSCALE_BITS, SideBand, block_scales_layout
 
 #: Bits of a minimum's significand times a subminimum: less than 2**17 in magnitude.
 MINIMUM_BITS = SIGNED_BITS + PACKED_BITS
@@ -30,7 +30,7 @@ factors_layout = data.StructLayout(
 class Factors(wiring.Component):
     """Takes a block's float16 scale and minimum apart, once for all vectors.
 
-    Latency: 4 cycles (as long as codes and dot product take): input register, significands, minima, output register.
+    Latency: 3 cycles, which with `SideBand` is as long as codes and dot product take: input register, significands, minima.
     Throughput: one block a cycle.
 
     Attributes
@@ -42,7 +42,7 @@ class Factors(wiring.Component):
     """
 
     #: Cycles from scales to factors.
-    latency = CodeDecoder.latency + DotProduct.latency
+    latency = CodeDecoder.latency + DotProduct.latency - SideBand.latency
 
     scales: In(block_scales_layout)
     valid: In(1)
@@ -74,8 +74,5 @@ class Factors(wiring.Component):
         whole = Signal(factors_layout, reset_less=True)
         with m.If(valid[2]):
             m.d.sync += [whole.eq(apart), *(whole.minima[half].eq(minimum * subminima[half]) for half in range(HALVES))]
-        held = Signal(factors_layout, reset_less=True)
-        with m.If(valid[3]):
-            m.d.sync += held.eq(whole)
-        m.d.comb += self.factors.eq(held)
+        m.d.comb += self.factors.eq(whole)
         return m

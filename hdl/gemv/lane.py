@@ -90,6 +90,7 @@ class Lane(wiring.Component):
             side_band.load_scale.eq(control.scale),
             side_band.load_subscale.eq(control.subscale),
             side_band.load_high.eq(control.high),
+            side_band.nibble.eq(control.nibble),
             side_band.advance.eq(control.nibble & control.term),
             side_band.superblock.eq(control.superblock),
             side_band.upper.eq(control.upper),
@@ -99,7 +100,7 @@ class Lane(wiring.Component):
             codes.upper.eq(control.upper),
             codes.valid.eq(control.nibble),
             factors.scales.eq(side_band.scales),
-            factors.valid.eq(control.nibble),
+            factors.valid.eq(delayed(m, control.nibble, SideBand.latency, name="told", reset=True)),
         ]
 
         taken = Signal(beat_layout(self.config))

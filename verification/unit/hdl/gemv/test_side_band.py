@@ -47,6 +47,7 @@ def test_blocks_pass_by(format: Format, rng: np.random.Generator) -> None:
 
     async def drive(ctx: bench.Context) -> None:
         ctx.set(dut.traits, traits)
+        told: tuple[int, int, bool] | None = None
         beats = list(bench.lane_stream(matrix, 0, 1, rng))
         schedule = list(format.schedule(matrix.rows * matrix.blocks))
         for number, ((kind, n), beat) in enumerate(zip(schedule, beats, strict=True)):
@@ -59,18 +60,24 @@ def test_blocks_pass_by(format: Format, rng: np.random.Generator) -> None:
             ctx.set(dut.data, int.from_bytes(beat, "little"))
             nibble = kind is BeatKind.NIBBLE
             ctx.set(dut.upper, nibble and upper)
-            if nibble:
-                check(ctx, *divmod(n, matrix.stream_blocks), upper)
+            if nibble and format.high_bits:
+                check_high(ctx, *divmod(n, matrix.stream_blocks))
             ctx.set(dut.load_scale, kind is BeatKind.SCALE)
             ctx.set(dut.load_subscale, kind is BeatKind.SUBSCALE)
             ctx.set(dut.load_high, kind is BeatKind.HIGH)
+            ctx.set(dut.nibble, nibble)
             ctx.set(dut.advance, nibble and not upper)
             ctx.set(dut.superblock, n % 8 == 7)
             await ctx.tick()
-            for port in (dut.load_scale, dut.load_subscale, dut.load_high, dut.advance):
+            for port in (dut.load_scale, dut.load_subscale, dut.load_high, dut.nibble, dut.advance):
                 ctx.set(port, 0)
+            if nibble:
+                told = *divmod(n, matrix.stream_blocks), upper
+            if told:
+                # They stay until there is another nibble beat.
+                check_scales(ctx, *told)
 
-    def check(ctx: bench.Context, row: int, block: int, upper: bool) -> None:
+    def check_scales(ctx: bench.Context, row: int, block: int, upper: bool) -> None:
         found = dut.scales
         wanted = expected(matrix, row, block)
         if upper:
@@ -82,9 +89,10 @@ def test_blocks_pass_by(format: Format, rng: np.random.Generator) -> None:
             seen[name] = [ctx.get(port[half]) for half in range(2)] if name.startswith("sub") else ctx.get(port)
         seen["scale"] = scale & 0xFF if wanted["exponent_only"] else scale
         assert seen == wanted, (row, block)
-        if format.high_bits:
-            high = ctx.get(dut.high) & (1 << 32 * format.high_bits) - 1
-            assert high == sum((int(c) >> 4) << format.high_bits * j for j, c in enumerate(matrix.codes[row, block]))
+
+    def check_high(ctx: bench.Context, row: int, block: int) -> None:
+        high = ctx.get(dut.high) & (1 << 32 * format.high_bits) - 1
+        assert high == sum((int(c) >> 4) << format.high_bits * j for j, c in enumerate(matrix.codes[row, block]))
 
     simulate(dut, drive)
 
