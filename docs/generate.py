@@ -95,6 +95,8 @@ What the build is. A driver reads these first, and lays weights out for what the
 
 Each counter is 64 bits wide, starts at 0 with a run and stops with it. Every cycle of a run is counted once in `CYCLES`, and
 once in one of the counters from `COMMAND_BEATS` down to `STALL_DRAIN`: these are a full account of where the time went.
+They may be read while a run lasts: the halves of one may then be of different moments
+([details](blocks/control.md#what-a-cycle-is-counted-as)).
 
 {counters}
 """

@@ -97,6 +97,7 @@ class Core(wiring.Component):
         m.d.sync += [sequencer.writes_done.eq(written), sequencer.drained.eq(datapath.idle & written)]
 
         connect(m, flipped(self.control), registers.axi)
+        connect(m, registers.counter, counters.read)
         connect(m, reader.axi, flipped(self.read))
         connect(m, writer.axi, flipped(self.write))
         connect(m, fetch.o, sequencer.i)
@@ -116,10 +117,11 @@ class Core(wiring.Component):
             sequencer.start.eq(registers.start),
             sequencer.code.eq(run_checker.code),
             sequencer.length.eq(registers.queue_length),
-            sequencer.arguments.eq(registers.arguments),
+            registers.loading.eq(sequencer.loading),
+            registers.argument_place.eq(sequencer.argument_place),
+            sequencer.argument.eq(registers.argument),
             registers.done.eq(sequencer.done),
             registers.error.eq(sequencer.error),
-            registers.counters.eq(counters.values),
             fetch.start.eq(sequencer.fetch_start),
             fetch.index.eq(sequencer.fetch_index),
             fetch.address.eq(registers.queue_address),

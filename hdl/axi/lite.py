@@ -26,31 +26,36 @@ class LiteSlave(wiring.Component):
     """Turn AXI4-Lite transfers into register accesses.
 
     Address and data of a write are taken in any order; it acts in the cycle after the later of the two, and its response
-    follows a cycle later. A read acts in the cycle in which its address is taken; its data follows two cycles later, so that
-    many registers can be chosen from in two steps. At most one write every two cycles and one read every three, because no
+    follows a cycle later. A read acts in the cycle after its address was taken, or when its data is there, and its data follows
+    a cycle later. So at most one write every two cycles and one read every three, because no
     output depends on an input in the same cycle (A3.2.1). All transfers are answered OKAY, as register maps made by high-level
     synthesis do.
 
     Attributes
     ----------
     axi : AxiLite, in
+    hold : in
+        1 in cycles in which no access may act.
     write, write_offset, write_data, write_strobe : out
         In a cycle in which `write` is 1, the bytes of `write_data` whose strobe is 1 go to the register at `write_offset`.
     read, read_offset : out
-        In a cycle in which `read` is 1, the register at `read_offset` is read; a cycle later `read_data` must be what it held.
-    read_data : in
+        While `read` is 1, the register at `read_offset` is wanted.
+    found, read_data : in
+        The read acts in the cycle in which `read` and `found` are 1: `read_data` must be what the register holds.
     """
 
     def __init__(self, address_width: int) -> None:
         super().__init__(
             {
                 "axi": In(AxiLite(address_width)),
+                "hold": In(1),
                 "write": Out(1),
                 "write_offset": Out(address_width),
                 "write_data": Out(32),
                 "write_strobe": Out(4),
                 "read": Out(1),
                 "read_offset": Out(address_width),
+                "found": In(1),
                 "read_data": In(32),
             }
         )
@@ -62,10 +67,9 @@ class LiteSlave(wiring.Component):
         m.d.comb += [
             axi.aw.ready.eq(~address_valid),
             axi.w.ready.eq(~data_valid),
-            self.write.eq(address_valid & data_valid & ~axi.b.valid),
+            self.write.eq(address_valid & data_valid & ~axi.b.valid & ~self.hold),
             axi.ar.ready.eq(~axi.r.valid & ~reading),
-            self.read.eq(axi.ar.valid & axi.ar.ready),
-            self.read_offset.eq(axi.ar.payload.address),
+            self.read.eq(reading & ~self.hold),
         ]
         with m.If(axi.aw.valid & axi.aw.ready):
             m.d.sync += [address_valid.eq(1), self.write_offset.eq(axi.aw.payload.address)]
@@ -79,9 +83,10 @@ class LiteSlave(wiring.Component):
             m.d.sync += [address_valid.eq(0), data_valid.eq(0), axi.b.valid.eq(1)]
         with m.Elif(axi.b.ready):
             m.d.sync += axi.b.valid.eq(0)
-        m.d.sync += reading.eq(self.read)
-        with m.If(reading):
-            m.d.sync += [axi.r.valid.eq(1), axi.r.payload.data.eq(self.read_data)]
+        with m.If(axi.ar.valid & axi.ar.ready):
+            m.d.sync += [reading.eq(1), self.read_offset.eq(axi.ar.payload.address)]
+        with m.If(self.read & self.found):
+            m.d.sync += [reading.eq(0), axi.r.valid.eq(1), axi.r.payload.data.eq(self.read_data)]
         with m.Elif(axi.r.ready):
             m.d.sync += axi.r.valid.eq(0)
         return m

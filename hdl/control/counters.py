@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Signal
-from amaranth.lib import data, wiring
+from amaranth.hdl import Const, Module, Mux, Signal, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.registers import COUNTERS
@@ -11,7 +12,10 @@ from tailrace.spec.registers import COUNTERS
 from ..axi.signature import ReadKind
 from .probe import CycleUse
 
-COUNTER_BITS = 64
+#: Bits of a word of the counters. A counter has two, the lower one first.
+WORD_BITS = 32
+#: Words of all counters.
+WORDS = 2 * len(COUNTERS)
 _BEATS = {
     "COMMAND_BEATS": (ReadKind.COMMAND, CycleUse.COMMAND_BEAT),
     "VECTOR_BEATS": (ReadKind.VECTOR, CycleUse.VECTOR_BEAT),
@@ -26,12 +30,34 @@ _STALLS = {
 }
 
 
+class CounterRead(wiring.Signature):
+    """A word of the counters, seen from the reader.
+
+    Attributes
+    ----------
+    valid, place : out
+        Word `place` is wanted. Both stay until it is there.
+    found, value : in
+        In a cycle in which `found` is 1, `value` is the word.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"valid": Out(1), "place": Out(range(WORDS)), "found": In(1), "value": In(WORD_BITS)})
+
+
 class Counters(wiring.Component):
     """Count what each cycle of a run was used for.
 
     While `running` is 1, each cycle adds one to ``CYCLES`` and to exactly one of the beats and stalls: a read beat by
-    its kind, else the first of memory, buffer, fence and drain whose input is 1, else command. Counts appear in `values` two
-    cycles after the cycle that they count, so that the classification is not in the adders' path.
+    its kind, else the first of memory, buffer, fence and drain whose input is 1, else command.
+
+    The counters lie in a small memory, and one adder goes round: in each cycle it takes up a word of a counter. What has
+    happened since it was there last is in a short count of its own for each counter, as many bits as a round's cycles need.
+    Registers and adders of 64 bits would take more of an FPGA than many a unit, for numbers that are read once in a run.
+
+    A word is read as it goes by, with all that was counted up to then: within a round after it is asked for. It has all cycles
+    up to the third before the one in which it is found, so that of a run that is over a host reads all. The halves of a
+    counter go by one after the other.
 
     Attributes
     ----------
@@ -41,9 +67,12 @@ class Counters(wiring.Component):
         Facts of this cycle.
     use : out
         What this cycle is counted as.
-    values : ArrayLayout(64, len(COUNTERS)), out
-        In the order of `spec.registers.COUNTERS`.
+    read : CounterRead, in
+        Words in the order of `spec.registers.COUNTERS`.
     """
+
+    #: Cycles of a round.
+    period = WORDS
 
     clear: In(1)
     running: In(1)
@@ -58,7 +87,11 @@ class Counters(wiring.Component):
     matrix_busy: In(1)
     vector_busy: In(1)
     use: Out(CycleUse)
-    values: Out(data.ArrayLayout(COUNTER_BITS, len(COUNTERS)))
+    read: In(CounterRead())
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = Memory(shape=unsigned(WORD_BITS), depth=WORDS, init=[])
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -86,11 +119,47 @@ class Counters(wiring.Component):
             "MATRIX_BUSY": self.matrix_busy,
             "VECTOR_BUSY": self.vector_busy,
         }
+
+        # The word that the adder is at. In the first round, after a reset too, words count as zero.
+        place, first_round = Signal(range(WORDS)), Signal(init=1)
+        with m.If(self.clear):
+            m.d.sync += [place.eq(0), first_round.eq(1)]
+        with m.Elif(place == WORDS - 1):
+            m.d.sync += [place.eq(0), first_round.eq(0)]
+        with m.Else():
+            m.d.sync += place.eq(place + 1)
+
+        # What has been counted in this round, and the one that the adder is at.
+        recent = [Signal(range(WORDS + 1), name=f"recent_{name.lower()}") for name, _ in COUNTERS]
+        taken = Signal.like(recent[0])
+        with m.Switch(place[1:]):
+            for i, number in enumerate(recent):
+                with m.Case(i):
+                    m.d.comb += taken.eq(number)
         for i, (name, _) in enumerate(COUNTERS):
             step = Signal(name=f"step_{name.lower()}")
             m.d.sync += step.eq(count[name] & self.running & ~self.clear)
             with m.If(self.clear):
-                m.d.sync += self.values[i].eq(0)
+                m.d.sync += recent[i].eq(0)
+            with m.Elif(place == 2 * i):
+                m.d.sync += recent[i].eq(step)
             with m.Elif(step):
-                m.d.sync += self.values[i].eq(self.values[i] + 1)
+                m.d.sync += recent[i].eq(recent[i] + 1)
+
+        m.submodules.memory = memory = self.memory
+        words, write = memory.read_port(domain="comb"), memory.write_port()
+        total, written = Signal(WORD_BITS + 1, reset_less=True), Signal.like(place)
+        carry = total[WORD_BITS]
+        m.d.comb += [
+            words.addr.eq(place),
+            write.addr.eq(written),
+            write.data.eq(total),
+            write.en.eq(1),
+            self.read.value.eq(total),
+        ]
+        m.d.sync += [
+            total.eq(Mux(first_round, 0, words.data) + Mux(place[0], carry, taken)),
+            written.eq(place),
+            self.read.found.eq(self.read.valid & (self.read.place == place)),
+        ]
         return m

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal, unsigned
-from amaranth.lib import data, wiring
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -17,14 +17,15 @@ class RegisterFile(wiring.Component):
     """The 32 registers of a program, in distributed memory.
 
     After `start` they are set one by one: to the arguments, or to 0. That takes `REGISTERS` cycles; `ready` is 0 until it is
-    done. Register 0 stays 0.
+    done. Register 0 stays 0. Arguments are taken one at a time, so that they may lie in a memory.
 
     Attributes
     ----------
     start : in
         1 for one cycle: a run begins.
-    arguments : ArrayLayout(32, 8), in
-        To be held while `ready` is 0.
+    argument_place : out
+    argument : in
+        That argument, in the same cycle; to be held while `ready` is 0.
     ready : out
     address : in
         Register to read. Latency: none.
@@ -34,7 +35,8 @@ class RegisterFile(wiring.Component):
     """
 
     start: In(1)
-    arguments: In(data.ArrayLayout(REGISTER_BITS, ARGUMENTS))
+    argument_place: Out(range(ARGUMENTS))
+    argument: In(REGISTER_BITS)
     ready: Out(1, init=1)
     address: In(range(REGISTERS))
     data: Out(REGISTER_BITS)
@@ -49,7 +51,7 @@ class RegisterFile(wiring.Component):
         m.d.comb += [read.addr.eq(self.address), self.data.eq(read.data)]
 
         place = Signal(range(REGISTERS))
-        argument = Array(self.arguments[i] for i in range(ARGUMENTS))[place[: exact_log2(ARGUMENTS)]]
+        m.d.comb += self.argument_place.eq(place)
         is_argument = place[exact_log2(ARGUMENTS) :] == FIRST_ARGUMENT // ARGUMENTS
         with m.If(self.start):
             m.d.sync += [self.ready.eq(0), place.eq(0)]
@@ -62,5 +64,5 @@ class RegisterFile(wiring.Component):
                 write.data.eq(self.write_data),
             ]
         with m.Else():
-            m.d.comb += [write.en.eq(1), write.addr.eq(place), write.data.eq(Mux(is_argument, argument, 0))]
+            m.d.comb += [write.en.eq(1), write.addr.eq(place), write.data.eq(Mux(is_argument, self.argument, 0))]
         return m

@@ -2,25 +2,36 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
 
 from tailrace.spec.config import Config
 from tailrace.spec.identification import identification
 from tailrace.spec.isa import ARGUMENTS
-from tailrace.spec.registers import ADDRESS_BITS, COUNTERS, REGISTERS, offset
+from tailrace.spec.registers import ADDRESS_BITS, BY_NAME, COUNTER_BASE, COUNTER_REGISTERS, REGISTERS, offset
 
 from ..axi.lite import AxiLite, LiteSlave
-from .counters import COUNTER_BITS
+from .counters import CounterRead
 from .layout import error_layout
 
-#: Bits of the offsets in a group of registers, one of which is chosen in a first step.
-_GROUP_BITS = 5
+_WORD_BITS, _WORD_BYTES = 32, 4
+#: What the host writes and reads back: all of them are among the first so many words of the map.
+_WRITABLE = [r for r in REGISTERS if r.access == "rw" and r.name not in ("GIE", "IER")]
+_WORDS = 32
 
 
 class ControlRegisters(wiring.Component):
     """The register map of `spec.registers`, and the interrupt.
+
+    What the host has written is kept in a memory, for the host to read back and for the program's registers. What the
+    run needs all at once is in registers besides: these are not read back, since to choose from so many registers takes more
+    of an FPGA than the memory does.
+
+    After a reset the memory is filled, which takes 32 cycles: accesses act after that. Nor does one act while `loading` is 1.
+    A read of a counter waits until it has gone by.
 
     Parameters
     ----------
@@ -33,12 +44,16 @@ class ControlRegisters(wiring.Component):
         1 while an enabled interrupt is pending and ``GIE`` is set.
     start : out
         1 for one cycle when the doorbell is rung while nothing runs.
-    queue_address, queue_length, base, limit, arguments, watchdog_cycles : out
+    queue_address, queue_length, base, limit, watchdog_cycles : out
         Arguments of the run, steady while it lasts if the host keeps them so.
+    loading : in
+        The program's registers are set: `argument` is read.
+    argument_place, argument : in, out
+        Argument of the run with that number, in the same cycle, while `loading` is 1.
     done : in
         1 for one cycle at the end of a run; `error` must be valid then and stay so.
     error : in
-    counters : in
+    counter : CounterRead, out
     """
 
     def __init__(self, config: Config) -> None:
@@ -52,11 +67,13 @@ class ControlRegisters(wiring.Component):
                 "queue_length": Out(32),
                 "base": Out(64),
                 "limit": Out(64),
-                "arguments": Out(data.ArrayLayout(32, ARGUMENTS)),
                 "watchdog_cycles": Out(32),
+                "loading": In(1),
+                "argument_place": In(range(ARGUMENTS)),
+                "argument": Out(_WORD_BITS),
                 "done": In(1),
                 "error": In(error_layout(config)),
-                "counters": In(data.ArrayLayout(COUNTER_BITS, len(COUNTERS))),
+                "counter": Out(CounterRead()),
             }
         )
 
@@ -65,25 +82,55 @@ class ControlRegisters(wiring.Component):
         m.submodules.slave = slave = LiteSlave(ADDRESS_BITS)
         connect(m, flipped(self.axi), slave.axi)
 
+        # The cycle in which a register is looked at.
+        looks = Signal()
         running, done, ready = Signal(), Signal(), Signal()
         enabled, enable, pending = Signal(), Signal(2), Signal(2)
-        storage = {
-            r.name: Signal(32, name=r.name.lower(), init=r.reset)
-            for r in REGISTERS
-            if r.access == "rw" and r.name not in ("GIE", "IER")
-        }
 
         def writes(name: str) -> Value:
             return slave.write & (slave.write_offset == offset(name))
 
-        def reads(name: str) -> Value:
-            return slave.read & (slave.read_offset == offset(name))
+        # The memory of what is written; after a reset it is filled.
+        m.submodules.memory = memory = Memory(shape=unsigned(_WORD_BITS), depth=_WORDS, init=[])
+        write, words = memory.write_port(granularity=8), memory.read_port(domain="comb")
+        filling, place = Signal(init=1), Signal(range(_WORDS))
+        step, beyond = exact_log2(_WORD_BYTES), exact_log2(_WORDS * _WORD_BYTES)
+        with m.If(filling):
+            m.d.sync += [place.eq(place + 1), filling.eq(place != _WORDS - 1)]
+            m.d.comb += [write.addr.eq(place), write.en.eq((1 << _WORD_BYTES) - 1)]
+            with m.Switch(place):
+                for register in _WRITABLE:
+                    with m.Case(register.offset >> step):
+                        m.d.comb += write.data.eq(register.reset)
+        with m.Else():
+            known = (slave.write_offset[:step] == 0) & (slave.write_offset[beyond:] == 0)
+            m.d.comb += [
+                write.addr.eq(slave.write_offset[step:]),
+                write.en.eq(Mux(slave.write & known, slave.write_strobe, 0)),
+                write.data.eq(slave.write_data),
+            ]
+        first_argument = offset("ARGUMENT_0") >> step
+        m.d.comb += [
+            slave.hold.eq(filling | self.loading),
+            words.addr.eq(Mux(self.loading, first_argument + self.argument_place, slave.read_offset[step:beyond])),
+            self.argument.eq(words.data),
+        ]
 
-        for name, register in storage.items():
-            with m.If(writes(name)):
-                for byte in range(4):
-                    with m.If(slave.write_strobe[byte]):
-                        m.d.sync += register.word_select(byte, 8).eq(slave.write_data.word_select(byte, 8))
+        for register, names in (
+            (self.queue_address, ("QUEUE_ADDRESS_LO", "QUEUE_ADDRESS_HI")),
+            (self.queue_length, ("QUEUE_LENGTH",)),
+            (self.base, ("BASE_LO", "BASE_HI")),
+            (self.limit, ("LIMIT_LO", "LIMIT_HI")),
+            (self.watchdog_cycles, ("WATCHDOG_CYCLES",)),
+        ):
+            kept = Signal.like(register, init=sum(BY_NAME[name].reset << _WORD_BITS * n for n, name in enumerate(names)))
+            m.d.comb += register.eq(kept)
+            for n, name in enumerate(names):
+                with m.If(writes(name)):
+                    for byte in range(_WORD_BYTES):
+                        with m.If(slave.write_strobe[byte]):
+                            written = slave.write_data.word_select(byte, 8)
+                            m.d.sync += kept.word_select(_WORD_BYTES * n + byte, 8).eq(written)
         with m.If(writes("GIE") & slave.write_strobe[0]):
             m.d.sync += enabled.eq(slave.write_data[0])
         with m.If(writes("IER") & slave.write_strobe[0]):
@@ -94,26 +141,17 @@ class ControlRegisters(wiring.Component):
         m.d.comb += self.interrupt.eq(enabled & pending.any())
 
         m.d.comb += self.start.eq(writes("AP_CTRL") & slave.write_strobe[0] & slave.write_data[0] & ~running)
-        with m.If(reads("AP_CTRL")):
+        with m.If(looks & (slave.read_offset == offset("AP_CTRL"))):
             m.d.sync += [done.eq(0), ready.eq(0)]
         with m.If(self.start):
             m.d.sync += [running.eq(1), done.eq(0), ready.eq(0)]
         with m.If(self.done):
             m.d.sync += [running.eq(0), done.eq(1), ready.eq(1)]
 
-        m.d.comb += [
-            self.queue_address.eq(Cat(storage["QUEUE_ADDRESS_LO"], storage["QUEUE_ADDRESS_HI"])),
-            self.queue_length.eq(storage["QUEUE_LENGTH"]),
-            self.base.eq(Cat(storage["BASE_LO"], storage["BASE_HI"])),
-            self.limit.eq(Cat(storage["LIMIT_LO"], storage["LIMIT_HI"])),
-            self.watchdog_cycles.eq(storage["WATCHDOG_CYCLES"]),
-            *(self.arguments[i].eq(storage[f"ARGUMENT_{i}"]) for i in range(ARGUMENTS)),
-        ]
-
         error_address = Signal(64)
         m.d.comb += error_address.eq(self.error.address)
         values: dict[str, Any] = {
-            **storage,
+            **{register.name: words.data for register in _WRITABLE},
             "AP_CTRL": Cat(running, done, ~running, ready),
             "GIE": enabled,
             "IER": enable,
@@ -124,22 +162,23 @@ class ControlRegisters(wiring.Component):
             "ERROR_ADDRESS_LO": error_address[:32],
             "ERROR_ADDRESS_HI": error_address[32:],
         }
-        for i, (name, _) in enumerate(COUNTERS):
-            values[f"{name}_LO"] = self.counters[i][:32]
-            values[f"{name}_HI"] = self.counters[i][32:]
-        # In two steps: one of each group, then one of the groups. In one step this is the longest path of the core.
-        group_number = Signal(ADDRESS_BITS - _GROUP_BITS)
-        groups = {r.offset >> _GROUP_BITS: Signal(32, name=f"group_{r.offset >> _GROUP_BITS}") for r in REGISTERS}
-        # Only while it is read, so that a simulator need not look through all registers in every cycle.
-        with m.If(slave.read):
-            m.d.sync += [group_number.eq(slave.read_offset[_GROUP_BITS:]), *(group.eq(0) for group in groups.values())]
-            with m.Switch(slave.read_offset[:_GROUP_BITS]):
-                for place in range(1 << _GROUP_BITS):
-                    found = [r for r in REGISTERS if r.offset % (1 << _GROUP_BITS) == place]
-                    with m.Case(place):
-                        m.d.sync += [groups[r.offset >> _GROUP_BITS].eq(values[r.name]) for r in found]
-        with m.Switch(group_number):
-            for number, group in groups.items():
-                with m.Case(number):
-                    m.d.comb += slave.read_data.eq(group)
+        # In two steps: first what the register holds, then, unless that is a counter, which has still to be found, the answer.
+        looked, counts, value = Signal(), Signal(), Signal(_WORD_BITS, reset_less=True)
+        m.d.comb += [
+            looks.eq(slave.read & ~looked),
+            self.counter.valid.eq(slave.read & looked & counts),
+            self.counter.place.eq((slave.read_offset - COUNTER_BASE) >> step),
+            slave.found.eq(looked & (self.counter.found | ~counts)),
+            slave.read_data.eq(Mux(counts, self.counter.value, value)),
+        ]
+        with m.If(looks):
+            m.d.sync += [looked.eq(1), counts.eq(0), value.eq(0)]
+            with m.Switch(slave.read_offset):
+                with m.Case(*(register.offset for register in COUNTER_REGISTERS)):
+                    m.d.sync += counts.eq(1)
+                for name, held in values.items():
+                    with m.Case(offset(name)):
+                        m.d.sync += value.eq(held)
+        with m.Elif(slave.read & slave.found):
+            m.d.sync += looked.eq(0)
         return m

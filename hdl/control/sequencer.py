@@ -3,7 +3,7 @@
 from typing import Any
 
 from amaranth.hdl import Module, ResetInserter
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from tailrace.spec.config import Config
@@ -30,8 +30,12 @@ class Sequencer(wiring.Component):
     Attributes
     ----------
     start : in
-        1 for one cycle: run the queue of `length` commands with `arguments`.
-    length, arguments : in
+        1 for one cycle: run the queue of `length` commands.
+    length : in
+    loading : out
+        1 while registers are set to the arguments.
+    argument_place, argument : out, in
+        As of `RegisterFile`.
     code : in
         An `ErrorCode`: why the run can't begin. It is looked at `REGISTERS` cycles after `start` at the earliest.
     running, done, error, flush, aborting : out
@@ -57,7 +61,9 @@ class Sequencer(wiring.Component):
                 "start": In(1),
                 "length": In(16),
                 "code": In(8),
-                "arguments": In(data.ArrayLayout(REGISTER_BITS, ARGUMENTS)),
+                "loading": Out(1),
+                "argument_place": Out(range(ARGUMENTS)),
+                "argument": In(REGISTER_BITS),
                 "running": Out(1),
                 "done": Out(1),
                 "error": Out(error_layout(config)),
@@ -96,7 +102,9 @@ class Sequencer(wiring.Component):
         connect(m, flipped(self.value), interpreter.value)
         m.d.comb += [
             registers.start.eq(self.start),
-            registers.arguments.eq(self.arguments),
+            registers.argument.eq(self.argument),
+            self.argument_place.eq(registers.argument_place),
+            self.loading.eq(~registers.ready),
             registers.address.eq(interpreter.register),
             interpreter.register_data.eq(registers.data),
             registers.write.eq(interpreter.write),

@@ -7,6 +7,9 @@ from tailrace.spec.config import Config
 
 #: A lane, the matrix-vector engine with its lanes, the whole core without its pins.
 _LARGE = {"lane": "gemv.lane:Lane", "engine": "gemv.engine:GemvEngine", "core": "core:Core"}
+#: What the host sees: small, slow and seldom used, so only their cells are of interest.
+_CONTROL = {"control-registers": "control.registers:ControlRegisters", "register-file": "control.register_file:RegisterFile"}
+_CONTROL |= {"counters": "control.counters:Counters"}
 _BLOCKS = {
     "float-multiply": "float.multiply:FloatMultiply",
     "float-add": "float.add:FloatAdd",
@@ -28,7 +31,7 @@ _BLOCKS = {
 #: The single blocks.
 BLOCKS = tuple(_BLOCKS)
 #: Everything that can be built by itself.
-PARTS = (*_LARGE, *_BLOCKS)
+PARTS = (*_LARGE, *_BLOCKS, *_CONTROL)
 
 
 def make_part(part: str, config: Config) -> Any:
@@ -41,13 +44,13 @@ def make_part(part: str, config: Config) -> Any:
     """
     if part not in PARTS:
         raise ValueError(f"unknown part {part!r}: choose from {', '.join(PARTS)}")
-    module, _, name = (_LARGE | _BLOCKS)[part].partition(":")
+    module, _, name = (_LARGE | _BLOCKS | _CONTROL)[part].partition(":")
     return getattr(import_module(f"tailrace.hdl.{module}"), name)(*_parameters(part, config))
 
 
 def _parameters(part: str, config: Config) -> tuple[Any, ...]:
     match part:
-        case "float-multiply" | "float-add" | "function-unit":
+        case "float-multiply" | "float-add" | "function-unit" | "register-file" | "counters":
             return ()
         case "maximum" | "total":
             return (config.word_elements,)

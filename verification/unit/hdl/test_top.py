@@ -75,7 +75,8 @@ class Bench:
         ctx.set(self.dut.s_axi_control_wstrb, 0b1111)
         ctx.set(self.dut.s_axi_control_bready, 1)
         waited = await self.transfer(ctx, "aw", "w")
-        for _ in range(5):
+        # Registers act when their memory is filled.
+        for _ in range(40):
             answered = ctx.get(self.dut.s_axi_control_bvalid)
             await self.tick(ctx)
             if answered:
@@ -85,7 +86,10 @@ class Bench:
     async def read(self, ctx: Any, name: str) -> int:
         ctx.set(self.dut.s_axi_control_araddr, offset(name))
         await self.transfer(ctx, "ar")
-        await self.tick(ctx)
+        for _ in range(40):
+            if ctx.get(self.dut.s_axi_control_rvalid):
+                break
+            await self.tick(ctx)
         assert ctx.get(self.dut.s_axi_control_rvalid)
         value = ctx.get(self.dut.s_axi_control_rdata)
         ctx.set(self.dut.s_axi_control_rready, 1)

@@ -16,15 +16,16 @@ def test_registers(seed: int):
             arguments = [chance.getrandbits(32) for _ in range(ARGUMENTS)]
             expected = [0] * REGISTERS
             expected[FIRST_ARGUMENT : FIRST_ARGUMENT + ARGUMENTS] = arguments
-            for i, value in enumerate(arguments):
-                ctx.set(dut.arguments[i], value)
             ctx.set(dut.start, 1)
             await ctx.tick()
             ctx.set(dut.start, 0)
             cycles = 0
             while not ctx.get(dut.ready):
                 cycles += 1
+                # Only now is one looked at.
+                ctx.set(dut.argument, arguments[ctx.get(dut.argument_place)])
                 await ctx.tick()
+            ctx.set(dut.argument, chance.getrandbits(32))
             assert cycles == REGISTERS
             for _ in range(200):
                 place, value = chance.randrange(REGISTERS), chance.getrandbits(32)

@@ -29,13 +29,19 @@ ARGUMENTS = ("QUEUE_ADDRESS_LO", "QUEUE_ADDRESS_HI", "QUEUE_LENGTH", "WATCHDOG_C
 FINISHED = AP_DONE | AP_READY | AP_IDLE
 
 
+#: Cycles after a reset in which no access acts.
+FILLED = 32
+
+
 class Bench:
-    """The registers, a host that pauses, and the run that they start."""
+    """The registers, a host that pauses, the run that they start, and counters that are found after some cycles."""
 
     def __init__(self, config: Config = CONFIGS["base"], seed: int = 0, stall: float = 0.0) -> None:
         self.config, self.dut = config, ControlRegisters(config)
         self.host = LiteMaster(self.dut.axi, seed, stall)
         self.clock = Clock()
+        self.counts = [0] * (2 * len(COUNTERS))
+        self.chance = random.Random(seed + 1)
         self.starts: list[int] = []
         self.interrupts: list[int] = []
 
@@ -45,6 +51,23 @@ class Bench:
             if start:
                 self.starts.append(self.clock.now - 1)
             self.interrupts.append(interrupt)
+
+    async def count(self, ctx):
+        """Find the words of the counters, each in its own time; in other cycles there is something else."""
+        counter = self.dut.counter
+        while True:
+            ctx.set(counter.value, self.chance.getrandbits(32))
+            ctx.set(counter.found, 0)
+            await ctx.tick()
+            if ctx.get(counter.valid):
+                place = ctx.get(counter.place)
+                for _ in range(self.chance.randrange(8)):
+                    await ctx.tick()
+                    assert (ctx.get(counter.valid), ctx.get(counter.place)) == (1, place)
+                ctx.set(counter.value, self.counts[place])
+                ctx.set(counter.found, 1)
+                await ctx.tick()
+                assert not ctx.get(counter.valid)
 
     async def get(self, ctx, name: str) -> int:
         return await self.host.read(ctx, offset(name))
@@ -59,7 +82,7 @@ class Bench:
         ctx.set(self.dut.done, 0)
 
     def run(self, *testbenches) -> None:
-        simulate(self.dut, *testbenches, background=(self.clock.run, self.watch))
+        simulate(self.dut, *testbenches, background=(self.clock.run, self.watch, self.count))
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -208,13 +231,13 @@ def test_done_meets_a_read(lead: int):
 
     async def host(ctx):
         await bench.set(ctx, "AP_CTRL", AP_START)
-        while bench.clock.now < 20:
+        while bench.clock.now < FILLED + 20:
             await ctx.tick()
         for _ in range(8):
             seen.append(await bench.get(ctx, "AP_CTRL"))
 
     async def run(ctx):
-        while bench.clock.now < 24 + lead:
+        while bench.clock.now < FILLED + 24 + lead:
             await ctx.tick()
         await bench.finish(ctx)
 
@@ -283,24 +306,24 @@ def test_done_meets_an_acknowledgement(lead: int):
         for name in ("GIE", "IER"):
             await bench.set(ctx, name, 1)
         await bench.finish(ctx)
-        while bench.clock.now < 30:
+        while bench.clock.now < FILLED + 30:
             await ctx.tick()
         await bench.set(ctx, "ISR", 1)
-        while bench.clock.now < 40:
+        while bench.clock.now < FILLED + 40:
             await ctx.tick()
         # Taken back before the end: pending again. At the end: pending. After it: both are taken back.
         written_after = bench.finished < bench.acknowledged
         assert await bench.get(ctx, "ISR") == (0 if written_after else 1)
 
     async def run(ctx):
-        while bench.clock.now < 31 + lead:
+        while bench.clock.now < FILLED + 31 + lead:
             await ctx.tick()
         bench.finished = bench.clock.now
         await bench.finish(ctx)
 
     async def watch_write(ctx):
         # The write acts a cycle after its address and data were taken.
-        while bench.clock.now < 30:
+        while bench.clock.now < FILLED + 30:
             await ctx.tick()
         await ctx.tick().until(bench.dut.axi.aw.valid & bench.dut.axi.aw.ready)
         bench.acknowledged = bench.clock.now
@@ -318,8 +341,7 @@ def test_outcome(seed: int):
             error = {"code": chance.getrandbits(8), "command": chance.getrandbits(16), "address": chance.getrandbits(64)}
             ctx.set(bench.dut.error, error)
             counts = [chance.getrandbits(64) for _ in COUNTERS]
-            for n, value in enumerate(counts):
-                ctx.set(bench.dut.counters[n], value)
+            bench.counts[:] = [value >> 32 * half & 0xFFFF_FFFF for value in counts for half in range(2)]
             found = [await bench.get(ctx, r.name) for r in ERROR]
             assert found == [error["code"], error["command"], error["address"] & 0xFFFF_FFFF, error["address"] >> 32]
             for (name, _), value in zip(COUNTERS, counts, strict=True):
@@ -327,3 +349,43 @@ def test_outcome(seed: int):
                 assert await bench.get(ctx, f"{name}_HI") == value >> 32
 
     bench.run(testbench)
+
+
+def test_program_arguments(seed: int):
+    """A run's registers are set from what the host has written, byte by byte, while accesses wait; it stays for the next run."""
+    bench, chance = Bench(seed=seed), random.Random(seed)
+    values = [0] * len(PROGRAM_ARGUMENTS)
+    # What the registers are set to, until they are.
+    wanted: list[int] | None = None
+
+    async def host(ctx):
+        nonlocal wanted
+        for _ in range(6):
+            for n in chance.sample(range(len(values)), chance.randrange(len(values) + 1)):
+                value, strobe = chance.getrandbits(32), chance.choice((15, chance.getrandbits(4)))
+                written = sum(0xFF << 8 * byte for byte in range(4) if strobe >> byte & 1)
+                await bench.set(ctx, PROGRAM_ARGUMENTS[n], value, strobe)
+                values[n] = values[n] & ~written | value & written
+            # Offered while the registers are set, to act after that.
+            n, wanted = chance.randrange(len(values)), [*values]
+            assert await bench.get(ctx, PROGRAM_ARGUMENTS[n]) == values[n]
+            assert wanted is None
+            n, wanted = chance.randrange(len(values)), [*values]
+            values[n] = chance.getrandbits(32)
+            await bench.set(ctx, PROGRAM_ARGUMENTS[n], values[n])
+            assert wanted is None
+
+    async def load(ctx):
+        nonlocal wanted
+        while True:
+            if wanted is not None:
+                ctx.set(bench.dut.loading, 1)
+                for n in chance.sample(range(len(values)), len(values)):
+                    ctx.set(bench.dut.argument_place, n)
+                    assert ctx.get(bench.dut.argument) == wanted[n]
+                    await ctx.tick()
+                ctx.set(bench.dut.loading, 0)
+                wanted = None
+            await ctx.tick()
+
+    simulate(bench.dut, host, background=(bench.clock.run, bench.count, load))

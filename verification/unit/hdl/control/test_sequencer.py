@@ -193,14 +193,17 @@ class Bench:
             if now["done"]:
                 self._note("done")
 
+    async def arguments(self, ctx):
+        while True:
+            ctx.set(self.dut.argument, ARGUMENT_VALUES[ctx.get(self.dut.argument_place)])
+            await ctx.tick()
+
     async def ring(self, ctx, commands: Sequence[bytes], length: int | None = None) -> None:
         """Start a run."""
         self.commands = commands
         self.events.clear()
         self.cycles.clear()
         self.values.clear()
-        for i, value in enumerate(ARGUMENT_VALUES):
-            ctx.set(self.dut.arguments[i], value)
         ctx.set(self.dut.length, len(commands) if length is None else length)
         ctx.set(self.dut.start, 1)
         await ctx.tick()
@@ -231,7 +234,15 @@ class Bench:
                 assert event == wanted
 
     def run(self, *testbenches: Callable[..., Any]) -> None:
-        background = (self.clock.run, self.request.run, self.operation.run, self.fetch, self.value, self.surroundings)
+        background = (
+            self.clock.run,
+            self.request.run,
+            self.operation.run,
+            self.fetch,
+            self.value,
+            self.surroundings,
+            self.arguments,
+        )
         simulate(self.design(), *testbenches, background=background, limit=150_000)
 
 
