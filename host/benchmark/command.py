@@ -357,6 +357,24 @@ def speculation(model: str, config: str, tokens: int, memory_model: str, clock: 
 
 
 @bench.command()
+@click.option("--models", help="Comma-separated names as `bench decode` has them; default: hybrids with such a layer.")
+@click.option("--config", default="wide", show_default=True, help="Build of the device.")
+@click.option("--context", type=click.IntRange(1, 4095), default=512, show_default=True, help="Tokens in the cache.")
+@click.option("--memory", "memory_model", type=click.Choice(_MEMORIES), default="ideal", show_default=True)
+def drafts(models: str | None, config: str, context: int, memory_model: str) -> None:
+    """Predict what a layer that drafts (multi-token prediction) takes: a draft, and what passes take more."""
+    from .draft_layer import MODELS, draft_table, predict_draft
+
+    terminal = Terminal()
+    found = []
+    with terminal.phase("predicting drafts"):
+        for name in _chosen("--models", models, MODELS, MODELS):
+            terminal.progress(name, 0.0)
+            found.append(predict_draft(name, config, context, memory_model))
+    _show(draft_table(found, f"configuration {config}, memory {memory_model}, {context} tokens in the cache (predicted)"))
+
+
+@bench.command()
 @click.option("--models", help="Comma-separated names as `bench decode` has them; default: as for `bench prompt`.")
 @click.option("--config", default="wide", show_default=True, help="Build of the device.")
 @click.option("--context", type=click.IntRange(0, 4095), default=512, show_default=True, help="Tokens in the cache.")

@@ -78,11 +78,12 @@ class Needs:
         return UTILISATION * board.bandwidth / self.token_bytes if self.memory <= board.memory else None
 
 
-def imported_shape(shape: Shape, context: int, layers: int | None = None) -> ImportedModel:
-    """A shape as a model, whose weights are holes."""
+def imported_shape(shape: Shape, context: int, layers: int | None = None, *, drafts: bool = False) -> ImportedModel:
+    """A shape as a model, whose weights are holes; `drafts`: with a layer that drafts."""
     with TemporaryDirectory() as folder:
         # The file stays mapped when its name is gone.
-        return replace(import_model(open_model(write_header(Path(folder) / "shape.gguf", shape, layers)), context), hollow=True)
+        path = write_header(Path(folder) / "shape.gguf", shape, layers, drafts=drafts)
+        return replace(import_model(open_model(path), context, drafts=drafts), hollow=True)
 
 
 def needs_of(shape: Shape) -> Needs:

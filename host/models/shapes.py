@@ -1,7 +1,8 @@
 """Models of known shapes, as GGUF files that are all header: their weights are holes, since cycles do not depend on them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +112,17 @@ _GATED_SHARED = ("qwen2moe", "qwen35moe")
 _BIASED = ("qwen2", "qwen2moe", "glm4moe")
 
 
-def write_header(path: Path, shape: Shape, layers: int | None = None) -> Path:
-    """Write a GGUF file of a shape, with `layers` layers or all. It is all header; weights read as zero."""
+def write_header(path: Path, shape: Shape, layers: int | None = None, *, drafts: bool = False) -> Path:
+    """Write a GGUF file of a shape, with `layers` layers or all. It is all header; weights read as zero.
+
+    `drafts`: whether a layer that drafts follows.
+    """
     layers = shape.layers if layers is None else layers
-    return write_gguf(path, shape.architecture, header_of(shape, layers), tensors_of(shape, layers))
+    values, tensors = header_of(shape, layers), tensors_of(shape, layers)
+    if drafts:
+        values |= {f"{shape.architecture}.block_count": layers + 1, f"{shape.architecture}.nextn_predict_layers": 1}
+        tensors = chain(tensors, _draft_layer(shape, layers))
+    return write_gguf(path, shape.architecture, values, tensors)
 
 
 def header_of(shape: Shape, layers: int) -> dict[str, Any]:
@@ -195,6 +203,16 @@ def tensors_of(shape: Shape, layers: int) -> Iterator[NewTensor]:
             yield from _feed_forward(shape, arch, f"blk.{n}.", mixed=False)
             yield from _apart(shape, f"blk.{n}.")
         yield from _feed_forward(shape, arch, f"blk.{n}.", mixed=mixed)
+
+
+def _draft_layer(shape: Shape, n: int) -> Iterator[NewTensor]:
+    """Tensors of a layer that drafts, which has attention whatever the others have."""
+    arch, hidden, nextn = ARCHITECTURES[shape.architecture], shape.hidden, f"blk.{n}.nextn."
+    yield from _mixer(replace(shape, linear=None), arch, n)
+    yield from _feed_forward(shape, arch, f"blk.{n}.", mixed=shape.experts > 0)
+    for name in ("enorm", "hnorm", "shared_head_norm"):
+        yield from _vectors(nextn + name, hidden, False)
+    yield NewTensor(f"{nextn}eh_proj.weight", (hidden, 2 * hidden), shape.format)
 
 
 def _linear(shape: Shape, layer: str) -> Iterator[NewTensor]:

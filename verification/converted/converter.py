@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import convert as program
@@ -20,7 +21,9 @@ def installed(folder: Path) -> Path:
     return place
 
 
-def convert(converter: Path, architecture: str, checkpoint: Path, path: Path, kind: str = "q8_0") -> None:
+def convert(
+    converter: Path, architecture: str, checkpoint: Path, path: Path, kind: str = "q8_0", options: Sequence[str] | None = None
+) -> None:  # fmt: skip
     """Make a GGUF file of a checkpoint.
 
     Parameters
@@ -32,12 +35,14 @@ def convert(converter: Path, architecture: str, checkpoint: Path, path: Path, ki
         What is read, and written.
     kind : str
         Type of matrices, by the converter's name.
+    options : sequence of str or None
+        What it is told besides; None: what it is told of the architecture.
 
     Raises
     ------
     CalledProcessError
         If the converter does not take the checkpoint.
     """
-    options = ["--outtype", kind, *OPTIONS.get(architecture, ())]
-    command = [sys.executable, program.__file__, str(converter), str(checkpoint), str(path), *options]
+    more = OPTIONS.get(architecture, ()) if options is None else options
+    command = [sys.executable, program.__file__, str(converter), str(checkpoint), str(path), "--outtype", kind, *more]
     subprocess.run(command, check=True, capture_output=True, text=True)
