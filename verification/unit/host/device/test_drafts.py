@@ -128,17 +128,21 @@ def test_golden_does_the_same_without_races(made: tuple[Path, DraftingModel], co
     assert found == []
 
 
-def test_sequences_draft_together_as_alone(made: tuple[Path, DraftingModel]) -> None:
+@pytest.mark.parametrize("batch", [3, 8])
+def test_sequences_draft_together_as_alone(made: tuple[Path, DraftingModel], batch: int) -> None:
+    """Also more of them than there are registers for tokens; one sits out."""
     path, _ = made
-    both, alone = open_decoder(path, batch=3), open_decoder(path)
-    texts = [text(5, 1), [], text(12, 2)]
+    config = f"base,right_hand_sides={max(batch, 4)},buffer_entries=32768"
+    both, alone = open_decoder(path, config, batch=batch), open_decoder(path)
+    texts = [text(3 + n, n) for n in range(batch)]
+    texts[1] = []
     both.prefill(texts)
-    together = both.draft([(3, 5), None, (4, 12)])
+    together = both.draft([(n, len(one)) if one else None for n, one in enumerate(texts)])
     assert together[1] is None
-    for n, token in ((0, 3), (2, 4)):
+    for n in (n for n in range(batch) if texts[n]):
         alone.reset()
         alone.prefill(texts[n])
-        assert same(alone.draft([(token, len(texts[n]))])[0], together[n]), n
+        assert same(alone.draft([(n, len(texts[n]))])[0], together[n]), n
 
 
 def test_snapshots_have_what_it_needs(made: tuple[Path, DraftingModel]) -> None:
