@@ -15,6 +15,7 @@ from tailrace.spec.linear_attention import FOLD
 from ..device.opening import DEFAULT_CONTEXT
 from ..gguf.describe import ImportedModel, NoDescriptionError, Source, check_operations, import_model
 from ..gguf.file import Model, open_model
+from ..gguf.rope_reader import rope_tensors
 from ..huggingface.placement import Place, make_smallest_plan
 from ..image.builds import AUTO, advice, builds_of, choose, is_auto, smallest_build
 from ..image.fits import device_format, refusals
@@ -238,6 +239,7 @@ def tensor_table(imported: ImportedModel, geometry: Geometry, quantise: str | No
     for name in ("tensor", "shape", "type", "bits/weight", "bytes per token"):
         table.add_column(name, justify="right" if name in ("bits/weight", "bytes per token") else "left", no_wrap=True)
     table.add_column("role", overflow="fold")
+    angles = rope_tensors(imported.model)
     for name, tensor in imported.model.tensors.items():
         matrices = {role: s for role, s in imported.matrices.items() if s.tensor.name == name}
         roles = [*matrices, *(role for role, s in imported.tables.items() if s.tensor.name == name)]
@@ -252,7 +254,7 @@ def tensor_table(imported: ImportedModel, geometry: Geometry, quantise: str | No
             tensor.type_name if fmt in (None, tensor.format) else f"{tensor.type_name} → {fmt.name}",
             f"{(fmt or tensor).bits_per_weight:.2f}",
             f"{size:,}" if size else "",
-            "refused" if name in refused else ", ".join(roles) or "angles",
+            "refused" if name in refused else ", ".join(roles) or ("angles" if name in angles else "left out"),
         )
     return table
 
