@@ -27,7 +27,9 @@ class Reduction(wiring.Component):
     are taken in that cycle. For kind NONE the words are taken and nothing is offered.
 
     The next segment is accepted when the result was taken. Throughput: one word a cycle, and for each segment that is not NONE
-    the cycles from its last word to its result: `Maximum.latency` or `Total.latency`, and 1.
+    the cycles from its last word to its result: `Maximum.latency` or `Total.latency`, and 1. Where `Total.overlaps`, sums that
+    do not resume follow each other: all words of the next one but the last are taken meanwhile, but in the cycles that are
+    `Total.reserved`.
 
     Parameters
     ----------
@@ -92,9 +94,13 @@ class Reduction(wiring.Component):
         is_sum = (held["kind"] == Reduce.SUM) | (held["kind"] == Reduce.SUM_OF_SQUARES)
         is_argmax = (held["kind"] == _ARGMAX[0]) | (held["kind"] == _ARGMAX[1])
 
-        busy = Signal()
+        # A result is waited for; one that other sums may come before.
+        busy, folding, negates = Signal(), Signal(), Signal()
+        follows = sums & ~Mux(first, self.resume, held["resume"])
+        # Without sums that overlap, all is over when nothing is waited for.
+        free = (follows | ~(folding | self.o.valid)) & (total.i.ready | ~sums) if total.overlaps else 1
         m.d.comb += [
-            self.i.ready.eq(~busy),
+            self.i.ready.eq(~busy & free),
             total.i.valid.eq(transfer & sums),
             total.i.payload.eq(self.i.payload),
             total.square.eq(kind == Reduce.SUM_OF_SQUARES),
@@ -106,16 +112,20 @@ class Reduction(wiring.Component):
             maximum.resume.eq(held["resume"]),
             maximum.start.eq(flushed(held["start"])),
         ]
-        with m.If(transfer & self.i.payload.last & (kind != Reduce.NONE)):
-            m.d.sync += busy.eq(1)
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += busy.eq(0)
+        with m.If(total.o.valid & total.o.ready):
+            m.d.sync += folding.eq(0)
+        with m.If(transfer & self.i.payload.last):
+            overlaps = follows & int(total.overlaps)
+            m.d.sync += [folding.eq(overlaps), busy.eq((kind != Reduce.NONE) & ~overlaps)]
+            m.d.sync += negates.eq(Mux(first, self.negate, held["negate"]))
 
         value, number = Signal(32), Signal(32)
         kept = is_argmax & maximum.o.payload.resumed
         m.d.comb += [
             number.eq(Mux(is_sum, total.o.payload, maximum.o.payload.value)),
-            value.eq(Mux(held["negate"] & ~is_argmax, negated(number), number)),
+            value.eq(Mux(negates & ~is_argmax, negated(number), number)),
             total.o.ready.eq(~self.o.valid),
             maximum.o.ready.eq(~self.o.valid),
         ]

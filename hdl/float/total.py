@@ -1,7 +1,9 @@
 """The sum of a segment, in the order that does not depend on the width."""
 
+from typing import Any
+
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
-from amaranth.lib import enum, stream, wiring
+from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -15,10 +17,12 @@ from .word import check_width, reduction_word_layout
 PARTIAL_SUMS = 32
 #: Cycles from a sum's operands being read to the sum being read: a register before the adder, and the memory after it.
 _ROUND = 1 + FloatAdd.latency + 1
+#: Entries of a distributed memory: if they are enough, two segments' partial sums lie there.
+_MEMORY_DEPTH = 16
 
 
 class _State(enum.Enum, shape=2):
-    ADD = 0
+    IDLE = 0
     FOLD = 1
     RESULT = 2
 
@@ -28,6 +32,9 @@ class Total(wiring.Component):
 
     Adder ``e`` keeps the partial sums ``e``, ``e + width``, ... Each gets an element every ``32 / width`` words, and by then
     the sum with the element before is there. After the last word the same adders fold the 32 partial sums to one.
+
+    Where there is room for the partial sums of two segments (`overlaps`), words of the next one are added meanwhile, but in the
+    cycles that the fold needs (`reserved`); the last one of them waits until the result was taken.
 
     Latency: `latency` cycles from the last word to the result, `FloatAdd.latency` + 2 more if it resumes. Throughput: one word
     a cycle.
@@ -40,11 +47,12 @@ class Total(wiring.Component):
     Attributes
     ----------
     i : In(stream.Signature(reduction_word_layout(width)))
-        Words; always ready. After the last word of a segment none must come until the result was taken.
+        Words; always ready until the last one of a segment was taken. If that one resumes, none must come until the result was
+        taken.
     square : In(1)
         Add the elements' squares; with each word.
     resume : In(1)
-        The result is ``add(start, total)``. From the cycle after the first word on, as `start`.
+        The result is ``add(start, total)``. From the cycle after the first word on until the result, as `start`.
     start : In(32)
     o : Out(stream.Signature(32))
     """
@@ -52,12 +60,20 @@ class Total(wiring.Component):
     def __init__(self, width: int) -> None:
         check_width(width)
         self.width = width
+        #: Whether there is room for two segments.
+        self.overlaps = 2 * PARTIAL_SUMS // width <= _MEMORY_DEPTH
         #: Sums in each level of the fold, in an adder; then adders that add another one's sum to theirs.
         self._within = [n for n in (16, 8, 4, 2, 1) if 2 * n <= PARTIAL_SUMS // width]
         self._across = [n for n in (2, 1) if n < width]
-        steps = sum(self._within) + len(self._across) + sum(map(_wait, [*self._within, *(1 for _ in self._across)]))
+        cycle = _ROUND
+        reserved: list[int] = []
+        for sums in [*self._within, *(1 for _ in self._across)]:
+            reserved += range(cycle, cycle + sums)
+            cycle += sums + _wait(sums)
+        #: Cycles behind a last word that does not resume in which no word is taken: those of the fold's sums, and of its end.
+        self.reserved = (*reserved, cycle)
         #: Cycles from the last word to the result.
-        self.latency = FloatMultiply.latency + _ROUND + steps + 1
+        self.latency = cycle + FloatMultiply.latency + 1
         super().__init__(
             {
                 "i": In(stream.Signature(reduction_word_layout(width))),
@@ -71,22 +87,43 @@ class Total(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         columns = range(self.width)
-        depth = PARTIAL_SUMS // self.width
-        word = self.i.payload
-        m.d.comb += self.i.ready.eq(1)
+        depth, banks = PARTIAL_SUMS // self.width, 1 + self.overlaps
+        word, taken = self.i.payload, Signal()
+        m.d.comb += taken.eq(self.i.valid & self.i.ready)
 
-        # Operands for the adders, one cycle before these get them.
-        begin = [Signal(name=f"begin_{n}") for n in columns]
-        begun = [Signal(name=f"begun_{n}") for n in columns]
-        augend = [Signal(32, name=f"augend_{n}") for n in columns]
-        addend = [Signal(32, name=f"addend_{n}") for n in columns]
-        sums: list[Value] = []
-        others: list[Value] = []
-        place, other, written = Signal(range(depth)), Signal(range(depth)), Signal(range(depth))
-        used = [Signal(depth, name=f"used_{n}") for n in columns]
+        terms = []
+        for n in columns:
+            m.submodules[f"term_{n}"] = term = FloatMultiply()
+            m.d.comb += [
+                term.valid.eq(taken & word.mask[n]),
+                term.a.eq(word.data[n]),
+                term.b.eq(Mux(self.square, word.data[n], C(float_bits(1.0), 32))),
+            ]
+            terms.append(term)
+        # What the fold does comes as late as terms do, and in a cycle in which no word was taken none comes.
+        early, late = self._fold(m), Signal(_step_layout(self.width))
+        arriving, ending = Signal(), Signal()
+        for at_first, behind in ((taken, arriving), (taken & word.last, ending), (early.as_value(), late.as_value())):
+            m.d.comb += behind.eq(_later(m, at_first, FloatMultiply.latency))
+
+        # Elements of an adder so far; the bank that they go to, and the one that is folded.
+        element, bank, folded = Signal(range(depth)), Signal(range(banks)), Signal(range(banks))
+        with m.If(arriving):
+            m.d.sync += element.eq(Mux(ending, 0, element + 1))
+        with m.If(ending):
+            m.d.sync += [folded.eq(bank), bank.eq(~bank)]
+        place, other = Signal(range(banks * depth)), Signal(range(banks * depth))
+        m.d.comb += [
+            place.eq(Mux(late.taken, Cat(late.place, folded), Cat(element, bank))),
+            other.eq(Cat(late.other, folded)),
+        ]
+        # Where the sums inside the adders go.
+        written = _later(m, place, 1 + FloatAdd.latency)
+
+        adders, begin, sums, others = [], [], [], []
         for n in columns:
             m.submodules[f"adder_{n}"] = adder = FloatAdd()
-            m.submodules[f"partial_{n}"] = memory = Memory(shape=32, depth=depth, init=[])
+            m.submodules[f"partial_{n}"] = memory = Memory(shape=32, depth=banks * depth, init=[])
             write, here, there = memory.write_port(), memory.read_port(domain="comb"), memory.read_port(domain="comb")
             m.d.comb += [
                 write.en.eq(adder.o_valid),
@@ -95,93 +132,107 @@ class Total(wiring.Component):
                 here.addr.eq(place),
                 there.addr.eq(other),
             ]
+            # Partial sums that have got an element, of the segment that arrives and of the one that is folded. The others are
+            # +0, as are sums of them.
+            reached, of_fold = (Signal(range(depth + 1), name=f"{name}_{n}") for name in ("reached", "of_fold"))
+            more = reached + (terms[n].o_valid & (reached != depth))
+            with m.If(arriving):
+                m.d.sync += reached.eq(Mux(ending, 0, more))
+            with m.If(ending):
+                m.d.sync += of_fold.eq(more)
+            sums.append(Mux(Mux(late.taken, late.place < of_fold, element < reached), here.data, 0))
+            others.append(Mux(late.other < of_fold, there.data, 0))
+            adders.append(adder)
+            begins = Signal(name=f"begin_{n}")
+            m.d.comb += begins.eq(Mux(late.taken, late.begin[n], terms[n].o_valid))
+            begin.append(begins)
+
+        for n, adder in enumerate(adders):
+            addend: Value = others[n]
+            for distance in self._across:
+                if n < distance:
+                    addend = Mux(late.across == distance, sums[n + distance], addend)
+            augend = sums[n] if n else Mux(late.resumes, self.start, sums[n])
+            addend = addend if n else Mux(late.resumes, sums[n], addend)
+            # Operands for the adders, one cycle before these get them.
+            begun = Signal(name=f"begun_{n}")
             a, b = (Signal(32, reset_less=True, name=f"operand_{n}_{name}") for name in "ab")
-            m.d.sync += begun[n].eq(begin[n])
+            m.d.sync += begun.eq(begin[n])
             with m.If(begin[n]):
-                m.d.sync += [a.eq(augend[n]), b.eq(addend[n])]
-            m.d.comb += [adder.valid.eq(begun[n]), adder.a.eq(a), adder.b.eq(b)]
-            # A partial sum that has got nothing yet is +0.
-            sums.append(Mux(used[n].bit_select(place, 1), here.data, 0))
-            others.append(Mux(used[n].bit_select(other, 1), there.data, 0))
+                m.d.sync += [a.eq(augend), b.eq(Mux(late.taken, addend, terms[n].o))]
+            m.d.comb += [adder.valid.eq(begun), adder.a.eq(a), adder.b.eq(b)]
 
-        # Where the sums inside the adders go.
-        address: Value = place
-        for n in range(1 + FloatAdd.latency):
-            step = Signal.like(place, name=f"address_{n}", reset_less=True)
-            m.d.sync += step.eq(address)
-            address = step
-        m.d.comb += written.eq(address)
-
-        terms = []
-        for n in columns:
-            m.submodules[f"term_{n}"] = term = FloatMultiply()
-            m.d.comb += [
-                term.valid.eq(self.i.valid & word.mask[n]),
-                term.a.eq(word.data[n]),
-                term.b.eq(Mux(self.square, word.data[n], C(float_bits(1.0), 32))),
-            ]
-            terms.append(term)
-        arriving = Signal(FloatMultiply.latency)
-        m.d.sync += arriving.eq(Cat(self.i.valid, arriving))
-
-        state = Signal(_State)
-        result = Signal(32, reset_less=True)
-        ending = Signal()
-        wait = Signal(range(_ROUND + FloatMultiply.latency + 1))
-        # Elements of an adder so far, or sums of a level of the fold.
-        count, partner = Signal(range(depth)), Signal(range(depth))
-        levels = len(self._within) + len(self._across)
-        level = Signal(range(levels + 2))
-        m.d.comb += place.eq(count)
-        # Of the sum that is added in the fold, in a register: it is `count` and the distance of the level.
-        m.d.comb += other.eq(partner)
-        for n in columns:
-            m.d.comb += [augend[n].eq(sums[n]), addend[n].eq(terms[n].o)]
-            with m.If(begin[n]):
-                m.d.sync += used[n].eq(used[n] | C(1, depth) << place)
-
-        with m.Switch(state):
-            with m.Case(_State.ADD):
-                m.d.comb += [begin[n].eq(terms[n].o_valid) for n in columns]
-                with m.If(arriving[-1]):
-                    m.d.sync += count.eq(count + 1)
-                with m.If(self.i.valid & word.last):
-                    m.d.sync += [ending.eq(1), wait.eq(_ROUND + FloatMultiply.latency - 2)]
-                with m.If(ending):
-                    m.d.sync += wait.eq(wait - 1)
-                    with m.If(wait == 0):
-                        m.d.sync += [ending.eq(0), state.eq(_State.FOLD), level.eq(0), count.eq(0), wait.eq(0)]
-                        m.d.sync += partner.eq(self._within[0])
-            with m.Case(_State.FOLD):
-                with m.If(wait != 0):
-                    m.d.sync += wait.eq(wait - 1)
-                with m.Else(), m.Switch(level):
-                    for n, distance in enumerate(self._within):
-                        with m.Case(n):
-                            for k in columns:
-                                m.d.comb += [begin[k].eq(1), addend[k].eq(others[k])]
-                            m.d.sync += [count.eq(count + 1), partner.eq(partner + 1)]
-                            with m.If(count == distance - 1):
-                                m.d.sync += [count.eq(0), level.eq(level + 1), wait.eq(_wait(distance))]
-                                m.d.sync += partner.eq(distance // 2)
-                    for n, distance in enumerate(self._across, start=len(self._within)):
-                        with m.Case(n):
-                            for k in range(distance):
-                                m.d.comb += [begin[k].eq(1), addend[k].eq(sums[k + distance])]
-                            m.d.sync += [level.eq(level + 1), wait.eq(_wait(1))]
-                    with m.Case(levels):
-                        with m.If(self.resume):
-                            m.d.comb += [begin[0].eq(1), augend[0].eq(self.start), addend[0].eq(sums[0])]
-                            m.d.sync += [level.eq(level + 1), wait.eq(_wait(1))]
-                        with m.Else():
-                            m.d.sync += [state.eq(_State.RESULT), result.eq(sums[0])]
-                    with m.Default():
-                        m.d.sync += [state.eq(_State.RESULT), result.eq(sums[0])]
-            with m.Case(_State.RESULT):
-                with m.If(self.o.ready):
-                    m.d.sync += [state.eq(_State.ADD), *(u.eq(0) for u in used)]
-        m.d.comb += [self.o.valid.eq(state == _State.RESULT), self.o.payload.eq(result)]
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(late.final):
+            m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(sums[0])]
         return m
+
+    def _fold(self, m: Module) -> Any:
+        """Its steps, one after the other, as many cycles early as a word is before its term."""
+        state, wait = Signal(_State), Signal(range(_ROUND))
+        levels, depth = len(self._within) + len(self._across), PARTIAL_SUMS // self.width
+        level, count, partner = Signal(range(levels + 2)), Signal(range(depth)), Signal(range(depth))
+        step = Signal(_step_layout(self.width))
+        last = self.i.valid & self.i.ready & self.i.payload.last
+        between = ~step.taken & ~self.i.payload.last if self.overlaps else C(0, 1)
+        m.d.comb += [
+            self.i.ready.eq((state == _State.IDLE) | between),
+            step.place.eq(count),
+            # In a register: it is `count` and the distance of the level.
+            step.other.eq(partner),
+        ]
+        with m.Switch(state):
+            with m.Case(_State.IDLE), m.If(last):
+                m.d.sync += [state.eq(_State.FOLD), wait.eq(_ROUND - 1), level.eq(0), count.eq(0)]
+                m.d.sync += partner.eq(self._within[0])
+            with m.Case(_State.FOLD), m.If(wait != 0):
+                m.d.sync += wait.eq(wait - 1)
+            with m.Case(_State.RESULT), m.If(self.o.valid & self.o.ready):
+                m.d.sync += state.eq(_State.IDLE)
+        with m.If((state == _State.FOLD) & (wait == 0)):
+            m.d.comb += step.taken.eq(1)
+            with m.Switch(level):
+                for n, distance in enumerate(self._within):
+                    with m.Case(n):
+                        m.d.comb += step.begin.eq((1 << self.width) - 1)
+                        m.d.sync += [count.eq(count + 1), partner.eq(partner + 1)]
+                        with m.If(count == distance - 1):
+                            m.d.sync += [count.eq(0), level.eq(level + 1), wait.eq(_wait(distance))]
+                            m.d.sync += partner.eq(distance // 2)
+                for n, distance in enumerate(self._across, start=len(self._within)):
+                    with m.Case(n):
+                        m.d.comb += [step.begin.eq((1 << distance) - 1), step.across.eq(distance)]
+                        m.d.sync += [level.eq(level + 1), wait.eq(_wait(1))]
+                with m.Case(levels):
+                    m.d.comb += [step.resumes.eq(self.resume), step.begin.eq(self.resume), step.final.eq(~self.resume)]
+                    m.d.sync += [level.eq(level + 1), wait.eq(_wait(1))]
+                with m.Default():
+                    m.d.comb += step.final.eq(1)
+            with m.If(step.final):
+                m.d.sync += state.eq(_State.RESULT)
+        return step
+
+
+def _step_layout(width: int) -> data.StructLayout:
+    """What the fold does in a cycle.
+
+    The adders of ``begin`` add partial sums ``place`` and ``other``, or that of the adder ``across`` further, or with
+    ``resumes`` the start. ``taken``: there is a step, and ``final``: it is the last one, which adds nothing.
+    """
+    depth = PARTIAL_SUMS // width
+    return data.StructLayout(
+        {"taken": 1, "final": 1, "begin": width, "place": range(depth), "other": range(depth), "across": 2, "resumes": 1}
+    )
+
+
+def _later(m: Module, value: Value, cycles: int) -> Value:
+    """A value, so many cycles later."""
+    for _ in range(cycles):
+        held = Signal(len(value))
+        m.d.sync += held.eq(value)
+        value = held
+    return value
 
 
 def _wait(sums: int) -> int:

@@ -52,6 +52,9 @@ RESULT_TO_END, SLOT_TO_END = 3, 3
 #: Cycles from a segment's last word to its sum, and to its maximum, for each number of elements in a word (`Total`, `Maximum`).
 TOTAL = {1: 69, 2: 61, 4: 57}
 MAXIMUM = {1: 3, 2: 3, 4: 4}
+#: Cycles behind a segment's last word in which a sum takes none of the next one's (`Total.reserved`), for each number of
+#: elements in a word with which sums follow each other.
+RESERVED = {4: (8, 9, 10, 11, 18, 19, 27, 35, 43, 51)}
 #: More cycles of a sum that goes on from another one (`Total`).
 RESUMED_TOTAL = 8
 #: The register behind a reduction (`Reduction`), and the one before it (`Elementwise`).

@@ -105,15 +105,19 @@ def elementwise_end(
     if resumes and reduce in _SUMS:
         from_reduction += latencies.RESUMED_TOTAL
     drains = resumes or reduce is Reduce.ARGMAX_REMOVE
+    reserved = latencies.RESERVED.get(elements) if reduce in _SUMS and not resumes else None
 
     step = start
-    result = word = -1.0
+    result = word = last = -1.0
     for segment in segments_of(opcode, fields, elements):
         step += segment.scalars
         step = max(step + segment.words, next(ends) if ends else 0.0)
         word = step + behind
         if reduces:
-            last = max(step + to_reduction, result + segment.words)
+            if reserved is None:
+                last = max(step + to_reduction, result + segment.words)
+            else:
+                last = _last_of_sum(step + to_reduction, segment.words, last, reserved, latencies.TOTAL[elements])
             if of_u:
                 word = max(word, last - latencies.BEFORE_REDUCTION + latencies.TAIL)
             else:
@@ -131,6 +135,20 @@ def elementwise_end(
         block = BLOCK // elements // (2 if fields["duplicate"] else 1)
         end = max(end, word + block + latencies.QUANTISE + config.right_hand_sides + latencies.SLOT_TO_END)
     return end
+
+
+def _last_of_sum(arrives: float, words: int, before: float, reserved: Sequence[int], latency: int) -> float:
+    """When a sum takes its last word, which arrives in a cycle as the last of so many; `before`: that of the sum before."""
+    if before < 0:
+        return arrives
+    cycle, left = max(arrives - words + 1, before + 1), words
+    for distance in reserved:
+        here = before + distance - cycle
+        if here >= left:
+            break
+        if here >= 0:
+            cycle, left = before + distance + 1, left - int(here)
+    return max(cycle + left - 1, arrives, before + latency + 1)
 
 
 def append_writes(fields: Mapping[str, int], config: Config) -> tuple[int, list[int]]:

@@ -53,6 +53,12 @@ class Segment:
 
 def run(width: int, segments: list[Segment], rng: np.random.Generator | None = None) -> list[int]:
     """Check the results; return the cycles from each last word to the first of the segment after it."""
+    ends, beginnings = run_cycles(width, segments, rng)
+    return [b - e for e, b in zip(ends, beginnings[1:], strict=False)]
+
+
+def run_cycles(width: int, segments: list[Segment], rng: np.random.Generator | None = None) -> tuple[list[int], list[int]]:
+    """Check the results; return the cycles of last and of first words."""
     dut = Reduction(width)
     ends: list[int] = []
     beginnings: list[int] = []
@@ -117,7 +123,7 @@ def run(width: int, segments: list[Segment], rng: np.random.Generator | None = N
         ctx.set(dut.o.ready, 0)
 
     simulate(dut, feed, take, background=[count])
-    return [b - e for e, b in zip(ends, beginnings[1:], strict=False)]
+    return ends, beginnings
 
 
 def numbers(rng: np.random.Generator, count: int, spread: int = 8) -> Floats:
@@ -182,8 +188,33 @@ def test_cycles_between_segments(width: int, rng: np.random.Generator) -> None:
     assert [unit.latency for unit in units] == [maximum, total]
     for unit in units:
         Fragment.get(unit, platform=None)
-    assert distances(Segment(Reduce.SUM, numbers(rng, 9))) == {total + 2}
+    assert distances(Segment(Reduce.SUM, numbers(rng, 9))) == {1 if width == 4 else total + 2}
+    # What is no sum waits for one.
+    mixed = [Segment(Reduce.SUM, numbers(rng, 9)), Segment(Reduce.MAXIMUM, numbers(rng, 9))]
+    assert run(width, mixed) == [total + 2]
     assert distances(Segment(Reduce.SUM, numbers(rng, 9), resume=True)) == {total + 2 + FloatAdd.latency + 2}
+
+
+@pytest.mark.parametrize("words", [1, 2, 40, 46, 47, 48, 49, 57, 58, 66, 130])
+def test_sums_follow_each_other(words: int, rng: np.random.Generator) -> None:
+    """A word is taken in each cycle that the fold of the sum before leaves, and the last one when that one's result was taken."""
+    total = Total(4)
+    free = [cycle for cycle in range(1, 500) if cycle not in total.reserved]
+    distance = max(free[words - 1], total.latency + 1)
+    kinds = rng.choice([Reduce.SUM, Reduce.SUM_OF_SQUARES], 5)
+    segments = [Segment(Reduce(kind), numbers(rng, 4 * words - n), bool(n % 2)) for n, kind in enumerate(kinds[:4])]
+    ends, _ = run_cycles(4, segments)
+    assert set(np.diff(ends)) == {distance}
+
+
+@pytest.mark.parametrize("stalls", [False, True], ids=["full", "stalls"])
+def test_random_sums_follow_each_other(stalls: bool, rng: np.random.Generator) -> None:
+    kinds = [Reduce.SUM, Reduce.SUM_OF_SQUARES]
+    segments = [
+        Segment(Reduce(int(rng.choice(kinds))), numbers(rng, int(rng.choice([1, 5, 32, 77, 190, 260]))), bool(rng.integers(2)))
+        for _ in range(30)
+    ]
+    run(4, segments, rng if stalls else None)
 
 
 def test_refuses_other_widths() -> None:

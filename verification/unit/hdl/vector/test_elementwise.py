@@ -112,6 +112,10 @@ def test_cycles(bus_width: int, vector_width: int) -> None:
     table = {"a": 0, "d": 512, "table": 256, "count": 32, "a_stride": 64, "d_stride": 64}
     # The reduction and the register behind it, for each segment; and the register before it, once.
     maximum, total, before = Maximum(elements).latency + 1, Total(elements).latency + 1, 1
+    # Until the last word of three sums is taken: with a whole fold between them, or while it goes on.
+    short, long = (3 * count // elements + 2 * total for count in (64, 400))
+    if Total(elements).overlaps:
+        short, long = words + 2 * total, 3 * 400 // elements + 2 * len(Total(elements).reserved)
     expected = [
         (elementwise(target=Target.BUFFER), words + IDENTITY_OVERHEAD),
         (elementwise(target=Target.BUFFER, function=Function.EXP), words + OVERHEAD),
@@ -125,6 +129,8 @@ def test_cycles(bus_width: int, vector_width: int) -> None:
         (elementwise(reduce=Reduce.MAXIMUM), words + maximum + before + IDENTITY_OVERHEAD),
         (elementwise(reduce=Reduce.MAXIMUM, segments=3), 3 * (words + maximum) + before + IDENTITY_OVERHEAD),
         (elementwise(reduce=Reduce.SUM), words + total + before + IDENTITY_OVERHEAD),
+        (elementwise(reduce=Reduce.SUM, segments=3), short + total + before + IDENTITY_OVERHEAD),
+        (elementwise(reduce=Reduce.SUM, segments=3, count=400), long + total + before + IDENTITY_OVERHEAD),
         (
             elementwise(reduce=Reduce.SUM, reduce_u=1),
             words + total + before + IDENTITY_OVERHEAD - ElementwisePipeline.tail_latency,

@@ -65,6 +65,7 @@ def test_as_they_depend_on_the_bus(bus_width: int) -> None:
 @pytest.mark.parametrize("width", [width for width in VECTOR_WIDTHS if width])
 def test_as_they_depend_on_the_vector_unit(width: int) -> None:
     assert latencies.TOTAL[width] == Total(width).latency
+    assert latencies.RESERVED.get(width) == (Total(width).reserved if Total(width).overlaps else None)
     assert latencies.MAXIMUM[width] == Maximum(width).latency
 
 
