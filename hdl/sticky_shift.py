@@ -4,10 +4,12 @@ from amaranth.hdl import Cat, Mux, Value
 
 
 def shift_sticky(value: Value, places: Value, unit: int = 1) -> Value:
-    """`value` shifted right by ``places * unit``, with all bits that fall out gathered in the lowest bit."""
-    result: Value = value
-    for n in range(1, 1 << len(places)):
-        lost = n * unit
-        shifted = Cat(value[: lost + 1].any(), value[lost + 1 :])
-        result = Mux(places == n, shifted, result)
-    return result
+    """`value` shifted right by ``places * unit``, with all bits that fall out gathered in the lowest bit.
+
+    By a power of two at a time, as what is gathered stays in the lowest bit. The largest comes first: most bits are gathered
+    while the others are still to be moved.
+    """
+    for n, moves in reversed(list(enumerate(places))):
+        lost = unit << n
+        value = Mux(moves, Cat(value[: lost + 1].any(), value[lost + 1 :]), value)
+    return value

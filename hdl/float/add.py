@@ -4,6 +4,7 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..sticky_shift import shift_sticky
 from .float32 import INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, significand
 from .pipeline import Pipeline
 from .rounding import normalise_and_round
@@ -79,14 +80,11 @@ class FloatAdd(wiring.Component):
             take_smaller=self.lesser & ~Mux(swap, b[SIGN], a[SIGN]),
         )
 
-        # What is shifted beyond the lower half has its leading one there.
-        wide = Signal(2 * SIGNIFICAND_BITS + _GUARD_BITS - 1)
-        m.d.comb += wide.eq(Cat(C(0, SIGNIFICAND_BITS + _GUARD_BITS - 1), ordered.smaller) >> ordered.distance)
         aligned = pipeline.stage(
             sign=ordered.sign,
             exponent=Mux(ordered.take_smaller, ordered.other_exponent, ordered.exponent),
             larger=Mux(ordered.take_smaller, ordered.smaller, ordered.larger),
-            smaller=Cat(wide[:SIGNIFICAND_BITS].any(), wide[SIGNIFICAND_BITS:]),
+            smaller=shift_sticky(Cat(C(0, _GUARD_BITS), ordered.smaller), ordered.distance),
             opposite=ordered.opposite,
             infinite=Mux(ordered.take_smaller, ordered.both_infinite, ordered.infinite),
             lesser=ordered.lesser,
