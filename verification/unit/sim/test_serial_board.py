@@ -144,8 +144,8 @@ def test_registers_in_a_row(board: LinkResponder, device: Device) -> None:
     assert ask(board, *request).payload[:4] == (8).to_bytes(4, "little")
     assert ask(board, Kind.READ_REGISTERS, 2, 0x1000 - MAX_PAYLOAD, MAX_PAYLOAD).payload == bytes(MAX_PAYLOAD)
     # Between registers there are zeros.
-    between = ask(board, Kind.READ_REGISTERS, 3, offset("BURST_BEATS"), 20).payload
-    assert [between[n : n + 4] for n in range(0, 20, 4)] == [(64).to_bytes(4, "little"), *[bytes(4)] * 4]
+    between = ask(board, Kind.READ_REGISTERS, 3, offset("VECTOR_WIDTH"), 16).payload
+    assert [between[n : n + 4] for n in range(0, 16, 4)] == [(1).to_bytes(4, "little"), *[bytes(4)] * 3]
 
 
 def test_memory(board: LinkResponder, device: Device) -> None:
