@@ -1,25 +1,20 @@
 """A prompt on the device, token by token and several tokens in a pass: predicted cycles."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
-from tailrace.spec.config import Config, parse_config
+from tailrace.spec.config import parse_config
 from tailrace.spec.linear_attention import FOLD
 
 from ..gguf.describe import DescribedModel
 from ..image.builds import lay_out
 from ..image.geometry import Geometry
 from ..image.image import ImageRequest
-from ..image.layout import Layout
-from ..image.predicted import predict_step
+from ..image.predicted_cycles import PredictedCycles
 
 MODELS = ("SmolLM2-135M", "Llama-3-8B", "Qwen3.5-4B", "Qwen3-30B-A3B")
 #: Tokens of a prompt.
 TOKENS = 512
-#: Positions are predicted at multiples of so many; between two of them, cycles grow evenly.
-KNOT = 128
 
 
 @dataclass(frozen=True)
@@ -75,16 +70,17 @@ def predict_prompt(
     build = parse_config(config)
     layout = lay_out(imported, Geometry.of_config(build), ImageRequest(whole_embedding=False))
     rows = layout.programs.most_rows
-    costs = _Costs(layout, build, memory, tokens)
-    folds = (tokens - 1) // FOLD * costs.fold
+    costs, has_folds = PredictedCycles(layout.programs, build, memory=memory), "fold" in layout.programs.loaded
+    folds = (tokens - 1) // FOLD * costs.of("fold", 0) if has_folds else 0.0
     if on_progress:
         on_progress(name, 0.0)
-    single = costs.passes("prompt", range(tokens)) + folds
+    single = costs.sum({("prompt", position): 1 for position in range(tokens)}) + folds
     if on_progress:
         on_progress(name, 0.5)
     together = 0.0
-    for count, begins in passes_of(tokens, rows, FOLD if costs.fold else tokens).items():
-        together += costs.passes(layout.programs.name_of("prompt", [0] * count), begins)
+    for count, begins in passes_of(tokens, rows, FOLD if has_folds else tokens).items():
+        program = layout.programs.name_of("prompt", [0] * count)
+        together += costs.sum({(program, begin): 1 for begin in begins})
     return Prompt(name, config, memory, tokens, rows, round(single), round(together + folds))
 
 
@@ -97,26 +93,3 @@ def passes_of(tokens: int, rows: int, stretch: int) -> dict[int, list[int]]:
         found.setdefault(count, []).append(position)
         position += count
     return found
-
-
-class _Costs:
-    """Predicted cycles of the passes of a layout's programs."""
-
-    def __init__(self, layout: Layout, config: Config, memory: str, tokens: int) -> None:
-        self._layout, self._config, self._memory = layout, config, memory
-        self._knots = [*range(0, tokens - 1, KNOT), tokens - 1]
-
-    @property
-    def fold(self) -> int:
-        """Cycles of a fold, 0 if there is none."""
-        return self._cycles("fold", 0) if "fold" in self._layout.programs.loaded else 0
-
-    def passes(self, program: str, positions: Sequence[int]) -> float:
-        """Sum over passes that begin at these positions."""
-        most = len(self._layout.programs.loaded[program].rows)
-        last = max(self._knots[-1] - most + 1, 0)
-        knots = sorted({min(knot, last) for knot in self._knots})
-        return float(np.interp(positions, knots, [self._cycles(program, knot) for knot in knots]).sum())
-
-    def _cycles(self, program: str, position: int) -> int:
-        return predict_step(self._layout.programs, self._config, position, program=program, memory=self._memory).cycles

@@ -121,7 +121,7 @@ class Programs:
             If the device has no room for what these rows need beside each other.
         """
         first = self.loaded[name]
-        seen = tuple(min(reach(position), self.most_tokens) for position in positions)
+        seen = self.seen(positions)
         if max(seen, default=0) <= CHUNK:
             return name
         later = f"{name}, up to {'-'.join(map(str, seen))} tokens"
@@ -130,6 +130,10 @@ class Programs:
             if len(self._later) > _KEPT:
                 del self.loaded[self._later.pop(0)]
         return later
+
+    def seen(self, positions: Sequence[int]) -> tuple[int, ...]:
+        """For rows at these positions up to how many tokens the program is the same; with other numbers it is another one."""
+        return tuple(min(reach(position), self.most_tokens) for position in positions)
 
     def positions(self, name: str, position: int) -> list[int]:
         """Positions of a program's rows, where each sequence's first one is at a position."""

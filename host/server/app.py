@@ -29,7 +29,7 @@ from .information import Information
 from .kv_transfer import HandedPrompt, KvFolder
 from .metrics import metrics_text
 from .page import page
-from .predicted_cycles import PredictedCycles
+from .predicted_steps import PredictedSteps
 from .requests import AnswerRequest, chat_request, check_length, completion_request
 from .responses import Reply, timings_of
 from .scheduler import Scheduler
@@ -94,7 +94,7 @@ class Server:
         self.engine, self.settings = engine, settings
         self.scheduler = Scheduler(engine, settings.queue)
         information = self.information = Information(self.scheduler, settings.names)
-        self._predicted = PredictedCycles(engine.decoder)
+        self._predicted = PredictedSteps(engine.decoder)
         self._kv_folder = KvFolder(settings.kv_folder, engine.imported)
         self._aborts: dict[str, Callable[[], None]] = {}
         routes = [

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from ..device.counters import STALLS
 from .histogram import Histogram
 from .load import Load
-from .predicted_cycles import PredictedCycles
+from .predicted_steps import PredictedSteps
 from .scheduler import Scheduler
 
 
-def metrics_text(scheduler: Scheduler, model: str, predicted: PredictedCycles) -> str:
+def metrics_text(scheduler: Scheduler, model: str, predicted: PredictedSteps) -> str:
     """The body of ``/metrics``."""
     return "\n".join(_lines(scheduler, model, predicted)) + "\n"
 
 
-def _lines(scheduler: Scheduler, model: str, predicted: PredictedCycles) -> Iterator[str]:
+def _lines(scheduler: Scheduler, model: str, predicted: PredictedSteps) -> Iterator[str]:
     load, batch = scheduler.load, scheduler.engine.decoder.batch
     labels = {"model_name": model}
     for name, kind, text, value in _numbers(load, batch):

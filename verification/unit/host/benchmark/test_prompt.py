@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from tailrace.benchmark import prompt
@@ -12,42 +11,37 @@ from tailrace.gguf.file import open_model
 from tailrace.image.builds import lay_out
 from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
-from tailrace.image.predicted import predict_step
+from tailrace.image.predicted_cycles import PredictedCycles
 from tailrace.spec.config import parse_config
 from verification.unit.host.tiny_models import write_model
 
 CONFIG = "base,right_hand_sides=4"
 
 
-def test_every_pass_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a knot at each position; 11 tokens are two passes of 4, and one of 3."""
-    monkeypatch.setattr(prompt, "KNOT", 1)
+def test_every_pass_counts_once(tmp_path: Path) -> None:
+    """11 tokens are two passes of 4, and one of 3."""
     imported = import_model(open_model(write_model(tmp_path / "model.gguf")))
     programs = lay_out(imported, Geometry.of_config(parse_config(CONFIG)), ImageRequest(whole_embedding=False)).programs
 
     def rows_of(count: int) -> str:
         return programs.name_of("prompt", (0,) * count)
 
-    def cycles(program: str, position: int) -> int:
-        return predict_step(programs, parse_config(CONFIG), position, program=program).cycles
-
+    cycles = PredictedCycles(programs, parse_config(CONFIG)).of
     found = prompt.predict_prompt("model", imported, CONFIG, tokens=11)
-    assert found.single == sum(cycles("prompt", position) for position in range(11))
-    assert found.together == cycles(rows_of(4), 0) + cycles(rows_of(4), 4) + cycles(rows_of(3), 8)
-    assert (found.rows, found.tokens, found.memory) == (4, 11, "ideal")
+    assert found.single == round(sum(cycles("prompt", position) for position in range(11)))
+    assert found.together == round(cycles(rows_of(4), 0) + cycles(rows_of(4), 4) + cycles(rows_of(3), 8))
+    assert (found.model, found.rows, found.tokens, found.memory) == ("model", 4, 11, "ideal")
     assert found.ratio == found.single / found.together > 1
     # Nine tokens leave one for a pass of its own.
     found = prompt.predict_prompt("model", imported, CONFIG, tokens=9)
-    assert found.together == cycles(rows_of(4), 0) + cycles(rows_of(4), 4) + cycles("prompt", 8)
+    assert found.together == round(cycles(rows_of(4), 0) + cycles(rows_of(4), 4) + cycles("prompt", 8))
 
 
-def test_between_knots_cycles_grow_evenly(tmp_path: Path) -> None:
+def test_a_build_of_one_row_takes_a_token_at_a_time(tmp_path: Path) -> None:
     imported = import_model(open_model(write_model(tmp_path / "model.gguf")))
-    programs = lay_out(imported, Geometry.of_config(parse_config("base")), ImageRequest(whole_embedding=False)).programs
-    first, last = (predict_step(programs, parse_config("base"), p, program="prompt").cycles for p in (0, 60))
     found = prompt.predict_prompt("model", imported, "base", tokens=61)
     assert found.rows == 1
-    assert found.single == found.together == round((first + last) / 2 * 61)
+    assert found.single == found.together
 
 
 def test_models_are_known_ones() -> None:

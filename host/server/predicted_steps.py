@@ -1,18 +1,15 @@
 """What the steps of a device without a clock would have taken on the gateware."""
 
-from collections import Counter
 from typing import Any
 
 from ..command.trace import predicted_trace
 from ..device.decoder import Decoder
 from ..image.predicted import predict_step
+from ..image.predicted_cycles import PredictedCycles
 from ..transports.facts import config_of
 
-#: Positions are rounded to multiples of so many, each predicted once: from one to the next, cycles change by little.
-KNOT = 128
 
-
-class PredictedCycles:
+class PredictedSteps:
     """Cycles of all steps that a decoder has taken, predicted for the ideal memory.
 
     Parameters
@@ -22,18 +19,13 @@ class PredictedCycles:
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder, self._config = decoder, config_of(decoder.device.transport)
-        self._known: dict[tuple[str, int], int] = {}
+        self._cycles = None if self._config is None else PredictedCycles(decoder.programs, self._config)
 
     @property
     def total(self) -> int | None:
         """Since the decoder was made; None if nobody knows its build. New positions take a part of a second each."""
-        if self._config is None:
-            return None
-        knots: Counter[tuple[str, int]] = Counter()
         # A copy, since steps are taken meanwhile.
-        for (program, position), count in dict(self._decoder.steps).items():
-            knots[program, min(round(position / KNOT) * KNOT, self._decoder.limit - 1)] += count
-        return sum(count * self._cycles(*knot) for knot, count in knots.items())
+        return None if self._cycles is None else round(self._cycles.sum(dict(self._decoder.steps)))
 
     def trace(self) -> dict[str, Any] | None:
         """The last step, operation by operation, for Perfetto; None if there was none, or nobody knows its build.
@@ -49,10 +41,3 @@ class PredictedCycles:
         model = self._decoder.imported.description.architecture
         title = f"a step of {model} at position {position} on {self._config.name}, {prediction.cycles:,} cycles"
         return predicted_trace(prediction, program.commands, program.sections, title)
-
-    def _cycles(self, program: str, position: int) -> int:
-        assert self._config is not None
-        if (program, position) not in self._known:
-            prediction = predict_step(self._decoder.programs, self._config, position, program=program)
-            self._known[program, position] = prediction.cycles
-        return self._known[program, position]

@@ -1,0 +1,92 @@
+"""Predicted cycles of many passes, of which few are worked out."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from tailrace.sim.timing.prediction import LATENCY
+from tailrace.spec.config import Config
+from tailrace.spec.linear_attention import FOLD
+
+from .predicted import predict_step
+from .programs import Programs, folds
+
+#: Passes are worked out at positions that are at most so far apart: what a fold empties has been filled in between.
+KNOT = FOLD
+
+
+class PredictedCycles:
+    """Predicted cycles of passes at any position. A prediction takes a part of a second, and answers have thousands of passes.
+
+    * Two passes of each stretch of `KNOT` positions are worked out when one of them is asked for, and kept. In between,
+      cycles grow evenly.
+    * Both are passes of the program that runs at the position: chunks of a cache that are divided otherwise take another one.
+    * With linear attention a stretch ends before a fold, which empties the list that a pass reads.
+    * So cycles are those of `predict_step`, but for `tailrace.sim.timing.prediction.LARGEST_ERROR` at most, and those of passes
+      that are worked out are the same.
+
+    Parameters
+    ----------
+    programs : Programs
+    config : Config
+        The build that they are for.
+    memory, latency, bandwidth
+        The memory behind the core, as for `tailrace.sim.verilated.VerilatedDevice`.
+    """
+
+    def __init__(
+        self, programs: Programs, config: Config, *, memory: str = "ideal", latency: int = LATENCY,
+        bandwidth: float | Fraction = 1.0,
+    ) -> None:  # fmt: skip
+        self._programs, self._config = programs, config
+        self._memory, self._latency, self._bandwidth = memory, latency, bandwidth
+        self._folds = folds(programs.image.imported.description)
+        self._known: dict[tuple[str, int], int] = {}
+
+    def of(self, program: str, position: int) -> float:
+        """Cycles of a pass.
+
+        Parameters
+        ----------
+        program : str
+            Name of one of the programs, as for `predict_step`.
+        position : int
+            Of each sequence's first row; where there is no room for the pass, the last position that has some. A fold takes the
+            same everywhere.
+        """
+        rows = self._programs.positions(program, 0)
+        if not rows:
+            return float(self.exactly(program, 0))
+        position = min(position, self._programs.image.capacity - 1 - max(rows))
+        first, last = self._knots(rows, position)
+        return float(np.interp(position, [first, last], [self.exactly(program, knot) for knot in (first, last)]))
+
+    def sum(self, steps: Mapping[tuple[str, int], int]) -> float:
+        """Cycles of passes, of which it is known how many there were by program and position, as `Decoder.steps` has them."""
+        return sum((count * self.of(*step) for step, count in steps.items()), start=0.0)
+
+    def exactly(self, program: str, position: int) -> int:
+        """Cycles of a pass, worked out."""
+        key = program, position
+        if key not in self._known:
+            prediction = predict_step(
+                self._programs, self._config, position, program=program, memory=self._memory, latency=self._latency,
+                bandwidth=self._bandwidth,
+            )  # fmt: skip
+            self._known[key] = prediction.cycles
+        return self._known[key]
+
+    def _knots(self, rows: Sequence[int], position: int) -> tuple[int, int]:
+        """Positions on both sides of one, as far apart as it can be said what is between them; `rows`: distances from it."""
+        begin = position // KNOT * KNOT
+        # The last pass before a fold ends where the fold begins.
+        end = begin + KNOT - (1 + max(rows) if self._folds else 0)
+        end = max(min(end, self._programs.image.capacity - 1 - max(rows)), position)
+
+        def seen(first: int) -> tuple[int, ...]:
+            return self._programs.seen([first + row for row in rows])
+
+        stretch, here = range(begin, end + 1), seen(position)
+        return stretch[bisect_left(stretch, here, key=seen)], stretch[bisect_right(stretch, here, key=seen) - 1]
