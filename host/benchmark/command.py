@@ -336,20 +336,29 @@ def prompt(models: str | None, config: str, tokens: int, memory_model: str, cloc
 @click.option("--memory", "memory_model", type=click.Choice(_MEMORIES), default="ideal", show_default=True)
 @click.option("--clock", type=FiniteRange(min=1), default=300.0, show_default=True, help="Assumed clock in MHz.")
 @click.option("--draft", metavar="MODEL", help="A small model with the same tokens that drafts, too.")
-def speculation(model: str, config: str, tokens: int, memory_model: str, clock: float, draft: str | None) -> None:
+@click.option("--texts", "wanted", help="Comma-separated beginnings of the texts' names; default: all.")
+def speculation(
+    model: str, config: str, tokens: int, memory_model: str, clock: float, draft: str | None, wanted: str | None
+) -> None:
     """Answers of MODEL with drafts and without: tokens of a pass, predicted speed.
 
     Drafts come from the text. With --draft they come from a small model, too: once on a device of the same build, whose cycles
     count, and once for free, as on a GPU of the host that has nothing else to do.
     """
+    from .asked import texts
     from .decode_report import speculation_table
     from .speculation import measure_speculation
 
+    asked = texts()
+    if wanted is not None:
+        asked = {name: one for name, one in asked.items() if name.startswith(tuple(wanted.split(",")))}
+        if not asked:
+            raise click.BadParameter(f"no text begins so: choose from {'; '.join(texts())}", param_hint="--texts")
     terminal = Terminal()
     found = []
     with terminal.phase(f"answering with {model}"):
         for one in measure_speculation(
-            model, config, tokens=tokens, memory=memory_model, draft=draft, on_progress=terminal.progress
+            model, config, asked, tokens=tokens, memory=memory_model, draft=draft, on_progress=terminal.progress
         ):
             found.append(one)
     drafts = f", drafts of {Path(draft).name}" if draft else ""

@@ -3,11 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 
-import numpy as np
-
-from tailrace.spec.config import Config, parse_config
+from tailrace.spec.config import parse_config
 from tailrace.spec.errors import TailraceError
 
 from ..generation.completion import Completion
@@ -17,14 +14,12 @@ from ..gguf.describe import DescribedModel
 from ..image.builds import lay_out
 from ..image.geometry import Geometry
 from ..image.image import ImageRequest
-from ..image.predicted import predict_step
+from ..image.predicted_cycles import PredictedCycles
 from ..image.programs import Kind, Programs
 from ..language_model import LanguageModel
 from ..loading import load
-from .prose import passages
+from .asked import Asked
 
-#: Positions are predicted at multiples of so many; between two of them, cycles grow evenly.
-_KNOT = 128
 #: Tokens in the cache at which rows are compared.
 _COMPARED_AT = 512
 #: Where drafts can come from: the text; or also a draft model, on a device like that of the model, or on something else.
@@ -77,47 +72,24 @@ class PredictedCosts(Costs):
     Parameters
     ----------
     programs : Programs
-    config : Config
-        The build that they are for.
-    memory : str
+    cycles : PredictedCycles
+        Of these programs.
     kind : str
         What passes compute.
     """
 
-    def __init__(self, programs: Programs, config: Config, memory: str, kind: Kind = "tokens") -> None:
+    are_known = True
+
+    def __init__(self, programs: Programs, cycles: PredictedCycles, kind: Kind = "tokens") -> None:
         super().__init__()
-        self._programs, self._config, self._memory, self._kind = programs, config, memory, kind
-        self._known: dict[tuple[str, int], int] = {}
+        self._programs, self._cycles, self._kind = programs, cycles, kind
 
     def note(self, rows: int, seconds: float) -> None:
         """Nothing: what a pass takes on the machine at hand is not what counts."""
 
     def of(self, rows: int) -> float:
         """Cycles of a pass over so many rows of a sequence."""
-        last = self._programs.image.capacity - rows
-        return float(self.cycles(self._programs.name_of(self._kind, [0] * rows), min(_COMPARED_AT, last)))
-
-    @property
-    def are_known(self) -> bool:
-        """Always."""
-        return True
-
-    def sum(self, steps: Mapping[tuple[str, int], int]) -> float:
-        """Cycles of steps by their program and position."""
-        total = 0.0
-        for (program, position), count in steps.items():
-            last = self._programs.image.capacity - max(len(self._programs.loaded[program].rows), 1)
-            knots = sorted({min(position // _KNOT * _KNOT + more, last) for more in (0, _KNOT)})
-            total += count * float(np.interp(position, knots, [self.cycles(program, knot) for knot in knots]))
-        return total
-
-    def cycles(self, program: str, position: int) -> int:
-        """Cycles of a pass."""
-        key = program, position
-        if key not in self._known:
-            found = predict_step(self._programs, self._config, position, program=program, memory=self._memory)
-            self._known[key] = found.cycles
-        return self._known[key]
+        return self._cycles.of(self._programs.name_of(self._kind, [0] * rows), _COMPARED_AT)
 
 
 class _Free(Costs):
@@ -132,25 +104,8 @@ class _Free(Costs):
         return 0.0
 
 
-def texts() -> dict[str, str | list[dict[str, str]]]:
-    """What is asked for: prose that goes on, and of a passage and a piece of code what people ask for."""
-    first, second, *_ = passages()
-    code = files("tailrace.generation").joinpath("depth.py").read_text(encoding="utf-8")[:1500]
-    return {
-        "prose, continued": second[:1200],
-        "summary of a passage": _asked(f"Summarise this in a few sentences:\n\n{first}"),
-        "passage, edited": _asked(f"Repeat this text word for word, but write every name in capitals:\n\n{first[:1200]}"),
-        "code, edited": _asked(f"Repeat this program, with its names spelled out:\n\n```python\n{code}\n```"),
-        "code, continued": code,
-    }
-
-
-def _asked(text: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": text}]
-
-
 def measure_speculation(
-    model: str, config: str, *, tokens: int = 192, memory: str = "ideal", draft: str | None = None,
+    model: str, config: str, asked: Mapping[str, Asked], *, tokens: int = 192, memory: str = "ideal", draft: str | None = None,
     on_progress: Callable[[str, float], None] | None = None,
 ) -> Iterator[Speculation]:  # fmt: skip
     """Answer each text on the emulator with and without drafts; the tokens are compared, and the cycles predicted.
@@ -161,6 +116,8 @@ def measure_speculation(
         As `tailrace.load` takes it.
     config : str
         Build of the device; of that of a draft model, too.
+    asked : mapping of str to Asked
+        Texts by their names, as `tailrace.benchmark.asked.texts` has them.
     tokens : int
         Of an answer.
     memory : str
@@ -175,41 +132,42 @@ def measure_speculation(
     """
     with load(model, config=config, draft=False if draft is None else draft, progress=on_progress) as lm:
         build, drafter = parse_config(config), None
-        costs = PredictedCosts(lm.decoder.programs, build, memory)
-        lm.engine.costs = costs
+        cycles = PredictedCycles(lm.decoder.programs, build, memory=memory)
+        lm.engine.costs = PredictedCosts(lm.decoder.programs, cycles)
         if lm.engine.drafting is not None:
             drafter = lm.engine.drafting.model
             assert isinstance(drafter, EngineDraft)
-            own = PredictedCosts(drafter.engine.decoder.programs, build, memory, "logits")
-        asked = texts()
-        for number, (name, prompt) in enumerate(asked.items()):
+            drafter_programs = drafter.engine.decoder.programs
+            own = PredictedCycles(drafter_programs, build, memory=memory)
+            dear = PredictedCosts(drafter_programs, own, "logits")
+        for number, (name, text) in enumerate(asked.items()):
             if on_progress:
                 on_progress(name, number / len(asked))
             lm.engine.drafting = None
-            plain, slow, _ = _answer(lm, prompt, tokens, False)
+            plain, slow, _ = _answer(lm, text, tokens, False)
             for drafts in SOURCES if drafter else (TEXT,):
                 if drafter and drafts != TEXT:
                     # Each answer begins with what is known before all answers.
-                    lm.engine.draft_with(drafter).costs = own if drafts == MODEL else _Free()
-                found, fast, steps = _answer(lm, prompt, tokens, True)
+                    lm.engine.draft_with(drafter).costs = dear if drafts == MODEL else _Free()
+                found, fast, steps = _answer(lm, text, tokens, True)
                 if plain.tokens != found.tokens:
                     raise TailraceError(f"{name}: the answer is another one with drafts. Please report this")
                 yield Speculation(
                     name, drafts, found.prompt_tokens, len(found.tokens), fast.total(), found.drafted_tokens,
-                    found.accepted_tokens, costs.sum(slow), costs.sum(fast) + (own.sum(steps) if drafts == MODEL else 0.0),
+                    found.accepted_tokens, cycles.sum(slow), cycles.sum(fast) + (own.sum(steps) if drafts == MODEL else 0.0),
                 )  # fmt: skip
 
 
-def _answer(lm: LanguageModel, prompt: object, tokens: int, speculate: bool) -> tuple[Completion, _Steps, _Steps]:
+def _answer(lm: LanguageModel, asked: Asked, tokens: int, speculate: bool) -> tuple[Completion, _Steps, _Steps]:
     """An answer of so many tokens, and the steps of the model and of the draft model behind its prompt."""
-    encoded = lm.tokenizer.encode(prompt) if isinstance(prompt, str) else lm.tokenizer.encode_chat(prompt)  # type: ignore[arg-type]
+    encoded = asked.tokens(lm.tokenizer)
     lm.generate(encoded, max_tokens=1, speculate=False)
     decoders = [lm.decoder]
     if lm.engine.drafting is not None and isinstance(drafter := lm.engine.drafting.model, EngineDraft):
         drafter.logits({0: encoded})
         decoders.append(drafter.engine.decoder)
     before = [Counter(decoder.steps) for decoder in decoders]
-    completion = lm.generate(encoded, max_tokens=tokens, ignore_ends=True, speculate=speculate)
+    completion = lm.generate(encoded, max_tokens=tokens, ignore_ends=True, speculate=speculate, **asked.options)
     taken = [Counter(decoder.steps) - earlier for decoder, earlier in zip(decoders, before, strict=True)]
     return completion, taken[0], taken[1] if len(taken) > 1 else Counter()
 
@@ -232,5 +190,5 @@ def costs_of_rows(imported: DescribedModel, config: str, context: int, memory: s
     """
     build = parse_config(config)
     programs = lay_out(imported, Geometry.of_config(build), ImageRequest(whole_embedding=False)).programs
-    costs = PredictedCosts(programs, build, memory)
-    return [costs.cycles(programs.name_of("tokens", [0] * rows), context) for rows in range(1, programs.most_rows + 1)]
+    cycles = PredictedCycles(programs, build, memory=memory)
+    return [cycles.exactly(programs.name_of("tokens", [0] * rows), context) for rows in range(1, programs.most_rows + 1)]
