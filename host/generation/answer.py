@@ -12,6 +12,7 @@ from ..image.kv_cache import Floats
 from ..text.grammar import Grammar, GrammarState
 from ..text.stop_strings import StopStrings
 from ..text.tokenizer import Tokenizer
+from .budget import Budget
 from .completion import ChosenLogprob, Completion, FinishReason, Piece, TokenLogprob
 from .lookup import Lookup
 from .sampling import LogitsProcessor, Sampler, log_probabilities, process
@@ -123,6 +124,8 @@ class Answer:
     counters : Counters
     lookup : Lookup
         Drafts from its own text.
+    budget : Budget
+        What drafts may cost.
     drafted, accepted : int
         Tokens that were drafted and verified, and how many of them were right.
     """
@@ -146,7 +149,7 @@ class Answer:
         self.seconds, self.prompt_seconds, self.counters = 0.0, 0.0, Counters()
         self._prompt, self._limit, self._tokenizer = len(prompt), limit, tokenizer
         self._grammar = grammar
-        self.lookup, self.drafted, self.accepted = Lookup(len(prompt), prediction), 0, 0
+        self.lookup, self.budget, self.drafted, self.accepted = Lookup(len(prompt), prediction), Budget(), 0, 0
         self._said: list[str] = []
         self._stream, self._stop = tokenizer.stream(self._said.append, wish.shown), StopStrings(wish.stop)
         self._text: list[str] = []

@@ -232,8 +232,11 @@ class Engine:
         ):
             pieces = self._run(given, asked)
         else:
-            drafts = self._drafts(asked, given, spare)
+            drafts, prices = self._drafts(asked, given, spare)
+            before_pass = {place: len(answer.tokens) for place, answer in asked.items()}
             pieces = self._take(kind, {n: [*tokens, *drafts.get(n, ())] for n, tokens in given.items()}, placed, drafts, asked)
+            for place, answer in asked.items():
+                answer.budget.note(len(answer.tokens) - before_pass[place], prices.get(place, 0.0))
         seconds, counters = monotonic() - start, decoder.counters - before
         for answer in answers:
             answer.spend(seconds, counters, id(answer) in unanswered)
@@ -263,21 +266,29 @@ class Engine:
 
     def _drafts(
         self, asked: Mapping[int, Answer], given: Mapping[int, Sequence[int]], spare: int
-    ) -> dict[int, tuple[int, ...]]:
-        """Tokens that may come next, to be verified in the rows that are left."""
+    ) -> tuple[dict[int, tuple[int, ...]], dict[int, float]]:
+        """Tokens that may come next, to be verified in the rows that are left, and what they cost each answer, in tokens."""
         rows, spent, most = sum(map(len, given.values())), 0.0, dict[int, int]()
         for place, answer in asked.items():
             room = min(spare, answer.room - 1, self.decoder.reversible(place) - len(given[place]))
             if self.speculates and answer.wish.speculate and room > 0:
                 most[place] = room
+        if not most:
+            return {}, {}
         found = {place: asked[place].lookup.draft(asked[place].tokens, count) for place, count in most.items()}
+        # What rows cost, in tokens as these answers have them now: each takes its part of a pass.
+        one = self.costs.of(rows) / rows
+        prices = [max(self.costs.of(rows + more) / one - rows, 0.0) for more in range(1, spare + 1)]
         if self.drafting is not None:
-            found, spent = self.drafting.add(found, most, asked, rows, spare, self.costs)
-        if not any(draft.tokens for draft in found.values()):
-            return {}
+            affordable = {place: count for place, count in most.items() if asked[place].budget.most(prices[:1])}
+            found, spent = self.drafting.add(found, affordable, asked, rows, spare, self.costs)
         chances = {place: draft.chances for place, draft in found.items()}
         counts, _ = share(chances, rows, spare, self.costs, spent)
-        return {place: found[place].tokens[:count] for place, count in counts.items()}
+        counts = {place: asked[place].budget.most(prices[:count]) for place, count in counts.items()}
+        drafts = {place: found[place].tokens[:count] for place, count in counts.items() if count}
+        drafted = sum(map(len, drafts.values()))
+        each = prices[drafted - 1] / drafted if drafted else 0.0
+        return drafts, {place: len(drafts.get(place, ())) * each + spent / one / len(most) for place in most}
 
     def _take(
         self, kind: Kind, given: Mapping[int, Sequence[int]], placed: Mapping[int, Answer],

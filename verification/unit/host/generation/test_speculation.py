@@ -13,6 +13,7 @@ from tailrace.generation import answer as answers
 from tailrace.generation.depth import Costs
 from tailrace.generation.draft import Draft
 from tailrace.spec.errors import ConfigError
+from verification.unit.host.generation.draft_models import Fixed
 from verification.unit.host.tiny_models import write_model
 
 CONTEXT = 64
@@ -125,6 +126,38 @@ def test_drafts_do_not_pay_where_rows_cost_as_much_as_passes(lm: LanguageModel, 
 
     monkeypatch.setattr(lm.engine, "costs", Dear())
     assert lm.generate(PROMPTS[0], max_tokens=30).drafted_tokens == 0
+
+
+def test_a_text_that_always_misleads_costs_little(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said to be likely is never right; a row costs a tenth of a pass."""
+    # As many as leave rows for drafts.
+    texts = ["q" * 4] * max(lm.batch // 2, 1)
+    plain = lm.generate(texts, max_tokens=50, speculate=False)
+    told = [[*lm.tokenizer.encode(text), *c.tokens, 2] for text, c in zip(texts, plain, strict=True)]
+
+    class Liar:
+        def draft(self, tokens: list[int], most: int) -> Draft:
+            return Draft(((told[0][len(tokens)] + 1) % 259,) * most, (0.99,) * most)
+
+    monkeypatch.setattr(answers, "Lookup", lambda first, before: Liar())
+    costs = Fixed(1.0, 0.1)
+    monkeypatch.setattr(lm.engine, "costs", costs)
+    take, times = lm.decoder.take, list[tuple[int, float]]()
+
+    def note(given: Any, kind: Any) -> Any:
+        rows = sum(len(tokens) for tokens in given if tokens)
+        texts = sum(1 for tokens in given if tokens)
+        times.append((rows - texts, costs.of(rows) / costs.of(texts)))
+        return take(given, kind)
+
+    monkeypatch.setattr(lm.decoder, "take", note)
+    found = lm.generate(texts, max_tokens=50)
+    assert [c.tokens for c in found] == [c.tokens for c in plain]
+    assert sum(c.accepted_tokens for c in found) == 0
+    answered = times[-50:]
+    assert sum(drafts for drafts, _ in answered) > 0
+    # As fast as without drafts would be 50.
+    assert sum(time for _, time in answered) <= 50 * 1.015 + 0.5
 
 
 def test_something_else_than_yes_or_no(lm: LanguageModel) -> None:
