@@ -22,13 +22,13 @@ from ..image.fits import device_format, refusals
 from ..image.geometry import Geometry
 from ..image.image import Image, ImageRequest, experts_used
 from ..image.layout import longest_context
-from ..image.predicted import predict_step
+from ..image.predicted_cycles import PredictedCycles
 from ..image.programs import Programs
 from ..models.fetch import resolve_model
 from ..text.tokenizer import Tokenizer
 from ..transports.sizes import parse_size
 from .plain_console import PlainConsole
-from .report import plan_summary, plan_table, predicted_text
+from .report import ACCURACY, plan_summary, plan_table, predicted_text
 
 
 def inspect_model(
@@ -316,15 +316,34 @@ def traffic_line(program: Program, context: int) -> str:
 def predicted_lines(
     programs: Programs, config: Config, positions: Iterable[int], memory_timing: str, clock: float
 ) -> Iterator[str]:
-    """What a decode step is predicted to take, for some numbers of cached tokens."""
+    """What a decode step is predicted to take for some numbers of cached tokens, and from when on drafts pay."""
+    cycles, places = PredictedCycles(programs, config, memory=memory_timing), list(positions)
     behind = "a fixed latency" if memory_timing == "ideal" else f"a {memory_timing.upper()} channel as wide as the bus"
-    for position in positions:
-        prediction = predict_step(programs, config, position, memory=memory_timing)
-        text = predicted_text(prediction, clock)
+    for position in places:
+        text = f"{predicted_text(cycles.exactly('logits', position), clock)} ({ACCURACY})"
         yield f"predicted with {position:,} tokens in the cache: {text}; memory: {behind}"
     if "fold" in programs.loaded:
-        cycles = predict_step(programs, config, 0, program="fold", memory=memory_timing).cycles
-        yield f"predicted for each {FOLD}th token of a sequence, before it: {cycles:,} cycles to fold its lists into its states"
+        fold = cycles.exactly("fold", 0)
+        yield f"predicted for each {FOLD}th token of a sequence, before it: {fold:,} cycles to fold its lists into its states"
+    yield from (_drafts_line(programs, cycles, position, clock) for position in places if programs.most_rows > 1)
+    if programs.most_rows == 1:
+        yield "predicted with drafts: the same, since a pass has one row here; --config auto,right_hand_sides=4 has four"
+
+
+def _drafts_line(programs: Programs, cycles: PredictedCycles, position: int, clock: float) -> str:
+    """How many tokens a pass over several rows has to give, and what is gained if all of its drafts are right."""
+    passes = [
+        # The last one begins where all of its rows have room.
+        cycles.exactly(programs.name_of("logits", [0] * rows), min(position, programs.image.capacity - rows))
+        for rows in range(1, programs.most_rows + 1)
+    ]
+    rows = f"{', '.join(map(str, range(2, programs.most_rows)))} or {programs.most_rows}" if programs.most_rows > 2 else "2"
+    least = ", ".join(f"{many / passes[0]:.2f}" for many in passes[1:])
+    most = ", ".join(f"{rows * clock * 1e6 / many:,.2f}" for rows, many in enumerate(passes[1:], 2))
+    return (
+        f"predicted with drafts and {position:,} tokens in the cache: a pass over {rows} rows pays from {least} tokens on"
+        f" that it gives, and reaches {most} tokens/s if all drafts are right"
+    )
 
 
 def listing(program: Program, context: int) -> Iterator[str]:

@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 
 from rich.table import Table
 
-from tailrace.sim.timing.prediction import LARGEST_ERROR, Prediction
-from tailrace.spec.linear_attention import FOLD
+from tailrace.sim.timing.prediction import LARGEST_ERROR
 from tailrace.spec.registers import COUNTERS
 
 from ..device.counters import STALLS, Counters
 from ..huggingface.placement import Place, Plan
 from ..image.geometry import Geometry
+from .expectation import Expectation
 
 _CAUSES = {name: doc.removeprefix("cycles without a read beat: ") for name, doc in COUNTERS}
 
@@ -30,12 +30,10 @@ class Setting:
         What the cycles depend on besides the build, such as the memory's latency.
     clock : float or None
         Clock frequency in MHz to state the speed for; None: not known.
-    prediction : Prediction or None
-        Of a decode step, if the device counts no cycles.
-    fold : Prediction or None
-        The same of what comes before each so many tokens of a sequence; None: nothing.
-    with_drafts : int or None
-        Predicted cycles of a token with the drafts of this run; None: there were none.
+    expected : Expectation or None
+        What the answer should take; None: not known.
+    expected_of : str
+        What that depends on besides the build.
     """
 
     device_name: str
@@ -43,9 +41,8 @@ class Setting:
     simulated: bool
     conditions: str
     clock: float | None
-    prediction: Prediction | None = None
-    fold: Prediction | None = None
-    with_drafts: int | None = None
+    expected: Expectation | None = None
+    expected_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,19 +129,10 @@ def run_table(run: Run, setting: Setting, geometry: Geometry) -> Table:
         table.add_row("bytes per token", f"{_count(weights)} of the model; {_count(read)} read over the bus, with {others}")
         if total.cycles:
             _add_cycles(table, run, setting, geometry)
-        elif setting.prediction:
-            conditions = f"not simulated; {setting.conditions}"
-            table.add_row("predicted", f"{predicted_text(setting.prediction, setting.clock)}; {conditions}")
-            if setting.with_drafts:
-                speed = f", {setting.clock * 1e6 / setting.with_drafts:,.2f} tokens/s" if setting.clock else ""
-                times = setting.prediction.cycles / setting.with_drafts
-                table.add_row(
-                    "predicted with drafts", f"{setting.with_drafts:,} cycles a token{speed}: {times:.2f} times as fast"
-                )
-            if setting.fold:
-                table.add_row("predicted folds", f"{folds_text(setting.fold)}: not in these cycles")
-        else:
+        elif not setting.expected:
             table.add_row("cycles", f"not counted: {setting.device_name} has no clock")
+        if setting.expected:
+            _add_expected(table, run, setting, setting.expected)
         if setting.config_name is None:
             table.add_row("speed, host included", f"{steps / run.seconds:.2f} tokens/s: {run.seconds:.1f} s in all")
         else:
@@ -153,15 +141,26 @@ def run_table(run: Run, setting: Setting, geometry: Geometry) -> Table:
     return table
 
 
-def predicted_text(prediction: Prediction, clock: float | None) -> str:
-    """What a decode step is predicted to take, and how well that is known."""
-    speed = f", {prediction.tokens_per_second(clock):,.2f} tokens/s at {clock:g} MHz" if clock else ""
-    return f"{prediction.cycles:,} cycles a token{speed} (model's error at most {LARGEST_ERROR:.1%})"
+def predicted_text(cycles: float, clock: float | None) -> str:
+    """Cycles that a token is predicted to take, and its speed, if a clock is known."""
+    return f"{_count(cycles)} cycles a token" + (f", {clock * 1e6 / cycles:,.2f} tokens/s at {clock:g} MHz" if clock else "")
 
 
-def folds_text(fold: Prediction) -> str:
-    """What folding a sequence's lists into its states is predicted to take, and when that is."""
-    return f"{fold.cycles:,} cycles before each {FOLD}th token of a sequence"
+#: How well cycles are predicted.
+ACCURACY = f"model's error at most {LARGEST_ERROR:.1%}"
+
+
+def _add_expected(table: Table, run: Run, setting: Setting, expected: Expectation) -> None:
+    """What the answer was expected to take, without drafts and with them, and what it took."""
+    table.add_row("expected", f"{predicted_text(expected.plain, setting.clock)} ({ACCURACY}); {setting.expected_of}")
+    if run.drafted:
+        times = f"{expected.plain / expected.in_all:.2f} times as fast"
+        table.add_row("expected with drafts", f"{predicted_text(expected.in_all, setting.clock)}: {times}")
+    if run.counters.cycles:
+        cycles = run.counters.cycles / run.taken
+        more = cycles / expected.taken - 1
+        difference = f"{abs(more):.1%} {'more' if more > 0 else 'fewer'} cycles"
+        table.add_row("got", f"{predicted_text(cycles, setting.clock)}: {difference} than expected of these passes")
 
 
 def _add_prompt(table: Table, run: Run) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from tailrace.sim.devices import open_device
-from tailrace.sim.timing.prediction import LATENCY, Prediction
+from tailrace.sim.timing.prediction import LATENCY
 from tailrace.spec.config import Config, parse_config
 from tailrace.spec.errors import ConfigError, LimitError, MissingPackage, TailraceError
 from tailrace.spec.transport import Transport
@@ -27,14 +27,14 @@ from ..gguf.file import Model, open_model
 from ..huggingface.placement import make_plan, make_smallest_plan
 from ..image.builds import AUTO, builds_of, choose, is_auto, rounded_up
 from ..image.image import ImageRequest
-from ..image.predicted import predict_step
 from ..loading import Drafter, open_draft
 from ..models.fetch import resolve_model
 from ..text.grammar import Grammars
 from ..text.tokenizer import Tokenizer
-from ..transports.facts import clock_of, config_of
+from ..transports.facts import clock_of
 from ..transports.open import is_hardware, open_transport, parse_hardware
 from ..transports.sizes import format_size, parse_size
+from .expectation import Expectation, expected
 from .report import Run, Setting, run_table
 from .request import Request
 from .terminal import Terminal
@@ -237,7 +237,9 @@ def _answer_by_steps(request: Request, terminal: Terminal, imported: ImportedMod
             accepted=completion.accepted_tokens,
         )
         taken_steps = [Counter(one.steps) - before for one, before in zip(decoders, before_answer, strict=True)]
-        _close(request, terminal, run, device, *_predicted(request, decoders, run, taken_steps))
+        with terminal.phase("predicting what that takes"):
+            expectation = _expected(request, decoders, run, taken_steps)
+        _close(request, terminal, run, device, expectation)
 
 
 def _drafter(
@@ -259,43 +261,17 @@ def _drafter(
     return closing(drafter)
 
 
-def _predicted(
+def _expected(
     request: Request, decoders: Sequence[Decoder], run: Run, steps: Sequence[Counter[tuple[str, int]]]
-) -> tuple[Prediction | None, Prediction | None, int | None]:
-    """What a step in the middle of the answer, a fold, and a token with drafts would take, if the device counts no cycles.
-
-    The second decoder is the draft model's, if there is one: its prompt is left out, like that of the first.
-    """
-    if request.quiet or request.device not in _WITHOUT_CYCLES:
-        return None, None, None
-
-    middle = run.prompt_tokens - 1 + run.new_tokens // 2
-
-    def predicted(decoder: Decoder, program: str) -> Prediction:
-        config = config_of(decoder.device.transport)
-        assert config is not None
-        return predict_step(
-            decoder.programs,
-            config,
-            min(middle, decoder.image.capacity - max(len(decoder.programs.loaded[program].rows), 1)),
-            program=program,
-            memory=request.memory_timing,
-            latency=request.latency,
-            bandwidth=request.bandwidth,
-        )
-
-    decoder = decoders[0]
-    step = predicted(decoder, "logits" if request.wish.needs_logits else "tokens")
-    fold = predicted(decoder, "fold") if "fold" in decoder.programs.loaded else None
-    if not run.drafted:
-        return step, fold, None
-    total = 0
-    for one, taken in zip(decoders, steps, strict=True):
-        names = Counter(
-            name for name, _ in taken.elements() if one.programs.loaded[name].rows and not name.startswith("prompt")
-        )
-        total += sum(count * predicted(one, name).cycles for name, count in names.items())
-    return step, fold, total // run.taken
+) -> Expectation | None:
+    """What the answer's tokens should take; of the draft model's prompt nothing is said, like that of the model's."""
+    if request.quiet:
+        return None
+    first = run.prompt_tokens - 1
+    return expected(
+        decoders, steps, range(first, first + run.taken), "logits" if request.wish.needs_logits else "tokens",
+        memory=request.memory_timing, latency=request.latency, bandwidth=request.bandwidth,
+    )  # fmt: skip
 
 
 def _write_trace(request: Request, imported: ImportedModel, decoder: Decoder) -> None:
@@ -421,9 +397,7 @@ def _close(
     terminal: Terminal,
     run: Run,
     device: Device,
-    prediction: Prediction | None = None,
-    fold: Prediction | None = None,
-    with_drafts: int | None = None,
+    expectation: Expectation | None = None,
 ) -> None:
     conditions = f"memory: latency {request.latency} cycles, {request.bandwidth:g} beats per cycle"
     if request.memory_timing != "ideal":
@@ -432,11 +406,10 @@ def _close(
         device_name=device.transport.name,
         config_name=None if is_hardware(request.device) else parse_config(request.config).name,
         simulated=device.transport.simulated,
-        conditions=conditions if device.transport.simulated or prediction else "",
+        conditions=conditions if device.transport.simulated else "",
         clock=_clock(request, device),
-        prediction=prediction,
-        fold=fold,
-        with_drafts=with_drafts,
+        expected=expectation,
+        expected_of=conditions,
     )
     terminal.console.print(run_table(run, setting, device.geometry))
     if request.device == "verilator":

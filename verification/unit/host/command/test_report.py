@@ -5,10 +5,10 @@ from io import StringIO
 
 from rich.console import Console
 
+from tailrace.command.expectation import Expectation
 from tailrace.command.report import Run, Setting, run_table
 from tailrace.device.counters import NAMES, Counters
 from tailrace.image.geometry import Geometry
-from tailrace.sim.timing.prediction import Prediction
 from tailrace.spec.config import CONFIGS
 
 VALUES = dict.fromkeys(NAMES, 0) | {
@@ -42,11 +42,27 @@ def test_counters_add_and_divide() -> None:
     assert Counters().beat_utilisation == Counters().model_utilisation(16) == 0.0
 
 
-def test_predicted() -> None:
-    text = text_of(Counters(), prediction=Prediction(2_000_000, 0), device_name="emulator")
-    line = "2,000,000 cycles a token, 50.00 tokens/s at 100 MHz (model's error at most 0.5%); not simulated; memory latency 100"
-    assert line in text
+def test_expected() -> None:
+    """Of a device that counts no cycles; with drafts of a model those of its passes are among them."""
+    expected = Expectation(2_000_000, 1_500_000, 100_000)
+    text = text_of(Counters(), expected=expected, expected_of="memory: fast", device_name="emulator")
+    assert "│ expected " in text
+    assert "│ 2,000,000 cycles a token, 50.00 tokens/s at 100 MHz (model's error at most 0.5%); memory: fast " in text
+    assert "with drafts" not in text
     assert "not counted" not in text
+    assert "│ got " not in text
+    text = text_of(Counters(), expected=expected, drafted=5, accepted=1, device_name="emulator")
+    assert "expected with drafts │ 1,600,000 cycles a token, 62.50 tokens/s at 100 MHz: 1.25 times as fast" in text
+
+
+def test_got() -> None:
+    """What the device has counted, beside what was expected of its passes: 2,000 cycles for two tokens, or for three."""
+    expected = Expectation(1000, 990, 100)
+    text = text_of(Counters(VALUES, 1, 24000), expected=expected)
+    assert "got " in text
+    assert "│ 1,000 cycles a token, 100,000.00 tokens/s at 100 MHz: 1.0% more cycles than expected of these passes" in text
+    text = text_of(Counters(VALUES, 1, 24000), expected=expected, drafted=3, accepted=1, clock=None)
+    assert "│ 667 cycles a token: 32.7% fewer cycles than expected of these passes" in text
 
 
 def test_closing_table() -> None:

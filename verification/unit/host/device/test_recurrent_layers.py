@@ -16,6 +16,7 @@ from tailrace.generation.session_file import fingerprint, read_session, write_se
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
 from tailrace.image.predicted import predict_step
+from tailrace.image.predicted_cycles import PredictedCycles
 from tailrace.image.state import StoredState
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
@@ -221,7 +222,7 @@ def test_an_interrupted_fold_is_not_gone_on_from(tmp_path: Path, monkeypatch: py
 def test_what_a_fold_takes_is_predicted(tmp_path: Path) -> None:
     make_model(tmp_path / "model.gguf", "qwen35", seed=SEED, context=256)
     decoder = open_decoder(tmp_path / "model.gguf")
-    line = list(predicted_lines(decoder.programs, parse_config("base"), [0], "ideal", 1e8))[-1]
+    line = list(predicted_lines(decoder.programs, parse_config("base"), [0], "ideal", 1e8))[1]
     cycles = predict_step(decoder.programs, parse_config("base"), 0, program="fold").cycles
     assert (
         line == f"predicted for each 64th token of a sequence, before it: {cycles:,} cycles to fold its lists into its states"
@@ -241,9 +242,9 @@ def test_a_run_tells_folds_from_tokens(tmp_path: Path) -> None:
     assert "80 decode steps on the device" in result.output
     chosen = "base,right_hand_sides=4"
     assert f"taken: configuration {chosen}," in result.output
-    programs = open_decoder(tmp_path / "model.gguf", chosen).programs
-    cycles = predict_step(programs, parse_config(chosen), 0, program="fold").cycles
-    assert f"{cycles:,} cycles before each 64th token of a sequence: not in these cycles" in result.output
+    cycles = PredictedCycles(open_decoder(tmp_path / "model.gguf", chosen).programs, parse_config(chosen))
+    passes = sum(cycles.of("tokens", position) for position in range(129, 209))
+    assert f"{(passes + cycles.of('fold', 0)) / 80:,.0f} cycles a token" in result.output
     decoder = open_decoder(tmp_path / "model.gguf")
     decoder.prefill(text(2 * FOLD + 2))
     folds = {step: count for step, count in decoder.steps.items() if step[0] != "prompt"}
