@@ -19,10 +19,15 @@ ROOM = {"vector_blocks": 512, "buffer_entries": 65536}
 
 
 def products(
-    description: Description, sides: int, rows: tuple[int, ...], reach: tuple[int, ...] | None = None, capacity: int = 64
+    description: Description,
+    sides: int,
+    rows: tuple[int, ...],
+    reach: tuple[int, ...] | None = None,
+    capacity: int = 64,
+    **room: int,
 ) -> Counter[str]:
     """Products with keys and values in each layer, by slots and masked results."""
-    config = Config("test", 128, right_hand_sides=sides, **ROOM)
+    config = Config("test", 128, right_hand_sides=sides, **ROOM | room)
     model = Model(description, config, batch=max(rows) + 1, capacity=capacity)
     program = build_program(
         description, model.placement, build_of(config), rows=rows, reach=reach, logits=False, choose=False, loops=False
@@ -118,3 +123,12 @@ def test_windows_that_have_not_closed() -> None:
     open_, closed = ((tokens,) * 2 for tokens in (CHUNK + STEP, CHUNK + 2 * STEP))
     assert products(description, 8, (0, 0), open_, 4 * STEP + CHUNK) == {"keys 2, 0": 2, "keys 2, 1": 2, "values 2, 0": 4}
     assert products(description, 8, (0, 0), closed, 4 * STEP + CHUNK) == {"keys 1, 0": 8, "values 1, 0": 8}
+
+
+def test_scores_that_the_buffer_has_no_room_for() -> None:
+    """Those of one row at a time fit, and are as many as before; of all rows together they would not."""
+    description = model_of(group_of(1), count=1)
+    together = {"keys 8, 7": 2, "values 8, 0": 2}
+    apart = {"keys 1, 0": 16, "values 1, 0": 16}
+    assert products(description, 8, (0,) * 8, capacity=CHUNK, buffer_entries=32768) == together
+    assert products(description, 8, (0,) * 8, capacity=CHUNK, buffer_entries=16384) == apart

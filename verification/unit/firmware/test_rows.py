@@ -127,7 +127,8 @@ def test_random_descriptions_and_passes(seed: int) -> None:
             description, layers=tuple(replace(a, attention=replace(a.attention, window=None)) for a in description.layers)
         )
     passes = tuple(tuple(int(s) for s in rng.integers(0, 2, rng.integers(1, 5))) for _ in range(6))
-    compare(description, passes, seed)
+    # Room for four rows of all heads.
+    compare(description, passes, seed, replace(FOUR, vector_blocks=128, buffer_entries=16384))
 
 
 @pytest.mark.parametrize("feature", REFUSED)
