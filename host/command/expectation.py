@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError
+from tailrace.spec.registers import offset
 
 from ..device.decoder import Decoder
 from ..image.geometry import Geometry
@@ -44,7 +45,7 @@ def expected(
     decoders: Sequence[Decoder], steps: Sequence[Steps], positions: range, kind: Kind, *, memory: str, latency: int,
     bandwidth: float,
 ) -> Expectation | None:  # fmt: skip
-    """Predict what an answer's tokens take.
+    """Predict what an answer's tokens take: nobody waits long for that behind an answer, so each program is predicted once.
 
     Parameters
     ----------
@@ -74,9 +75,9 @@ def expected(
     ]
     loaded = decoders[0].programs.loaded
     folds = {step: count for step, count in steps[0].items() if not loaded[step[0]].rows}
-    plain = cycles[0].sum({(kind, position): 1 for position in positions}) + cycles[0].sum(folds)
+    plain = cycles[0].estimate({(kind, position): 1 for position in positions}) + cycles[0].estimate(folds)
     taken, *drafting = (
-        of.sum({step: count for step, count in done.items() if decoder.programs.loaded[step[0]].kind != "prompt"})
+        of.estimate({step: count for step, count in done.items() if decoder.programs.loaded[step[0]].kind != "prompt"})
         for decoder, of, done in zip(decoders, cycles, steps, strict=True)
     )
     return Expectation(*(total / len(positions) for total in (plain, taken, sum(drafting))))
@@ -88,13 +89,14 @@ def _build_of(decoder: Decoder) -> Config | None:
     if known is not None:
         return known
     try:
-        return _config_of(geometry)
+        width = decoder.device.transport.read_register(offset("VECTOR_WIDTH"))
+        return _config_of(geometry, width)
     except ConfigError:
         return None
 
 
-def _config_of(geometry: Geometry) -> Config:
+def _config_of(geometry: Geometry, vector_width: int) -> Config:
     return Config(
         "hardware", geometry.bus_width, geometry.right_hand_sides, geometry.max_blocks, geometry.buffer_entries,
-        address_width=geometry.address_width,
+        address_width=geometry.address_width, vector_width=vector_width,
     )  # fmt: skip

@@ -67,6 +67,23 @@ class PredictedCycles:
         """Cycles of passes, of which it is known how many there were by program and position, as `Decoder.steps` has them."""
         return sum((count * self.of(*step) for step, count in steps.items()), start=0.0)
 
+    def estimate(self, steps: Mapping[tuple[str, int], int]) -> float:
+        """Cycles of the same passes, those of a program all at the mean of their positions: one prediction for each program.
+
+        What a pass takes grows evenly, but for folds: over more positions than a list has, the list is taken to be half full.
+        """
+        total = 0.0
+        for program in {program for program, _ in steps}:
+            at = {position: count for (name, position), count in steps.items() if name == program}
+            count = sum(at.values())
+            mean = round(sum(position * times for position, times in at.items()) / count)
+            if self._folds and max(at) - min(at) >= FOLD:
+                mean = mean // FOLD * FOLD + FOLD // 2
+            rows = self._programs.positions(program, 0)
+            last = self._programs.image.capacity - 1 - max(rows) if rows else 0
+            total += count * self.exactly(program, min(mean, last))
+        return total
+
     def exactly(self, program: str, position: int) -> int:
         """Cycles of a pass, worked out."""
         key = program, position

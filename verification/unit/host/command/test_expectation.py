@@ -12,7 +12,7 @@ from tailrace.gguf.file import open_model
 from tailrace.image.predicted import predict_step
 from tailrace.sim.devices import open_device
 from tailrace.sim.verilated import VerilatedDevice
-from tailrace.spec.config import Config, parse_config
+from tailrace.spec.config import parse_config
 from verification.unit.host.tiny_models import write_model
 
 CONFIG = "base,right_hand_sides=4"
@@ -69,8 +69,7 @@ def test_a_draft_model_counts_but_for_its_prompt(decoder: Decoder, tmp_path: Pat
 def test_hardware_is_of_the_build_that_it_states(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder.step(5)
     known = expected([decoder], [decoder.steps], range(1), "logits", **IDEAL)
-    assert isinstance(decoder.device.transport.config, Config)  # type: ignore[attr-defined]
-    monkeypatch.setattr(decoder.device.transport, "config", None)
+    monkeypatch.setattr("tailrace.command.expectation.config_of", lambda transport: None)
     assert expected([decoder], [decoder.steps], range(1), "logits", **IDEAL) == known
 
 

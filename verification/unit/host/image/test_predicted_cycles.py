@@ -92,6 +92,24 @@ def test_a_sum_counts_each_pass(tiny: Programs) -> None:
     assert cycles.sum({}) == 0
 
 
+@pytest.mark.parametrize("name", ["SmolLM2-135M", pytest.param("Qwen3.5-4B", marks=pytest.mark.slow)], ids=["full", "folds"])
+def test_an_estimate_takes_one_prediction_of_each_program(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers of some hundred tokens, with passes of one row and of several."""
+    programs, config = programs_of(imported_shape(SHAPES[name], 1024, 4), WIDE), parse_config(WIDE)
+    several = programs.name_of("logits", [0] * programs.most_rows)
+    steps = {("logits", position): 1 for position in range(30, 550)} | {(several, position): 2 for position in range(400, 420)}
+    exact = PredictedCycles(programs, config).sum(steps)
+    asked = []
+    monkeypatch.setattr(
+        predicted_cycles,
+        "predict_step",
+        lambda *given, **options: asked.append(options["program"]) or predict_step(*given, **options),
+    )
+    found = PredictedCycles(programs, config).estimate(steps)
+    assert sorted(asked) == sorted(["logits", several])
+    assert abs(found - exact) < 0.002 * exact
+
+
 def test_where_the_cache_ends(tiny: Programs) -> None:
     """Positions of a batch's sequences are told as their mean, behind which there may be no room for as many rows."""
     cycles = PredictedCycles(tiny, parse_config("base,right_hand_sides=4"))
