@@ -7,9 +7,13 @@ from tailrace.spec.config import Config
 
 #: A lane, the matrix-vector engine with its lanes, the whole core without its pins.
 _LARGE = {"lane": "gemv.lane:Lane", "engine": "gemv.engine:GemvEngine", "core": "core:Core"}
-#: What the host sees: small, slow and seldom used, so only their cells are of interest.
-_CONTROL = {"control-registers": "control.registers:ControlRegisters", "register-file": "control.register_file:RegisterFile"}
-_CONTROL |= {"counters": "control.counters:Counters"}
+#: What the host sees, and what looks at commands: seldom used, so only their cells are of interest.
+_CONTROL = {
+    "control-registers": "control.registers:ControlRegisters",
+    "register-file": "control.register_file:RegisterFile",
+    "counters": "control.counters:Counters",
+    "checker": "control.checker:CommandChecker",
+}
 _BLOCKS = {
     "float-multiply": "float.multiply:FloatMultiply",
     "float-add": "float.add:FloatAdd",
