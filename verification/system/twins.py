@@ -85,6 +85,14 @@ class Twins:
         assert found[0].tobytes() == found[1].tobytes(), f"{kind} of {tokens} at {self.decoders[0].positions}"
         return found[0]
 
+    def draft(self, token: int, position: int) -> NDArray[np.float32]:
+        """Have the model's layer draft what comes after a token; both must give the same bits."""
+        golden, gateware = (decoder.draft([(token, position)])[0] for decoder in self.decoders)
+        assert golden is not None
+        assert gateware is not None
+        assert golden.tobytes() == gateware.tobytes(), f"draft behind token {token} at {position}"
+        return golden
+
     def run(self, token: int, count: int) -> list[int]:
         """Take a token and go on; both must choose the same tokens."""
         golden, gateware = (decoder.run(token, count) for decoder in self.decoders)
