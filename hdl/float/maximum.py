@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from .compare import from_order, order
 from .float32 import SIGN
 from .pipeline import Pipeline
-from .word import check_width, reduction_word_layout
+from .word import check_word_elements, reduction_word_layout
 
 #: Bits of a position: a segment has at most 65536 elements.
 POSITION_BITS = 16
@@ -27,12 +27,12 @@ class Maximum(wiring.Component):
 
     Parameters
     ----------
-    width : int
+    word_elements : int
         Elements in a word: 1, 2 or 4.
 
     Attributes
     ----------
-    i : In(stream.Signature(reduction_word_layout(width)))
+    i : In(stream.Signature(reduction_word_layout(word_elements)))
         Words; always ready. After the last word of a segment none must come until the result was taken.
     absolute : In(1)
         The largest magnitude; with each word.
@@ -44,14 +44,14 @@ class Maximum(wiring.Component):
         The value, the position of the element in the segment, and whether it is `start` instead (which has no position).
     """
 
-    def __init__(self, width: int) -> None:
-        check_width(width)
-        self.width = width
+    def __init__(self, word_elements: int) -> None:
+        check_word_elements(word_elements)
+        self.word_elements = word_elements
         #: Cycles from the last word to the result.
-        self.latency = max(width.bit_length() - 1, 1) + 2
+        self.latency = max(word_elements.bit_length() - 1, 1) + 2
         super().__init__(
             {
-                "i": In(stream.Signature(reduction_word_layout(width))),
+                "i": In(stream.Signature(reduction_word_layout(word_elements))),
                 "absolute": In(1),
                 "resume": In(1),
                 "start": In(32),

@@ -9,7 +9,7 @@ from tailrace.spec.isa import Reduce
 from .compare import flushed, negated
 from .maximum import Maximum
 from .total import Total
-from .word import check_width, reduction_word_layout
+from .word import check_word_elements, reduction_word_layout
 
 #: `resumed`: the value is that of `start`, which no element was greater than. For argmax.
 result_layout = data.StructLayout({"value": 32, "index": 32, "resumed": 1})
@@ -33,13 +33,14 @@ class Reduction(wiring.Component):
 
     Parameters
     ----------
-    width : int
+    word_elements : int
         Elements in a word: 1, 2 or 4.
 
     Attributes
     ----------
-    i : In(stream.Signature(reduction_word_layout(width)))
-        Words. Element ``e`` of word ``w`` of a segment is element ``w * width + e``. Masked-out elements do not take part.
+    i : In(stream.Signature(reduction_word_layout(word_elements)))
+        Words. Element ``e`` of word ``w`` of a segment is element ``w * word_elements + e``. Masked-out elements do not take
+        part.
     kind : In(Reduce)
     negate : In(1)
         The result's sign is changed (zero stays +0). Not for argmax.
@@ -54,12 +55,12 @@ class Reduction(wiring.Component):
         Result: its value, and for an argmax its index.
     """
 
-    def __init__(self, width: int) -> None:
-        check_width(width)
-        self.width = width
+    def __init__(self, word_elements: int) -> None:
+        check_word_elements(word_elements)
+        self.word_elements = word_elements
         super().__init__(
             {
-                "i": In(stream.Signature(reduction_word_layout(width))),
+                "i": In(stream.Signature(reduction_word_layout(word_elements))),
                 "kind": In(Reduce),
                 "negate": In(1),
                 "resume": In(1),
@@ -72,8 +73,8 @@ class Reduction(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.maximum = maximum = Maximum(self.width)
-        m.submodules.total = total = Total(self.width)
+        m.submodules.maximum = maximum = Maximum(self.word_elements)
+        m.submodules.total = total = Total(self.word_elements)
         transfer, first = self.i.valid & self.i.ready, self.i.payload.first
 
         given = {

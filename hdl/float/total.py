@@ -11,7 +11,7 @@ from tailrace.spec.commands import float_bits
 
 from .add import FloatAdd
 from .multiply import FloatMultiply
-from .word import check_width, reduction_word_layout
+from .word import check_word_elements, reduction_word_layout
 
 #: Partial sums, as `tailrace.spec.floats.total` has them.
 PARTIAL_SUMS = 32
@@ -30,8 +30,9 @@ class _State(enum.Enum, shape=2):
 class Total(wiring.Component):
     """Adds up a segment, or the squares of its elements, as `tailrace.spec.floats.total` does.
 
-    Adder ``e`` keeps the partial sums ``e``, ``e + width``, ... Each gets an element every ``32 / width`` words, and by then
-    the sum with the element before is there. After the last word the same adders fold the 32 partial sums to one.
+    Adder ``e`` keeps the partial sums ``e``, ``e + word_elements``, ... Each gets an element every ``32 / word_elements``
+    words, and by then the sum with the element before is there. After the last word the same adders fold the 32 partial sums
+    to one.
 
     Where there is room for the partial sums of two segments (`overlaps`), words of the next one are added meanwhile, but in the
     cycles that the fold needs (`reserved`); the last one of them waits until the result was taken.
@@ -41,12 +42,12 @@ class Total(wiring.Component):
 
     Parameters
     ----------
-    width : int
+    word_elements : int
         Elements in a word: 1, 2 or 4.
 
     Attributes
     ----------
-    i : In(stream.Signature(reduction_word_layout(width)))
+    i : In(stream.Signature(reduction_word_layout(word_elements)))
         Words; always ready until the last one of a segment was taken. If that one resumes, none must come until the result was
         taken.
     square : In(1)
@@ -57,14 +58,14 @@ class Total(wiring.Component):
     o : Out(stream.Signature(32))
     """
 
-    def __init__(self, width: int) -> None:
-        check_width(width)
-        self.width = width
+    def __init__(self, word_elements: int) -> None:
+        check_word_elements(word_elements)
+        self.word_elements = word_elements
         #: Whether there is room for two segments.
-        self.overlaps = 2 * PARTIAL_SUMS // width <= _MEMORY_DEPTH
+        self.overlaps = 2 * PARTIAL_SUMS // word_elements <= _MEMORY_DEPTH
         #: Sums in each level of the fold, in an adder; then adders that add another one's sum to theirs.
-        self._within = [n for n in (16, 8, 4, 2, 1) if 2 * n <= PARTIAL_SUMS // width]
-        self._across = [n for n in (2, 1) if n < width]
+        self._within = [n for n in (16, 8, 4, 2, 1) if 2 * n <= PARTIAL_SUMS // word_elements]
+        self._across = [n for n in (2, 1) if n < word_elements]
         cycle = _ROUND
         reserved: list[int] = []
         for sums in [*self._within, *(1 for _ in self._across)]:
@@ -76,7 +77,7 @@ class Total(wiring.Component):
         self.latency = cycle + FloatMultiply.latency + 1
         super().__init__(
             {
-                "i": In(stream.Signature(reduction_word_layout(width))),
+                "i": In(stream.Signature(reduction_word_layout(word_elements))),
                 "square": In(1),
                 "resume": In(1),
                 "start": In(32),
@@ -86,8 +87,8 @@ class Total(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        columns = range(self.width)
-        depth, banks = PARTIAL_SUMS // self.width, 1 + self.overlaps
+        columns = range(self.word_elements)
+        depth, banks = PARTIAL_SUMS // self.word_elements, 1 + self.overlaps
         word, taken = self.i.payload, Signal()
         m.d.comb += taken.eq(self.i.valid & self.i.ready)
 
@@ -101,7 +102,7 @@ class Total(wiring.Component):
             ]
             terms.append(term)
         # What the fold does comes as late as terms do, and in a cycle in which no word was taken none comes.
-        early, late = self._fold(m), Signal(_step_layout(self.width))
+        early, late = self._fold(m), Signal(_step_layout(self.word_elements))
         arriving, ending = Signal(), Signal()
         for at_first, behind in ((taken, arriving), (taken & word.last, ending), (early.as_value(), late.as_value())):
             m.d.comb += behind.eq(_later(m, at_first, FloatMultiply.latency))
@@ -171,9 +172,9 @@ class Total(wiring.Component):
     def _fold(self, m: Module) -> Any:
         """Its steps, one after the other, as many cycles early as a word is before its term."""
         state, wait = Signal(_State), Signal(range(_ROUND))
-        levels, depth = len(self._within) + len(self._across), PARTIAL_SUMS // self.width
+        levels, depth = len(self._within) + len(self._across), PARTIAL_SUMS // self.word_elements
         level, count, partner = Signal(range(levels + 2)), Signal(range(depth)), Signal(range(depth))
-        step = Signal(_step_layout(self.width))
+        step = Signal(_step_layout(self.word_elements))
         last = self.i.valid & self.i.ready & self.i.payload.last
         between = ~step.taken & ~self.i.payload.last if self.overlaps else C(0, 1)
         m.d.comb += [
@@ -195,7 +196,7 @@ class Total(wiring.Component):
             with m.Switch(level):
                 for n, distance in enumerate(self._within):
                     with m.Case(n):
-                        m.d.comb += step.begin.eq((1 << self.width) - 1)
+                        m.d.comb += step.begin.eq((1 << self.word_elements) - 1)
                         m.d.sync += [count.eq(count + 1), partner.eq(partner + 1)]
                         with m.If(count == distance - 1):
                             m.d.sync += [count.eq(0), level.eq(level + 1), wait.eq(_wait(distance))]
@@ -214,15 +215,23 @@ class Total(wiring.Component):
         return step
 
 
-def _step_layout(width: int) -> data.StructLayout:
+def _step_layout(word_elements: int) -> data.StructLayout:
     """What the fold does in a cycle.
 
     The adders of ``begin`` add partial sums ``place`` and ``other``, or that of the adder ``across`` further, or with
     ``resumes`` the start. ``taken``: there is a step, and ``final``: it is the last one, which adds nothing.
     """
-    depth = PARTIAL_SUMS // width
+    depth = PARTIAL_SUMS // word_elements
     return data.StructLayout(
-        {"taken": 1, "final": 1, "begin": width, "place": range(depth), "other": range(depth), "across": 2, "resumes": 1}
+        {
+            "taken": 1,
+            "final": 1,
+            "begin": word_elements,
+            "place": range(depth),
+            "other": range(depth),
+            "across": 2,
+            "resumes": 1,
+        }
     )
 
 

@@ -28,18 +28,18 @@ class MantissaRounding(wiring.Component):
 
     Parameters
     ----------
-    width : int
+    word_elements : int
         Elements in a word.
 
     Attributes
     ----------
     valid : In(1)
         There is a word. Stages without one keep their values.
-    elements : In(ArrayLayout(32, width))
+    elements : In(ArrayLayout(32, word_elements))
         Float32 bits.
     largest : In(8)
         Largest biased exponent in the block of the elements.
-    mantissas : Out(ArrayLayout(signed(16), width))
+    mantissas : Out(ArrayLayout(signed(16), word_elements))
     o_valid : Out(1)
         `valid`, 5 cycles ago.
     busy : Out(1)
@@ -49,14 +49,14 @@ class MantissaRounding(wiring.Component):
     #: Cycles from `elements` to `mantissas`.
     latency = 5
 
-    def __init__(self, width: int) -> None:
-        self._width = width
+    def __init__(self, word_elements: int) -> None:
+        self._word_elements = word_elements
         super().__init__(
             {
                 "valid": In(1),
-                "elements": In(data.ArrayLayout(32, width)),
+                "elements": In(data.ArrayLayout(32, word_elements)),
                 "largest": In(BIASED_BITS),
-                "mantissas": Out(data.ArrayLayout(signed(MANTISSA_BITS), width)),
+                "mantissas": Out(data.ArrayLayout(signed(MANTISSA_BITS), word_elements)),
                 "o_valid": Out(1),
                 "busy": Out(1),
             }
@@ -68,7 +68,7 @@ class MantissaRounding(wiring.Component):
         m.d.sync += valid.eq(Cat(self.valid, valid[:-1]))
         m.d.comb += [self.o_valid.eq(valid[-1]), self.busy.eq(valid.any())]
         enables = Cat(self.valid, valid[:-1])
-        for n in range(self._width):
+        for n in range(self._word_elements):
             self._round(m, n, enables)
         return m
 

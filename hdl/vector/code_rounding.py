@@ -23,33 +23,33 @@ class CodeRounding(wiring.Component):
 
     Parameters
     ----------
-    width : int
+    word_elements : int
         Elements in a word.
 
     Attributes
     ----------
     enable : In(1)
         The pipeline advances.
-    elements : In(ArrayLayout(32, width))
-    codes : Out(ArrayLayout(signed(8), width))
+    elements : In(ArrayLayout(32, word_elements))
+    codes : Out(ArrayLayout(signed(8), word_elements))
     """
 
     #: Enabled cycles from `elements` to `codes`.
     latency = 3
 
-    def __init__(self, width: int) -> None:
-        self._width = width
+    def __init__(self, word_elements: int) -> None:
+        self._word_elements = word_elements
         super().__init__(
             {
                 "enable": In(1),
-                "elements": In(data.ArrayLayout(32, width)),
-                "codes": Out(data.ArrayLayout(signed(8), width)),
+                "elements": In(data.ArrayLayout(32, word_elements)),
+                "codes": Out(data.ArrayLayout(signed(8), word_elements)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        for n in range(self._width):
+        for n in range(self._word_elements):
             element = self.elements[n]
             biased = exponent_field(element)
             difference = Signal(BIASED_BITS, name=f"difference_{n}")

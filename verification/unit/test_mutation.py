@@ -67,7 +67,7 @@ def test_what_is_changed_and_what_is_run() -> None:
     ]
     assert noticed_by(ROOT, Path("hdl/slots/mantissa.py")) == [Path("verification/unit/hdl/slots")]
     assert Path("hdl/slots/mantissa.py") in files
-    assert Path("hdl/sticky_shift.py") not in files
+    assert Path("hdl/wide_product.py") not in files
 
 
 def test_the_copy_has_its_own_links(tree: Path) -> None:

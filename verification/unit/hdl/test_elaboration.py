@@ -21,7 +21,7 @@ CONFIG = Config("test", 256, right_hand_sides=2, vector_blocks=64, buffer_entrie
 #: For parameters that have no default, by name.
 VALUES: dict[str, Any] = {
     "config": CONFIG,
-    "lanes": CONFIG.lanes,
+    "word_elements": CONFIG.word_elements,
     "address_width": 12,
     "width": 40,
     "shape": 32,

@@ -22,7 +22,7 @@ ALL_FIELDS = [pytest.param(opcode, field, id=f"{opcode.name}.{field.name}") for 
 
 
 def test_version() -> None:
-    assert ISA_VERSION == 0x0003_0002
+    assert ISA_VERSION == 0x0003_0003
 
 
 @pytest.mark.parametrize("opcode", Opcode)

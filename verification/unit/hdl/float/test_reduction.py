@@ -8,7 +8,7 @@ from tailrace.hdl.float.add import FloatAdd
 from tailrace.hdl.float.maximum import Maximum
 from tailrace.hdl.float.reduction import Reduction
 from tailrace.hdl.float.total import Total
-from tailrace.hdl.float.word import check_width
+from tailrace.hdl.float.word import check_word_elements
 from tailrace.spec import floats
 from tailrace.spec.floats import Floats
 from tailrace.spec.isa import Reduce
@@ -218,5 +218,5 @@ def test_random_sums_follow_each_other(stalls: bool, rng: np.random.Generator) -
 
 
 def test_refuses_other_widths() -> None:
-    with pytest.raises(ValueError, match=r"^width must be one of \(1, 2, 4\), not 3$"):
-        check_width(3)
+    with pytest.raises(ValueError, match=r"^word_elements must be one of \(1, 2, 4\), not 3$"):
+        check_word_elements(3)

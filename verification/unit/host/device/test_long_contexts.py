@@ -53,7 +53,7 @@ def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def shorten(monkeypatch: pytest.MonkeyPatch, chunk: int, step: int) -> None:
     """Make chunks shorter, everywhere."""
     monkeypatch.setattr("tailrace.spec.attention.STEP", step)
-    for module in ("spec.attention", "firmware.passes", "firmware.decode", "image.programs"):
+    for module in ("spec.attention", "firmware.passes", "firmware.start", "image.programs"):
         monkeypatch.setattr(f"tailrace.{module}.CHUNK", chunk)
 
 

@@ -72,7 +72,7 @@ def test_a_device_in_order(config: str) -> None:
     assert [o.verdict for o in outcomes.values()] == ["ok"] * 8 + ["skipped"]
     assert outcomes["open"].text == "golden, 1,048,576 bytes of memory"
     lines = {"tiny": "128-bit bus, 1 lanes, 1", "wide": "512-bit bus, 4 lanes, 4"}[config]
-    assert outcomes["identification"].text == f"instruction set 3.2, {lines} right-hand sides, {len(WEIGHT_FORMATS)} formats"
+    assert outcomes["identification"].text == f"instruction set 3.3, {lines} right-hand sides, {len(WEIGHT_FORMATS)} formats"
     assert outcomes["registers"].text == "18 registers keep 36 patterns, 14 can't be written"
     assert outcomes["memory patterns"].text == (
         f"{lines[:3]} data lines, 18 address lines, 256 blocks of 4096 bytes, both ends; seed 5"
@@ -145,7 +145,7 @@ def test_registers_that_make_no_sense(register: str, value: int, text: str, advi
 
 def test_registers_that_do_not_fit_together() -> None:
     outcomes = examined(Broken(CONFIG, MEMORY, registers={offset("LANES"): lambda _: 2}))
-    assert outcomes[1].text.startswith("the registers do not fit together: Geometry(version=196610, bus_width=128, lanes=2, ")
+    assert outcomes[1].text.startswith("the registers do not fit together: Geometry(version=196611, bus_width=128, lanes=2, ")
     assert outcomes[1].advice == (
         "read them again: if they change, the control bus is not reliable (clock crossing, timing); if not, the device was built"
         " from other sources than this release"
