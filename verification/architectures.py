@@ -216,7 +216,9 @@ def _hidden(architecture: str, heads: int, head_size: int, number: Callable[...,
     """A multiple of 32; transformers' own demands make it one of more in some architectures."""
     if architecture in SIZED_BY_HIDDEN:
         return heads * head_size
-    return number(32, 384, lcm(32, heads) if architecture in ("llama", "arcee", "gemma", "gemma3", *_LATENT) else 32)
+    hidden = number(32, 384, lcm(32, heads) if architecture in ("llama", "arcee", "gemma", "gemma3", *_LATENT) else 32)
+    # Its shapes are those of before, but for what transformers refuses.
+    return hidden + -hidden % lcm(32, heads) if architecture == "gemma2" else hidden
 
 
 def _prime(n: int) -> int:
