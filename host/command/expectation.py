@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError
-from tailrace.spec.registers import offset
 
 from ..device.decoder import Decoder
-from ..image.geometry import Geometry
+from ..device.stated_config import stated_config
 from ..image.predicted_cycles import PredictedCycles
 from ..image.programs import Kind
 from ..transports.facts import config_of
@@ -84,19 +83,9 @@ def expected(
 
 
 def _build_of(decoder: Decoder) -> Config | None:
-    """The build of a device; of hardware one with the numbers that it states, and the usual ones where it states none."""
-    known, geometry = config_of(decoder.device.transport), decoder.device.geometry
-    if known is not None:
-        return known
+    """The build of a device; of hardware the one that it states."""
+    transport = decoder.device.transport
     try:
-        width = decoder.device.transport.read_register(offset("VECTOR_WIDTH"))
-        return _config_of(geometry, width)
+        return config_of(transport) or stated_config(transport, decoder.device.geometry)
     except ConfigError:
         return None
-
-
-def _config_of(geometry: Geometry, vector_width: int) -> Config:
-    return Config(
-        "hardware", geometry.bus_width, geometry.right_hand_sides, geometry.max_blocks, geometry.buffer_entries,
-        address_width=geometry.address_width, vector_width=vector_width,
-    )  # fmt: skip

@@ -7,6 +7,7 @@ from tailrace.spec.isa import ISA_MAJOR, MAX_COMMANDS
 from tailrace.spec.registers import MAGIC, offset
 
 from ..device.driver import Device
+from ..device.stated_config import stated_config
 from ..image.geometry import Geometry
 from .examination import Examination, Fault
 
@@ -66,20 +67,8 @@ def config_of(examination: Examination, geometry: Geometry) -> Config:
     Fault
         If no device can be built so.
     """
-    names = ("READ_FIFO_BEATS", "BURST_BEATS", "VECTOR_WIDTH")
-    fifo, burst, vector_width = (examination.link.read_register(offset(name)) for name in names)
     try:
-        return Config(
-            "device",
-            geometry.bus_width,
-            right_hand_sides=geometry.right_hand_sides,
-            vector_blocks=geometry.max_blocks,
-            buffer_entries=geometry.buffer_entries,
-            read_fifo_beats=fifo,
-            burst_beats=burst,
-            address_width=geometry.address_width,
-            vector_width=vector_width,
-        )
+        return stated_config(examination.link, geometry)
     except ConfigError as error:
         raise Fault(
             f"the registers tell of a device that can't be built: {error}",
