@@ -80,7 +80,7 @@ def demonstrate(arguments: argparse.Namespace) -> int:
     steps: list[Counters] = []
     with offload(model, arguments.device, gguf=path, context=context, on_step=steps.append) as offloaded:
         geometry = offloaded.decoder.device.geometry
-        print(f"decode    {arguments.device}: {8 * geometry.bus_bytes} bits, {geometry.lanes} lanes of 32 multipliers")
+        print(f"decode    {arguments.device}: {8 * geometry.beat_bytes} bits, {geometry.lanes} lanes of 32 multipliers")
         ours = model.generate(inputs, attention_mask=torch.ones_like(inputs), custom_generate=offloaded, **wanted)
         timing = offloaded.timing
     print(f"\n{tokenizer.decode(ours.sequences[0, len(tokens) :].tolist())}\n")

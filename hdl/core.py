@@ -58,8 +58,8 @@ class Core(wiring.Component):
         super().__init__(
             {
                 "control": In(AxiLite(ADDRESS_BITS)),
-                "read": Out(AxiRead(config.address_width, config.bus_width)),
-                "write": Out(AxiWrite(config.address_width, config.bus_width)),
+                "read": Out(AxiRead(config.address_width, config.beat_width)),
+                "write": Out(AxiWrite(config.address_width, config.beat_width)),
                 "interrupt": Out(1),
                 "failed": Out(1),
                 "probe": Out(ProbeSignature()),
@@ -83,9 +83,9 @@ class Core(wiring.Component):
         m.submodules.fetch = clear(fetch)
         m.submodules.merge = clear(merge)
         # Behind the block RAM of the reader's FIFO, before the three that take beats.
-        beats = StreamRegister(read_beat_layout(config.bus_width))
+        beats = StreamRegister(read_beat_layout(config.beat_width))
         m.submodules.beats = clear(beats)
-        stores = StreamRegister(beat_write_layout(config.address_width, config.bus_width))
+        stores = StreamRegister(beat_write_layout(config.address_width, config.beat_width))
         m.submodules.stores = clear(stores)
         # The datapath's reset has a long way to go: it comes a cycle later, long before the next operation.
         flush = Signal(init=1)

@@ -83,7 +83,7 @@ class Config:
     @property
     def lanes(self) -> int:
         """Lanes: one per 128 bits of bus."""
-        return self.bus_width // (8 * LANE_BYTES)
+        return self.beat_width // (8 * LANE_BYTES)
 
     @property
     def word_elements(self) -> int:
@@ -91,8 +91,18 @@ class Config:
         return self.vector_width or self.lanes
 
     @property
+    def beat_width(self) -> int:
+        """Bits of a beat: what the core reads or writes in a cycle."""
+        return self.bus_width
+
+    @property
+    def beat_bytes(self) -> int:
+        """Bytes of a beat."""
+        return self.beat_width // 8
+
+    @property
     def bus_bytes(self) -> int:
-        """Bytes of a bus beat."""
+        """Bytes of what one memory port transfers in a cycle."""
         return self.bus_width // 8
 
 

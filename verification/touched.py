@@ -43,8 +43,8 @@ def touched(program: Program, config: Config) -> Touched:
     written = np.zeros(program.memory.size, dtype=np.bool_)
 
     def note(beats: dict[int, set[int]], index: int, address: int, size: int) -> None:
-        first = address // config.bus_bytes * config.bus_bytes
-        for beat in range(first, address + size, config.bus_bytes):
+        first = address // config.beat_bytes * config.beat_bytes
+        for beat in range(first, address + size, config.beat_bytes):
             beats[beat].add(index)
 
     def see(index: int, opcode: Opcode, command: bytes) -> None:
@@ -59,7 +59,7 @@ def touched(program: Program, config: Config) -> Touched:
         elif opcode is Opcode.APPEND:
             places = appended(machine.buffer, fields, config.lanes).addresses
         written[places] = True
-        for beat in np.unique(places // config.bus_bytes * config.bus_bytes):
+        for beat in np.unique(places // config.beat_bytes * config.beat_bytes):
             writes[int(beat)].add(index)
 
     machine.trace = see

@@ -130,7 +130,7 @@ class CommandChecker(wiring.Component):
         gemv = command_layout(Opcode.GEMV)(self.command)
         load = command_layout(Opcode.LOAD_VECTOR)(self.command)
         elementwise = command_layout(Opcode.ELEMENTWISE)(self.command)
-        unit_beats = exact_log2(ADDRESS_UNIT // config.bus_bytes)
+        unit_beats = exact_log2(ADDRESS_UNIT // config.beat_bytes)
         multiplies, streams, strided = opcode == Opcode.GEMV, Signal(), Signal()
         m.d.comb += [
             streams.eq(

@@ -37,7 +37,7 @@ class GemvEngine(wiring.Component):
     command : In(stream.Signature(gemv_command_layout(config)))
         A matrix. It is accepted while the one before it runs; from then on its beats may be taken and the vectors be read,
         which may be overwritten from the cycle after its last beat was taken on.
-    i : In(stream.Signature(config.bus_width))
+    i : In(stream.Signature(config.beat_width))
         The beats of the matrices' streams, one after the other.
     vector_block : Out(range(config.vector_blocks))
         Block of all slots to read.
@@ -60,7 +60,7 @@ class GemvEngine(wiring.Component):
         super().__init__(
             {
                 "command": In(stream.Signature(gemv_command_layout(config))),
-                "i": In(stream.Signature(config.bus_width)),
+                "i": In(stream.Signature(config.beat_width)),
                 "vector_block": Out(range(config.vector_blocks)),
                 "set": Out(2),
                 "vector": In(data.ArrayLayout(vector_block_layout, config.right_hand_sides)),
@@ -83,7 +83,7 @@ class GemvEngine(wiring.Component):
         ]
 
         # The beat waits for its vectors' blocks, and both for the multipliers.
-        beat = Signal(config.bus_width, reset_less=True)
+        beat = Signal(config.beat_width, reset_less=True)
         control = Signal(beat_control_layout(config))
         vector = Signal.like(self.vector, reset_less=True)
         m.d.sync += control.eq(sequencer.control)

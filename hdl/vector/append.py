@@ -44,7 +44,7 @@ class Append(wiring.Component):
     index : In(16)
         Its index, which goes with the beats.
     a : Out(BufferRead(config))
-    write : Out(stream.Signature(beat_write_layout(address_width, bus_width)))
+    write : Out(stream.Signature(beat_write_layout(address_width, beat_width)))
     overhead : int
         16: cycles of a command besides its steps.
     """
@@ -58,7 +58,7 @@ class Append(wiring.Component):
                 "command": In(stream.Signature(8 * COMMAND_BYTES)),
                 "index": In(16),
                 "a": Out(BufferRead(config)),
-                "write": Out(stream.Signature(beat_write_layout(config.address_width, config.bus_width))),
+                "write": Out(stream.Signature(beat_write_layout(config.address_width, config.beat_width))),
             }
         )
 
@@ -137,13 +137,13 @@ class Append(wiring.Component):
                     with m.Case(Step.LOWER):
                         m.d.sync += write.payload.data.eq(_nibbles(block, 0).replicate(config.lanes))
                     with m.Case(Step.KEY_SCALE):
-                        m.d.sync += write.payload.data.eq(half.half.replicate(config.bus_width // 16))
+                        m.d.sync += write.payload.data.eq(half.half.replicate(config.beat_width // 16))
                     with m.Case(Step.VALUES):
                         newest = BLOCK - config.lanes
                         bytes_of_lanes = Cat(gathered[newest + n].replicate(LANE_BYTES) for n in range(config.lanes))
                         m.d.sync += write.payload.data.eq(bytes_of_lanes)
                     with m.Case(Step.VALUE_SCALE):
-                        m.d.sync += write.payload.data.eq(scales[-1].replicate(config.bus_width // FLOAT_BITS))
+                        m.d.sync += write.payload.data.eq(scales[-1].replicate(config.beat_width // FLOAT_BITS))
         return m
 
 

@@ -44,7 +44,7 @@ class CachePlaces(wiring.Component):
         The operation is done.
     address : Out(address_width)
         Of the bus beat. Combinational from `operation`.
-    strobe : Out(bus_bytes)
+    strobe : Out(beat_bytes)
         Combinational from `operation`.
     """
 
@@ -62,7 +62,7 @@ class CachePlaces(wiring.Component):
                 "mask": In(config.lanes),
                 "advance": In(1),
                 "address": Out(config.address_width),
-                "strobe": Out(config.bus_bytes),
+                "strobe": Out(config.beat_bytes),
             }
         )
 
@@ -71,7 +71,7 @@ class CachePlaces(wiring.Component):
         config, operation = self._config, self.operation
         command = data.View(command_layout(Opcode.APPEND), self.command)
         values = command.cache == Cache.VALUES.value
-        bus_bytes = config.bus_bytes
+        beat_bytes = config.beat_bytes
 
         # The place of the head's first block or row, of the current one, and of the head's scale (values only).
         head = Signal(config.address_width, reset_less=True)
@@ -83,7 +83,7 @@ class CachePlaces(wiring.Component):
         next_head, next_place = Signal.like(head), Signal.like(head)
         m.d.comb += [
             next_head.eq(head + command.head_stride * ADDRESS_UNIT),
-            next_place.eq(place + Mux(values, command.row_stride * ADDRESS_UNIT, _PERIOD_BEATS * bus_bytes)),
+            next_place.eq(place + Mux(values, command.row_stride * ADDRESS_UNIT, _PERIOD_BEATS * beat_bytes)),
         ]
         # What comes next does not depend on whether it comes now, which is known late.
         block_ends = (operation.step == Step.KEY_SCALE) & (phase == _PERIOD_BLOCKS - 1)
@@ -112,7 +112,7 @@ class CachePlaces(wiring.Component):
                 lower = operation.step == Step.LOWER
                 m.d.comb += [
                     # Behind the beat of scales and the blocks before this one; a nibble beat is half of a block.
-                    self.address.eq(place + (Cat(lower, phase) + 1) * bus_bytes),
+                    self.address.eq(place + (Cat(lower, phase) + 1) * beat_bytes),
                     lane_strobe.eq((1 << LANE_BYTES) - 1),
                 ]
             with m.Case(Step.KEY_SCALE):
@@ -120,7 +120,7 @@ class CachePlaces(wiring.Component):
             with m.Case(Step.VALUES):
                 m.d.comb += self.strobe.eq(Cat(Mux(bit, byte_strobe, 0) for bit in self.mask))
             with m.Case(Step.VALUE_SCALE):
-                byte_bits = (bus_bytes - 1).bit_length()
+                byte_bits = (beat_bytes - 1).bit_length()
                 m.d.comb += [
                     self.address.eq(Cat(scale[:byte_bits] & 0, scale[byte_bits:])),
                     self.strobe.eq(((1 << _FLOAT_BYTES) - 1) << scale[:byte_bits]),
@@ -159,5 +159,5 @@ class CachePlaces(wiring.Component):
                     beats.eq(Mux(values, command.token >> lane_byte_bits, period + period * (_PERIOD_BEATS - 1))),
                     scale.eq(command.scales * ADDRESS_UNIT + command.token * _FLOAT_BYTES),
                 ]
-        first = command.destination * ADDRESS_UNIT + beats * self._config.bus_bytes
+        first = command.destination * ADDRESS_UNIT + beats * self._config.beat_bytes
         return step == self.setup - 1, first, first_phase

@@ -60,14 +60,14 @@ class VectorUnit(wiring.Component):
         super().__init__(
             {
                 "operation": In(stream.Signature(operation_layout())),
-                "parameters": In(stream.Signature(config.bus_width)),
+                "parameters": In(stream.Signature(config.beat_width)),
                 "a": Out(BufferRead(config)),
                 "b": Out(BufferRead(config)),
                 "write": Out(BufferWrite(config, config.word_elements)),
                 "write_ready": In(1),
                 "slots": Out(VectorWrite(config)),
                 "bases": In(bases_layout(config)),
-                "store": Out(stream.Signature(beat_write_layout(config.address_width, config.bus_width))),
+                "store": Out(stream.Signature(beat_write_layout(config.address_width, config.beat_width))),
                 "value": Out(stream.Signature(FLOAT_BITS)),
                 "finished": Out(1),
             }

@@ -124,7 +124,7 @@ def run_table(run: Run, setting: Setting, geometry: Geometry) -> Table:
         table.add_row("on the host, as allowed", f"{len(run.on_host)} matrices: {', '.join(run.on_host)}")
     steps, total = run.taken, run.counters
     if steps:
-        weights, read = total.weight_bytes / steps, total.read_beats * geometry.bus_bytes / steps
+        weights, read = total.weight_bytes / steps, total.read_beats * geometry.beat_bytes / steps
         others = "commands, KV cache, tables and padding" if run.whole_steps else "commands, vectors and padding"
         table.add_row("bytes per token", f"{_count(weights)} of the model; {_count(read)} read over the bus, with {others}")
         if total.cycles:
@@ -178,7 +178,7 @@ def _add_cycles(table: Table, run: Run, setting: Setting, geometry: Geometry) ->
     conditions = f", {setting.conditions}" if setting.conditions else ""
     table.add_row("cycles per token", f"{_count(cycles)} ({label}{conditions})")
     table.add_row("bus utilisation", f"{total.beat_utilisation:.2%} beats carried over cycles;"
-                  f" {total.model_utilisation(geometry.bus_bytes):.2%} model bytes over cycles x width")  # fmt: skip
+                  f" {total.model_utilisation(geometry.beat_bytes):.2%} model bytes over cycles x width")  # fmt: skip
     for name in STALLS:
         if total[name]:
             what = f"{_count(total[name] / steps)} cycles per token, {total[name] / total.cycles:.2%}: {_CAUSES[name]}"

@@ -53,6 +53,6 @@ class Counters:
         """Beats read over cycles; 0 if nothing ran."""
         return self.read_beats / self.cycles if self.cycles else 0.0
 
-    def model_utilisation(self, bus_bytes: int) -> float:
+    def model_utilisation(self, beat_bytes: int) -> float:
         """Bytes of the model over what the bus could have carried in these cycles; 0 if nothing ran."""
-        return self.weight_bytes / (self.cycles * bus_bytes) if self.cycles else 0.0
+        return self.weight_bytes / (self.cycles * beat_bytes) if self.cycles else 0.0

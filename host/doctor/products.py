@@ -102,6 +102,6 @@ def _bandwidth(examination: Examination, beats: int, cycles: int) -> str:
         return "it counts no cycles"
     text = f"{beats / cycles:.3f} beats per cycle"
     if examination.clock:
-        rate = beats * examination.driver.geometry.bus_bytes * examination.clock / cycles
+        rate = beats * examination.driver.geometry.beat_bytes * examination.clock / cycles
         text += f", {rate:,.0f} MB/s at {examination.clock:g} MHz"
     return text

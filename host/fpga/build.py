@@ -78,7 +78,7 @@ def build_part(
         config,
         part,
         family,
-        built.bus_bytes,
+        built.beat_bytes,
         target,
         seed,
         synthesis.cells,

@@ -19,7 +19,7 @@ class Record:
     key : str
         Names everything that it was made from: design, family, options, tools.
     config, part, family : str
-    bus_bytes : int
+    beat_bytes : int
         Bytes of a beat on the memory bus.
     target : float
         Frequency in MHz that place and route aimed for.
@@ -46,7 +46,7 @@ class Record:
     config: str
     part: str
     family: str
-    bus_bytes: int
+    beat_bytes: int
     target: float
     seed: int
     cells: dict[str, int]
@@ -66,7 +66,7 @@ class Record:
 
     def bandwidth(self, megahertz: float) -> float:
         """Bytes per second of the memory bus at a frequency, in 10^9."""
-        return self.bus_bytes * megahertz / 1000
+        return self.beat_bytes * megahertz / 1000
 
     def write(self, folder: Path) -> None:
         """Write ``report.json``."""

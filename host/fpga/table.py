@@ -47,7 +47,7 @@ def _family_table(records: Sequence[Record]) -> Iterator[str]:
     yield f"| --- |{' ---: |' * (len(cells) + len(last) + 2)}"
     for record in records:
         counts = [f"{count:,}" for count in record.cells.values()]
-        values = (f"`{record.config}`", str(8 * record.bus_bytes), *counts, str(record.levels), *_speed(record, routed))
+        values = (f"`{record.config}`", str(8 * record.beat_bytes), *counts, str(record.levels), *_speed(record, routed))
         yield f"| {' | '.join(values)} |"
 
 

@@ -29,9 +29,9 @@ class Geometry:
     address_width: int
 
     @property
-    def bus_bytes(self) -> int:
-        """Bytes of a bus beat."""
-        return self.bus_width // 8
+    def beat_bytes(self) -> int:
+        """Bytes of a beat: what the core reads or writes in a cycle."""
+        return self.bus_width * self.channels // 8
 
     def reads(self, number: int) -> bool:
         """Whether the build reads the weight format with this number."""

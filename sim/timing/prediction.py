@@ -106,7 +106,7 @@ def predict(
     if len(arguments) > ARGUMENTS:
         raise ValueError(f"a run has at most {ARGUMENTS} arguments, not {len(arguments)}")
     dram = dram_of(memory)
-    timing: MemoryTiming = FixedMemory(latency, float(bandwidth)) if dram is None else DramMemory(dram, config.bus_bytes)
+    timing: MemoryTiming = FixedMemory(latency, float(bandwidth)) if dram is None else DramMemory(dram, config.beat_bytes)
     registers = [0] * REGISTERS
     registers[FIRST_ARGUMENT : FIRST_ARGUMENT + len(arguments)] = arguments
     walk = Walk([Command(code) for code in commands], config, timing, address, registers, exact)

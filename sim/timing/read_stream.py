@@ -30,7 +30,7 @@ class ReadStream:
     """
 
     def __init__(self, config: Config, memory: MemoryTiming) -> None:
-        self._memory, self._bus_bytes, self._burst = memory, config.bus_bytes, config.burst_beats
+        self._memory, self._beat_bytes, self._burst = memory, config.beat_bytes, config.burst_beats
         self._room = config.read_fifo_beats + 1
         self._left = Departures()
         # Of the last burst, and the one before it: when it was asked for. Of the last beat: when it was taken by its unit.
@@ -71,12 +71,12 @@ class ReadStream:
             When the read master took the request, and when the unit took the last beat.
         """
         taken = self._take(cycle)
-        place, left, explicit = address // self._bus_bytes, beats, 0
+        place, left, explicit = address // self._beat_bytes, beats, 0
         before = (0.0, 0.0, 0.0)
         settle = self._room // self._burst + _STEADY
         while left:
             count = min(left, self._burst - place % self._burst)
-            self._ask(place * self._bus_bytes, count, begin, step)
+            self._ask(place * self._beat_bytes, count, begin, step)
             left -= count
             place += count
             explicit += 1
@@ -96,11 +96,11 @@ class ReadStream:
     def request_one_by_one(self, cycle: float, address: int, beats: int, taker: "BeatTaker") -> float:
         """Ask for beats that their unit takes as `taker` says; returns when the read master took the request."""
         taken = self._take(cycle)
-        place, left = address // self._bus_bytes, beats
+        place, left = address // self._beat_bytes, beats
         while left:
             count = min(left, self._burst - place % self._burst)
             self._plan()
-            for number, first in self._arrivals(place * self._bus_bytes, count):
+            for number, first in self._arrivals(place * self._beat_bytes, count):
                 for n in range(number):
                     given = max(first + n + latencies.READ_BEAT, self._left_last() + 1, self._taken[1] + 1)
                     there = max(given + latencies.BEATS_REGISTER, self._taken[0] + 1)

@@ -182,10 +182,10 @@ def append_addresses(fields: Mapping[str, int], config: Config) -> list[int]:
             for block in range(blocks):
                 number = (token // config.lanes) * blocks + block
                 period, phase = divmod(number, 8)
-                place = start + period * 17 * config.bus_bytes
-                addresses += [place + (1 + 2 * phase) * config.bus_bytes, place + (2 + 2 * phase) * config.bus_bytes, place]
+                place = start + period * 17 * config.beat_bytes
+                addresses += [place + (1 + 2 * phase) * config.beat_bytes, place + (2 + 2 * phase) * config.beat_bytes, place]
         else:
-            first = start + token // 16 * config.bus_bytes
+            first = start + token // 16 * config.beat_bytes
             groups = -(-fields["count"] // config.lanes)
             addresses += [first + group * fields["row_stride"] * unit for group in range(groups)]
             addresses.append((fields["scales"] + head * fields["scale_stride"]) * unit + token * 4)

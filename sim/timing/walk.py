@@ -218,7 +218,7 @@ class Walk:
         elif opcode is Opcode.STORE:
             beats, words = -(-fields["count"] // (4 * self._config.lanes)), self._beat_words
             first = fields["destination"] * ADDRESS_UNIT
-            places = [first + n * self._config.bus_bytes for n in range(beats)]
+            places = [first + n * self._config.beat_bytes for n in range(beats)]
             late = self._writes.write(start + latencies.STORE - 1, [words * (n + 1) for n in range(beats)], places)
             end = start + latencies.STORE - 1 + words * beats + late
         elif opcode is Opcode.LOAD_VECTOR:
@@ -255,7 +255,7 @@ class Walk:
 
     def _load(self, fields: Mapping[str, int], start: float) -> float:
         units = 1 + -(-fields["blocks"] // ADDRESS_UNIT) + fields["blocks"]
-        beats = units * (ADDRESS_UNIT // self._config.bus_bytes)
+        beats = units * (ADDRESS_UNIT // self._config.beat_bytes)
         self._request_parameters(fields["source"], start - 1, [(0, 1, n == beats - 1) for n in range(beats)])
         return self._parameters.ends[-1] + latencies.LOAD
 

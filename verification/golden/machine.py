@@ -239,7 +239,7 @@ class Machine:
         if not stride:
             return self._read("WEIGHT_BEATS", source, groups * size)
         if source + (groups - 1) * stride + size <= self._end:
-            self.counters["WEIGHT_BEATS"] += groups * size // self.config.bus_bytes
+            self.counters["WEIGHT_BEATS"] += groups * size // self.config.beat_bytes
             return as_strided(self.memory[self._base + source :], (groups, size), (stride, 1)).reshape(-1)
         return np.concatenate([self._read("WEIGHT_BEATS", source + group * stride, size) for group in range(groups)])
 
@@ -247,7 +247,7 @@ class Machine:
         address %= 1 << self.config.address_width
         if address + size > self._end:
             raise _Stop(ErrorCode.READ_ERROR, self._first_missing_beat(address))
-        self.counters[counter] += size // self.config.bus_bytes
+        self.counters[counter] += size // self.config.beat_bytes
         return self.memory[self._base + address :][:size]
 
     def _store(self, fields: dict[str, int]) -> None:
@@ -256,7 +256,7 @@ class Machine:
         data = np.ascontiguousarray(bits[0], dtype="<u4").view(np.uint8)
         if address + data.size > self._end:
             raise _Stop(ErrorCode.WRITE_ERROR, self._first_missing_beat(address))
-        self.counters["WRITE_BEATS"] += -(-data.size // self.config.bus_bytes)
+        self.counters["WRITE_BEATS"] += -(-data.size // self.config.beat_bytes)
         address += self._base
         self.memory[address : address + data.size] = data
         self._cache.written_by_device(np.arange(address, address + data.size, ADDRESS_UNIT))
@@ -267,12 +267,12 @@ class Machine:
         missing = places >= self._end
         if missing.any():
             address = int(places[missing.argmax()])
-            raise _Stop(ErrorCode.WRITE_ERROR, address - address % self.config.bus_bytes)
+            raise _Stop(ErrorCode.WRITE_ERROR, address - address % self.config.beat_bytes)
         places += self._base
         self.memory[places] = written.data
         self._cache.written_by_device(places)
         self.counters["WRITE_BEATS"] += written.beats
 
     def _first_missing_beat(self, address: int) -> int:
-        bus_bytes = self.config.bus_bytes
-        return max(address, self._end // bus_bytes * bus_bytes)
+        beat_bytes = self.config.beat_bytes
+        return max(address, self._end // beat_bytes * beat_bytes)

@@ -112,7 +112,7 @@ def test_tokens_and_logits_are_those_of_golden(twins: Pair, board: SimulatedBoar
         token = twins.run(token)
     total = sum(twins.steps, Counters())
     beats = sum(total.values[name] for name in ("COMMAND_BEATS", "VECTOR_BEATS", "WEIGHT_BEATS", "WRITE_BEATS"))
-    per_cycle = beats * CONFIG.bus_bytes / total.values["CYCLES"]
+    per_cycle = beats * CONFIG.beat_bytes / total.values["CYCLES"]
     print(
         f"{total.values['CYCLES'] // 5} cycles a token, {per_cycle:.2f} bytes a cycle, {board.cycles_per_second:.0f} cycles/s"
     )

@@ -171,7 +171,7 @@ def test_the_bus_is_quiet_at_the_end(config: Config, rng: np.random.Generator, l
             assert finish(device) == Outcome()
             # Every beat of a run is counted in it.
             assert counted[1] * (turn + 1) == traffic.read_beats
-            assert counted[1] > len(program.commands) * COMMAND_BYTES // config.bus_bytes
+            assert counted[1] > len(program.commands) * COMMAND_BYTES // config.beat_bytes
             assert device.read_register(offset("CYCLES_LO")) == counted[0]
 
 

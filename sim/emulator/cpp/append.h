@@ -21,7 +21,7 @@ public:
         for (int64_t head = 0; head < heads_; ++head) cache == contract::Cache::KEYS ? keys(head) : values(head);
         for (const auto& [address, data] : written_)
             if (!memory_.exists(address))
-                throw Stop{ErrorCode::WRITE_ERROR, address - address % memory_.bus_bytes()};
+                throw Stop{ErrorCode::WRITE_ERROR, address - address % memory_.beat_bytes()};
         for (const auto& [address, data] : written_) memory_.byte(address) = data;
         const int64_t blocks = ceil_div(count_, BLOCK);
         return heads_ * (cache == contract::Cache::KEYS ? 3 * blocks : ceil_div(count_, lanes_) + 1);

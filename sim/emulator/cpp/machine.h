@@ -88,7 +88,7 @@ private:
 
     const uint8_t* read(Counter counter, uint64_t address, uint64_t size) {
         const uint8_t* bytes = memory_.read(address, size);
-        count(counter) += size / memory_.bus_bytes();
+        count(counter) += size / memory_.beat_bytes();
         return bytes;
     }
 
@@ -268,7 +268,7 @@ private:
         const int64_t entries = c[s::count_];
         uint8_t* bytes = memory_.write(uint64_t(c[s::destination_]) * contract::ADDRESS_UNIT, 4 * entries);
         for (int64_t i = 0; i < entries; ++i) std::memcpy(bytes + 4 * i, &buffer_[c[s::a_] + i], 4);
-        count(Counter::WRITE_BEATS) += ceil_div(4 * entries, memory_.bus_bytes());
+        count(Counter::WRITE_BEATS) += ceil_div(4 * entries, memory_.beat_bytes());
     }
 
     // Blocks of a matrix that are worth a thread's attention.

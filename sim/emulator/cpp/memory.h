@@ -24,7 +24,7 @@ class Memory {
 public:
     Memory(uint8_t* bytes, uint64_t size, const contract::Build& build) : bytes_(bytes), size_(size), build_(build) {}
 
-    uint64_t bus_bytes() const { return build_.lanes * contract::LANE_BYTES; }
+    uint64_t beat_bytes() const { return build_.lanes * contract::LANE_BYTES; }
 
     // What check_queue has accepted.
     void place(uint64_t base, uint64_t limit) {
@@ -64,7 +64,7 @@ public:
 
 private:
     uint64_t first_missing_beat(uint64_t address) const {
-        const uint64_t end = end_ / bus_bytes() * bus_bytes();
+        const uint64_t end = end_ / beat_bytes() * beat_bytes();
         return address > end ? address : end;
     }
 

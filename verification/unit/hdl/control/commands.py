@@ -44,9 +44,9 @@ def expected_reads(command: bytes, config: Config) -> list[tuple[int, int]]:
     opcode, fields = decode(command)
     source = 64 * fields.get("source", 0)
     if opcode is Opcode.LOAD_VECTOR:
-        return [(source, vector_bytes(fields["blocks"]) // config.bus_bytes)]
+        return [(source, vector_bytes(fields["blocks"]) // config.beat_bytes)]
     if opcode is Opcode.ELEMENTWISE and (fields["a_stream"] or fields["n_stream"] or fields["multiplier"] == 1):
-        return [(source, fields["segments"] * -(-fields["count"] // 16) * 64 // config.bus_bytes)]
+        return [(source, fields["segments"] * -(-fields["count"] // 16) * 64 // config.beat_bytes)]
     if opcode is not Opcode.GEMV:
         return []
     fmt = BY_NUMBER[fields["format"]]

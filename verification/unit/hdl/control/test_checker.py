@@ -109,7 +109,7 @@ def test_keeps_what_it_found():
         ctx.set(dut.enable, 0)
         ctx.set(dut.command, 0)
         await ctx.tick().repeat(10)
-        assert (ctx.get(dut.code), ctx.get(dut.beats)) == (ErrorCode.NONE, 5 * 64 // config.bus_bytes)
+        assert (ctx.get(dut.code), ctx.get(dut.beats)) == (ErrorCode.NONE, 5 * 64 // config.beat_bytes)
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)

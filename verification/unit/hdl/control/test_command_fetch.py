@@ -39,7 +39,7 @@ class Bench:
         ahead = len(self.requests.payloads) - len(self.commands.payloads)
         assert ahead <= AHEAD or self.jumps, f"{ahead} commands are asked for"
         for n in range(request.beats):
-            address = request.address + n * self.config.bus_bytes
+            address = request.address + n * self.config.beat_bytes
             # No loops but those that a test puts there.
             value = self.contents.setdefault(address, self.memory.getrandbits(self.config.bus_width - 8) << 8)
             self.due.append((self.clock.now + self.latency, value))
@@ -80,11 +80,11 @@ class Bench:
         """The requests and commands from number `first` on are those of a queue."""
         requests, commands = self.requests.payloads[first:], self.commands.payloads[first:]
         assert len(requests) == len(commands) == length
-        beats = COMMAND_BYTES // self.config.bus_bytes
+        beats = COMMAND_BYTES // self.config.beat_bytes
         for n, (request, command) in enumerate(zip(requests, commands, strict=True)):
             place = address + COMMAND_BYTES * n
             assert (request.address, request.beats, request.kind, request.command) == (place, beats, ReadKind.COMMAND, n)
-            words = [self.contents[place + m * self.config.bus_bytes] for m in range(beats)]
+            words = [self.contents[place + m * self.config.beat_bytes] for m in range(beats)]
             assert command.command == sum(word << m * self.config.bus_width for m, word in enumerate(words))
             assert command.index == n
 
@@ -140,7 +140,7 @@ def test_latency(width: int):
         await bench.until(ctx, 9)
 
     bench.run(testbench)
-    beats = COMMAND_BYTES // bench.config.bus_bytes
+    beats = COMMAND_BYTES // bench.config.beat_bytes
     delay = 2 if AHEAD * beats <= SMALL_DEPTH else 3
     assert bench.commands.taken == [cycle + delay for cycle in bench.beats_taken[beats - 1 :: beats]]
 
@@ -155,7 +155,7 @@ def test_throughput(width: int):
         await bench.until(ctx, 50)
 
     bench.run(testbench)
-    beats = COMMAND_BYTES // bench.config.bus_bytes
+    beats = COMMAND_BYTES // bench.config.beat_bytes
     assert bench.commands.taken[-1] - bench.commands.taken[0] <= 49 * max(beats, 2)
 
 
@@ -178,7 +178,9 @@ def test_jumps(width: int, stall: float, seed: int):
             await bench.until(ctx, min(chance.randint(1, 6), length - target))
             found.append([command.index for command in bench.commands.payloads])
             for command in bench.commands.payloads:
-                words = [bench.contents[address + 64 * command.index + m * bench.config.bus_bytes] for m in range(512 // width)]
+                words = [
+                    bench.contents[address + 64 * command.index + m * bench.config.beat_bytes] for m in range(512 // width)
+                ]
                 assert command.command == sum(word << m * width for m, word in enumerate(words))
 
     bench.run(testbench)
@@ -194,9 +196,9 @@ def test_loops(width: int, stall: float, seed: int):
     address, length, loops = 0x4000, 60, {9: 4, 50: 49}
     for place, target in loops.items():
         command = encode(Opcode.LOOP, target=target)
-        for n in range(COMMAND_BYTES // bench.config.bus_bytes):
-            part = command[n * bench.config.bus_bytes : (n + 1) * bench.config.bus_bytes]
-            bench.contents[address + COMMAND_BYTES * place + n * bench.config.bus_bytes] = int.from_bytes(part, "little")
+        for n in range(COMMAND_BYTES // bench.config.beat_bytes):
+            part = command[n * bench.config.beat_bytes : (n + 1) * bench.config.beat_bytes]
+            bench.contents[address + COMMAND_BYTES * place + n * bench.config.beat_bytes] = int.from_bytes(part, "little")
     expected = [*range(10), *range(4, 10), *range(4, 10)]
 
     async def testbench(ctx):

@@ -19,7 +19,7 @@ from .elementwise_model import Case, Model, Word
 def beats_of(case: Case, config: Config) -> list[int]:
     """Bus beats of the streamed operand."""
     raw = case.streamed.tobytes()
-    return [int.from_bytes(raw[n : n + config.bus_bytes], "little") for n in range(0, len(raw), config.bus_bytes)]
+    return [int.from_bytes(raw[n : n + config.beat_bytes], "little") for n in range(0, len(raw), config.beat_bytes)]
 
 
 class Bench:

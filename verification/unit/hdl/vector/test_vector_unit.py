@@ -69,7 +69,7 @@ class Bench:
         self.commands.append(encode(opcode, **fields))
 
     def stream(self, data: bytes) -> None:
-        size = self.config.bus_bytes
+        size = self.config.beat_bytes
         padded = data + bytes(-len(data) % 64)
         self.beats += [int.from_bytes(padded[n : n + size], "little") for n in range(0, len(padded), size)]
 
