@@ -45,16 +45,18 @@ _DRAWN = {"temperature": 1.0, "seed": 1}
 
 
 def texts() -> dict[str, Asked]:
-    """Prose, code, and what people ask of both; then facts, a story and numbers, none of which says the same twice."""
+    """Prose, code, and what people ask of both; then prose, facts, a story and numbers, none of which says the same twice."""
     first, second, *_ = passages()
+    prose = second[:1200]
     code = CODE.read_text(encoding="utf-8")
     program = f"```python\n{code}\n```"
     return {
-        "prose, continued": Asked(second[:1200]),
+        "prose, continued": Asked(prose),
         "summary of a passage": Asked(f"Summarise this in a few sentences:\n\n{first}", True),
         "passage, edited": Asked(f"Repeat this text word for word, but write every name in capitals:\n\n{first[:1200]}", True),
         "code, edited": Asked(f"Repeat this program, with its names spelled out:\n\n{program}", True),
         "code, continued": Asked(code),
+        "prose, drawn": Asked(prose, options=_DRAWN),
         "facts, drawn": Asked(FACTS.read_text(encoding="utf-8").rstrip("\n"), options=_DRAWN),
         "story, drawn": Asked("Tell me a story of a lighthouse keeper who finds a map.", True, _DRAWN),
         "numbers, drawn": Asked(_numbers(), options=_DRAWN),

@@ -342,8 +342,9 @@ def speculation(
 ) -> None:
     """Answers of MODEL with drafts and without: tokens of a pass, predicted speed.
 
-    Drafts come from the text. With --draft they come from a small model, too: once on a device of the same build, whose cycles
-    count, and once for free, as on a GPU of the host that has nothing else to do.
+    Drafts come from the text. Of a file with a layer that drafts (multi-token prediction) they come from that, too, and its
+    cycles count. With --draft they come from a small model instead: once on a device of the same build, whose cycles count,
+    and once for free, as on a GPU of the host that has nothing else to do.
     """
     from .asked import texts
     from .decode_report import speculation_table

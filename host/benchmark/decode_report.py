@@ -11,7 +11,7 @@ from .batch import BatchStep
 from .decode import CAPACITY, Step
 from .prediction import Comparison
 from .prompt import Prompt
-from .speculation import TEXT, Speculation
+from .speculation import LAYER, TEXT, Speculation
 from .waits import NO_WORK
 
 _METHOD = (
@@ -169,25 +169,32 @@ def prompt_table(prompts: Sequence[Prompt], megahertz: float) -> Table:
 
 def speculation_table(answers: Sequence[Speculation], title: str, megahertz: float) -> Table:
     """What drafts bring on each kind of text."""
-    by_model = any(a.drafts != TEXT for a in answers)
+    sources = {a.drafts for a in answers}
     caption = (
         f"The answers are the same with and without drafts. Tokens/s at an assumed clock of {megahertz:g} MHz: no build has"
         " been timed at it."
     )
-    if by_model:
+    if LAYER in sources:
+        caption += (
+            " A layer that drafts takes its cycles on the model's device, between passes, and passes take more that fill its"
+            " cache; without, and with drafts from the text alone, there is no such layer."
+        )
+    elif sources != {TEXT}:
         caption += (
             " With drafts of a model each of its passes takes its cycles on a device of the same build, while the other one"
             " waits; for free: none, as if something else computed them meanwhile. Its prompt is left out, too."
         )
     table = Table(title=title, caption=caption, caption_justify="left")
-    texts = ("text", "drafts from") if by_model else ("text",)
+    texts = ("text",) if sources == {TEXT} else ("text", "drafts from")
     numbers = (
         "prompt",
         "tokens",
         "passes",
         "tokens a pass",
+        "passes a token",
         "drafted",
         "right",
+        "right a pass",
         "tokens/s without",
         "with",
         "times as fast",
@@ -195,11 +202,11 @@ def speculation_table(answers: Sequence[Speculation], title: str, megahertz: flo
     for name in (*texts, *numbers):
         table.add_column(name, justify="left" if name in texts else "right")
     for a in answers:
-        speeds = (f"{a.tokens * megahertz * 1e6 / cycles:,.0f}" for cycles in (a.plain, a.cycles))
-        counts = (a.prompt_tokens, a.tokens, a.passes)
-        each = f"{a.tokens / a.passes:.2f}"
         kind = (a.text, a.drafts)[: len(texts)]
-        table.add_row(*kind, *map(str, counts), each, str(a.drafted), str(a.accepted), *speeds, f"{a.ratio:.2f}")
+        passes = (a.prompt_tokens, a.tokens, a.passes, f"{a.tokens / a.passes:.2f}", f"{a.passes / a.tokens:.2f}")
+        drafts = (a.drafted, a.accepted, f"{a.accepted / a.passes:.2f}")
+        speeds = (f"{a.tokens * megahertz * 1e6 / cycles:,.0f}" for cycles in (a.plain, a.cycles))
+        table.add_row(*kind, *map(str, (*passes, *drafts)), *speeds, f"{a.ratio:.2f}")
     return table
 
 

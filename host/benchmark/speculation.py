@@ -1,29 +1,33 @@
-"""What drafts bring on real text, from itself or from a draft model: tokens of a pass, and predicted cycles."""
+"""What drafts bring on real text, from itself, a layer or a draft model: tokens of a pass, and predicted cycles."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Literal
 
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import TailraceError
 
 from ..generation.completion import Completion
 from ..generation.depth import Costs
+from ..generation.draft import DraftModel
 from ..generation.engine_draft import EngineDraft
 from ..gguf.describe import DescribedModel
 from ..image.builds import lay_out
 from ..image.geometry import Geometry
 from ..image.image import ImageRequest
 from ..image.predicted_cycles import PredictedCycles
-from ..image.programs import Kind, Programs
+from ..image.programs import DRAFT, Kind, Programs
 from ..language_model import LanguageModel
 from ..loading import load
 from .asked import Asked
 
 #: Tokens in the cache at which rows are compared.
 _COMPARED_AT = 512
-#: Where drafts can come from: the text; or also a draft model, on a device like that of the model, or on something else.
-TEXT, MODEL, FREE = SOURCES = ("text", "text, model", "text, model for free")
+#: Where drafts can come from: the text; or also a layer of the model; or a draft model, on a device like that of the model, or
+#: on something else.
+TEXT, LAYER, MODEL, FREE = SOURCES = ("text", "text, layer", "text, model", "text, model for free")
 
 #: How often a program was run at a position.
 _Steps = Counter[tuple[str, int]]
@@ -42,12 +46,12 @@ class Speculation:
     prompt_tokens, tokens : int
         Of prompt and answer.
     passes : int
-        Over the weights, for the answer.
+        Over the weights, for the answer; what a layer takes that drafts, and folds, are no passes.
     drafted, accepted : int
         Tokens that were drafted and verified, and those of them that were right.
     plain, cycles : float
-        Predicted for all passes of the answer, without drafts and with them; those of a draft model are among the latter,
-        unless it is free.
+        Predicted for all that the answer takes, without drafts and with them. What a layer or a draft model takes is among the
+        latter, unless that model is free.
     """
 
     text: str
@@ -80,7 +84,9 @@ class PredictedCosts(Costs):
 
     are_known = True
 
-    def __init__(self, programs: Programs, cycles: PredictedCycles, kind: Kind = "tokens") -> None:
+    def __init__(
+        self, programs: Programs, cycles: PredictedCycles, kind: Kind | Literal["draft"] = "tokens"
+    ) -> None:  # fmt: skip
         super().__init__()
         self._programs, self._cycles, self._kind = programs, cycles, kind
 
@@ -104,11 +110,65 @@ class _Free(Costs):
         return 0.0
 
 
+@dataclass(frozen=True)
+class _Way:
+    """A way to answer.
+
+    Attributes
+    ----------
+    drafts : str
+        Where drafts come from.
+    lm : LanguageModel
+        Whose device they are verified on.
+    cycles : PredictedCycles
+        Of its programs.
+    drafter : DraftModel or None
+        What drafts beside the text, and what it is thought to take.
+    costs : Costs
+    own : PredictedCycles or None
+        Of the programs of a draft model whose passes count.
+    """
+
+    drafts: str
+    lm: LanguageModel
+    cycles: PredictedCycles
+    drafter: DraftModel | None = None
+    costs: Costs = _Free()
+    own: PredictedCycles | None = None
+
+    def answer(self, asked: Asked, tokens: int, speculate: bool = True) -> tuple[Completion, int, float]:
+        """An answer of so many tokens; and passes and cycles behind its prompt."""
+        engine, encoded = self.lm.engine, asked.tokens(self.lm.tokenizer)
+        # Each answer begins with what is known before all answers.
+        engine.drafting = None
+        if speculate and self.drafter is not None:
+            engine.draft_with(self.drafter).costs = self.costs
+        self.lm.generate(encoded, max_tokens=1, speculate=False)
+        decoders = [self.lm.decoder]
+        if speculate and isinstance(self.drafter, EngineDraft):
+            self.drafter.logits({0: encoded})
+            decoders.append(self.drafter.engine.decoder)
+        before = [Counter(decoder.steps) for decoder in decoders]
+        completion = self.lm.generate(encoded, max_tokens=tokens, ignore_ends=True, speculate=speculate, **asked.options)
+        taken, *others = (Counter(decoder.steps) - earlier for decoder, earlier in zip(decoders, before, strict=True))
+        return completion, _passes(self.lm.decoder.programs, taken), self.cycles.sum(taken) + self._drafter_cycles(others)
+
+    def _drafter_cycles(self, steps: Sequence[_Steps]) -> float:
+        return sum(self.own.sum(taken) for taken in steps) if self.own else 0.0
+
+
+def _passes(programs: Programs, steps: _Steps) -> int:
+    """How many of these steps have gone over the weights and said what comes next."""
+    return sum(count for (name, _), count in steps.items() if programs.loaded[name].kind in ("logits", "tokens"))
+
+
 def measure_speculation(
     model: str, config: str, asked: Mapping[str, Asked], *, tokens: int = 192, memory: str = "ideal", draft: str | None = None,
     on_progress: Callable[[str, float], None] | None = None,
 ) -> Iterator[Speculation]:  # fmt: skip
     """Answer each text on the emulator with and without drafts; the tokens are compared, and the cycles predicted.
+
+    Without drafts, and with those from the text alone, a model is loaded without a layer that drafts.
 
     Parameters
     ----------
@@ -122,7 +182,7 @@ def measure_speculation(
         Of an answer.
     memory : str
     draft : str or None
-        A draft model: each text is answered with drafts of each kind of `SOURCES`.
+        A draft model, on a device like that, and for free. None: a layer of the model, if the file has one.
     on_progress : callable or None
 
     Raises
@@ -130,46 +190,49 @@ def measure_speculation(
     TailraceError
         If an answer is another one with drafts.
     """
-    with load(model, config=config, draft=False if draft is None else draft, progress=on_progress) as lm:
-        build, drafter = parse_config(config), None
-        cycles = PredictedCycles(lm.decoder.programs, build, memory=memory)
-        lm.engine.costs = PredictedCosts(lm.decoder.programs, cycles)
-        if lm.engine.drafting is not None:
-            drafter = lm.engine.drafting.model
-            assert isinstance(drafter, EngineDraft)
-            drafter_programs = drafter.engine.decoder.programs
-            own = PredictedCycles(drafter_programs, build, memory=memory)
-            dear = PredictedCosts(drafter_programs, own, "logits")
+    with ExitStack() as stack:
+        ways = list(_ways(stack, model, config, memory, draft, on_progress))
         for number, (name, text) in enumerate(asked.items()):
             if on_progress:
                 on_progress(name, number / len(asked))
-            lm.engine.drafting = None
-            plain, slow, _ = _answer(lm, text, tokens, False)
-            for drafts in SOURCES if drafter else (TEXT,):
-                if drafter and drafts != TEXT:
-                    # Each answer begins with what is known before all answers.
-                    lm.engine.draft_with(drafter).costs = dear if drafts == MODEL else _Free()
-                found, fast, steps = _answer(lm, text, tokens, True)
+            plain, _, slow = ways[0].answer(text, tokens, speculate=False)
+            for way in ways:
+                found, passes, fast = way.answer(text, tokens)
                 if plain.tokens != found.tokens:
                     raise TailraceError(f"{name}: the answer is another one with drafts. Please report this")
                 yield Speculation(
-                    name, drafts, found.prompt_tokens, len(found.tokens), fast.total(), found.drafted_tokens,
-                    found.accepted_tokens, cycles.sum(slow), cycles.sum(fast) + (own.sum(steps) if drafts == MODEL else 0.0),
+                    name, way.drafts, found.prompt_tokens, len(found.tokens), passes, found.drafted_tokens,
+                    found.accepted_tokens, slow, fast,
                 )  # fmt: skip
 
 
-def _answer(lm: LanguageModel, asked: Asked, tokens: int, speculate: bool) -> tuple[Completion, _Steps, _Steps]:
-    """An answer of so many tokens, and the steps of the model and of the draft model behind its prompt."""
-    encoded = asked.tokens(lm.tokenizer)
-    lm.generate(encoded, max_tokens=1, speculate=False)
-    decoders = [lm.decoder]
-    if lm.engine.drafting is not None and isinstance(drafter := lm.engine.drafting.model, EngineDraft):
-        drafter.logits({0: encoded})
-        decoders.append(drafter.engine.decoder)
-    before = [Counter(decoder.steps) for decoder in decoders]
-    completion = lm.generate(encoded, max_tokens=tokens, ignore_ends=True, speculate=speculate, **asked.options)
-    taken = [Counter(decoder.steps) - earlier for decoder, earlier in zip(decoders, before, strict=True)]
-    return completion, taken[0], taken[1] if len(taken) > 1 else Counter()
+def _ways(
+    stack: ExitStack, model: str, config: str, memory: str, draft: str | None,
+    on_progress: Callable[[str, float], None] | None,
+) -> Iterator[_Way]:  # fmt: skip
+    """The ways to answer, those from the text first; what is loaded is closed with the stack."""
+    build = parse_config(config)
+
+    def loaded(drafts: str | bool | None) -> tuple[LanguageModel, PredictedCycles]:
+        lm = stack.enter_context(load(model, config=config, draft=drafts, progress=on_progress))
+        cycles = PredictedCycles(lm.decoder.programs, build, memory=memory)
+        lm.engine.costs = PredictedCosts(lm.decoder.programs, cycles)
+        return lm, cycles
+
+    lm, cycles = loaded(False if draft is None else draft)
+    yield _Way(TEXT, lm, cycles)
+    if draft is not None:
+        drafting = lm.engine.drafting
+        assert drafting is not None
+        assert isinstance(drafting.model, EngineDraft)
+        own_programs = drafting.model.engine.decoder.programs
+        own = PredictedCycles(own_programs, build, memory=memory)
+        yield _Way(MODEL, lm, cycles, drafting.model, PredictedCosts(own_programs, own, "logits"), own)
+        yield _Way(FREE, lm, cycles, drafting.model)
+    elif lm.engine.imported.model.has_draft_layer:
+        lm, cycles = loaded(None)
+        if lm.engine.drafting is not None:
+            yield _Way(LAYER, lm, cycles, lm.engine.drafting.model, PredictedCosts(lm.decoder.programs, cycles, DRAFT))
 
 
 def costs_of_rows(imported: DescribedModel, config: str, context: int, memory: str = "ideal") -> list[int]:
