@@ -131,8 +131,8 @@ class _Heads:
         passes.measure(pieces[first].group)
         passes.load_scales(pieces[first])
         self._keys(first, first)
-        if first == 0 and not self._projections.keys_last:
-            self._projections.finish_other_queries()
+        if first == 0:
+            self._projections.finish_later_queries()
         ahead = passes.ahead and len(turn) > 1
         if ahead:
             self._keys(first + 1, first)
@@ -164,8 +164,7 @@ class _Heads:
         piece = self._pieces[i]
         if i > first and piece.group.rows != self._pieces[i - 1].group.rows:
             self._passes.measure(piece.group)
-        vector_set = self._projections.other_set if piece.group.number else self._projections.first_set
-        self._passes.keys(piece, vector_set, self._query_places[piece.group])
+        self._passes.keys(piece, self._projections.vector_set(piece.group), self._query_places[piece.group])
 
     def _finish(self, piece: Piece) -> None:
         """Add the outputs of a piece to its group's.

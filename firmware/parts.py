@@ -2,11 +2,13 @@
 
 from tailrace.spec.formats import BLOCK
 
-from .description import Activation, Description, Experts, Layer
+from .description import Activation, Attention, Description, Experts, HeadNorm, Layer
 from .placement import Build
 
 #: Parts of gate and up.
-FEED_FORWARD_PARTS = 4
+FEED_FORWARD_PARTS = 8
+#: Parts of q, at most.
+QUERY_PARTS = 8
 #: Parts have a multiple of so many rows, so that they fill blocks of the slots, and 64 bytes of logits.
 PART_UNIT = 64
 #: Rows of the head's parts: enough to hide all that is done with their logits.
@@ -15,6 +17,17 @@ HEAD_PART = 2048
 CONVOLUTION_PART = 2048
 #: Parts of the matrix before a convolution, and of the one behind that.
 CONVOLVED_PARTS = 4
+
+
+def query_part_rows(attention: Attention) -> int:
+    """Rows of the parts of q: the queries of as many KV heads in each; the last part may have fewer.
+
+    All of them where heads are normalised together.
+    """
+    rows = attention.group * attention.head_size
+    if attention.head_norm is HeadNorm.ALL_HEADS or rows % PART_UNIT:
+        return attention.kv_heads * rows
+    return -(-attention.kv_heads // QUERY_PARTS) * rows
 
 
 def feed_forward_part_rows(description: Description, layer: Layer, build: Build, batch: int = 1) -> int:

@@ -1,27 +1,48 @@
 """Queries, keys and values of a token: computed, rotated, cached, and quantised for the attention that follows."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 
+from tailrace.spec.errors import ModelError
 from tailrace.spec.floats import Function
 from tailrace.spec.isa import Combine
 
 from .cache_writer import CacheWriter
 from .command_list import Slot, interleaved
 from .description import Attention, HeadNorm, layer_role
-from .groups import Bundle
+from .groups import Bundle, Group
 from .norms import normalise_all_heads, normalise_heads
-from .placement import CachePlace
+from .placement import CachePlace, MatrixPart, MatrixPlace
 from .workspace import Workspace
 
 #: The set of the slots that the input belongs to, and the one beside it.
 INPUT_SET, OTHER_SET = 0, 1
-#: Cycles in which the vector unit begins and ends a command, and in which a fence holds up the stream.
-COMMAND_CYCLES, FENCE_CYCLES = 40, 200
-
 #: First operand, segments and distance between them, and target of a command.
 Operands = tuple[int, int, int, Slot]
+#: Queries that share a pass over keys: a bundle, its turn, and the KV head.
+Share = tuple[Bundle, int, int]
+
+
+@dataclass(frozen=True)
+class Portion:
+    """What a part of q gives: the queries of some KV heads, of all rows.
+
+    Attributes
+    ----------
+    part : MatrixPart
+    entry : int
+        Where they begin, those of row 0 first. That of the portion after the next one is the same.
+    kv_heads : range
+    heads : int
+        Queries of a row.
+    """
+
+    part: MatrixPart
+    entry: int
+    kv_heads: range
+    heads: int
 
 
 class QuerySlots:
@@ -79,12 +100,6 @@ class Projections:
         w = self._workspace = workspace
         self._attention, self._queries = attention, queries
         self._layer, heads, kv_heads, size = layer, attention.heads, attention.kv_heads, attention.head_size
-        #: Whether the product with k is the last one, not that with q.
-        self.keys_last = self._keys_cost_less()
-        #: Sets of the slots that the queries of the first group belong to, all other queries, and the outputs of heads. Behind
-        #: the last product that of the input is free, and behind the scores of the first group that of its queries.
-        self.first_set = OTHER_SET
-        self.other_set, self.output_set = (OTHER_SET, INPUT_SET) if self.keys_last else (INPUT_SET, OTHER_SET)
         allocate = w.buffer.allocate
         self._writer = CacheWriter(w, attention, caches, row_registers, turns)
         self.append = self._writer.append
@@ -97,16 +112,57 @@ class Projections:
         self.gate = allocate("the gate of attention", w.batch * heads * size) if attention.gated else 0
         cached = 0 if attention.shared_cache else kv_heads * size
         widths = {"k": cached, "q": heads * size, "v": cached}
+        self._query_matrix = self._matrix_of_queries()
         self._biases: dict[str, int] = {}
-        entries: dict[str, int] = {}
+        entries: dict[str, list[int]] = {}
+        names = {"q": "queries", "k": "keys", "v": "values"}
+        parts = self._query_matrix.parts
         for role in "qkv":
             if role == "k":
                 # Where keys and values are until they are in the cache; then that is free.
                 self.end = w.buffer.mark()
             if w.bias(layer_role(layer, role)):
                 self._biases[role] = allocate(f"the bias of {role}", widths[role])
-            entries[role] = allocate({"q": "queries", "k": "keys", "v": "values"}[role], w.batch * widths[role])
-        self._heads, self._keys, self._values = entries.values()
+            places = [widths[role]]
+            if role == "q":
+                # Where room is short, those of a part take the place of others, which are in the slots by then.
+                scarce = w.batch * widths[role] > w.buffer.free // 4
+                places = [max(part.rows for part in parts)] * 2 if scarce and len(parts) > 2 else [part.rows for part in parts]
+            entries[role] = [allocate(names[role], w.batch * width) for width in places]
+        (self._keys,), (self._values,) = entries["k"], entries["v"]
+        self._portions = self._portions_of(entries["q"])
+        shares = [
+            (bundle, turn, kv_head)
+            for bundle in self._queries.bundles for kv_head in range(kv_heads) for turn in range(bundle.passes)
+        ]  # fmt: skip
+        #: Queries whose keys may be streamed before they are there: behind a product with all of q there is work for long.
+        self._later = shares[1:] if len(self._portions) == 1 else []
+        self._first = shares[: len(shares) - len(self._later)]
+        #: Slots of a set that have a vector: the next one is joined with that.
+        self._written: dict[int, set[int]] = {INPUT_SET: set(), OTHER_SET: set()}
+        #: Sets of the slots that later queries belong to, and the outputs of heads: behind the last product that of the input
+        #: is free, and behind the scores of the first group that of its queries.
+        self._later_set, self.output_set = (INPUT_SET, OTHER_SET) if self._later else (OTHER_SET, INPUT_SET)
+
+    def vector_set(self, group: Group) -> int:
+        """Set of the slots that the queries of a group belong to."""
+        return self._later_set if group.number else OTHER_SET
+
+    def _matrix_of_queries(self) -> MatrixPlace:
+        w, attention = self._workspace, self._attention
+        role, rows = layer_role(self._layer, "q"), attention.group * attention.head_size
+        place = w.matrix(role, attention.kv_heads * rows, w.hidden)
+        if any(part.first_row % rows or part.rows % rows for part in place.parts):
+            raise ModelError(f"parts of {role} must have a multiple of {rows} rows: the queries of whole KV heads")
+        return place
+
+    def _portions_of(self, places: Sequence[int]) -> list[Portion]:
+        """The portions, whose results take turns in `places`."""
+        rows, portions = self._attention.group * self._attention.head_size, list[Portion]()
+        for n, part in enumerate(self._query_matrix.parts):
+            kv_heads = range(part.first_row // rows, (part.first_row + part.rows) // rows)
+            portions.append(Portion(part, places[n % len(places)], kv_heads, len(kv_heads) * self._attention.group))
+        return portions
 
     def emit(self, queries_too: bool = True) -> None:
         """Emit the products, and the work on values and keys, which end in the cache.
@@ -127,46 +183,36 @@ class Projections:
         values = [] if attention.keys_as_values else [(product("v", self._values, attention.kv_heads), self._finish_values)]
         if attention.keys_as_values:
             keys = (keys[0], self._finish_values_and_keys)
-        queries = product("q", self._heads, attention.heads)
         cached = [] if attention.shared_cache else [*values, keys]
         gate = [(product("output_gate", self.gate, attention.heads), self._finish_gate)] if attention.gated else []
         if not queries_too:
             interleaved(cached)
-        elif self.keys_last:
-            interleaved([*values, (queries, self._finish_all_queries), *gate, keys])
-        else:
-            interleaved([*cached, (queries, self._finish_first_queries), *gate])
+            return
+        queries = [(partial(self._multiply, portion), partial(self._finish_portion, portion)) for portion in self._portions]
+        interleaved([*cached, *queries, *gate])
 
-    def _keys_cost_less(self) -> bool:
-        """Whether the work on keys takes the vector unit less time than that on queries: the lesser one is not hidden."""
-        attention, lanes = self._attention, self._workspace.build.lanes
-        if attention.shared_cache:
-            return False
-        passes = bool(attention.rotary_size) + 2 * bool(attention.head_norm)
-        queries = (passes + 1) * attention.heads * attention.head_size // lanes
-        keys = (passes + 4) * attention.kv_heads * attention.head_size // lanes
-        return keys + 4 * COMMAND_CYCLES + FENCE_CYCLES < queries
+    def _multiply(self, portion: Portion) -> None:
+        self._workspace.product(self._query_matrix, portion.part, portion.entry, portion.part.rows)
 
     def _finish_gate(self) -> None:
         w, size = self._workspace, self._attention.heads * self._attention.head_size
         w.commands.elementwise(self.gate, w.batch * size, function=Function.SIGMOID, to=self.gate)
 
-    def _finish_all_queries(self) -> None:
-        self._finish_first_queries()
-        self.finish_other_queries()
+    def _prepare(self, role: str, start: int, heads: int, first: int, count: int, column: int = 0) -> None:
+        """Bias, head norm and rotation of heads `first` to ``first + count - 1`` of all sequences' keys or queries.
 
-    def _prepare(self, role: str, start: int, heads: int, first: int, count: int) -> None:
-        """Bias, head norm and rotation of heads `first` to ``first + count - 1`` of all sequences' keys or queries."""
+        `column`: what the bias has for the first of them.
+        """
         w, attention, size = self._workspace, self._attention, self._attention.head_size
         parts = [(s, range(max(first - s * heads, 0), min(first + count - s * heads, heads))) for s in w.sequences]
         parts = [(s, part) for s, part in parts if part]
         if attention.head_norm is HeadNorm.ALL_HEADS:
             if first == 0:
-                self._add_bias(role, start, [(s, range(heads)) for s in w.sequences])
+                self._add_bias(role, start, heads, [(s, range(heads)) for s in w.sequences], column)
                 weight = w.address(w.table(layer_role(self._layer, f"{role}_norm")).address)
                 normalise_all_heads(w, start, heads * size, weight, self._head_sums)
         else:
-            self._add_bias(role, start, parts)
+            self._add_bias(role, start, heads, parts, column)
         if attention.head_norm is HeadNorm.HEAD:
             normalise_heads(w, start + first * size, count, size, self._weights[role], self._head_sums)
         if attention.rotary_size:
@@ -176,12 +222,11 @@ class Projections:
         if attention.head_norm in (HeadNorm.ROTATED_HEAD, HeadNorm.PLAIN_ROTATED_HEAD):
             normalise_heads(w, start + first * size, count, size, self._weights.get(role), self._head_sums)
 
-    def _add_bias(self, role: str, start: int, parts: list[tuple[int, range]]) -> None:
-        """Add the bias of q or k to some heads of each sequence."""
+    def _add_bias(self, role: str, start: int, heads: int, parts: list[tuple[int, range]], column: int) -> None:
+        """Add the bias of q or k to some of the `heads` heads of each sequence."""
         size = self._attention.head_size
-        heads = self._attention.heads if role == "q" else self._attention.kv_heads
         for s, part in parts if role in self._biases else ():
-            place, bias = start + (s * heads + part.start) * size, self._biases[role] + part.start * size
+            place, bias = start + (s * heads + part.start) * size, self._biases[role] + column + part.start * size
             self._workspace.commands.elementwise(place, len(part) * size, b=bias, combine=Combine.SUM, to=place)
 
     def _finish_keys(self) -> None:
@@ -189,71 +234,70 @@ class Projections:
         self._prepare("k", self._keys, heads, 0, self._workspace.batch * heads)
         self._writer.keys(self._keys)
 
-    def _finish_first_queries(self) -> None:
-        """The queries of the first group, so that its keys can be streamed while the vector unit works on the others."""
-        first, heads = self._queries.bundles[0], self._attention.heads
-        # Those of several rows do not lie side by side.
-        self._prepared = first.width if len(first.rows) == 1 else self._workspace.batch * heads
-        self._prepare("q", self._heads, heads, 0, self._prepared)
-        for operands in self._of_group(first, 0, 0, self.first_set):
-            self._place_queries(operands)
-
-    def finish_other_queries(self) -> None:
-        """All queries but those of the first group."""
-        heads = self._workspace.batch * self._attention.heads - self._prepared
-        if heads:
-            self._prepare("q", self._heads, self._attention.heads, self._prepared, heads)
-        by_group, by_head = self._other_groups(), self._other_heads()
-        # A set's first vector must not be joined with what was there before it.
+    def _finish_portion(self, portion: Portion) -> None:
+        """The queries of a portion, but those that come later: the keys of the first ones are streamed meanwhile."""
         first = self._queries.bundles[0]
-        written = set(range(first.sides)) if self.first_set == self.other_set else set()
+        # Those of several rows do not lie side by side.
+        self._prepared = first.width if self._later and len(first.rows) == 1 else self._workspace.batch * portion.heads
+        self._prepare("q", portion.entry, portion.heads, 0, self._prepared, portion.part.first_row)
+        self._place([share for share in self._first if share[2] in portion.kv_heads], OTHER_SET)
+
+    def finish_later_queries(self) -> None:
+        """All queries that are not there yet."""
+        if self._later:
+            (portion,) = self._portions
+            heads = self._workspace.batch * portion.heads - self._prepared
+            if heads:
+                self._prepare("q", portion.entry, portion.heads, self._prepared, heads)
+            self._place(self._later, self._later_set)
+
+    def _place(self, shares: Sequence[Share], vector_set: int) -> None:
+        """Quantise queries to the slots, with as few commands as there can be."""
+        by_group, by_head = self._by_group(shares, vector_set), self._by_head(shares, vector_set)
         for operands in by_group if len(by_group) <= len(by_head) else by_head:
-            for part in _parts(operands, written):
-                self._place_queries(part)
+            # A set's first vector must not be joined with what was there before it.
+            for start, segments, stride, target in _parts(operands, self._written[vector_set]):
+                self._workspace.commands.elementwise(start, self._attention.head_size, segments, a_stride=stride, to=target)
 
-    def _place_queries(self, operands: Operands) -> None:
-        start, segments, stride, target = operands
-        self._workspace.commands.elementwise(start, self._attention.head_size, segments, a_stride=stride, to=target)
+    def _entry(self, row: int, kv_head: int, head: int) -> tuple[int, int]:
+        """Where the query of a head of a group lies, and the distance to that of the next row."""
+        attention = self._attention
+        portion = next(portion for portion in self._portions if kv_head in portion.kv_heads)
+        number = row * portion.heads + (kv_head - portion.kv_heads.start) * attention.group + head
+        return portion.entry + number * attention.head_size, portion.heads * attention.head_size
 
-    def _of_group(self, bundle: Bundle, turn: int, kv_head: int, vector_set: int) -> list[Operands]:
-        """The commands for a group: heads of one row, or a head of all rows at a time, to different slots."""
-        attention, size, rows = self._attention, self._attention.head_size, len(bundle.rows)
-        heads = bundle.heads(turn, attention.group)
-        place, target = self._queries.place(bundle, turn, kv_head), Slot(0, vector_set, 0, next_slot=True)
-        entries = [
-            self._heads + ((bundle.rows[0] * attention.kv_heads + kv_head) * attention.group + head) * size for head in heads
-        ]
-        if rows == 1:
-            return [(entries[0], len(heads), size, replace(target, first_block=place))]
-        stride = attention.heads * size
-        return [(entry, rows, stride, replace(target, slot=h * rows, first_block=place)) for h, entry in enumerate(entries)]
+    def _by_group(self, shares: Sequence[Share], vector_set: int) -> list[Operands]:
+        """The commands for each group: heads of one row, or a head of all rows at a time, to different slots.
 
-    def _other_groups(self) -> list[Operands]:
-        """The commands for each group; those of more slots first, so that few begin some of their slots and not others."""
-        commands: list[Operands] = []
-        for bundle in self._queries.bundles:
-            for kv_head in range(self._attention.kv_heads):
-                for turn in range(bundle.passes):
-                    if bundle is not self._queries.bundles[0] or kv_head or turn:
-                        commands += self._of_group(bundle, turn, kv_head, self.other_set)
+        Those of more slots come first, so that few begin some of their slots and not others.
+        """
+        attention, commands = self._attention, list[Operands]()
+        for bundle, turn, kv_head in shares:
+            rows, heads = bundle.rows, bundle.heads(turn, attention.group)
+            target = Slot(0, vector_set, self._queries.place(bundle, turn, kv_head), next_slot=True)
+            if len(rows) == 1:
+                entry, _ = self._entry(rows[0], kv_head, heads.start)
+                commands.append((entry, len(heads), attention.head_size, target))
+                continue
+            for h, head in enumerate(heads):
+                entry, stride = self._entry(rows[0], kv_head, head)
+                commands.append((entry, len(rows), stride, replace(target, slot=h * len(rows))))
         return sorted(commands, key=lambda command: -command[1])
 
-    def _other_heads(self) -> list[Operands]:
-        """A command for each head of a group: that head of all groups to one slot."""
-        attention, size = self._attention, self._attention.head_size
-        commands: list[Operands] = []
+    def _by_head(self, shares: Sequence[Share], vector_set: int) -> list[Operands]:
+        """A command for each head of a group: that head of all KV heads to one slot."""
+        attention, commands = self._attention, list[Operands]()
         for bundle in self._queries.bundles:
             for turn in range(bundle.passes):
-                # Of the first groups of a bundle's KV heads the very first one is there.
-                first = int(bundle is self._queries.bundles[0] and turn == 0)
-                if first == attention.kv_heads:
+                kv_heads = [share[2] for share in shares if share[:2] == (bundle, turn)]
+                if not kv_heads:
                     continue
-                place = self._queries.place(bundle, turn, first)
-                for h, j in enumerate(bundle.heads(turn, attention.group)):
+                place = self._queries.place(bundle, turn, kv_heads[0])
+                for h, head in enumerate(bundle.heads(turn, attention.group)):
                     for r, row in enumerate(bundle.rows):
-                        head = (row * attention.kv_heads + first) * attention.group + j
-                        target = Slot(h * len(bundle.rows) + r, self.other_set, place)
-                        commands.append((self._heads + head * size, attention.kv_heads - first, attention.group * size, target))
+                        entry, _ = self._entry(row, kv_heads[0], head)
+                        target = Slot(h * len(bundle.rows) + r, vector_set, place)
+                        commands.append((entry, len(kv_heads), attention.group * attention.head_size, target))
         return commands
 
     def _finish_values_and_keys(self) -> None:

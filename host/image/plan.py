@@ -19,7 +19,7 @@ from tailrace.firmware.description import (
 )
 from tailrace.firmware.embedding import WINDOW_POSITIONS
 from tailrace.firmware.fold import UNIT_VECTORS, unit_columns
-from tailrace.firmware.parts import convolved_part_rows, feed_forward_part_rows, head_part_rows
+from tailrace.firmware.parts import convolved_part_rows, feed_forward_part_rows, head_part_rows, query_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, StatePlace, TablePlace
 from tailrace.firmware.state_places import layout_of
 from tailrace.spec.errors import LimitError, ModelError
@@ -223,7 +223,7 @@ class _Planner:
                 self._latent(region, layer, mixer)
             case Attention():
                 for tensor in (*mixer.projections, *(("output_gate",) if mixer.gated else ())):
-                    self._with_bias(region, layer + tensor)
+                    self._with_bias(region, layer + tensor, query_part_rows(mixer) if tensor == "q" else None)
                 for tensor in ("q_norm", "k_norm", "sinks"):
                     self._vector(region, layer + tensor)
             case LinearAttention():
@@ -308,8 +308,8 @@ class _Planner:
     def _matrix(self, region: "_Region", role: str, part_rows: int, expert: int = 0) -> None:
         self._interleaved(region, [role], part_rows, expert)
 
-    def _with_bias(self, region: "_Region", role: str) -> None:
-        self._matrix(region, role, self.imported.matrices[role].rows)
+    def _with_bias(self, region: "_Region", role: str, part_rows: int | None = None) -> None:
+        self._matrix(region, role, part_rows or self.imported.matrices[role].rows)
         self._vector(region, f"{role}_bias")
 
     def _part(self, region: "_Region", role: str, start: int, part_rows: int, expert: int) -> MatrixPart:

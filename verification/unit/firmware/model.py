@@ -18,7 +18,7 @@ from tailrace.firmware.description import (
     layer_role,
 )
 from tailrace.firmware.embedding import tables_of_positions
-from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows
+from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows, query_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.firmware.program import Program
 from tailrace.golden.device import GoldenDevice
@@ -147,6 +147,8 @@ class Model:
             return feed_forward_part_rows(self.description, self.description.layers[int(role.split(".")[1])], build, self.batch)
         if role.endswith((".k_b", ".v_b")):
             return rows // self.description.layers[int(role.split(".")[1])].attention.heads
+        if role.endswith(".q") and self.description.layers[int(role.split(".")[1])].attention.latent is None:
+            return query_part_rows(self.description.layers[int(role.split(".")[1])].attention)
         return rows
 
     def layer(self, n: int) -> None:

@@ -8,15 +8,16 @@ import pytest
 
 from tailrace.firmware.assembler import assemble, disassemble
 from tailrace.firmware.decode import build_program, feed_forward_part_rows, head_part_rows
-from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, Layer, Scores, layer_role
+from tailrace.firmware.description import Activation, Attention, Experts, FeedForward, HeadNorm, Layer, Scores, layer_role
 from tailrace.firmware.embedding import WINDOW_POSITIONS
 from tailrace.firmware.layers import Run, runs
-from tailrace.firmware.placement import Build
+from tailrace.firmware.parts import query_part_rows
+from tailrace.firmware.placement import Build, MatrixPart
 from tailrace.golden.registers import ProgramRegisters
 from tailrace.spec.commands import decode
 from tailrace.spec.config import RIGHT_HAND_SIDES, Config
 from tailrace.spec.errors import LimitError, ModelError
-from tailrace.spec.isa import Opcode
+from tailrace.spec.isa import ADDRESS_UNIT, Opcode
 from verification.races.overlap import largest_pending_by_index
 
 from .imagined import imagined
@@ -214,6 +215,36 @@ def test_experts_in_parts(activation: Activation, size: int, parts: int, batch: 
     compare(Model(description, small, batch=batch), tokens=2)
 
 
+SIX = Attention(heads=12, kv_heads=6, head_size=32, scale=32**-0.5, rotary_size=32, head_norm=HeadNorm.HEAD)
+
+
+@pytest.mark.parametrize("attention", [SIX, replace(SIX, head_norm=None), replace(SIX, window=3)])
+@pytest.mark.parametrize(("rows", "short"), [((0,), 1024), ((0, 0, 0), 4096)])
+def test_queries_in_parts(attention: Attention, rows: tuple[int, ...], short: int) -> None:
+    """q has a part for each KV head; where room is short, their results take turns in two places. No bit depends on either."""
+    large = Config("large", 256, right_hand_sides=4, vector_blocks=64, buffer_entries=32768)
+    results = []
+    for entries, places in ((32768, 6), (short, 2)):
+        config = replace(large, buffer_entries=entries)
+        model = Model(model_of(attention), config, batch=4)
+        program = build_program(model.description, model.placement, build_of(config), rows=rows, choose=False)
+        sources = [part.address // ADDRESS_UNIT for part in model.placement.matrices["layers.0.q"].parts]
+        assert len(sources) == 6
+        products = [fields for opcode, fields in map(decode, program.commands) if opcode is Opcode.GEMV]
+        assert len({fields["offset"] for fields in products if fields["source"] in sources}) == places
+        for first in (0, len(rows)):
+            tokens, positions = [3, 5, 7, 0], [first, first + 1, first + 2, 0]
+            results.append(model.run(program, tokens, positions)[0][: len(rows)].tobytes())
+    assert results[:2] == results[2:]
+
+
+def test_rows_of_the_parts_of_q() -> None:
+    assert query_part_rows(SIX) == 64
+    assert query_part_rows(replace(SIX, heads=18)) == 6 * 96  # not a multiple of 64
+    assert query_part_rows(replace(SIX, head_norm=HeadNorm.ALL_HEADS)) == 6 * 64
+    assert query_part_rows(Attention(heads=32, kv_heads=32, head_size=128, scale=1.0)) == 4 * 128
+
+
 @pytest.mark.parametrize("description", [model_of(), EXPERTS, model_of(HEADS, FeedForward(2048, Activation.GELU))])
 def test_parts(description) -> None:
     build = build_of(TINY)
@@ -223,7 +254,7 @@ def test_parts(description) -> None:
     if isinstance(block, Experts):
         assert rows >= block.expert.size
     else:
-        assert rows <= -(-block.size // 4) + 63
+        assert rows <= -(-block.size // 8) + 63
     assert head_part_rows(description, build) == 1472
     assert head_part_rows(description, Build(1, 1, 65536, 512)) == 2048
 
@@ -315,6 +346,12 @@ def test_placements_that_do_not_fit_the_description_are_refused() -> None:
     refused(
         model_of(), "head must have 150 rows of 64 elements, not 64 of 128", ModelError,
         change=lambda p: replace(p, matrices={**p.matrices, "head": p.matrices["layers.0.o"]}),
+    )  # fmt: skip
+    q = "layers.0.q"
+    cut = (MatrixPart(0, 0, 96), MatrixPart(0, 96, 32))
+    refused(
+        model_of(), f"parts of {q} must have a multiple of 64 rows: the queries of whole KV heads", ModelError,
+        change=lambda p: replace(p, matrices={**p.matrices, q: replace(p.matrices[q], parts=cut)}),
     )  # fmt: skip
     refused(
         model_of(), "the table rope must have 32 columns, not 64", ModelError,

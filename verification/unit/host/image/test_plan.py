@@ -117,7 +117,7 @@ def test_equal_layers_lie_at_equal_distances(tmp_path: Path) -> None:
 def test_weights_lie_in_the_order_of_their_use(tmp_path: Path) -> None:
     image = planned(imported(write_model(tmp_path / "m.gguf", feed_forward=512)))
     roles = [p.role for p in image.pieces if isinstance(p, MatrixPiece) and p.role.startswith("layers.0.")]
-    assert roles == [f"layers.0.{t}" for t in ("q", "k", "v", "o", *("gate", "up") * 4, "down")]
+    assert roles == [f"layers.0.{t}" for t in ("q", "k", "v", "o", *("gate", "up") * 8, "down")]
     last = [p.role for p in image.pieces][-2:]
     assert last == ["final_norm", "head"]
 
