@@ -8,7 +8,7 @@ from tailrace.spec.errors import LimitError
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.isa import Cache, Multiplier
 
-from .branch import Branch, enter, leave
+from .branch import Branch, Residual, enter
 from .buffer_map import slot_map
 from .command_list import Loaded, Slot
 from .description import Attention, layer_role
@@ -25,12 +25,11 @@ def attend(workspace: Workspace, layer: int, attention: Attention, branch: Branc
     """Norm, attention, residual of a layer."""
     w, o_role = workspace, layer_role(layer, "o")
     with w.buffer.phase():
-        heads = _Heads(w, layer, attention)
+        residual = Residual(w, branch, o_role, attention.heads * attention.head_size)
+        heads = _Heads(w, layer, attention, residual)
         enter(w, branch)
         heads.emit()
-        o = w.matrix(o_role, w.hidden, attention.heads * attention.head_size)
-        w.products(o, heads.result, vector_set=heads.output_set)
-        leave(w, branch, heads.result, w.bias(o_role))
+        residual.emit(heads.output_set)
 
 
 class _Heads:
@@ -43,9 +42,9 @@ class _Heads:
     before it is done with the cache. Elsewhere all are appended first, and rows read them together (`bundled`).
     """
 
-    def __init__(self, workspace: Workspace, layer: int, attention: Attention) -> None:
+    def __init__(self, workspace: Workspace, layer: int, attention: Attention, residual: Residual) -> None:
         w = self._workspace = workspace
-        self._layer, self._attention = layer, attention
+        self._layer, self._attention, self._residual = layer, attention, residual
         self._start = w.buffer.mark()
         columns = attention.heads * attention.head_size
         # Heads that do not fill their blocks are gathered in the buffer.
@@ -56,31 +55,36 @@ class _Heads:
         in_order = [s for rows in self._turns for s in rows]
         apart = single(in_order, attention, w.build.right_hand_sides)
         together = apart if len(self._turns) > 1 else bundled(w, attention)
-        try:
-            with w.buffer.attempt():
-                self._plan(together)
-        except LimitError:
-            if together == apart:
-                raise
-            # Rows that read keys and values together have more scores at a time.
-            self._plan(apart)
+        # Rows that read keys and values together have more scores at a time.
+        ways = dict.fromkeys((tuple(together), tuple(apart)))
+        *plans, last = [(bundles, short) for bundles in ways for short in (False, True)]
+        for plan in plans:
+            try:
+                with w.buffer.attempt():
+                    self._plan(*plan)
+                return
+            except LimitError:
+                continue
+        self._plan(*last)
 
-    def _plan(self, bundles: Sequence[Bundle]) -> None:
-        """Find a place for everything."""
+    def _plan(self, bundles: Sequence[Bundle], short: bool) -> None:
+        """Find a place for everything; `short`: queries of some KV heads take the place of others."""
         w, attention = self._workspace, self._attention
         columns = attention.heads * attention.head_size
         self._passes = Passes(w, self._layer, attention, max(bundle.sides for bundle in bundles))
         self._queries, self._probabilities = self._slot_plan(columns, bundles)
         rows = [w.rows[self._passes.window, s] for s in w.sequences]
-        self._projections = Projections(w, self._layer, attention, self._queries, self._passes.caches, rows, self._turns)
+        self._projections = Projections(
+            w, self._layer, attention, self._queries, self._passes.caches, rows, self._turns, short=short
+        )  # fmt: skip
         self.output_set = self._projections.output_set
         groups, self._query_places = self._all_groups(bundles)
         self._pieces = self._passes.pieces(groups)
         with w.buffer.over(self._projections.end if len(self._turns) == 1 else w.buffer.mark()):
             self._passes.allocate_scores(len(self._pieces) > 1)
         with w.buffer.over(self._start):
-            #: The results of o, which take the place of what went before.
-            self.result = w.buffer.allocate("the results of o", w.batch * w.hidden)
+            # What went before is no longer needed.
+            self._residual.allocate()
 
     def _slot_plan(self, columns: int, bundles: Sequence[Bundle]) -> tuple[QuerySlots, list[int]]:
         """Where queries and probabilities lie in the slots."""

@@ -43,9 +43,17 @@ class CacheWriter:
         size = attention.head_size
         self._padded = attention.head_blocks * BLOCK
         count = w.batch * attention.kv_heads * self._padded
-        #: Where keys are padded, if they are to stay there.
-        self._kept = w.buffer.allocate("padded keys", count) if waits and size != self._padded else None
+        #: Where keys are padded with zeros, if their heads end with a block that is not full.
+        self._padding: int | None = None
+        self._padded_count = count if size != self._padded else 0
+        if waits:
+            self.reserve()
         self._keys = self._values = 0
+
+    def reserve(self) -> None:
+        """Find room for padded keys, unless there is some: it is free again when they are in the cache, but for later turns."""
+        if self._padded_count and self._padding is None:
+            self._padding = self._workspace.buffer.allocate("padded keys", self._padded_count)
 
     def keys(self, entry: int) -> None:
         """The keys of all rows, one head after the other, from `entry` on."""
@@ -54,13 +62,12 @@ class CacheWriter:
         if size == padded:
             self._finish_keys(entry, heads)
             return
-        # Heads that end with a block that is not full are padded with zeros first.
-        with w.buffer.phase():
-            keys = w.buffer.allocate("padded keys", heads * padded) if self._kept is None else self._kept
-            # Whatever the buffer holds is finite as a float16, and so becomes zero when it is multiplied with zero.
-            w.commands.elementwise(keys, heads * padded, function=Function.HALF, m=0.0, to=keys)
-            w.commands.elementwise(entry, size, heads, a_stride=size, to=keys, d_stride=padded)
-            self._finish_keys(keys, heads)
+        keys = self._padding
+        assert keys is not None
+        # Whatever the buffer holds is finite as a float16, and so becomes zero when it is multiplied with zero.
+        w.commands.elementwise(keys, heads * padded, function=Function.HALF, m=0.0, to=keys)
+        w.commands.elementwise(entry, size, heads, a_stride=size, to=keys, d_stride=padded)
+        self._finish_keys(keys, heads)
 
     def values(self, entry: int) -> None:
         """The values of all rows, one head after the other, from `entry` on."""

@@ -97,6 +97,7 @@ class _Mixture:
         blocks = ([(e.shared, "shared_")] if e.shared else []) + [(e.expert, "experts_")]
         ups = [w.matrix(layer_role(self._layer, f"{prefix}up"), block.size, w.hidden) for block, prefix in blocks]
         results = Results(w, [block for block, _ in blocks], [part for up in ups for part in up.parts], several=True)
+        self._take_turns = results.take_turns
         places = self._first_blocks()
 
         def middle(block: FeedForward, prefix: str, place: int, turn: int) -> Middle:
@@ -140,11 +141,15 @@ class _Mixture:
         stages: list[Stage] = []
         for n, turn in enumerate(self._turns):
             stages += self._middle_stages(turn)
-            if n:
+            if not self._take_turns:
+                # The activations of two experts may have one place, too.
+                stages.append(self._down_stage(turn))
+            elif n:
                 stages.append(self._down_stage(self._turns[n - 1]))
-        # Down of the last expert waits for all before it, and has nothing to run beside.
         interleaved(stages)
-        interleaved([self._down_stage(self._turns[-1])])
+        if self._take_turns:
+            # Down of the last expert waits for all before it, and has nothing to run beside.
+            interleaved([self._down_stage(self._turns[-1])])
         if self._experts.shared and self._branch.post_norm:
             self._add_shared()
 

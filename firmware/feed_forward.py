@@ -9,7 +9,7 @@ from tailrace.spec.floats import Function
 from tailrace.spec.formats import BLOCK
 from tailrace.spec.isa import BUFFER_UNIT, Combine, Multiplier
 
-from .branch import Branch, enter, leave
+from .branch import Branch, Residual, enter
 from .buffer_map import slot_map
 from .command_list import Address, CommandList, Loaded, Scalar, Slot, interleaved
 from .description import Activation, FeedForward, layer_role
@@ -32,16 +32,21 @@ def feed_forward(workspace: Workspace, layer: int, block: FeedForward, branch: B
     w, down_role = workspace, layer_role(layer, "down")
     with w.buffer.phase():
         enter(w, branch)
-        result = w.buffer.allocate("the results of down", w.batch * w.hidden)
-        start = first_block(w, block)
+        residual, start = Residual(w, branch, down_role, block.size), first_block(w, block)
+        before = w.buffer.mark()
         held = None if start is not None else w.buffer.allocate("the activations of a feed-forward layer", w.batch * block.size)
         parts = w.matrix(layer_role(layer, "up"), block.size, w.hidden).parts
         middle = Middle(w, block, layer, Results(w, [block], parts, several=len(parts) > 1), start or 0, held=held)
+        with w.buffer.over(before):
+            # When down begins, the slots hold what it is multiplied with.
+            residual.allocate()
         interleaved(middle.stages())
         middle.quantise_held()
-        down = w.matrix(down_role, w.hidden, block.size)
-        w.products(down, result, vector_set=MIDDLE_SET, first_block=middle.first_block)
-        leave(w, branch, result, w.bias(down_role))
+        residual.emit(MIDDLE_SET, middle.first_block)
+
+
+def _nothing() -> None:
+    """Neither a product nor work on its results."""
 
 
 def first_block(workspace: Workspace, block: FeedForward) -> int | None:
@@ -114,6 +119,11 @@ class Results:
         self.ups = [w.buffer.allocate("the results of up", size) for _ in range(copies)]
         self.gates = [w.buffer.allocate("the results of gate", size) for _ in range(copies)] if gated else self.ups
         self.argument = w.buffer.allocate("the argument of GELU", size) if gelu else 0
+
+    @property
+    def take_turns(self) -> bool:
+        """Whether the results of two parts have places of their own."""
+        return len(self.ups) > 1
 
 
 class Middle:
@@ -193,11 +203,14 @@ class Middle:
         for i, (gate_part, up_part) in enumerate(zip(self._gate.parts, self._up.parts)):
             place = (self._turn + i) % len(self._results.ups)
             gate, up = self._results.gates[place], self._results.ups[place]
+            own: list[Stage] = []
             if self._block.gated:
                 finish_gate = partial(self._finish_gate, slots, gate_part, gate, expert, weight)
-                stages.append((partial(product, self._gate, gate_part, gate), finish_gate))
+                own.append((partial(product, self._gate, gate_part, gate), finish_gate))
             finish_up = partial(self._finish_up, slots, up_part, up, gate, expert, weight)
-            stages.append((partial(product, self._up, up_part, up), finish_up))
+            own.append((partial(product, self._up, up_part, up), finish_up))
+            # In an only place the results of a part stay until they have been used, before the next product.
+            stages += own if self._results.take_turns else [*own, (_nothing, _nothing)]
         return stages
 
     def _finish_gate(

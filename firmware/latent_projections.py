@@ -59,6 +59,7 @@ class LatentProjections:
         self._compressed = allocate("compressed queries", w.batch * latent.query_rank)
         self._row = allocate("keys", w.batch * attention.head_size)
         self._values = allocate("values", w.batch * latent.size)
+        self._writer.reserve()
 
     def queries(self, sequence: int, head: int) -> int:
         """Entry of a head's queries."""

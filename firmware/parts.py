@@ -5,8 +5,10 @@ from tailrace.spec.formats import BLOCK
 from .description import Activation, Attention, Description, Experts, HeadNorm, Layer
 from .placement import Build
 
-#: Parts of gate and up.
-FEED_FORWARD_PARTS = 8
+#: Parts of gate and up, and rows that one has at most: the results of eight rows of a pass have room twice.
+FEED_FORWARD_PARTS, FEED_FORWARD_PART = 8, 768
+#: Rows of the parts of the matrices whose results are added to the activations.
+RESIDUAL_PART = 1024
 #: Parts of q, at most.
 QUERY_PARTS = 8
 #: Parts have a multiple of so many rows, so that they fill blocks of the slots, and 64 bytes of logits.
@@ -39,13 +41,13 @@ def feed_forward_part_rows(description: Description, layer: Layer, build: Build,
     assert block is not None
     experts = isinstance(block, Experts)
     expert = block.expert if isinstance(block, Experts) else block
-    wanted = expert.size if experts else -(-expert.size // FEED_FORWARD_PARTS)
+    wanted = expert.size if experts else min(-(-expert.size // FEED_FORWARD_PARTS), FEED_FORWARD_PART)
     # Two parts at a time, of gate and up, be they of one expert or of two, and what GELU needs.
     places = 2 * (1 + expert.gated) + (expert.activation is Activation.GELU)
-    # Beside them: x, the results of down, for experts their sum and the results of another one, what a shared expert has left
-    # until a norm follows, what a parallel attention has left, and what the slots can't hold.
+    # Beside them: x, for experts the results of two of them and their sum, what a shared expert has left until a norm follows,
+    # what a parallel attention has left, and what the slots can't hold.
     shared = isinstance(block, Experts) and block.shared is not None and layer.post_norms
-    beside = ((4 if experts else 2) + shared + layer.parallel) * batch * description.hidden
+    beside = ((4 if experts else 1) + shared + layer.parallel) * batch * description.hidden
     if not experts and description.hidden + expert.size > build.vector_blocks * BLOCK:
         beside += batch * expert.size
     room = (build.buffer_entries - beside) * 3 // 4 // (places * batch)

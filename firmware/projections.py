@@ -86,6 +86,8 @@ class Projections:
         For each row the register with the row of the cache that is written.
     turns : sequence of sequences of int
         Rows whose keys and values are appended together. `emit` appends those of the first turn, `append` others.
+    short : bool
+        Whether room is short: the queries of a part of q take the place of others, which are in the slots by then.
 
     Attributes
     ----------
@@ -95,7 +97,7 @@ class Projections:
 
     def __init__(
         self, workspace: Workspace, layer: int, attention: Attention, queries: QuerySlots, caches: list[CachePlace],
-        row_registers: list[int], turns: Sequence[Sequence[int]],
+        row_registers: list[int], turns: Sequence[Sequence[int]], *, short: bool = False,
     ) -> None:  # fmt: skip
         w = self._workspace = workspace
         self._attention, self._queries = attention, queries
@@ -123,12 +125,11 @@ class Projections:
                 self.end = w.buffer.mark()
             if w.bias(layer_role(layer, role)):
                 self._biases[role] = allocate(f"the bias of {role}", widths[role])
-            places = [widths[role]]
+            sizes = [widths[role]]
             if role == "q":
-                # Where room is short, those of a part take the place of others, which are in the slots by then.
-                scarce = w.batch * widths[role] > w.buffer.free // 4
-                places = [max(part.rows for part in parts)] * 2 if scarce and len(parts) > 2 else [part.rows for part in parts]
-            entries[role] = [allocate(names[role], w.batch * width) for width in places]
+                sizes = [max(part.rows for part in parts)] * 2 if short and len(parts) > 2 else [part.rows for part in parts]
+            entries[role] = [allocate(names[role], w.batch * size) for size in sizes]
+        self._writer.reserve()
         (self._keys,), (self._values,) = entries["k"], entries["v"]
         self._portions = self._portions_of(entries["q"])
         shares = [

@@ -19,7 +19,13 @@ from tailrace.firmware.description import (
 )
 from tailrace.firmware.embedding import WINDOW_POSITIONS
 from tailrace.firmware.fold import UNIT_VECTORS, unit_columns
-from tailrace.firmware.parts import convolved_part_rows, feed_forward_part_rows, head_part_rows, query_part_rows
+from tailrace.firmware.parts import (
+    RESIDUAL_PART,
+    convolved_part_rows,
+    feed_forward_part_rows,
+    head_part_rows,
+    query_part_rows,
+)
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, StatePlace, TablePlace
 from tailrace.firmware.state_places import layout_of
 from tailrace.spec.errors import LimitError, ModelError
@@ -197,7 +203,7 @@ class _Planner:
         for tensor in ("attention_norm", "attention_norm_bias"):
             self._vector(region, layer + tensor)
         self._mixer(region, layer, self.layers[n].attention)
-        self._with_bias(region, layer + "o")
+        self._with_bias(region, layer + "o", RESIDUAL_PART)
         if beside := self.layers[n].beside:
             self._mixer(region, f"{layer}beside_", beside)
             self._with_bias(region, f"{layer}beside_o")
@@ -276,7 +282,7 @@ class _Planner:
         self._interleaved(region, names, rows)
         for name in names:
             self._vector(region, f"{name}_bias")
-        self._with_bias(region, prefix + "down")
+        self._with_bias(region, prefix + "down", RESIDUAL_PART)
 
     def _experts(self, region: "_Region", layer: str, rows: int) -> None:
         """All of an expert's matrices together, expert after expert."""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tailrace.firmware.description import Attention, Description, Experts, FeedForward, Layer, layer_role
-from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows, query_part_rows
+from tailrace.firmware.parts import RESIDUAL_PART, feed_forward_part_rows, head_part_rows, query_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.spec.formats import BLOCK, Q8_0
 
@@ -22,7 +22,8 @@ def imagined(
         shapes = _shapes(description, layer)
         rows = feed_forward_part_rows(description, layer, build, batch)
         for role, (height, width) in shapes.items():
-            part = rows if role.endswith(("gate", "up")) else query_part_rows(layer.attention) if role == "q" else height
+            others = {"q": query_part_rows(layer.attention), "o": RESIDUAL_PART, "down": RESIDUAL_PART}
+            part = rows if role.endswith(("gate", "up")) else others.get(role, height)
             matrices[layer_role(n, role)] = _matrix(height, width, part)
         attention = layer.attention
         vectors = dict.fromkeys(_NORMS, description.hidden) | dict.fromkeys(("q_norm", "k_norm"), attention.head_size)

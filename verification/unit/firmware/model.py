@@ -18,7 +18,7 @@ from tailrace.firmware.description import (
     layer_role,
 )
 from tailrace.firmware.embedding import tables_of_positions
-from tailrace.firmware.parts import feed_forward_part_rows, head_part_rows, query_part_rows
+from tailrace.firmware.parts import RESIDUAL_PART, feed_forward_part_rows, head_part_rows, query_part_rows
 from tailrace.firmware.placement import Build, CachePlace, MatrixPart, MatrixPlace, Placement, TablePlace
 from tailrace.firmware.program import Program
 from tailrace.golden.device import GoldenDevice
@@ -60,6 +60,7 @@ class Model:
     biases: tuple[str, ...] = ()
     sink_spread: float = 1.0
     head_part: int = 64
+    residual_part: int = RESIDUAL_PART
     tensors: dict[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -147,6 +148,8 @@ class Model:
             return feed_forward_part_rows(self.description, self.description.layers[int(role.split(".")[1])], build, self.batch)
         if role.endswith((".k_b", ".v_b")):
             return rows // self.description.layers[int(role.split(".")[1])].attention.heads
+        if role.endswith((".o", ".down")):
+            return self.residual_part
         if role.endswith(".q") and self.description.layers[int(role.split(".")[1])].attention.latent is None:
             return query_part_rows(self.description.layers[int(role.split(".")[1])].attention)
         return rows

@@ -13,6 +13,7 @@ from tailrace.firmware.embedding import WINDOW_POSITIONS
 from tailrace.firmware.layers import Run, runs
 from tailrace.firmware.parts import query_part_rows
 from tailrace.firmware.placement import Build, MatrixPart
+from tailrace.firmware.program import Program
 from tailrace.golden.registers import ProgramRegisters
 from tailrace.spec.commands import decode
 from tailrace.spec.config import RIGHT_HAND_SIDES, Config
@@ -22,6 +23,7 @@ from verification.races.overlap import largest_pending_by_index
 
 from .imagined import imagined
 from .model import Model, build_of
+from .room import least_room, program_for
 from .test_decode import FOUR, HEADS, SILU, TINY, compare, model_of
 
 MIXED = model_of(
@@ -219,23 +221,69 @@ SIX = Attention(heads=12, kv_heads=6, head_size=32, scale=32**-0.5, rotary_size=
 
 
 @pytest.mark.parametrize("attention", [SIX, replace(SIX, head_norm=None), replace(SIX, window=3)])
-@pytest.mark.parametrize(("rows", "short"), [((0,), 1024), ((0, 0, 0), 4096)])
-def test_queries_in_parts(attention: Attention, rows: tuple[int, ...], short: int) -> None:
+@pytest.mark.parametrize("rows", [(0,), (0, 0, 0)])
+def test_queries_in_parts(attention: Attention, rows: tuple[int, ...]) -> None:
     """q has a part for each KV head; where room is short, their results take turns in two places. No bit depends on either."""
-    large = Config("large", 256, right_hand_sides=4, vector_blocks=64, buffer_entries=32768)
+    config = Config("large", 256, right_hand_sides=4, vector_blocks=64, buffer_entries=32768)
     results = []
-    for entries, places in ((32768, 6), (short, 2)):
-        config = replace(large, buffer_entries=entries)
+    for short in (False, True):
         model = Model(model_of(attention), config, batch=4)
-        program = build_program(model.description, model.placement, build_of(config), rows=rows, choose=False)
-        sources = [part.address // ADDRESS_UNIT for part in model.placement.matrices["layers.0.q"].parts]
-        assert len(sources) == 6
-        products = [fields for opcode, fields in map(decode, program.commands) if opcode is Opcode.GEMV]
-        assert len({fields["offset"] for fields in products if fields["source"] in sources}) == places
+        program = program_for(model, rows, buffer_entries=least_room(model, rows, "buffer_entries") if short else 32768)
+        assert program is not None
+        assert len(places(model, program, "layers.0.q")) == (2 if short else 6)
         for first in (0, len(rows)):
             tokens, positions = [3, 5, 7, 0], [first, first + 1, first + 2, 0]
             results.append(model.run(program, tokens, positions)[0][: len(rows)].tobytes())
     assert results[:2] == results[2:]
+
+
+def places(model: Model, program: Program, role: str) -> set[int]:
+    """Where the results of a matrix with several parts go."""
+    sources = [part.address // ADDRESS_UNIT for part in model.placement.matrices[role].parts]
+    assert len(sources) > 2
+    products = [fields for opcode, fields in map(decode, program.commands) if opcode is Opcode.GEMV]
+    return {fields["offset"] for fields in products if fields["source"] in sources}
+
+
+TWO = replace(HEADS, heads=2, kv_heads=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({}, {}),
+        ({}, {"biases": ("o", "down")}),
+        ({"residual_scale": 0.5}, {}),
+        ({"layers": (Layer(TWO, SILU, output_scale=True),) * 2}, {}),
+        ({"layers": (Layer(TWO, SILU, parallel=True),) * 2}, {}),
+    ],
+)
+def test_results_that_are_added_part_by_part(changes: dict, options: dict) -> None:
+    """The buffer has room for the activations of eight rows, and for two parts of what is added to them: no bit depends on it."""
+    results, rows = [], (0,) * 8
+    config = Config("eight", 256, right_hand_sides=8, vector_blocks=64, buffer_entries=32768)
+    for short in (False, True):
+        model = Model(model_of(TWO, hidden=256, **changes), config, batch=8, residual_part=64, **options)
+        entries = least_room(model, rows, "buffer_entries", logits=False) if short else config.buffer_entries
+        program = program_for(model, rows, logits=False, buffer_entries=entries)
+        assert program is not None
+        for role in ("layers.0.o", "layers.0.down"):
+            assert len(places(model, program, role)) == (2 if short else 4)
+        for first in (0, 8):
+            model.run(program, [*range(8)], [*range(first, first + 8)])
+        first = min(place.keys for caches in model.placement.caches for place in caches)
+        results.append(model.device.read(first, min(model.placement.logits) - first))
+    assert results[0] == results[1]
+
+
+def test_results_that_must_be_there_as_a_whole() -> None:
+    """A norm of the results needs all of them, and so does a bias that is added before they are scaled."""
+    config = Config("eight", 256, right_hand_sides=8, vector_blocks=64, buffer_entries=4096)
+    for changes, options in (({"post_norms": True}, {}), ({"residual_scale": 0.5}, {"biases": ("o",)})):
+        description = model_of(TWO, hidden=256, **changes)
+        model = Model(description, config, batch=8, residual_part=64, **options)
+        with pytest.raises(LimitError, match="^the activation buffer has no room for the results of o: 2048 needed, "):
+            build_program(description, model.placement, build_of(config), rows=(0,) * 8, logits=False, choose=False)
 
 
 def test_rows_of_the_parts_of_q() -> None:

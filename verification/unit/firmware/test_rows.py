@@ -9,10 +9,13 @@ import pytest
 from tailrace.firmware.decode import TOKEN_ROWS, build_program
 from tailrace.firmware.description import Description
 from tailrace.firmware.placement import CachePlace
+from tailrace.spec.commands import decode
 from tailrace.spec.config import Config
 from tailrace.spec.errors import LimitError, ModelError
+from tailrace.spec.isa import Opcode
 
 from .model import Model, build_of
+from .room import UNITS, Memory, least_room, program_for
 from .test_decode import FEATURES, FOUR, model_of, random_description
 
 EIGHT = Config("test", 256, right_hand_sides=8, vector_blocks=256, buffer_entries=32768)
@@ -146,3 +149,43 @@ def test_rows_need_places_for_their_logits() -> None:
     with pytest.raises(ModelError, match="^logits have been placed for 2 rows, not for 3$"):
         build_program(model.description, **options)
     build_program(model.description, **options, logits=False)
+
+
+def rooms(model: Model, rows: tuple[int, ...], memory: Memory) -> list[dict[str, int]]:
+    """All the room that there is, less of it for each way to share places, the least with which a pass fits, and that of both."""
+    unit, whole, least = UNITS[memory], getattr(model.config, memory), least_room(model, rows, memory)
+    forms: dict[object, int] = {}
+    for units in np.geomspace(whole // unit, least // unit, 32).round().astype(int).tolist():
+        program = program_for(model, rows, **{memory: units * unit})
+        assert program is not None, f"fits {least} and not {units * unit}"
+        commands = [decode(command) for command in program.commands]
+        products = [(fields["offset"], fields["first_block"]) for opcode, fields in commands if opcode is Opcode.GEMV]
+        forms.setdefault((tuple(opcode for opcode, _ in commands), len({*products})), units * unit)
+    (other,) = UNITS.keys() - {memory}
+    both = {memory: least, other: least_room(model, rows, other, **{memory: least})}
+    return [{memory: whole}, *({memory: room} for room in {*forms.values(), least} - {whole}), both]
+
+
+@pytest.mark.parametrize("memory", UNITS)
+@pytest.mark.parametrize("rows", [(0, 0, 0, 0), *(pytest.param(rows, marks=pytest.mark.slow) for rows in ((0,), (0, 1, 1)))])
+@pytest.mark.parametrize(
+    "feature", [f if f in QUICK else pytest.param(f, marks=pytest.mark.slow) for f in FEATURES if f not in REFUSED]
+)
+def test_no_bit_depends_on_the_room(feature: str, rows: tuple[int, ...], memory: Memory) -> None:
+    """What has no room for two places in turn takes one; nothing is overwritten before it has been used."""
+    description, options = FEATURES[feature]
+    config = replace(FOUR, buffer_entries=16384)
+    expected: list[bytes] = []
+    for room in rooms(Model(description, config, batch=4, **options), rows, memory):
+        model = Model(description, config, batch=4, **options)
+        program = program_for(model, rows, **room)
+        assert program is not None
+        found = []
+        for first in (0, 4):
+            at = [first + rows[:s].count(sequence) for s, sequence in enumerate(rows)]
+            padding = [0] * (TOKEN_ROWS - len(rows))
+            logits, _ = model.run(program, [*range(len(rows))] + padding, at + padding)
+            found.append(logits[: len(rows)].tobytes())
+        found += memory_of_caches(model)
+        expected = expected or found
+        assert found == expected, f"{feature}, rows {rows}, {room}"
