@@ -103,6 +103,21 @@ def test_builds_give_the_same_bits(path: Path, logits: Any, config: str) -> None
     assert all(same(decoder.step(token), expected) for token, expected in zip(text(LENGTH), logits, strict=True))
 
 
+@pytest.mark.parametrize(("room", "sizes"), [("buffer_entries", range(10, 14)), ("vector_blocks", range(6, 9))])
+def test_no_bit_depends_on_the_room(path: Path, logits: Any, room: str, sizes: range) -> None:
+    """A prompt in as many rows as fit, and a step: where places for two products or heads are short, they share one."""
+    fitting = 0
+    for size in sizes:
+        try:
+            decoder = open_decoder(path, f"base,right_hand_sides=4,{room}={1 << size}")
+        except LimitError:
+            continue
+        tokens, fitting = text(LENGTH), fitting + 1
+        decoder.prefill(tokens[:-1])
+        assert same(decoder.step(tokens[-1]), logits[-1]), (SEED, room, 1 << size)
+    assert fitting > 1
+
+
 def test_a_run_goes_over_folds(path: Path) -> None:
     tokens = text(FOLD - 5)
     single, several = open_decoder(path), open_decoder(path, tokens_per_doorbell=100)
