@@ -336,16 +336,20 @@ def prompt(models: str | None, config: str, tokens: int, memory_model: str, cloc
 @click.option("--memory", "memory_model", type=click.Choice(_MEMORIES), default="ideal", show_default=True)
 @click.option("--clock", type=FiniteRange(min=1), default=300.0, show_default=True, help="Assumed clock in MHz.")
 @click.option("--draft", metavar="MODEL", help="A small model with the same tokens that drafts, too.")
+@click.option("--cycles-of", "shape", metavar="NAME", help="A shape of `bench decode` whose cycles count in place of MODEL's.")
 @click.option("--texts", "wanted", help="Comma-separated beginnings of the texts' names; default: all.")
 def speculation(
-    model: str, config: str, tokens: int, memory_model: str, clock: float, draft: str | None, wanted: str | None
-) -> None:
+    model: str, config: str, tokens: int, memory_model: str, clock: float, draft: str | None, shape: str | None,
+    wanted: str | None,
+) -> None:  # fmt: skip
     """Answers of MODEL with drafts and without: tokens of a pass, predicted speed.
 
     Drafts come from the text. Of a file with a layer that drafts (multi-token prediction) they come from that, too, and its
     cycles count. With --draft they come from a small model instead: once on a device of the same build, whose cycles count,
-    and once for free, as on a GPU of the host that has nothing else to do.
+    and once for free, as on a GPU of the host that has nothing else to do. With --cycles-of it is told what drafts that are
+    right as often would bring to a larger model.
     """
+    from ..models.measured import SHAPES
     from .asked import texts
     from .decode_report import speculation_table
     from .speculation import measure_speculation
@@ -355,14 +359,17 @@ def speculation(
         asked = {name: one for name, one in asked.items() if name.startswith(tuple(wanted.split(",")))}
         if not asked:
             raise click.BadParameter(f"no text begins so: choose from {'; '.join(texts())}", param_hint="--texts")
+    if shape is not None:
+        _chosen("--cycles-of", shape, (), tuple(SHAPES))
     terminal = Terminal()
     found = []
     with terminal.phase(f"answering with {model}"):
         for one in measure_speculation(
-            model, config, asked, tokens=tokens, memory=memory_model, draft=draft, on_progress=terminal.progress
+            model, config, asked, tokens=tokens, memory=memory_model, draft=draft, shape=shape, on_progress=terminal.progress
         ):
             found.append(one)
     drafts = f", drafts of {Path(draft).name}" if draft else ""
+    drafts += f", cycles of {shape}" if shape else ""
     _show(speculation_table(found, f"{model}{drafts}, configuration {config}, memory {memory_model} (predicted)", clock))
 
 

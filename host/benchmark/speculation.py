@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
-from tailrace.spec.config import parse_config
-from tailrace.spec.errors import TailraceError
+from tailrace.spec.config import Config, parse_config
+from tailrace.spec.errors import ConfigError, LimitError, TailraceError
 
 from ..generation.completion import Completion
 from ..generation.depth import Costs
@@ -18,10 +19,12 @@ from ..image.builds import lay_out
 from ..image.geometry import Geometry
 from ..image.image import ImageRequest
 from ..image.predicted_cycles import PredictedCycles
-from ..image.programs import DRAFT, Kind, Programs
+from ..image.programs import DRAFT, Kind, LoadedProgram, Programs, folds
 from ..language_model import LanguageModel
 from ..loading import load
+from ..models.measured import SHAPES
 from .asked import Asked
+from .models import imported_shape
 
 #: Tokens in the cache at which rows are compared.
 _COMPARED_AT = 512
@@ -94,8 +97,11 @@ class PredictedCosts(Costs):
         """Nothing: what a pass takes on the machine at hand is not what counts."""
 
     def of(self, rows: int) -> float:
-        """Cycles of a pass over so many rows of a sequence."""
-        return self._cycles.of(self._programs.name_of(self._kind, [0] * rows), _COMPARED_AT)
+        """Cycles of a pass over so many rows of a sequence; without end where there is no room for them."""
+        try:
+            return self._cycles.of(self._programs.name_of(self._kind, [0] * rows), _COMPARED_AT)
+        except LimitError:
+            return inf
 
 
 class _Free(Costs):
@@ -120,8 +126,10 @@ class _Way:
         Where drafts come from.
     lm : LanguageModel
         Whose device they are verified on.
+    programs : Programs
+        Whose cycles count.
     cycles : PredictedCycles
-        Of its programs.
+        Of these.
     drafter : DraftModel or None
         What drafts beside the text, and what it is thought to take.
     costs : Costs
@@ -131,6 +139,7 @@ class _Way:
 
     drafts: str
     lm: LanguageModel
+    programs: Programs
     cycles: PredictedCycles
     drafter: DraftModel | None = None
     costs: Costs = _Free()
@@ -151,20 +160,28 @@ class _Way:
         before = [Counter(decoder.steps) for decoder in decoders]
         completion = self.lm.generate(encoded, max_tokens=tokens, ignore_ends=True, speculate=speculate, **asked.options)
         taken, *others = (Counter(decoder.steps) - earlier for decoder, earlier in zip(decoders, before, strict=True))
-        return completion, _passes(self.lm.decoder.programs, taken), self.cycles.sum(taken) + self._drafter_cycles(others)
+        passes = sum(count for (name, _), count in taken.items() if self._run(name).kind in ("logits", "tokens"))
+        return completion, passes, self.cycles.sum(self._counted(taken)) + self._drafter_cycles(others)
+
+    def _run(self, name: str) -> LoadedProgram:
+        """A program that has been run."""
+        return self.lm.decoder.programs.loaded[name]
+
+    def _counted(self, taken: _Steps) -> _Steps:
+        """Steps by the programs whose cycles count; those of folds go by their names."""
+        counted = _Steps()
+        for (name, position), count in taken.items():
+            run = self._run(name)
+            counted[self.programs.name_of(run.kind, run.rows) if run.kind else name, position] += count  # type: ignore[arg-type]
+        return counted
 
     def _drafter_cycles(self, steps: Sequence[_Steps]) -> float:
         return sum(self.own.sum(taken) for taken in steps) if self.own else 0.0
 
 
-def _passes(programs: Programs, steps: _Steps) -> int:
-    """How many of these steps have gone over the weights and said what comes next."""
-    return sum(count for (name, _), count in steps.items() if programs.loaded[name].kind in ("logits", "tokens"))
-
-
 def measure_speculation(
     model: str, config: str, asked: Mapping[str, Asked], *, tokens: int = 192, memory: str = "ideal", draft: str | None = None,
-    on_progress: Callable[[str, float], None] | None = None,
+    shape: str | None = None, on_progress: Callable[[str, float], None] | None = None,
 ) -> Iterator[Speculation]:  # fmt: skip
     """Answer each text on the emulator with and without drafts; the tokens are compared, and the cycles predicted.
 
@@ -183,15 +200,20 @@ def measure_speculation(
     memory : str
     draft : str or None
         A draft model, on a device like that, and for free. None: a layer of the model, if the file has one.
+    shape : str or None
+        Whose cycles count in place of the model's, from `tailrace.models.measured.SHAPES`: what drafts that are right as often
+        would bring there.
     on_progress : callable or None
 
     Raises
     ------
+    ConfigError
+        If one of model and shape folds lists into states, and the other does not.
     TailraceError
         If an answer is another one with drafts.
     """
     with ExitStack() as stack:
-        ways = list(_ways(stack, model, config, memory, draft, on_progress))
+        ways = list(_ways(stack, model, config, memory, draft, shape, on_progress))
         for number, (name, text) in enumerate(asked.items()):
             if on_progress:
                 on_progress(name, number / len(asked))
@@ -207,32 +229,42 @@ def measure_speculation(
 
 
 def _ways(
-    stack: ExitStack, model: str, config: str, memory: str, draft: str | None,
+    stack: ExitStack, model: str, config: str, memory: str, draft: str | None, shape: str | None,
     on_progress: Callable[[str, float], None] | None,
 ) -> Iterator[_Way]:  # fmt: skip
     """The ways to answer, those from the text first; what is loaded is closed with the stack."""
     build = parse_config(config)
 
-    def loaded(drafts: str | bool | None) -> tuple[LanguageModel, PredictedCycles]:
+    def loaded(drafts: str | bool | None) -> tuple[LanguageModel, Programs, PredictedCycles]:
         lm = stack.enter_context(load(model, config=config, draft=drafts, progress=on_progress))
-        cycles = PredictedCycles(lm.decoder.programs, build, memory=memory)
-        lm.engine.costs = PredictedCosts(lm.decoder.programs, cycles)
-        return lm, cycles
+        programs = lm.decoder.programs
+        if shape is not None:
+            programs = _programs_of(shape, build, lm.decoder.limit, drafts is None)
+            if folds(programs.image.imported.description) != folds(lm.decoder.imported.description):
+                raise ConfigError(f"cycles of {shape} can't count in place of {model}'s: one of them has folds, the other none")
+        cycles = PredictedCycles(programs, build, memory=memory)
+        lm.engine.costs = PredictedCosts(programs, cycles)
+        return lm, programs, cycles
 
-    lm, cycles = loaded(False if draft is None else draft)
-    yield _Way(TEXT, lm, cycles)
+    lm, programs, cycles = loaded(False if draft is None else draft)
+    yield _Way(TEXT, lm, programs, cycles)
     if draft is not None:
         drafting = lm.engine.drafting
         assert drafting is not None
         assert isinstance(drafting.model, EngineDraft)
         own_programs = drafting.model.engine.decoder.programs
         own = PredictedCycles(own_programs, build, memory=memory)
-        yield _Way(MODEL, lm, cycles, drafting.model, PredictedCosts(own_programs, own, "logits"), own)
-        yield _Way(FREE, lm, cycles, drafting.model)
+        yield _Way(MODEL, lm, programs, cycles, drafting.model, PredictedCosts(own_programs, own, "logits"), own)
+        yield _Way(FREE, lm, programs, cycles, drafting.model)
     elif lm.engine.imported.model.has_draft_layer:
-        lm, cycles = loaded(None)
+        lm, programs, cycles = loaded(None)
         if lm.engine.drafting is not None:
-            yield _Way(LAYER, lm, cycles, lm.engine.drafting.model, PredictedCosts(lm.decoder.programs, cycles, DRAFT))
+            yield _Way(LAYER, lm, programs, cycles, lm.engine.drafting.model, PredictedCosts(programs, cycles, DRAFT))
+
+
+def _programs_of(shape: str, build: Config, context: int, drafts: bool) -> Programs:
+    imported = imported_shape(SHAPES[shape], context, drafts=drafts)
+    return lay_out(imported, Geometry.of_config(build), ImageRequest(whole_embedding=False)).programs
 
 
 def costs_of_rows(imported: DescribedModel, config: str, context: int, memory: str = "ideal") -> list[int]:

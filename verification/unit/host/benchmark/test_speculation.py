@@ -1,6 +1,7 @@
 """What drafts bring: passes are counted once, at predicted cycles; the answers are compared."""
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from tailrace import LanguageModel
 from tailrace.benchmark.asked import Asked, texts
 from tailrace.benchmark.command import bench
+from tailrace.benchmark.models import imported_shape
 from tailrace.benchmark.speculation import FREE, LAYER, MODEL, TEXT, PredictedCosts, costs_of_rows, measure_speculation
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
@@ -18,8 +20,9 @@ from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
 from tailrace.image.predicted_cycles import PredictedCycles
 from tailrace.image.programs import DRAFT
+from tailrace.models.measured import SHAPES
 from tailrace.spec.config import parse_config
-from tailrace.spec.errors import TailraceError
+from tailrace.spec.errors import ConfigError, TailraceError
 from tailrace.spec.linear_attention import FOLD
 from verification.unit.host.tiny_models import write_model
 
@@ -93,6 +96,31 @@ def test_a_layer_that_drafts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     spent = cheap.cycles - 10_000 * (cheap.passes + 1)
     assert spent % 7 == 0
     assert 0 < spent // 7 <= 3 * cheap.passes
+
+
+def test_cycles_of_a_shape(model: Path) -> None:
+    """Drafts of the model, at the cycles that passes of another one take."""
+    asked, build = {"prose": Asked("abcdef" * 4)}, parse_config(CONFIG)
+    (found,) = measure_speculation(str(model), CONFIG, asked, tokens=6, shape="SmolLM2-135M")
+    imported = imported_shape(SHAPES["SmolLM2-135M"], 4096)
+    programs = lay_out(imported, Geometry.of_config(build), ImageRequest(whole_embedding=False)).programs
+    cycles = PredictedCycles(programs, build)
+    first = found.prompt_tokens - 1
+    assert found.plain == sum(cycles.of("tokens", position) for position in range(first, first + 6))
+    (own,) = measure_speculation(str(model), CONFIG, asked, tokens=6)
+    assert found.plain != own.plain
+    with pytest.raises(
+        ConfigError, match=r"^cycles of Qwen3\.5-4B can't count in place of .*: one of them has folds, the other n"
+    ):
+        list(measure_speculation(str(model), "wide", asked, shape="Qwen3.5-4B"))
+    command = ["speculation", str(model), "--cycles-of", "Qwen"]
+    assert "--cycles-of knows no 'qwen': choose from " in CliRunner().invoke(bench, command).output
+
+
+def test_costs_without_room(model: Path) -> None:
+    """As many rows as nothing has room for are worth nothing."""
+    programs = lay_out(import_model(open_model(model), 512), Geometry.of_config(parse_config(CONFIG)), ImageRequest()).programs
+    assert PredictedCosts(programs, PredictedCycles(programs, parse_config(CONFIG))).of(5) == inf
 
 
 def test_an_answer_that_changes_is_an_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
