@@ -103,6 +103,8 @@ class Chat:
                     raise TailraceError(f"there is no {word}: /help lists what there is; // begins a line with a slash")
                 elif word:
                     self.say(said[1:] if word.startswith("//") else said)
+            except KeyboardInterrupt:
+                self._note("interrupted")
             except TailraceError as error:
                 self._terminal.complain(f"{error}")
                 all_done = False
@@ -116,7 +118,7 @@ class Chat:
             If there is no answer; the conversation is as it was.
         """
         messages = self.conversation.messages(said)
-        expected, steps, start = len(self._model.tokenizer.encode_chat(messages)), 0, time.monotonic()
+        expected, steps, start = 1, 0, time.monotonic()
 
         def count(counters: Counters) -> None:
             nonlocal steps
@@ -126,6 +128,8 @@ class Chat:
         text = ""
         self._model.decoder.on_step = count
         try:
+            # The first text is when the tokenizer is loaded, which can take seconds.
+            expected = len(self._model.tokenizer.encode_chat(messages))
             with self._session.chat(messages, stream=True, **self._options) as stream:
                 with self._terminal.phase("computing the prompt"):
                     first = next(stream, None)

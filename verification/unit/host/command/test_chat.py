@@ -118,6 +118,29 @@ def exchange(said: str, answer: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]
 
 
+@pytest.mark.parametrize(
+    ("said", "note"),
+    [("Hi", "interrupted before there was an answer: it is as if nothing had been said\n"), ("/undo", "interrupted\n")],
+)
+def test_interrupted_where_nothing_is_computed(
+    lm: tailrace.LanguageModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str, note: str
+) -> None:
+    """While the tokenizer is loaded, and in a command: the chat goes on."""
+    chat = new_chat(lm)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lm.tokenizer, "encode_chat", interrupt)
+        patch.setitem(chat._commands, "/undo", interrupt)
+        chat.lead(lines(said))
+    assert capsys.readouterr().err == note
+    assert chat.conversation.turns == []
+    chat.lead(lines("Hi"))
+    assert len(chat.conversation.turns) == 1
+
+
 def test_interrupted_before_the_answer(
     lm: tailrace.LanguageModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
