@@ -205,7 +205,8 @@ def speculation_table(answers: Sequence[Speculation], title: str, megahertz: flo
         kind = (a.text, a.drafts)[: len(texts)]
         passes = (a.prompt_tokens, a.tokens, a.passes, f"{a.tokens / a.passes:.2f}", f"{a.passes / a.tokens:.2f}")
         drafts = (a.drafted, a.accepted, f"{a.accepted / a.passes:.2f}")
-        speeds = (f"{a.tokens * megahertz * 1e6 / cycles:,.0f}" for cycles in (a.plain, a.cycles))
+        rates = [a.tokens * megahertz * 1e6 / cycles for cycles in (a.plain, a.cycles)]
+        speeds = [f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" for rate in rates]
         table.add_row(*kind, *map(str, (*passes, *drafts)), *speeds, f"{a.ratio:.2f}")
     return table
 

@@ -11,8 +11,18 @@ from click.testing import CliRunner
 from tailrace import LanguageModel
 from tailrace.benchmark.asked import Asked, texts
 from tailrace.benchmark.command import bench
+from tailrace.benchmark.decode_report import speculation_table
 from tailrace.benchmark.models import imported_shape
-from tailrace.benchmark.speculation import FREE, LAYER, MODEL, TEXT, PredictedCosts, costs_of_rows, measure_speculation
+from tailrace.benchmark.speculation import (
+    FREE,
+    LAYER,
+    MODEL,
+    TEXT,
+    PredictedCosts,
+    Speculation,
+    costs_of_rows,
+    measure_speculation,
+)
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
 from tailrace.image.builds import lay_out
@@ -158,6 +168,12 @@ def test_some_texts_only(model: Path) -> None:
     result = CliRunner().invoke(bench, ["speculation", str(model), "--texts", "poem"])
     assert result.exit_code == 2
     assert "no text begins so: choose from prose, continued; summary of a passage; " in result.output
+
+
+@pytest.mark.parametrize(("cycles", "shown"), [(43.3e6, ("6.9", "7.7")), (1e6, ("300", "333"))])
+def test_speeds_of_large_models_have_a_decimal(cycles: float, shown: tuple[str, str]) -> None:
+    table = speculation_table([Speculation("prose", TEXT, 5, 10, 9, 2, 1, 10 * cycles, 9 * cycles)], "", 300.0)
+    assert tuple(next(iter(column.cells)) for column in table.columns[-3:-1]) == shown
 
 
 def test_rows_of_a_pass(model: Path) -> None:
