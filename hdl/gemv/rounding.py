@@ -1,13 +1,15 @@
 """The one rounding of a dot product: from the exact sum to a float32."""
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
+from itertools import chain
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.numerics import ACCUMULATOR_BITS, SCALE_EXPONENT
 
 from ..float.float32 import BIAS, FRACTION_BITS, INFINITY, SIGN, SIGNIFICAND_BITS
-from ..float.normalise import normalised
+from ..float.normalise import narrowed
 from ..float.pipeline import Pipeline
 from ..float.rounding import rounds_up
 from .sequencer import EXPONENT_SUM_BITS
@@ -55,12 +57,16 @@ class RoundToFloat32(wiring.Component):
             # Biased exponent of the result, should the top bit of the magnitude be set.
             exponent=(self.base + (SCALE_EXPONENT + BIAS + ACCUMULATOR_BITS - 1))[:_EXPONENT_BITS].as_signed(),
         )
-        for places in NORMALISE:
-            magnitude, lowered = normalised(m, stage.magnitude, places)
+        # A stage needs the bits that get to the significand, or to the one below that, by the shifts that are still to come.
+        below: Value = C(0, 1)
+        for n, places in enumerate(NORMALISE, 1):
+            width = SIGNIFICAND_BITS + 1 + sum(chain(*NORMALISE[n:]))
+            magnitude, lost, lowered = narrowed(m, stage.magnitude, below, places, width)
             exponent = (stage.exponent - lowered)[:_EXPONENT_BITS].as_signed()
-            stage = pipeline.stage(sign=stage.sign, magnitude=magnitude, exponent=exponent)
+            stage = pipeline.stage(sign=stage.sign, magnitude=magnitude, below=lost, exponent=exponent)
+            below = stage.below
 
-        kept, rest = stage.magnitude[-SIGNIFICAND_BITS:], stage.magnitude[:-SIGNIFICAND_BITS]
+        kept, rest = stage.magnitude[-SIGNIFICAND_BITS:], Cat(below, stage.magnitude[:-SIGNIFICAND_BITS])
         rounded = pipeline.stage(
             sign=stage.sign,
             significand=kept + rounds_up(kept, rest),
