@@ -1,6 +1,14 @@
 """The FPGA families that can be synthesised for: their cells, by what a data sheet calls them."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
+
+#: The file that `SEPARATE_ADDERS` reads, which stands beside the design, and what is in it.
+ADDERS = "adders.v"
+ADDERS_TEXT = (Path(__file__).parent / "cells" / ADDERS).read_text(encoding="utf-8")
+#: Yosys' commands that give each sum of two numbers its own carry chain, which has to be known before Yosys looks for sums of
+#: several. Numbers become as narrow as they can be before, as that does not look at carry chains.
+SEPARATE_ADDERS = ("proc", "opt_expr", "wreduce", f"techmap -map {ADDERS} t:$add")
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,10 @@ class Family:
         LUTs that other cells are made of, by the names of `cells`.
     timing : str
         Yosys' command that reads the delays of the cells, where they are known; empty where they are not.
+    before : tuple of str
+        Yosys' commands before `synthesis`.
+    rules : str
+        What those read from `ADDERS`.
     """
 
     name: str
@@ -39,6 +51,8 @@ class Family:
     capacity: dict[str, int]
     luts: dict[str, int] = field(default_factory=dict)
     timing: str = ""
+    before: tuple[str, ...] = ()
+    rules: str = ""
 
     def count(self, counted: dict[str, int]) -> dict[str, int]:
         """Sum the cells of a netlist, by type, under the names of `cells`."""
@@ -81,6 +95,8 @@ FAMILIES: dict[str, Family] = {
             {"LUT4": 83640, "flip-flops": 83640, "block RAM": 208, "multipliers": 156},
             # As nextpnr counts them: distributed RAM takes two slices, and the LUTs of a third for its write port.
             {"LUT4": 1, "carry pairs": 2, "distributed RAM": 6},
+            before=SEPARATE_ADDERS,
+            rules=ADDERS_TEXT,
         ),
         Family(
             "xc7",

@@ -8,7 +8,7 @@ from typing import Any
 
 from tailrace.sim.verilog import require_tools, run_yosys
 
-from .families import Family
+from .families import ADDERS, Family
 from .levels import logic_levels
 from .mapping import MappedMemory, MappedProduct, parse_memories, parse_products
 from .progress import Activity
@@ -101,6 +101,7 @@ def synthesise(folder: Path, family: Family, progress: Activity | None = None) -
         if phase and progress:
             progress(phase)
 
+    (folder / ADDERS).write_text(family.rules, encoding="utf-8")
     run_yosys(
         folder,
         TOP,
@@ -111,6 +112,7 @@ def synthesise(folder: Path, family: Family, progress: Activity | None = None) -
         # Yosys finds out that a memory is never read where it is written (and builds nothing for that case) only where it
         # joins a memory with the register behind it, as when it reads Verilog.
         "memory_nordff",
+        *family.before,
         f"tee -o {LOG} {family.synthesis.format(top=TOP, json=NETLIST)}",
         "tee -q -o cells.json stat -json",
         *(["delete t:$scopeinfo", family.timing, "tee -q -o delays.txt sta"] if family.timing else []),
