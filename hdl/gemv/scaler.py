@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import C, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -137,30 +137,30 @@ class Scaler(wiring.Component):
             split = self._registers(m, partial_products(block_sum, beside.scale), "split_term")
         with m.If(delayed(m, summed, 1, name="split_summed", reset=True)):
             m.d.sync += scaled.eq(joined(split))
-        minimum_sum = self._minimum_sum(m, complete & self.has_minimum)
+        minimum_sum = self._minimum_sum(m, complete & self.has_minimum, delayed(m, beside.has_minimum, 1, name="has_minimum"))
 
         m.submodules.scale_shifter = scale_shifter = Shifter(BLOCK_SUM_BITS + SIGNED_BITS)
         m.submodules.minimum_shifter = minimum_shifter = Shifter(MINIMUM_SUM_BITS)
-        for shifter, valid, product, place in (
-            (scale_shifter, summed, scaled, beside.scale_shift),
-            (minimum_shifter, summed & beside.has_minimum, minimum_sum, beside.minimum_shift),
+        scaled_valid = delayed(m, summed, 2, name="scaled_valid", reset=True)
+        for shifter, product, place in (
+            (scale_shifter, scaled, beside.scale_shift),
+            (minimum_shifter, minimum_sum, beside.minimum_shift),
         ):
             m.d.comb += [
-                shifter.valid.eq(delayed(m, valid, 2, name="scaled_valid", reset=True)),
+                shifter.valid.eq(scaled_valid),
                 shifter.term.eq(product),
                 shifter.shift.eq(delayed(m, place, 2, name="shift")),
             ]
 
         placed = delayed(m, summed, 2 + Shifter.latency, name="placed", reset=True)
-        has_minimum = delayed(m, beside.has_minimum, 2 + Shifter.latency, name="has_minimum")
         term = Signal.like(self.term, reset_less=True)
         with m.If(placed):
-            m.d.sync += term.eq(scale_shifter.placed + Mux(has_minimum, minimum_shifter.placed, C(0, signed(1))))
+            m.d.sync += term.eq(scale_shifter.placed + minimum_shifter.placed)
         m.d.comb += [self.term.eq(term), self.term_valid.eq(delayed(m, placed, 1, name="term_valid", reset=True))]
         return m
 
-    def _minimum_sum(self, m: Module, valid: Value) -> Value:
-        """The totals times minima, five cycles after `valid`."""
+    def _minimum_sum(self, m: Module, valid: Value, there: Value) -> Value:
+        """The totals times minima, five cycles after `valid`; 0 if it was not `there` in the cycle before."""
         minima, totals = self.factors.minima, self.totals
         first = Signal(signed(SECOND_BITS))
         m.d.comb += first.eq(Mux(self.halves, self.sums[1], totals[0]))
@@ -174,7 +174,10 @@ class Scaler(wiring.Component):
         found = Signal(signed(MINIMUM_SUM_BITS), name="minimum_sum", reset_less=True)
         with m.If(delayed(m, valid, 2, name="minimum_valid", reset=True)):
             m.d.sync += found.eq(joined([lower, upper]))
-        return delayed(m, found, 2, name="minimum_sum_held")
+        held = Signal.like(found, name="minimum_sum_held", reset_less=True)
+        # A zero here, where it resets the register, costs less than in front of the last sum.
+        m.d.sync += held.eq(Mux(there, delayed(m, found, 1, name="minimum_sum_before"), 0))
+        return held
 
     @staticmethod
     def _registers(m: Module, values: Sequence[Value], name: str) -> list[Signal]:
