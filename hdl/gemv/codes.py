@@ -1,7 +1,8 @@
 """The codes of a nibble beat as the signed numbers that the multipliers take."""
 
-from amaranth.hdl import C, Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, enum, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.formats import BLOCK, CODEBOOKS, LANE_BYTES, ScaleKind
@@ -9,59 +10,63 @@ from tailrace.spec.formats import BLOCK, CODEBOOKS, LANE_BYTES, ScaleKind
 from .side_band import HIGH_BITS, LANE_BITS
 from .traits import CODE_BITS, NIBBLE_BITS, SCALE_KINDS, lane_traits_layout
 
-#: Bytes that are handled together: as many as a simulator's machine words have.
-WORD_BYTES = 8
+#: Upper bits of a code, at most.
+_UPPER_BITS = HIGH_BITS // BLOCK
 
 
-def every(byte: int) -> Const:
-    """A byte repeated over a word."""
-    return C(int.from_bytes(bytes([byte]) * WORD_BYTES, "little"), 8 * WORD_BYTES)
+class Reading(enum.Enum, shape=4):
+    """How a code is read, with `CODEBOOKS` from the last one of these on."""
+
+    #: As a number without a sign.
+    PLAIN = 0
+    #: As a two's complement number of 4 bits.
+    SIGNED = 1
+    #: With an offset of half its range: 4, 5 and 6 bits.
+    CENTRED = 2
+    FIVE_BITS_CENTRED = 3
+    SIX_BITS = 4
+    #: 5 bits without a sign.
+    FIVE_BITS = 5
+    CODEBOOK = 6
 
 
-def monomials(codebook: tuple[int, ...], bit: int) -> list[int]:
-    """The exclusive or of which products of a nibble's bits is that bit of its value in a codebook (algebraic normal form).
+_READINGS = Reading.CODEBOOK.value + len(CODEBOOKS) - 1
 
-    Each product is given by the set of its factors, a mask.
-    """
+
+def value(reading: int, nibble: int, upper: int) -> int:
+    """The number that a code stands for; `upper` are its upper bits."""
+    if reading >= Reading.CODEBOOK.value:
+        return CODEBOOKS[reading - Reading.CODEBOOK.value + 1][nibble]
+    match Reading(reading):
+        case Reading.SIGNED:
+            return nibble - 16 * (nibble >> 3)
+        case Reading.CENTRED:
+            return nibble - 8
+        case Reading.FIVE_BITS | Reading.FIVE_BITS_CENTRED:
+            return nibble + 16 * (upper & 1) - 16 * (reading == Reading.FIVE_BITS_CENTRED.value)
+        case Reading.SIX_BITS:
+            return nibble + 16 * upper - 32
+        case _:
+            return nibble
+
+
+def _table() -> list[int]:
+    """Every code as every reading has it: nibble lowest, then upper bits, then the reading."""
     return [
-        mask
-        for mask in range(1 << NIBBLE_BITS)
-        if sum(codebook[n] >> bit & 1 for n in range(1 << NIBBLE_BITS) if n & ~mask == 0) & 1
+        value(reading, nibble, upper) & (1 << CODE_BITS) - 1
+        for reading in range(_READINGS)
+        for upper in range(1 << _UPPER_BITS)
+        for nibble in range(1 << NIBBLE_BITS)
     ]
-
-
-def looked_up(codebook: tuple[int, ...], nibbles: Value) -> Value:
-    """A codebook's value of the nibble in each byte of a word, in that byte."""
-    result: Value = every(0)
-    for bit in range(CODE_BITS):
-        for mask in monomials(codebook, bit):
-            product: Value = every(1)
-            for n in range(NIBBLE_BITS):
-                if mask >> n & 1:
-                    product = product & nibbles.shift_right(n)
-            result = result ^ product.shift_left(bit)[: 8 * WORD_BYTES]
-    return result
-
-
-def extended(nibbles: Value) -> Value:
-    """The nibble in each byte of a word as a signed one of 8 bits."""
-    signs = nibbles & every(1 << (NIBBLE_BITS - 1))
-    result: Value = nibbles
-    for places in range(1, CODE_BITS - NIBBLE_BITS + 1):
-        result = result | signs.shift_left(places)[: 8 * WORD_BYTES]
-    return result
 
 
 class CodeDecoder(wiring.Component):
     """Makes signed numbers of 8 bits of the codes of a nibble beat, whatever their format.
 
-    A code that has an offset of half its range is a two's complement number when its top bit is inverted. Upper nibbles of
-    8-bit codes are two's complement numbers already, other nibbles have no sign. Those of a codebook
-    are looked up.
+    They are looked up in block RAM, two in each: whatever formats there are, and whatever their codebooks, costs no logic. A
+    register stands between block RAM and the multipliers, as both are slow.
 
-    All elements are handled at once, each in a byte of its own: as words in a simulator, and a few gates for a bit in hardware.
-
-    Latency: 1 cycle. Throughput: one beat a cycle. Without a beat the codes stay.
+    Latency: 2 cycles. Throughput: one beat a cycle. Without a beat the codes stay.
 
     Attributes
     ----------
@@ -78,7 +83,7 @@ class CodeDecoder(wiring.Component):
     """
 
     #: Cycles from a beat to its codes.
-    latency = 1
+    latency = 2
 
     data: In(LANE_BITS)
     high: In(HIGH_BITS)
@@ -89,37 +94,45 @@ class CodeDecoder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        traits = self.traits
-        unit = Signal()
-        m.d.comb += unit.eq(traits.scale_kind == SCALE_KINDS.index(ScaleKind.UNIT))
-
-        for start in range(0, BLOCK, WORD_BYTES):
+        found = Signal()
+        m.d.sync += found.eq(self.valid)
+        readings = [self._reading(m, half) for half in range(2)]
+        table = _table()
+        for pair in range(LANE_BYTES):
             # Byte j holds the nibbles of elements j and j + 16.
-            half, byte = divmod(start, LANE_BYTES)
-            elements = range(start, start + WORD_BYTES)
-            pair = self.data[8 * byte :][: 8 * WORD_BYTES]
-            nibbles = pair.shift_right(NIBBLE_BITS * half) & every((1 << NIBBLE_BITS) - 1)
-            codes = Signal(8 * WORD_BYTES, name=f"codes_{start}", reset_less=True)
-            with m.If(self.valid):
-                with m.If(traits.codebook != 0), m.Switch(traits.codebook):
-                    for n, codebook in enumerate(CODEBOOKS[1:], 1):
-                        with m.Case(n):
-                            m.d.sync += codes.eq(looked_up(codebook, nibbles))
-                with m.Elif(traits.high_bits == 1):
-                    bits = self.high ^ Mux(traits.centred, C((1 << BLOCK) - 1, BLOCK), 0)
-                    high = Cat(Cat(C(0, NIBBLE_BITS), bits[j], (bits[j] & traits.centred).replicate(3)) for j in elements)
-                    m.d.sync += codes.eq(nibbles | high)
-                with m.Elif(traits.high_bits == 2):
-                    # Codes of 6 bits are always centred.
-                    bits = self.high ^ C(int("10" * BLOCK, 2), HIGH_BITS)
-                    high = Cat(Cat(C(0, NIBBLE_BITS), bits[2 * j : 2 * j + 2], bits[2 * j + 1].replicate(2)) for j in elements)
-                    m.d.sync += codes.eq(nibbles | high)
-                with m.Elif(traits.centred):
-                    m.d.sync += codes.eq(extended(nibbles ^ every(1 << (NIBBLE_BITS - 1))))
-                # The upper nibbles of format I8 lie beside the lower ones.
-                with m.Elif(self.upper | (unit & half)):
-                    m.d.sync += codes.eq(extended(nibbles))
-                with m.Else():
-                    m.d.sync += codes.eq(nibbles)
-            m.d.comb += [self.codes[j].eq(codes.word_select(n, CODE_BITS)) for n, j in enumerate(elements)]
+            m.submodules[f"table_{pair}"] = memory = Memory(
+                shape=unsigned(CODE_BITS), depth=len(table), init=table, attrs={"ram_style": "block"}
+            )
+            for half, reading in enumerate(readings):
+                element = pair + half * LANE_BYTES
+                nibble = self.data.word_select(2 * pair + half, NIBBLE_BITS)
+                first = Mux(self.traits.high_bits[1], self.high[2 * element], self.high[element])
+                read = memory.read_port()
+                code = Signal(signed(CODE_BITS), name=f"code_{element}", reset_less=True)
+                m.d.comb += [
+                    read.en.eq(self.valid),
+                    read.addr.eq(Cat(nibble, first, self.high[2 * element + 1], reading)),
+                    self.codes[element].eq(code),
+                ]
+                with m.If(found):
+                    m.d.sync += code.eq(read.data)
         return m
+
+    def _reading(self, m: Module, half: int) -> Signal:
+        """Combinational: how the codes of elements 0 to 15, or 16 to 31, are read."""
+        traits = self.traits
+        reading = Signal(Reading.as_shape(), name=f"reading_{half}")
+        # The upper nibbles of format I8 lie beside the lower ones.
+        unit = (traits.scale_kind == SCALE_KINDS.index(ScaleKind.UNIT)) & half
+        with m.If(traits.codebook != 0):
+            m.d.comb += reading.eq(traits.codebook + (Reading.CODEBOOK.value - 1))
+        with m.Elif(traits.high_bits == 1):
+            m.d.comb += reading.eq(Mux(traits.centred, Reading.FIVE_BITS_CENTRED, Reading.FIVE_BITS))
+        with m.Elif(traits.high_bits == 2):
+            # Codes of 6 bits are always centred.
+            m.d.comb += reading.eq(Reading.SIX_BITS)
+        with m.Elif(traits.centred):
+            m.d.comb += reading.eq(Reading.CENTRED)
+        with m.Elif(self.upper | unit):
+            m.d.comb += reading.eq(Reading.SIGNED)
+        return reading

@@ -14,7 +14,7 @@ from .command import gemv_command_layout
 from .lane import Lane
 from .maxima import Maxima
 from .rounding import RoundToFloat32
-from .sequencer import BeatSequencer, beat_control_layout, group_layout
+from .sequencer import BeatSequencer, group_layout
 from .serialiser import Serialiser, word_place_layout
 
 
@@ -51,9 +51,8 @@ class GemvEngine(wiring.Component):
         The last word of a command is written in this cycle.
     """
 
-    #: Cycles from the last beat of a group of rows to the write of its first results: input register, lane, serialiser,
-    #: rounding.
-    latency = 1 + Lane.latency + Serialiser.latency + RoundToFloat32.latency
+    #: Cycles from the last beat of a group of rows to the write of its first results.
+    latency = Lane.latency + Serialiser.latency + RoundToFloat32.latency
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -82,29 +81,26 @@ class GemvEngine(wiring.Component):
             self.set.eq(sequencer.set),
         ]
 
-        # The beat waits for its vectors' blocks, and both for the multipliers.
-        beat = Signal(config.beat_width, reset_less=True)
-        control = Signal(beat_control_layout(config))
+        # The vectors' blocks are there one cycle after the beat; they wait for its codes.
+        asked = Signal()
         vector = Signal.like(self.vector, reset_less=True)
-        m.d.sync += control.eq(sequencer.control)
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += beat.eq(self.i.payload)
-        with m.If(control.nibble):
+        m.d.sync += asked.eq(sequencer.control.nibble)
+        with m.If(asked):
             m.d.sync += vector.eq(self.vector)
 
         lanes = []
         for n in range(config.lanes):
             m.submodules[f"lane_{n}"] = lane = Lane(config)
             m.d.comb += [
-                lane.control.eq(control),
-                lane.data.eq(beat.word_select(n, 8 * LANE_BYTES)),
+                lane.control.eq(sequencer.control),
+                lane.data.eq(self.i.payload.word_select(n, 8 * LANE_BYTES)),
                 lane.vector.eq(vector),
             ]
             lanes.append(lane)
 
         # What becomes of a group is noted when its last beat is taken; its sums follow when they are ready. There is room for
         # as many notes as groups can be on their way, so beats never wait for it.
-        assert 1 + Lane.latency <= SMALL_DEPTH
+        assert Lane.latency <= SMALL_DEPTH
         m.submodules.notes = notes = StreamFifo(group_layout(config), SMALL_DEPTH)
         m.submodules.serialiser = serialiser = Serialiser(config)
         done = lanes[0].done

@@ -41,7 +41,7 @@ class Lane(wiring.Component):
 
     A pipeline of fixed length, without back-pressure: beats enter when there is room for what comes out.
 
-    Latency: 13 cycles (`CodeDecoder`, `DotProduct`, `Scaler`, `Accumulator`) from a row's last beat to ``done``.
+    Latency: 14 cycles (`CodeDecoder`, `DotProduct`, `Scaler`, `Accumulator`) from a row's last beat to ``done``.
     Throughput: one beat a cycle.
 
     Parameters
@@ -55,7 +55,7 @@ class Lane(wiring.Component):
     data : In(128)
         The lane's share of the beat.
     vector : In(data.ArrayLayout(vector_block_layout, R))
-        The vectors' blocks for the beat of the cycle before.
+        The vectors' blocks for the beat of two cycles before.
     done : Out(1)
         ``sums`` holds the sums of a row, in this cycle only.
     sums : Out(data.ArrayLayout(signed(120), R))

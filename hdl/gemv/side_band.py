@@ -78,8 +78,8 @@ class SideBand(wiring.Component):
     formats, and cost twice as many LUTs. What is chosen is registered before the format says how it is read, and only for
     nibble beats, so that a simulator need not choose in others.
 
-    Latency: 1 cycle from a side beat to what it says of the blocks behind it, and from a nibble beat to its scales.
-    Throughput: one beat a cycle.
+    Latency: `latency` cycles from a nibble beat to its scales; a side beat counts for the beats behind it. Throughput: one beat
+    a cycle.
 
     Attributes
     ----------
@@ -95,13 +95,13 @@ class SideBand(wiring.Component):
     upper : In(1)
         The beat has the upper nibbles of 8-bit codes, which weigh 16 times as much.
     scales : Out(block_scales_layout)
-        Of the nibble beat before, until there is another one.
+        Of the last nibble beat.
     high : Out(64)
         Upper bits of the current block's codes in the lowest bits, for the beats after the high beat.
     """
 
-    #: Cycles from a side beat to what it says of the blocks behind it, and from a nibble beat to its scales.
-    latency = 1
+    #: Cycles from a nibble beat to its scales.
+    latency = 2
 
     data: In(LANE_BITS)
     traits: In(lane_traits_layout)
@@ -176,7 +176,8 @@ class SideBand(wiring.Component):
                 chosen.traits.eq(self.traits),
             ]
 
-        found, kind = self.scales, chosen.traits.scale_kind
+        found, kind = Signal(block_scales_layout), chosen.traits.scale_kind
+        m.d.sync += self.scales.eq(found)
         weight = 1 << NIBBLE_BITS
         m.d.comb += [
             found.scale.eq(chosen.scale),

@@ -57,12 +57,14 @@ def run(config: Config, matrix: Matrix, vectors: list[Vector], rng: np.random.Ge
     sums: list[list[int]] = []
 
     async def drive(ctx: bench.Context) -> None:
-        block: int | None = None
+        # Of the beats of the last two cycles.
+        blocks: list[int | None] = [None, None]
         for n in range(len(beats) + dut.latency + 1):
             for slot, vector in enumerate(vectors):
-                if block is not None:
-                    ctx.set(dut.vector[slot], vector.block(block))
+                if blocks[0] is not None:
+                    ctx.set(dut.vector[slot], vector.block(blocks[0]))
             control, block, data = beats[n] if n < len(beats) else ({}, None, b"")
+            blocks = [blocks[1], block]
             ctx.set(dut.control, control)
             ctx.set(dut.data, int.from_bytes(data, "little"))
             assert ctx.get(dut.done) == (n - dut.latency in ends)

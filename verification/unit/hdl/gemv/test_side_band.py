@@ -47,6 +47,8 @@ def test_blocks_pass_by(format: Format, rng: np.random.Generator) -> None:
 
     async def drive(ctx: bench.Context) -> None:
         ctx.set(dut.traits, traits)
+        # Whose scales come next, and whose are there: those stay until there is another nibble beat.
+        coming: tuple[int, int, bool] | None = None
         told: tuple[int, int, bool] | None = None
         beats = list(bench.lane_stream(matrix, 0, 1, rng))
         schedule = list(format.schedule(matrix.rows * matrix.blocks))
@@ -57,6 +59,7 @@ def test_blocks_pass_by(format: Format, rng: np.random.Generator) -> None:
             for _ in range(int(rng.integers(2))):
                 ctx.set(dut.data, int(rng.integers(1 << 62)))
                 await ctx.tick()
+                told = coming
             ctx.set(dut.data, int.from_bytes(beat, "little"))
             nibble = kind is BeatKind.NIBBLE
             ctx.set(dut.upper, nibble and upper)
@@ -71,11 +74,11 @@ def test_blocks_pass_by(format: Format, rng: np.random.Generator) -> None:
             await ctx.tick()
             for port in (dut.load_scale, dut.load_subscale, dut.load_high, dut.nibble, dut.advance):
                 ctx.set(port, 0)
-            if nibble:
-                told = *divmod(n, matrix.stream_blocks), upper
+            told = coming
             if told:
-                # They stay until there is another nibble beat.
                 check_scales(ctx, *told)
+            if nibble:
+                coming = *divmod(n, matrix.stream_blocks), upper
 
     def check_scales(ctx: bench.Context, row: int, block: int, upper: bool) -> None:
         found = dut.scales
