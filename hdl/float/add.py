@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..sticky_shift import shift_sticky
-from .float32 import INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, significand
+from .float32 import FRACTION_BITS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field
 from .pipeline import Pipeline
 from .rounding import normalise_and_round
 
@@ -64,13 +64,16 @@ class FloatAdd(wiring.Component):
             b_infinite.eq(b_exponent == INFINITY),
         ]
         far = distance[_DISTANCE_BITS:].any()
+        # A significand is 0 where its number is: that is no logic where it only resets a register.
+        a_significand, b_significand = (Cat(x[:FRACTION_BITS], C(1, 1)) for x in (a, b))
+        a_zero, b_zero = ~a_exponent.any(), ~b_exponent.any()
         ordered = pipeline.stage(
             # The larger one's; of two infinities, the first one's. The lesser number is negative if one of them is.
             sign=Mux(self.lesser, a[SIGN] | b[SIGN], Mux(swap & ~a_infinite, b[SIGN], a[SIGN])),
             exponent=Mux(swap, b_exponent, a_exponent),
             other_exponent=Mux(swap, a_exponent, b_exponent),
-            larger=Mux(swap, significand(b), significand(a)),
-            smaller=Mux(swap, significand(a), significand(b)),
+            larger=Mux(a_zero & b_zero, 0, Mux(swap, b_significand, a_significand)),
+            smaller=Mux(Mux(swap, a_zero, b_zero), 0, Mux(swap, a_significand, b_significand)),
             distance=Mux(far, C((1 << _DISTANCE_BITS) - 1, _DISTANCE_BITS), distance[:_DISTANCE_BITS]),
             opposite=(a[SIGN] ^ b[SIGN]) & ~self.lesser,
             infinite=a_infinite | b_infinite,
@@ -80,24 +83,21 @@ class FloatAdd(wiring.Component):
             take_smaller=self.lesser & ~Mux(swap, b[SIGN], a[SIGN]),
         )
 
+        shifted = shift_sticky(Cat(C(0, _GUARD_BITS), ordered.smaller), ordered.distance)
         aligned = pipeline.stage(
             sign=ordered.sign,
             exponent=Mux(ordered.take_smaller, ordered.other_exponent, ordered.exponent),
             larger=Mux(ordered.take_smaller, ordered.smaller, ordered.larger),
-            smaller=shift_sticky(Cat(C(0, _GUARD_BITS), ordered.smaller), ordered.distance),
+            # Its complement for a difference, and nothing beside the lesser one.
+            smaller=Mux(ordered.lesser, 0, shifted ^ ordered.opposite.replicate(len(shifted)))[: len(shifted)],
             opposite=ordered.opposite,
             infinite=Mux(ordered.take_smaller, ordered.both_infinite, ordered.infinite),
-            lesser=ordered.lesser,
         )
 
         # One adder: the lowest bit of each operand makes the carry of a two's complement.
-        width = 1 + SIGNIFICAND_BITS + _GUARD_BITS
-        larger = Cat(C(1, 1), C(0, _GUARD_BITS), aligned.larger, C(0, 1))
-        smaller = Cat(aligned.smaller & ~aligned.lesser.replicate(len(aligned.smaller)), C(0, 1)) ^ aligned.opposite.replicate(
-            width
-        )
-        total = Signal(1 + width)
-        m.d.comb += total.eq(larger + Cat(aligned.opposite, smaller))
+        total = Signal(2 + SIGNIFICAND_BITS + _GUARD_BITS)
+        larger = Cat(C(1, 1), C(0, _GUARD_BITS), aligned.larger)
+        m.d.comb += total.eq(larger + Cat(aligned.opposite, aligned.smaller, aligned.opposite))
         exact = pipeline.stage(
             sign=aligned.sign,
             magnitude=total[1:],
