@@ -109,12 +109,14 @@ class Interpreter(wiring.Component):
         view = {op: command_layout(op)(command) for op in Opcode}
         gemv, set_, loop = view[Opcode.GEMV], view[Opcode.SET], view[Opcode.LOOP]
         operand, addend = Signal(REGISTER_BITS, reset_less=True), Signal(REGISTER_BITS, reset_less=True)
+        # What `SET` and `LOOP` read first: in a register of its own, as the operand is chosen from a whole command.
+        first = Signal(REGISTER_BITS, reset_less=True)
         written, write_register = Signal(REGISTER_BITS, reset_less=True), Signal(range(REGISTERS), reset_less=True)
         m.d.comb += [
             opcode.eq(command[:8]),
             checker.command.eq(command),
             set_arithmetic.command.eq(command),
-            set_arithmetic.x.eq(operand),
+            set_arithmetic.x.eq(first),
             set_arithmetic.y.eq(addend),
             self.write_register.eq(write_register),
             self.write_data.eq(written),
@@ -229,7 +231,7 @@ class Interpreter(wiring.Component):
                 next_command(pending_met & self.writes_done)
             with m.State("SET X"):
                 m.d.comb += self.register.eq(set_.x)
-                m.d.sync += [operand.eq(self.register_data), write_register.eq(set_.register)]
+                m.d.sync += [first.eq(self.register_data), write_register.eq(set_.register)]
                 m.next = "SET Y"
             with m.State("SET Y"):
                 m.d.comb += [self.register.eq(set_.y), set_arithmetic.enable.eq(1)]
@@ -245,13 +247,13 @@ class Interpreter(wiring.Component):
                 next_command()
             with m.State("LOOP"):
                 m.d.comb += self.register.eq(loop.register)
-                m.d.sync += [operand.eq(self.register_data), write_register.eq(loop.register)]
+                m.d.sync += [first.eq(self.register_data), write_register.eq(loop.register)]
                 with m.If(loop.target > index):
                     fail(ErrorCode.BAD_FIELD)
                 with m.Else():
                     m.next = "COUNT"
             with m.State("COUNT"):
-                m.d.sync += written.eq(operand - 1)
+                m.d.sync += written.eq(first - 1)
                 m.next = "JUMP"
             with m.State("JUMP"):
                 m.d.comb += self.write.eq(1)
