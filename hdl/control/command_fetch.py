@@ -82,16 +82,15 @@ class CommandFetch(wiring.Component):
         outstanding, useless, place = self.outstanding, self.useless, self.place
         position, full = self.position, self.full
 
-        queue, length = Signal(config.address_width), Signal(16)
-        address, asked = Signal(config.address_width), Signal(16)
-        remaining = Signal(16)
+        # The next command to ask for, while that is not the end of the queue.
+        queue, length, asked = Signal(config.address_width), Signal(16), Signal(16)
         taken = Signal()
         jump = Signal()
         m.submodules.requests = requests
         wiring.connect(m, requests.o, wiring.flipped(self.request))
         m.d.comb += [
-            requests.i.valid.eq((remaining != 0) & (room != 0) & ~self.start & ~jump),
-            requests.i.payload.address.eq(address),
+            requests.i.valid.eq((asked != length) & (room != 0) & ~self.start & ~jump),
+            requests.i.payload.address.eq(queue + (asked << exact_log2(COMMAND_BYTES))),
             requests.i.payload.beats.eq(beats),
             requests.i.payload.kind.eq(ReadKind.COMMAND),
             requests.i.payload.command.eq(asked),
@@ -123,17 +122,9 @@ class CommandFetch(wiring.Component):
             stopped.eq(outstanding - arrived),
         ]
         with m.If(self.start):
-            m.d.sync += [
-                address.eq(self.address + (self.index << exact_log2(COMMAND_BYTES))),
-                remaining.eq(self.length - self.index),
-                asked.eq(self.index),
-                place.eq(0),
-                room.eq(AHEAD),
-            ]
+            m.d.sync += [asked.eq(self.index), place.eq(0), room.eq(AHEAD)]
         with m.Elif(jump):
             m.d.sync += [
-                address.eq(queue + (loop_target << exact_log2(COMMAND_BYTES))),
-                remaining.eq(length - loop_target),
                 asked.eq(loop_target),
                 room.eq(room + taken + (stopped >> exact_log2(beats))),
             ]
@@ -142,7 +133,7 @@ class CommandFetch(wiring.Component):
         with m.If(self.start):
             m.d.sync += [queue.eq(self.address), length.eq(self.length)]
         with m.Elif(issued & ~jump):
-            m.d.sync += [address.eq(address + COMMAND_BYTES), remaining.eq(remaining - 1), asked.eq(asked + 1)]
+            m.d.sync += asked.eq(asked + 1)
         m.d.sync += outstanding.eq(after)
         with m.If(self.start | jump):
             m.d.sync += useless.eq(stopped)
