@@ -85,12 +85,15 @@ class Maximum(wiring.Component):
         here = Signal(POSITION_BITS)
         m.d.comb += here.eq(Mux(first, 0, words))
         # The start takes its place while a segment's first word is one stage before the comparison.
-        with m.If(begins):
-            m.d.sync += [largest.eq(Mux(self.resume, order(self.start), 0)), resumed.eq(self.resume)]
+        larger = Signal()
+        m.d.comb += larger.eq(pipeline.valid & (key > largest))
+        with m.If(begins | larger):
+            begun = Mux(self.resume, order(self.start), 0)
+            m.d.sync += [largest.eq(Mux(larger, key, begun)), resumed.eq(~larger & self.resume)]
+        with m.If(larger):
+            m.d.sync += position.eq(here if place is None else Cat(place, here))
         with m.If(pipeline.valid):
             m.d.sync += words.eq(here + 1)
-            with m.If(key > largest):
-                m.d.sync += [largest.eq(key), position.eq(here if place is None else Cat(place, here)), resumed.eq(0)]
             with m.If(last):
                 m.d.sync += self.o.valid.eq(1)
         with m.If(self.o.valid & self.o.ready):
