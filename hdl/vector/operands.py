@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Const, Module, Signal, Value
+from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -109,17 +109,13 @@ class OperandFetch(wiring.Component):
         b_scalar = Array(b_word[n] for n in range(elements))[fetch.b_element]
         scalars = {name: Signal(FLOAT_BITS, name=name, reset_less=True) for name in SCALARS}
         start_value, start_index = (Signal(FLOAT_BITS, name=n, reset_less=True) for n in ("start_value", "start_index"))
-        with m.If(self.start):
-            m.d.sync += [scalars[name].eq(self.scalars[n]) for n, name in enumerate(SCALARS)]
-        with m.If(self.enable):
-            with m.Switch(fetch.scalars):
-                for case, first in ((Scalars.P_Q, 0), (Scalars.M_N, 2)):
-                    with m.Case(case):
-                        for n, value in ((first, a_scalar), (first + 1, b_scalar)):
-                            with m.If(settings.load[n]):
-                                m.d.sync += scalars[SCALARS[n]].eq(value)
-                with m.Case(Scalars.START):
-                    m.d.sync += [start_value.eq(a_scalar), start_index.eq(b_scalar)]
+        for case, first in ((Scalars.P_Q, 0), (Scalars.M_N, 2)):
+            for n, found in ((first, a_scalar), (first + 1, b_scalar)):
+                loads = self.enable & (fetch.scalars == case) & settings.load[n]
+                with m.If(self.start | loads):
+                    m.d.sync += scalars[SCALARS[n]].eq(Mux(loads, found, self.scalars[n]))
+        with m.If(self.enable & (fetch.scalars == Scalars.START)):
+            m.d.sync += [start_value.eq(a_scalar), start_index.eq(b_scalar)]
         m.d.comb += [self.start_value.eq(start_value), self.start_index.eq(start_index)]
 
         # Operand a, wherever it comes from.
