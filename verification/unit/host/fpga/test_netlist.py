@@ -25,13 +25,15 @@ SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1), (1
 
 
 class Sample(wiring.Component):
-    """Memories of every shape, with contents; products of every sign; a counter."""
+    """Memories of every shape, with contents; a table that is read twice; products of every sign; sums of several; a counter."""
 
     def __init__(self) -> None:
         outputs = {f"read_{depth}": Out(width) for depth, width in SHAPES}
         products = {"unsigned": Out(36), "mixed": Out(36), "signed": Out(36)}
         inputs = {"write_address": In(14), "read_address": In(14), "data": In(36), "bytes": In(4), "read": In(1)}
-        super().__init__({**inputs, "a": In(17), "b": In(17), **outputs, **products, "count": Out(40)})
+        sums = {"sum": Out(20), "signed_sum": Out(signed(22))}
+        tables = {"first": Out(8), "second": Out(8)}
+        super().__init__({**inputs, "a": In(17), "b": In(17), **outputs, **products, **sums, **tables, "count": Out(40)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -46,7 +48,15 @@ class Sample(wiring.Component):
         low, high = Signal(signed(17)), Signal(signed(17))
         m.d.comb += [low.eq(self.a), high.eq(self.b)]
         m.d.sync += [self.unsigned.eq(self.a * self.b), self.mixed.eq(self.a * high), self.signed.eq(low * high)]
-        m.d.sync += self.count.eq(self.count + self.a)
+        m.d.sync += [
+            self.count.eq(self.count + self.a),
+            self.sum.eq(self.a + self.b + self.a[3:] + self.b[5:]),
+            self.signed_sum.eq(low + high + self.a[:9] + low[2:11].as_signed() - self.b[:4]),
+        ]
+        m.submodules.table = table = Memory(shape=8, depth=1024, init=[int(word) for word in random.integers(0, 256, 1024)])
+        for found, address in ((self.first, self.a), (self.second, self.b)):
+            read = table.read_port()
+            m.d.comb += [read.addr.eq(address), read.en.eq(self.read), found.eq(read.data)]
         return m
 
 
@@ -68,7 +78,8 @@ def test_cells_do_what_the_design_says(rng: np.random.Generator, seed: int) -> N
             for name, value in values.items():
                 setattr(block.io, name, value)
             block.clock.tick()
-        for name in (*(f"read_{depth}" for depth, _ in SHAPES), "unsigned", "mixed", "signed", "count"):
+        arithmetic = ("unsigned", "mixed", "signed", "sum", "signed_sum", "count")
+        for name in (*(f"read_{depth}" for depth, _ in SHAPES), "first", "second", *arithmetic):
             found, expected = (int(getattr(block.io, name)) for block in (cells, design))
             assert found == expected, (
                 f"{name} in cycle {cycle}, block RAM of {sorted(widths)} bits, seed {seed}: {found:#x} {expected:#x}"

@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("amaranth")
 pytest.importorskip("pyosys")
 
-from amaranth.hdl import Array, Module, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Array, Module, Signal, signed
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -88,6 +88,25 @@ def test_other_families_have_other_cells_and_delays(tmp_path: Path) -> None:
     assert synthesis.cells["RAMB36"] + synthesis.cells["RAMB18"] == 1
     assert synthesis.logic_delay is not None
     assert 0.5 < synthesis.logic_delay < 8
+
+
+class Sums(wiring.Component):
+    """A sum of four numbers."""
+
+    def __init__(self) -> None:
+        super().__init__({"numbers": In(data.ArrayLayout(signed(24), 4)), "o": Out(signed(26))})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.d.sync += self.o.eq(sum(self.numbers))
+        return m
+
+
+def test_sums_of_several_numbers_are_carry_chains_only(tmp_path: Path) -> None:
+    write_design(Sums(), tmp_path)
+    cells = synthesise(tmp_path, FAMILIES["ecp5"]).cells
+    # Two bits in each carry pair: 25 of both sums of two, and 26 of their sum.
+    assert (cells["LUT4"], cells["carry pairs"]) == (0, 39)
 
 
 def test_what_yosys_refuses_is_told(tmp_path: Path) -> None:
