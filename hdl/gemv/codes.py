@@ -1,7 +1,9 @@
 """The codes of a nibble beat as the signed numbers that the multipliers take."""
 
+from enum import IntEnum
+
 from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, enum, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -14,7 +16,7 @@ from .traits import CODE_BITS, NIBBLE_BITS, SCALE_KINDS, lane_traits_layout
 _UPPER_BITS = HIGH_BITS // BLOCK
 
 
-class Reading(enum.Enum, shape=4):
+class Reading(IntEnum):
     """How a code is read, with `CODEBOOKS` from the last one of these on."""
 
     #: As a number without a sign.
@@ -30,20 +32,21 @@ class Reading(enum.Enum, shape=4):
     CODEBOOK = 6
 
 
-_READINGS = Reading.CODEBOOK.value + len(CODEBOOKS) - 1
+_READINGS = Reading.CODEBOOK + len(CODEBOOKS) - 1
+_READING_BITS = (_READINGS - 1).bit_length()
 
 
 def value(reading: int, nibble: int, upper: int) -> int:
     """The number that a code stands for; `upper` are its upper bits."""
-    if reading >= Reading.CODEBOOK.value:
-        return CODEBOOKS[reading - Reading.CODEBOOK.value + 1][nibble]
+    if reading >= Reading.CODEBOOK:
+        return CODEBOOKS[reading - Reading.CODEBOOK + 1][nibble]
     match Reading(reading):
         case Reading.SIGNED:
             return nibble - 16 * (nibble >> 3)
         case Reading.CENTRED:
             return nibble - 8
         case Reading.FIVE_BITS | Reading.FIVE_BITS_CENTRED:
-            return nibble + 16 * (upper & 1) - 16 * (reading == Reading.FIVE_BITS_CENTRED.value)
+            return nibble + 16 * (upper & 1) - 16 * (reading == Reading.FIVE_BITS_CENTRED)
         case Reading.SIX_BITS:
             return nibble + 16 * upper - 32
         case _:
@@ -121,11 +124,11 @@ class CodeDecoder(wiring.Component):
     def _reading(self, m: Module, half: int) -> Signal:
         """Combinational: how the codes of elements 0 to 15, or 16 to 31, are read."""
         traits = self.traits
-        reading = Signal(Reading.as_shape(), name=f"reading_{half}")
+        reading = Signal(_READING_BITS, name=f"reading_{half}")
         # The upper nibbles of format I8 lie beside the lower ones.
         unit = (traits.scale_kind == SCALE_KINDS.index(ScaleKind.UNIT)) & half
         with m.If(traits.codebook != 0):
-            m.d.comb += reading.eq(traits.codebook + (Reading.CODEBOOK.value - 1))
+            m.d.comb += reading.eq(traits.codebook + (Reading.CODEBOOK - 1))
         with m.Elif(traits.high_bits == 1):
             m.d.comb += reading.eq(Mux(traits.centred, Reading.FIVE_BITS_CENTRED, Reading.FIVE_BITS))
         with m.Elif(traits.high_bits == 2):
