@@ -253,6 +253,25 @@ def models_page() -> str:
     return _replaced(architectures_page(), "tailrace bench models", markdown(all_needs()))
 
 
+#: A command of `tailrace plan` with its output, as a page shows them.
+_PLAN = re.compile(r"(?<=^```\n)\$ tailrace (plan .*)\n[^`]*(?=^```$)", re.MULTILINE)
+
+
+def plan_page() -> str:
+    """The page on plans, with what its command prints."""
+    from click.testing import CliRunner
+
+    from tailrace.command.cli import main as program
+
+    def shown(match: re.Match[str]) -> str:
+        result = CliRunner().invoke(program, match[1].split())
+        if result.exit_code:
+            raise ValueError(f"plan.md: tailrace {match[1]} ends with {result.exit_code}: {result.output}")
+        return "\n".join([f"$ tailrace {match[1]}", *(line.rstrip() for line in result.stdout.splitlines()), ""])
+
+    return _PLAN.sub(shown, (DOCS / "plan.md").read_text(encoding="utf-8"))
+
+
 def _replaced(text: str, command: str, table: str) -> str:
     """A page with another table in the place that a command has there."""
     begin, end = f"<!-- Written by docs/generate.py: `{command}`. -->\n", "<!-- End of the table. -->"
@@ -332,7 +351,7 @@ PAGES = {
     "architecture.md": architecture_page,
 } | {f"blocks/{path.name}": partial(block_page, path) for path in sorted((DOCS / "blocks").glob("*.md"))}
 #: Pages that take half a minute to write whole; a slow test compares them.
-SLOW_PAGES = {"models.md": models_page}
+SLOW_PAGES = {"models.md": models_page, "plan.md": plan_page}
 
 
 def main(arguments: list[str]) -> int:

@@ -32,7 +32,7 @@ PACKAGES: dict[str, set[str]] = {
 #: The rooms of host/, from the ground up: each may use those before it. What lies at the top of host/ is the API.
 ROOMS = (
     "progress", "gguf", "text", "image", "transports", "models", "device", "generation", "huggingface", "API",
-    "command", "server", "vllm", "fpga", "export", "litex", "pynq", "cocotb", "doctor", "benchmark", "evaluation",
+    "command", "server", "vllm", "fpga", "export", "litex", "pynq", "cocotb", "doctor", "benchmark", "plan", "evaluation",
 )  # fmt: skip
 #: Who may look upwards: the program finds its commands, when they are asked for.
 DOORS = {"tailrace.__main__", "tailrace.command.cli"}

@@ -32,7 +32,7 @@ class Commands(WholeSummaries):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands, those of other modules too."""
-        others = ("bench", "build", "cache", "doctor", "eval", "export", "export-hf", "models", "serve")
+        others = ("bench", "build", "cache", "doctor", "eval", "export", "export-hf", "models", "plan", "serve")
         return sorted([*super().list_commands(ctx), *others])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
@@ -69,6 +69,10 @@ class Commands(WholeSummaries):
             from .models import models
 
             return models
+        if name == "plan":
+            from ..plan.command import plan
+
+            return plan
         if name == "serve":
             from ..server.command import serve
 
