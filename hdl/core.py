@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -11,9 +11,9 @@ from tailrace.spec.errors import ErrorCode
 from tailrace.spec.registers import ADDRESS_BITS
 
 from .axi.lite import AxiLite
-from .axi.read_master import ReadMaster
+from .axi.read_channels import ReadChannels
 from .axi.signature import AxiRead, AxiWrite, ReadKind, beat_write_layout, read_beat_layout, read_request_layout
-from .axi.write_master import WriteMaster
+from .axi.write_channels import WriteChannels
 from .control.command_fetch import CommandFetch
 from .control.counters import Counters
 from .control.probe import ProbeSignature
@@ -44,8 +44,8 @@ class Core(wiring.Component):
     ----------
     control : AxiLite, in
         The registers of `spec.registers`.
-    read : AxiRead, out
-    write : AxiWrite, out
+    read : AxiRead for each channel, out
+    write : AxiWrite for each channel, out
     interrupt : out
     failed : out
         The last run ended with an error.
@@ -58,8 +58,8 @@ class Core(wiring.Component):
         super().__init__(
             {
                 "control": In(AxiLite(ADDRESS_BITS)),
-                "read": Out(AxiRead(config.address_width, config.beat_width)),
-                "write": Out(AxiWrite(config.address_width, config.beat_width)),
+                "read": Out(AxiRead(config.address_width, config.bus_width)).array(config.channels),
+                "write": Out(AxiWrite(config.address_width, config.bus_width)).array(config.channels),
                 "interrupt": Out(1),
                 "failed": Out(1),
                 "probe": Out(ProbeSignature()),
@@ -74,8 +74,8 @@ class Core(wiring.Component):
         m.submodules.watchdog = watchdog = Watchdog()
         m.submodules.run_checker = run_checker = RunChecker(config, self._memory_bytes)
         m.submodules.sequencer = sequencer = Sequencer(config)
-        m.submodules.reader = reader = ReadMaster(config)
-        m.submodules.writer = writer = WriteMaster(config)
+        m.submodules.reader = reader = ReadChannels(config)
+        m.submodules.writer = writer = WriteChannels(config)
         # What lies between the masters starts every run from reset: after an error nothing of it is left.
         clear = ResetInserter(sequencer.flush)
         fetch = CommandFetch(config)
@@ -98,8 +98,14 @@ class Core(wiring.Component):
 
         connect(m, flipped(self.control), registers.axi)
         connect(m, registers.counter, counters.read)
-        connect(m, reader.axi, flipped(self.read))
-        connect(m, writer.axi, flipped(self.write))
+        for n in range(config.channels):
+            connect(m, reader.axi[n], flipped(self.read[n]))
+            connect(m, writer.axi[n], flipped(self.write[n]))
+            m.d.comb += [
+                run_checker.base[n].eq(registers.base[n]),
+                reader.first_page[n].eq(run_checker.first_page[n]),
+                writer.first_page[n].eq(run_checker.first_page[n]),
+            ]
         connect(m, fetch.o, sequencer.i)
         connect(m, sequencer.o, datapath.operation)
         connect(m, datapath.value, sequencer.value)
@@ -110,9 +116,7 @@ class Core(wiring.Component):
             self.failed.eq(sequencer.error.code != ErrorCode.NONE),
             run_checker.address.eq(registers.queue_address),
             run_checker.length.eq(registers.queue_length),
-            run_checker.base.eq(registers.base),
             run_checker.limit.eq(registers.limit),
-            *(master.first_page.eq(run_checker.first_page) for master in (reader, writer)),
             *(master.last_page.eq(run_checker.last_page) for master in (reader, writer)),
             sequencer.start.eq(registers.start),
             sequencer.code.eq(run_checker.code),
@@ -157,11 +161,13 @@ class Core(wiring.Component):
                 with m.Case(kind):
                     m.d.comb += [target.valid.eq(beats.o.valid), beats.o.ready.eq(target.ready)]
 
-        progress = self.read.ar.valid & self.read.ar.ready
-        for channel in (self.read.r, self.write.aw, self.write.w, self.write.b):
-            progress |= channel.valid & channel.ready
+        streams = [
+            channel
+            for read, write in zip(self.read, self.write, strict=True)
+            for channel in (read.ar, read.r, write.aw, write.w, write.b)
+        ]
         transferred = Signal()
-        m.d.sync += transferred.eq(progress)
+        m.d.sync += transferred.eq(Cat(channel.valid & channel.ready for channel in streams).any())
         m.d.comb += [
             watchdog.running.eq(sequencer.running),
             watchdog.limit.eq(registers.watchdog_cycles),

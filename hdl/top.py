@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from tailrace.spec.config import Config
+from tailrace.spec.config import Config, memory_port_names
 from tailrace.spec.registers import ADDRESS_BITS
 
 from .axi.signature import BURST_INCR
@@ -21,8 +21,8 @@ _CACHE = 0b0011
 class Top(wiring.Component):
     """`Core` with flat, standard AXI ports.
 
-    ``ap_clk`` and ``ap_rst_n`` (synchronous, active low), the AXI4-Lite slave ``s_axi_control``, the AXI4 master ``m00_axi``
-    (one ID, full-width incrementing bursts), and ``interrupt``.
+    ``ap_clk`` and ``ap_rst_n`` (synchronous, active low), the AXI4-Lite slave ``s_axi_control``, the AXI4 masters ``m00_axi``,
+    ``m01_axi`` and so on, one for each channel (one ID, full-width incrementing bursts), and ``interrupt``.
 
     The reset goes through two registers, as it has a long way to go to all that it resets (UG1393, "Kernel Interface
     Requirements"). So the core is in reset until two cycles after ``ap_rst_n`` has risen, and takes nothing from the host
@@ -39,7 +39,9 @@ class Top(wiring.Component):
 
     def __init__(self, config: Config, probe: bool = False, gated: bool = False) -> None:
         self.config, self.probe, self.gated = config, probe, gated
-        ports = {"ap_clk": In(1), "ap_rst_n": In(1), "interrupt": Out(1), **_control_ports(), **_memory_ports(config)}
+        ports = {"ap_clk": In(1), "ap_rst_n": In(1), "interrupt": Out(1), **_control_ports()}
+        for name in memory_port_names(config):
+            ports |= _memory_ports(name, config)
         super().__init__({**ports, **(probe_ports() if probe else {})})
 
     def elaborate(self, platform: Any) -> Module:
@@ -68,7 +70,7 @@ class Top(wiring.Component):
                 else [stream.valid.eq(valid), ready.eq(stream.ready & ~reset.any())]
             )
 
-        control, read, write = core.control, core.read, core.write
+        control = core.control
         if self.probe:
             m.d.comb += [port(name).eq(getattr(core.probe, name.removeprefix("probe_"))) for name in probe_ports()]
 
@@ -77,17 +79,18 @@ class Top(wiring.Component):
         channel("s_axi_control_b", control.b, out=True, response="resp")
         channel("s_axi_control_ar", control.ar, out=False, address="addr")
         channel("s_axi_control_r", control.r, out=True, data="data", response="resp")
-        channel("m00_axi_ar", read.ar, out=True, address="addr", length="len")
-        channel("m00_axi_r", read.r, out=False, data="data", response="resp", last="last")
-        channel("m00_axi_aw", write.aw, out=True, address="addr", length="len")
-        channel("m00_axi_w", write.w, out=True, data="data", strobe="strb", last="last")
-        channel("m00_axi_b", write.b, out=False, response="resp")
-        for address in ("m00_axi_ar", "m00_axi_aw"):
-            m.d.comb += [
-                port(f"{address}size").eq(exact_log2(config.bus_bytes)),
-                port(f"{address}burst").eq(BURST_INCR),
-                port(f"{address}cache").eq(_CACHE),
-            ]
+        for name, read, write in zip(memory_port_names(config), core.read, core.write, strict=True):
+            channel(f"{name}_ar", read.ar, out=True, address="addr", length="len")
+            channel(f"{name}_r", read.r, out=False, data="data", response="resp", last="last")
+            channel(f"{name}_aw", write.aw, out=True, address="addr", length="len")
+            channel(f"{name}_w", write.w, out=True, data="data", strobe="strb", last="last")
+            channel(f"{name}_b", write.b, out=False, response="resp")
+            for address in (f"{name}_ar", f"{name}_aw"):
+                m.d.comb += [
+                    port(f"{address}size").eq(exact_log2(config.bus_bytes)),
+                    port(f"{address}burst").eq(BURST_INCR),
+                    port(f"{address}cache").eq(_CACHE),
+                ]
         return m
 
 
@@ -116,7 +119,7 @@ def _control_ports() -> dict[str, Any]:
     return {f"s_axi_control_{name}": port for name, port in ports.items()}
 
 
-def _memory_ports(config: Config) -> dict[str, Any]:
+def _memory_ports(prefix: str, config: Config) -> dict[str, Any]:
     address = {
         "id": Out(1),
         "addr": Out(config.address_width),
@@ -148,4 +151,4 @@ def _memory_ports(config: Config) -> dict[str, Any]:
         "rvalid": In(1),
         "rready": Out(1),
     }
-    return {f"m00_axi_{name}": port for name, port in ports.items()}
+    return {f"{prefix}_{name}": port for name, port in ports.items()}

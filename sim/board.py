@@ -64,6 +64,8 @@ class SimulatedBoard:
         self._gone = threading.Event()
         if not 4 <= clocks_per_bit <= 64:
             raise ConfigError(f"clocks_per_bit must be between 4 and 64, not {clocks_per_bit}")
+        if config.channels > 1:
+            raise ConfigError(f"a board has one memory, and {config.name} has {config.channels} memory ports")
         self._clocks_per_bit = clocks_per_bit
         self._library = _load(library or build_board(config, clocks_per_bit))
         self._handle = self._library.board_open(clocks_per_bit)

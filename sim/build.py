@@ -52,7 +52,7 @@ def build_device(
     """
     verilog = core_verilog(config, probe)
     what = f"configuration {config.name}"
-    return build_library(verilog, what, trace=trace, probe=probe, threads=threads, train=train)
+    return build_library(verilog, what, channels=config.channels, trace=trace, probe=probe, threads=threads, train=train)
 
 
 def simulated_cycles_key(config: Config) -> str:
@@ -87,6 +87,7 @@ def build_library(
     verilog: str,
     what: str,
     *,
+    channels: int = 1,
     options: Sequence[str] = (),
     brief: bool = False,
     trace: bool = False,
@@ -101,6 +102,8 @@ def build_library(
     verilog : str
     what : str
         What is built, for the line on standard error.
+    channels : int
+        Its memory ports.
     options : sequence of str
         More for Verilator.
     brief : bool
@@ -122,7 +125,10 @@ def build_library(
         identity=_harness_parts,
         options=options,
         brief=brief,
-        definitions=("TAILRACE_PROBE=1",) if probe else (),
+        definitions=(
+            *(("TAILRACE_PROBE=1",) if probe else ()),
+            *((f"TAILRACE_PORTS={channels}",) if channels > 1 else ()),
+        ),
         trace=trace,
         threads=threads,
         train=train,

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class SimulationError(TailraceError):
 
 @dataclass(frozen=True)
 class Traffic:
-    """What went over the memory port since the device was opened."""
+    """What went over a memory port, or over all of them, since the device was opened."""
 
     read_bursts: int
     read_beats: int
@@ -112,6 +112,7 @@ class VerilatedDevice(RegisterByRegister):
 
     name = "verilator"
     simulated = True
+    striped = True
 
     def __init__(
         self,
@@ -178,11 +179,19 @@ class VerilatedDevice(RegisterByRegister):
 
     @property
     def traffic(self) -> Traffic:
-        """What went over the memory port."""
+        """What went over the memory ports, all together."""
+        return Traffic(*(sum(counts) for counts in zip(*map(astuple, self.port_traffic), strict=True)))
+
+    @property
+    def port_traffic(self) -> tuple[Traffic, ...]:
+        """What went over each memory port."""
         counts = (ctypes.c_uint64 * 4)()
+        found = []
         with self._opened() as handle:
-            self._library.device_traffic(handle, counts)
-        return Traffic(*counts)
+            for port in range(self.config.channels):
+                self._library.device_traffic(handle, port, counts)
+                found.append(Traffic(*counts))
+        return tuple(found)
 
     def read(self, address: int, size: int) -> bytes:
         """Read `size` bytes of device memory."""
@@ -304,10 +313,12 @@ class VerilatedDevice(RegisterByRegister):
         with self._opened() as handle:
             self._library.device_clear_faults(handle)
 
-    def freeze(self, frozen: bool = True) -> None:
-        """Stop the memory: it accepts and answers nothing until it is thawed with ``freeze(False)``."""
+    def freeze(self, frozen: bool = True, port: int | None = None) -> None:
+        """Stop the memory, or what of it is behind one port: it accepts and answers nothing until it is thawed."""
         with self._opened() as handle:
-            self._library.device_freeze(handle, frozen)
+            ports = range(self.config.channels)
+            for number in ports if port is None else (ports[port],):
+                self._library.device_freeze(handle, number, frozen)
 
     def close(self) -> None:
         """Release the device and its memory, and finish its waveform file. Closing twice is harmless.
@@ -438,11 +449,11 @@ def _load(path: Path) -> ctypes.CDLL:
         "device_write_register": (ctypes.c_int, [handle, ctypes.c_uint32, ctypes.c_uint32]),
         "device_trace": (ctypes.c_int, [handle, ctypes.c_char_p, word, word]),
         "device_cycles": (word, [handle]),
-        "device_traffic": (None, [handle, ctypes.POINTER(word)]),
+        "device_traffic": (None, [handle, word, ctypes.POINTER(word)]),
         "device_violation": (ctypes.c_char_p, [handle]),
         "device_add_fault": (None, [handle, ctypes.c_int, word, word]),
         "device_clear_faults": (None, [handle]),
-        "device_freeze": (None, [handle, ctypes.c_int]),
+        "device_freeze": (None, [handle, word, ctypes.c_int]),
         "device_record": (None, [handle, word, word, word]),
         "device_events": (word, [handle, ctypes.POINTER(handle)]),
         "device_buckets": (word, [handle, ctypes.POINTER(handle)]),

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Mapping, Sequence
 
 from .config import Config
-from .errors import ErrorCode
+from .errors import ConfigError, ErrorCode
 from .formats import BY_NUMBER, I8
 from .isa import (
     ADDRESS_UNIT,
@@ -185,27 +185,50 @@ def _show(opcode: Opcode, name: str, value: int, fields: Mapping[str, int]) -> s
 
 
 def check_queue(
-    address: int, length: int, config: Config, base: int = 0, limit: int = 0, memory_bytes: int | None = None
+    address: int,
+    length: int,
+    config: Config,
+    base: int = 0,
+    limit: int = 0,
+    memory_bytes: int | None = None,
+    other_bases: Sequence[int] = (),
 ) -> ErrorCode:
     """Say what a build answers to a queue, ``BASE`` and ``LIMIT`` before it reads the first command (with command index 0).
 
     `OUT_OF_RANGE` if the length or an address exceeds the build's limits, or the memory that a program may use ends behind the
-    last address, or behind the memory that the build was told of (`memory_bytes`, as on boards); else `MISALIGNED` if the
-    queue's address is not a multiple of 64, or ``BASE`` or ``LIMIT`` not one of
-    `PAGE_BYTES`. An empty queue is a run that finishes at once.
+    last address, of any channel, or behind the memory that the build was told of (`memory_bytes`, as on boards); else
+    `MISALIGNED` if the queue's address is not a multiple of 64, ``BASE`` or ``BASE_n`` (`other_bases`; without them, as
+    ``BASE``) not one of `PAGE_BYTES`, or ``LIMIT`` not one of a page of every channel. An empty queue is a run that finishes
+    at once.
     """
-    end = memory_bytes or 1 << config.address_width
+    end, bases, row = memory_bytes or 1 << config.address_width, [base, *other_bases], PAGE_BYTES * config.channels
+    pages = limit // row or (0 if config.channels == 1 else end // row)
     if (
         length > MAX_COMMANDS
         or address >> config.address_width
-        or base >= end
-        or (base // PAGE_BYTES + limit // PAGE_BYTES) * PAGE_BYTES > end
+        or pages * row > end
+        or any(base >= end or (base // PAGE_BYTES + pages) * PAGE_BYTES > end for base in bases)
     ):
         return ErrorCode.OUT_OF_RANGE
-    misaligned = address % ADDRESS_UNIT or base % PAGE_BYTES or limit % PAGE_BYTES
+    misaligned = address % ADDRESS_UNIT or limit % row or any(base % PAGE_BYTES for base in bases)
     return ErrorCode.MISALIGNED if misaligned else ErrorCode.NONE
 
 
+def one_base(bases: Sequence[int]) -> int:
+    """The base of all channels, for devices that have one memory for all of them.
+
+    Raises
+    ------
+    ConfigError
+        If the bases differ.
+    """
+    base, *others = bases
+    if any(other != base for other in others):
+        shown = ", ".join(f"{value:#x}" for value in bases)
+        raise ConfigError(f"the channels' bases must be equal on this device, which has one memory for all, not {shown}")
+    return base
+
+
 def reach(base: int, limit: int, config: Config, memory_bytes: int | None = None) -> int:
-    """Bytes from ``BASE`` on that a program may use, if `check_queue` finds nothing wrong."""
-    return limit or (memory_bytes or 1 << config.address_width) - base
+    """Bytes that a program may use, from ``BASE`` on, all channels together, if `check_queue` finds nothing wrong."""
+    return limit or (memory_bytes or 1 << config.address_width) - (base if config.channels == 1 else 0)

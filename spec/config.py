@@ -11,6 +11,9 @@ BUS_WIDTHS = (128, 256, 512)
 RIGHT_HAND_SIDES = (1, 2, 4, 8, 16)
 #: Elements of a word of the vector unit; 0: as many as there are lanes.
 VECTOR_WIDTHS = (0, 1, 2, 4)
+CHANNELS = (1, 2, 4)
+#: Widest beat of all channels together: a command of 64 bytes, and what memory is aligned to.
+MAX_BEAT_WIDTH = 8 * ALIGNMENT
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Config:
     name : str
         Name for reports; not part of the hardware.
     bus_width : int
-        Bits of the memory bus: 128, 256 or 512. There is one lane per 128 bits.
+        Bits of a memory port: 128, 256 or 512. There is one lane per 128 bits of all ports together.
     right_hand_sides : int
         Vectors that share one pass over the weights: 1, 2, 4, 8 or 16.
     vector_blocks : int
@@ -41,6 +44,9 @@ class Config:
     vector_width : int
         Elements that the vector unit takes in a cycle: 1, 2 or 4; 0: as many as there are lanes (`word_elements`). No bit of a
         result depends on the width.
+    channels : int
+        Memory ports: 1, 2 or 4. Memory is striped over them, so that they work as one port of `beat_width` bits, at most 512.
+        No image, command or result depends on how many ports these bits come from.
     """
 
     name: str
@@ -52,6 +58,7 @@ class Config:
     burst_beats: int = 64
     address_width: int = 40
     vector_width: int = 0
+    channels: int = 1
 
     def __post_init__(self) -> None:
         if self.bus_width not in BUS_WIDTHS:
@@ -66,6 +73,13 @@ class Config:
             raise ConfigError(f"address_width must be between 32 and 64, not {self.address_width}")
         if self.vector_width not in VECTOR_WIDTHS:
             raise ConfigError(f"vector_width must be one of {VECTOR_WIDTHS}, not {self.vector_width}")
+        if self.channels not in CHANNELS:
+            raise ConfigError(f"channels must be one of {CHANNELS}, not {self.channels}")
+        if self.beat_width > MAX_BEAT_WIDTH:
+            raise ConfigError(
+                f"{self.channels} channels of {self.bus_width} bits make beats of {self.beat_width}, and {MAX_BEAT_WIDTH} are"
+                " possible: choose fewer channels, or a smaller bus_width"
+            )
 
     def check_memory_size(self, size: int) -> None:
         """Check that a device of this build can have so many bytes of memory.
@@ -82,7 +96,7 @@ class Config:
 
     @property
     def lanes(self) -> int:
-        """Lanes: one per 128 bits of bus."""
+        """Lanes: one per 128 bits of a beat."""
         return self.beat_width // (8 * LANE_BYTES)
 
     @property
@@ -92,8 +106,8 @@ class Config:
 
     @property
     def beat_width(self) -> int:
-        """Bits of a beat: what the core reads or writes in a cycle."""
-        return self.bus_width
+        """Bits of a beat: what the core reads or writes in a cycle, all channels together."""
+        return self.bus_width * self.channels
 
     @property
     def beat_bytes(self) -> int:
@@ -102,8 +116,13 @@ class Config:
 
     @property
     def bus_bytes(self) -> int:
-        """Bytes of what one memory port transfers in a cycle."""
+        """Bytes of what one memory port transfers in a cycle: a channel's part of a beat."""
         return self.bus_width // 8
+
+
+def memory_port_names(config: Config) -> list[str]:
+    """Names of a build's memory ports, one for each channel."""
+    return [f"m{n:02}_axi" for n in range(config.channels)]
 
 
 def _check_power(config: Config, field: str, low: int, high: int) -> None:
@@ -119,6 +138,8 @@ CONFIGS: dict[str, Config] = {
         Config("base", 128),
         Config("large", 128, vector_blocks=1024, buffer_entries=32768),
         Config("wide", 512, right_hand_sides=4, vector_blocks=1024, buffer_entries=65536),
+        # As `wide`, of four 128-bit ports.
+        Config("kv260", 128, right_hand_sides=4, vector_blocks=1024, buffer_entries=65536, channels=4),
     )
 }
 

@@ -5,9 +5,6 @@ from .formats import FORMAT_MASK
 from .isa import ISA_VERSION, MAX_COMMANDS
 from .registers import MAGIC
 
-#: One AXI master for now; more of them are more channels.
-CHANNELS = 1
-
 
 def identification(config: Config) -> dict[str, int]:
     """Values of the registers from ``MAGIC`` to ``VECTOR_WIDTH``, by name."""
@@ -17,7 +14,7 @@ def identification(config: Config) -> dict[str, int]:
         "BUS_WIDTH": config.bus_width,
         "LANES": config.lanes,
         "RIGHT_HAND_SIDES": config.right_hand_sides,
-        "CHANNELS": CHANNELS,
+        "CHANNELS": config.channels,
         "FORMATS": FORMAT_MASK,
         "MAX_BLOCKS": config.vector_blocks,
         "BUFFER_ENTRIES": config.buffer_entries,

@@ -6,6 +6,7 @@ requirements for XRT-managed kernels").
 
 from dataclasses import dataclass
 
+from .config import CHANNELS
 from .isa import ARGUMENTS, FIRST_ARGUMENT
 
 #: Value of the ``MAGIC`` register: "TLRC" in ASCII, little endian.
@@ -25,7 +26,7 @@ NO_WATCHDOG = (1 << 32) - 1
 class Register:
     """A register. `access` is ``rw``, ``ro``, or ``special`` where the text says what reading and writing do.
 
-    `reset` is the value of a writable register after reset.
+    `reset` is the value of a writable register after reset. Builds of fewer memory ports than `channels` do not have it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Register:
     access: str
     doc: str
     reset: int = 0
+    channels: int = 1
 
 
 #: Bits of ``AP_CTRL``.
@@ -75,15 +77,16 @@ CONTROL: tuple[Register, ...] = (
         0x40,
         "rw",
         f"what is added to every address, that of the queue and those in commands, on the way to the memory bus; a multiple of"
-        f" {PAGE_BYTES}; lower half",
+        f" {PAGE_BYTES}; of several channels this is the first one's; lower half",
     ),
     Register("BASE_HI", 0x44, "rw", "upper half"),
     Register(
         "LIMIT_LO",
         0x48,
         "rw",
-        "bytes of memory from BASE on that a program may use: an address from LIMIT on is not sent to the bus and ends the run"
-        f" with READ_ERROR or WRITE_ERROR; a multiple of {PAGE_BYTES}; 0: all that ADDRESS_WIDTH reaches; lower half",
+        "bytes of memory from BASE on that a program may use, of all channels together: an address from LIMIT on is not sent to"
+        f" the bus and ends the run with READ_ERROR or WRITE_ERROR; a multiple of {PAGE_BYTES} times CHANNELS; 0: all that"
+        " ADDRESS_WIDTH reaches; lower half",
     ),
     Register("LIMIT_HI", 0x4C, "rw", "upper half"),
 )
@@ -91,10 +94,10 @@ CONTROL: tuple[Register, ...] = (
 IDENTIFICATION: tuple[Register, ...] = (
     Register("MAGIC", 0x50, "ro", "0x43524C54, 'TLRC'"),
     Register("ISA_VERSION", 0x54, "ro", "major number in the upper half, minor in the lower"),
-    Register("BUS_WIDTH", 0x58, "ro", "bits of the memory bus"),
+    Register("BUS_WIDTH", 0x58, "ro", "bits of a memory port"),
     Register("LANES", 0x5C, "ro", "lanes: rows that are multiplied at once"),
     Register("RIGHT_HAND_SIDES", 0x60, "ro", "vector slots"),
-    Register("CHANNELS", 0x64, "ro", "AXI masters"),
+    Register("CHANNELS", 0x64, "ro", "memory ports, over which memory is striped by BUS_WIDTH"),
     Register("FORMATS", 0x68, "ro", "bit n: weight format number n"),
     Register("MAX_BLOCKS", 0x6C, "ro", "blocks of 32 elements in a vector slot: the longest row"),
     Register("BUFFER_ENTRIES", 0x70, "ro", "float32 entries of the activation buffer; the rows of a matrix"),
@@ -110,6 +113,19 @@ ERROR: tuple[Register, ...] = (
     Register("ERROR_COMMAND", 0x94, "ro", "index of the command that failed"),
     Register("ERROR_ADDRESS_LO", 0x98, "ro", "address of the failing transfer, from BASE on, lower half"),
     Register("ERROR_ADDRESS_HI", 0x9C, "ro", "upper half"),
+)
+
+#: ``BASE`` of the channels after the first one.
+CHANNEL_BASES: tuple[Register, ...] = tuple(
+    Register(
+        f"BASE_{channel}_{half}",
+        0xA0 + 8 * (channel - 1) + 4 * (half == "HI"),
+        "rw",
+        f"as BASE, for channel {channel}; lower half" if half == "LO" else "upper half",
+        channels=channel + 1,
+    )
+    for channel in range(1, max(CHANNELS))
+    for half in ("LO", "HI")
 )
 
 #: The performance counters, in the order of their registers. Each is 64 bits wide, starts at 0 with a run and stops with
@@ -141,8 +157,18 @@ COUNTER_REGISTERS: tuple[Register, ...] = tuple(
     for half in ("LO", "HI")
 )
 
-REGISTERS: tuple[Register, ...] = CONTROL + IDENTIFICATION + ERROR + COUNTER_REGISTERS
+REGISTERS: tuple[Register, ...] = CONTROL + IDENTIFICATION + ERROR + CHANNEL_BASES + COUNTER_REGISTERS
 BY_NAME: dict[str, Register] = {r.name: r for r in REGISTERS}
+
+
+def registers_of(channels: int) -> tuple[Register, ...]:
+    """The registers of a build of so many channels."""
+    return tuple(register for register in REGISTERS if register.channels <= channels)
+
+
+def base_registers(channels: int) -> tuple[str, ...]:
+    """Names of the bases of a build of so many channels, without ``_LO`` and ``_HI``."""
+    return ("BASE", *(f"BASE_{channel}" for channel in range(1, channels)))
 
 
 def offset(name: str) -> int:

@@ -105,6 +105,16 @@ class MapsFiles(Protocol):
         ...
 
 
+@runtime_checkable
+class Striped(Protocol):
+    """A device whose bytes the transport finds in the memories of all channels, over which they are striped."""
+
+    @property
+    def striped(self) -> bool:
+        """True."""
+        ...
+
+
 class RegisterByRegister(ABC):
     """`Transport.read_registers` for devices to which each register is as near as the last one."""
 

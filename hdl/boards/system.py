@@ -47,7 +47,7 @@ class System(wiring.Component):
     Raises
     ------
     ValueError
-        If the widths differ.
+        If the widths differ, or there is more than one port.
     """
 
     def __init__(
@@ -59,6 +59,8 @@ class System(wiring.Component):
         clocks_per_bit: int,
         pads: Mapping[str, Any] | None = None,
     ) -> None:
+        if config.channels > 1:
+            raise ValueError(f"a board has one memory, and {config.name} has {config.channels} memory ports")
         if config.bus_width != controller.data_width:
             raise ValueError(f"a bus of {config.bus_width} bits needs such a port, not one of {controller.data_width} bits")
         self._config, self._clock_hz, self._memory_bytes = config, clock_hz, controller.memory_bytes
@@ -72,8 +74,8 @@ class System(wiring.Component):
         m.submodules.link = link = self._link
         m.submodules.memory = memory = self._memory
         connect(m, link.control, core.control)
-        connect(m, core.read, memory.core_read)
-        connect(m, core.write, memory.core_write)
+        connect(m, core.read[0], memory.core_read)
+        connect(m, core.write[0], memory.core_write)
         connect(m, link.read, memory.host_read)
         connect(m, link.write, memory.host_write)
         m.d.comb += [

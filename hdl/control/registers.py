@@ -11,15 +11,22 @@ from amaranth.utils import exact_log2
 from tailrace.spec.config import Config
 from tailrace.spec.identification import identification
 from tailrace.spec.isa import ARGUMENTS
-from tailrace.spec.registers import ADDRESS_BITS, BY_NAME, COUNTER_BASE, COUNTER_REGISTERS, REGISTERS, offset
+from tailrace.spec.registers import (
+    ADDRESS_BITS,
+    BY_NAME,
+    COUNTER_BASE,
+    COUNTER_REGISTERS,
+    base_registers,
+    offset,
+    registers_of,
+)
 
 from ..axi.lite import AxiLite, LiteSlave
 from .counters import CounterRead
 from .layout import error_layout
 
 _WORD_BITS, _WORD_BYTES = 32, 4
-#: What the host writes and reads back: all of them are among the first so many words of the map.
-_WRITABLE = [r for r in REGISTERS if r.access == "rw" and r.name not in ("GIE", "IER")]
+#: What is kept in the memory lies among the first so many words of the map; bases of further channels among twice as many.
 _WORDS = 32
 
 
@@ -30,7 +37,8 @@ class ControlRegisters(wiring.Component):
     run needs all at once is in registers besides: these are not read back, since to choose from so many registers takes more
     of an FPGA than the memory does.
 
-    After a reset the memory is filled, which takes 32 cycles: accesses act after that. Nor does one act while `loading` is 1.
+    After a reset the memory is filled, which takes 32 cycles, or 64 with several channels: accesses act after that. Nor does
+    one act while `loading` is 1.
     A read of a counter waits until it has gone by.
 
     Parameters
@@ -44,8 +52,9 @@ class ControlRegisters(wiring.Component):
         1 while an enabled interrupt is pending and ``GIE`` is set.
     start : out
         1 for one cycle when the doorbell is rung while nothing runs.
-    queue_address, queue_length, base, limit, watchdog_cycles : out
+    queue_address, queue_length, limit, watchdog_cycles : out
         Arguments of the run, steady while it lasts if the host keeps them so.
+    base : out, for each channel
     loading : in
         The program's registers are set: `argument` is read.
     argument_place, argument : in, out
@@ -65,7 +74,7 @@ class ControlRegisters(wiring.Component):
                 "start": Out(1),
                 "queue_address": Out(64),
                 "queue_length": Out(32),
-                "base": Out(64),
+                "base": Out(64).array(config.channels),
                 "limit": Out(64),
                 "watchdog_cycles": Out(32),
                 "loading": In(1),
@@ -91,15 +100,19 @@ class ControlRegisters(wiring.Component):
             return slave.write & (slave.write_offset == offset(name))
 
         # The memory of what is written; after a reset it is filled.
-        m.submodules.memory = memory = Memory(shape=unsigned(_WORD_BITS), depth=_WORDS, init=[])
+        channels = self._config.channels
+        # What the host writes and reads back.
+        writable = [r for r in registers_of(channels) if r.access == "rw" and r.name not in ("GIE", "IER")]
+        depth = _WORDS if channels == 1 else 2 * _WORDS
+        m.submodules.memory = memory = Memory(shape=unsigned(_WORD_BITS), depth=depth, init=[])
         write, words = memory.write_port(granularity=8), memory.read_port(domain="comb")
-        filling, place = Signal(init=1), Signal(range(_WORDS))
-        step, beyond = exact_log2(_WORD_BYTES), exact_log2(_WORDS * _WORD_BYTES)
+        filling, place = Signal(init=1), Signal(range(depth))
+        step, beyond = exact_log2(_WORD_BYTES), exact_log2(depth * _WORD_BYTES)
         with m.If(filling):
-            m.d.sync += [place.eq(place + 1), filling.eq(place != _WORDS - 1)]
+            m.d.sync += [place.eq(place + 1), filling.eq(place != depth - 1)]
             m.d.comb += [write.addr.eq(place), write.en.eq((1 << _WORD_BYTES) - 1)]
             with m.Switch(place):
-                for register in _WRITABLE:
+                for register in writable:
                     with m.Case(register.offset >> step):
                         m.d.comb += write.data.eq(register.reset)
         with m.Else():
@@ -119,7 +132,7 @@ class ControlRegisters(wiring.Component):
         for register, names in (
             (self.queue_address, ("QUEUE_ADDRESS_LO", "QUEUE_ADDRESS_HI")),
             (self.queue_length, ("QUEUE_LENGTH",)),
-            (self.base, ("BASE_LO", "BASE_HI")),
+            *((base, (f"{name}_LO", f"{name}_HI")) for base, name in zip(self.base, base_registers(channels), strict=True)),
             (self.limit, ("LIMIT_LO", "LIMIT_HI")),
             (self.watchdog_cycles, ("WATCHDOG_CYCLES",)),
         ):
@@ -151,7 +164,7 @@ class ControlRegisters(wiring.Component):
         error_address = Signal(64)
         m.d.comb += error_address.eq(self.error.address)
         values: dict[str, Any] = {
-            **{register.name: words.data for register in _WRITABLE},
+            **{register.name: words.data for register in writable},
             "AP_CTRL": Cat(running, done, ~running, ready),
             "GIE": enabled,
             "IER": enable,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -25,16 +25,20 @@ class RunChecker(wiring.Component):
     config : Config
     memory_bytes : int or None
         Where memory ends, whatever ``LIMIT`` says: some memories do not refuse what lies behind their end, but begin anew.
-        None: where addresses end.
+        None: where addresses end. For builds of one channel.
 
     Attributes
     ----------
-    address, length, base, limit : in
-        ``QUEUE_ADDRESS``, ``QUEUE_LENGTH``, ``BASE`` and ``LIMIT``.
+    address, length, limit : in
+        ``QUEUE_ADDRESS``, ``QUEUE_LENGTH`` and ``LIMIT``.
+    base : in, for each channel
+        ``BASE`` and ``BASE_n``.
     code : out
         An `ErrorCode`.
-    first_page, last_page : out
-        The page at ``BASE``, and the number, counted from there, of the last one that the run may use, if `code` is 0.
+    first_page : out, for each channel
+        The page at ``BASE`` or ``BASE_n``, if `code` is 0.
+    last_page : out
+        The number, counted from there, of the last page of a channel that the run may use, if `code` is 0.
     """
 
     #: Cycles from the registers to `code`, `first_page` and `last_page`.
@@ -45,16 +49,18 @@ class RunChecker(wiring.Component):
             raise ValueError(
                 f"memory_bytes must be a multiple of {PAGE_BYTES}, at most 2**{config.address_width}, not {memory_bytes}"
             )
+        if memory_bytes is not None and config.channels > 1:
+            raise ValueError("memory_bytes is for builds of one channel")
         self._config, self._memory_bytes = config, memory_bytes
         pages = config.address_width - PAGE_BITS
         super().__init__(
             {
                 "address": In(64),
                 "length": In(32),
-                "base": In(64),
+                "base": In(64).array(config.channels),
                 "limit": In(64),
                 "code": Out(8),
-                "first_page": Out(pages),
+                "first_page": Out(pages).array(config.channels),
                 "last_page": Out(pages),
             }
         )
@@ -62,25 +68,32 @@ class RunChecker(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         width, unit_bits = self._config.address_width, exact_log2(ADDRESS_UNIT)
-        base_page, limit_page = self.base[PAGE_BITS:width], self.limit[PAGE_BITS:width]
+        channels = self._config.channels
+        # A page of every channel.
+        row_bits = PAGE_BITS + exact_log2(channels)
+        base_pages, limit_pages = [base[PAGE_BITS:width] for base in self.base], self.limit[row_bits : width + 1]
         pages = (self._memory_bytes or 1 << width) >> PAGE_BITS
+        reached = pages - 1 - base_pages[0] if channels == 1 else pages // channels - 1
         misaligned, high = Signal(), Signal()
         m.d.sync += [
-            self.first_page.eq(base_page),
-            # Without a limit, up to the end; that is also what a limit of all addresses comes to.
-            self.last_page.eq(Mux(self.limit[PAGE_BITS:].any(), limit_page - 1, pages - 1 - base_page)),
-            misaligned.eq(self.address[:unit_bits].any() | self.base[:PAGE_BITS].any() | self.limit[:PAGE_BITS].any()),
+            *(first.eq(page) for first, page in zip(self.first_page, base_pages, strict=True)),
+            self.last_page.eq(Mux(self.limit[row_bits:].any(), limit_pages - 1, reached)),
+            misaligned.eq(
+                self.address[:unit_bits].any() | Cat(base[:PAGE_BITS] for base in self.base).any() | self.limit[:row_bits].any()
+            ),
             high.eq(
                 (self.length > MAX_COMMANDS)
                 | self.address[width:].any()
-                | self.base[width:].any()
+                | Cat(base[width:] for base in self.base).any()
                 | self.limit[width + 1 :].any()
-                | (self.limit[width : width + 1].any() & limit_page.any())
+                | (self.limit[width : width + 1].any() & self.limit[row_bits:width].any())
             ),
         ]
         # With all addresses of memory, the first one that is none has a bit more than pages are told apart by.
-        outside = self.first_page + self.last_page >= pages if self._memory_bytes else self.last_page > ~self.first_page
+        outside = Cat(
+            first + self.last_page >= pages if self._memory_bytes else self.last_page > ~first for first in self.first_page
+        )
         m.d.sync += self.code.eq(
-            Mux(high | outside, ErrorCode.OUT_OF_RANGE, Mux(misaligned, ErrorCode.MISALIGNED, ErrorCode.NONE))
+            Mux(high | outside.any(), ErrorCode.OUT_OF_RANGE, Mux(misaligned, ErrorCode.MISALIGNED, ErrorCode.NONE))
         )
         return m

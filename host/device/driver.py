@@ -10,8 +10,8 @@ from typing import Protocol, Self
 from weakref import WeakKeyDictionary
 
 from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout
-from tailrace.spec.registers import AP_IDLE, AP_START, PAGE_BYTES, offset
-from tailrace.spec.transport import MapsFiles, Transport
+from tailrace.spec.registers import AP_IDLE, AP_START, PAGE_BYTES, base_registers, offset
+from tailrace.spec.transport import MapsFiles, Striped, Transport
 
 from ..gguf.printable import shown
 from ..gguf.whole_number import whole_number
@@ -112,6 +112,12 @@ class Device:
                 if watchdog_cycles is not None:
                     watchdog_cycles = whole_number("watchdog_cycles", watchdog_cycles, 0, 0xFFFF_FFFF)
                 self.geometry = Geometry.of_device(transport)
+                channels = self.geometry.channels
+                if channels > 1 and not isinstance(transport, Striped):
+                    raise ConfigError(
+                        f"{transport.name} is a build of {channels} memory ports, and this transport knows one memory: it"
+                        " can't reach what is striped over several"
+                    )
                 self._memory = Allocator(min(transport.memory_size, 1 << self.geometry.address_width))
                 for name in ("GIE", "IER"):
                     transport.write_register(offset(name), 1)
@@ -119,9 +125,9 @@ class Device:
                     transport.write_register(offset("WATCHDOG_CYCLES"), watchdog_cycles)
                 self.settle()
                 # A program that leaves the memory is stopped, also where the memory's own addresses would wrap around.
-                pages = -(-transport.memory_size // PAGE_BYTES)
-                limit = min(pages * PAGE_BYTES, 1 << self.geometry.address_width)
-                for name, value in (("BASE", 0), ("LIMIT", limit)):
+                row = PAGE_BYTES * channels
+                limit = min(-(-transport.memory_size // row) * row, 1 << self.geometry.address_width)
+                for name, value in (*((base, 0) for base in base_registers(channels)), ("LIMIT", limit)):
                     transport.write_register(offset(f"{name}_LO"), value & 0xFFFF_FFFF)
                     transport.write_register(offset(f"{name}_HI"), value >> 32 & 0xFFFF_FFFF)
         except BaseException:

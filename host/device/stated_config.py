@@ -27,4 +27,5 @@ def stated_config(transport: Transport, geometry: Geometry) -> Config:
         burst_beats=burst,
         address_width=geometry.address_width,
         vector_width=vector_width,
+        channels=geometry.channels,
     )

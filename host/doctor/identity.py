@@ -35,12 +35,7 @@ def identify(examination: Examination) -> str:
     geometry = Geometry.of_device(link)
     config = config_of(examination, geometry)
     unknown = [n for n in range(32) if geometry.reads(n) and n not in BY_NUMBER]
-    if (
-        not geometry.readable
-        or geometry.max_commands != MAX_COMMANDS
-        or geometry.channels != 1
-        or geometry.lanes != config.lanes
-    ):
+    if not geometry.readable or geometry.max_commands != MAX_COMMANDS or geometry.lanes != config.lanes:
         raise Fault(
             f"the registers do not fit together: {geometry}",
             "read them again: if they change, the control bus is not reliable (clock crossing, timing); if not, the device was"
@@ -54,7 +49,7 @@ def identify(examination: Examination) -> str:
     examination.device = Device(link, timeout=examination.timeout)
     more = f", formats {unknown} are unknown here" if unknown else ""
     return (
-        f"instruction set {version >> 16}.{version & 0xFFFF}, {geometry.bus_width}-bit bus, {geometry.lanes} lanes,"
+        f"instruction set {version >> 16}.{version & 0xFFFF}, {_ports(geometry)}, {geometry.lanes} lanes,"
         f" {geometry.right_hand_sides} right-hand sides, {len(geometry.readable)} formats{more}"
     )
 
@@ -74,6 +69,11 @@ def config_of(examination: Examination, geometry: Geometry) -> Config:
             f"the registers tell of a device that can't be built: {error}",
             "the control bus garbles what is read: check its width (32 bits), its address lines and its clock",
         ) from None
+
+
+def _ports(geometry: Geometry) -> str:
+    ports = "" if geometry.channels == 1 else f"{geometry.channels} memory ports with a "
+    return f"{ports}{geometry.bus_width}-bit bus"
 
 
 def _advice_on_magic(magic: int) -> str:

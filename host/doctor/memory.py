@@ -27,7 +27,7 @@ def check_memory(examination: Examination) -> str:
     """Write patterns: to each data line, each address line, both ends, and blocks all over the memory."""
     link = examination.link
     size = link.memory_size
-    width = examination.driver.geometry.bus_width
+    width = 8 * examination.driver.geometry.beat_bytes
     start = time.monotonic()
     moved = _walk_data(examination, width)
     examination.rate = 2 * moved / max(time.monotonic() - start, 1e-6)

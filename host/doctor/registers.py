@@ -1,6 +1,6 @@
 """Finds out whether registers keep what is written to them, and only that."""
 
-from tailrace.spec.registers import CONTROL, IDENTIFICATION
+from tailrace.spec.registers import IDENTIFICATION, offset, registers_of
 
 from .examination import Examination, Fault
 
@@ -12,7 +12,7 @@ _BITS = {"GIE": 1, "IER": 3}
 def check_registers(examination: Examination) -> str:
     """Write patterns to every register that keeps them, and try to change those that are read-only."""
     link = examination.link
-    writable = [r for r in CONTROL if r.access == "rw"]
+    writable = [r for r in registers_of(examination.driver.geometry.channels) if r.access == "rw"]
     before = {r.name: link.read_register(r.offset) for r in writable}
     patterns = [0, _WORD, 0x5555_5555, 0xAAAA_AAAA, *(1 << bit for bit in range(32))]
     try:
@@ -36,11 +36,10 @@ def check_registers(examination: Examination) -> str:
 
 def _check_pattern(examination: Examination, values: dict[str, int]) -> None:
     link = examination.link
-    places = {r.name: r.offset for r in CONTROL}
     for name, value in values.items():
-        link.write_register(places[name], value)
+        link.write_register(offset(name), value)
     for name, value in values.items():
-        found = link.read_register(places[name])
+        found = link.read_register(offset(name))
         if found == value:
             continue
         twin = next((other for other, written in values.items() if other != name and written == found), None)

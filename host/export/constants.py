@@ -26,7 +26,7 @@ def constants_header(core: ExportedCore) -> str:
         "COMMAND_BYTES": (COMMAND_BYTES, "bytes of a command"),
         "MAX_COMMANDS": (MAX_COMMANDS, "commands in a queue"),
         "ADDRESS_ALIGNMENT": (ALIGNMENT, "addresses of queues, streams and vectors are multiples of this"),
-        "PAGE_BYTES": (PAGE_BYTES, "BASE and LIMIT are multiples of this"),
+        "PAGE_BYTES": (PAGE_BYTES, "BASE is a multiple of this, LIMIT of this times CHANNELS"),
         "NO_WATCHDOG": (f"{NO_WATCHDOG:#x}", "value of WATCHDOG_CYCLES with which the device waits for ever"),
         "ARGUMENTS": (ARGUMENTS, "registers ARGUMENT_0 and following"),
     }

@@ -1,17 +1,19 @@
 """The core as an IP-XACT component (IEEE 1685-2014): registers, bus interfaces, ports and files."""
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tailrace.spec.config import memory_port_names
 
 from .naming import LIBRARY, VENDOR, ExportedCore
 
 _NAMESPACE = "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"
 _PREFIX = "ipxact"
 _VIEW, _INSTANTIATION, _RTL = "rtl", "verilog", "rtl"
-_CLOCK, _RESET, _CONTROL, _MEMORY = "ap_clk", "ap_rst_n", "s_axi_control", "m00_axi"
+_CLOCK, _RESET, _CONTROL = "ap_clk", "ap_rst_n", "s_axi_control"
 
 
 @dataclass(frozen=True)
@@ -55,24 +57,26 @@ class Interface:
     parameters: dict[str, str]
 
 
-def interfaces(ports: Iterable[str]) -> list[Interface]:
+def interfaces(ports: Iterable[str], memories: Sequence[str]) -> list[Interface]:
     """The bus interfaces that the ports make up.
 
     Parameters
     ----------
     ports : iterable of str
         Names of all ports.
+    memories : sequence of str
+        Of the memory ports among them.
     """
 
     def axi(prefix: str) -> dict[str, str]:
         channels = {p.removeprefix(f"{prefix}_").upper(): p for p in ports if p.startswith(f"{prefix}_")}
         return {"ACLK": _CLOCK, "ARESETn": _RESET, **channels}
 
-    both = f"{_CONTROL}:{_MEMORY}"
+    all_of_them = ":".join((_CONTROL, *memories))
     return [
         Interface(_CONTROL, _AXI4_LITE, False, axi(_CONTROL), {}),
-        Interface(_MEMORY, _AXI4, True, axi(_MEMORY), {}),
-        Interface(_CLOCK, _CLOCKS, False, {"CLK": _CLOCK}, {"ASSOCIATED_BUSIF": both, "ASSOCIATED_RESET": _RESET}),
+        *(Interface(memory, _AXI4, True, axi(memory), {}) for memory in memories),
+        Interface(_CLOCK, _CLOCKS, False, {"CLK": _CLOCK}, {"ASSOCIATED_BUSIF": all_of_them, "ASSOCIATED_RESET": _RESET}),
         Interface(_RESET, _RESETS, False, {"RST": _RESET}, {"POLARITY": "ACTIVE_LOW"}),
         Interface("interrupt", _INTERRUPTS, True, {"INTERRUPT": "interrupt"}, {"SENSITIVITY": "LEVEL_HIGH"}),
     ]
@@ -111,12 +115,14 @@ def write_ip_xact(root: Any, path: Path, core: ExportedCore) -> None:
 
     before: list[ElementTree.Element] = [ElementTree.Element(_tag(name)) for name in ("busInterfaces", "addressSpaces")]
     component[place:place] = before
-    for interface in interfaces(ports):
+    memories = memory_port_names(core.config)
+    for interface in interfaces(ports, memories):
         _add_interface(before[0], interface, registers)
-    space = _add(before[1], "addressSpace")
-    _add(space, "name", _MEMORY)
-    _add(space, "range", f"'h{1 << core.config.address_width:x}")
-    _add(space, "width", str(core.config.bus_width))
+    for memory in memories:
+        space = _add(before[1], "addressSpace")
+        _add(space, "name", memory)
+        _add(space, "range", f"'h{1 << core.config.address_width:x}")
+        _add(space, "width", str(core.config.bus_width))
     _add_model(component, core, ports)
     _add_files(component, core)
     _add(component, "description", f"Decode co-processor for large language models. Written by: {core.command}")
@@ -144,8 +150,8 @@ def _add_interface(parent: ElementTree.Element, interface: Interface, registers:
         _add(_add(pair, "logicalPort"), "name", logical)
         _add(_add(pair, "physicalPort"), "name", physical)
     role = _add(element, "master" if interface.is_master else "slave")
-    if interface.name == _MEMORY:
-        _add(role, "addressSpaceRef", addressSpaceRef=_MEMORY)
+    if interface.bus is _AXI4:
+        _add(role, "addressSpaceRef", addressSpaceRef=interface.name)
     elif interface.name == _CONTROL:
         _add(role, "memoryMapRef", memoryMapRef=registers)
     if interface.parameters:

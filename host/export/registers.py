@@ -1,6 +1,6 @@
 """The register map in other people's formats: SystemRDL, and from it a C header."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +12,7 @@ from tailrace.spec.registers import (
     AP_IDLE,
     AP_READY,
     AP_START,
+    CHANNEL_BASES,
     CONTROL,
     COUNTER_REGISTERS,
     ERROR,
@@ -77,8 +78,10 @@ def system_rdl(core: ExportedCore, constants: Mapping[int, int]) -> str:
     -------
     str
     """
-    titles = (
+    bases = [register for register in CHANNEL_BASES if register.channels <= core.config.channels]
+    titles: tuple[tuple[str, Sequence[Register]], ...] = (
         ("Control", CONTROL),
+        *((("Memory behind the further ports", bases),) if bases else ()),
         ("What the build is", IDENTIFICATION),
         ("Why the last run stopped", ERROR),
         ("Performance counters", COUNTER_REGISTERS),

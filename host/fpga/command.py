@@ -67,6 +67,8 @@ def build(
             context, ["target", "seed"], f"is for what is placed and routed, and that is only ecp5: leave it out for {family}"
         )
     built = parse_config(config)
+    if board and built.channels > 1:
+        raise ConfigError(f"{board} has one memory, and {config} has {built.channels} memory ports")
     if board and built.bus_width != _BUS_WIDTH:
         raise ConfigError(
             f"{board} takes a bus of {_BUS_WIDTH} bits, and {config} has {built.bus_width}: its memory has 16,"

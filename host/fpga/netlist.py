@@ -58,7 +58,7 @@ def build_netlist(config: Config) -> Path:
 
     what = f"the netlist of configuration {config.name}"
     # Verilator's data-flow optimisation takes long on a netlist and finds nothing.
-    return build_library(netlist_verilog(Top(config), what), what, options=("-fno-dfg",), brief=True)
+    return build_library(netlist_verilog(Top(config), what), what, channels=config.channels, options=("-fno-dfg",), brief=True)
 
 
 def netlist_verilog(component: Any, what: str) -> str:

@@ -98,7 +98,7 @@ def builds_of(config: str = AUTO, batch: int = 1, *, simulated: bool = False) ->
     batch : int
         Builds to choose from get as many right-hand sides, unless the changes say how many.
     simulated : bool
-        Whether the gateware is simulated: then they get the widest bus, unless the changes say which.
+        Whether the gateware is simulated: then they get the widest bus, unless the changes say which, or how many ports.
 
     Raises
     ------
@@ -107,8 +107,10 @@ def builds_of(config: str = AUTO, batch: int = 1, *, simulated: bool = False) ->
     """
     if not is_auto(config):
         return [parse_config(config)]
-    wanted = {"bus_width": _FASTEST_TO_SIMULATE} if simulated else {}
-    return [named_build(name, batch, config.split(",")[1:], **wanted) for name in CHOICES]
+    changes = config.split(",")[1:]
+    wide = simulated and not any(change.startswith("channels=") for change in changes)
+    wanted = {"bus_width": _FASTEST_TO_SIMULATE} if wide else {}
+    return [named_build(name, batch, changes, **wanted) for name in CHOICES]
 
 
 def rounded_up(size: int) -> int:

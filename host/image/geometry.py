@@ -50,7 +50,7 @@ class Geometry:
             bus_width=config.bus_width,
             lanes=config.lanes,
             right_hand_sides=config.right_hand_sides,
-            channels=1,
+            channels=config.channels,
             formats=FORMAT_MASK,
             max_blocks=config.vector_blocks,
             buffer_entries=config.buffer_entries,

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tailrace.spec.config import CONFIGS, Config
+from tailrace.spec.errors import ConfigError
 from tailrace.spec.registers import ADDRESS_BITS
 
 from ..export.naming import ExportedCore
@@ -65,6 +66,8 @@ class Tailrace(LiteXModule):
     def __init__(
         self, platform: Any, config: Config = CONFIGS["base"], verilog: Path | None = None, memory_offset: int = 0
     ) -> None:
+        if config.channels > 1:
+            raise ConfigError(f"a LiteX design takes a build of one memory port, and {config.name} has {config.channels}")
         core = ExportedCore(config)
         self.config = config
         self.control = axi.AXILiteInterface(data_width=32, address_width=_BUS_ADDRESS_BITS)

@@ -1,4 +1,4 @@
-// An AXI4 slave: device memory behind the core's master port.
+// An AXI4 slave: the part of device memory behind one of the core's master ports.
 #ifndef TAILRACE_AXI_MEMORY_H
 #define TAILRACE_AXI_MEMORY_H
 
@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "memory_port.h"
 #include "random.h"
 #include "timing.h"
 
@@ -20,20 +21,31 @@ namespace tailrace {
 enum Response : unsigned { OKAY = 0, SLVERR = 2, DECERR = 3 };
 enum Channel : unsigned { AR, R, AW, W, B, CHANNELS };
 
+// Numbers of streams of random decisions that belong to a port; those of the control port lie among the first port's.
+constexpr unsigned STREAMS_OF_A_PORT = 32;
+
 struct FaultyRange {
     uint64_t first, last;
 };
 
-// Works on any Verilated class with the ports `m00_axi_*`. In every cycle `drive` sets the slave's outputs from its state alone, and
-// `sample` looks at the settled port just before the rising edge.
-template <class Core>
+// Which of a core's ports this is.
+struct PortNumber {
+    unsigned number, of;
+};
+
+// The memory of a device is striped over its ports by what they transfer in a cycle: port n of N has what lies at `(beat * N + n) * BUS`
+// at its own address `beat * BUS`. In every cycle `drive` sets the slave's outputs from its state alone, and `sample` looks at the
+// settled port just before the rising edge.
+template <class Port>
 class AxiMemory {
-    static constexpr unsigned BUS = sizeof(Core::m00_axi_rdata);
+    static constexpr unsigned BUS = Port::BYTES;
 
 public:
-    AxiMemory(uint8_t* bytes, uint64_t size, std::unique_ptr<MemoryTiming> timing, uint64_t seed, const uint64_t* stalls)
-        : bytes_(bytes), size_(size), timing_(std::move(timing)) {
-        for (unsigned channel = 0; channel < CHANNELS; ++channel) stalls_.emplace_back(seed, channel, stalls[channel]);
+    AxiMemory(Port port, PortNumber which, uint8_t* bytes, uint64_t size, std::unique_ptr<MemoryTiming> timing, uint64_t seed,
+              const uint64_t* stalls)
+        : port_(port), which_(which), bytes_(bytes), share_(size / which.of), timing_(std::move(timing)) {
+        for (unsigned channel = 0; channel < CHANNELS; ++channel)
+            stalls_.emplace_back(seed, channel + STREAMS_OF_A_PORT * which.number, stalls[channel]);
     }
 
     std::vector<FaultyRange> faulty_reads, faulty_writes;
@@ -53,7 +65,7 @@ public:
         r_valid_ = b_valid_ = false;
     }
 
-    void drive(Core& core) {
+    void drive() {
         timing_->tick();
         // Drawn for every channel in every cycle, needed or not: when a channel is stalled depends on the seed and the cycle alone.
         bool open[CHANNELS];
@@ -61,41 +73,41 @@ public:
         ar_ready_ = open[AR];
         aw_ready_ = open[AW];
         w_ready_ = open[W] && timing_->write_beat_due();
-        if (!r_valid_ && open[R] && timing_->read_beat_due()) offer_read(core);
+        if (!r_valid_ && open[R] && timing_->read_beat_due()) offer_read();
         if (!b_valid_ && open[B] && timing_->response_due()) {
             timing_->response_offered();
-            core.m00_axi_bresp = responses_.front();
-            core.m00_axi_bid = 0;
+            port_.bresp = responses_.front();
+            port_.bid = 0;
             responses_.pop_front();
             b_valid_ = true;
         }
-        core.m00_axi_arready = ar_ready_;
-        core.m00_axi_rvalid = r_valid_;
-        core.m00_axi_awready = aw_ready_;
-        core.m00_axi_wready = w_ready_;
-        core.m00_axi_bvalid = b_valid_;
+        port_.arready = ar_ready_;
+        port_.rvalid = r_valid_;
+        port_.awready = aw_ready_;
+        port_.wready = w_ready_;
+        port_.bvalid = b_valid_;
     }
 
-    void sample(const Core& core) {
-        check_stable(core);
-        if (r_valid_ && core.m00_axi_rready) {
+    void sample() {
+        check_stable();
+        if (r_valid_ && port_.rready) {
             r_valid_ = false;
             ++read_beats;
         }
-        if (b_valid_ && core.m00_axi_bready) b_valid_ = false;
-        if (w_ready_ && core.m00_axi_wvalid) take_write(core);
-        if (ar_ready_ && core.m00_axi_arvalid) {
-            check_burst("AR", core.m00_axi_araddr, core.m00_axi_arlen, core.m00_axi_arsize, core.m00_axi_arburst);
-            const unsigned beats = core.m00_axi_arlen + 1u;
-            reads_.push_back({core.m00_axi_araddr, beats, OKAY});
-            timing_->read_accepted(core.m00_axi_araddr, beats);
+        if (b_valid_ && port_.bready) b_valid_ = false;
+        if (w_ready_ && port_.wvalid) take_write();
+        if (ar_ready_ && port_.arvalid) {
+            check_burst("AR", port_.araddr, port_.arlen, port_.arsize, port_.arburst);
+            const unsigned beats = port_.arlen + 1u;
+            reads_.push_back({port_.araddr, beats, OKAY});
+            timing_->read_accepted(port_.araddr, beats);
             ++read_bursts;
         }
-        if (aw_ready_ && core.m00_axi_awvalid) {
-            check_burst("AW", core.m00_axi_awaddr, core.m00_axi_awlen, core.m00_axi_awsize, core.m00_axi_awburst);
-            const unsigned beats = core.m00_axi_awlen + 1u;
-            writes_.push_back({core.m00_axi_awaddr, beats, OKAY});
-            timing_->write_accepted(core.m00_axi_awaddr, beats);
+        if (aw_ready_ && port_.awvalid) {
+            check_burst("AW", port_.awaddr, port_.awlen, port_.awsize, port_.awburst);
+            const unsigned beats = port_.awlen + 1u;
+            writes_.push_back({port_.awaddr, beats, OKAY});
+            timing_->write_accepted(port_.awaddr, beats);
             ++write_bursts;
         }
     }
@@ -112,8 +124,11 @@ private:
         unsigned length = 0;
     };
 
+    Port port_;
+    PortNumber which_;
     uint8_t* bytes_;
-    uint64_t size_;
+    // Bytes of memory behind this port.
+    uint64_t share_;
     std::unique_ptr<MemoryTiming> timing_;
     std::vector<Chance> stalls_;
     std::deque<Burst> reads_, writes_;
@@ -121,10 +136,13 @@ private:
     bool ar_ready_ = false, aw_ready_ = false, w_ready_ = false, r_valid_ = false, b_valid_ = false;
     Held ar_held_, aw_held_;
     bool w_held_ = false;
-    uint8_t w_data_[BUS], w_strobe_[sizeof(Core::m00_axi_wstrb)];
+    uint8_t w_data_[BUS], w_strobe_[Port::STROBE_BYTES];
     std::string violation_;
 
-    bool inside(uint64_t address) const { return address < size_ && size_ - address >= BUS; }
+    // Where in the device's memory a beat of this port lies.
+    uint64_t place(uint64_t address) const { return address * which_.of + which_.number * BUS; }
+
+    bool inside(uint64_t address) const { return address < share_ && share_ - address >= BUS; }
 
     static bool faulty(const std::vector<FaultyRange>& ranges, uint64_t address) {
         for (const FaultyRange& range : ranges)
@@ -134,37 +152,37 @@ private:
 
     unsigned answer(const std::vector<FaultyRange>& ranges, uint64_t address) const {
         if (!inside(address)) return DECERR;
-        return faulty(ranges, address) ? SLVERR : OKAY;
+        return faulty(ranges, place(address)) ? SLVERR : OKAY;
     }
 
-    void offer_read(Core& core) {
+    void offer_read() {
         timing_->read_beat_offered();
         Burst& burst = reads_.front();
         const unsigned response = answer(faulty_reads, burst.address);
         if (response == OKAY) {
-            std::memcpy(&core.m00_axi_rdata, bytes_ + burst.address, BUS);
+            std::memcpy(&port_.rdata, bytes_ + place(burst.address), BUS);
         } else {
             // Not zero, so that a core that uses the data of a failed beat shows it.
-            std::memset(&core.m00_axi_rdata, 0xDB, BUS);
+            std::memset(&port_.rdata, 0xDB, BUS);
         }
-        core.m00_axi_rid = 0;
-        core.m00_axi_rresp = response;
-        core.m00_axi_rlast = burst.beats == 1;
+        port_.rid = 0;
+        port_.rresp = response;
+        port_.rlast = burst.beats == 1;
         burst.address += BUS;
         if (--burst.beats == 0) reads_.pop_front();
         r_valid_ = true;
     }
 
-    void take_write(const Core& core) {
+    void take_write() {
         timing_->write_beat_taken();
         Burst& burst = writes_.front();
         const unsigned response = answer(faulty_writes, burst.address);
         burst.response = std::max(burst.response, response);
-        if (response == OKAY) store(core, bytes_ + burst.address);
+        if (response == OKAY) store(bytes_ + place(burst.address));
         burst.address += BUS;
         --burst.beats;
-        if (bool(core.m00_axi_wlast) != (burst.beats == 0)) {
-            violate("WLAST is %u with %u beats of the burst to come", unsigned(core.m00_axi_wlast), burst.beats);
+        if (bool(port_.wlast) != (burst.beats == 0)) {
+            violate("WLAST is %u with %u beats of the burst to come", unsigned(port_.wlast), burst.beats);
         }
         if (burst.beats == 0) {
             responses_.push_back(burst.response);
@@ -173,10 +191,10 @@ private:
         ++write_beats;
     }
 
-    static void store(const Core& core, uint8_t* target) {
+    void store(uint8_t* target) const {
         uint8_t data[BUS], strobe[(BUS + 7) / 8];
-        std::memcpy(data, &core.m00_axi_wdata, BUS);
-        std::memcpy(strobe, &core.m00_axi_wstrb, sizeof strobe);
+        std::memcpy(data, &port_.wdata, BUS);
+        std::memcpy(strobe, &port_.wstrb, sizeof strobe);
         for (unsigned i = 0; i < BUS; ++i)
             if (strobe[i / 8] >> (i % 8) & 1) target[i] = data[i];
     }
@@ -193,20 +211,20 @@ private:
     }
 
     // Once valid, a channel's payload must stay until it is taken (IHI 0022 A3.2.1).
-    void check_stable(const Core& core) {
-        check_stable("AR", ar_held_, ar_ready_, core.m00_axi_arvalid, core.m00_axi_araddr, core.m00_axi_arlen);
-        check_stable("AW", aw_held_, aw_ready_, core.m00_axi_awvalid, core.m00_axi_awaddr, core.m00_axi_awlen);
+    void check_stable() {
+        check_stable("AR", ar_held_, ar_ready_, port_.arvalid, port_.araddr, port_.arlen);
+        check_stable("AW", aw_held_, aw_ready_, port_.awvalid, port_.awaddr, port_.awlen);
         if (w_held_) {
-            if (!core.m00_axi_wvalid) {
+            if (!port_.wvalid) {
                 violate("WVALID fell before WREADY");
-            } else if (std::memcmp(w_data_, &core.m00_axi_wdata, BUS) || std::memcmp(w_strobe_, &core.m00_axi_wstrb, sizeof w_strobe_)) {
+            } else if (std::memcmp(w_data_, &port_.wdata, BUS) || std::memcmp(w_strobe_, &port_.wstrb, sizeof w_strobe_)) {
                 violate("W changed while it waited for WREADY");
             }
         }
-        w_held_ = core.m00_axi_wvalid && !w_ready_;
+        w_held_ = port_.wvalid && !w_ready_;
         if (w_held_) {
-            std::memcpy(w_data_, &core.m00_axi_wdata, BUS);
-            std::memcpy(w_strobe_, &core.m00_axi_wstrb, sizeof w_strobe_);
+            std::memcpy(w_data_, &port_.wdata, BUS);
+            std::memcpy(w_strobe_, &port_.wstrb, sizeof w_strobe_);
         }
     }
 

@@ -1,9 +1,11 @@
-// The simulated device: the Verilated core, its clock, its memory and its control port, behind a C interface.
+// The simulated device: the Verilated core, its clock, its memory ports and its control port, behind a C interface.
 
 #include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "Vcore.h"
 #include "verilated.h"
@@ -43,6 +45,26 @@ public:
 };
 #endif
 
+// Ports of the core: with another number, whoever compiles this says so.
+#ifndef TAILRACE_PORTS
+#define TAILRACE_PORTS 1
+#endif
+
+using Port = decltype(TAILRACE_MEMORY_PORT(std::declval<Vcore&>(), m00_axi));
+
+std::vector<Port> ports_of(Vcore& core) {
+    return {
+        TAILRACE_MEMORY_PORT(core, m00_axi),
+#if TAILRACE_PORTS > 1
+        TAILRACE_MEMORY_PORT(core, m01_axi),
+#endif
+#if TAILRACE_PORTS > 2
+        TAILRACE_MEMORY_PORT(core, m02_axi),
+        TAILRACE_MEMORY_PORT(core, m03_axi),
+#endif
+    };
+}
+
 struct Options {
     uint64_t latency;
     uint64_t bandwidth_numerator, bandwidth_denominator;
@@ -68,8 +90,11 @@ public:
     Device(uint8_t* bytes, uint64_t size, const Options& options)
         : options_(options),
           core_(configure()),
-          memory_(bytes, size, timing(), options.seed, options.stall_thresholds),
           control_(options.seed, options.control_threshold) {
+        for (const Port& port : ports_of(core_)) {
+            const unsigned n = unsigned(memory_.size());
+            memory_.emplace_back(port, PortNumber{n, TAILRACE_PORTS}, bytes, size, timing(n), options.seed, options.stall_thresholds);
+        }
         reset(16);
     }
 
@@ -82,14 +107,14 @@ public:
 
     void reset(uint64_t cycles) {
         control_.abandon();
-        memory_.reset(timing());
+        reset_memory();
         core_.ap_rst_n = 0;
         while (cycles--) {
             drive();
             // Nothing is sampled: during reset a core may not ask for anything, and what it drives is not stable yet.
             edge();
         }
-        memory_.reset(timing());
+        reset_memory();
         core_.ap_rst_n = 1;
         cycle();
     }
@@ -98,7 +123,7 @@ public:
         for (uint64_t i = 0; i < cycles; ++i) {
             if (until_interrupt && interrupt_of(core_, 0)) return INTERRUPTED;
             cycle();
-            if (!memory_.violation().empty()) return RULE_BROKEN;
+            if (broken()) return RULE_BROKEN;
             if (trace_failed()) return NO_TRACE;
         }
         return until_interrupt && interrupt_of(core_, 0) ? INTERRUPTED : CYCLES_PASSED;
@@ -134,13 +159,22 @@ public:
 
     uint64_t cycles() const { return cycles_; }
     Recorder recorder;
-    AxiMemory<Vcore>& memory() { return memory_; }
+    // One for each port of the core.
+    std::vector<AxiMemory<Port>>& memory() { return memory_; }
+
+    // The first AXI rule that the core broke; empty if none.
+    std::string violation() const {
+        for (unsigned n = 0; n < memory_.size(); ++n)
+            if (const std::string& rule = memory_[n].violation(); !rule.empty())
+                return TAILRACE_PORTS == 1 ? rule : "m0" + std::to_string(n) + "_axi: " + rule;
+        return "";
+    }
 
 private:
     Options options_;
     VerilatedContext context_;
     Vcore core_;
-    AxiMemory<Vcore> memory_;
+    std::vector<AxiMemory<Port>> memory_;
     ControlPort<Vcore> control_;
     uint64_t cycles_ = 0;
 #if VM_TRACE
@@ -157,15 +191,27 @@ private:
         return &context_;
     }
 
-    std::unique_ptr<MemoryTiming> timing() const {
-        if (options_.dram.enabled) return std::make_unique<DramTiming>(options_.dram, sizeof(core_.m00_axi_rdata));
+    bool broken() const {
+        for (const AxiMemory<Port>& port : memory_)
+            if (!port.violation().empty()) return true;
+        return false;
+    }
+
+    void reset_memory() {
+        for (unsigned n = 0; n < memory_.size(); ++n) memory_[n].reset(timing(n));
+    }
+
+    // DRAM channels are refreshed in turn, as each has a controller of its own that knows nothing of the others.
+    std::unique_ptr<MemoryTiming> timing(unsigned port) const {
+        if (options_.dram.enabled)
+            return std::make_unique<DramTiming>(options_.dram, Port::BYTES, options_.dram.refi * port / TAILRACE_PORTS);
         return std::make_unique<FixedTiming>(options_.latency, options_.bandwidth_numerator, options_.bandwidth_denominator);
     }
 
     void drive() {
         core_.ap_clk = 0;
         control_.drive(core_);
-        memory_.drive(core_);
+        for (AxiMemory<Port>& port : memory_) port.drive();
         core_.eval();
         dump(0);
     }
@@ -179,7 +225,7 @@ private:
 
     void cycle() {
         drive();
-        memory_.sample(core_);
+        for (AxiMemory<Port>& port : memory_) port.sample();
         control_.sample(core_);
 #ifdef TAILRACE_PROBE
         if (recorder.on) recorder.sample(core_, cycles_);
@@ -190,7 +236,7 @@ private:
     int finish_access() {
         for (unsigned i = 0; i < CONTROL_LIMIT; ++i) {
             cycle();
-            if (!memory_.violation().empty()) {
+            if (broken()) {
                 control_.abandon();
                 return RULE_BROKEN;
             }
@@ -230,21 +276,28 @@ EXPORT int device_read_register(Device* device, uint32_t offset, uint32_t* value
 EXPORT int device_write_register(Device* device, uint32_t offset, uint32_t value) { return device->write_register(offset, value); }
 EXPORT int device_trace(Device* device, const char* path, uint64_t from, uint64_t to) { return device->trace(path, from, to); }
 EXPORT uint64_t device_cycles(Device* device) { return device->cycles(); }
-EXPORT void device_traffic(Device* device, uint64_t* counts) {
-    counts[0] = device->memory().read_bursts;
-    counts[1] = device->memory().read_beats;
-    counts[2] = device->memory().write_bursts;
-    counts[3] = device->memory().write_beats;
+EXPORT void device_traffic(Device* device, uint64_t port, uint64_t* counts) {
+    const auto& memory = device->memory()[port];
+    counts[0] = memory.read_bursts;
+    counts[1] = memory.read_beats;
+    counts[2] = memory.write_bursts;
+    counts[3] = memory.write_beats;
 }
-EXPORT const char* device_violation(Device* device) { return device->memory().violation().c_str(); }
+EXPORT const char* device_violation(Device* device) {
+    static thread_local std::string text;
+    text = device->violation();
+    return text.c_str();
+}
 EXPORT void device_add_fault(Device* device, int write, uint64_t first, uint64_t last) {
-    (write ? device->memory().faulty_writes : device->memory().faulty_reads).push_back({first, last});
+    for (auto& memory : device->memory()) (write ? memory.faulty_writes : memory.faulty_reads).push_back({first, last});
 }
 EXPORT void device_clear_faults(Device* device) {
-    device->memory().faulty_reads.clear();
-    device->memory().faulty_writes.clear();
+    for (auto& memory : device->memory()) {
+        memory.faulty_reads.clear();
+        memory.faulty_writes.clear();
+    }
 }
-EXPORT void device_freeze(Device* device, int frozen) { device->memory().frozen = frozen != 0; }
+EXPORT void device_freeze(Device* device, uint64_t port, int frozen) { device->memory()[port].frozen = frozen != 0; }
 EXPORT void device_record(Device* device, uint64_t first, uint64_t last, uint64_t width) { device->recorder.start(first, last, width); }
 EXPORT uint64_t device_events(Device* device, const Event** events) {
     *events = device->recorder.events.data();

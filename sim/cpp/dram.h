@@ -39,8 +39,9 @@ struct DramParameters {
 // reordering of reads.
 class DramTiming final : public MemoryTiming {
 public:
-    DramTiming(const DramParameters& p, uint64_t beat_bytes)
-        : p_(p), beat_bytes_(beat_bytes), banks_(p.bank_groups * p.banks_per_group), next_refresh_(p.refi) {
+    // The first refresh comes `late` clocks later than one would without.
+    DramTiming(const DramParameters& p, uint64_t beat_bytes, uint64_t late = 0)
+        : p_(p), beat_bytes_(beat_bytes), banks_(p.bank_groups * p.banks_per_group), next_refresh_(p.refi + late) {
         for (uint64_t& time : activates_) time = 0;
     }
 

@@ -11,7 +11,7 @@ from tailrace.spec.formats import BLOCK, CODEBOOKS, FORMATS, I8, LANE_BYTES, Q8_
 #: The limits of fields that depend on the build, in the order in which `limit_values` gives them.
 LIMITS = tuple(limits(CONFIGS["base"]))
 #: What else the machine must know of its build, in the order of `limit_values`, behind the limits.
-PARAMETERS = ("lanes", "right_hand_sides", "vector_blocks", "buffer_entries", "address_width")
+PARAMETERS = ("lanes", "right_hand_sides", "vector_blocks", "buffer_entries", "address_width", "channels")
 _ENUMS = (isa.Opcode, isa.Combine, isa.Multiplier, isa.Reduce, isa.Target, isa.Cache, isa.SetMode, floats.Function, ErrorCode)
 
 

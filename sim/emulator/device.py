@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tailrace.spec.commands import one_base
 from tailrace.spec.config import Config
 from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout
 from tailrace.spec.identification import identification
 from tailrace.spec.isa import ARGUMENTS
-from tailrace.spec.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, COUNTERS, REGISTERS
+from tailrace.spec.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, COUNTERS, base_registers, registers_of
 from tailrace.spec.transport import RegisterByRegister
 
 from ..device_memory import device_memory
@@ -23,7 +24,6 @@ from .build import build_emulator
 from .contract import build_values
 
 _WORD = (1 << 32) - 1
-_NAMES = {register.offset: register.name for register in REGISTERS}
 #: Writable registers that have fewer than 32 bits.
 _NARROW = {"GIE": 1, "IER": 3}
 _MOST_THREADS = 256
@@ -72,6 +72,7 @@ class EmulatedDevice(RegisterByRegister):
 
     name = "emulator"
     simulated = False
+    striped = True
     #: Of a device that is closed. Here, as a program may end before its devices are closed, and numpy before them.
     _no_memory: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
 
@@ -90,7 +91,9 @@ class EmulatedDevice(RegisterByRegister):
             memory_size,
             threads or usable_processors(),
         )
-        self._values = {register.name: register.reset for register in REGISTERS if register.access == "rw"}
+        registers = registers_of(config.channels)
+        self._names = {register.offset: register.name for register in registers}
+        self._values = {register.name: register.reset for register in registers if register.access == "rw"}
         self._pending = self._done = 0
         self._outcome = _Outcome()
         self._counters = [0] * len(COUNTERS)
@@ -146,7 +149,7 @@ class EmulatedDevice(RegisterByRegister):
         """Read the 32-bit register at a byte offset; 0 where there is none."""
         with self._state:
             self._opened()
-            name = _NAMES.get(offset, "")
+            name = self._names.get(offset, "")
             if name == "AP_CTRL":
                 done, self._done = self._done, 0
                 return done | (AP_START if self._runner else AP_IDLE)
@@ -158,7 +161,7 @@ class EmulatedDevice(RegisterByRegister):
         """Write the 32-bit register at a byte offset. Registers that are read-only or do not exist ignore it."""
         with self._state:
             self._opened()
-            name = _NAMES.get(offset, "")
+            name = self._names.get(offset, "")
             if name == "AP_CTRL":
                 if value & AP_START and not self._runner:
                     self._start()
@@ -214,7 +217,11 @@ class EmulatedDevice(RegisterByRegister):
 
     def _start(self) -> None:
         values = self._values
-        queue, base, limit = (values[f"{name}_HI"] << 32 | values[f"{name}_LO"] for name in ("QUEUE_ADDRESS", "BASE", "LIMIT"))
+        queue, limit, *bases = (
+            values[f"{name}_HI"] << 32 | values[f"{name}_LO"]
+            for name in ("QUEUE_ADDRESS", "LIMIT", *base_registers(self.config.channels))
+        )
+        base = one_base(bases)
         arguments = (ctypes.c_uint32 * ARGUMENTS)(*(values[f"ARGUMENT_{n}"] for n in range(ARGUMENTS)))
         self._done, self._outcome = 0, _Outcome()
         run = _Run(queue, values["QUEUE_LENGTH"], base, limit, arguments)

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from tailrace.spec.commands import one_base
 from tailrace.spec.config import Config
 from tailrace.spec.errors import DeviceClosed, DeviceTimeout, HostMemoryError, TailraceError
 from tailrace.spec.identification import identification
@@ -15,32 +16,19 @@ from tailrace.spec.registers import (
     AP_IDLE,
     AP_READY,
     AP_START,
-    BY_NAME,
     COUNTERS,
-    REGISTERS,
+    base_registers,
+    registers_of,
 )
 from tailrace.spec.transport import RegisterByRegister
 
 from .machine import CACHE_BYTES, Machine, Outcome, Trace
 
 _WORD = (1 << 32) - 1
-_NAMES = {r.offset: r.name for r in REGISTERS}
 _DONE_INTERRUPT, _READY_INTERRUPT = 1, 2
 _ARGUMENTS = tuple(f"ARGUMENT_{i}" for i in range(ARGUMENTS))
-#: Registers that hold what was written, and which of their bits exist.
-_PLAIN = {
-    "GIE": 1,
-    "IER": _DONE_INTERRUPT | _READY_INTERRUPT,
-    "QUEUE_ADDRESS_LO": _WORD,
-    "QUEUE_ADDRESS_HI": _WORD,
-    "QUEUE_LENGTH": _WORD,
-    "WATCHDOG_CYCLES": _WORD,
-    "BASE_LO": _WORD,
-    "BASE_HI": _WORD,
-    "LIMIT_LO": _WORD,
-    "LIMIT_HI": _WORD,
-    **dict.fromkeys(_ARGUMENTS, _WORD),
-}
+#: Writable registers of which only some bits exist.
+_NARROW = {"GIE": 1, "IER": _DONE_INTERRUPT | _READY_INTERRUPT}
 
 
 class GoldenDevice(RegisterByRegister):
@@ -73,7 +61,9 @@ class GoldenDevice(RegisterByRegister):
             raise HostMemoryError(memory_size) from None
         self._machine: Machine | None = Machine(config, memory, cache_bytes)
         self._doorbell = threading.Lock()
-        self._plain = {name: BY_NAME[name].reset for name in _PLAIN}
+        registers = registers_of(config.channels)
+        self._names = {r.offset: r.name for r in registers}
+        self._plain = {r.name: r.reset for r in registers if r.access == "rw"}
         self._pending = 0
         self._done = 0
         self._outcome = Outcome()
@@ -92,6 +82,11 @@ class GoldenDevice(RegisterByRegister):
     def simulated(self) -> bool:
         """False: the golden model has no clock, and its cycle counter stays 0."""
         return False
+
+    @property
+    def striped(self) -> bool:
+        """True: the golden model has one memory, whatever the build."""
+        return True
 
     @property
     def trace(self) -> Trace | None:
@@ -153,7 +148,7 @@ class GoldenDevice(RegisterByRegister):
         elif name == "ISR":
             self._pending ^= value & (_DONE_INTERRUPT | _READY_INTERRUPT)
         elif name in self._plain:
-            self._plain[name] = value & _PLAIN[name]
+            self._plain[name] = value & _NARROW.get(name, _WORD)
 
     def wait(self, timeout: float) -> None:
         """Return if the interrupt is raised or a run is done; nothing else can happen, so there is nothing to wait for.
@@ -179,15 +174,17 @@ class GoldenDevice(RegisterByRegister):
     def _register(self, offset: int) -> str:
         if offset % 4 or not 0 <= offset < 1 << ADDRESS_BITS:
             raise TailraceError(f"register offsets are multiples of 4 below {1 << ADDRESS_BITS:#x}, not {offset:#x}")
-        return _NAMES.get(offset, "")
+        return self._names.get(offset, "")
 
     def _run(self) -> None:
         with self._doorbell:
             self._done = 0
             self._outcome = Outcome()
-            address, base, limit = (
-                self._plain[f"{name}_HI"] << 32 | self._plain[f"{name}_LO"] for name in ("QUEUE_ADDRESS", "BASE", "LIMIT")
+            address, limit, *bases = (
+                self._plain[f"{name}_HI"] << 32 | self._plain[f"{name}_LO"]
+                for name in ("QUEUE_ADDRESS", "LIMIT", *base_registers(self.config.channels))
             )
+            base = one_base(bases)
             arguments = [self._plain[name] for name in _ARGUMENTS]
             self._outcome = self._open().run(address, self._plain["QUEUE_LENGTH"], arguments, base=base, limit=limit)
             self._done = AP_DONE | AP_READY

@@ -123,13 +123,14 @@ class Machine:
         arguments : sequence of int
             Values of the control registers ``ARGUMENT_n``, all of them.
         base, limit : int
-            Values of the control registers ``BASE`` and ``LIMIT``.
+            Values of the control registers ``BASE``, for every channel, and ``LIMIT``.
         """
         self.counters = {name: 0 for name, _ in COUNTERS}
         code = check_queue(address, length, self.config, base, limit)
         if code:
             return Outcome(code)
-        self._base, self._end = base, max(0, min(reach(base, limit, self.config), self.memory.size - base))
+        self._base = base * self.config.channels
+        self._end = max(0, min(reach(base, limit, self.config), self.memory.size - self._base))
         registers = ProgramRegisters(arguments)
         index = 0
         # Infinities are results like others.

@@ -24,7 +24,7 @@ set_property sdx_kernel true $core
 set_property sdx_kernel_type rtl $core
 
 # Vivado finds the interfaces by the names of their ports; here they get their clock, and the clock its reset.
-foreach interface {s_axi_control m00_axi} {
+foreach interface {s_axi_control @MEMORY_PORTS@} {
     ipx::associate_bus_interfaces -busif $interface -clock ap_clk $core
 }
 ipx::associate_bus_interfaces -clock ap_clk -reset ap_rst_n $core

@@ -79,10 +79,13 @@ private:
         const int width = int(build_.address_width);
         const unsigned __int128 end = (unsigned __int128)1 << width;
         constexpr uint64_t page = contract::PAGE_BYTES;
-        if (run.length > contract::MAX_COMMANDS || run.queue >= end || run.base >= end ||
-            ((unsigned __int128)(run.base / page) + run.limit / page) * page > end)
+        const uint64_t row = page * build_.channels;
+        unsigned __int128 pages = run.limit / row;
+        if (!pages && build_.channels > 1) pages = end / row;
+        if (run.length > contract::MAX_COMMANDS || run.queue >= end || pages * row > end || run.base >= end ||
+            (run.base / page + pages) * page > end)
             return ErrorCode::OUT_OF_RANGE;
-        const bool misaligned = run.queue % contract::ADDRESS_UNIT || run.base % page || run.limit % page;
+        const bool misaligned = run.queue % contract::ADDRESS_UNIT || run.base % page || run.limit % row;
         return misaligned ? ErrorCode::MISALIGNED : ErrorCode::NONE;
     }
 

@@ -26,10 +26,11 @@ public:
 
     uint64_t beat_bytes() const { return build_.lanes * contract::LANE_BYTES; }
 
-    // What check_queue has accepted.
+    // What check_queue has accepted. The base is that of each channel, and memory that of all.
     void place(uint64_t base, uint64_t limit) {
-        base_ = base;
-        const uint64_t existing = base < size_ ? size_ - base : 0;
+        const bool within = base < size_ / build_.channels;
+        base_ = within ? base * build_.channels : 0;
+        const uint64_t existing = within ? size_ - base_ : 0;
         end_ = limit && limit < existing ? limit : existing;
     }
 

@@ -4,22 +4,35 @@ from typing import Any
 
 import pytest
 
-from tailrace.spec.config import CONFIGS, Config, parse_config
+from tailrace.spec.config import CONFIGS, Config, memory_port_names, parse_config
 from tailrace.spec.errors import ConfigError
 
 
 def test_named_configurations() -> None:
-    assert list(CONFIGS) == ["tiny", "base", "large", "wide"]
-    assert [(c.bus_width, c.right_hand_sides) for c in CONFIGS.values()] == [(128, 1), (128, 1), (128, 1), (512, 4)]
+    assert list(CONFIGS) == ["tiny", "base", "large", "wide", "kv260"]
+    shapes = [(c.bus_width, c.channels, c.right_hand_sides) for c in CONFIGS.values()]
+    assert shapes == [(128, 1, 1), (128, 1, 1), (128, 1, 1), (512, 1, 4), (128, 4, 4)]
+    assert replace(CONFIGS["kv260"], name="wide", bus_width=512, channels=1) == CONFIGS["wide"]
     assert all(config.name == name for name, config in CONFIGS.items())
 
 
 @pytest.mark.parametrize(("bus_width", "lanes", "bus_bytes"), [(128, 1, 16), (256, 2, 32), (512, 4, 64)])
 def test_what_follows_from_the_bus(bus_width: int, lanes: int, bus_bytes: int) -> None:
     config = Config("x", bus_width)
-    assert (config.lanes, config.bus_bytes) == (lanes, bus_bytes)
+    assert (config.lanes, config.bus_bytes, config.beat_bytes, config.beat_width) == (lanes, bus_bytes, bus_bytes, bus_width)
     # A burst never exceeds what AXI allows.
     assert config.burst_beats * config.bus_bytes <= 4096
+
+
+@pytest.mark.parametrize(("bus_width", "channels"), [(128, 4), (256, 2), (128, 2)])
+def test_channels_make_a_wider_beat(bus_width: int, channels: int) -> None:
+    """And nothing else: what is behind the ports is that of one port as wide."""
+    config = Config("x", bus_width, channels=channels)
+    one = Config("x", bus_width * channels)
+    assert (config.beat_width, config.beat_bytes) == (one.beat_width, one.beat_bytes)
+    assert (config.lanes, config.word_elements) == (one.lanes, one.word_elements)
+    assert config.bus_bytes == bus_width // 8
+    assert memory_port_names(config) == ["m00_axi", "m01_axi", "m02_axi", "m03_axi"][:channels]
 
 
 def test_is_frozen() -> None:
@@ -44,6 +57,11 @@ def test_is_frozen() -> None:
         ({"address_width": 31}, "address_width must be between 32 and 64, not 31"),
         ({"address_width": 65}, "address_width must be between 32 and 64, not 65"),
         ({"vector_width": 8}, "vector_width must be one of (0, 1, 2, 4), not 8"),
+        ({"channels": 3}, "channels must be one of (1, 2, 4), not 3"),
+        (
+            {"channels": 4, "bus_width": 256},
+            "4 channels of 256 bits make beats of 1024, and 512 are possible: choose fewer channels, or a smaller bus_width",
+        ),
     ],
 )
 def test_refuses(change: dict[str, Any], text: str) -> None:
@@ -65,12 +83,12 @@ def test_parse() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("huge", "unknown configuration 'huge': choose one of tiny, base, large, wide"),
-        ("", "unknown configuration '': choose one of tiny, base, large, wide"),
+        ("huge", "unknown configuration 'huge': choose one of tiny, base, large, wide, kv260"),
+        ("", "unknown configuration '': choose one of tiny, base, large, wide, kv260"),
         (
             "base,lanes=2",
             "unknown field 'lanes' of a configuration: choose from address_width,"
-            " buffer_entries, burst_beats, bus_width, read_fifo_beats, right_hand_sides, vector_blocks, vector_width",
+            " buffer_entries, burst_beats, bus_width, channels, read_fifo_beats, right_hand_sides, vector_blocks, vector_width",
         ),
         ("base,bus_width=wide", "bus_width must be a whole number, not 'wide'"),
         ("base,bus_width", "bus_width must be a whole number, not ''"),

@@ -6,6 +6,7 @@ from tailrace.spec.isa import REGISTERS as REGISTER_COUNT
 from tailrace.spec.registers import (
     ADDRESS_BITS,
     BY_NAME,
+    CHANNEL_BASES,
     CONTROL,
     COUNTER_BASE,
     COUNTERS,
@@ -14,7 +15,9 @@ from tailrace.spec.registers import (
     NO_WATCHDOG,
     REGISTERS,
     Register,
+    base_registers,
     offset,
+    registers_of,
 )
 
 
@@ -51,6 +54,17 @@ def test_arguments_of_a_run_are_few_words() -> None:
     assert all(r.offset % 8 == 0 for r in REGISTERS if r.name.endswith("_LO"))
     text = BY_NAME["WATCHDOG_CYCLES"].doc
     assert f"0: {DEFAULT_WATCHDOG_CYCLES}; {NO_WATCHDOG:#X}: never".replace("0X", "0x") in text
+
+
+def test_a_base_for_each_channel() -> None:
+    """Of builds with so many, and no other register depends on that."""
+    assert base_registers(1) == ("BASE",)
+    assert base_registers(4) == ("BASE", "BASE_1", "BASE_2", "BASE_3")
+    for channels in (1, 2, 4):
+        names = {f"{base}_{half}" for base in base_registers(channels) for half in ("LO", "HI")}
+        present = registers_of(channels)
+        assert names == {r.name for r in present if r.name.startswith("BASE")}
+        assert [r for r in present if r not in CHANNEL_BASES] == [r for r in REGISTERS if r not in CHANNEL_BASES]
 
 
 def test_pairs_lie_side_by_side() -> None:

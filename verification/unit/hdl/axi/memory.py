@@ -2,6 +2,7 @@
 
 import random
 from collections import deque
+from collections.abc import Callable
 
 from amaranth.sim import SimulatorContext
 
@@ -36,10 +37,21 @@ class Stability:
 class ReadMemory:
     """Answers bursts in order, at most one beat a cycle, the first one `latency` cycles after its handshake at the earliest.
 
-    `stall` is the probability that a channel pauses in a cycle; `errors` maps the address of a beat to its response.
+    `stall` is the probability that a channel pauses in a cycle; `errors` maps the address of a beat to its response. What lies at
+    an address is `beat_data` of `place` of it, where the device's memory is striped over several of these.
     """
 
-    def __init__(self, port, bus_width: int, burst_beats: int, latency: int = 2, stall: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        port,
+        bus_width: int,
+        burst_beats: int,
+        latency: int = 2,
+        stall: float = 0.0,
+        seed: int = 0,
+        place: Callable[[int], int] = lambda address: address,
+    ) -> None:
+        self.place = place
         self.port, self.bus_width, self.burst_beats = port, bus_width, burst_beats
         self.latency, self.stall, self.random = latency, stall, random.Random(seed)
         self.errors: dict[int, Response] = {}
@@ -66,7 +78,7 @@ class ReadMemory:
             if offered is not None:
                 _, address, last = offered
                 response = self.errors.get(address, Response.OKAY)
-                ctx.set(r.payload, {"data": beat_data(address, self.bus_width), "response": response, "last": last})
+                ctx.set(r.payload, {"data": beat_data(self.place(address), self.bus_width), "response": response, "last": last})
             ctx.set(ar.ready, not self.paused and self.random.random() >= self.stall)
             _, _, ar_valid, ar_ready, burst, r_ready = await ctx.tick().sample(ar.valid, ar.ready, ar.payload, r.ready)
             stability.check(ar_valid, ar_ready, (burst.address, burst.length))

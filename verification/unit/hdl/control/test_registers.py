@@ -1,9 +1,10 @@
 import random
+from dataclasses import replace
 
 import pytest
 
 from tailrace.hdl.control.registers import ControlRegisters
-from tailrace.spec.config import CONFIGS, Config
+from tailrace.spec.config import CONFIGS, Config, parse_config
 from tailrace.spec.formats import FORMATS
 from tailrace.spec.isa import ISA_MAJOR, ISA_MINOR, MAX_COMMANDS
 from tailrace.spec.registers import (
@@ -16,7 +17,9 @@ from tailrace.spec.registers import (
     ERROR,
     IDENTIFICATION,
     REGISTERS,
+    base_registers,
     offset,
+    registers_of,
 )
 
 from ..simulate import simulate
@@ -24,6 +27,8 @@ from .bench import STALLS, Clock
 from .lite_master import LiteMaster
 
 PROGRAM_ARGUMENTS = tuple(f"ARGUMENT_{i}" for i in range(8))
+#: Registers of a build of one channel.
+PRESENT = registers_of(1)
 MEMORY = ("BASE_LO", "BASE_HI", "LIMIT_LO", "LIMIT_HI")
 ARGUMENTS = ("QUEUE_ADDRESS_LO", "QUEUE_ADDRESS_HI", "QUEUE_LENGTH", "WATCHDOG_CYCLES", *MEMORY, *PROGRAM_ARGUMENTS)
 FINISHED = AP_DONE | AP_READY | AP_IDLE
@@ -85,7 +90,7 @@ class Bench:
         simulate(self.dut, *testbenches, background=(self.clock.run, self.watch, self.count))
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("config", [*CONFIGS.values(), parse_config("base,channels=2")], ids=lambda c: c.name)
 def test_after_reset(config: Config):
     bench = Bench(config)
     identification = {
@@ -94,7 +99,7 @@ def test_after_reset(config: Config):
         "BUS_WIDTH": config.bus_width,
         "LANES": config.lanes,
         "RIGHT_HAND_SIDES": config.right_hand_sides,
-        "CHANNELS": 1,
+        "CHANNELS": config.channels,
         "FORMATS": sum(1 << f.number for f in FORMATS),
         "MAX_BLOCKS": config.vector_blocks,
         "BUFFER_ENTRIES": config.buffer_entries,
@@ -107,7 +112,7 @@ def test_after_reset(config: Config):
     assert set(identification) == {r.name for r in IDENTIFICATION}
 
     async def testbench(ctx):
-        for register in REGISTERS:
+        for register in registers_of(config.channels):
             expected = identification.get(register.name, AP_IDLE if register.name == "AP_CTRL" else register.reset)
             assert await bench.get(ctx, register.name) == expected, register.name
 
@@ -117,11 +122,14 @@ def test_after_reset(config: Config):
 
 
 @pytest.mark.parametrize("stall", STALLS)
-def test_arguments(stall: float, seed: int):
+@pytest.mark.parametrize("channels", [1, 4])
+def test_arguments(channels: int, stall: float, seed: int):
     """Random writes with random strobes, read back and handed to the run."""
-    bench, chance = Bench(seed=seed, stall=stall), random.Random(seed)
-    values = {r.name: r.reset for r in REGISTERS if r.name in ARGUMENTS}
-    masks = dict.fromkeys(ARGUMENTS, 0xFFFF_FFFF) | {"GIE": 1, "IER": 3}
+    bench, chance = Bench(replace(CONFIGS["base"], channels=channels), seed, stall), random.Random(seed)
+    bases = base_registers(channels)
+    names = (*ARGUMENTS, *(f"{base}_{half}" for base in bases[1:] for half in ("LO", "HI")))
+    values = {r.name: r.reset for r in REGISTERS if r.name in names}
+    masks = dict.fromkeys(names, 0xFFFF_FFFF) | {"GIE": 1, "IER": 3}
     values |= {"GIE": 0, "IER": 0}
 
     async def testbench(ctx):
@@ -138,9 +146,8 @@ def test_arguments(stall: float, seed: int):
             assert ctx.get(dut.queue_address) == values["QUEUE_ADDRESS_HI"] << 32 | values["QUEUE_ADDRESS_LO"]
             assert ctx.get(dut.queue_length) == values["QUEUE_LENGTH"]
             assert ctx.get(dut.watchdog_cycles) == values["WATCHDOG_CYCLES"]
-            for name in ("base", "limit"):
-                high, low = values[f"{name.upper()}_HI"], values[f"{name.upper()}_LO"]
-                assert ctx.get(getattr(dut, name)) == high << 32 | low
+            for name, found in (("LIMIT", dut.limit), *zip(bases, dut.base, strict=True)):
+                assert ctx.get(found) == values[f"{name}_HI"] << 32 | values[f"{name}_LO"], name
 
     bench.run(testbench)
     assert not bench.starts
@@ -151,10 +158,10 @@ def test_read_only():
     bench = Bench()
 
     async def testbench(ctx):
-        before = {r.name: await bench.get(ctx, r.name) for r in REGISTERS}
-        for register in (r for r in REGISTERS if r.access == "ro"):
+        before = {r.name: await bench.get(ctx, r.name) for r in PRESENT}
+        for register in (r for r in PRESENT if r.access == "ro"):
             await bench.set(ctx, register.name, 0xFFFF_FFFF)
-        assert {r.name: await bench.get(ctx, r.name) for r in REGISTERS} == before
+        assert {r.name: await bench.get(ctx, r.name) for r in PRESENT} == before
 
     bench.run(testbench)
     assert not bench.starts
@@ -163,17 +170,17 @@ def test_read_only():
 def test_unknown_offsets(seed: int):
     """Between and beyond the registers everything reads 0, and writing does nothing."""
     bench = Bench()
-    known = {r.offset for r in REGISTERS}
+    known = {r.offset for r in PRESENT}
     offsets = [n for n in range(0, 0x180, 4) if n not in known]
     offsets += [n + 2 for n in sorted(known)[:12]]
     offsets += random.Random(seed).sample(range(0x180, 1 << ADDRESS_BITS, 4), 40) + [(1 << ADDRESS_BITS) - 4]
 
     async def testbench(ctx):
-        before = {r.name: await bench.get(ctx, r.name) for r in REGISTERS}
+        before = {r.name: await bench.get(ctx, r.name) for r in PRESENT}
         for place in offsets:
             await bench.host.write(ctx, place, 0xFFFF_FFFF)
             assert await bench.host.read(ctx, place) == 0, f"{place:#x}"
-        assert {r.name: await bench.get(ctx, r.name) for r in REGISTERS} == before
+        assert {r.name: await bench.get(ctx, r.name) for r in PRESENT} == before
 
     bench.run(testbench)
     assert not bench.starts

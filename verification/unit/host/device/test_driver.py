@@ -3,6 +3,7 @@
 import re
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from tailrace.device.products import Matrix, upload
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec.commands import encode
 from tailrace.spec.config import CONFIGS
-from tailrace.spec.errors import DeviceClosed, DeviceError, DeviceTimeout, ErrorCode, TailraceError
+from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceError, DeviceTimeout, ErrorCode, TailraceError
 from tailrace.spec.isa import ADDRESS_UNIT, Opcode
-from tailrace.spec.registers import offset
+from tailrace.spec.registers import base_registers, offset
+from tailrace.spec.transport import RegisterByRegister
 from verification.unit.host.device.matrices import MIB, Q8_0, Faulty, Late, matrix_on, open_golden, tensor
 
 
@@ -282,6 +284,39 @@ def test_a_device_is_opened_with_its_memory_as_the_limit(memory: int, limit: int
     with Device(transport):
         found = [transport.read_register(offset(name)) for name in ("BASE_LO", "BASE_HI", "LIMIT_LO", "LIMIT_HI")]
     assert found == [0, 0, limit, 0]
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_the_limit_is_of_whole_pages_of_all_channels(channels: int) -> None:
+    transport = GoldenDevice(replace(CONFIGS["tiny"], channels=channels), (1 << 20) + 64)
+    names = base_registers(channels)
+    for name in names:
+        transport.write_register(offset(f"{name}_HI"), 5)
+    with Device(transport):
+        assert [transport.read_register(offset(f"{name}_HI")) for name in names] == [0] * channels
+        assert transport.read_register(offset("LIMIT_LO")) == (1 << 20) + 4096 * channels
+
+
+def test_what_knows_one_memory_is_refused_a_build_of_several() -> None:
+    class OneMemory(RegisterByRegister):
+        """As a transport over one buffer."""
+
+        def __init__(self) -> None:
+            self.inner = GoldenDevice(replace(CONFIGS["tiny"], channels=2), MIB)
+            self.name, self.memory_size, self.simulated = "uio:/dev/uio0", MIB, False
+
+        def read_register(self, offset: int) -> int:
+            return self.inner.read_register(offset)
+
+        def close(self) -> None:
+            self.inner.close()
+
+    text = (
+        "uio:/dev/uio0 is a build of 2 memory ports, and this transport knows one memory: it can't reach what is striped over"
+        " several"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        Device(OneMemory())
 
 
 def test_all_of_the_address_space_is_a_limit() -> None:

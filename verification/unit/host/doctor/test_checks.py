@@ -131,6 +131,12 @@ def test_another_device(magic: int, advice: str) -> None:
             "the control bus garbles what is read: check its width (32 bits), its address lines and its clock",
         ),
         (
+            "CHANNELS",
+            3,
+            "the registers tell of a device that can't be built: channels must be one of (1, 2, 4), not 3",
+            "the control bus garbles what is read: check its width (32 bits), its address lines and its clock",
+        ),
+        (
             "ADDRESS_WIDTH",
             0,
             "the registers tell of a device that can't be built: address_width must be between 32 and 64, not 0",

@@ -85,6 +85,7 @@ def test_a_choice_with_changes(tmp_path: Path) -> None:
     assert name("auto,bus_width=256", 4, of="Gemma-3-270M") == "large,bus_width=256,right_hand_sides=4"
     assert name(f"auto,{sizes}", 4, of="Gemma-3-270M") == f"base,{sizes},right_hand_sides=4"
     assert name("auto,bus_width=256", 2, simulated=True) == "base,bus_width=256,right_hand_sides=2"
+    assert name("auto,channels=2", simulated=True) == "base,channels=2"
     assert name("auto,right_hand_sides=4", 2, simulated=True) == "base,right_hand_sides=4,bus_width=512"
     assert [build.name for build in builds_of("auto,burst_beats=32")] == [f"{name},burst_beats=32" for name in CHOICES]
     assert builds_of("wide") == [CONFIGS["wide"]]
@@ -92,7 +93,7 @@ def test_a_choice_with_changes(tmp_path: Path) -> None:
         ("auto,lanes=2", "unknown field 'lanes' of a configuration: choose from address_width, "),
         ("auto,bus_width=100", "bus_width must be one of (128, 256, 512), not 100"),
         ("auto,", "unknown field '' of a configuration: choose from address_width, "),
-        ("automatic,bus_width=256", "unknown configuration 'automatic': choose one of tiny, base, large, wide"),
+        ("automatic,bus_width=256", "unknown configuration 'automatic': choose one of tiny, base, large, wide, kv260"),
     ):
         with pytest.raises(ConfigError, match=f"^{re.escape(text)}"):
             builds_of(config)
