@@ -5,14 +5,15 @@ from numpy.typing import NDArray
 
 from tailrace.golden.machine import Outcome
 from tailrace.spec.errors import ErrorCode
-from tailrace.spec.registers import AP_START, offset
+from tailrace.spec.registers import AP_START, base_registers, offset
 from tailrace.spec.transport import Transport
 from verification.programs import MEMORY_BYTES, Program
 
 
 def set_memory(device: Transport, base: int, limit: int) -> None:
-    """Let programs use `limit` bytes from `base` on."""
-    for name, value in (("BASE", base), ("LIMIT", limit)):
+    """Let programs use `limit` bytes from `base` on, a multiple of the channels' pages: it lies at the same place in each."""
+    channels = device.read_register(offset("CHANNELS"))
+    for name, value in (*((name, base // channels) for name in base_registers(channels)), ("LIMIT", limit)):
         device.write_register(offset(f"{name}_LO"), value & 0xFFFF_FFFF)
         device.write_register(offset(f"{name}_HI"), value >> 32)
 
@@ -20,6 +21,11 @@ def set_memory(device: Transport, base: int, limit: int) -> None:
 def start(device: Transport, program: Program, base: int = 0) -> None:
     """Start a program, with its memory from `base` on, as a driver without a library would."""
     device.write(base, program.memory.tobytes())
+    ring(device, program)
+
+
+def ring(device: Transport, program: Program) -> None:
+    """Start a program whose memory is in place."""
     for name, value in (
         *((f"ARGUMENT_{i}", value) for i, value in enumerate(program.arguments)),
         ("QUEUE_ADDRESS_LO", program.queue),

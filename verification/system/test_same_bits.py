@@ -15,10 +15,10 @@ from tailrace.spec.errors import ErrorCode
 from tailrace.spec.floats import flush
 from tailrace.spec.formats import I8
 from tailrace.spec.isa import ADDRESS_UNIT, ANY_PENDING, COMMAND_BYTES, Opcode, Target
-from tailrace.spec.registers import AP_IDLE, BY_NAME, COUNTERS, PAGE_BYTES, offset
+from tailrace.spec.registers import AP_IDLE, BY_NAME, COUNTERS, PAGE_BYTES, base_registers, offset
 from verification.bad_commands import bad_commands, bad_queues, replaced
 from verification.programs import MEMORY_BYTES, Program, ProgramMaker, random_program
-from verification.register_driver import finish, memory, set_memory, start
+from verification.register_driver import finish, memory, ring, set_memory, start
 from verification.touched import Touched, touched
 
 #: The default run builds one core; the others take minutes each.
@@ -35,6 +35,9 @@ CONFIGS = [
             "base,vector_width=4",
             "base,bus_width=512,vector_width=2",
             "wide,vector_width=1",
+            "base,channels=2",
+            "base,bus_width=256,channels=2,right_hand_sides=2",
+            "kv260",
         )
     ),
 ]
@@ -170,7 +173,7 @@ def test_the_bus_is_quiet_at_the_end(config: Config, rng: np.random.Generator, l
             assert device.traffic == traffic, f"run {turn}"
             assert finish(device) == Outcome()
             # Every beat of a run is counted in it.
-            assert counted[1] * (turn + 1) == traffic.read_beats
+            assert {counted[1] * (turn + 1)} == {port.read_beats for port in device.port_traffic}
             assert counted[1] > len(program.commands) * COMMAND_BYTES // config.beat_bytes
             assert device.read_register(offset("CYCLES_LO")) == counted[0]
 
@@ -178,26 +181,26 @@ def test_the_bus_is_quiet_at_the_end(config: Config, rng: np.random.Generator, l
 @pytest.mark.parametrize("pages", [1, 100, 255])
 def test_a_program_runs_wherever_its_memory_is(config: Config, rng: np.random.Generator, pages: int) -> None:
     """With ``BASE`` before it and ``LIMIT`` behind it; nothing outside is changed."""
-    base = pages * PAGE_BYTES
-    with VerilatedDevice(config, 3 * MEMORY_BYTES, latency=20) as gateware:
-        golden = GoldenDevice(config, 3 * MEMORY_BYTES)
+    base, size = pages * PAGE_BYTES * config.channels, (2 + config.channels) * MEMORY_BYTES
+    with VerilatedDevice(config, size, latency=20) as gateware:
+        golden = GoldenDevice(config, size)
         for number in range(5):
             program = random_program(rng, config, 12)
             outcomes = []
             for device in (golden, gateware):
-                device.write(0, bytes(3 * MEMORY_BYTES))
+                device.write(0, bytes(size))
                 set_memory(device, base, MEMORY_BYTES)
                 start(device, program, base)
                 outcomes.append(finish(device))
             assert outcomes == [Outcome(), Outcome()]
-            assert gateware.read(0, 3 * MEMORY_BYTES) == golden.read(0, 3 * MEMORY_BYTES), f"program {number}\n{program}"
+            assert gateware.read(0, size) == golden.read(0, size), f"program {number}\n{program}"
             assert not any(gateware.read(0, base))
-            assert not any(gateware.read(base + MEMORY_BYTES, 2 * MEMORY_BYTES - base))
+            assert not any(gateware.read(base + MEMORY_BYTES, size - MEMORY_BYTES - base))
 
 
 def test_what_lies_behind_the_limit(config: Config, rng: np.random.Generator) -> None:
     """It is there, and no program reads or writes it: that is an error at its address, and the next run works."""
-    base, behind = 2 * PAGE_BYTES, MEMORY_BYTES
+    base, behind = 2 * PAGE_BYTES * config.channels, MEMORY_BYTES
     with VerilatedDevice(config, 3 * MEMORY_BYTES, latency=20) as gateware:
         golden = GoldenDevice(config, 3 * MEMORY_BYTES)
         for command, code in bad_commands(config):
@@ -260,7 +263,10 @@ def test_bus_errors(pair: Pair, rng: np.random.Generator, kind: str) -> None:
         uses = touched(program, pair.config)
         beats = uses.reads if kind == "reads" else uses.writes
         address = int(rng.choice(sorted(beats)))
-        pair.gateware.inject_fault(address, 1, **{kind: True})
+        # Of what is read, in one channel; of what is written, in those that are written to.
+        size = pair.config.bus_bytes
+        part, size = (int(rng.integers(pair.config.channels)), size) if kind == "reads" else (0, pair.config.beat_bytes)
+        pair.gateware.inject_fault(address + part * size, size, **{kind: True})
         code = ErrorCode.READ_ERROR if kind == "reads" else ErrorCode.WRITE_ERROR
         what = f"program {number}, {code.name} at {address:#x}"
         pair.check_stopped(program, Outcome(code, beats[address], address), uses, what)
@@ -289,6 +295,63 @@ def test_a_memory_that_goes_and_comes_back(pair: Pair, rng: np.random.Generator)
         # The beats that the memory still owed are counted as well.
         assert pair.check(program, f"program {number}, after the memory was away", counters=False).code is ErrorCode.NONE
     pair.gateware.write_register(watchdog, BY_NAME["WATCHDOG_CYCLES"].reset)
+
+
+def test_a_port_that_is_away_for_long(pair: Pair, rng: np.random.Generator) -> None:
+    """The others wait for it, and all goes on when it is back, with the same bytes."""
+    for number in range(6):
+        program = random_program(rng, pair.config, 8)
+        port = int(rng.integers(pair.config.channels))
+        start(pair.golden, program)
+        start(pair.gateware, program)
+        pair.gateware.run(int(rng.integers(1, 2000)))
+        pair.gateware.freeze(port=port)
+        pair.gateware.run(5000)
+        pair.gateware.freeze(False, port=port)
+        assert finish(pair.gateware) == finish(pair.golden) == Outcome(), f"program {number}, port {port}"
+        assert np.array_equal(memory(pair.gateware), memory(pair.golden)), f"program {number}, port {port}\n{program}"
+
+
+def test_each_port_has_what_the_stripes_say(config: Config, rng: np.random.Generator) -> None:
+    """Counted at the ports: every channel reads every beat, and is written to where bytes of its own are."""
+    with VerilatedDevice(config, MEMORY_BYTES, latency=5) as device:
+        maker = ProgramMaker(rng, config)
+        maker.fill(0, 64)
+        maker.store(0, 4)
+        maker.store(0, 64)
+        start(device, maker.program())
+        assert finish(device) == Outcome()
+        reads = device.read_register(offset("COMMAND_BEATS_LO")) + device.read_register(offset("VECTOR_BEATS_LO"))
+        # 16 bytes, and 256.
+        size, beats = config.bus_bytes, 256 // config.beat_bytes
+        assert [port.read_beats for port in device.port_traffic] == [reads] * config.channels
+        assert [port.write_beats for port in device.port_traffic] == [beats + (n < 16 / size) for n in range(config.channels)]
+
+
+def test_bases_of_their_own(config: Config, rng: np.random.Generator) -> None:
+    """Every port's memory lies where its own base says: bytes that are put there are those that the program finds."""
+    pages = [int(rng.integers(0, 200)) for _ in range(config.channels)]
+    size, channels = config.bus_bytes, config.channels
+    with VerilatedDevice(config, 2 * channels * MEMORY_BYTES, latency=20) as gateware:
+        golden = GoldenDevice(config, MEMORY_BYTES)
+        for number in range(3):
+            program = random_program(rng, config, 10)
+            start(golden, program)
+            assert finish(golden) == Outcome()
+            # The device's memory as each channel sees its own, in stripes.
+            stripes = gateware.memory.reshape(-1, channels, size)
+            stripes[:] = 0
+            places = [slice(p * PAGE_BYTES // size, p * PAGE_BYTES // size + MEMORY_BYTES // channels // size) for p in pages]
+            whole = program.memory.reshape(-1, channels, size)
+            for n, place in enumerate(places):
+                stripes[place, n] = whole[:, n]
+            for n, name in enumerate(base_registers(channels)):
+                gateware.write_register(offset(f"{name}_LO"), pages[n] * PAGE_BYTES)
+            gateware.write_register(offset("LIMIT_LO"), MEMORY_BYTES)
+            ring(gateware, program)
+            assert finish(gateware) == Outcome()
+            found = np.stack([stripes[place, n] for n, place in enumerate(places)], axis=1).reshape(-1)
+            assert np.array_equal(found, memory(golden)), f"program {number}, pages {pages}\n{program}"
 
 
 def test_a_reset_at_any_time(pair: Pair, rng: np.random.Generator) -> None:
