@@ -79,6 +79,10 @@ After reset all are 0 unless said otherwise. Offsets are in bytes.
 A run goes like this: write the address and the length of the [command queue](isa.md), write 1 to bit 0 of `AP_CTRL`, wait for
 the interrupt or for bit 1 of `AP_CTRL`, then read `ERROR_CODE`. After an error the next start works like any other.
 
+Builds of several memory ports have a base for each:
+
+{table(registers.CHANNEL_BASES)}
+
 ## Identification
 
 What the build is. A driver reads these first, and lays weights out for what they say.

@@ -87,7 +87,7 @@ class ReadKind(enum.Enum, shape=2):
 
 
 def read_request_layout(address_width: int) -> data.StructLayout:
-    """A read of `beats` bus beats (at least 1) from an address that is a multiple of 64, for command number `command`.
+    """A read of `beats` bus beats (at least 1) from an address that is one of a beat, for command number `command`.
 
     The address counts from the start of the memory that the program may use.
     """

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tailrace.spec.config import Config
+from tailrace.spec.errors import ConfigError
 from tailrace.spec.registers import ADDRESS_BITS
 
 from .constants import constants_header, run_header
@@ -42,11 +43,18 @@ def export_core(config: Config, target: Path, *, replace: bool = False, report: 
     ------
     TailraceError
         If there is something else at `target`.
+    ConfigError
+        If the build has several memory ports: the testbench has memory for one.
     ToolError
         If a Python package is missing.
     OSError
         If the folder can't be written.
     """
+    if config.channels > 1:
+        raise ConfigError(
+            f"{config.name} has {config.channels} memory ports, and the testbench of an export has memory for one: export a"
+            " build of one port"
+        )
     require_export_tools()
     core = ExportedCore(config)
     with whole_folder(target, MARK, replace) as folder:

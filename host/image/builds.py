@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tailrace.firmware.decode import TOKEN_ROWS
-from tailrace.spec.config import CONFIGS, RIGHT_HAND_SIDES, Config, parse_config
+from tailrace.spec.config import CHANNELS, CONFIGS, RIGHT_HAND_SIDES, Config, parse_config
 from tailrace.spec.errors import LimitError, ModelError
 
 from ..gguf.describe import DescribedModel
@@ -98,7 +98,7 @@ def builds_of(config: str = AUTO, batch: int = 1, *, simulated: bool = False) ->
     batch : int
         Builds to choose from get as many right-hand sides, unless the changes say how many.
     simulated : bool
-        Whether the gateware is simulated: then they get the widest bus, unless the changes say which, or how many ports.
+        Whether the gateware is simulated: then they get the widest bus, unless the changes say which.
 
     Raises
     ------
@@ -108,9 +108,13 @@ def builds_of(config: str = AUTO, batch: int = 1, *, simulated: bool = False) ->
     if not is_auto(config):
         return [parse_config(config)]
     changes = config.split(",")[1:]
-    wide = simulated and not any(change.startswith("channels=") for change in changes)
-    wanted = {"bus_width": _FASTEST_TO_SIMULATE} if wide else {}
-    return [named_build(name, batch, changes, **wanted) for name in CHOICES]
+    # Of several ports each gets its part.
+    channels = next((n for n in CHANNELS if f"channels={n}" in changes), 1)
+    widest = _FASTEST_TO_SIMULATE // channels
+    return [
+        named_build(name, batch, changes, bus_width=widest if simulated else min(widest, CONFIGS[name].bus_width))
+        for name in CHOICES
+    ]
 
 
 def rounded_up(size: int) -> int:

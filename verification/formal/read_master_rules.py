@@ -50,7 +50,9 @@ class ReadMasterRules(Elaboratable):
             m.d.comb += free.eq(AnySeq(1))
         for payload in (dut.i.payload, r.payload):
             m.d.comb += Cat(payload).eq(AnySeq(len(Cat(payload))))
-        m.d.comb += Assume((dut.i.payload.beats != 0) & (dut.i.payload.address[:6] == 0))
+        # Of one channel of several, addresses are those of its beats.
+        bits = exact_log2(dut.config.bus_bytes)
+        m.d.comb += Assume((dut.i.payload.beats != 0) & (dut.i.payload.address[:bits] == 0))
         # Any memory, which stays the same.
         m.d.comb += [pages.eq(AnyConst(len(pages))) for pages in (dut.first_page, dut.last_page)]
         # The memory answers only what it was asked for, and a flush lasts until all is idle.

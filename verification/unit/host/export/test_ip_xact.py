@@ -10,12 +10,12 @@ from amaranth.lib.wiring import Out
 from ipyxact import ipxact2014
 from ipyxact.ipyxact import Component
 
-from tailrace.export.ip_xact import BusType, write_ip_xact
+from tailrace.export.ip_xact import BusType, interfaces, write_ip_xact
 from tailrace.export.naming import ExportedCore
 from tailrace.export.registers import compile_registers, system_rdl
 from tailrace.hdl.top import Top
 from tailrace.spec.config import parse_config
-from tailrace.spec.registers import REGISTERS
+from tailrace.spec.registers import registers_of
 
 CORE = ExportedCore(parse_config("base,bus_width=256"))
 AXI, LITE = BusType("amba.com", "AMBA4", "AXI4", "r0p0_0"), BusType("amba.com", "AMBA4", "AXI4-Lite", "r0p0_0")
@@ -73,7 +73,19 @@ def test_what_it_lists(component: Component) -> None:
     found = {b.name: BusType(*(getattr(b.busType, n) for n in names)) for b in component.busInterfaces.busInterface}
     assert found == {"s_axi_control": LITE, "m00_axi": AXI, **SIGNALS}
     registers = [r.name for r in component.memoryMaps.memoryMap[0].addressBlock[0].register]
-    assert registers == [r.name for r in REGISTERS]
+    assert registers == [r.name for r in registers_of(1)]
+
+
+def test_every_memory_port_is_an_interface() -> None:
+    memories = ["m00_axi", "m01_axi"]
+    members = Top(parse_config("base,channels=2")).signature.members
+    found = {interface.name: interface for interface in interfaces(list(members), memories)}
+    for name in memories:
+        assert found[name].is_master
+        assert found[name].ports == {"ACLK": "ap_clk", "ARESETn": "ap_rst_n"} | {
+            port.removeprefix(f"{name}_").upper(): port for port in members if port.startswith(name)
+        }
+    assert found["ap_clk"].parameters["ASSOCIATED_BUSIF"] == "s_axi_control:m00_axi:m01_axi"
 
 
 def test_ports_are_those_of_the_top_level(component: Component) -> None:

@@ -5,8 +5,8 @@ import pytest
 
 from tailrace.export.kernel import kernel_xml, package_script
 from tailrace.export.naming import ExportedCore
-from tailrace.spec.config import CONFIGS, Config
-from tailrace.spec.registers import BY_NAME, CONTROL
+from tailrace.spec.config import CONFIGS, Config, parse_config
+from tailrace.spec.registers import BY_NAME, CONTROL, base_registers
 
 CORE = ExportedCore(CONFIGS["wide"])
 
@@ -50,6 +50,23 @@ def test_the_arguments_are_all_registers_that_a_run_takes() -> None:
     assert covered == {r.offset for r in CONTROL if r.offset >= 0x10}
     # XRT writes every word up to the last one.
     assert covered == set(range(0x10, 0x50, 4))
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_every_memory_port_has_its_base(channels: int) -> None:
+    core = ExportedCore(parse_config(f"base,channels={channels}"))
+    kernel = ElementTree.fromstring(kernel_xml(core)).find("kernel")
+    assert kernel is not None
+    names = [f"m{n:02}_axi" for n in range(channels)]
+    ports = top_ports(core.config)
+    widths = {port.get("name"): int(port.get("dataWidth", "0")) for port in kernel.iterfind("ports/port")}
+    assert widths == {"s_axi_control": 32, **{name: ports[f"{name}_rdata"] for name in names}}
+    pointers = [argument for argument in kernel.iterfind("args/arg") if argument.get("type") == "void*"]
+    assert [argument.get("port") for argument in pointers] == names
+    bases = base_registers(channels)
+    assert [argument.get("name") for argument in pointers] == [name.lower() for name in bases]
+    assert [int(argument.get("offset", ""), 0) for argument in pointers] == [BY_NAME[f"{name}_LO"].offset for name in bases]
+    assert f"foreach interface {{s_axi_control {' '.join(names)}}}" in package_script(core)
 
 
 def test_the_script_is_complete_tcl_and_names_files_that_exist(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from tailrace.spec.registers import (
     MAGIC,
     NO_WATCHDOG,
     PAGE_BYTES,
-    REGISTERS,
     Register,
     offset,
+    registers_of,
 )
 
 CORE, OTHER = ExportedCore(CONFIGS["tiny"]), ExportedCore(parse_config("base,bus_width=256"))
@@ -68,7 +68,7 @@ def run_c(folder: Path, body: str, compiler: tuple[str, ...] = C) -> list[str]:
 
 def test_the_header_has_every_register_and_field(folder: Path) -> None:
     prints, expected = [], []
-    for register in REGISTERS:
+    for register in registers_of(1):
         prints.append(f'printf("{register.name} %zu\\n", offsetof(tailrace_tiny_t, {register.name}));')
         expected.append(f"{register.name} {register.offset}")
         for name, mask in fields(register):
@@ -91,13 +91,13 @@ def test_ip_xact_has_every_register_and_field(folder: Path) -> None:
             for f in register.iterfind("x:field", SPACE)
         ]
         found[register.findtext("x:name", namespaces=SPACE)] = (number(register, "addressOffset"), bits)
-    assert found == {r.name: (r.offset, fields(r)) for r in REGISTERS}
+    assert found == {r.name: (r.offset, fields(r)) for r in registers_of(1)}
 
 
 def test_access_and_reset_are_those_of_the_contract(folder: Path) -> None:
     device = GoldenDevice(CORE.config, 64)
     children = {node.inst_name: node for node in compile_registers(folder / "tailrace_tiny.rdl").top.registers()}
-    for register in REGISTERS:
+    for register in registers_of(1):
         node = children[register.name]
         assert node.absolute_address == register.offset
         reset = sum(field.get_property("reset") << field.lsb for field in node.fields())
@@ -169,7 +169,7 @@ def test_the_registers_of_two_cores_compile_together(folder: Path) -> None:
         for node in block.registers()
     }
     assert places == {
-        f"soc.{core.module}_at.{r.name}": n + r.offset for n, core in ((0, CORE), (0x1000, OTHER)) for r in REGISTERS
+        f"soc.{core.module}_at.{r.name}": n + r.offset for n, core in ((0, CORE), (0x1000, OTHER)) for r in registers_of(1)
     }
 
 

@@ -85,7 +85,9 @@ def test_a_choice_with_changes(tmp_path: Path) -> None:
     assert name("auto,bus_width=256", 4, of="Gemma-3-270M") == "large,bus_width=256,right_hand_sides=4"
     assert name(f"auto,{sizes}", 4, of="Gemma-3-270M") == f"base,{sizes},right_hand_sides=4"
     assert name("auto,bus_width=256", 2, simulated=True) == "base,bus_width=256,right_hand_sides=2"
-    assert name("auto,channels=2", simulated=True) == "base,channels=2"
+    assert name("auto,channels=2", simulated=True) == "base,channels=2,bus_width=256"
+    assert name("auto,channels=2") == "base,channels=2"
+    assert [build.beat_width for build in builds_of("auto,channels=4")] == [512] * 3
     assert name("auto,right_hand_sides=4", 2, simulated=True) == "base,right_hand_sides=4,bus_width=512"
     assert [build.name for build in builds_of("auto,burst_beats=32")] == [f"{name},burst_beats=32" for name in CHOICES]
     assert builds_of("wide") == [CONFIGS["wide"]]

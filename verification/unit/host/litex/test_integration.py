@@ -112,6 +112,11 @@ def test_the_module_alone(verilog: Path, config: str) -> None:
     assert (core.control.data_width, core.control.address_width) == (32, 32)
 
 
+def test_a_build_of_several_ports_is_refused(verilog: Path) -> None:
+    with pytest.raises(ConfigError, match="^a LiteX design takes a build of one memory port, and kv260 has 4$"):
+        Tailrace(SimPlatform("SIM", []), parse_config("kv260"), verilog)
+
+
 @pytest.mark.parametrize(
     ("design_options", "options", "message"),
     [

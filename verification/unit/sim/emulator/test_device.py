@@ -11,7 +11,7 @@ from tailrace.spec.commands import encode
 from tailrace.spec.config import CONFIGS, Config
 from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout, ErrorCode
 from tailrace.spec.isa import ISA_VERSION, Opcode
-from tailrace.spec.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, REGISTERS, offset
+from tailrace.spec.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, offset, registers_of
 from tailrace.spec.transport import Transport
 
 SIZE = 1 << 16
@@ -76,7 +76,7 @@ def test_registers(device):
     assert device.read_register(offset("ISA_VERSION")) == ISA_VERSION
     assert device.read_register(offset("AP_CTRL")) == AP_IDLE
     assert device.read_register(0xFFC) == 0
-    for register in REGISTERS:
+    for register in registers_of(1):
         before = device.read_register(register.offset)
         if register.access == "ro":
             device.write_register(register.offset, 0xFFFF_FFFF)
