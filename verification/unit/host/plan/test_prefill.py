@@ -38,11 +38,11 @@ def test_a_gpu_takes_as_long_as_its_slower_side() -> None:
     # 32 tokens are computed there: reading the weights takes longer than their operations.
     assert first.prefill == 2 * model.read(32) / (100e9 * 0.5) > model.operations(32) / (10e12 * 0.5)
     assert first.hand_over == core.handed_over(33) / 1e6
-    assert first.step == core.last(33) / 100e6
+    assert first.step == 1 / WIDE.rate(core.last(33))
     assert first.seconds == first.prefill + first.hand_over + first.step
     assert first.name == "small"
     device = on_device(core, WIDE, 33)
-    assert (device.name, device.seconds) == ("device", core.prompt(33) / 100e6)
+    assert (device.name, device.seconds) == ("device", 1 / WIDE.rate(core.prompt(33)))
 
 
 def test_bytes_that_are_handed_over() -> None:
