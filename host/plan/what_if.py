@@ -82,7 +82,7 @@ def other_builds(board: Board) -> Iterator[Board]:
         yield replace(board, build=changed(board.build, right_hand_sides=rows))
     for ports in PORTS:
         if 128 * ports != 8 * board.bus_bytes:
-            yield replace(board, build=changed(board.build, bus_width=128 * ports), ports=ports, port_bits=128)
+            yield replace(board, build=changed(board.build, bus_width=128, channels=ports), ports=ports, port_bits=128)
 
 
 def changed(build: str, **values: int) -> str:

@@ -40,7 +40,7 @@ def test_every_line_has_room_in_100_columns() -> None:
     assert max(map(len, lines)) <= 100
     assert lines[0] == "model: shakespeare.gguf, 0.9 million parameters"
     assert lines[1] == "wish: 3 users, 4 tokens/s each at 64 tokens; prompts of 32, first token within 10 s"
-    assert lines[3] == "recommended: 1 x Kria KV260, build wide, 3 users on a core, 300 assumed MHz"
+    assert lines[3] == "recommended: 1 x Kria KV260, build kv260, 3 users on a core, 300 assumed MHz"
     assert "what if kv260 had another build" in lines
     assert any(line.startswith("Clocks: assumed (nobody has built it): kv260.") for line in lines)
 
@@ -51,7 +51,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert path.read_bytes() == SHIPPED.read_bytes()
     path.write_text(path.read_text().replace("Kria KV260", "my board").replace("clock_mhz = 300.0", "clock_mhz = 240.0", 1))
-    assert "1 x my board, build wide, 1 user on a core, 240 assumed MHz" in plan(*SMALL, "--table", str(path)).stdout
+    assert "1 x my board, build kv260, 1 user on a core, 240 assumed MHz" in plan(*SMALL, "--table", str(path)).stdout
     assert "300 assumed MHz" in plan(*SMALL).stdout
     assert "150 given MHz" in plan(*SMALL, "--clock", "150").stdout
     result = plan("--write-table", str(path))

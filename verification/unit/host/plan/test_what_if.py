@@ -22,7 +22,7 @@ def test_which_builds_are_looked_at() -> None:
         "wide",
         "wide,right_hand_sides=8",
         "wide,bus_width=128",
-        "wide,bus_width=256",
+        "wide,bus_width=128,channels=2",
     ]
     assert [(b.ports, b.port_bits) for b in other_builds(WIDE)][-2:] == [(1, 128), (2, 128)]
     assert [b.build for b in other_builds(BOARD)][:2] == ["base", "base,right_hand_sides=2"]
@@ -42,7 +42,7 @@ def test_what_other_builds_bring() -> None:
     assert found["wide,right_hand_sides=8"].drafts > found["wide,right_hand_sides=8"].alone * 1.5
     # Two rows can't verify what gives three tokens.
     assert found["wide,right_hand_sides=2"].drafts == 0.0
-    assert found["wide,bus_width=128"].alone < found["wide,bus_width=256"].alone < as_it_is.alone
+    assert found["wide,bus_width=128"].alone < found["wide,bus_width=128,channels=2"].alone < as_it_is.alone
 
 
 def test_memory_bounds_the_users() -> None:
