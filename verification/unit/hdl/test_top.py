@@ -26,8 +26,8 @@ class Registers(wiring.Component):
         super().__init__(
             {
                 "control": In(AxiLite(ADDRESS_BITS)),
-                "read": Out(AxiRead(config.address_width, config.bus_width)),
-                "write": Out(AxiWrite(config.address_width, config.bus_width)),
+                "read": Out(AxiRead(config.address_width, config.bus_width)).array(config.channels),
+                "write": Out(AxiWrite(config.address_width, config.bus_width)).array(config.channels),
                 "interrupt": Out(1),
             }
         )
