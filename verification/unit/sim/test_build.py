@@ -45,7 +45,7 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_module_with_other_ports_is_refused() -> None:
-    with pytest.raises(ToolError, match=r"failed: .*error: .*m00_axi_rdata.*Vcore"):
+    with pytest.raises(ToolError, match=r"failed: .*error: .*Vcore.*m00_axi_"):
         build_library(
             f"module {TOP}(input ap_clk, input ap_rst_n, output interrupt); assign interrupt = 0; endmodule", "a stranger"
         )

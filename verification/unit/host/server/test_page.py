@@ -103,6 +103,8 @@ def test_a_chat_is_streamed_kept_and_repeated(lm: LanguageModel, page: Any) -> N
 
     def slowly() -> None:
         steps.append(1)
+        # Each answer takes so long that the page is seen while it comes.
+        time.sleep(0.05)
         if len(steps) > 12:
             go_on.wait(PATIENCE / 1000)
 
