@@ -17,6 +17,7 @@ from ..command.finite_range import FiniteRange
 from ..command.output_file import OutputFile, OutputFolder
 from ..command.plain_console import PlainConsole
 from ..command.terminal import Terminal
+from ..command.without_effect import refuse
 from ..fpga.command import FOLDER
 from ..fpga.parts import BLOCKS, PARTS
 from ..fpga.progress import shown
@@ -30,6 +31,14 @@ _MEMORY = parse_size("1GiB")
 _QUICK = (("SmolLM2-135M", "Llama-2-7B"), (512,))
 #: Configurations that the simulator's speed is stated for, and threads of the simulation.
 _SPEED_CONFIGS = ("base", "base,bus_width=512")
+#: Builds that decode steps are measured on.
+_BUILDS = click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    help="Build of the device, in place of --widths, such as kv260, whose four ports have a memory each; may be given several"
+    " times.",
+)
 
 
 def _show(table: Table) -> None:
@@ -141,6 +150,7 @@ def _measure_speed(terminal: Terminal, path: Path, configs: Sequence[str], threa
 @bench.command()
 @click.option("--models", help="Names, with commas between them; default: all.")
 @click.option("--widths", help="Bits of the bus; default: 128,512.")
+@_BUILDS
 @click.option("--contexts", help="Tokens in the cache; default: 0,1024,4096.")
 @click.option("--memories", help="Of ideal, ddr4 and hbm2; default: ideal,ddr4.")
 @click.option(
@@ -161,9 +171,12 @@ def _measure_speed(terminal: Terminal, path: Path, configs: Sequence[str], threa
 @click.option("--known", is_flag=True, help="Show what has been measured before, and simulate nothing.")
 @click.option("--stalls", is_flag=True, help="Show the largest stalls of each step as well.")
 @click.option("--predict", is_flag=True, help="Predict all of it, in minutes, and simulate nothing.")
+@click.pass_context
 def decode(
+    context: click.Context,
     models: str | None,
     widths: str | None,
+    configs: tuple[str, ...],
     contexts: str | None,
     memories: str | None,
     right_hand_sides: str,
@@ -180,17 +193,18 @@ def decode(
     if predict and (known or stalls):
         raise click.UsageError(f"--predict shows nothing that was simulated: leave {'--known' if known else '--stalls'} out")
     from ..models.measured import SHAPES
-    from .decode import CONFIGS, CONTEXTS, LONGEST, MEMORIES, REAL, is_checked, measure, measure_by_shape, points
+    from .decode import CONFIGS, CONTEXTS, LONGEST, MEMORIES, REAL, build_of, is_checked, measure, measure_by_shape, points
     from .decode_report import check_table, decode_table, predicted_table, stall_table
 
     quick_models, quick_widths = _QUICK if quick else (tuple(SHAPES), tuple(CONFIGS))
+    if configs:
+        refuse(context, ("widths", "right_hand_sides", "vector_width"), "is part of --config")
+    chosen = _chosen("--widths", widths, quick_widths, tuple(CONFIGS))
     wanted = points(
         _chosen("--models", models, quick_models, tuple(SHAPES)),
-        _chosen("--widths", widths, quick_widths, tuple(CONFIGS)),
+        configs or [build_of(width, int(right_hand_sides), int(vector_width)) for width in chosen],
         _numbers("--contexts", contexts, CONTEXTS, LONGEST),
         _chosen("--memories", memories, MEMORIES, _MEMORIES),
-        int(right_hand_sides),
-        int(vector_width),
     )
     terminal = Terminal()
     if predict:
@@ -224,22 +238,34 @@ def decode(
 @bench.command()
 @click.option("--models", help="Names, with commas between them; default: all.")
 @click.option("--widths", help="Bits of the bus; default: 128,512.")
+@_BUILDS
 @click.option("--contexts", help="Tokens in the cache; default: 0,1024,4096.")
 @click.option("--memories", help="Of ideal, ddr4 and hbm2; default: ideal,ddr4.")
 @click.option("--known", is_flag=True, help="Compare with what has been simulated before, and simulate nothing.")
-def prediction(models: str | None, widths: str | None, contexts: str | None, memories: str | None, known: bool) -> None:
+@click.pass_context
+def prediction(
+    context: click.Context,
+    models: str | None,
+    widths: str | None,
+    configs: tuple[str, ...],
+    contexts: str | None,
+    memories: str | None,
+    known: bool,
+) -> None:
     """Predicted against simulated cycles of decode steps, and the largest error.
 
     What has been simulated is kept, so it can be interrupted and goes on where it was; `bench decode` uses it, too.
     """
     from ..models.measured import SHAPES
-    from .decode import CONFIGS, CONTEXTS, LONGEST, MEMORIES, is_measured, points
+    from .decode import CONFIGS, CONTEXTS, LONGEST, MEMORIES, build_of, is_measured, points
     from .decode_report import prediction_table
     from .prediction import compare
 
+    if configs:
+        refuse(context, ("widths",), "is part of --config")
     wanted = points(
         _chosen("--models", models, tuple(SHAPES), tuple(SHAPES)),
-        _chosen("--widths", widths, tuple(CONFIGS), tuple(CONFIGS)),
+        configs or [build_of(width) for width in _chosen("--widths", widths, tuple(CONFIGS), tuple(CONFIGS))],
         _numbers("--contexts", contexts, CONTEXTS, LONGEST),
         _chosen("--memories", memories, MEMORIES, _MEMORIES),
     )

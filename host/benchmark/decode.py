@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tailrace.firmware.description import LinearAttention
+from tailrace.sim.memory_models import dram_of
 from tailrace.spec.config import Config, parse_config
 from tailrace.spec.linear_attention import FOLD
 
@@ -38,17 +39,16 @@ MEMORIES = ("ideal", "ddr4")
 
 @dataclass(frozen=True)
 class Point:
-    """A decode step to be measured: a model, bits of the bus, tokens in the cache before it, and the memory behind it.
+    """A decode step to be measured: a model, a build, tokens in the cache before it, and the memory behind each port.
 
-    With linear attention the tokens are those of the middle of a list: half of what a list can hold comes on top.
+    The build is as the command line takes it. With linear attention the tokens are those of the middle of a list: half of what
+    a list can hold comes on top.
     """
 
     model: str
-    width: int
+    build: str
     context: int
     memory: str
-    right_hand_sides: int = SIDES
-    vector_width: int = 0
 
     @property
     def capacity(self) -> int:
@@ -56,19 +56,32 @@ class Point:
         return max(CAPACITY, self.context + FOLD)
 
     @property
-    def title(self) -> str:
-        """The point in a line."""
-        sides = "" if self.right_hand_sides == SIDES else f", {self.right_hand_sides} right-hand sides"
-        elements = f", vector unit of {self.vector_width}" if self.vector_width else ""
-        return f"{self.model}, {self.width} bits{sides}{elements}, context {self.context}, {self.memory}"
+    def config(self) -> Config:
+        """Its build."""
+        return parse_config(self.build)
 
     @property
-    def build(self) -> str:
-        """Its build, as the command line takes it."""
-        name, wanted = CONFIGS[self.width], f"right_hand_sides={self.right_hand_sides}"
-        if self.right_hand_sides != SIDES:
-            name = name.replace(f"right_hand_sides={SIDES}", wanted) if "," in name else f"{name},{wanted}"
-        return f"{name},vector_width={self.vector_width}" if self.vector_width else name
+    def bus(self) -> str:
+        """Bits of its bus, or the number of its ports and the bits of each."""
+        return bus_of(self.config)
+
+    @property
+    def title(self) -> str:
+        """The point in a line."""
+        return f"{self.model}, {self.build}, context {self.context}, {self.memory}"
+
+
+def bus_of(config: Config) -> str:
+    """Bits of a build's bus, or the number of its ports and the bits of each."""
+    return str(config.bus_width) if config.channels == 1 else f"{config.channels} x {config.bus_width}"
+
+
+def build_of(width: int, right_hand_sides: int = SIDES, vector_width: int = 0) -> str:
+    """The build that steps are measured on with one port of so many bits."""
+    name, wanted = CONFIGS[width], f"right_hand_sides={right_hand_sides}"
+    if right_hand_sides != SIDES:
+        name = name.replace(f"right_hand_sides={SIDES}", wanted) if "," in name else f"{name},{wanted}"
+    return f"{name},vector_width={vector_width}" if vector_width else name
 
 
 @dataclass(frozen=True)
@@ -103,25 +116,24 @@ class Step:
         return self.part(self.needed)
 
     def part(self, size: int) -> float:
-        """Bytes over what the bus could carry in all cycles."""
-        return size / (self.total.cycles * self.point.width / 8)
+        """Bytes over what the bus, or all ports together, could carry in all cycles."""
+        return size / (self.total.cycles * self.point.config.beat_bytes)
+
+    @property
+    def of_ceiling(self) -> float:
+        """Bytes that must be read over what a sequential read would get in all cycles: what refresh leaves of the bus."""
+        dram = dram_of(self.point.memory)
+        return self.utilisation / (dram.ceiling if dram else 1)
 
 
-def points(
-    models: Sequence[str],
-    widths: Sequence[int],
-    contexts: Sequence[int],
-    memories: Sequence[str],
-    right_hand_sides: int = SIDES,
-    vector_width: int = 0,
-) -> list[Point]:
+def points(models: Sequence[str], builds: Sequence[str], contexts: Sequence[int], memories: Sequence[str]) -> list[Point]:
     """All combinations; the model that is run whole also at a context of 512 tokens, if there are several."""
     found = []
     for model in models:
-        for width in widths:
+        for build in builds:
             for memory in memories:
                 wanted = {*contexts, *((512,) if model == REAL and len(contexts) > 1 else ())}
-                found += [Point(model, width, context, memory, right_hand_sides, vector_width) for context in sorted(wanted)]
+                found += [Point(model, build, context, memory) for context in sorted(wanted)]
     return found
 
 
@@ -277,4 +289,4 @@ def _estimate(laid_out: _LaidOut, point: Point, job: Job) -> float:
     layers = range(job.round[1] if not job.whole else laid_out.repetition.present)
     needed = sum(layer_bytes(laid_out.image, n, job.position) for n in layers)
     needed += matrix_bytes(laid_out.image, "head") if job.whole else 0
-    return needed / (point.width / 8)
+    return needed / point.config.beat_bytes

@@ -19,6 +19,8 @@ _METHOD = (
     " keys and values; no norms, no embedding, no commands) over bus bytes in all cycles, from doorbell to interrupt."
     f" Room for {CAPACITY} tokens, or for as many as a longer context has."
 )
+#: A column: utilisation, where what refresh takes of a DRAM does not count.
+_REFRESHED = "of what refresh leaves"
 _STALLS = (
     " Stalls: part of all cycles without a read beat. The largest loss: for a stall its cause, and what the vector unit was"
     " doing."
@@ -67,18 +69,30 @@ def decode_table(steps: Sequence[Step]) -> Table:
         caption=f"{_builds(steps)}. {_METHOD}{_STALLS}{'' if all(s.whole for s in steps) else _SUM}{_folds(steps)}",
         caption_justify="left",
     )
-    for name in ("model", "bus", "memory", "context", "must read", "cycles", "utilisation", "stalls", "largest loss"):
+    for name in (
+        "model",
+        "bus",
+        "memory",
+        "context",
+        "must read",
+        "cycles",
+        "utilisation",
+        _REFRESHED,
+        "stalls",
+        "largest loss",
+    ):
         table.add_column(name, justify="left" if name in ("model", "memory", "largest loss") else "right")
     for s in steps:
         stalls = sum(s.total.uses.get(use, 0.0) for use in USES[BEATS:])
         table.add_row(
             s.point.model,
-            str(s.point.width),
+            s.point.bus,
             s.point.memory,
             str(s.point.context),
             f"{s.needed:,}",
             f"{s.total.cycles:,.0f}{'' if s.whole else '*'}",
             f"{s.utilisation:.2%}",
+            f"{s.of_ceiling:.2%}",
             f"{stalls / s.total.cycles:.2%}",
             largest_loss(s),
         )
@@ -92,17 +106,18 @@ def predicted_table(steps: Sequence[Step]) -> Table:
         caption=f"{_builds(steps)}. {_METHOD}{_folds(steps)} What predictions are worth: tailrace bench prediction.",
         caption_justify="left",
     )
-    for name in ("model", "bus", "memory", "context", "must read", "cycles", "utilisation", "K and V read again"):
+    for name in ("model", "bus", "memory", "context", "must read", "cycles", "utilisation", _REFRESHED, "K and V read again"):
         table.add_column(name, justify="left" if name in ("model", "memory") else "right")
     for s in steps:
         point, cycles = s.point, f"{s.total.cycles:,.0f}"
-        row = (point.model, str(point.width), point.memory, str(point.context), f"{s.needed:,}", cycles)
-        table.add_row(*row, f"{s.utilisation:.2%}", f"{s.part(s.again):.2%}")
+        row = (point.model, point.bus, point.memory, str(point.context), f"{s.needed:,}", cycles)
+        table.add_row(*row, f"{s.utilisation:.2%}", f"{s.of_ceiling:.2%}", f"{s.part(s.again):.2%}")
     return table
 
 
 def _builds(steps: Sequence[Step]) -> str:
-    return ", ".join(f"{width} bits: `{build}`" for width, build in sorted({(s.point.width, s.point.build) for s in steps}))
+    found = {s.point.build: s.point for s in steps}
+    return ", ".join(f"{point.bus} bits: `{build}`" for build, point in sorted(found.items()))
 
 
 def check_table(pairs: Sequence[tuple[Step, Step]]) -> Table:
@@ -112,7 +127,7 @@ def check_table(pairs: Sequence[tuple[Step, Step]]) -> Table:
         table.add_column(name, justify="left" if name in ("model", "memory") else "right")
     for whole, by_shape in pairs:
         point, cycles, total = whole.point, whole.total.cycles, by_shape.total.cycles
-        row = (point.model, str(point.width), point.memory, str(point.context), f"{cycles:,.0f}", f"{total:,.0f}")
+        row = (point.model, point.bus, point.memory, str(point.context), f"{cycles:,.0f}", f"{total:,.0f}")
         table.add_row(*row, f"{(total - cycles) / cycles:+.3%}")
     return table
 
@@ -130,7 +145,7 @@ def prediction_table(comparisons: Sequence[Comparison]) -> Table:
         table.add_column(name, justify="left" if name in ("model", "memory") else "right")
     for c in comparisons:
         point, cycles = c.point, (f"{c.simulated:,.0f}", f"{c.predicted:,}")
-        table.add_row(point.model, str(point.width), point.memory, str(point.context), *cycles, f"{c.error:+.3%}")
+        table.add_row(point.model, point.bus, point.memory, str(point.context), *cycles, f"{c.error:+.3%}")
     return table
 
 
@@ -232,7 +247,7 @@ def stall_table(steps: Sequence[Step], count: int = 6) -> Table:
         for cause, work in sorted(found, key=lambda key: -found[key])[:count]:
             cycles = found[cause, work]
             table.add_row(
-                s.point.model, str(s.point.width), s.point.memory, str(s.point.context), cause, work or "-",
+                s.point.model, s.point.bus, s.point.memory, str(s.point.context), cause, work or "-",
                 f"{cycles:,.0f}", f"{cycles / s.total.cycles:.2%}",
             )  # fmt: skip
     return table

@@ -81,7 +81,7 @@ def predicted_step(point: Point) -> Step:
 
 def _predicted(layout: Layout, point: Point) -> tuple[float, int]:
     """Cycles of a step, with its part of a fold; and of a fold, 0: there is none."""
-    programs, config = layout.programs, parse_config(point.build)
+    programs, config = layout.programs, point.config
     folded = "fold" in programs.loaded
 
     def cycles(program: str, position: int) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tailrace.benchmark.decode import CONTEXTS, REAL, Point, Step, points, sum_of_layers
+from tailrace.benchmark.decode import CONTEXTS, REAL, Point, Step, build_of, points, sum_of_layers
 from tailrace.benchmark.decode_report import largest_loss
 from tailrace.benchmark.must_read import bytes_again, measured_bytes
 from tailrace.benchmark.recording import Job, Recording, Stretch, first_products, record, simulate
@@ -89,20 +89,30 @@ def test_chunks_begin_anew(tmp_path: Path) -> None:
 
 
 def test_points() -> None:
-    found = points([REAL, "Llama-2-7B"], (128,), CONTEXTS, ("ddr4",))
+    found = points([REAL, "Llama-2-7B"], (build_of(128),), CONTEXTS, ("ddr4",))
     assert [p.context for p in found if p.model == REAL] == [0, 512, 1024, 4096]
     assert [p.context for p in found if p.model != REAL] == [0, 1024, 4096]
-    assert points([REAL], (512,), (0,), ("ideal",)) == [Point(REAL, 512, 0, "ideal")]
-    assert [p.build for p in points([REAL], (512, 128), (0,), ("ideal",), 8)] == [
+    assert points([REAL], (build_of(512),), (0,), ("ideal",)) == [Point(REAL, "wide", 0, "ideal")]
+    assert [build_of(width, 8) for width in (512, 128)] == [
         "wide,right_hand_sides=8",
         "base,right_hand_sides=8,vector_blocks=1024,buffer_entries=65536",
     ]
-    assert [p.build for p in points([REAL], (512, 128), (0,), ("ideal",), 8, 2)] == [
+    assert [build_of(width, 8, 2) for width in (512, 128)] == [
         "wide,right_hand_sides=8,vector_width=2",
         "base,right_hand_sides=8,vector_blocks=1024,buffer_entries=65536,vector_width=2",
     ]
-    assert Point(REAL, 512, 0, "ideal", vector_width=1).title == f"{REAL}, 512 bits, vector unit of 1, context 0, ideal"
-    assert Point(REAL, 512, 0, "ideal", 8).title == f"{REAL}, 512 bits, 8 right-hand sides, context 0, ideal"
+    assert Point(REAL, "wide,vector_width=1", 0, "ideal").title == f"{REAL}, wide,vector_width=1, context 0, ideal"
+    assert [Point(REAL, build, 0, "ideal").bus for build in ("wide", "kv260")] == ["512", "4 x 128"]
+
+
+@pytest.mark.parametrize("build", ["wide", "kv260"])
+def test_utilisation_is_of_all_ports(build: str) -> None:
+    """And of DRAM there is what a sequential read gets."""
+    cycles = stretch(1000)
+    for memory, ceiling in (("ideal", 1.0), ("ddr4", 1 - (9 + 17 + 420 + 17) / 9360)):
+        step = Step(Point(REAL, build, 0, memory), 32_000, 6_400, cycles, True)
+        assert (step.utilisation, step.part(step.again)) == (0.5, 0.1)
+        assert step.of_ceiling == pytest.approx(0.5 / ceiling)
 
 
 def stretch(cycles: float, buffer: float = 0.0) -> Stretch:
@@ -123,7 +133,7 @@ def test_sum_of_layers() -> None:
 
 def test_largest_loss() -> None:
     def loss(total: Stretch, again: int) -> str:
-        return largest_loss(Step(Point(REAL, 128, 0, "ideal"), 0, again, total, True))
+        return largest_loss(Step(Point(REAL, build_of(128), 0, "ideal"), 0, again, total, True))
 
     assert loss(stretch(100), 0) == "none"
     assert loss(stretch(200, 30), 0) == "buffer 15.00% (head: argmax 15.00%)"
@@ -194,6 +204,8 @@ def test_the_command_line_says_no() -> None:
         (["--contexts", "0,1k"], "--contexts must be whole numbers up to 1048512 with commas between them, not '0,1k'"),
         (["--predict", "--known"], "--predict shows nothing that was simulated: leave --known out"),
         (["--predict", "--stalls"], "--predict shows nothing that was simulated: leave --stalls out"),
+        (["--config", "kv260", "--widths", "512"], "--widths is part of --config"),
+        (["--config", "kv260", "--vector-width", "2"], "--vector-width is part of --config"),
         (["--contexts", "1048513"], "--contexts must be whole numbers up to 1048512 with commas between them, not '1048513'"),
     ):
         result = CliRunner().invoke(main, ["bench", "decode", *arguments])
@@ -209,6 +221,18 @@ def test_predictions_need_no_simulation(monkeypatch: pytest.MonkeyPatch) -> None
     assert result.exit_code == 0, result.output
     assert result.stdout.count("SmolLM2-135M") == 2
     assert "predicted: nothing was simulated" in result.stdout
+
+
+def test_predictions_of_several_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port of all ports' width is what they are predicted as."""
+    monkeypatch.setattr("tailrace.benchmark.decode.record", lambda *_: pytest.fail("simulated"))
+    arguments = ["bench", "decode", "--predict", "--models", "SmolLM2-135M", "--contexts", "0", "--memories", "ideal"]
+    result = CliRunner().invoke(main, [*arguments, "--config", "kv260", "--config", "wide"])
+    assert result.exit_code == 0, result.output
+    rows = [line.split("│") for line in result.stdout.splitlines() if "SmolLM2-135M" in line]
+    assert [row[2].strip() for row in rows] == ["4 x 128", "512"]
+    assert rows[0][3:] == rows[1][3:]
+    assert "4 x 128 bits: `kv260`, 512 bits: `wide`" in result.stdout
 
 
 def job(tmp_path: Path, layers: int, **changes: object) -> Job:
