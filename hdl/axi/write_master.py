@@ -23,7 +23,10 @@ class WriteMaster(wiring.Component):
     one to be completed: a beat goes to `axi.aw` and `axi.w` as soon as the ones before it are gone. The two channels do
     not wait for each other, but for this: data is not offered before its address is.
 
-    Latency: 1 cycle from `i` to `axi.aw` and `axi.w`. Throughput: one beat a cycle, while at most 64 beats wait for answers.
+    A beat stays in a register for a cycle, in which its address has been compared with the end of memory: that comparison, the
+    room in all queues and a decision for both were the slowest path of the core.
+
+    Latency: 2 cycles from `i` to `axi.aw` and `axi.w`. Throughput: one beat a cycle, while at most 64 beats wait for answers.
 
     Memory: addresses count from the start of page `first_page`, and may lie in pages 0 to `last_page` from there. A beat that
     lies outside waits until all before it are answered, and is dropped then; that is an error like that of a beat that was
@@ -46,7 +49,7 @@ class WriteMaster(wiring.Component):
     axi : AxiWrite, out
     flush : Signal(), in
     idle : Signal(), out
-        Every beat that was taken has been written and acknowledged.
+        Every beat that was taken has been written and acknowledged, or dropped.
     first_page, last_page : Signal(address_width - 12), in
         To be held while anything is under way; all memory, if nothing drives them. The sum of both is a page that there is.
     error : `bus_error_layout`, out
@@ -56,7 +59,7 @@ class WriteMaster(wiring.Component):
     """
 
     #: Cycles from `i` to `axi.aw` and `axi.w`.
-    latency = 1
+    latency = 2
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -73,6 +76,9 @@ class WriteMaster(wiring.Component):
                 "beat": Out(1),
             }
         )
+        beat = beat_write_layout(address_width, bus_width)
+        #: The beat at hand, and whether it lies outside.
+        self.held = Signal(data.StructLayout({"valid": 1, "outside": 1, "beat": beat}), init={"valid": 0})
         # Attributes because the formal proofs state what they always satisfy.
         self.addresses = StreamFifo(address_width, BEATS_QUEUED)
         self.beats = StreamFifo(data.StructLayout({"data": bus_width, "strobe": bus_width // 8}), BEATS_QUEUED)
@@ -84,21 +90,30 @@ class WriteMaster(wiring.Component):
         m.submodules.beats = beats = self.beats
         m.submodules.unanswered = unanswered = self.unanswered
         i, aw, w, b = self.i, self.axi.aw, self.axi.w, self.axi.b
-        outside = Signal()
-        m.d.comb += outside.eq(i.payload.address[PAGE_BITS:] > self.last_page)
+        beat, outside = self.held.beat, self.held.outside
+        answered, leaves = Signal(), Signal()
+        m.d.comb += [
+            leaves.eq(Mux(outside, answered, addresses.i.ready & beats.i.ready & unanswered.i.ready)),
+            i.ready.eq(~self.held.valid | leaves | self.flush),
+        ]
+        with m.If(~self.held.valid | leaves):
+            m.d.sync += [
+                self.held.valid.eq(i.valid & ~self.flush),
+                self.held.outside.eq(i.payload.address[PAGE_BITS:] > self.last_page),
+                beat.eq(i.payload),
+            ]
 
         # All three take a beat, or none does.
-        takes = i.valid & ~outside & ~self.flush
+        takes = self.held.valid & ~outside
         m.d.comb += [
             addresses.i.valid.eq(takes & beats.i.ready & unanswered.i.ready),
             beats.i.valid.eq(takes & addresses.i.ready & unanswered.i.ready),
             unanswered.i.valid.eq(takes & addresses.i.ready & beats.i.ready),
-            i.ready.eq(Mux(outside, self.idle, addresses.i.ready & beats.i.ready & unanswered.i.ready) | self.flush),
-            addresses.i.payload.eq(from_base(i.payload.address, self.first_page)),
-            beats.i.payload.data.eq(i.payload.data),
-            beats.i.payload.strobe.eq(i.payload.strobe),
-            unanswered.i.payload.address.eq(i.payload.address),
-            unanswered.i.payload.command.eq(i.payload.command),
+            addresses.i.payload.eq(from_base(beat.address, self.first_page)),
+            beats.i.payload.data.eq(beat.data),
+            beats.i.payload.strobe.eq(beat.strobe),
+            unanswered.i.payload.address.eq(beat.address),
+            unanswered.i.payload.command.eq(beat.command),
         ]
 
         # Both queues take beats together, so the one that is fuller is behind.
@@ -120,7 +135,8 @@ class WriteMaster(wiring.Component):
         m.d.comb += [
             b.ready.eq(1),
             unanswered.o.ready.eq(b.valid),
-            self.idle.eq(unanswered.level == 0),
+            answered.eq(unanswered.level == 0),
+            self.idle.eq(answered & ~self.held.valid),
         ]
         with m.If(self.flush):
             m.d.sync += self.error.valid.eq(0)
@@ -130,10 +146,10 @@ class WriteMaster(wiring.Component):
                 self.error.address.eq(unanswered.o.payload.address),
                 self.error.command.eq(unanswered.o.payload.command),
             ]
-        with m.Elif(i.valid & outside & self.idle & ~self.error.valid):
+        with m.Elif(self.held.valid & outside & answered & ~self.error.valid):
             m.d.sync += [
                 self.error.valid.eq(1),
-                self.error.address.eq(i.payload.address),
-                self.error.command.eq(i.payload.command),
+                self.error.address.eq(beat.address),
+                self.error.command.eq(beat.command),
             ]
         return m

@@ -25,6 +25,7 @@ class WriteMasterRules(Elaboratable):
     def __init__(self, dut: WriteMaster, inductive: bool = True) -> None:
         self.dut, self.inductive = dut, inductive
         self.chosen = Signal(NUMBER_BITS)
+        self.waiting, self.offer = Signal(), Signal(dut.i.payload.shape())
         # The real buffers are contained in these. Only of what waits for an answer is it relied on how long it may be kept back.
         for name, latency in (("addresses", None), ("beats", None), ("unanswered", 2)):
             real = getattr(dut, name)
@@ -69,11 +70,21 @@ class WriteMasterRules(Elaboratable):
     def _numbers(self, m: Module) -> None:
         """Each beat that is taken is written once, where it belongs, and its answer is recognised."""
         dut, aw, w, b = self.dut, self.dut.axi.aw, self.dut.axi.w, self.dut.axi.b
-        # Beats taken, put on either channel, and answered.
+        # Beats taken into the queues, put on either channel, and answered.
         taken, asked, sent, answered = (Signal(NUMBER_BITS, name=name) for name in ("taken", "asked", "sent", "answered"))
-        outside = dut.i.payload.address[PAGE_BITS:] > dut.last_page
-        takes = dut.i.valid & dut.i.ready & ~outside & ~dut.flush
-        drops = dut.i.valid & dut.i.ready & outside & ~dut.flush
+        # The beat at hand: the last that came, until the queues have it, or nothing is before it and it lies outside.
+        waiting, offer = self.waiting, self.offer
+        outside = offer.address[PAGE_BITS:] > dut.last_page
+        takes = dut.addresses.i.valid & dut.addresses.i.ready
+        drops = waiting & outside & (answered == taken)
+        comes = dut.i.valid & dut.i.ready & ~dut.flush
+        m.d.sync += waiting.eq(comes | (waiting & ~takes & ~drops))
+        with m.If(comes):
+            m.d.sync += offer.eq(dut.i.payload)
+        m.d.comb += [
+            Assert(~takes | (waiting & ~outside), "a wrong address, or one outside the memory that may be used"),
+            Assert(~comes | ~waiting | takes | drops, "a beat is dropped before all before it are answered"),
+        ]
         m.d.sync += [
             taken.eq(taken + takes),
             asked.eq(asked + (aw.valid & aw.ready)),
@@ -92,7 +103,15 @@ class WriteMasterRules(Elaboratable):
             Assert(~w.valid | (dut.beats.first == sent), "a beat lost, invented or out of order"),
             Assert(~w.valid | (unanswered(sent) <= unanswered(asked)), "a beat before its address"),
             Assert(~b.valid | (dut.unanswered.o.valid & (dut.unanswered.first == answered)), "an answer is not recognised"),
-            Assert(dut.idle == (unanswered(taken) == 0), "idle though something is on its way, or not idle though nothing is"),
+            Assert(
+                dut.idle == ((unanswered(taken) == 0) & ~waiting),
+                "idle though something is on its way, or not idle though nothing is",
+            ),
+        ]
+        m.d.comb += [
+            self.state(waiting == dut.held.valid, "the beat at hand"),
+            self.state(~waiting | (Cat(dut.held.beat) == Cat(offer)), "the beat at hand is the last that came"),
+            self.state(~waiting | (dut.held.outside == outside), "where the beat at hand lies"),
         ]
         for queue, given in queues:
             m.d.comb += self.state((queue.first == given) & (queue.last == taken), "numbers")
@@ -102,7 +121,7 @@ class WriteMasterRules(Elaboratable):
             self.state(unanswered(sent) <= unanswered(taken), "no more sent than taken"),
             self.state(~kept_back | (unanswered(asked) == 0), "what may be kept back is not asked for"),
         ]
-        self._outside(m, drops, answered, taken)
+        self._outside(m, drops & ~dut.flush)
         self._contents(m, taken, takes, asked, sent, answered)
 
     def _inside(self, address: Value) -> Value:
@@ -110,15 +129,12 @@ class WriteMasterRules(Elaboratable):
         dut = self.dut
         return (address[PAGE_BITS:] - dut.first_page)[: len(dut.last_page)] <= dut.last_page
 
-    def _outside(self, m: Module, drops: Value, answered: Signal, taken: Signal) -> None:
+    def _outside(self, m: Module, drops: Value) -> None:
         """A beat outside the memory that may be used is not written, and is an error, after all beats before it."""
         dut = self.dut
-        m.d.comb += [
-            Assert(~drops | (answered == taken), "a beat is dropped before all before it are answered"),
-            self.state(~dut.addresses.holds | self._inside(dut.addresses.kept), "addresses inside"),
-        ]
+        m.d.comb += self.state(~dut.addresses.holds | self._inside(dut.addresses.kept), "addresses inside")
         dropped, address, command = Signal(), Signal.like(dut.error.address), Signal.like(dut.error.command)
-        m.d.sync += [dropped.eq(drops & ~dut.error.valid), address.eq(dut.i.payload.address), command.eq(dut.i.payload.command)]
+        m.d.sync += [dropped.eq(drops & ~dut.error.valid), address.eq(self.offer.address), command.eq(self.offer.command)]
         with m.If(dropped):
             m.d.comb += [
                 Assert(dut.error.valid, "an error is not reported"),
@@ -132,7 +148,7 @@ class WriteMasterRules(Elaboratable):
         chosen, came = self.chosen, Signal(dut.i.payload.shape())
         m.d.comb += chosen.eq(AnyConst(NUMBER_BITS))
         with m.If(takes & (taken == chosen)):
-            m.d.sync += came.eq(dut.i.payload)
+            m.d.sync += came.eq(self.offer)
         place = from_base(came.address, dut.first_page)
         right = (aw.payload.address == place) & self._inside(aw.payload.address)
         m.d.comb += [

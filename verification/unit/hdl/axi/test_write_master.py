@@ -159,6 +159,8 @@ def test_memory_that_may_be_used(memory_stall: float, stall: float, first: int) 
         ctx.set(bench.dut.first_page, first)
         ctx.set(bench.dut.last_page, last)
         await bench.send(ctx, beats[:21])
+        while not ctx.get(bench.dut.error.valid):
+            await ctx.tick()
         # Dropped when those before it were answered.
         assert bench.memory.answered == 20
         assert ctx.get(bench.dut.error.valid) == 1
@@ -171,6 +173,7 @@ def test_memory_that_may_be_used(memory_stall: float, stall: float, first: int) 
         await ctx.tick()
         ctx.set(bench.dut.flush, 0)
         await bench.send(ctx, [beats[30]])
+        await bench.until_idle(ctx)
         assert ctx.get(bench.dut.error.address) == beats[30]["address"]
 
     bench.run(story)
