@@ -27,7 +27,12 @@ def test_other_builds_have_the_master_of_base(name):
     [
         ("aw.payload.length.eq(0)", "aw.payload.length.eq(1)", 4, "a burst of more than one beat"),
         ("w.payload.last.eq(1)", "w.payload.last.eq(i.valid)", 6, "a beat that is not its burst's last"),
-        ("addresses.o.ready.eq(aw.ready)", "addresses.o.ready.eq(1)", 6, "an address lost, invented or out of order"),
+        (
+            "addresses.o.ready.eq(aw.ready)",
+            "addresses.o.ready.eq(1)",
+            8,
+            ("an address lost, invented or out of order", "a channel changed while stalled"),
+        ),
         ("beats.o.valid & ~leads", "beats.o.valid & ~leads & i.valid", 6, "a channel changed while stalled"),
         ("beats.level < addresses.level", "0 < 0 * addresses.level", 6, "a beat before its address"),
         (
@@ -52,7 +57,7 @@ def test_other_builds_have_the_master_of_base(name):
         (
             "answered & ~self.held.valid",
             "(addresses.level == 0) & ~self.held.valid",
-            8,
+            10,
             "idle though something is on its way, or not idle though nothing is",
         ),
         ("error.address.eq(unanswered.o", "error.address.eq(i", 10, "the error has a wrong address"),
@@ -60,7 +65,7 @@ def test_other_builds_have_the_master_of_base(name):
             "self.held.valid & ~outside",
             "self.held.valid",
             6,
-            "idle though something is on its way, or not idle though nothing is",
+            "a wrong address, or one outside the memory that may be used",
         ),
         (
             "from_base(beat.address, self.first_page)",

@@ -96,6 +96,7 @@ class WriteMasterRules(Elaboratable):
         def unanswered(number: Value) -> Value:
             return (number - answered)[:NUMBER_BITS]
 
+        under_way = (unanswered(taken) != 0) | waiting
         m.d.comb += [
             # The memory answers bursts that it has in full.
             Assume(~b.valid | ((unanswered(asked) != 0) & (unanswered(sent) != 0))),
@@ -103,10 +104,7 @@ class WriteMasterRules(Elaboratable):
             Assert(~w.valid | (dut.beats.first == sent), "a beat lost, invented or out of order"),
             Assert(~w.valid | (unanswered(sent) <= unanswered(asked)), "a beat before its address"),
             Assert(~b.valid | (dut.unanswered.o.valid & (dut.unanswered.first == answered)), "an answer is not recognised"),
-            Assert(
-                dut.idle == ((unanswered(taken) == 0) & ~waiting),
-                "idle though something is on its way, or not idle though nothing is",
-            ),
+            Assert(dut.idle != under_way, "idle though something is on its way, or not idle though nothing is"),
         ]
         m.d.comb += [
             self.state(waiting == dut.held.valid, "the beat at hand"),
