@@ -10,6 +10,7 @@ from amaranth.utils import exact_log2
 
 from tailrace.spec.config import Config
 
+from .channel_masters import add_masters, stand_for
 from .read_master import ReadMaster
 from .signature import PAGE_BITS, AxiRead, ReadKind, bus_error_layout, read_beat_layout, read_request_layout
 
@@ -74,27 +75,15 @@ class ReadChannels(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        for n, master in enumerate(self._masters):
-            m.submodules[f"channel_{n}"] = master
-            connect(m, master.axi, flipped(self.axi[n]))
-            m.d.comb += [
-                master.flush.eq(self.flush),
-                master.first_page.eq(self.first_page[n]),
-                master.last_page.eq(self.last_page),
-            ]
+        add_masters(m, self, self._masters)
         if len(self._masters) == 1:
-            self._pass(m, self._masters[0])
+            stand_for(m, self, self._masters[0], ("idle", "error", "level", "beat", "beat_kind", "waiting", "blocked"))
+            connect(m, self._masters[0].o, flipped(self.o))
         else:
             self._ask(m)
             self._join(m)
             self._count(m)
         return m
-
-    def _pass(self, m: Module, master: ReadMaster) -> None:
-        connect(m, flipped(self.i), master.i)
-        connect(m, master.o, flipped(self.o))
-        for name in ("idle", "error", "level", "beat", "beat_kind", "waiting", "blocked"):
-            m.d.comb += getattr(self, name).eq(getattr(master, name))
 
     def _ask(self, m: Module) -> None:
         """Give a request to every channel, once."""

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
 
 from ..fifo import StreamFifo
+from .channel_masters import add_masters, stand_for
 from .signature import PAGE_BITS, AxiWrite, beat_write_layout, bus_error_layout
 from .write_master import WRITES_IN_FLIGHT, WriteMaster
 
@@ -68,24 +69,12 @@ class WriteChannels(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        for n, master in enumerate(self._masters):
-            m.submodules[f"channel_{n}"] = master
-            connect(m, master.axi, flipped(self.axi[n]))
-            m.d.comb += [
-                master.flush.eq(self.flush),
-                master.first_page.eq(self.first_page[n]),
-                master.last_page.eq(self.last_page),
-            ]
+        add_masters(m, self, self._masters)
         if len(self._masters) == 1:
-            self._pass(m, self._masters[0])
+            stand_for(m, self, self._masters[0], ("idle", "error", "beat"))
         else:
             self._share(m)
         return m
-
-    def _pass(self, m: Module, master: WriteMaster) -> None:
-        connect(m, flipped(self.i), master.i)
-        for name in ("idle", "error", "beat"):
-            m.d.comb += getattr(self, name).eq(getattr(master, name))
 
     def _share(self, m: Module) -> None:
         i, masters, width = self.i, self._masters, self._config.bus_width
