@@ -1,6 +1,6 @@
 """The same decoder on golden and on the gateware, which must do the same."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,6 +30,8 @@ class Twins:
         Bytes of each device.
     gateware : dict or None
         Options of the simulated gateware, such as stalls.
+    device : callable
+        Opens the simulated gateware.
     **options
         Of the decoders.
 
@@ -40,13 +42,20 @@ class Twins:
     """
 
     def __init__(
-        self, imported: ImportedModel, config: str, memory: int, *, gateware: dict[str, Any] | None = None, **options: Any
+        self,
+        imported: ImportedModel,
+        config: str,
+        memory: int,
+        *,
+        gateware: dict[str, Any] | None = None,
+        device: Callable[..., VerilatedDevice] = VerilatedDevice,
+        **options: Any,
     ) -> None:
         self.doorbells = [0, 0]
         build = parse_config(config)
-        devices = open_device("golden", build, memory), VerilatedDevice(build, memory, **(gateware or {}))
+        devices = open_device("golden", build, memory), device(build, memory, **(gateware or {}))
         self.decoders = [
-            Decoder(Device(device), imported, on_step=self._counter(n), **options) for n, device in enumerate(devices)
+            Decoder(Device(opened), imported, on_step=self._counter(n), **options) for n, opened in enumerate(devices)
         ]
 
     def __enter__(self) -> Self:

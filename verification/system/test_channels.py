@@ -1,0 +1,76 @@
+"""Whole models over several memory ports: golden and the gateware, byte for byte, whatever the ports do apart from each other."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tailrace.gguf.describe import import_model
+from tailrace.gguf.file import open_model
+from tailrace.sim.verilated import VerilatedDevice
+from verification.system.twins import Twins
+
+pytest.importorskip("transformers")
+from verification.architectures import Case, draw, draw_text
+from verification.unit.host.transformers_models import make_model
+
+MEMORY = 1 << 26
+#: The default run builds one core; the other takes minutes.
+BUILDS = ["base,channels=2", pytest.param("base,channels=4", marks=pytest.mark.slow)]
+#: Attention over all tokens and in windows, experts, a state with its list, a convolution, and latent attention.
+ARCHITECTURES = [
+    "llama",
+    "qwen35",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("gpt-oss", "gemma4-a4b", "lfm2", "deepseek2", "mamba2", "llama4")
+    ),
+]
+#: Of cycles in which a channel of a port is stalled. Every port draws its own.
+STALLED = 0.2
+#: Ports that are away in a run, one after the other, and cycles of it at most: longer than what is read ahead lasts.
+ABSENCES, LONGEST = 6, 2000
+
+
+class UnsteadyDevice(VerilatedDevice):
+    """A device of whose ports one is away now and then, for so long that the others come to wait for it."""
+
+    def __init__(self, *arguments: Any, seed: int, **options: Any) -> None:
+        super().__init__(*arguments, stall_seed=seed, stall_probability=STALLED, **options)
+        self._random = np.random.default_rng(seed)
+
+    def wait(self, timeout: float) -> None:
+        for _ in range(ABSENCES):
+            before, away = self._random.integers(1, LONGEST, 2)
+            port = int(self._random.integers(self.config.channels))
+            self.run(int(before))
+            self.freeze(port=port)
+            self.run(int(away))
+            self.freeze(False, port=port)
+        super().wait(timeout)
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def case(request: pytest.FixtureRequest, seed: int) -> Case:
+    return draw(request.param, seed)
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_ports_that_stall_apart(case: Case, build: str, seed: int, tmp_path: Path) -> None:
+    """A prompt, steps with logits, and a run of tokens."""
+    path = tmp_path / "model.gguf"
+    make_model(path, case.architecture, seed=seed, **case.sizes)
+    tokens = draw_text(case, 6)
+    options = {"gateware": {"seed": seed}, "device": UnsteadyDevice, "tokens_per_doorbell": 3}
+    with Twins(import_model(open_model(path), 64), build, MEMORY, **options) as both:
+        both.prefill(tokens[:3])
+        for token in tokens[3:-1]:
+            assert np.isfinite(both.step(token)).all()
+        both.run(tokens[-1], 3)
+        both.check_memory()
+        gateware = both.decoders[1].device.transport
+        assert isinstance(gateware, VerilatedDevice)
+        # Every port has read its part of every beat, and what was written went to all.
+        assert len({port.read_beats for port in gateware.port_traffic}) == 1
+        assert all(port.write_beats for port in gateware.port_traffic)
