@@ -10,7 +10,7 @@ from cocotb.triggers import ClockCycles, RisingEdge, with_timeout
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiSlave
 
 from tailrace.golden.machine import Outcome
-from tailrace.spec.config import Config
+from tailrace.spec.config import Config, memory_port_names
 from tailrace.spec.registers import AP_DONE, AP_IDLE, AP_START
 
 from .memory import DeviceMemory
@@ -29,11 +29,12 @@ class Bench:
     Parameters
     ----------
     dut : cocotb handle
-        With the ports ``ap_clk``, ``ap_rst_n``, ``interrupt``, ``s_axi_control_*`` and ``m00_axi_*``.
+        With the ports ``ap_clk``, ``ap_rst_n``, ``interrupt``, ``s_axi_control_*``, ``m00_axi_*``, and ``m01_axi_*`` and so on
+        if the core has several memory ports.
     config : Config
         What the core is built with.
     memory_size : int
-        Bytes of memory behind ``m00_axi``.
+        Bytes of memory behind all memory ports together.
     seed : int
         Of the stalls.
     patience : int
@@ -43,8 +44,8 @@ class Bench:
     ----------
     memory : DeviceMemory
     registers : Registers
-    slave : cocotbext.axi.AxiSlave
-        What the memory is behind.
+    slaves : list of cocotbext.axi.AxiSlave
+        What the memory is behind: one at each memory port.
     host : cocotbext.axi.AxiLiteMaster
     random : random.Random
     """
@@ -53,18 +54,22 @@ class Bench:
         self.dut, self.config, self.random, self._patience = dut, config, random.Random(seed), patience
         self.memory = DeviceMemory(config, memory_size)
         clock, reset = dut.ap_clk, dut.ap_rst_n
-        self.slave = AxiSlave(AxiBus.from_prefix(dut, "m00_axi"), clock, reset, target=self.memory, reset_active_level=False)
+        self.slaves = [
+            AxiSlave(AxiBus.from_prefix(dut, name), clock, reset, target=port, reset_active_level=False)
+            for name, port in zip(memory_port_names(config), self.memory.ports, strict=True)
+        ]
         self.host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi_control"), clock, reset, reset_active_level=False)
         self.registers = Registers(self.host)
 
     def back_pressure(self, probability: float) -> None:
-        """Stall every channel at random, in so many of the cycles."""
+        """Stall every channel of every port at random, in so many of the cycles."""
 
         def pauses(source: random.Random) -> Iterator[bool]:
             while True:
                 yield source.random() < probability
 
-        for reads, writes in ((self.slave.read_if, self.slave.write_if), (self.host.read_if, self.host.write_if)):
+        for port in (*self.slaves, self.host):
+            reads, writes = port.read_if, port.write_if
             channels = [reads.ar_channel, reads.r_channel, writes.aw_channel, writes.w_channel, writes.b_channel]
             for channel in channels:
                 channel.set_pause_generator(pauses(random.Random(self.random.random())))

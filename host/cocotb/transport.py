@@ -22,7 +22,7 @@ class CocotbTransport(RegisterByRegister):
         Started.
     """
 
-    name, simulated = "cocotb", True
+    name, simulated, striped = "cocotb", True, True
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tailrace.spec.config import Config
-from tailrace.spec.errors import ConfigError
-from tailrace.spec.registers import ADDRESS_BITS
+from tailrace.spec.config import Config, memory_port_names
+from tailrace.spec.registers import ADDRESS_BITS, PAGE_BYTES, base_registers
 
 from .constants import constants_header, run_header
 from .folder import whole_folder
@@ -43,18 +42,11 @@ def export_core(config: Config, target: Path, *, replace: bool = False, report: 
     ------
     TailraceError
         If there is something else at `target`.
-    ConfigError
-        If the build has several memory ports: the testbench has memory for one.
     ToolError
         If a Python package is missing.
     OSError
         If the folder can't be written.
     """
-    if config.channels > 1:
-        raise ConfigError(
-            f"{config.name} has {config.channels} memory ports, and the testbench of an export has memory for one: export a"
-            " build of one port"
-        )
     require_export_tools()
     core = ExportedCore(config)
     with whole_folder(target, MARK, replace) as folder:
@@ -111,6 +103,22 @@ def _write_packaging(folder: Path, core: ExportedCore) -> None:
         ADDRESS_WIDTH=core.config.address_width,
         BURST_BEATS=core.config.burst_beats,
         READ_BEATS=core.config.read_fifo_beats,
+        MEMORY_PORTS=", ".join(f"`{name}_*`" for name in memory_port_names(core.config)),
+        STRIPES=_stripes(core.config),
         **names,
     )
     _write(folder, "README.md", readme)
+
+
+def _stripes(config: Config) -> str:
+    """What README.md says about where bytes lie behind several memory ports; nothing about one."""
+    channels, size, beat = config.channels, config.bus_bytes, config.beat_bytes
+    if channels == 1:
+        return ""
+    *others, last = (f"`{name}`" for name in base_registers(channels))
+    return (
+        f"Memory is striped over the ports: byte A, as commands count it, lies behind port A / {size} mod {channels}, at its"
+        f" address\nA / {beat} * {size} + A mod {size} (whole divisions). Each port's addresses count from a base of its own,"
+        f" {', '.join(others)} and {last}\n(of XRT's arguments one for each port). `LIMIT` counts the bytes of all, and is a"
+        f" multiple of {channels * PAGE_BYTES}.\n\n"
+    )

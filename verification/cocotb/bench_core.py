@@ -170,7 +170,8 @@ async def memory_stops_answering(dut: object) -> None:
     """The watchdog ends a run whose memory has gone, and the next run once it has come back is right."""
     bench = ProgramBench(dut)
     await bench.start()
-    for channel in (bench.slave.read_if.r_channel, bench.slave.write_if.b_channel):
+    slave = bench.slaves[-1]
+    for channel in (slave.read_if.r_channel, slave.write_if.b_channel):
         maker = ProgramMaker(bench.rng, CONFIG)
         maker.load(0, 3)
         maker.fill(0, 64)

@@ -17,7 +17,7 @@ from verification.cocotb import octal_paths
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "cocotb"
 #: cocotb needs to see the ports and nothing else: handles to every signal would make the simulation larger and slower.
-PORTS = ("ap_*", "interrupt", "m00_axi_*", "s_axi_control_*")
+PORTS = ("ap_*", "interrupt", "m0?_axi_*", "s_axi_control_*")
 PORTS_ONLY = "".join(["`verilator_config\n", *(f'public_flat_rw -module "{TOP}" -var "{port}"\n' for port in PORTS)])
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ from tailrace.export.export import export_core
 from tailrace.export.naming import ExportedCore
 from tailrace.sim.toolchain import find_compiler, find_verilator
 from tailrace.spec.config import CONFIGS, parse_config
+from tailrace.spec.registers import offset
 
 CORE = ExportedCore(CONFIGS["tiny"])
-NAME = f"tailrace:cores:{CORE.module}"
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +44,25 @@ def run_fusesoc(folder: Path, target: str, name: str, *libraries: Path) -> tuple
     return run.returncode, run.stdout
 
 
-def run_target(folder: Path, target: str) -> tuple[int, str, Path]:
+def run_target(folder: Path, target: str, core: ExportedCore = CORE) -> tuple[int, str, Path]:
     """Run a target of the core itself; returns also the folder that the tools worked in."""
-    code, output = run_fusesoc(folder, target, NAME)
-    return code, output, folder / "build" / f"tailrace_cores_{CORE.module}_{CORE.version}" / target
+    code, output = run_fusesoc(folder, target, f"tailrace:cores:{core.module}")
+    return code, output, folder / "build" / f"tailrace_cores_{core.module}_{core.version}" / target
+
+
+def run_testbench(core: ExportedCore, folder: Path, place: Path, work: Path, name: str, old: str, new: str) -> str:
+    """Run a compiled testbench with one line of a file changed, and return what it says."""
+    for file in (folder / "sim").glob("*.hex"):
+        text = file.read_text()
+        if file.name == name:
+            assert re.search(old, text, re.MULTILINE)
+            text = re.sub(old, new, text, count=1, flags=re.MULTILINE)
+        (work / file.name).write_text(text)
+    run = subprocess.run(
+        [place / f"V{core.module}_tb", f"+files={work}"], cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert (run.returncode == 0) == ("PASS" in run.stdout), run.stdout
+    return run.stdout
 
 
 def write_design(folder: Path, *cores: tuple[ExportedCore, Path]) -> None:
@@ -133,32 +149,38 @@ def test_the_testbench_passes_and_can_fail(folder: Path, tmp_path: Path) -> None
     assert code == 0, output
     assert re.search(r"PASS: 3 runs in \d+ cycles, \d+ words of 128 bits written, all \d+ words of memory as expected", output)
 
-    def simulate(name: str, old: str, new: str) -> str:
-        """Run it with one line of a file changed."""
-        for file in (folder / "sim").glob("*.hex"):
-            text = file.read_text()
-            if file.name == name:
-                assert re.search(old, text, re.MULTILINE)
-                text = re.sub(old, new, text, count=1, flags=re.MULTILINE)
-            (tmp_path / file.name).write_text(text)
-        run = subprocess.run(
-            [place / f"V{CORE.module}_tb", f"+files={tmp_path}"],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert (run.returncode == 0) == ("PASS" in run.stdout), run.stdout
-        return run.stdout
-
+    simulate = partial(run_testbench, CORE, folder, place, tmp_path)
     assert "PASS" in simulate("memory.hex", "^// ", "// ")
     # A word that should not change, and one that should.
     assert re.search(r"FAIL: 1 of \d+ words of memory differ", simulate("expected.hex", "^@", f"@0 {'5' * 32}\n@"))
     assert re.search(r"FAIL: 1 of \d+ words of memory differ", simulate("expected.hex", r"^(@\w+ )0", r"\1e"))
     # Another build; a queue at a place where there is none; no doorbell.
-    assert "FAIL: register 048 is 00000080, not 00000100" in simulate("identification.hex", "^048_.*", "048_00000100")
+    place_of = f"{offset('BUS_WIDTH'):03x}"
+    output = simulate("identification.hex", f"^{place_of}_.*", f"{place_of}_00000100")
+    assert f"FAIL: register {place_of} is 00000080, not 00000100" in output
     assert re.search(r"FAIL: command \d+ stopped with error 5", simulate("writes.hex", "^014_.*", "014_00000001"))
     assert "FAIL" in simulate("writes.hex", "^000_00000001", "000_00000000")
+
+
+@pytest.mark.slow
+def test_a_testbench_of_several_ports(tmp_path: Path) -> None:
+    """A memory behind each port, which stall apart; every byte that is wrong in any of them is seen."""
+    core, folder = ExportedCore(parse_config("tiny,channels=2")), tmp_path / "core"
+    export_core(core.config, folder)
+    where = "lies behind port A / 16 mod 2, at its address\nA / 32 * 16 + A mod 16"
+    assert where in (folder / "README.md").read_text()
+    code, output, _ = run_target(folder, "lint", core)
+    assert (code, "%Warning" in output) == (0, False), output
+    code, output, place = run_target(folder, "sim", core)
+    assert code == 0, output
+    assert re.search(r"PASS: 3 runs in \d+ cycles, \d+ words of 256 bits written, all \d+ words of memory as expected", output)
+    simulate = partial(run_testbench, core, folder, place, tmp_path)
+    # The first digit lies behind the second port, the last one behind the first.
+    for old, new in ((r"^(@\w+ )[^f]", r"\1f"), (r"^(@\w+ \w+)[^f]$", r"\1f")):
+        assert re.search(r"FAIL: 1 of \d+ words of memory differ", simulate("expected.hex", old, new))
+    # What is behind the second port lies elsewhere, says its base.
+    base = f"{offset('BASE_1_LO'):03x}_0000"
+    assert "FAIL" in simulate("writes.hex", f"^{base}0000", f"{base}1000")
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ module @MODULE@_axi_memory #(
     parameter ADDRESS_WIDTH = 40,
     parameter WORDS = 1024,         // memory, in words of DATA_WIDTH bits
     parameter LATENCY = 20,         // cycles from a read address to the first word
-    parameter STALL_SIXTEENTHS = 4  // of 16 cycles, those in which a channel does not move
+    parameter STALL_SIXTEENTHS = 4, // of 16 cycles, those in which a channel does not move
+    parameter [31:0] SEED = 1       // which those are; not 0
 ) (
     input  wire                     clk,
     input  wire                     rst_n,
@@ -104,7 +105,7 @@ module @MODULE@_axi_memory #(
             ar_waits <= 0;
             aw_waits <= 0;
             w_waits <= 0;
-            random <= 32'h1;
+            random <= SEED;
             first <= 0;
             count <= 0;
             beat <= 0;

@@ -14,7 +14,9 @@
 `default_nettype none
 
 module @MODULE@_tb;
-    localparam DATA_WIDTH = @DATA_WIDTH@;
+    localparam DATA_WIDTH = @DATA_WIDTH@;     // of a memory port
+    localparam CHANNELS = @CHANNELS@;         // memory ports
+    localparam BEAT_WIDTH = CHANNELS * DATA_WIDTH;
     localparam ADDRESS_WIDTH = @ADDRESS_WIDTH@;
     localparam MEMORY_WORDS = @MEMORY_WORDS@;
     localparam IDENTIFICATIONS = @IDENTIFICATIONS@;
@@ -35,15 +37,7 @@ module @MODULE@_tb;
     wire [31:0] rdata;
     wire        interrupt;
 
-    wire [ADDRESS_WIDTH-1:0] m_awaddr, m_araddr;
-    wire [7:0]               m_awlen, m_arlen;
-    wire [2:0]               m_awsize, m_arsize;
-    wire [1:0]               m_awburst, m_arburst, m_bresp, m_rresp;
-    wire                     m_awvalid, m_awready, m_wvalid, m_wready, m_wlast, m_bvalid, m_bready;
-    wire                     m_arvalid, m_arready, m_rvalid, m_rready, m_rlast;
-    wire [DATA_WIDTH-1:0]    m_wdata, m_rdata;
-    wire [DATA_WIDTH/8-1:0]  m_wstrb;
-
+@MEMORIES@
     @MODULE@ dut (
         .ap_clk(ap_clk), .ap_rst_n(ap_rst_n), .interrupt(interrupt),
         .s_axi_control_awaddr(awaddr), .s_axi_control_awprot(3'b000), .s_axi_control_awvalid(awvalid),
@@ -54,26 +48,7 @@ module @MODULE@_tb;
         .s_axi_control_arready(arready),
         .s_axi_control_rdata(rdata), .s_axi_control_rresp(rresp), .s_axi_control_rvalid(rvalid), .s_axi_control_rready(rready),
         // One identifier, no locks, quality of service or protection: those outputs are constant.
-        .m00_axi_awid(), .m00_axi_awaddr(m_awaddr), .m00_axi_awlen(m_awlen), .m00_axi_awsize(m_awsize),
-        .m00_axi_awburst(m_awburst), .m00_axi_awlock(), .m00_axi_awcache(), .m00_axi_awprot(), .m00_axi_awqos(),
-        .m00_axi_awvalid(m_awvalid), .m00_axi_awready(m_awready),
-        .m00_axi_wdata(m_wdata), .m00_axi_wstrb(m_wstrb), .m00_axi_wlast(m_wlast), .m00_axi_wvalid(m_wvalid),
-        .m00_axi_wready(m_wready),
-        .m00_axi_bid(1'b0), .m00_axi_bresp(m_bresp), .m00_axi_bvalid(m_bvalid), .m00_axi_bready(m_bready),
-        .m00_axi_arid(), .m00_axi_araddr(m_araddr), .m00_axi_arlen(m_arlen), .m00_axi_arsize(m_arsize),
-        .m00_axi_arburst(m_arburst), .m00_axi_arlock(), .m00_axi_arcache(), .m00_axi_arprot(), .m00_axi_arqos(),
-        .m00_axi_arvalid(m_arvalid), .m00_axi_arready(m_arready),
-        .m00_axi_rid(1'b0), .m00_axi_rdata(m_rdata), .m00_axi_rresp(m_rresp), .m00_axi_rlast(m_rlast),
-        .m00_axi_rvalid(m_rvalid), .m00_axi_rready(m_rready)
-    );
-
-    @MODULE@_axi_memory #(.DATA_WIDTH(DATA_WIDTH), .ADDRESS_WIDTH(ADDRESS_WIDTH), .WORDS(MEMORY_WORDS)) memory (
-        .clk(ap_clk), .rst_n(ap_rst_n),
-        .awaddr(m_awaddr), .awlen(m_awlen), .awsize(m_awsize), .awburst(m_awburst), .awvalid(m_awvalid), .awready(m_awready),
-        .wdata(m_wdata), .wstrb(m_wstrb), .wlast(m_wlast), .wvalid(m_wvalid), .wready(m_wready),
-        .bresp(m_bresp), .bvalid(m_bvalid), .bready(m_bready),
-        .araddr(m_araddr), .arlen(m_arlen), .arsize(m_arsize), .arburst(m_arburst), .arvalid(m_arvalid), .arready(m_arready),
-        .rdata(m_rdata), .rresp(m_rresp), .rlast(m_rlast), .rvalid(m_rvalid), .rready(m_rready)
+@CONNECTIONS@
     );
 
     task write_register(input [11:0] offset, input [31:0] value);
@@ -140,8 +115,9 @@ module @MODULE@_tb;
 
     reg [43:0]           identification [0:IDENTIFICATIONS-1];
     reg [43:0]           writes         [0:WRITES-1];
-    reg [DATA_WIDTH-1:0] original       [0:MEMORY_WORDS-1];
-    reg [DATA_WIDTH-1:0] expected       [0:MEMORY_WORDS-1];
+    reg [BEAT_WIDTH-1:0] original       [0:MEMORY_WORDS-1];
+    reg [BEAT_WIDTH-1:0] expected       [0:MEMORY_WORDS-1];
+    reg [BEAT_WIDTH-1:0] found;
     reg [31:0] value;
     integer i, runs, total, wrong, changed;
     string files;
@@ -150,10 +126,11 @@ module @MODULE@_tb;
         if (!$value$plusargs("files=%s", files)) files = ".";
         $readmemh({files, "/identification.hex"}, identification);
         $readmemh({files, "/writes.hex"}, writes);
-        $readmemh({files, "/memory.hex"}, memory.words);
         $readmemh({files, "/memory.hex"}, original);
         $readmemh({files, "/memory.hex"}, expected);
         $readmemh({files, "/expected.hex"}, expected);
+        // Every memory has its part of every word.
+        for (i = 0; i < MEMORY_WORDS; i = i + 1) {@PARTS@} = original[i];
         runs = 0;
         total = 0;
         wrong = 0;
@@ -179,15 +156,16 @@ module @MODULE@_tb;
 
         for (i = 0; i < MEMORY_WORDS; i = i + 1) begin
             if (expected[i] !== original[i]) changed = changed + 1;
-            if (memory.words[i] !== expected[i]) begin
+            found = {@PARTS@};
+            if (found !== expected[i]) begin
                 wrong = wrong + 1;
-                if (wrong <= 8) $display("address %h: %h, expected %h", i * (DATA_WIDTH / 8), memory.words[i], expected[i]);
+                if (wrong <= 8) $display("address %h: %h, expected %h", i * (BEAT_WIDTH / 8), found, expected[i]);
             end
         end
         if (wrong != 0) $fatal(1, "FAIL: %0d of %0d words of memory differ", wrong, MEMORY_WORDS);
         if (runs == 0 || changed == 0) $fatal(1, "FAIL: nothing was run");
         $display("PASS: %0d runs in %0d cycles, %0d words of %0d bits written, all %0d words of memory as expected",
-                 runs, total, changed, DATA_WIDTH, MEMORY_WORDS);
+                 runs, total, changed, BEAT_WIDTH, MEMORY_WORDS);
         $finish;
     end
 endmodule

@@ -88,14 +88,6 @@ def test_a_missing_package_is_named_first(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_build_of_several_ports_is_refused(tmp_path: Path) -> None:
-    result = invoke("--config", "kv260", "-o", tmp_path / "core")
-    assert result.exit_code == 1
-    text = "kv260 has 4 memory ports, and the testbench of an export has memory for one: export a build of one port"
-    assert result.stderr == f"tailrace: {text}\n"
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_configurations_are_checked(tmp_path: Path) -> None:
     result = invoke("--config", "huge", "-o", tmp_path / "core")
     assert result.exit_code == 1

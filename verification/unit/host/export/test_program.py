@@ -13,11 +13,11 @@ from tailrace.gguf.file import open_model
 from tailrace.golden.device import GoldenDevice
 from tailrace.image.image import MatrixPiece
 from tailrace.models.random_model import CONTEXT, write_random_model
-from tailrace.spec.config import CONFIGS, Config, parse_config
+from tailrace.spec.config import CONFIGS, Config, memory_port_names, parse_config
 from tailrace.spec.registers import AP_START, offset
 
 
-@pytest.fixture(scope="module", params=["tiny", "wide", "base,bus_width=256,address_width=64"])
+@pytest.fixture(scope="module", params=["tiny", "wide", "base,bus_width=256,address_width=64", "tiny,channels=2"])
 def core(request: pytest.FixtureRequest) -> ExportedCore:
     return ExportedCore(parse_config(request.param))
 
@@ -50,7 +50,7 @@ def parse(text: str, size: int) -> dict[int, bytes]:
 
 
 def test_the_files_hold_the_run(core: ExportedCore, program: BenchProgram) -> None:
-    files, size = bench_files(core, program), core.config.bus_bytes
+    files, size = bench_files(core, program), core.config.beat_bytes
     before = parse(files["memory.hex"], size)
     assert b"".join(before.values()) == program.before
     expected = b"".join((before | parse(files["expected.hex"], size)).values())
@@ -65,7 +65,7 @@ def test_the_testbench_has_the_sizes_of_the_files(core: ExportedCore, program: B
     files = bench_files(core, program)
     bench = files[f"{core.module}_tb.sv"]
     sizes = {name: int(value) for name, value in re.findall(r"localparam (\w+) = (\d+);", bench)}
-    assert sizes["MEMORY_WORDS"] == len(program.before) // core.config.bus_bytes
+    assert sizes["MEMORY_WORDS"] == len(program.before) // core.config.beat_bytes
     assert sizes["WRITES"] == len(program.writes)
     assert sizes["IDENTIFICATIONS"] == len(program.identification)
     assert (sizes["DATA_WIDTH"], sizes["ADDRESS_WIDTH"]) == (core.config.bus_width, core.config.address_width)
@@ -96,3 +96,11 @@ def test_the_same_bytes_every_time(program: BenchProgram, core: ExportedCore) ->
 def test_modules_are_named_after_their_configuration() -> None:
     assert ExportedCore(CONFIGS["base"]).module == "tailrace_base"
     assert ExportedCore(parse_config("base,bus_width=256")).module == "tailrace_base_bus_width_256"
+
+
+def test_every_port_has_a_memory_that_stalls_by_itself(core: ExportedCore, program: BenchProgram) -> None:
+    bench = bench_files(core, program)[f"{core.module}_tb.sv"]
+    found = re.findall(r"\.SEED\(32'h(\w{8})\)\s+\) (\w+)_memory \(", bench)
+    assert [port for _, port in found] == memory_port_names(core.config)
+    assert len({seed for seed, _ in found}) == core.config.channels
+    assert found[0][0] == "00000001"

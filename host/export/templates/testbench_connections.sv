@@ -1,0 +1,11 @@
+        .@PORT@_awid(), .@PORT@_awaddr(@PORT@_awaddr), .@PORT@_awlen(@PORT@_awlen), .@PORT@_awsize(@PORT@_awsize),
+        .@PORT@_awburst(@PORT@_awburst), .@PORT@_awlock(), .@PORT@_awcache(), .@PORT@_awprot(), .@PORT@_awqos(),
+        .@PORT@_awvalid(@PORT@_awvalid), .@PORT@_awready(@PORT@_awready),
+        .@PORT@_wdata(@PORT@_wdata), .@PORT@_wstrb(@PORT@_wstrb), .@PORT@_wlast(@PORT@_wlast), .@PORT@_wvalid(@PORT@_wvalid),
+        .@PORT@_wready(@PORT@_wready),
+        .@PORT@_bid(1'b0), .@PORT@_bresp(@PORT@_bresp), .@PORT@_bvalid(@PORT@_bvalid), .@PORT@_bready(@PORT@_bready),
+        .@PORT@_arid(), .@PORT@_araddr(@PORT@_araddr), .@PORT@_arlen(@PORT@_arlen), .@PORT@_arsize(@PORT@_arsize),
+        .@PORT@_arburst(@PORT@_arburst), .@PORT@_arlock(), .@PORT@_arcache(), .@PORT@_arprot(), .@PORT@_arqos(),
+        .@PORT@_arvalid(@PORT@_arvalid), .@PORT@_arready(@PORT@_arready),
+        .@PORT@_rid(1'b0), .@PORT@_rdata(@PORT@_rdata), .@PORT@_rresp(@PORT@_rresp), .@PORT@_rlast(@PORT@_rlast),
+        .@PORT@_rvalid(@PORT@_rvalid), .@PORT@_rready(@PORT@_rready)
