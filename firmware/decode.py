@@ -29,6 +29,7 @@ MAX_ROWS = ARGUMENTS
 def build_program(
     description: Description, placement: Placement, build: Build, *, batch: int = 1, logits: bool = True, choose: bool = True,
     overlap: bool = True, loops: bool = True, rows: Sequence[int] | None = None, reach: Sequence[int] | None = None,
+    fills: bool = True,
 ) -> Program:  # fmt: skip
     """Build the program of a pass over a model: it takes rows, each a token of a sequence at a position; or of a run of passes.
 
@@ -60,6 +61,8 @@ def build_program(
     reach : sequence of int or None
         For each row the tokens that it sees at most, `tailrace.spec.attention.reach` of its position, and in a run of all
         positions; None: a chunk.
+    fills : bool
+        Whether the cache of a layer that drafts is filled, if there is one. Without, that layer knows nothing of these tokens.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def build_program(
             _layers(w, run)
         commands.section("head")
         head(w, logits=logits, choose=choose, token_place=token_place)
-        if description.draft_layer:
+        if description.draft_layer and fills:
             commands.section("draft layer: keys and values")
             remember(w)
 

@@ -14,6 +14,7 @@ from ..generation.completion import Completion
 from ..generation.depth import Costs
 from ..generation.draft import DraftModel
 from ..generation.engine_draft import EngineDraft
+from ..generation.upkeep import Upkeep
 from ..gguf.describe import DescribedModel
 from ..image.builds import lay_out
 from ..image.geometry import Geometry
@@ -83,15 +84,17 @@ class PredictedCosts(Costs):
         Of these programs.
     kind : str
         What passes compute.
+    fills : bool
+        Whether they fill the cache of a layer that drafts, if there is one.
     """
 
     are_known = True
 
     def __init__(
-        self, programs: Programs, cycles: PredictedCycles, kind: Kind | Literal["draft"] = "tokens"
-    ) -> None:  # fmt: skip
+        self, programs: Programs, cycles: PredictedCycles, kind: Kind | Literal["draft"] = "tokens", fills: bool = False
+    ) -> None:
         super().__init__()
-        self._programs, self._cycles, self._kind = programs, cycles, kind
+        self._programs, self._cycles, self._kind, self._fills = programs, cycles, kind, fills
 
     def note(self, rows: int, seconds: float) -> None:
         """Nothing: what a pass takes on the machine at hand is not what counts."""
@@ -99,9 +102,31 @@ class PredictedCosts(Costs):
     def of(self, rows: int) -> float:
         """Cycles of a pass over so many rows of a sequence; without end where there is no room for them."""
         try:
-            return self._cycles.of(self._programs.name_of(self._kind, [0] * rows), _COMPARED_AT)
+            return self._cycles.of(self._programs.name_of(self._kind, [0] * rows, self._fills), _COMPARED_AT)
         except LimitError:
             return inf
+
+
+class PredictedUpkeep(Upkeep):
+    """What passes take more that fill the cache of a layer that drafts, in predicted cycles.
+
+    Parameters
+    ----------
+    filling, plain : Costs
+        Of passes that do, and of those that do not.
+    """
+
+    def __init__(self, filling: Costs, plain: Costs) -> None:
+        super().__init__(0.0)
+        self._filling, self._plain = filling, plain
+
+    def note(self, rows: int, seconds: float, fills: bool) -> float:
+        """Nothing, as of `PredictedCosts`."""
+        return seconds
+
+    def factor(self, rows: int) -> float:  # noqa: D102
+        plain = self._plain.of(rows)
+        return self._filling.of(rows) / plain if plain < inf else 1.0
 
 
 class _Free(Costs):
@@ -133,6 +158,8 @@ class _Way:
     drafter : DraftModel or None
         What drafts beside the text, and what it is thought to take.
     costs : Costs
+    upkeep : Upkeep or None
+        What passes are thought to take more for it.
     own : PredictedCycles or None
         Of the programs of a draft model whose passes count.
     """
@@ -143,6 +170,7 @@ class _Way:
     cycles: PredictedCycles
     drafter: DraftModel | None = None
     costs: Costs = _Free()
+    upkeep: Upkeep | None = None
     own: PredictedCycles | None = None
 
     def answer(self, asked: Asked, tokens: int, speculate: bool = True) -> tuple[Completion, int, float]:
@@ -151,8 +179,9 @@ class _Way:
         # Each answer begins with what is known before all answers.
         engine.drafting = None
         if speculate and self.drafter is not None:
-            engine.draft_with(self.drafter).costs = self.costs
-        self.lm.generate(encoded, max_tokens=1, speculate=False)
+            drafting = engine.draft_with(self.drafter)
+            drafting.costs, drafting.upkeep = self.costs, self.upkeep
+        self.lm.generate(encoded, max_tokens=1, speculate=speculate)
         decoders = [self.lm.decoder]
         if speculate and isinstance(self.drafter, EngineDraft):
             self.drafter.logits({0: encoded})
@@ -172,7 +201,7 @@ class _Way:
         counted = _Steps()
         for (name, position), count in taken.items():
             run = self._run(name)
-            counted[self.programs.name_of(run.kind, run.rows) if run.kind else name, position] += count  # type: ignore[arg-type]
+            counted[self.programs.name_of(run.kind, run.rows, run.fills) if run.kind else name, position] += count  # type: ignore[arg-type]
         return counted
 
     def _drafter_cycles(self, steps: Sequence[_Steps]) -> float:
@@ -254,12 +283,14 @@ def _ways(
         assert isinstance(drafting.model, EngineDraft)
         own_programs = drafting.model.engine.decoder.programs
         own = PredictedCycles(own_programs, build, memory=memory)
-        yield _Way(MODEL, lm, programs, cycles, drafting.model, PredictedCosts(own_programs, own, "logits"), own)
+        yield _Way(MODEL, lm, programs, cycles, drafting.model, PredictedCosts(own_programs, own, "logits"), own=own)
         yield _Way(FREE, lm, programs, cycles, drafting.model)
     elif lm.engine.imported.model.has_draft_layer:
         lm, programs, cycles = loaded(None)
         if lm.engine.drafting is not None:
-            yield _Way(LAYER, lm, programs, cycles, lm.engine.drafting.model, PredictedCosts(programs, cycles, DRAFT))
+            upkeep = PredictedUpkeep(PredictedCosts(programs, cycles, fills=True), PredictedCosts(programs, cycles))
+            costs = PredictedCosts(programs, cycles, DRAFT)
+            yield _Way(LAYER, lm, programs, cycles, lm.engine.drafting.model, costs, upkeep)
 
 
 def _programs_of(shape: str, build: Config, context: int, drafts: bool) -> Programs:

@@ -72,9 +72,10 @@ def expected(
         for decoder, config in zip(decoders, configs, strict=True)
         if config is not None
     ]
-    loaded = decoders[0].programs.loaded
-    folds = {step: count for step, count in steps[0].items() if not loaded[step[0]].rows}
-    plain = cycles[0].estimate({(kind, position): 1 for position in positions}) + cycles[0].estimate(folds)
+    programs = decoders[0].programs
+    folds = {step: count for step, count in steps[0].items() if not programs.loaded[step[0]].rows}
+    alone = programs.name_of(kind, range(programs.image.request.batch), fills=False)
+    plain = cycles[0].estimate({(alone, position): 1 for position in positions}) + cycles[0].estimate(folds)
     taken, *drafting = (
         of.estimate({step: count for step, count in done.items() if decoder.programs.loaded[step[0]].kind != "prompt"})
         for decoder, of, done in zip(decoders, cycles, steps, strict=True)

@@ -158,6 +158,8 @@ class Decoder:
         self._run_limit = tokens_per_doorbell
         self.positions = [0] * batch
         self._earliest = [0] * batch
+        # Of each sequence the tokens behind which the layer that drafts can go on: it has been left out of those since.
+        self._filled = [0] * batch
         self.counters, self.seconds = Counters(), 0.0
         self.steps: Counter[tuple[str, int]] = Counter()
         self.last_step: tuple[str, int] | None = None
@@ -213,7 +215,7 @@ class Decoder:
     def reset(self, sequence: int | None = None) -> None:
         """Start a sequence over, or all of them."""
         for n in range(self.batch) if sequence is None else [self._one_of(sequence)]:
-            self.positions[n], self._earliest[n] = 0, 0
+            self.positions[n], self._earliest[n], self._filled[n] = 0, 0, 0
             self._states.forget(n)
 
     def earliest(self, sequence: int = 0) -> int:
@@ -243,6 +245,7 @@ class Decoder:
         if length == 0:
             self.reset(sequence)
         self.positions[sequence] = length
+        self._filled[sequence] = min(self._filled[sequence], length)
 
     def prefill(self, tokens: Tokens) -> None:
         """Take tokens of a prompt, without computing logits: as many in a pass as the device has right-hand sides.
@@ -295,7 +298,12 @@ class Decoder:
             count -= 1
         return max(count, 1)
 
-    def take(self, tokens: Sequence[Tokens | None], kind: Kind = "logits") -> list[Any]:
+    def has_filled(self, sequence: int = 0) -> bool:
+        """Whether the layer that drafts has been there for a sequence's last token, so that it can say what comes next."""
+        sequence = self._one_of(sequence)
+        return 0 < self._filled[sequence] == self.positions[sequence]
+
+    def take(self, tokens: Sequence[Tokens | None], kind: Kind = "logits", fills: bool = True) -> list[Any]:
         """Take several tokens of sequences in one pass over the weights. Each has the bits that it has in a step of its own.
 
         So drafts of an answer are verified: what is wrong of them is taken back with `truncate`.
@@ -307,6 +315,9 @@ class Decoder:
             `programs.most_together`; None, or none: it sits out.
         kind : str
             What is computed after each token: ``logits``; ``tokens``, the best one; ``prompt``: nothing.
+        fills : bool
+            Whether the cache of a layer that drafts is filled, if there is one. Without, a pass takes less, and that layer sees
+            zeros in place of these tokens when it goes on.
 
         Returns
         -------
@@ -337,7 +348,7 @@ class Decoder:
             rows, most = sum(map(len, given.values())), self.programs.most_together
             if not 1 <= rows <= most:
                 raise LimitError(f"a pass of this decoder takes 1 to {most} tokens, not {rows}")
-            found = self._pass(kind, given)
+            found = self._pass(kind, given, fills=fills)
         if kind == "prompt":
             return [None] * self.batch
         results = [found.get(sequence) for sequence in range(self.batch)]
@@ -390,6 +401,7 @@ class Decoder:
             # A row sees what lies before its token.
             here = self.programs.at(name, [position - 1 for position in positions])
             for sequence, (_, position) in given.items():
+                self._catch_up(sequence)
                 self._note_rows(sequence, position + 1)
             counters = self._ring(here, [token for token, _ in given.values()], positions, 1, 0)
             for sequence, address in zip(given, self.image.placement.logits, strict=False):
@@ -483,6 +495,7 @@ class Decoder:
         # Where the layer that drafts comes, which has nothing of the last token yet.
         drafts = len(self._kept(sequence)) - 2 if self.imported.description.draft_layer else -1
         with self.device.exclusive():
+            self._catch_up(sequence)
             length = self.positions[sequence]
             for mixer, place in self._kept(sequence):
                 if isinstance(place, StatePlace):
@@ -532,6 +545,7 @@ class Decoder:
             if length:
                 self._states.resume(sequence, snapshot.begun)
             self._earliest[sequence], self.positions[sequence] = snapshot.earliest, length
+            self._filled[sequence] = length
 
     def load_cache(self, layer: int, sequence: int, first: int, keys: Floats, values: Floats) -> None:
         """Write keys and values that were computed elsewhere to the cache of a layer, in place of all that it holds.
@@ -611,23 +625,29 @@ class Decoder:
             Tokens. A sequence with states can't be cut to fewer.
         """
         sequence = self._one_of(sequence)
-        if length and self.imported.description.draft_layer:
-            self._forget_drafts(sequence, length)
         if length and self.imported.description.is_recurrent:
             self._states.resume(sequence, length)
             self._earliest[sequence] = length
-        self.positions[sequence] = length
+        self.positions[sequence], self._filled[sequence] = length, 0
 
-    def _forget_drafts(self, sequence: int, length: int) -> None:
-        """Let the layer that drafts see nothing of tokens that were computed elsewhere."""
-        (mixer, cache), (_, hidden) = self._kept(sequence)[-2:]
-        assert isinstance(mixer, Attention)
-        assert isinstance(cache, CachePlace)
-        assert isinstance(hidden, StatePlace)
-        with self.device.exclusive():
-            for address, data in stored_writes(cache, StoredCache.empty(mixer, length), self.image.build.lanes):
+    def _catch_up(self, sequence: int) -> None:
+        """Let the layer that drafts see zeros in place of tokens whose passes it was left out of, and go on behind them."""
+        length, filled = self.positions[sequence], self._filled[sequence]
+        if self.imported.description.draft_layer and filled < length:
+            (mixer, cache), (_, hidden) = self._kept(sequence)[-2:]
+            assert isinstance(mixer, Attention)
+            assert isinstance(cache, CachePlace)
+            assert isinstance(hidden, StatePlace)
+            lanes, held = self.image.build.lanes, StoredCache.empty(mixer, length)
+            if filled > 1:
+                held = read_stored(cache, mixer, length, lanes, self.device.read)
+                # Keys and values of the last token that it was there for come with the token behind that.
+                for part in (held.key_scales, held.key_codes, held.value_scales, held.value_codes):
+                    part[:, filled - 1 :] = 0
+            for address, data in stored_writes(cache, held, lanes):
                 self.device.write(address, data)
             self.device.write(hidden.address, bytes(hidden.layout.size))
+        self._filled[sequence] = length
 
     def _given(self, tokens: Any, count: int) -> list[int | None]:
         """One token for each sequence, or None, checked; there is room for `count`."""
@@ -671,7 +691,9 @@ class Decoder:
             " --context, or start over"
         )
 
-    def _pass(self, kind: Kind, given: Mapping[int, Sequence[int]], count: int = 1) -> dict[int, list[Any]]:
+    def _pass(
+        self, kind: Kind, given: Mapping[int, Sequence[int]], count: int = 1, fills: bool = True
+    ) -> dict[int, list[Any]]:  # fmt: skip
         """Take tokens of sequences, together if the device has room for that; or run so many steps with one token of each.
 
         Returns what `kind` says for each sequence and each token.
@@ -680,29 +702,33 @@ class Decoder:
         rows = [sequence for sequence in sequences for _ in given[sequence]]
         positions = [self.positions[sequence] + n for sequence in sequences for n in range(len(given[sequence]))]
         try:
-            name = self.programs.name_of(kind, rows)
+            name = self.programs.name_of(kind, rows, fills)
             here = self.programs.at(name, positions)
         except LimitError:
             if len(rows) == len(given):
                 raise
-            return self._one_by_one(kind, given)
+            return self._one_by_one(kind, given, fills)
         tokens = [token for sequence in sequences for token in given[sequence]]
         for sequence in sequences:
             self._prepare(sequence)
+            if fills:
+                self._catch_up(sequence)
             self._note_rows(sequence, self.positions[sequence] + max(len(given[sequence]), count))
-        counters = self._ring(here, tokens, positions, count, count * self._weight_bytes(kind))
+        counters = self._ring(here, tokens, positions, count, count * self._weight_bytes(kind, fills))
         found = self._results(kind, rows, count)
         self._note_step(name, sum(self.positions[n] for n in sequences) // len(sequences), count, counters)
         for sequence in sequences:
             self.positions[sequence] += max(len(given[sequence]), count)
+            if fills:
+                self._filled[sequence] = self.positions[sequence]
         return found
 
-    def _one_by_one(self, kind: Kind, given: Mapping[int, Sequence[int]]) -> dict[int, list[Any]]:
+    def _one_by_one(self, kind: Kind, given: Mapping[int, Sequence[int]], fills: bool) -> dict[int, list[Any]]:
         """The first token of each sequence, then the second one of those that have two, and so on."""
         found: dict[int, list[Any]] = {sequence: [] for sequence in given}
         for turn in range(max(map(len, given.values()))):
             now = {sequence: tokens[turn : turn + 1] for sequence, tokens in given.items() if turn < len(tokens)}
-            for sequence, results in self._pass(kind, now).items():
+            for sequence, results in self._pass(kind, now, fills=fills).items():
                 found[sequence] += results
         return found
 
@@ -765,8 +791,8 @@ class Decoder:
         seen = [(end - 1) // window * window if chunked else end - 1 for window, chunked in self._windows if end > window]
         return max(self._earliest[sequence], self._states.earliest(end), *seen)
 
-    def _weight_bytes(self, name: str) -> int:
-        total = self.image.token_bytes
+    def _weight_bytes(self, name: str, fills: bool) -> int:
+        total = self.image.token_bytes - (0 if fills else self.image.filling_bytes)
         if name != "prompt":
             return total
         head = self.imported.matrices["head"]

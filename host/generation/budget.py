@@ -16,7 +16,25 @@ class Budget:
     """
 
     def __init__(self) -> None:
-        self._left = _PART * _AHEAD
+        self._left, self._bears = _PART * _AHEAD, True
+
+    @property
+    def left(self) -> float:
+        """Tokens."""
+        return self._left
+
+    def bears(self, price: float, is_prompt: bool) -> bool:
+        """Whether passes may go on to take so many tokens more, each, for drafts to come.
+
+        Once nothing is left for that, not before as much is left as an answer begins with: what is kept up for a few passes is
+        of no use.
+        """
+        price = self._beyond(price) if is_prompt else price
+        if price > self._left:
+            self._bears = False
+        elif self._left >= _PART * _AHEAD:
+            self._bears = True
+        return self._bears
 
     def most(self, prices: Sequence[float]) -> int:
         """How many drafts may be verified, if 1, 2, 3, ... cost so many tokens."""
@@ -33,3 +51,12 @@ class Budget:
             In tokens.
         """
         self._left += _PART * tokens + (tokens - 1) - price
+
+    def note_prompt(self, price: float) -> None:
+        """Note what a pass over the prompt took more."""
+        self._left -= self._beyond(price)
+
+    @staticmethod
+    def _beyond(price: float) -> float:
+        """What that costs the answer: a pass over the prompt bears as much itself as a token does, and leaves none of it."""
+        return max(price - _PART, 0.0)

@@ -19,6 +19,7 @@ from .answer import Answer
 from .depth import Costs, share
 from .draft import Draft, DraftModel, Outlook
 from .hits import Hits
+from .upkeep import FillingCosts, Upkeep
 
 #: A draft's kind is how likely it is for the draft model: below the first of these, and so on.
 _KINDS = (0.3, 0.5, 0.7, 0.85, 0.95)
@@ -87,12 +88,15 @@ class Drafting:
     ----------
     costs : Costs
         What its passes take, by the texts that share them.
+    upkeep : Upkeep or None
+        What passes of the large model take more, so that it can go on; None: nothing.
     failure : Exception or None
         Why it is asked no more.
     """
 
     def __init__(self, model: DraftModel, vocabulary: int, part: float = 0.0) -> None:
         self.model, self.costs = model, Costs()
+        self.upkeep: Upkeep | None = None
         self.failure: Exception | None = None
         self._vocabulary, self._part = vocabulary, part
         # Calls so far, and passes of the large model since the last one.
@@ -101,10 +105,34 @@ class Drafting:
         self._trusts: WeakKeyDictionary[Answer, Trust] = WeakKeyDictionary()
         self._drafted: dict[int, _Drafted] = {}
 
+    def filling(self, costs: Costs) -> Costs:
+        """Times of passes of the large model that take more, so that it can go on; `costs`: of those that do not."""
+        return costs if self.upkeep is None else FillingCosts(costs, self.upkeep)
+
+    def pays(self, answer: Answer, rows: int, spare: int, costs: Costs) -> bool:
+        """Whether drafts for an answer are likely to be worth what passes take more for them, besides what drafts take.
+
+        Parameters
+        ----------
+        answer : Answer
+        rows, spare : int
+            Rows that passes have anyway, a token each, and that they can have besides.
+        costs : Costs
+            Of passes of the large model that take nothing more.
+        """
+        if self.upkeep is None or self.failure is not None:
+            return False
+        filling, usual, tokens = self.filling(costs), self._trust(answer).usual, float(rows)
+        for more in range(1, spare + 1):
+            tokens += usual**more
+            if tokens * costs.of(rows) > rows * (filling.of(rows + more) + more * self._step(1, costs)):
+                return True
+        return False
+
     def add(
-        self, found: Mapping[int, Draft], most: Mapping[int, int], answers: Mapping[int, Answer], rows: int, spare: int,
-        costs: Costs,
-    ) -> tuple[dict[int, Draft], float]:  # fmt: skip
+        self, found: Mapping[int, Draft], most: Mapping[int, int], left: Mapping[int, float], answers: Mapping[int, Answer],
+        rows: int, spare: int, costs: Costs,
+    ) -> tuple[dict[int, Draft], dict[int, float]]:  # fmt: skip
         """Put the draft model's drafts where those from the text are less likely, if that is worth its time.
 
         Parameters
@@ -113,6 +141,8 @@ class Drafting:
             From the text of each answer, by its place.
         most : mapping of int to int
             Drafts that each answer can have.
+        left : mapping of int to float
+            Time that each may lose, as `costs` has it.
         answers : mapping of int to Answer
         rows, spare : int
             Rows that the pass has anyway, and that it can have besides.
@@ -121,19 +151,19 @@ class Drafting:
 
         Returns
         -------
-        (dict of int to Draft, float)
-            The drafts, and the time that they have taken, as `costs` has it.
+        (dict of int to Draft, dict of int to float)
+            The drafts, and the time that those of each answer have taken, as `costs` has it.
         """
         self._drafted.clear()
         self._idle += 1
         # Before passes have been measured, nobody knows what a draft is worth.
         if self.failure is None and costs.are_known:
             try:
-                return self._add(found, most, answers, rows, spare, costs)
+                return self._add(found, most, left, answers, rows, spare, costs)
             except Exception as error:  # an answer needs no draft, and is not to be lost for want of one
                 _log.warning("the draft model has failed, and answers go on without it: %s", error)
                 self.failure = error
-        return dict(found), 0.0
+        return dict(found), {}
 
     def learn(self, place: int, verified: int, accepted: int) -> None:
         """Learn what became of a place's drafts: so many were verified, and so many of these were right."""
@@ -157,28 +187,24 @@ class Drafting:
             self._trusts[answer] = Trust(self._general)
         return self._trusts[answer]
 
+    def _step(self, texts: int, costs: Costs) -> float:
+        """Time of one of its passes."""
+        return self.costs.of(texts) if self.costs.are_known else self._part * costs.of(texts)
+
     def _add(
-        self, found: Mapping[int, Draft], most: Mapping[int, int], answers: Mapping[int, Answer], rows: int, spare: int,
-        costs: Costs,
-    ) -> tuple[dict[int, Draft], float]:  # fmt: skip
-        known = _Now(costs)
-
-        def step(texts: int) -> float:
-            return self.costs.of(texts) if self.costs.are_known else self._part * known.of(texts)
-
-        outlooks, drafts = dict[int, Outlook](), dict(found)
+        self, found: Mapping[int, Draft], most: Mapping[int, int], left: Mapping[int, float], answers: Mapping[int, Answer],
+        rows: int, spare: int, costs: Costs,
+    ) -> tuple[dict[int, Draft], dict[int, float]]:  # fmt: skip
+        known, drafts, likely = _Now(costs), dict(found), {place: self._trust(answers[place]).usual for place in most}
+        plan = _Plan(found, likely, {}, answers, left, rows, spare, known, lambda texts: self._step(texts, known))
         for place, count in most.items():
-            likely = self._trust(answers[place]).usual
-            if not found[place].chances or found[place].chances[0] < likely:
+            if not found[place].chances or found[place].chances[0] < likely[place]:
                 outlook = self.model.outlook(place, answers[place].tokens)
-                if outlook.most:
-                    outlooks[place] = Outlook(outlook.missing, outlook.passes, min(outlook.most, count))
-        if not outlooks:
-            return drafts, 0.0
-        plan = _Plan(found, {p: self._trust(answers[p]).usual for p in outlooks}, outlooks, answers, rows, spare, known, step)
+                if outlook.most and plan.is_affordable(place, plan.catching_up(answers[place], outlook) + plan.step(1), 1):
+                    plan.outlooks[place] = Outlook(outlook.missing, outlook.passes, min(outlook.most, count))
         asked, rate = plan.best()
         if not asked:
-            return drafts, 0.0
+            return drafts, {}
         self._idle = 0
         said, spent = self._ask(asked, plan, rate)
         for place, draft in said.items():
@@ -187,14 +213,16 @@ class Drafting:
             self._drafted[place].is_taken = is_taken
         return drafts, spent
 
-    def _ask(self, asked: Sequence[int], plan: "_Plan", rate: float) -> tuple[dict[int, Draft], float]:
-        """Token after token of each, as long as the next one is likely to be worth its time; and the time it took."""
+    def _ask(self, asked: Sequence[int], plan: "_Plan", rate: float) -> tuple[dict[int, Draft], dict[int, float]]:
+        """Token after token of each, as long as the next one is likely to be worth its time; and the time they took."""
         said = {place: Draft() for place in asked}
         self._drafted = {place: _Drafted(plan.answers[place], [], False) for place in asked}
-        going, left, spent = list(asked), plan.spare, 0.0
+        spent = {place: plan.catching_up(plan.answers[place], plan.outlooks[place]) for place in asked}
+        going, left = list(asked), plan.spare
         while going and left:
             going = going[:left]
-            spent += plan.step(len(going))
+            for place in going:
+                spent[place] += plan.step(len(going)) / len(going)
             passes = 1 + sum(plan.outlooks[place].passes - 1 for place in going if not said[place].tokens)
             begun = monotonic()
             logits = self.model.logits({place: [*plan.answers[place].tokens, *said[place].tokens] for place in going})
@@ -212,7 +240,7 @@ class Drafting:
             self._calls += 1
             if self._calls > _WARM:
                 self.costs.note(len(logits), (monotonic() - begun) / passes)
-            going = [place for place in going if plan.goes_on(place, said[place], len(going), left, rate)]
+            going = [place for place in going if plan.goes_on(place, said[place], spent[place], len(going), left, rate)]
         return said, spent
 
     def _proposed(self, answer: Answer, logits: Floats, drafted: Sequence[int]) -> tuple[int, float] | None:
@@ -243,8 +271,9 @@ class _Plan:
 
     found: Mapping[int, Draft]
     usual: Mapping[int, float]
-    outlooks: Mapping[int, Outlook]
+    outlooks: dict[int, Outlook]
     answers: Mapping[int, Answer]
+    left: Mapping[int, float]
     rows: int
     spare: int
     costs: Costs
@@ -262,9 +291,20 @@ class _Plan:
                     asked, rate = places, found
         return asked, rate
 
-    def goes_on(self, place: int, draft: Draft, texts: int, left: int, rate: float) -> bool:
+    def catching_up(self, answer: Answer, outlook: Outlook) -> float:
+        """Time to take what has come since the last draft. Of the prompt that is not counted: it is part of the prompt's."""
+        missing = min(outlook.missing, len(answer.tokens) - answer.prompt_tokens)
+        return (outlook.passes - 1) * self.step(1) * missing / max(outlook.missing, 1)
+
+    def is_affordable(self, place: int, spent: float, drafts: int) -> bool:
+        """Whether an answer can bear it if drafts are wrong that have taken so long."""
+        return spent + max(self.costs.of(self.rows + drafts) - self.costs.of(self.rows), 0.0) <= self.left[place]
+
+    def goes_on(self, place: int, draft: Draft, spent: float, texts: int, left: int, rate: float) -> bool:
         """Whether one more draft of a text is worth the time of a draft, and of a row."""
         if not left or len(draft.tokens) == self.outlooks[place].most:
+            return False
+        if not self.is_affordable(place, spent + self.step(texts) / texts, len(draft.tokens) + 1):
             return False
         rows = self.rows + self.spare - left
         dear = self.step(texts) / texts + max(self.costs.of(rows + 1) - self.costs.of(rows), 0.0)

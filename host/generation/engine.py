@@ -24,6 +24,7 @@ from .drafting import Drafting
 from .options import Prompt
 from .own_draft import OwnDraft
 from .sequences import Holder, Sequences
+from .upkeep import Upkeep, bearers
 
 
 class Engine:
@@ -100,6 +101,9 @@ class Engine:
             )
         part = model.weight_bytes / self.decoder.image.token_bytes
         self.drafting = Drafting(model, self.decoder.imported.description.vocabulary, part)
+        if isinstance(model, OwnDraft):
+            more = self.decoder.image.filling_bytes
+            self.drafting.upkeep = Upkeep(more / (self.decoder.image.token_bytes - more))
         return self.drafting
 
     def close(self) -> None:
@@ -232,11 +236,16 @@ class Engine:
         ):
             pieces = self._run(given, asked)
         else:
-            drafts, prices = self._drafts(asked, given, spare)
-            before_pass = {place: len(answer.tokens) for place, answer in asked.items()}
-            pieces = self._take(kind, {n: [*tokens, *drafts.get(n, ())] for n, tokens in given.items()}, placed, drafts, asked)
-            for place, answer in asked.items():
-                answer.budget.note(len(answer.tokens) - before_pass[place], prices.get(place, 0.0))
+            upkeep = self._upkeep(placed, asked, given)
+            drafts, prices = self._drafts(asked, given, spare, upkeep)
+            lengths = {place: len(answer.tokens) for place, answer in asked.items()}
+            together = {n: [*tokens, *drafts.get(n, ())] for n, tokens in given.items()}
+            pieces = self._take(kind, together, placed, drafts, asked, bool(upkeep))
+            for place, answer in placed.items():
+                if place in asked:
+                    answer.budget.note(len(answer.tokens) - lengths[place], prices[place])
+                else:
+                    answer.budget.note_prompt(upkeep.get(place, 0.0))
         seconds, counters = monotonic() - start, decoder.counters - before
         for answer in answers:
             answer.spend(seconds, counters, id(answer) in unanswered)
@@ -264,44 +273,68 @@ class Engine:
             spare -= len(more)
         return given, spare
 
+    def _upkeep(
+        self, placed: Mapping[int, Answer], asked: Mapping[int, Answer], given: Mapping[int, Sequence[int]]
+    ) -> dict[int, float]:
+        """What a pass costs each answer, in tokens, for its drafts to come; empty: they are not worth it, or there are none."""
+        if self.drafting is None or self.drafting.upkeep is None or not self.speculates:
+            return {}
+        rows, spare = len(placed), self.decoder.programs.most_together - len(placed)
+        wanting = {
+            place: answer.budget
+            for place, answer in placed.items()
+            if answer.wish.speculate and self.drafting.pays(answer, rows, spare, self.costs)
+        }
+        more = self.drafting.upkeep.factor(sum(map(len, given.values()))) - 1
+        return bearers(wanting, placed.keys() - asked.keys(), more * rows)
+
     def _drafts(
-        self, asked: Mapping[int, Answer], given: Mapping[int, Sequence[int]], spare: int
+        self, asked: Mapping[int, Answer], given: Mapping[int, Sequence[int]], spare: int, upkeep: Mapping[int, float]
     ) -> tuple[dict[int, tuple[int, ...]], dict[int, float]]:
-        """Tokens that may come next, to be verified in the rows that are left, and what they cost each answer, in tokens."""
-        rows, spent, most = sum(map(len, given.values())), 0.0, dict[int, int]()
+        """Tokens that may come next, to be verified in the rows that are left; and what a pass costs each answer, in tokens."""
+        rows, most = sum(map(len, given.values())), dict[int, int]()
+        taken = {place: upkeep.get(place, 0.0) for place in asked}
         for place, answer in asked.items():
             room = min(spare, answer.room - 1, self.decoder.reversible(place) - len(given[place]))
             if self.speculates and answer.wish.speculate and room > 0:
                 most[place] = room
         if not most:
-            return {}, {}
+            return {}, taken
         found = {place: asked[place].lookup.draft(asked[place].tokens, count) for place, count in most.items()}
         # What rows cost, in tokens as these answers have them now: each takes its part of a pass.
-        one = self.costs.of(rows) / rows
-        prices = [max(self.costs.of(rows + more) / one - rows, 0.0) for more in range(1, spare + 1)]
+        costs = self.drafting.filling(self.costs) if upkeep and self.drafting else self.costs
+        one, plain, spent = self.costs.of(rows) / rows, costs.of(rows), dict[int, float]()
+        prices = [max(costs.of(rows + more) - plain, 0.0) / one for more in range(1, spare + 1)]
         if self.drafting is not None:
-            affordable = {place: count for place, count in most.items() if asked[place].budget.most(prices[:1])}
-            found, spent = self.drafting.add(found, affordable, asked, rows, spare, self.costs)
+            left = {place: (asked[place].budget.left - taken[place]) * one for place in most}
+            found, spent = self.drafting.add(found, most, left, asked, rows, spare, costs)
+            taken |= {place: taken[place] + seconds / one for place, seconds in spent.items()}
         chances = {place: draft.chances for place, draft in found.items()}
-        counts, _ = share(chances, rows, spare, self.costs, spent)
-        counts = {place: asked[place].budget.most(prices[:count]) for place, count in counts.items()}
+        counts, _ = share(chances, rows, spare, costs, sum(spent.values()))
+        counts = {n: asked[n].budget.most([taken[n] + price for price in prices[:count]]) for n, count in counts.items()}
         drafts = {place: found[place].tokens[:count] for place, count in counts.items() if count}
         drafted = sum(map(len, drafts.values()))
         each = prices[drafted - 1] / drafted if drafted else 0.0
-        return drafts, {place: len(drafts.get(place, ())) * each + spent / one / len(most) for place in most}
+        return drafts, {place: len(drafts.get(place, ())) * each + price for place, price in taken.items()}
 
     def _take(
         self, kind: Kind, given: Mapping[int, Sequence[int]], placed: Mapping[int, Answer],
-        drafts: Mapping[int, Sequence[int]], asked: Mapping[int, Answer],
+        drafts: Mapping[int, Sequence[int]], asked: Mapping[int, Answer], fills: bool,
     ) -> list[tuple[Answer, Piece]]:  # fmt: skip
-        """Take tokens in one pass, and choose what follows; what is wrong of the drafts is taken back."""
+        """Take tokens in one pass, and choose what follows; what is wrong of the drafts is taken back.
+
+        `fills`: whether the pass fills the cache of a layer that drafts.
+        """
         decoder, sequences, pieces = self.decoder, self.sequences, list[tuple[Answer, Piece]]()
         before, seconds = list(decoder.positions), decoder.seconds
         for place, tokens in given.items():
             sequences.note(place, tokens)
-        results = decoder.take([given.get(place) for place in range(decoder.batch)], kind)
+        results = decoder.take([given.get(place) for place in range(decoder.batch)], kind, fills)
         if kind != "prompt":
-            self.costs.note(sum(map(len, given.values())), decoder.seconds - seconds)
+            rows, seconds = sum(map(len, given.values())), decoder.seconds - seconds
+            if self.drafting is not None and self.drafting.upkeep is not None:
+                seconds = self.drafting.upkeep.note(rows, seconds, fills)
+            self.costs.note(rows, seconds)
         for place, answer in placed.items():
             drafted = drafts.get(place, ())
             first = len(given[place]) - len(drafted) - 1

@@ -14,7 +14,8 @@ class OwnDraft:
     """Drafts with the layer of a decoder's model that is there for this.
 
     Places are sequences of the decoder. All that the layer has to know of a text's tokens the passes over them leave for it, so
-    it has nothing to catch up with; it drafts what comes behind the one token that no pass has taken.
+    it has nothing to catch up with; it drafts what comes behind the one token that no pass has taken. Where passes left nothing
+    for it, it waits for the next one that does.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class OwnDraft:
     def outlook(self, place: int, tokens: Sequence[int]) -> Outlook:
         """What it can do for a text; see `DraftModel.outlook`."""
         taken = self._decoder.positions[place]
-        if not taken or taken != len(tokens) - 1:
+        if taken != len(tokens) - 1 or not self._decoder.has_filled(place):
             return Outlook()
         return Outlook(1, 1, min(MAX_ROWS, self._decoder.limit - taken))
 

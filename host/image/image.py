@@ -107,8 +107,15 @@ class Image:
     def token_bytes(self) -> int:
         """Bytes that the file has of the weights that a token uses: of experts, those that are chosen."""
         drafts = layer_role(len(self.imported.description.layers), "")
-        kept = {drafts + tensor for tensor in ("merge", "k", "v")}
-        return self._bytes_of(role for role in self.imported.matrices if role in kept or not role.startswith(drafts))
+        return self._bytes_of(role for role in self.imported.matrices if not role.startswith(drafts)) + self.filling_bytes
+
+    @property
+    def filling_bytes(self) -> int:
+        """Those of them that fill the cache of a layer that drafts."""
+        if self.imported.description.draft_layer is None:
+            return 0
+        n = len(self.imported.description.layers)
+        return self._bytes_of(layer_role(n, tensor) for tensor in ("merge", "k", "v"))
 
     @property
     def draft_bytes(self) -> int:

@@ -42,12 +42,15 @@ class LoadedProgram:
         For each row of a pass the number of its sequence; none of a fold.
     kind : str
         `Kind` of a pass.
+    fills : bool
+        Whether a pass fills the cache of a layer that drafts, if there is one.
     """
 
     program: Program
     address: int
     rows: tuple[int, ...] = ()
     kind: str = ""
+    fills: bool = True
 
     @property
     def size(self) -> int:
@@ -91,7 +94,7 @@ class Programs:
         """Rows that a pass has at most, of all sequences."""
         return max(self.most_rows, self.image.request.batch)
 
-    def name_of(self, kind: Kind | Literal["draft"], rows: Sequence[int]) -> str:
+    def name_of(self, kind: Kind | Literal["draft"], rows: Sequence[int], fills: bool = True) -> str:
         """Name of the program of a pass whose tokens see the first chunk of the cache, which is made if there is none yet.
 
         Parameters
@@ -100,14 +103,17 @@ class Programs:
             What it is to give; or `DRAFT`.
         rows : sequence of int
             For each row the number of its sequence.
+        fills : bool
+            Whether the pass fills the cache of a layer that drafts, if there is one.
 
         Raises
         ------
         LimitError
             If the device has no room for what these rows need beside each other.
         """
-        name = program_name(kind, rows, self.image.request.batch)
-        self._make(name, kind, rows, (CHUNK,) * len(rows))
+        fills = fills or self.image.imported.description.draft_layer is None
+        name = program_name(kind, rows, self.image.request.batch, fills)
+        self._make(name, kind, rows, (CHUNK,) * len(rows), fills)
         return name
 
     def at(self, name: str, positions: Sequence[int]) -> str:
@@ -125,7 +131,7 @@ class Programs:
         if max(seen, default=0) <= CHUNK:
             return name
         later = f"{name}, up to {'-'.join(map(str, seen))} tokens"
-        if self._make(later, first.kind, first.rows, seen):
+        if self._make(later, first.kind, first.rows, seen, first.fills):
             self._later.append(later)
             if len(self._later) > _KEPT:
                 del self.loaded[self._later.pop(0)]
@@ -148,14 +154,14 @@ class Programs:
         """Tokens from a position on that one program takes, one after the other."""
         return reach(position) - position if self.most_tokens > CHUNK else self.image.capacity
 
-    def _make(self, name: str, kind: str, rows: Sequence[int], seen: Sequence[int]) -> bool:
+    def _make(self, name: str, kind: str, rows: Sequence[int], seen: Sequence[int], fills: bool) -> bool:
         """Make a program unless it is there; returns whether it was not."""
         if name in self._refused:
             raise LimitError(self._refused[name])
         if name in self.loaded:
             return False
         try:
-            made = LoadedProgram(_build(self.image, kind, rows, seen), self.room.start, tuple(rows), kind)
+            made = LoadedProgram(_build(self.image, kind, rows, seen, fills), self.room.start, tuple(rows), kind, fills)
             if made.size > len(self.room):
                 raise LimitError(f"the program {name} needs {made.size} bytes, and there are {len(self.room)}")
         except LimitError as error:
@@ -165,9 +171,10 @@ class Programs:
         return True
 
 
-def program_name(kind: Kind | Literal["draft"], rows: Sequence[int], batch: int = 1) -> str:
+def program_name(kind: Kind | Literal["draft"], rows: Sequence[int], batch: int = 1, fills: bool = True) -> str:
     """Name of the program with these rows: its kind, and whose the rows are if there is not one of each sequence."""
-    return kind if tuple(rows) == tuple(range(batch)) else f"{kind} of {', '.join(map(str, rows))}"
+    name = kind if tuple(rows) == tuple(range(batch)) else f"{kind} of {', '.join(map(str, rows))}"
+    return name if fills else f"{name}, nothing for drafts"
 
 
 def check_programs(image: Image) -> None:
@@ -252,17 +259,19 @@ def most_tokens(image: Image) -> int:
     return max(seen, default=0)
 
 
-def _build(image: Image, kind: str, rows: Sequence[int], seen: Sequence[int]) -> Program:
+def _build(image: Image, kind: str, rows: Sequence[int], seen: Sequence[int], fills: bool = True) -> Program:
+    description = image.imported.description
     if kind == DRAFT:
-        return build_draft(image.imported.description, image.placement, image.build, rows=rows, reach=seen)
+        return build_draft(description, image.placement, image.build, rows=rows, reach=seen)
     return build_program(
-        image.imported.description,
+        description,
         image.placement,
         image.build,
         rows=tuple(rows),
         reach=seen,
         logits=kind == "logits",
         choose=kind == "tokens",
+        fills=fills,
     )
 
 

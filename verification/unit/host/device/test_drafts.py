@@ -165,6 +165,32 @@ def test_snapshots_have_what_it_needs(made: tuple[Path, DraftingModel]) -> None:
     assert same([other.draft([(token, 70 + n)])[0] for n, token in enumerate([5, 6])], expected)
 
 
+def test_passes_without_it_take_less_and_give_the_same_bits(made: tuple[Path, DraftingModel]) -> None:
+    """It sees zeros in place of their tokens, and goes on behind them: whatever was there before, and once it is asked to."""
+    path, _ = made
+    tokens, fills = text(90), [n % 20 < 12 for n in range(90)]
+    always, paused, other = (open_decoder(path) for _ in range(3))
+    other.prefill(text(90, 9))
+    other.reset()
+    for token, is_filled in zip(tokens, fills, strict=True):
+        expected, before = always.step(token), [one.counters.weight_bytes for one in (paused, other)]
+        for one, earlier in zip((paused, other), before, strict=True):
+            assert same(one.take([[token]], fills=is_filled)[0][0], expected)
+            assert one.has_filled() == is_filled
+            assert one.counters.weight_bytes - earlier == one.image.token_bytes - (0 if is_filled else one.image.filling_bytes)
+    assert not any(kind.endswith("nothing for drafts") for kind, _ in always.steps)
+    assert sum(count for (kind, _), count in paused.steps.items() if kind.endswith("nothing for drafts")) == 90 - sum(fills)
+    drafted = [one.draft([(7, 90)])[0] for one in (always, paused, other)]
+    assert same(drafted[1], drafted[2])
+    assert not same(drafted[0], drafted[1])
+    number = len(paused.imported.description.layers)
+    for part, whole in zip(read_cache(paused, number), read_cache(always, number), strict=True):
+        rows = [n for n in range(89) if fills[n] and fills[n + 1]]
+        assert np.array_equal(part[:, rows], whole[:, rows])
+        # Also that of the first token behind a pause, whose own is made from zeros.
+        assert not part[:, [n for n in range(89) if not fills[n] and not fills[n + 1]]].any()
+
+
 def test_tokens_that_were_computed_elsewhere(made: tuple[Path, DraftingModel]) -> None:
     """It sees nothing of them, and drafts finite numbers."""
     path, _ = made

@@ -7,6 +7,7 @@ import numpy as np
 
 from tailrace.generation.depth import Costs
 from tailrace.generation.draft import Outlook
+from tailrace.generation.upkeep import Upkeep
 
 VOCABULARY = 288
 
@@ -31,6 +32,22 @@ class Fixed(Costs):
 
     def of(self, rows: int) -> float:
         return self._first + self._more * (rows - 1)
+
+
+class Steady(Upkeep):
+    """Passes that fill a layer's cache take so many times as long as others, whatever they take on the machine.
+
+    Parameters
+    ----------
+    times : float
+    """
+
+    def __init__(self, times: float) -> None:
+        super().__init__(times - 1)
+
+    def note(self, rows: int, seconds: float, fills: bool) -> float:
+        """Nothing."""
+        return seconds
 
 
 class Scripted:

@@ -51,3 +51,29 @@ def test_rows_that_cost_nothing_are_always_taken() -> None:
     for _ in range(100):
         assert budget.most([0.0, 0.0, 0.0]) == 3
         budget.note(1, 0.0)
+
+
+def test_what_passes_take_more_is_borne_until_nothing_is_left() -> None:
+    """And then again once as much is left as an answer begins with."""
+    budget, borne = Budget(), []
+    for _ in range(120):
+        bears = budget.bears(0.06, False)
+        budget.note(1, 0.06 if bears else 0.0)
+        borne.append(bears)
+    # 0.48 tokens, and 0.015 for each: ten passes, and 32 until there is as much again.
+    changes = [n for n in range(1, 120) if borne[n] != borne[n - 1]]
+    assert borne[0]
+    assert changes == [10, 40, 50, 80, 90], changes
+    assert budget.left >= 0
+
+
+def test_a_prompt_bears_what_its_passes_take_more() -> None:
+    """As much as a token does, of which nothing is left for the answer; and the rest counts."""
+    budget = Budget()
+    for price, left in ((0.0, 0.48), (0.015, 0.48), (0.035, 0.46)):
+        assert budget.bears(price, True)
+        budget.note_prompt(price)
+        assert budget.left == pytest.approx(left)
+    assert budget.bears(0.47, True)
+    assert not budget.bears(0.48, True)
+    assert not budget.bears(0.0, False)

@@ -10,12 +10,13 @@ import pytest
 import tailrace
 from tailrace import ConfigError, LanguageModel, Outlook
 from tailrace.firmware.decode import MAX_ROWS
+from tailrace.generation.drafting import Trust
 from tailrace.generation.own_draft import OwnDraft
 from tailrace.gguf.file import open_model
 
 pytest.importorskip("torch")
 from verification.unit.host.draft_layers import make_drafting
-from verification.unit.host.generation.draft_models import Fixed
+from verification.unit.host.generation.draft_models import Fixed, Steady
 from verification.unit.host.tiny_models import write_model
 
 CONTEXT = 160
@@ -48,6 +49,7 @@ def always(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lm.engine, "costs", Fixed(1.0, 0.0))
     assert lm.engine.drafting is not None
     monkeypatch.setattr(lm.engine.drafting, "costs", Fixed(1e-6, 0.0))
+    monkeypatch.setattr(lm.engine.drafting, "upkeep", Steady(1.0))
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -87,6 +89,32 @@ def test_a_session_goes_on_and_is_kept(lm: LanguageModel, path: Path, tmp_path: 
         other.save(tmp_path / "without.npz")
     last = lm.load_session(tmp_path / "without.npz")
     assert last.generate([8], **options).tokens == lm.generate([*last.tokens[:-30]], speculate=False, **options).tokens
+
+
+def test_what_does_not_pay_is_not_kept_up(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where drafts cost more than they can bring, passes leave nothing for them; where they are wrong, few do."""
+    options: Any = {"max_tokens": 60, "ignore_ends": True}
+    plain, filled = lm.generate(PROMPTS, speculate=False, **options), []
+    always(lm, monkeypatch)
+    take = lm.decoder.take
+
+    def noted(tokens: Any, kind: Any, fills: bool) -> Any:
+        filled.append(fills)
+        return take(tokens, kind, fills)
+
+    monkeypatch.setattr(lm.decoder, "take", noted)
+    monkeypatch.setattr(lm.engine, "costs", Fixed(1.0, 1.0))
+    assert [c.tokens for c in lm.generate(PROMPTS, **options)] == [c.tokens for c in plain]
+    assert not any(filled)
+    filled.clear()
+    monkeypatch.setattr(lm.engine, "costs", Fixed(1.0, 0.01))
+    assert lm.engine.drafting is not None
+    monkeypatch.setattr(lm.engine.drafting, "upkeep", Steady(1.1))
+    lm.engine.drafting._idle, lm.engine.drafting._general = 0, Trust()
+    assert [c.tokens for c in lm.generate(PROMPTS, **options)] == [c.tokens for c in plain]
+    assert filled[0]
+    # 0.48 tokens for each answer, and 0.015 for each of its tokens: a tenth of that is a pass.
+    assert sum(filled) < len(filled) / 3
 
 
 def test_what_it_can_draft(lm: LanguageModel) -> None:

@@ -144,11 +144,11 @@ def test_a_text_that_always_misleads_costs_little(lm: LanguageModel, monkeypatch
     monkeypatch.setattr(lm.engine, "costs", costs)
     take, times = lm.decoder.take, list[tuple[int, float]]()
 
-    def note(given: Any, kind: Any) -> Any:
+    def note(given: Any, kind: Any, fills: bool) -> Any:
         rows = sum(len(tokens) for tokens in given if tokens)
         texts = sum(1 for tokens in given if tokens)
         times.append((rows - texts, costs.of(rows) / costs.of(texts)))
-        return take(given, kind)
+        return take(given, kind, fills)
 
     monkeypatch.setattr(lm.decoder, "take", note)
     found = lm.generate(texts, max_tokens=50)
