@@ -47,6 +47,8 @@ BOUND_OF_BATCHES = {
     "wide": 0.11,
     "base,bus_width=256,right_hand_sides=2": 0.07,
     "base,vector_width=4": 0.0,
+    "base,channels=2": 0.0,
+    "base,channels=4": 0.0,
     "wide,vector_width=1": 0.07,
 }
 #: The default run builds one core; the others take minutes each.
@@ -54,7 +56,14 @@ CONFIGURATIONS = [
     "base",
     *(
         pytest.param(c, marks=pytest.mark.slow)
-        for c in ("wide", "base,bus_width=256,right_hand_sides=2", "base,vector_width=4", "wide,vector_width=1")
+        for c in (
+            "wide",
+            "base,bus_width=256,right_hand_sides=2",
+            "base,vector_width=4",
+            "wide,vector_width=1",
+            "base,channels=2",
+            "base,channels=4",
+        )
     ),
 ]
 
