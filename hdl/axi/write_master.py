@@ -1,6 +1,6 @@
 """The AXI write master: single beats to memory."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,8 +23,8 @@ class WriteMaster(wiring.Component):
     one to be completed: a beat goes to `axi.aw` and `axi.w` as soon as the ones before it are gone. The two channels do
     not wait for each other, but for this: data is not offered before its address is.
 
-    A beat stays in a register for a cycle, in which its address has been compared with the end of memory: that comparison, the
-    room in all queues and a decision for both were the slowest path of the core.
+    A beat waits in a register, with the result of the comparison of its address and the end of memory, and what decides whether
+    it leaves comes from registers: all that in one cycle was the slowest path of the core.
 
     Latency: 2 cycles from `i` to `axi.aw` and `axi.w`. Throughput: one beat a cycle, while at most 64 beats wait for answers.
 
@@ -77,12 +77,13 @@ class WriteMaster(wiring.Component):
             }
         )
         beat = beat_write_layout(address_width, bus_width)
-        #: The beat at hand, and whether it lies outside.
-        self.held = Signal(data.StructLayout({"valid": 1, "outside": 1, "beat": beat}), init={"valid": 0})
         # Attributes because the formal proofs state what they always satisfy.
         self.addresses = StreamFifo(address_width, BEATS_QUEUED)
         self.beats = StreamFifo(data.StructLayout({"data": bus_width, "strobe": bus_width // 8}), BEATS_QUEUED)
         self.unanswered = StreamFifo(data.StructLayout({"address": address_width, "command": 16}), WRITES_IN_FLIGHT)
+        # The beat at hand, and whether it lies outside; whether the queues take one, and whether all before it are answered.
+        self.held = Signal(data.StructLayout({"valid": 1, "outside": 1, "beat": beat}), init={"valid": 0})
+        self.room, self.nothing = Signal(), Signal()
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -91,9 +92,9 @@ class WriteMaster(wiring.Component):
         m.submodules.unanswered = unanswered = self.unanswered
         i, aw, w, b = self.i, self.axi.aw, self.axi.w, self.axi.b
         beat, outside = self.held.beat, self.held.outside
-        answered, leaves = Signal(), Signal()
+        leaves = Signal()
         m.d.comb += [
-            leaves.eq(Mux(outside, answered, addresses.i.ready & beats.i.ready & unanswered.i.ready)),
+            leaves.eq(Mux(outside, self.nothing, self.room)),
             i.ready.eq(~self.held.valid | leaves | self.flush),
         ]
         with m.If(~self.held.valid | leaves):
@@ -103,12 +104,15 @@ class WriteMaster(wiring.Component):
                 beat.eq(i.payload),
             ]
 
-        # All three take a beat, or none does.
-        takes = self.held.valid & ~outside
+        # All three take a beat, or none does. One may enter while they are looked at.
+        takes = self.held.valid & ~outside & self.room
+        queues = (addresses, beats, unanswered)
+        m.d.sync += [
+            self.room.eq(Cat(queue.level < queue.depth - 1 for queue in queues).all()),
+            self.nothing.eq((unanswered.level == 0) & ~takes),
+        ]
         m.d.comb += [
-            addresses.i.valid.eq(takes & beats.i.ready & unanswered.i.ready),
-            beats.i.valid.eq(takes & addresses.i.ready & unanswered.i.ready),
-            unanswered.i.valid.eq(takes & addresses.i.ready & beats.i.ready),
+            *(queue.i.valid.eq(takes) for queue in queues),
             addresses.i.payload.eq(from_base(beat.address, self.first_page)),
             beats.i.payload.data.eq(beat.data),
             beats.i.payload.strobe.eq(beat.strobe),
@@ -135,8 +139,7 @@ class WriteMaster(wiring.Component):
         m.d.comb += [
             b.ready.eq(1),
             unanswered.o.ready.eq(b.valid),
-            answered.eq(unanswered.level == 0),
-            self.idle.eq(answered & ~self.held.valid),
+            self.idle.eq((unanswered.level == 0) & ~self.held.valid),
         ]
         with m.If(self.flush):
             m.d.sync += self.error.valid.eq(0)
@@ -146,7 +149,7 @@ class WriteMaster(wiring.Component):
                 self.error.address.eq(unanswered.o.payload.address),
                 self.error.command.eq(unanswered.o.payload.command),
             ]
-        with m.Elif(self.held.valid & outside & answered & ~self.error.valid):
+        with m.Elif(self.held.valid & outside & self.nothing & ~self.error.valid):
             m.d.sync += [
                 self.error.valid.eq(1),
                 self.error.address.eq(beat.address),

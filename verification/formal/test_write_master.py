@@ -36,16 +36,16 @@ def test_other_builds_have_the_master_of_base(name):
         ("beats.o.valid & ~leads", "beats.o.valid & ~leads & i.valid", 6, "a channel changed while stalled"),
         ("beats.level < addresses.level", "0 < 0 * addresses.level", 6, "a beat before its address"),
         (
-            "beats.i.valid.eq(takes & addresses.i.ready & unanswered.i.ready)",
-            "beats.i.valid.eq(takes)",
-            8,
-            "a beat before its address",
+            "queue.level < queue.depth - 1",
+            "queue.level < queue.depth",
+            14,
+            "a beat is lost",
         ),
         (
             "leaves | self.flush)",
             "leaves | self.beat)",
             12,
-            "a beat is dropped before all before it are answered",
+            "a beat is lost",
         ),
         (
             "unanswered.o.ready.eq(b.valid)",
@@ -55,15 +55,15 @@ def test_other_builds_have_the_master_of_base(name):
             ("idle though something is on its way, or not idle though nothing is", "an answer is not recognised"),
         ),
         (
-            "answered & ~self.held.valid",
+            "(unanswered.level == 0) & ~self.held.valid",
             "(addresses.level == 0) & ~self.held.valid",
             10,
             "idle though something is on its way, or not idle though nothing is",
         ),
         ("error.address.eq(unanswered.o", "error.address.eq(i", 10, "the error has a wrong address"),
         (
-            "self.held.valid & ~outside",
-            "self.held.valid",
+            "self.held.valid & ~outside & self.room",
+            "self.held.valid & self.room",
             6,
             "a wrong address, or one outside the memory that may be used",
         ),
@@ -73,8 +73,13 @@ def test_other_builds_have_the_master_of_base(name):
             6,
             "a wrong address, or one outside the memory that may be used",
         ),
-        ("Mux(outside, answered, ", "Mux(outside, 1, ", 8, "a beat is dropped before all before it are answered"),
-        ("self.held.valid & outside & answered & ~self.error.valid", "0", 6, "an error is not reported"),
+        (
+            "(unanswered.level == 0) & ~takes)",
+            "(unanswered.level == 0))",
+            8,
+            "a beat is dropped before all before it are answered",
+        ),
+        ("self.held.valid & outside & self.nothing & ~self.error.valid", "0", 6, "an error is not reported"),
     ],
 )
 def test_bus_notices(old, new, depth, broken):

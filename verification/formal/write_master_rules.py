@@ -72,18 +72,22 @@ class WriteMasterRules(Elaboratable):
         dut, aw, w, b = self.dut, self.dut.axi.aw, self.dut.axi.w, self.dut.axi.b
         # Beats taken into the queues, put on either channel, and answered.
         taken, asked, sent, answered = (Signal(NUMBER_BITS, name=name) for name in ("taken", "asked", "sent", "answered"))
+        queues = ((dut.addresses, asked), (dut.beats, sent), (dut.unanswered, answered))
         # The beat at hand: the last that came, until the queues have it, or nothing is before it and it lies outside.
         waiting, offer = self.waiting, self.offer
         outside = offer.address[PAGE_BITS:] > dut.last_page
         takes = dut.addresses.i.valid & dut.addresses.i.ready
-        drops = waiting & outside & (answered == taken)
+        drops = waiting & outside & dut.nothing
         comes = dut.i.valid & dut.i.ready & ~dut.flush
         m.d.sync += waiting.eq(comes | (waiting & ~takes & ~drops))
         with m.If(comes):
             m.d.sync += offer.eq(dut.i.payload)
         m.d.comb += [
             Assert(~takes | (waiting & ~outside), "a wrong address, or one outside the memory that may be used"),
-            Assert(~comes | ~waiting | takes | drops, "a beat is dropped before all before it are answered"),
+            Assert(~comes | ~waiting | takes | drops, "a beat is lost"),
+            Assert(~drops | (answered == taken), "a beat is dropped before all before it are answered"),
+            self.state(~dut.room | Cat(queue.level < queue.depth for queue, _ in queues).all(), "room"),
+            self.state(~dut.nothing | (answered == taken), "nothing is unanswered"),
         ]
         m.d.sync += [
             taken.eq(taken + takes),
@@ -91,7 +95,6 @@ class WriteMasterRules(Elaboratable):
             sent.eq(sent + (w.valid & w.ready)),
             answered.eq(answered + b.valid),
         ]
-        queues = ((dut.addresses, asked), (dut.beats, sent), (dut.unanswered, answered))
 
         def unanswered(number: Value) -> Value:
             return (number - answered)[:NUMBER_BITS]
