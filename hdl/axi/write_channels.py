@@ -26,7 +26,7 @@ class WriteChannels(wiring.Component):
 
     With one channel this is a `WriteMaster` and nothing else.
 
-    Latency, throughput: as of `WriteMaster`, a beat a cycle while at most 64 of them wait for answers.
+    Latency, throughput: as of `WriteMaster`, a beat a cycle while at most 62 of them wait for answers.
 
     Errors: the first beat of which a part failed, in the order of the beats, is reported, with the address of the whole beat.
     At most 64 more are taken until `flush`.
