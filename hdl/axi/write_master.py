@@ -26,7 +26,8 @@ class WriteMaster(wiring.Component):
     A beat waits in a register, with the result of the comparison of its address and the end of memory, and what decides whether
     it leaves comes from registers: all that in one cycle was the slowest path of the core.
 
-    Latency: 2 cycles from `i` to `axi.aw` and `axi.w`. Throughput: one beat a cycle, while at most 62 beats wait for answers; 64 may.
+    Latency: 2 cycles from `i` to `axi.aw` and `axi.w`. Throughput: one beat a cycle, while at most 62 beats wait for answers;
+    64 may.
 
     Memory: addresses count from the start of page `first_page`, and may lie in pages 0 to `last_page` from there. A beat that
     lies outside waits until all before it are answered, and is dropped then; that is an error like that of a beat that was
