@@ -7,6 +7,7 @@ from itertools import groupby
 
 from tailrace.spec.errors import ModelError
 from tailrace.spec.floats import Function
+from tailrace.spec.formats import BLOCK
 from tailrace.spec.isa import Combine
 
 from .cache_writer import CacheWriter
@@ -19,8 +20,8 @@ from .workspace import Workspace
 
 #: The set of the slots that the input belongs to, and the one beside it.
 INPUT_SET, OTHER_SET = 0, 1
-#: First operand, segments and distance between them, and target of a command.
-Operands = tuple[int, int, int, Slot]
+#: First operand, its length, segments and distance between them, and target of a command.
+Operands = tuple[int, int, int, int, Slot]
 #: Queries that share a pass over keys: a bundle, its turn, and the KV head.
 Share = tuple[Bundle, int, int]
 
@@ -58,11 +59,17 @@ class QuerySlots:
     def __init__(self, attention: Attention, bundles: Sequence[Bundle], first_block: int) -> None:
         self.bundles, self._first_block = bundles, first_block
         self._kv_heads, self._head_blocks = attention.kv_heads, attention.head_blocks
+        self._filled = attention.head_size % BLOCK == 0
 
     def place(self, bundle: Bundle, turn: int, kv_head: int) -> int:
         """First block of the queries of a group."""
-        before = sum(other.passes for other in self.bundles[: self.bundles.index(bundle)])
-        return self._first_block + ((before + turn) * self._kv_heads + kv_head) * self._head_blocks
+        before = sum(other.passes for other in self.bundles[: self.bundles.index(bundle)]) * self._kv_heads
+        number = kv_head * bundle.passes + turn if self.in_order(bundle) else turn * self._kv_heads + kv_head
+        return self._first_block + (before + number) * self._head_blocks
+
+    def in_order(self, bundle: Bundle) -> bool:
+        """Whether the queries of a row lie side by side in its slot: of several rows, each with one head in a pass."""
+        return len(bundle.rows) > 1 and bundle.width == 1 and self._filled
 
     @property
     def blocks(self) -> int:
@@ -254,11 +261,13 @@ class Projections:
 
     def _place(self, shares: Sequence[Share], vector_set: int) -> None:
         """Quantise queries to the slots, with as few commands as there can be."""
-        by_group, by_head = self._by_group(shares, vector_set), self._by_head(shares, vector_set)
-        for operands in by_group if len(by_group) <= len(by_head) else by_head:
+        commands = self._by_group(shares, vector_set)
+        if not any(self._queries.in_order(bundle) for bundle in self._queries.bundles):
+            commands = min(commands, self._by_head(shares, vector_set), key=len)
+        for operands in commands:
             # A set's first vector must not be joined with what was there before it.
-            for start, segments, stride, target in _parts(operands, self._written[vector_set]):
-                self._workspace.commands.elementwise(start, self._attention.head_size, segments, a_stride=stride, to=target)
+            for start, count, segments, stride, target in _parts(operands, self._written[vector_set]):
+                self._workspace.commands.elementwise(start, count, segments, a_stride=stride, to=target)
 
     def _entry(self, row: int, kv_head: int, head: int) -> tuple[int, int]:
         """Where the query of a head of a group lies, and the distance to that of the next row."""
@@ -270,20 +279,29 @@ class Projections:
     def _by_group(self, shares: Sequence[Share], vector_set: int) -> list[Operands]:
         """The commands for each group: heads of one row, or a head of all rows at a time, to different slots.
 
-        Those of more slots come first, so that few begin some of their slots and not others.
+        Those of more slots come first, so that few begin some of their slots and not others. Heads of all rows that lie side by
+        side in the slots, too, share a command.
         """
         attention, commands = self._attention, list[Operands]()
+        size = attention.head_size
         for bundle, turn, kv_head in shares:
             rows, heads = bundle.rows, bundle.heads(turn, attention.group)
             target = Slot(0, vector_set, self._queries.place(bundle, turn, kv_head), next_slot=True)
             if len(rows) == 1:
                 entry, _ = self._entry(rows[0], kv_head, heads.start)
-                commands.append((entry, len(heads), attention.head_size, target))
+                commands.append((entry, size, len(heads), size, target))
                 continue
             for h, head in enumerate(heads):
                 entry, stride = self._entry(rows[0], kv_head, head)
-                commands.append((entry, len(rows), stride, replace(target, slot=h * len(rows))))
-        return sorted(commands, key=lambda command: -command[1])
+                before = commands[-1] if commands else None
+                if before and self._queries.in_order(bundle):
+                    start, count, segments, distance, place = before
+                    beside = replace(place, first_block=place.first_block + count // BLOCK)
+                    if (start + count, segments, distance, beside) == (entry, len(rows), stride, target):
+                        commands[-1] = (start, count + size, segments, distance, place)
+                        continue
+                commands.append((entry, size, len(rows), stride, replace(target, slot=h * len(rows))))
+        return sorted(commands, key=lambda command: -command[2])
 
     def _by_head(self, shares: Sequence[Share], vector_set: int) -> list[Operands]:
         """A command for each head of a group: that head of all KV heads to one slot."""
@@ -298,7 +316,8 @@ class Projections:
                     for r, row in enumerate(bundle.rows):
                         entry, _ = self._entry(row, kv_heads[0], head)
                         target = Slot(h * len(bundle.rows) + r, vector_set, place)
-                        commands.append((entry, len(kv_heads), attention.group * attention.head_size, target))
+                        stride = attention.group * attention.head_size
+                        commands.append((entry, attention.head_size, len(kv_heads), stride, target))
         return commands
 
     def _finish_values_and_keys(self) -> None:
@@ -331,16 +350,16 @@ class Projections:
 
 def _parts(operands: Operands, written: set[int]) -> list[Operands]:
     """A command in parts whose slots all have a vector, to be joined with, or all have none; notes that they have one then."""
-    start, segments, stride, target = operands
+    start, count, segments, stride, target = operands
     if not target.next_slot:
         joined = target.slot in written
         written.add(target.slot)
-        return [(start, segments, stride, replace(target, join=joined))]
+        return [(start, count, segments, stride, replace(target, join=joined))]
     parts: list[Operands] = []
     slots = range(target.slot, target.slot + segments)
     for joined, run in groupby(range(segments), lambda n: slots[n] in written):
         part = [*run]
         here = replace(target, slot=slots[part[0]], join=joined)
-        parts.append((start + part[0] * stride, len(part), stride, here))
+        parts.append((start + part[0] * stride, count, len(part), stride, here))
     written |= {*slots}
     return parts
