@@ -6,7 +6,7 @@ from typing import Any
 
 from tailrace.spec.errors import LimitError
 from tailrace.spec.formats import BLOCK
-from tailrace.spec.isa import Cache, Multiplier
+from tailrace.spec.isa import BUFFER_UNIT, Cache, Multiplier
 
 from .branch import Branch, Residual, enter
 from .buffer_map import slot_map
@@ -71,7 +71,8 @@ class _Heads:
         """Find a place for everything; `short`: queries of some KV heads take the place of others."""
         w, attention = self._workspace, self._attention
         columns = attention.heads * attention.head_size
-        self._passes = Passes(w, self._layer, attention, max(bundle.sides for bundle in bundles))
+        sides, self._turns_together = max(bundle.sides for bundle in bundles), [self._together(bundle) for bundle in bundles]
+        self._passes = Passes(w, self._layer, attention, sides, max(self._turns_together))
         self._queries, self._probabilities = self._slot_plan(columns, bundles)
         rows = [w.rows[self._passes.window, s] for s in w.sequences]
         self._projections = Projections(
@@ -85,6 +86,16 @@ class _Heads:
         with w.buffer.over(self._start):
             # What went before is no longer needed.
             self._residual.allocate()
+
+    def _together(self, bundle: Bundle) -> int:
+        """How many groups of a bundle wait for each other, so that one command inverts their sums.
+
+        Those of a KV head, if each takes a head of several rows: a command for as few sums is over before it is under way.
+        """
+        room = self._workspace.build.buffer_entries // 16
+        outputs = bundle.passes * bundle.sides * self._attention.value_size
+        several = len(bundle.rows) > 1 and bundle.width == 1 and bundle.sides % BUFFER_UNIT == 0
+        return bundle.passes if several and outputs <= room else 1
 
     def _slot_plan(self, columns: int, bundles: Sequence[Bundle]) -> tuple[QuerySlots, list[int]]:
         """Where queries and probabilities lie in the slots."""
@@ -102,12 +113,17 @@ class _Heads:
         """All groups, and the first block of each one's queries."""
         attention = self._attention
         places: dict[Group, int] = {}
-        for n, bundle in enumerate(bundles):
+        family = 0
+        for n, (bundle, turns) in enumerate(zip(bundles, self._turns_together, strict=True)):
             for kv_head in range(attention.kv_heads):
                 for turn in range(bundle.passes):
                     heads = bundle.heads(turn, attention.group)
-                    group = Group(bundle.rows, kv_head, kv_head * attention.group + heads.start, len(heads), n % 2, len(places))
+                    first, number = kv_head * attention.group + heads.start, len(places)
+                    group = Group(
+                        bundle.rows, kv_head, first, len(heads), n % 2, number, family + turn // turns, turn % turns, turns
+                    )  # fmt: skip
                     places[group] = self._queries.place(bundle, turn, kv_head)
+                family += bundle.passes // turns
         return [*places], places
 
     def emit(self) -> None:
@@ -142,6 +158,7 @@ class _Heads:
             self._keys(first + 1, first)
         # Whether a piece's values come behind the softmax of the next one, which needs places for the probabilities of both.
         behind = len(self._probabilities) > 1
+        waiting = list[Group]()
         for i in turn:
             passes.soften(pieces[i], *self._place(i))
             if behind and i > first:
@@ -149,14 +166,14 @@ class _Heads:
             if i + 1 in turn and not (ahead and i == first):
                 self._keys(i + 1, first)
             if i > first:
-                self._finish(pieces[i - 1])
+                self._finish(pieces[i - 1], waiting, pieces[i])
             if i + 1 in turn:
                 passes.load_scales(pieces[i + 1])
             if not behind:
                 passes.values(pieces[i], *self._place(i))
         if behind:
             passes.values(pieces[turn[-1]], *self._place(turn[-1]))
-        self._finish(pieces[turn[-1]])
+        self._finish(pieces[turn[-1]], waiting, pieces[turn[-1]])
 
     def _place(self, i: int) -> tuple[int, int]:
         """Set and first block of the probabilities of a piece."""
@@ -170,16 +187,31 @@ class _Heads:
             self._passes.measure(piece.group)
         self._passes.keys(piece, self._projections.vector_set(piece.group), self._query_places[piece.group])
 
-    def _finish(self, piece: Piece) -> None:
-        """Add the outputs of a piece to its group's.
+    def _finish(self, piece: Piece, waiting: list[Group], softened: Piece) -> None:
+        """Add the outputs of a piece to its group's, which waits behind the last one until its sums have been inverted.
 
-        Behind the last one they are divided by the sums, for the slot that o reads, or for the place where they are gathered.
+        Then they are divided, for the slot that o reads, or for the place where they are gathered.
+
+        Parameters
+        ----------
+        piece : Piece
+        waiting : list of Group
+            Those that wait.
+        softened : Piece
+            The last one whose probabilities are there.
         """
-        group, size = piece.group, self._attention.head_size
         self._passes.add_values(piece)
-        if not piece.last:
-            return
-        outputs, first, divided = self._passes.outputs[group.number % 2], group.first_head, self._passes.divided(group)
+        if piece.last:
+            waiting.append(piece.group)
+        group = softened.group
+        inverted = softened.last and group.turn == group.turns - 1
+        while waiting and (inverted or waiting[0].family != group.family):
+            self._divide(waiting.pop(0))
+
+    def _divide(self, group: Group) -> None:
+        """Hand on the outputs of a group."""
+        size = self._attention.head_size
+        outputs, first, divided = self._passes.outputs(group), group.first_head, self._passes.divided(group)
         if len(group.rows) == 1:
             self._hand_on(group.rows, first, outputs, group.heads, divided)
             return

@@ -50,6 +50,8 @@ class Group:
         Which pair of registers holds the lengths of the sequence's cache.
     number : int
         Of the group among those of a layer.
+    family, turn, turns : int
+        Of how many groups, and in which place among them, the sums are inverted in one command, and the number of these groups.
     """
 
     rows: tuple[int, ...]
@@ -58,6 +60,9 @@ class Group:
     heads: int
     lengths: int
     number: int
+    family: int
+    turn: int = 0
+    turns: int = 1
 
     @property
     def sides(self) -> int:

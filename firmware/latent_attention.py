@@ -53,7 +53,7 @@ class _LatentHeads:
         for share in self._shares:
             for s in w.sequences:
                 number = len(self._groups)
-                self._groups.append(Group((s,), 0, share.start, len(share), number % len(w.length_registers), number))
+                self._groups.append(Group((s,), 0, share.start, len(share), number % len(w.length_registers), number, number))
         self._pieces = self._passes.pieces(self._groups)
         self._slot_plan(columns)
         size = w.batch * width * attention.head_size
@@ -157,7 +157,7 @@ class _LatentHeads:
         group = piece.group
         target = Slot(group.row, OUTPUT_SET, self._output_place)
         self._workspace.commands.elementwise(
-            self._passes.outputs[group.number % 2], size, group.heads, a_stride=size, p=self._passes.divided(group), to=target
+            self._passes.outputs(group), size, group.heads, a_stride=size, p=self._passes.divided(group), to=target
         )
 
     def _bring_back(self, i: int) -> None:

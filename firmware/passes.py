@@ -71,6 +71,8 @@ class Passes:
     attention : Attention
     sides : int
         Queries of a group at most.
+    turns : int
+        Groups at most whose sums are inverted in one command.
 
     Attributes
     ----------
@@ -79,11 +81,9 @@ class Passes:
     window : int or None
     tokens : int
         Tokens of a piece at most.
-    outputs : list of int
-        Entries of the outputs of two groups in turn, not yet divided.
     """
 
-    def __init__(self, workspace: Workspace, layer: int, attention: Attention, sides: int) -> None:
+    def __init__(self, workspace: Workspace, layer: int, attention: Attention, sides: int, turns: int = 1) -> None:
         w = self._workspace = workspace
         self._layer, self._attention, self._sides = layer, attention, sides
         self.caches = [w.cache(s, layer) for s in w.sequences]
@@ -102,12 +102,13 @@ class Passes:
         chunked = max(map(len, self._starts)) > 1
         allocate = w.buffer.allocate
         size = sides * attention.value_size
-        self.outputs = [allocate("the outputs of heads", size) for _ in range(2)]
+        #: The outputs of two groups in turn, or of all that wait for the inverses of their sums, not yet divided.
+        self._outputs = [allocate("the outputs of heads", size) for _ in range(max(turns, 2))]
         #: The largest scores of two chunks in turn, negated.
         self._maxima = [allocate("the largest scores", sides) for _ in range(2 if chunked else 1)]
         #: The largest scores of two pieces in turn as the matrix unit leaves them, not yet scaled.
         self._products = [allocate("the largest products with keys", sides * BUFFER_UNIT) for _ in range(2)]
-        self._sums = [allocate("the sums of probabilities", sides) for _ in range(2)]
+        self._sums = [allocate("the sums of probabilities", turns * sides) for _ in range(2)]
         self._stride = -(-self.tokens // BUFFER_UNIT) * BUFFER_UNIT
         if attention.sinks:
             self._sinks_stride = -(-attention.heads // BUFFER_UNIT) * BUFFER_UNIT
@@ -214,7 +215,7 @@ class Passes:
         """From scores to probabilities, in the slots, not yet divided by their sum, times the scales of the values."""
         commands, group, sinks = self._workspace.commands, piece.group, self._attention.sinks
         scale = 1.0 if self._attention.score_cap else self._scale(group)
-        scores, sums = self._scores[piece.number % len(self._scores)], self._sums[group.number % 2]
+        scores, sums = self._scores[piece.number % len(self._scores)], self._sums_of(group)
         if piece.chunk:
             maxima = self._maxima[piece.chunk % 2]
             self._later_maxima(piece, maxima)
@@ -230,8 +231,9 @@ class Passes:
             resume=sinks or piece.chunk > 0, r=sums,
             to=Slot(0, vector_set, first_block, next_slot=True, duplicate=True),
         )  # fmt: skip
-        if piece.last:
-            commands.elementwise(sums, group.sides, function=Function.RECIPROCAL, to=sums)
+        if piece.last and group.turn == group.turns - 1:
+            first = self._sums[group.family % 2]
+            commands.elementwise(first, sums - first + group.sides, function=Function.RECIPROCAL, to=first)
 
     def _first_maxima(self, piece: Piece, maxima: int) -> None:
         """The largest scores of a group's first chunk, negated."""
@@ -296,7 +298,7 @@ class Passes:
         w.commands.gemv(
             w.cache_address(cache.values + group.kv_head * cache.value_stride + before), number=I8.number, rows=size,
             blocks=self._lengths(piece)[1], slots=group.sides, vector_set=vector_set, first_block=first_block,
-            offset=self._added[piece.number % 2] if piece.chunk else self.outputs[group.number % 2], slot_stride=size,
+            offset=self._added[piece.number % 2] if piece.chunk else self.outputs(group), slot_stride=size,
             stride=cache.row_stride, kind="values",
         )  # fmt: skip
 
@@ -304,7 +306,7 @@ class Passes:
         """Add the outputs of a later chunk to those of the chunks before it."""
         if not piece.chunk:
             return
-        group, size, outputs = piece.group, self._attention.value_size, self.outputs[piece.group.number % 2]
+        group, size, outputs = piece.group, self._attention.value_size, self.outputs(piece.group)
         self._workspace.commands.elementwise(
             outputs, size, group.sides, a_stride=size, p=Loaded(self._factors[piece.number % 2], advance=True),
             b=self._added[piece.number % 2], b_stride=size, q=1.0, combine=Combine.SUM, to=outputs, d_stride=size,
@@ -312,4 +314,11 @@ class Passes:
 
     def divided(self, group: Group) -> Loaded:
         """What the outputs of a group are multiplied with: the inverses of the sums of its queries."""
-        return Loaded(self._sums[group.number % 2], advance=True)
+        return Loaded(self._sums_of(group), advance=True)
+
+    def outputs(self, group: Group) -> int:
+        """Where the outputs of a group lie, not yet divided."""
+        return self._outputs[group.turn if group.turns > 1 else group.number % 2]
+
+    def _sums_of(self, group: Group) -> int:
+        return self._sums[group.family % 2] + group.turn * group.sides
