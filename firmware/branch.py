@@ -9,7 +9,7 @@ from tailrace.spec.isa import Combine, Multiplier, Reduce
 
 from .command_list import Address, Loaded, Slot, interleaved
 from .description import NormKind
-from .norms import inverse, normalise, statistic
+from .norms import NextNorm, fetch_weights, inverse, normalise, statistic
 from .placement import MatrixPlace
 from .workspace import Workspace
 
@@ -32,6 +32,8 @@ class Branch:
         Whether the sum's statistic is left for the next norm.
     scale : str or None
         Role of the number that the sum is multiplied with.
+    next_norm : NextNorm or None
+        The norm that comes next, if its weights may be fetched early.
     """
 
     norm: str | None
@@ -41,6 +43,7 @@ class Branch:
     again: bool = False
     measured: bool = True
     scale: str | None = None
+    next_norm: NextNorm | None = None
 
 
 def enter(workspace: Workspace, branch: Branch) -> None:
@@ -155,6 +158,8 @@ class Residual:
     def emit(self, vector_set: int = 0, first_block: int = 0) -> None:
         """Emit the product with what the slots hold, and the sum."""
         w, branch, place, whole_bias = self._workspace, self._branch, self._matrix, self._workspace.bias(self._role)
+        if branch.next_norm is not None:
+            fetch_weights(w, branch.next_norm)
         if len(self._entries) == 1:
             w.products(place, self._entries[0], vector_set=vector_set, first_block=first_block)
             leave(w, branch, self._entries[0], whole_bias)

@@ -10,9 +10,10 @@ from .description import Description
 from .draft_layer import remember
 from .embedding import embed, next_position, start_rows
 from .head import hand_out, head, next_token
-from .layer import emit_layer
+from .layer import emit_layer, norm_of_next_round
 from .layer_embedding import distance_of_rows
 from .layers import Run, runs
+from .norms import NextNorm, fetch_weights
 from .one_row import one_row_layers
 from .parts import feed_forward_part_rows, head_part_rows
 from .placement import Build, Placement
@@ -74,15 +75,30 @@ def build_program(
     """
     owners = tuple(range(batch) if rows is None else rows)
     _check(description, placement, build, owners, logits, choose)
-    w = begin(description, placement, build, owners, reach, overlap)
-    commands, batch = w.commands, w.batch
+
+    def emitted(*, hold: bool) -> Program:
+        w = begin(description, placement, build, owners, reach, overlap, hold)
+        return _emit(w, logits=logits, choose=choose, loops=loops)
+
+    try:
+        return emitted(hold=True)
+    except LimitError:
+        if len(owners) == 1:
+            raise
+        # Without a place for the weights of norms it may fit.
+        return emitted(hold=False)
+
+
+def _emit(w: Workspace, *, logits: bool, choose: bool, loops: bool) -> Program:
+    """Emit all of a program that has begun."""
+    description, commands, batch = w.description, w.commands, w.batch
     # The token must lie at a multiple of 4, behind the logit.
     token_place = w.buffer.allocate("the next tokens", 4 * (batch + 1)) + 3
 
     def token() -> None:
         commands.section("embedding")
         embed(w)
-        for run in runs(description, placement, owners) if loops else _unrolled(description):
+        for run in runs(description, w.placement, w.owners) if loops else _unrolled(description):
             _layers(w, run)
         commands.section("head")
         head(w, logits=logits, choose=choose, token_place=token_place)
@@ -136,6 +152,11 @@ def _check(
 def _layers(w: Workspace, run: Run) -> None:
     """Emit a run of layers, as a loop if it has several rounds."""
     counter, weights, caches, *embeddings = w.layer_registers
+    norm, w.held_norm = norm_of_next_round(w.description, run), None
+    if norm is not None:
+        # The first round finds what a round leaves for the next one.
+        fetch_weights(w, NextNorm(norm))
+    held = w.held_norm
     if run.rounds == 1:
         context: AbstractContextManager[None] = nullcontext()
     else:
@@ -149,4 +170,5 @@ def _layers(w: Workspace, run: Run) -> None:
     with context:
         for layer in range(run.first, run.first + run.period):
             emit_layer(w, layer, run)
+    assert held in (None, w.held_norm)
     w.weights_register = w.caches_register = w.embeddings_register = None

@@ -1,18 +1,20 @@
 """Feed-forward layers: the activation runs in the shadow of the stream of gate and up."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from tailrace.spec.errors import LimitError, ModelError
 from tailrace.spec.floats import Function
-from tailrace.spec.formats import BLOCK
+from tailrace.spec.formats import BLOCK, BY_NUMBER
 from tailrace.spec.isa import BUFFER_UNIT, Combine, Multiplier
 
 from .branch import Branch, Residual, enter
 from .buffer_map import slot_map
 from .command_list import Address, CommandList, Loaded, Scalar, Slot, interleaved
 from .description import Activation, FeedForward, layer_role
+from .parts import PART_UNIT
 from .placement import MatrixPart
 from .workspace import Workspace
 
@@ -207,11 +209,22 @@ class Middle:
             if self._block.gated:
                 finish_gate = partial(self._finish_gate, slots, gate_part, gate, expert, weight)
                 own.append((partial(product, self._gate, gate_part, gate), finish_gate))
-            finish_up = partial(self._finish_up, slots, up_part, up, gate, expert, weight)
-            own.append((partial(product, self._up, up_part, up), finish_up))
+            for piece in self._pieces(up_part) if i == self.parts - 1 and expert is None else [up_part]:
+                before = piece.first_row - up_part.first_row
+                finish_up = partial(self._finish_up, slots, piece, up + before, gate + before, expert, weight)
+                own.append((partial(product, self._up, piece, up + before), finish_up))
             # In an only place the results of a part stay until they have been used, before the next product.
             stages += own if self._results.take_turns else [*own, (_nothing, _nothing)]
         return stages
+
+    def _pieces(self, part: MatrixPart) -> list[MatrixPart]:
+        """The last part of up: of several rows its end comes alone, as down waits for all that is done with its results."""
+        w, first = self._workspace, part.rows - PART_UNIT
+        if w.batch == 1 or first <= 0:
+            return [part]
+        before = BY_NUMBER[self._up.format].matrix_bytes(first, self._up.blocks, w.build.lanes)
+        end = MatrixPart(part.address + before, part.first_row + first, PART_UNIT)
+        return [replace(part, rows=first), end]
 
     def _finish_gate(
         self, slots: range, part: MatrixPart, gate: int, expert: int | None, weight: Loaded | None

@@ -5,13 +5,14 @@ from typing import Any
 
 from .attention import attend
 from .branch import Branch
-from .description import Attention, Experts, Layer, LinearAttention, ShortConvolution, layer_role
+from .description import Attention, Description, Experts, FeedForward, Layer, LinearAttention, ShortConvolution, layer_role
 from .experts import mixture
 from .feed_forward import feed_forward
 from .latent_attention import attend_to_latents
 from .layer_embedding import add_layer_embedding
 from .layers import Run
 from .linear_attention import attend_linearly
+from .norms import NextNorm
 from .short_convolution import short_convolution
 from .workspace import Workspace
 
@@ -22,7 +23,7 @@ def emit_layer(w: Workspace, layer: int, run: Run) -> None:
     name = f"layer {layer}" if run.rounds == 1 else f"layers {layer}, {layer + run.period}, ... ({run.rounds} rounds)"
     with w.buffer.phase():
         w.load_scales(layer)
-        attention, feed_forward_branch = _branches(w, layer)
+        attention, feed_forward_branch = _branches(w, layer, run)
         attention, beside = _side_by_side(w, attention) if description.beside else (attention, attention)
         match description.attention:
             case Attention():
@@ -52,15 +53,18 @@ def emit_layer(w: Workspace, layer: int, run: Run) -> None:
             add_layer_embedding(w, layer, description.embedding, branch)
 
 
-def _branches(w: Workspace, layer: int) -> tuple[Branch, Branch]:
+def _branches(w: Workspace, layer: int, run: Run) -> tuple[Branch, Branch]:
     """How attention and feed-forward of a layer branch off from x."""
     description, blocks = w.description.layers[layer], ("attention", "feed_forward")
     norms = [layer_role(layer, f"{block}_norm") if description.pre_norms else None for block in blocks]
     post_norms = [layer_role(layer, f"{block}_post_norm") if description.post_norms else None for block in blocks]
     # The scale is that of whatever comes last.
     last: dict[str, Any] = {"measured": False} if description.embedding else {"scale": _output_scale(layer, description)}
+    last["next_norm"] = _norm_of_next_layer(w, layer, run)
     if not description.parallel:
         first, second = (Branch(norm, post_norm, w.x, w.x) for norm, post_norm in zip(norms, post_norms))
+        if description.feed_forward and norms[1]:
+            first = replace(first, next_norm=NextNorm(norms[1]))
         if not description.feed_forward:
             return replace(first, **last), second
         return first, replace(second, **last)
@@ -68,6 +72,21 @@ def _branches(w: Workspace, layer: int) -> tuple[Branch, Branch]:
     between = w.buffer.allocate("the activations between parallel blocks", w.batch * w.hidden)
     first = Branch(norms[0], post_norms[0], w.x, between, measured=False)
     return first, Branch(norms[0], post_norms[1], between, w.x, again=True, **last)
+
+
+def norm_of_next_round(description: Description, run: Run) -> str | None:
+    """Role of the norm that a round of a loop begins with, if the end of the round before fetches its weights."""
+    first, last = description.layers[run.first], description.layers[run.first + run.period - 1]
+    fetched = run.rounds > 1 and run.weight_distance > 0 and first.pre_norms and isinstance(last.feed_forward, FeedForward)
+    return layer_role(run.first, "attention_norm") if fetched else None
+
+
+def _norm_of_next_layer(w: Workspace, layer: int, run: Run) -> NextNorm | None:
+    """The norm that comes behind a layer."""
+    if layer == run.first + run.period - 1:
+        role = norm_of_next_round(w.description, run)
+        return role and NextNorm(role, run)
+    return NextNorm(layer_role(layer + 1, "attention_norm")) if w.description.layers[layer + 1].pre_norms else None
 
 
 def _side_by_side(w: Workspace, whole: Branch) -> tuple[Branch, Branch]:

@@ -1,13 +1,39 @@
 """Norms, and the sums that they need."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from tailrace.spec.floats import Function
-from tailrace.spec.isa import Multiplier, Reduce
+from tailrace.spec.isa import ADDRESS_UNIT, Multiplier, Reduce, SetMode
 
 from .command_list import Address, Loaded, Slot
 from .description import NormKind
+from .layers import Run
 from .workspace import Workspace
+
+
+@dataclass(frozen=True)
+class NextNorm:
+    """A norm that follows a block; with a `run` it is that of the next round of its loop, or once more that of the last round."""
+
+    role: str
+    run: Run | None = None
+
+
+def fetch_weights(workspace: Workspace, norm: NextNorm) -> None:
+    """Fetch the weights of a norm to their place, if they have one, before they are needed: all rows use them then."""
+    w = workspace
+    if w.norm_weights is None:
+        return
+    source = w.address(w.table(norm.role).address)
+    if norm.run is not None:
+        assert w.weights_register is not None
+        distance = norm.run.weight_distance // ADDRESS_UNIT
+        last = (norm.run.rounds - 1) * distance
+        w.commands.set(w.address_register, y=w.weights_register, addend=distance, mode=SetMode.MINIMUM, limit=last)
+        source = Address(source.byte, (w.address_register,))
+    w.commands.elementwise(source, w.hidden, to=w.norm_weights)
+    w.held_norm = norm.role
 
 
 def statistic(workspace: Workspace) -> Reduce:
@@ -54,17 +80,25 @@ def normalise(
         if factor != 1.0:
             inverses = w.buffer.allocate("the factor of a norm and its weights", w.batch)
             commands.elementwise(w.inverse, w.batch, p=factor, to=inverses)
+        if w.held_norm == role:
+            # The bias has its turn behind the weights.
+            target: dict[str, Any] = {"to": held, "d_stride": hidden}
+            commands.elementwise(
+                held if centred else w.x, hidden, w.batch, a_stride=hidden, p=Loaded(inverses, advance=True), b=w.norm_weights or 0,
+                multiplier=Multiplier.B, **(target if bias else {"to": Slot(0, vector_set, first_block, next_slot=True, join=join)}),
+            )  # fmt: skip
         for s in w.sequences:
             operand, place = (held if centred else w.x) + s * hidden, held + s * hidden
             slot = Slot(s, vector_set, first_block, join=join)
-            commands.elementwise(
-                operand,
-                hidden,
-                p=Loaded(inverses + s),
-                stream=weight,
-                multiplier=Multiplier.STREAM,
-                to=place if bias else slot,
-            )
+            if w.held_norm != role:
+                commands.elementwise(
+                    operand,
+                    hidden,
+                    p=Loaded(inverses + s),
+                    stream=weight,
+                    multiplier=Multiplier.STREAM,
+                    to=place if bias else slot,
+                )
             if bias:
                 commands.elementwise(place, hidden, stream=bias, stream_n=True, to=slot)
 

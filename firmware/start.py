@@ -14,12 +14,18 @@ from .placement import Build, Placement
 from .routing import KNOWN
 from .workspace import Workspace
 
+#: The weights of a norm have a place if they take no more than such a part of the buffer: those of more elements gain little.
+NORM_SHARE = 64
+
 
 def begin(
     description: Description, placement: Placement, build: Build, owners: tuple[int, ...], reach: Sequence[int] | None,
-    overlap: bool,
+    overlap: bool, hold: bool = True,
 ) -> Workspace:  # fmt: skip
-    """Begin a program over rows, each of a sequence; parameters as in `tailrace.firmware.decode.build_program`."""
+    """Begin a program over rows, each of a sequence; parameters as in `tailrace.firmware.decode.build_program`.
+
+    `hold`: whether weights of norms of several rows may have a place.
+    """
     commands, batch = CommandList(build, overlap), len(owners)
     seen = (CHUNK,) * batch if reach is None else tuple(reach)
     assert len(seen) == batch
@@ -35,6 +41,8 @@ def begin(
     if any(isinstance(layer.feed_forward, Experts) for layer in description.whole.layers):
         w.expert_registers = tuple(commands.register("the number of an expert") for _ in range(KNOWN))
     _allocate(w)
+    if hold and batch > 1 and NORM_SHARE * w.hidden <= build.buffer_entries:
+        w.norm_weights = w.buffer.allocate("the weights of a norm", w.hidden)
     _assign_rows(w)
     return w
 

@@ -53,6 +53,10 @@ class Workspace:
         The layer's table of what the results of its matrices are multiplied with, if it has one.
     scale_count : int
         Entries of that.
+    norm_weights : int or None
+        Place for the weights of a norm that come before they are needed; None: there is none.
+    held_norm : str or None
+        Role of the norm whose weights are there.
     position_rows : dict
         What tables have for the positions (angles, scales of scores), by name and sequence.
     rows : dict
@@ -83,6 +87,8 @@ class Workspace:
     inverse: int = 0
     scales: int = 0
     scale_count: int = 0
+    norm_weights: int | None = None
+    held_norm: str | None = None
     address_register: int = 0
     length_registers: tuple[tuple[int, int], ...] = ()
     position_rows: dict[tuple[str, int], int] = field(default_factory=dict)
