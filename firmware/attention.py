@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tailrace.spec.errors import LimitError
@@ -153,7 +154,8 @@ class _Heads:
         self._keys(first, first)
         if first == 0:
             self._projections.finish_later_queries()
-        ahead = passes.ahead and len(turn) > 1
+        # What is emitted behind a product waits until that has been asked for: of several rows the first softmax would.
+        ahead = passes.ahead and len(turn) > 1 and self._workspace.batch == 1
         if ahead:
             self._keys(first + 1, first)
         # Whether a piece's values come behind the softmax of the next one, which needs places for the probabilities of both.
@@ -161,12 +163,13 @@ class _Heads:
         waiting = list[Group]()
         for i in turn:
             passes.soften(pieces[i], *self._place(i))
-            if behind and i > first:
-                passes.values(pieces[i - 1], *self._place(i - 1))
-            if i + 1 in turn and not (ahead and i == first):
-                self._keys(i + 1, first)
+            steps = [partial(passes.values, pieces[i - 1], *self._place(i - 1))] if behind and i > first else []
             if i > first:
-                self._finish(pieces[i - 1], waiting, pieces[i])
+                steps.append(partial(self._finish, pieces[i - 1], waiting, pieces[i]))
+            if i + 1 in turn and not (ahead and i == first):
+                steps.insert(self._turn_of_keys(i, first, len(steps)), partial(self._keys, i + 1, first))
+            for step in steps:
+                step()
             if i + 1 in turn:
                 passes.load_scales(pieces[i + 1])
             if not behind:
@@ -187,6 +190,17 @@ class _Heads:
             self._passes.measure(piece.group)
         self._passes.keys(piece, self._projections.vector_set(piece.group), self._query_places[piece.group])
 
+    def _turn_of_keys(self, i: int, first: int, others: int) -> int:
+        """Which of the steps behind the softmax of piece `i` computes the next scores: of so many others, outputs come first.
+
+        A product is asked for before what is emitted behind it. So of several rows those scores come last, unless outputs wait
+        for the inverses of their sums, and the next softmax comes first.
+        """
+        if self._workspace.batch == 1:
+            return min(others, 1) if len(self._probabilities) > 1 else 0
+        waits = i > first and self._pieces[i - 1].last and not self._hands_on(self._pieces[i - 1].group, self._pieces[i])
+        return 0 if waits and self._passes.ahead else others
+
     def _finish(self, piece: Piece, waiting: list[Group], softened: Piece) -> None:
         """Add the outputs of a piece to its group's, which waits behind the last one until its sums have been inverted.
 
@@ -203,10 +217,14 @@ class _Heads:
         self._passes.add_values(piece)
         if piece.last:
             waiting.append(piece.group)
-        group = softened.group
-        inverted = softened.last and group.turn == group.turns - 1
-        while waiting and (inverted or waiting[0].family != group.family):
+        while waiting and self._hands_on(waiting[0], softened):
             self._divide(waiting.pop(0))
+
+    @staticmethod
+    def _hands_on(group: Group, softened: Piece) -> bool:
+        """Whether the sums of a group have been inverted, behind the softmax of a piece."""
+        last = softened.group
+        return group.family != last.family or softened.last and last.turn == last.turns - 1
 
     def _divide(self, group: Group) -> None:
         """Hand on the outputs of a group."""
