@@ -14,7 +14,7 @@ from .workspace import Workspace
 
 @dataclass(frozen=True)
 class NextNorm:
-    """A norm that follows a block; with a `run` it is that of the next round of its loop, or once more that of the last round."""
+    """A norm that follows a block; with a `run` it is that of the next round of its loop, or once more of the last one."""
 
     role: str
     run: Run | None = None
@@ -81,11 +81,11 @@ def normalise(
             inverses = w.buffer.allocate("the factor of a norm and its weights", w.batch)
             commands.elementwise(w.inverse, w.batch, p=factor, to=inverses)
         if w.held_norm == role:
-            # The bias has its turn behind the weights.
-            target: dict[str, Any] = {"to": held, "d_stride": hidden}
+            assert w.norm_weights is not None
             commands.elementwise(
-                held if centred else w.x, hidden, w.batch, a_stride=hidden, p=Loaded(inverses, advance=True), b=w.norm_weights or 0,
-                multiplier=Multiplier.B, **(target if bias else {"to": Slot(0, vector_set, first_block, next_slot=True, join=join)}),
+                held if centred else w.x, hidden, w.batch, a_stride=hidden, p=Loaded(inverses, advance=True), b=w.norm_weights,
+                multiplier=Multiplier.B, d_stride=hidden,
+                to=held if bias else Slot(0, vector_set, first_block, next_slot=True, join=join),
             )  # fmt: skip
         for s in w.sequences:
             operand, place = (held if centred else w.x) + s * hidden, held + s * hidden
