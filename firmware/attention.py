@@ -154,8 +154,7 @@ class _Heads:
         self._keys(first, first)
         if first == 0:
             self._projections.finish_later_queries()
-        # What is emitted behind a product waits until that has been asked for: of several rows the first softmax would.
-        ahead = passes.ahead and len(turn) > 1 and self._workspace.batch == 1
+        ahead = passes.ahead and len(turn) > 1
         if ahead:
             self._keys(first + 1, first)
         # Whether a piece's values come behind the softmax of the next one, which needs places for the probabilities of both.
@@ -193,8 +192,8 @@ class _Heads:
     def _turn_of_keys(self, i: int, first: int, others: int) -> int:
         """Which of the steps behind the softmax of piece `i` computes the next scores: of so many others, outputs come first.
 
-        A product is asked for before what is emitted behind it. So of several rows those scores come last, unless outputs wait
-        for the inverses of their sums, and the next softmax comes first.
+        What is emitted behind a product waits until that has been asked for. So of several rows those scores come last, unless
+        outputs wait for the inverses of their sums, and the next softmax comes first.
         """
         if self._workspace.batch == 1:
             return min(others, 1) if len(self._probabilities) > 1 else 0
