@@ -93,7 +93,7 @@ class _Heads:
 
         Those of a KV head, if each takes a head of several rows: a command for as few sums is over before it is under way.
         """
-        room = self._workspace.build.buffer_entries // 16
+        room = self._workspace.build.buffer_entries // 32
         outputs = bundle.passes * bundle.sides * self._attention.value_size
         several = len(bundle.rows) > 1 and bundle.width == 1 and bundle.sides % BUFFER_UNIT == 0
         return bundle.passes if several and outputs <= room else 1
