@@ -78,7 +78,7 @@ def build_program(
 
     def emitted(*, hold: bool) -> Program:
         w = begin(description, placement, build, owners, reach, overlap, hold)
-        return _emit(w, logits=logits, choose=choose, loops=loops)
+        return _emit(w, logits=logits, choose=choose, loops=loops, fills=fills)
 
     try:
         return emitted(hold=True)
@@ -89,7 +89,7 @@ def build_program(
         return emitted(hold=False)
 
 
-def _emit(w: Workspace, *, logits: bool, choose: bool, loops: bool) -> Program:
+def _emit(w: Workspace, *, logits: bool, choose: bool, loops: bool, fills: bool) -> Program:
     """Emit all of a program that has begun."""
     description, commands, batch = w.description, w.commands, w.batch
     # The token must lie at a multiple of 4, behind the logit.
