@@ -85,7 +85,7 @@ def _norm_of_next_layer(w: Workspace, layer: int, run: Run) -> NextNorm | None:
     """The norm that comes behind a layer."""
     if layer == run.first + run.period - 1:
         role = norm_of_next_round(w.description, run)
-        return role and NextNorm(role, run)
+        return None if role is None else NextNorm(role, run)
     return NextNorm(layer_role(layer + 1, "attention_norm")) if w.description.layers[layer + 1].pre_norms else None
 
 
