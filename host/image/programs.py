@@ -111,7 +111,7 @@ class Programs:
         LimitError
             If the device has no room for what these rows need beside each other.
         """
-        fills = fills or self.image.imported.description.draft_layer is None
+        fills = fills or kind == DRAFT or self.image.imported.description.draft_layer is None
         name = program_name(kind, rows, self.image.request.batch, fills)
         self._make(name, kind, rows, (CHUNK,) * len(rows), fills)
         return name
