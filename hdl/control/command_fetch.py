@@ -88,8 +88,9 @@ class CommandFetch(wiring.Component):
         jump = Signal()
         m.submodules.requests = requests
         wiring.connect(m, requests.o, wiring.flipped(self.request))
+        wanted = (asked != length) & (room != 0)
         m.d.comb += [
-            requests.i.valid.eq((asked != length) & (room != 0) & ~self.start & ~jump),
+            requests.i.valid.eq(wanted & ~self.start & ~jump),
             requests.i.payload.address.eq(queue + (asked << exact_log2(COMMAND_BYTES))),
             requests.i.payload.beats.eq(beats),
             requests.i.payload.kind.eq(ReadKind.COMMAND),
@@ -98,7 +99,6 @@ class CommandFetch(wiring.Component):
         issued = requests.i.valid & requests.i.ready
         arrived = Signal()
         drop = Signal()
-        after, stopped = Signal.like(outstanding), Signal.like(outstanding)
 
         # What the command that arrives is: known from its first beat, and wanted with its last.
         is_loop, loop_target = Signal(), Signal(16)
@@ -117,24 +117,28 @@ class CommandFetch(wiring.Component):
         m.d.comb += [
             arrived.eq(self.i.valid & self.i.ready),
             drop.eq(useless != 0),
-            after.eq(outstanding + Mux(issued, beats, 0) - arrived),
-            # The same where a start or a jump keeps anything from being issued; it does not wait for that to be known.
+        ]
+        # A jump is known late. So sums do not wait for it, but are chosen from; kept, or synthesis makes one adder of two.
+        more, stopped = (Signal.like(outstanding, name=name, attrs={"keep": True}) for name in ("more", "stopped"))
+        forward, back = (Signal.like(room, name=name, attrs={"keep": True}) for name in ("forward", "back"))
+        m.d.comb += [
+            more.eq(outstanding + beats - arrived),
             stopped.eq(outstanding - arrived),
+            forward.eq(room - (wanted & requests.i.ready) + taken),
+            # Of the last beat of a command that comes, and of whole commands behind it.
+            back.eq(room + taken + ((outstanding - 1) if beats == 1 else outstanding >> exact_log2(beats))),
         ]
         with m.If(self.start):
             m.d.sync += [asked.eq(self.index), place.eq(0), room.eq(AHEAD)]
         with m.Elif(jump):
-            m.d.sync += [
-                asked.eq(loop_target),
-                room.eq(room + taken + (stopped >> exact_log2(beats))),
-            ]
+            m.d.sync += [asked.eq(loop_target), room.eq(back)]
         with m.Else():
-            m.d.sync += room.eq(room - issued + taken)
+            m.d.sync += room.eq(forward)
         with m.If(self.start):
             m.d.sync += [queue.eq(self.address), length.eq(self.length)]
         with m.Elif(issued & ~jump):
             m.d.sync += asked.eq(asked + 1)
-        m.d.sync += outstanding.eq(after)
+        m.d.sync += outstanding.eq(Mux(issued, more, stopped))
         with m.If(self.start | jump):
             m.d.sync += useless.eq(stopped)
         with m.Elif(arrived & drop):

@@ -22,7 +22,7 @@ def test_fetch(monkeypatch, name):
 @pytest.mark.parametrize(
     ("old", "new", "broken"),
     [
-        ("(room != 0) & ~self.start", "~self.start", "there is more room than there is"),
+        ("wanted & ~self.start", "(asked != length) & ~self.start", "there is more room than there is"),
         (
             "StreamFifo(config.beat_width, AHEAD * beats)",
             "StreamFifo(config.beat_width, 1)",
@@ -30,7 +30,7 @@ def test_fetch(monkeypatch, name):
         ),
         ("fifo.o.ready.eq(~full | self.o.ready)", "fifo.o.ready.eq(1)", "what was on offer changed before it was taken"),
         (
-            "room.eq(room + taken + (stopped >> exact_log2(beats)))",
+            "room.eq(back)",
             "room.eq(AHEAD + taken)",
             "there is more room than there is",
         ),
