@@ -22,7 +22,7 @@ def test_fetch(monkeypatch, name):
 @pytest.mark.parametrize(
     ("old", "new", "broken"),
     [
-        ("wanted & ~self.start", "(asked != length) & ~self.start", "there is more room than there is"),
+        ("(asked != length) & (room != 0)", "asked != length", "there is more room than there is"),
         (
             "StreamFifo(config.beat_width, AHEAD * beats)",
             "StreamFifo(config.beat_width, 1)",
