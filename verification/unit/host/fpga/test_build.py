@@ -48,8 +48,8 @@ class Tools:
             self.calls.append("synthesis")
             return Synthesis(cells, MEMORIES, PRODUCTS, 12, None)
 
-        def place_and_route(folder: Path, *, target: float, seed: int, progress: Any) -> Timing:
-            self.calls.append(f"{target:g} {seed}")
+        def place_and_route(folder: Path, *, target: float, seed: int, spread: bool, progress: Any) -> Timing:
+            self.calls.append(f"{target:g} {seed}" + " spread" * spread)
             return Timing(125.0, PATH)
 
         monkeypatch.setattr(building, "synthesise", synthesise)
@@ -62,6 +62,13 @@ class Tools:
             "write_design",
             lambda made, folder: (folder.mkdir(exist_ok=True), (folder / "design.il").write_text(repr(made))),
         )
+
+
+@pytest.mark.parametrize(("part", "how"), [("core", "100 1 spread"), ("lane", "100 1"), ("counters", "100 1")])
+def test_cells_of_a_core_are_spread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part: str, how: str) -> None:
+    tools = Tools(monkeypatch, CELLS)
+    build_part(part, "tiny", "ecp5", tmp_path / "a")
+    assert tools.calls == ["synthesis", how]
 
 
 def test_what_is_finished_is_not_built_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

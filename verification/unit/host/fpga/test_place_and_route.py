@@ -15,8 +15,10 @@ _TOOL = """
 import json, sys
 json.dump(sys.argv[1:], open("called.json", "w"))
 print("Info: Packing LUTs...", file=sys.stderr)
+print("Info: Creating initial analytic placement for 12 cells, random placement wirelen = 3.", file=sys.stderr)
+print("Info:     at iteration #3, type ALL: wirelen solved = 1, spread = 2, legal = 3; time = 0.02s", file=sys.stderr)
 print("Info: Running Static placer...", file=sys.stderr)
-print("Info: iter=3 steplen=1.465237 a=2.749791 penalty=[0.00, 0.00, 0.00, 0.00]", file=sys.stderr)
+print("Info: iter=4 steplen=1.465237 a=2.749791 penalty=[0.00, 0.00, 0.00, 0.00]", file=sys.stderr)
 print("Info: Running simulated annealing placer for refinement.", file=sys.stderr)
 print("Info:   at iteration #5: temp = 0.000000, timing cost = 1238, wirelen = 299171", file=sys.stderr)
 print("Info: Routing 480 arcs.", file=sys.stderr)
@@ -36,33 +38,25 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "_NEXTPNR", _TOOL + _REPORT.replace("FMAX", "fmax"))
 
 
-def test_the_slowest_clock_is_reported(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("spread", "placer"), [(False, "heap"), (True, "static")])
+def test_the_slowest_clock_is_reported(tmp_path: Path, spread: bool, placer: str) -> None:
     said: list[str] = []
-    timing = place_and_route(tmp_path, target=120, seed=7, progress=said.append)
+    timing = place_and_route(tmp_path, target=120, seed=7, spread=spread, progress=said.append)
     assert timing.megahertz == 125.0
     assert (timing.path.start, timing.path.end, timing.path.logic) == ("x", "y", 8.0)
     assert (tmp_path / "critical_path.txt").read_text() == timing.path.listing() + "\n"
     called = json.loads((tmp_path / "called.json").read_text())
     assert called == [
         *("--85k", "--package", "CABGA381", "--speed", "8", "--json", "netlist.json", "--out-of-context"),
-        *(
-            "--placer",
-            "static",
-            "--seed",
-            "7",
-            "--freq",
-            "120",
-            "--timing-allow-fail",
-            "--report",
-            "nextpnr.json",
-            "--log",
-            "nextpnr.log",
-        ),
+        *("--placer", placer, "--seed", "7", "--freq", "120", "--timing-allow-fail"),
+        *("--report", "nextpnr.json", "--log", "nextpnr.log"),
     ]
     assert said == [
         "packing LUTs",
-        "placement",
+        "placement of 12 cells",
         "placement, iteration 3",
+        "placement",
+        "placement, iteration 4",
         "placement, refinement",
         "placement, refinement 5",
         "routing of 480 arcs",
