@@ -47,8 +47,8 @@ def saying(lm: LanguageModel, tokens: Sequence[int]) -> Iterator[None]:
     """Have the model say something, one answer at a time; after that it ends."""
     decoder, take, left = lm.engine.decoder, lm.engine.decoder.take, list(tokens)
 
-    def changed(given: Any, kind: Any) -> Any:
-        results = take(given, kind)
+    def changed(given: Any, kind: Any, *more: Any) -> Any:
+        results = take(given, kind, *more)
         if kind == "logits":
             (logits,) = (found for found in results if found is not None)
             logits[-1, left.pop(0) if left else 2] = 1e6
