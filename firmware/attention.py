@@ -131,13 +131,14 @@ class _Heads:
         """Emit from the products q, k and v on, until the outputs of the heads are in the slots."""
         w = self._workspace
         self._passes.load_sinks()
-        self._projections.emit()
+        # Several rows' scores keep the vector unit from writing to the buffer, so it writes before them.
+        begun = self._projections.emit(ahead=self._begin if w.batch > 1 else None)
         first = 0
         for rows in self._turns:
             if first:
                 self._projections.append(rows)
-            if not self._attention.shared_cache:
-                w.commands.fence(Cache.KEYS, Cache.VALUES)
+            if first or not begun:
+                self._begin(first)
             count = sum(piece.group.row in rows for piece in self._pieces)
             self._attend(range(first, first + count))
             first += count
@@ -146,11 +147,16 @@ class _Heads:
             target = Slot(0, self.output_set, 0, next_slot=True)
             w.commands.elementwise(self._gathered, columns, w.batch, a_stride=columns, to=target)
 
+    def _begin(self, first: int = 0) -> None:
+        """What comes before the first scores of the turn that begins with piece `first`."""
+        if not self._attention.shared_cache:
+            self._workspace.commands.fence(Cache.KEYS, Cache.VALUES)
+        self._passes.measure(self._pieces[first].group)
+        self._passes.load_scales(self._pieces[first])
+
     def _attend(self, turn: range) -> None:
         """Scores, their softmax, and outputs of the pieces of a turn, ready to be used."""
         pieces, passes, first = self._pieces, self._passes, turn.start
-        passes.measure(pieces[first].group)
-        passes.load_scales(pieces[first])
         self._keys(first, first)
         if first == 0:
             self._projections.finish_later_queries()

@@ -94,6 +94,8 @@ class Slot:
 
 
 Scalar = float | Loaded
+#: What emits a product, and what emits the vector work on its results.
+Stage = tuple[Callable[[], None], Callable[[], None]]
 
 
 @dataclass
@@ -413,14 +415,14 @@ def _fixed(length: int | Length) -> int:
     return 0 if isinstance(length, Length) else length
 
 
-def interleaved(stages: Sequence[tuple[Callable[[], None], Callable[[], None]]]) -> None:
+def interleaved(stages: Sequence[Stage]) -> None:
     """Emit products, and the vector work on each one's results behind the next product.
 
     So the vector unit works on the results of one while the matrix unit streams the next, and few commands wait in the queues.
 
     Parameters
     ----------
-    stages : sequence of (product, vector work)
+    stages : sequence of Stage
     """
     before: Callable[[], None] | None = None
     for product, work in stages:

@@ -11,7 +11,7 @@ from tailrace.spec.formats import BLOCK
 from tailrace.spec.isa import Combine
 
 from .cache_writer import CacheWriter
-from .command_list import Slot, interleaved
+from .command_list import Slot, Stage, interleaved
 from .description import Attention, HeadNorm, layer_role
 from .groups import Bundle, Group
 from .norms import normalise_all_heads, normalise_heads
@@ -172,10 +172,20 @@ class Projections:
             portions.append(Portion(part, places[n % len(places)], kv_heads, len(kv_heads) * self._attention.group))
         return portions
 
-    def emit(self, queries_too: bool = True) -> None:
+    def emit(self, queries_too: bool = True, ahead: Callable[[], None] | None = None) -> bool:
         """Emit the products, and the work on values and keys, which end in the cache.
 
-        `queries_too`: whether there is attention behind that.
+        Parameters
+        ----------
+        queries_too : bool
+            Whether there is attention behind that.
+        ahead : callable or None
+            Emitted in front of the last product, if keys and values are in the cache by then.
+
+        Returns
+        -------
+        bool
+            Whether `ahead` has been emitted.
         """
         w, attention, size = self._workspace, self._attention, self._attention.head_size
         for role, entry in self._weights.items():
@@ -195,9 +205,21 @@ class Projections:
         gate = [(product("output_gate", self.gate, attention.heads), self._finish_gate)] if attention.gated else []
         if not queries_too:
             interleaved(cached)
-            return
+            return False
         queries = [(partial(self._multiply, portion), partial(self._finish_portion, portion)) for portion in self._portions]
-        interleaved([*cached, *queries, *gate])
+        stages: list[Stage] = [*cached, *queries, *gate]
+        # What is done with a product is emitted behind the next one.
+        if ahead is None or len(queries) + len(gate) < 2:
+            interleaved(stages)
+            return False
+        product_behind, work = stages.pop()
+
+        def last() -> None:
+            ahead()
+            product_behind()
+
+        interleaved([*stages, (last, work)])
+        return True
 
     def _multiply(self, portion: Portion) -> None:
         self._workspace.product(self._query_matrix, portion.part, portion.entry, portion.part.rows)
