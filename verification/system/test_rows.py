@@ -29,7 +29,15 @@ STALLS: dict[str, dict[str, Any]] = {"prompt": {}, "stalls": {"stall_seed": 3, "
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("stalls", STALLS)
-@pytest.mark.parametrize("build", ["base,bus_width=256,right_hand_sides=2", "wide", "base,bus_width=256,right_hand_sides=8"])
+@pytest.mark.parametrize(
+    "build",
+    [
+        "large,vector_width=4,right_hand_sides=4",
+        "base,bus_width=256,right_hand_sides=2",
+        "wide",
+        "base,bus_width=256,right_hand_sides=8",
+    ],
+)
 def test_prompts_leave_the_same_bytes(model: str, build: str, stalls: str, tmp_path: Path) -> None:
     """From the first token on, and in the middle of a text; passes of every number of rows, and a token behind them."""
     path = tmp_path / "model.gguf"
