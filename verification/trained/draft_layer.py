@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from verification.unit.host.transformers_models import make_config
 
-from .train import KEPT, MODELS
+from .train import KEPT, MODELS, one_thread
 
 _LENGTH, _BATCH, _RATE = 128, 8, 3e-3
 
@@ -52,6 +52,7 @@ class DraftLayer(torch.nn.Module):
         return found
 
 
+@one_thread()
 def train_layer(
     model: Any, architecture: str, tokens: NDArray[np.int64], steps: int, seed: int, told: Callable[[str, float], None]
 ) -> DraftLayer:

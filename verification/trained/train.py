@@ -1,6 +1,7 @@
 """Trains small models to continue the text that comes along."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,18 @@ def text() -> NDArray[np.int64]:
     return np.array(tokenizer.encode(PROSE.read_text(encoding="utf-8")), dtype=np.int64)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Makes what is trained the same on a machine with more processors: how many share a sum changes its bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def train(architecture: str, tokens: NDArray[np.int64], steps: int, seed: int, told: Callable[[str, float], None]) -> Any:
     """Train a model on all but the end of a text.
 
