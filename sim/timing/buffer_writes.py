@@ -19,8 +19,16 @@ class BufferWrites:
         """A product writes so many words from a cycle up to another one."""
         self._products.append((first, last, min(words / (last - first + 1), 1.0)))
 
-    def last(self, first: float, words: float) -> float:
-        """When the last of some words is written that come from a cycle on, one a cycle."""
+    def last(self, first: float, words: int, gap: int = 1) -> float:
+        """When the last of some words is written that come from a cycle on, one in so many cycles."""
+        if gap == 1:
+            return self._one_a_cycle(first, words)
+        written = first - 1
+        for n in range(words):
+            written = self._one_a_cycle(max(first + n * gap, written + 1), 1)
+        return written
+
+    def _one_a_cycle(self, first: float, words: float) -> float:
         cycle = first
         for start, end, density in self._products:
             if end < cycle or not words:

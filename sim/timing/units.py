@@ -16,6 +16,8 @@ class Unit:
         Operations that it was given.
     finished : float
         When the last of them was finished.
+    earliest : float
+        When the last one could have started if the unit had been free.
     """
 
     def __init__(self) -> None:
@@ -24,6 +26,7 @@ class Unit:
         # When the operations left the queue, and when the last one was taken by the unit.
         self._left: deque[float] = deque([-1.0] * latencies.QUEUE_DEPTH, maxlen=latencies.QUEUE_DEPTH)
         self._taken = -float(latencies.NEXT_OPERATION)
+        self.earliest = -1.0
 
     @property
     def finished(self) -> float:
@@ -38,8 +41,8 @@ class Unit:
         """When an operation that was issued in a cycle is offered to the unit, as far as the other unit lets it."""
         self.issued += 1
         self._left.append(max(issued + 1, self._taken))
-        offered = max(issued + latencies.DISPATCH, self._taken + latencies.NEXT_OPERATION)
-        return max(offered, other.without(pending) + latencies.DEPENDENCY)
+        self.earliest = max(issued + latencies.DISPATCH, other.without(pending) + latencies.DEPENDENCY)
+        return max(self.earliest, self._taken + latencies.NEXT_OPERATION)
 
     def without(self, pending: int) -> float:
         """When at most so many of the operations issued so far are unfinished."""
@@ -53,12 +56,17 @@ class Unit:
         """The last operation is finished in a cycle."""
         self._finishes.append(cycle)
 
-    def amend(self, cycle: float) -> None:
-        """The last operation, which stays at its unit until then, is finished in another cycle."""
-        self._finishes[-1] = self._taken = cycle
+    def amend(self, cycle: float, behind: int = 0) -> None:
+        """An operation, which stays at its unit until then, is finished in another cycle; `behind`: how many came after it."""
+        self._finishes[-1 - behind] = cycle
+        if behind:
+            self._left[-behind] = max(self._left[-behind], cycle)
+        else:
+            self._taken = cycle
 
     def shift(self, cycles: float) -> None:
         """Everything happens so much later."""
         self._finishes = deque((cycle + cycles for cycle in self._finishes), maxlen=self._finishes.maxlen)
         self._left = deque((cycle + cycles for cycle in self._left), maxlen=self._left.maxlen)
         self._taken += cycles
+        self.earliest += cycles

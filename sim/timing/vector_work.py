@@ -38,13 +38,19 @@ def segments_of(opcode: Opcode, fields: Mapping[str, int], elements: int) -> lis
     return [Segment(first, words)] + [Segment(later, words)] * (fields["segments"] - 1)
 
 
-def words_written(opcode: Opcode, fields: Mapping[str, int], elements: int) -> int:
-    """Words of so many elements that a command writes to the activation buffer, the results of reductions apart."""
+def words_written(opcode: Opcode, fields: Mapping[str, int], elements: int) -> tuple[int, int]:
+    """Words of so many elements that a command writes to the activation buffer, and cycles from one to the next.
+
+    Of a command with a reduction: its results, each of which is a write of its own.
+    """
     if opcode is Opcode.ROTATE:
-        return 2 * fields["segments"] * -(-fields["count"] // elements)
-    if opcode is Opcode.ELEMENTWISE and fields["target"] == Target.BUFFER and not fields["reduce"]:
-        return int(fields["segments"] * -(-fields["count"] // elements))
-    return 0
+        return 2 * fields["segments"] * -(-fields["count"] // elements), 1
+    if opcode is not Opcode.ELEMENTWISE:
+        return 0, 1
+    words = -(-fields["count"] // elements)
+    if fields["reduce"]:
+        return fields["segments"], max(words, 1)
+    return int(fields["segments"] * words) if fields["target"] == Target.BUFFER else 0, 1
 
 
 def beats_of(segments: Sequence[Segment], unit_beats: int, beat_words: int) -> list[tuple[int, int, bool]]:

@@ -1,6 +1,8 @@
 """A walk through a program, command by command, that says when each is fetched, started and finished."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from tailrace.spec.config import Config
@@ -23,11 +25,38 @@ _WORD = 0xFFFF_FFFF
 _EQUAL = ((2, 2e-4), (4, 3e-3))
 
 
+@dataclass
+class _VectorOperation:
+    """An operation of the vector unit, whose end depends on what the matrix unit writes meanwhile.
+
+    Attributes
+    ----------
+    earliest : float
+        When it could have started if the unit had been free.
+    length, last : float
+        Cycles from its start to its end and to its last word, if nothing else is written.
+    words, gap : int
+        That it writes to the buffer, and cycles from one to the next.
+    finish : float
+    span : int
+        Which of the spans is its own.
+    """
+
+    earliest: float
+    length: float
+    last: float
+    words: int
+    gap: int
+    finish: float
+    span: int
+
+
 class Walk:
     """Works out the cycles of a run.
 
     Commands are looked at in the order in which the program executes them. What a command waits for comes before it: the beats
-    before its own, the operations that its ``pending`` names, room in a queue, a `FENCE`. So one pass is enough.
+    before its own, the operations that its ``pending`` names, room in a queue, a `FENCE`. So one pass is enough, but for the
+    last operations of the vector unit, which let the results of a product pass that comes behind them.
 
     Parameters
     ----------
@@ -59,8 +88,8 @@ class Walk:
         self._matrix, self._vector = Unit(), Unit()
         self._parameters = ParameterBeats()
         self._buffer = BufferWrites()
-        # Of the vector unit's last operation, if it writes words to the buffer: when the last one would be, how many, its end.
-        self._words: tuple[float, int, float] | None = None
+        #: The vector unit's last operations.
+        self._recent: deque[_VectorOperation] = deque(maxlen=latencies.QUEUE_DEPTH - 1)
         self._registers = list(registers)
         # When the matrix unit has taken its last beat, and when it lets the next product in.
         self._last_beat = self._begun = -float(latencies.MATRIX_START)
@@ -164,7 +193,7 @@ class Walk:
         self._last_beat += cycles
         self._begun += cycles
         self._time += cycles
-        self._words = None
+        self._recent.clear()
         turns.clear()
 
     def _product(self, index: int, fields: Mapping[str, int], issue: float) -> None:
@@ -198,8 +227,7 @@ class Walk:
         self._matrix.finish(finish)
         first = begin + of_group * step + latencies.MATRIX_LATENCY
         self._buffer.add(min(first, finish), finish, (groups + bool(maxima)) * fields["slots"])
-        # The operation before it in the program may be at work at the same time, and must let its results pass.
-        self._write_words()
+        self._delay_words(min(first, finish))
         self.spans.append(("matrix", index, begin, finish))
 
     def _vector_operation(self, index: int, opcode: Opcode, fields: Mapping[str, int], issue: float) -> None:
@@ -227,23 +255,45 @@ class Walk:
             end = self._streamed(opcode, fields, start)
         else:
             end = elementwise_end(opcode, fields, self._config, start)
-        self._words = None
         finish = end + latencies.VECTOR_FINISHED
         self._vector.taken(finish)
         self._vector.finish(finish)
-        words = words_written(opcode, fields, self._config.word_elements)
-        if words:
-            self._words = end - latencies.RESULT_TO_END, words, finish
-            self._write_words()
-            finish = self._vector.finished
+        words, gap = words_written(opcode, fields, self._config.word_elements)
+        last = end - latencies.RESULT_TO_END - offered
+        span = len(self.spans)
+        self._recent.append(_VectorOperation(self._vector.earliest, finish - offered, last, words, gap, finish, span))
         self.spans.append(("vector", index, offered, finish))
+        self._write_words(0, offered)
 
-    def _write_words(self) -> None:
-        """The last operation's words are written when the matrix unit writes nothing."""
-        if self._words:
-            last, words, finish = self._words
-            late = round(self._buffer.last(last - words + 1, words) - last)
-            self._vector.amend(finish + late)
+    def _delay_words(self, first: float) -> None:
+        """Operations that are still at work when a product begins to write let its results pass, and those behind them wait.
+
+        The product waits for none of them, or it would come later.
+        """
+        behind = len(self._recent)
+        for operation in self._recent:
+            behind -= 1
+            if operation.finish >= first:
+                break
+        else:
+            return
+        for n in range(behind, -1, -1):
+            start = self.spans[self._recent[-1 - n].span][2]
+            if n < behind:
+                start = max(self._recent[-1 - n].earliest, self._recent[-2 - n].finish + latencies.NEXT_OPERATION)
+            self._write_words(n, start)
+
+    def _write_words(self, behind: int, start: float) -> None:
+        """Start an operation, which so many came after: its words are written when the matrix unit writes nothing."""
+        operation = self._recent[-1 - behind]
+        late, words, last = 0, operation.words, start + operation.last
+        if words:
+            first = last - (words - 1) * operation.gap
+            late = round(self._buffer.last(first, words, operation.gap) - last)
+        operation.finish = start + operation.length + late
+        self._vector.amend(operation.finish, behind)
+        unit, index, _, _ = self.spans[operation.span]
+        self.spans[operation.span] = unit, index, start, operation.finish
 
     def _streamed(self, opcode: Opcode, fields: Mapping[str, int], start: float) -> float:
         """An operation with an operand from memory, whose beats are taken as its words are."""

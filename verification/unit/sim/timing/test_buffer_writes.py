@@ -26,3 +26,13 @@ def test_a_product_that_leaves_nothing() -> None:
     assert writes.last(150, 5) == 214
     writes.shift(1000)
     assert writes.last(1150, 5) == 1214
+
+
+def test_results_of_a_reduction_wait_one_by_one() -> None:
+    writes = BufferWrites()
+    writes.add(100, 199, 100)
+    # At 60, 80, and 100, which is behind the product.
+    assert writes.last(60, 3, gap=20) == 200
+    # All three of them are late, and follow each other.
+    assert writes.last(110, 3, gap=20) == 202
+    assert writes.last(300, 3, gap=20) == 340
