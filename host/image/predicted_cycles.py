@@ -8,6 +8,7 @@ import numpy as np
 
 from tailrace.sim.timing.prediction import LATENCY
 from tailrace.spec.config import Config
+from tailrace.spec.isa import STREAM_UNIT
 from tailrace.spec.linear_attention import FOLD
 
 from .predicted import predict_step
@@ -15,13 +16,16 @@ from .programs import Programs, folds
 
 #: Passes are worked out at positions that are at most so far apart: what a fold empties has been filled in between.
 KNOT = FOLD
+#: With few tokens in the cache results of products with the values come as fast as words can be written, and cycles grow in
+#: steps: where a pass sees fewer tokens, it lies between passes whose values have as many beats.
+FEW, STEP = 4 * KNOT, STREAM_UNIT
 
 
 class PredictedCycles:
     """Predicted cycles of passes at any position. A prediction takes a part of a second, and answers have thousands of passes.
 
-    * Two passes of each stretch of `KNOT` positions are worked out when one of them is asked for, and kept. In between,
-      cycles grow evenly.
+    * Two passes of each stretch of `KNOT` positions, or of `STEP` if there are `FEW`, are worked out when one of them is asked
+      for, and kept. In between, cycles grow evenly.
     * Both are passes of the program that runs at the position: chunks of a cache that are divided otherwise take another one.
     * With linear attention a stretch ends before a fold, which empties the list that a pass reads.
     * So cycles are those of `predict_step`, but for `tailrace.sim.timing.prediction.LARGEST_ERROR` at most, and those of passes
@@ -97,10 +101,15 @@ class PredictedCycles:
 
     def _knots(self, rows: Sequence[int], position: int) -> tuple[int, int]:
         """Positions on both sides of one, as far apart as it can be said what is between them; `rows`: distances from it."""
-        begin = position // KNOT * KNOT
-        # The last pass before a fold ends where the fold begins.
-        end = begin + KNOT - (1 + max(rows) if self._folds else 0)
-        end = max(min(end, self._programs.image.capacity - 1 - max(rows)), position)
+        last, fold = max(rows), position // KNOT * KNOT
+        if position + last < FEW:
+            begin = max((position + last) // STEP * STEP - last, fold if self._folds else 0)
+            end = (position + last) // STEP * STEP + STEP - 1 - last
+        else:
+            begin, end = max(fold, FEW - last), fold + KNOT
+            # The last pass before a fold ends where the fold begins.
+            end -= 1 + last if self._folds else 0
+        end = max(min(end, self._programs.image.capacity - 1 - last), position)
 
         def seen(first: int) -> tuple[int, ...]:
             return self._programs.seen([first + row for row in rows])

@@ -11,7 +11,7 @@ from tailrace.image.builds import lay_out
 from tailrace.image.geometry import Geometry
 from tailrace.image.image import ImageRequest
 from tailrace.image.predicted import predict_step
-from tailrace.image.predicted_cycles import KNOT, PredictedCycles
+from tailrace.image.predicted_cycles import FEW, KNOT, STEP, PredictedCycles
 from tailrace.image.programs import Programs
 from tailrace.models.published import PUBLISHED
 from tailrace.sim.timing.prediction import LARGEST_ERROR
@@ -75,7 +75,8 @@ def test_few_passes_are_worked_out(tiny: Programs, monkeypatch: pytest.MonkeyPat
     last = tiny.image.capacity - 1
     found = [cycles.of("tokens", position) for position in range(last + 1)]
     assert last % KNOT == KNOT - 1
-    knots = [*range(0, last, KNOT), last]
+    few = [knot for first in range(0, FEW, STEP) for knot in (first, first + STEP - 1)]
+    knots = [*few, *range(FEW, last, KNOT), last]
     assert asked == [("tokens", knot) for knot in knots]
     # Those are what they are, and what is between two of them lies on a line.
     exact = [predict_step(tiny, config, knot, program="tokens").cycles for knot in knots]
