@@ -16,10 +16,11 @@ from typing import Self
 
 import click
 
+from tailrace.hdl.boards import BOARDS
 from tailrace.spec.config import CONFIGS, Config, parse_config
 from tailrace.spec.errors import ConfigError, TailraceError
 
-from .board_build import build_board
+from .board_build import BOARD, build_board
 from .serial_board import FaultRates, FaultyLine
 
 #: Clock cycles that a bit takes on the wire. Few, so that a model is loaded soon: a real board's are 16 and more.
@@ -46,6 +47,8 @@ class SimulatedBoard:
         The build of its core.
     clocks_per_bit : int
         Cycles that a bit takes on the wire; 4 to 64.
+    board : str
+        Whose memory it has: a module of `tailrace.hdl.boards`.
     library : Path, optional
         A shared object from `tailrace.sim.board_build` to open in place of the one for `config`.
 
@@ -57,7 +60,9 @@ class SimulatedBoard:
         If the simulation can't be built.
     """
 
-    def __init__(self, config: Config, *, clocks_per_bit: int = CLOCKS_PER_BIT, library: Path | None = None) -> None:
+    def __init__(
+        self, config: Config, *, clocks_per_bit: int = CLOCKS_PER_BIT, board: str = BOARD, library: Path | None = None
+    ) -> None:
         self._handle: int | None = None
         self._master = self._slave = -1
         self._pulled: list[int] = []
@@ -67,7 +72,7 @@ class SimulatedBoard:
         if config.channels > 1:
             raise ConfigError(f"a board has one memory, and {config.name} has {config.channels} memory ports")
         self._clocks_per_bit = clocks_per_bit
-        self._library = _load(library or build_board(config, clocks_per_bit))
+        self._library = _load(library or build_board(config, clocks_per_bit, board))
         self._handle = self._library.board_open(clocks_per_bit)
         self._buffer = ctypes.create_string_buffer(_ROOM)
         self._lock = threading.Lock()
@@ -229,11 +234,12 @@ def _load(path: Path) -> ctypes.CDLL:
 @click.option(
     "--config", default="tiny", show_default=True, help=f"Build of the core: {', '.join(CONFIGS)}, with changes if need be."
 )
+@click.option("--board", "name", type=click.Choice(BOARDS), default=BOARD, show_default=True, help="Board whose memory it has.")
 @click.option("--clocks-per-bit", default=CLOCKS_PER_BIT, show_default=True, help="Clock cycles that a bit takes on the wire.")
-def main(config: str, clocks_per_bit: int) -> None:
+def main(config: str, name: str, clocks_per_bit: int) -> None:
     """Simulate a board, with its serial port on a pseudo-terminal, until Ctrl-C."""
     try:
-        with SimulatedBoard(parse_config(config), clocks_per_bit=clocks_per_bit) as board:
+        with SimulatedBoard(parse_config(config), clocks_per_bit=clocks_per_bit, board=name) as board:
             click.echo(f"The board's serial port is {board.port}. In another terminal:")
             click.echo(f"    tailrace doctor --device serial:{board.port},patience={PATIENCE:g}")
             click.echo("Ctrl-C switches the board off.")

@@ -15,16 +15,15 @@ from typing import Any
 
 from tailrace.spec.errors import MissingPackage, ToolError
 
-#: What LiteX itself takes for the ULX3S. Its rows and columns are those of each memory that the board was made with, and its
-#: timing the most careful of them.
-MODULE = "MT48LC16M16"
-#: Bytes of that memory, which is 16 bits wide.
-MODULE_BYTES = 2
-#: Bits of the host's port.
-HOST_WIDTH = 32
+from .dram import HOST_WIDTH, Dram
 
-_GENERATOR = Path(__file__).with_name("litedram_generator.py")
+#: The ports of a controller that makes the system's clock: the board's clock and reset, and the system's.
+CLOCKS = ("clk", "rst", "user_clk", "user_rst")
+
+_GENERATOR = "tailrace.hdl.boards.litedram_generator"
 _PORT = re.compile(r"^\s*(input|output|inout)\s+wire\s+(?:\[(\d+):0\])?\s*(\w+),?$", re.MULTILINE)
+#: The ports of pads that go both ways, of which LiteX forgets that they do.
+_BOTH_WAYS = re.compile(r"^(\s*)input( +wire .*\b(?:sdram_dq|ddram_dq|ddram_dqs_p)\b)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,33 @@ class ControlWrite:
     address: int
     value: int
     wait: int = 0
+
+
+@dataclass(frozen=True)
+class ReadPhases:
+    """How a DDR3's reads are aligned, which has to be found out on each board: each byte lane for itself.
+
+    Attributes
+    ----------
+    lanes : int
+    delays : int
+        Positions of the window in which the memory's strobe (DQS) is looked for.
+    slips : int
+        Transfers by which the data are shifted to the beginning of a burst.
+    select : int
+        Byte address of the register with the lanes that the others mean, which are held still while they are in it.
+    reset_delay, next_delay, reset_slip, next_slip : int
+        Byte addresses of registers that do what they are called when they are written.
+    """
+
+    lanes: int
+    delays: int
+    slips: int
+    select: int
+    reset_delay: int
+    next_delay: int
+    reset_slip: int
+    next_slip: int
 
 
 @dataclass(frozen=True)
@@ -51,10 +77,14 @@ class LiteDram:
     start : tuple of ControlWrite
         What brings the memory up and opens the AXI ports, once after reset.
     memory_bytes : int
-    data_width : int
-        Bits of the co-processor's port.
+    data_width, host_width : int
+        Bits of the co-processor's port and of the host's.
     simulated : bool
         Whether LiteDRAM's model of the memory is inside, and there are no pads.
+    read_phases : ReadPhases or None
+        None: reads need no levelling.
+    own_clock : bool
+        Whether the controller makes the system's clock.
     """
 
     name: str
@@ -64,6 +94,15 @@ class LiteDram:
     memory_bytes: int
     data_width: int
     simulated: bool
+    host_width: int = HOST_WIDTH
+    read_phases: ReadPhases | None = None
+    own_clock: bool = False
+
+    @property
+    def board_ports(self) -> list[str]:
+        """Ports that only a board's top level can join: the pads, and the clocks if they are the controller's own."""
+        pads = [name for name in self.ports if name.startswith(("sdram_", "ddram_"))]
+        return sorted([*pads, *(CLOCKS if self.own_clock else ())])
 
     @property
     def black_box(self) -> str:
@@ -72,8 +111,8 @@ class LiteDram:
         return f"module {self.name}({ports});\nendmodule\n"
 
 
-def generate(folder: Path, name: str, clock_hz: float, data_width: int, simulated: bool = False) -> LiteDram:
-    """Make a memory controller for the SDRAM of the ULX3S.
+def generate(folder: Path, name: str, dram: Dram, clock_hz: float, data_width: int, simulated: bool = False) -> LiteDram:
+    """Make a memory controller.
 
     Parameters
     ----------
@@ -81,8 +120,9 @@ def generate(folder: Path, name: str, clock_hz: float, data_width: int, simulate
         Where the generator's files go; it is made if it does not exist.
     name : str
         Name of the Verilog module.
+    dram : Dram
     clock_hz : float
-        The clock, which is the memory's clock as well.
+        The clock of the ports.
     data_width : int
         Bits of the co-processor's AXI port.
     simulated : bool
@@ -99,11 +139,11 @@ def generate(folder: Path, name: str, clock_hz: float, data_width: int, simulate
     folder.mkdir(parents=True, exist_ok=True)
     settings, note = folder / f"{name}.yml", folder / f"{name}_start.json"
     # YAML is a superset of JSON.
-    settings.write_text(json.dumps(_settings(clock_hz, data_width), indent=1), encoding="utf-8")
+    settings.write_text(json.dumps(dram.settings(clock_hz, data_width), indent=1), encoding="utf-8")
     run = subprocess.run(
         [
-            # Without -P, the generator's own imports would find this module in place of the package.
-            *(sys.executable, "-P", str(_GENERATOR), note.name, settings.name, "--name", name),
+            # Without -P, the generator's own imports would find what lies in the folder.
+            *(sys.executable, "-P", "-m", _GENERATOR, note.name, settings.name, "--name", name),
             *("--output-dir", ".", "--no-compile-software", *(["--sim"] if simulated else [])),
         ],
         cwd=folder,
@@ -118,39 +158,25 @@ def generate(folder: Path, name: str, clock_hz: float, data_width: int, simulate
         raise ToolError(f"LiteDRAM could not make {name!r}: {(lines or [f'exit code {run.returncode}'])[-1]}")
     text = verilog.read_text(encoding="utf-8")
     if not simulated:
-        # LiteX forgets that the data pads go both ways.
-        text, count = re.subn(r"^(\s*)input( +wire .*\bsdram_dq\b)", r"\1inout\2", text, count=1, flags=re.MULTILINE)
+        text, count = _BOTH_WAYS.subn(r"\1inout\2", text)
         if not count:
             raise ToolError(f"LiteDRAM made {name!r} without data pads: is it another version than this project was made with?")
         verilog.write_text(text, encoding="utf-8")
     known = json.loads(note.read_text(encoding="utf-8"))
+    registers = json.loads((folder / "csr.json").read_text(encoding="utf-8"))["csr_registers"]
+    addresses = {register: found["addr"] for register, found in registers.items()}
     return LiteDram(
         name=name,
         verilog=verilog,
-        ports=_ports(text, name),
-        start=_start(known, json.loads((folder / "csr.json").read_text(encoding="utf-8"))),
+        ports={port: shape for port, shape in _ports(text, name).items() if port not in dram.unwired},
+        start=_start(known, addresses),
         memory_bytes=known["memory_bytes"],
         data_width=data_width,
         simulated=simulated,
+        host_width=dram.host_width,
+        read_phases=_read_phases(known, addresses, dram.lanes),
+        own_clock=dram.oscillator_hz is not None and not simulated,
     )
-
-
-def _settings(clock_hz: float, data_width: int) -> dict[str, Any]:
-    return {
-        "cpu": "None",
-        "uart": "None",
-        "device": "LFE5U-85F-6BG381C",
-        "memtype": "SDR",
-        "sdram_module": MODULE,
-        "sdram_module_nb": MODULE_BYTES,
-        "sdram_rank_nb": 1,
-        "sdram_phy": "GENSDRPHY",
-        "sys_clk_freq": clock_hz,
-        "user_ports": {
-            "core": {"type": "axi", "data_width": data_width, "id_width": 1},
-            "host": {"type": "axi", "data_width": HOST_WIDTH, "id_width": 1},
-        },
-    }
 
 
 def _ports(text: str, name: str) -> dict[str, tuple[str, int]]:
@@ -159,9 +185,7 @@ def _ports(text: str, name: str) -> dict[str, tuple[str, int]]:
     return {port: (direction, int(high or 0) + 1) for direction, high, port in _PORT.findall(header)}
 
 
-def _start(known: dict[str, Any], csr: dict[str, Any]) -> tuple[ControlWrite, ...]:
-    addresses = {name: register["addr"] for name, register in csr["csr_registers"].items()}
-
+def _start(known: dict[str, Any], addresses: dict[str, int]) -> tuple[ControlWrite, ...]:
     def write(register: str, value: int, wait: int = 0) -> ControlWrite:
         return ControlWrite(addresses[register], value, wait)
 
@@ -173,3 +197,18 @@ def _start(known: dict[str, Any], csr: dict[str, Any]) -> tuple[ControlWrite, ..
         else:
             writes += [write("sdram_dfii_pi0_command", value), write("sdram_dfii_pi0_command_issue", 1, wait)]
     return (*writes, write("sdram_dfii_control", known["select"]), write("ddrctrl_init_done", 1))
+
+
+def _read_phases(known: dict[str, Any], addresses: dict[str, int], lanes: int) -> ReadPhases | None:
+    if not known["delays"]:
+        return None
+    return ReadPhases(
+        lanes=lanes,
+        delays=known["delays"],
+        slips=known["slips"],
+        select=addresses["ddrphy_dly_sel"],
+        reset_delay=addresses["ddrphy_rdly_dq_rst"],
+        next_delay=addresses["ddrphy_rdly_dq_inc"],
+        reset_slip=addresses["ddrphy_rdly_dq_bitslip_rst"],
+        next_slip=addresses["ddrphy_rdly_dq_bitslip"],
+    )

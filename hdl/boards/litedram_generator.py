@@ -1,14 +1,18 @@
 """A program: LiteDRAM's own generator, and a note of what it takes to start the memory that it has made.
 
-It is run by its path, as `tailrace.hdl.boards.litedram` does it: LiteX prints, changes global state and ends the process.
-Its arguments are those of ``litedram.gen``, after the file that the note goes to.
+It is a program of its own, as `tailrace.hdl.boards.litedram` runs it: LiteX prints, changes global state and ends the process.
+Its arguments are the file that the note goes to, and then those of ``litedram.gen``. The settings have two keys that are not
+LiteDRAM's: those of `tailrace.hdl.boards.dram.Dram`.
 """
 
 import json
 import sys
+from copy import copy
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from .litedram_model import use_ddr3_model
 
 
 def main(note: Path) -> None:
@@ -20,10 +24,14 @@ def main(note: Path) -> None:
     clocks = generator.CRG
 
     class Core(generator.LiteDRAMCore):
-        def __init__(self, platform: Any, *arguments: Any, **options: Any) -> None:
+        def __init__(self, platform: Any, core_config: Any, *arguments: Any, **options: Any) -> None:
             # With its model of the memory, the generator leaves the reset out.
             generator.CRG = lambda clock: clocks(clock, platform.request("rst"))
-            super().__init__(platform, *arguments, **options)
+            if core_config["refresh_ns"]:
+                core_config["sdram_module"] = with_refresh(core_config["sdram_module"], core_config["refresh_ns"])
+            if core_config["memtype"] == "DDR3" and isinstance(platform, generator.SimPlatform):
+                use_ddr3_model(generator, core_config)
+            super().__init__(platform, core_config, *arguments, **options)
 
     class Builder(generator.Builder):
         def build(self, **options: Any) -> None:
@@ -38,6 +46,13 @@ def main(note: Path) -> None:
     generator.main()
 
 
+def with_refresh(chip: Any, nanoseconds: float) -> Any:
+    """The class of a memory whose refresh takes so long, at any clock."""
+    timings = copy(chip.speedgrade_timings["default"])
+    timings.tRFC = (None, nanoseconds)
+    return type(chip.__name__, (chip,), {"speedgrade_timings": {"default": timings}})
+
+
 def describe(settings: Any) -> dict[str, Any]:
     """What a user of the controller must know, from LiteDRAM's own settings and initialisation.
 
@@ -45,7 +60,8 @@ def describe(settings: Any) -> dict[str, Any]:
     -------
     dict
         ``memory_bytes``; ``select``, the value that hands control to the controller; ``steps``, each a list: address pins, bank
-        pins, whether the value is one for the control register (or a command), the value, cycles to wait.
+        pins, whether the value is one for the control register (or a command), the value, cycles to wait; ``delays`` and
+        ``slips``, how many there are to align reads with, 0 where nothing is to be aligned.
     """
     initialisation: Any = import_module("litedram.init")
     constants: dict[str, Any] = {}
@@ -56,9 +72,12 @@ def describe(settings: Any) -> dict[str, Any]:
         return sum(constants[name.lower()] for name in names.split("|"))
 
     geometry = settings.geom
+    levelled = settings.phy.read_leveling
     return {
         "memory_bytes": settings.phy.databits // 8 << geometry.bankbits + geometry.rowbits + geometry.colbits,
         "select": value("DFII_CONTROL_SEL"),
+        "delays": settings.phy.delays if levelled else 0,
+        "slips": settings.phy.bitslips if levelled else 0,
         "steps": [
             [address, bank, names.startswith("DFII_CONTROL"), value(names), wait] for _, address, bank, names, wait in sequence
         ],

@@ -5,16 +5,23 @@ from typing import Any
 
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from ..axi.signature import BURST_INCR, AxiRead, AxiWrite
-from .litedram import HOST_WIDTH, LiteDram
+from .dram import HOST_WIDTH
+from .levelling import LAST_BURSTS, TRIAL_BURSTS, Levelling
+from .litedram import LiteDram
+from .port_choice import choose_port, choose_writer
 from .sdram_start import SdramStart
+from .word_port import WordPort
+
+#: Bursts of a trial and of the last run with LiteDRAM's model, which is wrong in one read of 64 where it is unsure.
+MODEL_BURSTS = (2, 16)
 
 
 class BoardMemory(wiring.Component):
-    """Memory behind two AXI ports, which starts itself after reset.
+    """Memory behind two AXI ports, which starts itself after reset, and aligns a DDR3's reads.
 
     Reads and writes of a port are in order, each for itself; a read that is asked for after a write has been answered finds
     what was written, also through the other port. Nothing is taken before `ready`. Addresses repeat every `memory_bytes`, and
@@ -25,8 +32,8 @@ class BoardMemory(wiring.Component):
     controller : LiteDram
     address_width : int
         Bits of the co-processor's addresses.
-    pads : mapping of str to IOPort
-        The pads of the memory by LiteDRAM's names, as in ``sdram_dq``; none for a simulated memory.
+    pads : mapping of str to IOPort or Signal
+        What `LiteDram.board_ports` of the controller are joined to, by name, as in ``sdram_dq``; none for a simulated memory.
 
     Attributes
     ----------
@@ -34,7 +41,10 @@ class BoardMemory(wiring.Component):
     core_write : AxiWrite(address_width, controller.data_width), in
     host_read : AxiRead(32, 32), in
     host_write : AxiWrite(32, 32), in
+        Bursts of one beat.
     ready : out
+    failed : out
+        A bit for each byte lane whose reads can't be aligned: the memory never gets ready. One bit, 0, if nothing is aligned.
 
     Raises
     ------
@@ -44,7 +54,7 @@ class BoardMemory(wiring.Component):
 
     def __init__(self, controller: LiteDram, address_width: int, pads: Mapping[str, Any] | None = None) -> None:
         self._controller, self._pads = controller, dict(pads or {})
-        wanted = sorted(name for name in controller.ports if name.startswith("sdram_"))
+        wanted = controller.board_ports
         if sorted(self._pads) != wanted:
             raise ValueError(f"the pads must be {wanted}, not {sorted(self._pads)}")
         super().__init__(
@@ -54,26 +64,45 @@ class BoardMemory(wiring.Component):
                 "host_read": In(AxiRead(32, HOST_WIDTH)),
                 "host_write": In(AxiWrite(32, HOST_WIDTH)),
                 "ready": Out(1),
+                "failed": Out(controller.read_phases.lanes if controller.read_phases else 1),
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         controller = self._controller
-        m.submodules.start = start = SdramStart(controller.start)
+        m.submodules.start = writer = start = SdramStart(controller.start)
+        read, write, ready = self.core_read, self.core_write, start.done
+        if controller.read_phases:
+            widths = len(read.ar.p.address), controller.data_width
+            trial, last = MODEL_BURSTS if controller.simulated else (TRIAL_BURSTS, LAST_BURSTS)
+            m.submodules.levelling = levelling = Levelling(
+                controller.read_phases, *widths, trial_bursts=trial, last_bursts=last
+            )
+            read, write = AxiRead(*widths).create(), AxiWrite(*widths).create()
+            choose_port(m, levelling.done, (self.core_read, self.core_write), (levelling.read, levelling.write), (read, write))
+            writer, ready = choose_writer(m, ~start.done, start, levelling), levelling.done
+            m.d.comb += levelling.enable.eq(start.done)
+            m.d.sync += self.failed.eq(levelling.failed)
         inputs: dict[str, Any] = {
             "clk": ClockSignal(),
             "rst": ResetSignal(),
-            "wb_ctrl_adr": start.address,
-            "wb_ctrl_dat_w": start.data,
+            "wb_ctrl_adr": writer.address,
+            "wb_ctrl_dat_w": writer.data,
             "wb_ctrl_sel": 0b1111,
-            "wb_ctrl_cyc": start.request,
-            "wb_ctrl_stb": start.request,
-            "wb_ctrl_we": start.request,
+            "wb_ctrl_cyc": writer.request,
+            "wb_ctrl_stb": writer.request,
+            "wb_ctrl_we": writer.request,
         }
-        outputs: dict[str, Any] = {"wb_ctrl_ack": start.acknowledge}
-        for port, read, write in (("core", self.core_read, self.core_write), ("host", self.host_read, self.host_write)):
-            _join(inputs, outputs, f"user_port_{port}_", read, write)
+        outputs: dict[str, Any] = {"wb_ctrl_ack": writer.acknowledge}
+        host_read, host_write = self.host_read, self.host_write
+        if controller.host_width != HOST_WIDTH:
+            m.submodules.words = words = WordPort(32, controller.host_width)
+            connect(m, flipped(host_read), words.host_read)
+            connect(m, flipped(host_write), words.host_write)
+            host_read, host_write = words.read, words.write
+        for port, of_read, of_write in (("core", read, write), ("host", host_read, host_write)):
+            _join(inputs, outputs, f"user_port_{port}_", of_read, of_write)
 
         arguments = []
         for name, (direction, bits) in controller.ports.items():
@@ -86,7 +115,7 @@ class BoardMemory(wiring.Component):
             elif name in outputs:
                 arguments.append(("o", name, outputs[name]))
         m.submodules.controller = Instance(controller.name, *arguments)
-        m.d.sync += self.ready.eq(start.done)
+        m.d.sync += self.ready.eq(ready)
         return m
 
 

@@ -12,6 +12,13 @@ from .litedram import ControlWrite
 
 #: Bits of a Wishbone address, of 32-bit words.
 ADDRESS_BITS = 30
+#: The members of what writes to a Wishbone port: a word address, data, CYC with STB and WE, and ACK.
+CONTROL_PORT: dict[str, wiring.Member] = {
+    "address": Out(ADDRESS_BITS),
+    "data": Out(32),
+    "request": Out(1),
+    "acknowledge": In(1),
+}
 
 
 class SdramStart(wiring.Component):
@@ -27,12 +34,8 @@ class SdramStart(wiring.Component):
 
     Attributes
     ----------
-    address : out
-        Word address.
-    data : out
-    request : out
-        CYC, STB and WE.
-    acknowledge : in
+    address, data, request, acknowledge
+        `CONTROL_PORT`.
     done : out
         All writes have been acknowledged, and their pauses are over.
 
@@ -49,15 +52,7 @@ class SdramStart(wiring.Component):
             if write.address % 4:
                 raise ValueError(f"the address of a write must be a multiple of 4, not {write.address:#x}")
         self._writes = tuple(writes)
-        super().__init__(
-            {
-                "address": Out(ADDRESS_BITS),
-                "data": Out(32),
-                "request": Out(1),
-                "acknowledge": In(1),
-                "done": Out(1),
-            }
-        )
+        super().__init__({**CONTROL_PORT, "done": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

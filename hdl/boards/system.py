@@ -33,8 +33,8 @@ class System(wiring.Component):
     clock_hz : int
     clocks_per_bit : int
         Clock cycles that a bit lasts on the serial line.
-    pads : mapping of str to IOPort
-        The pads of the memory (`BoardMemory`).
+    pads : mapping of str to IOPort or Signal
+        What the memory is joined to (`BoardMemory`).
 
     Attributes
     ----------
@@ -43,6 +43,8 @@ class System(wiring.Component):
     tx : out
     leds : out
         One bit for each of `LEDS`.
+    memory_failed : out
+        `BoardMemory.failed`.
 
     Raises
     ------
@@ -66,7 +68,8 @@ class System(wiring.Component):
         self._config, self._clock_hz, self._memory_bytes = config, clock_hz, controller.memory_bytes
         self._link = LinkBridge(clocks_per_bit, clock_hz, controller.memory_bytes)
         self._memory = BoardMemory(controller, config.address_width, pads)
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "leds": Out(len(LEDS))})
+        lanes = len(self._memory.failed)
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "leds": Out(len(LEDS)), "memory_failed": Out(lanes)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -83,6 +86,7 @@ class System(wiring.Component):
             self.tx.eq(link.tx),
             link.interrupt.eq(core.interrupt),
             link.memory_ready.eq(memory.ready),
+            self.memory_failed.eq(memory.failed),
         ]
 
         half_beat = self._clock_hz // (2 * _HEARTBEAT_HZ)

@@ -7,25 +7,21 @@ from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
 from tailrace.spec.config import Config
-from tailrace.spec.errors import ConfigError
 
+from .board import Board, clocks_per_bit
+from .dram import Dram
 from .litedram import LiteDram
 from .pll import Pll, find_pll
 from .system import System
 
 #: The oscillator on the board.
 INPUT_HZ = 25_000_000
-#: The clock of everything: a multiple of `BAUD`.
-CLOCK_HZ = 60_000_000
-#: Bits a second on the serial line: the fastest that the board's FT231X can do.
-BAUD = 3_000_000
-#: The build of the core, by name.
-CONFIG = "base"
 #: How late the memory's clock is, in degrees. Outputs change at 0, so the memory has a quarter of a cycle of setup time, and
 #: three quarters of hold time; what it answers within 6 ns after its clock is taken at 360.
 SDRAM_DEGREES = 90
-#: How far the serial line's rate may be off.
-_BAUD_TOLERANCE = 0.02
+#: What LiteX itself takes for this board. Its rows and columns are those of each memory that the board was made with, and its
+#: timing the most careful of them.
+SDRAM = Dram("MT48LC16M16", "SDR", "GENSDRPHY", "LFE5U-85F-6BG381C", lanes=2)
 
 
 class Ulx3s(Elaboratable):
@@ -48,7 +44,7 @@ class Ulx3s(Elaboratable):
     def __init__(self, config: Config, controller: LiteDram, clock_hz: int) -> None:
         self._config, self._controller, self._clock_hz = config, controller, clock_hz
         self._pll = find_pll(INPUT_HZ, clock_hz, SDRAM_DEGREES)
-        self._clocks_per_bit = clocks_per_bit(clock_hz, BAUD)
+        self._clocks_per_bit = clocks_per_bit(clock_hz)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -89,20 +85,6 @@ class Ulx3s(Elaboratable):
         return m
 
 
-def clocks_per_bit(clock_hz: int, baud: int) -> int:
-    """Clock cycles for a bit on a serial line.
-
-    Raises
-    ------
-    ConfigError
-        If no number of cycles is within 2 % of the rate.
-    """
-    cycles = round(clock_hz / baud)
-    if not cycles or abs(clock_hz / cycles / baud - 1) > _BAUD_TOLERANCE:
-        raise ConfigError(f"{baud} baud can't be made from {clock_hz / 1e6:g} MHz: choose a multiple of {baud / 1e6:g} MHz")
-    return cycles
-
-
 def _input(m: Module, platform: Any, name: str, number: int) -> Any:
     m.submodules[name] = buffer = io.Buffer("i", platform.request(name, number, dir="-"))
     return buffer.i
@@ -128,3 +110,6 @@ def _clocks(m: Module, pll: Pll, clock: Any) -> Signal:
 
 
 _LOOP_FILTER = {"ICP_CURRENT": "12", "LPF_RESISTOR": "8", "MFG_ENABLE_FILTEROPAMP": "1", "MFG_GMCREF_SEL": "2"}
+
+#: The baud rate is the fastest that the board's FT231X can do.
+BOARD = Board("ulx3s", "ulx3s:ULX3S_85F_Platform", Ulx3s, SDRAM, clock_hz=60_000_000)

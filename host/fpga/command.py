@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from tailrace.hdl.boards import BOARDS
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import ConfigError
 
@@ -15,8 +16,6 @@ from .families import FAMILIES
 from .parts import PARTS
 from .progress import shown
 
-#: Boards that a bitstream can be made for.
-BOARDS = ("ulx3s",)
 #: Bits of bus that a board's memory is gathered to.
 _BUS_WIDTH = 128
 #: Where builds go when no folder is named.
@@ -109,11 +108,11 @@ def _build_table(folder: Path, target: float, seed: int) -> None:
 
 
 def _build_board(board: str, config: str, target: float | None, seed: int, folder: Path) -> None:
-    from . import ulx3s
+    from .board import build as build_board
 
     with writing(folder), shown(f"{board} with {config}") as progress:
         clock = round(target * 1e6) if target else None
-        bitstream = ulx3s.build(folder, parse_config(config), clock, seed, progress)
+        bitstream = build_board(board, folder, parse_config(config), clock, seed, progress)
     for name, (reached, wanted) in bitstream.megahertz.items():
         click.echo(f"clock {name}: {reached:.1f} MHz reached, {wanted:.1f} MHz needed")
     for kind, (used, available) in bitstream.cells.items():

@@ -59,8 +59,9 @@ def _parameters(part: str, config: Config) -> tuple[Any, ...]:
         case "maximum" | "total":
             return (config.word_elements,)
         case "link":
-            from tailrace.hdl.boards.ulx3s import BAUD, CLOCK_HZ, clocks_per_bit
+            from tailrace.hdl.boards.board import clocks_per_bit
+            from tailrace.hdl.boards.ulx3s import BOARD
 
-            return clocks_per_bit(CLOCK_HZ, BAUD), CLOCK_HZ, 32 << 20
+            return clocks_per_bit(BOARD.clock_hz), BOARD.clock_hz, 32 << 20
         case _:
             return (config,)

@@ -11,7 +11,7 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 import tailrace.hdl
-from tailrace.hdl.boards.litedram import ControlWrite, LiteDram
+from tailrace.hdl.boards.litedram import ControlWrite, LiteDram, ReadPhases
 from tailrace.hdl.fifo import StreamFifo
 from tailrace.hdl.float.maximum import Maximum
 from tailrace.hdl.slots.loader import VectorLoader
@@ -32,6 +32,9 @@ VALUES: dict[str, Any] = {
     "clocks_per_bit": 20,
     "memory_bytes": 1 << 25,
     "writes": (ControlWrite(0, 1),),
+    "lanes": 2,
+    "data_width": 128,
+    "phases": ReadPhases(2, 8, 4, 0, 4, 8, 12, 16),
     "controller": LiteDram("dram", Path("dram.v"), {}, (ControlWrite(0, 1),), 1 << 25, CONFIG.bus_width, simulated=True),
 }
 

@@ -42,11 +42,20 @@ def test_widths_must_agree(controller: LiteDram) -> None:
     assert str(error.value) == "a bus of 512 bits needs such a port, not one of 128 bits"
 
 
-def test_pads_must_be_there(controller: LiteDram, simulated_controller: LiteDram) -> None:
+PADS = {
+    "ulx3s": [f"sdram_{pad}" for pad in ("a", "ba", "cas_n", "cke", "cs_n", "dm", "dq", "ras_n", "we_n")],
+    "ecpix5": [
+        "clk",
+        *(f"ddram_{pad}" for pad in ("a", "ba", "cas_n", "cke", "clk_p", "dm", "dq", "dqs_p", "odt", "ras_n", "we_n")),
+        *("rst", "user_clk", "user_rst"),
+    ],
+}
+
+
+def test_pads_must_be_there(board_name: str, controller: LiteDram, simulated_controller: LiteDram) -> None:
     with pytest.raises(ValueError) as error:
         BoardMemory(controller, 40)
-    names = [f"sdram_{pad}" for pad in ("a", "ba", "cas_n", "cke", "cs_n", "dm", "dq", "ras_n", "we_n")]
-    assert str(error.value) == f"the pads must be {names}, not []"
+    assert str(error.value) == f"the pads must be {PADS[board_name]}, not []"
     with pytest.raises(ValueError) as error:
         BoardMemory(simulated_controller, 40, {"sdram_a": None})
     assert str(error.value) == "the pads must be [], not ['sdram_a']"

@@ -1,16 +1,12 @@
-"""The ULX3S: pins, clocks, and its bitstream."""
-
-import re
+"""The ULX3S: pins and clocks."""
 
 import pytest
 
 from tailrace.hdl.boards import ulx3s
-from tailrace.hdl.boards.litedram import LiteDram
 from tailrace.hdl.boards.pll import find_pll
-from tailrace.hdl.boards.ulx3s import Ulx3s, clocks_per_bit
-from tailrace.spec.config import CONFIGS
-from tailrace.spec.errors import ConfigError
 
+from .conftest import Controllers
+from .pins import by_bit, constraints, located
 from .without_core import leave_out_core
 
 #: Of the board's constraint file (v20, emard/ulx3s): the signal, and the sites of its bits from bit 0.
@@ -33,42 +29,14 @@ SITES = {
 }
 
 
-def test_pins(monkeypatch: pytest.MonkeyPatch, controller: LiteDram) -> None:
+def test_pins(monkeypatch: pytest.MonkeyPatch, controllers: Controllers) -> None:
     """Each pad is on the site that the board's makers say, and there are no others."""
-    from amaranth_boards.ulx3s import ULX3S_85F_Platform
-
     leave_out_core(monkeypatch)
-    plan = ULX3S_85F_Platform().prepare(Ulx3s(CONFIGS["tiny"], controller, 60_000_000), "board")
-    constraints = plan.files["board.lpf"]
-    text = constraints if isinstance(constraints, str) else constraints.decode()
-    found = dict(re.findall(r'LOCATE COMP "(\S+)" SITE "(\w+)";', text))
-    expected = {}
-    for signal, sites in SITES.items():
-        bits = sites.split()
-        expected |= {f"{signal}__io" + (f"[{i}]" if len(bits) > 1 else ""): site for i, site in enumerate(bits)}
-    assert found == expected
+    text = constraints(ulx3s.BOARD, controllers("ulx3s", False))
+    assert located(text) == by_bit({f"{signal}__io": sites for signal, sites in SITES.items()})
     assert 'FREQUENCY PORT "clk25_0__io" 25000000.0 HZ;' in text
 
 
-def test_serial_line() -> None:
-    assert clocks_per_bit(60_000_000, 3_000_000) == 20
-    assert clocks_per_bit(50_000_000, 2_000_000) == 25
-    # 1.96 % off.
-    assert clocks_per_bit(50_000_000, 3_000_000) == 17
-    for clock_hz, message in (
-        (80_000_000, None),
-        (55_000_000, None),
-        (25_000_000, "3000000 baud can't be made from 25 MHz: choose a multiple of 3 MHz"),
-        (1_000_000, "3000000 baud can't be made from 1 MHz: choose a multiple of 3 MHz"),
-    ):
-        if message is None:
-            assert abs(clock_hz / clocks_per_bit(clock_hz, 3_000_000) / 3e6 - 1) <= 0.02
-            continue
-        with pytest.raises(ConfigError) as error:
-            clocks_per_bit(clock_hz, 3_000_000)
-        assert str(error.value) == message
-
-
 def test_default_clock_can_be_made() -> None:
-    assert find_pll(ulx3s.INPUT_HZ, ulx3s.CLOCK_HZ, ulx3s.SDRAM_DEGREES).output_hz == ulx3s.CLOCK_HZ
-    assert ulx3s.CLOCK_HZ / clocks_per_bit(ulx3s.CLOCK_HZ, ulx3s.BAUD) == ulx3s.BAUD
+    clock_hz = ulx3s.BOARD.clock_hz
+    assert find_pll(ulx3s.INPUT_HZ, clock_hz, ulx3s.SDRAM_DEGREES).output_hz == clock_hz

@@ -1,4 +1,4 @@
-"""The ULX3S's bitstream, from its gateware and a generated memory controller."""
+"""A board's bitstream, from its gateware and a generated memory controller."""
 
 from pathlib import Path
 
@@ -9,22 +9,26 @@ from .progress import Activity
 
 
 def build(
+    name: str,
     folder: Path,
     config: Config | None = None,
     clock_hz: int | None = None,
     seed: int = 1,
     progress: Activity = lambda _: None,
 ) -> Bitstream:
-    """Make the board's bitstream.
+    """Make a board's bitstream.
 
     Parameters
     ----------
+    name : str
+        One of `tailrace.hdl.boards.BOARDS`.
     folder : Path
-        Where everything goes; the bitstream is ``ulx3s.bit``.
+        Where everything goes; the bitstream is ``NAME.bit``.
     config : Config or None
-        None: the board's own. Its bus is 128 bits wide, or the memory's data can't be gathered fast enough to be worth it.
+        None: the board's own. Its bus is 128 bits wide: with less a memory's data can't be gathered fast enough to be worth it,
+        and for more no board's memory is fast enough.
     clock_hz : int or None
-        None: `tailrace.hdl.boards.ulx3s.CLOCK_HZ`.
+        None: the board's own.
     seed : int
         Of the placement.
     progress : callable
@@ -38,14 +42,13 @@ def build(
         If a tool is missing or fails, or the clock is not reached.
     """
     require_board_tools()
+    from tailrace.hdl.boards.board import find_board
     from tailrace.hdl.boards.litedram import generate
-    from tailrace.hdl.boards.ulx3s import CLOCK_HZ, CONFIG, Ulx3s
 
-    config, clock_hz = config or CONFIGS[CONFIG], clock_hz or CLOCK_HZ
-    from amaranth_boards.ulx3s import ULX3S_85F_Platform  # type: ignore[import-untyped]
-
+    board = find_board(name)
+    config, clock_hz = config or CONFIGS[board.config], clock_hz or board.clock_hz
     progress("making the memory controller")
-    controller = generate(folder / "litedram", "litedram_core", clock_hz, config.bus_width)
-    platform = ULX3S_85F_Platform()
+    controller = generate(folder / "litedram", "litedram_core", board.dram, clock_hz, config.bus_width)
+    platform = board.make_platform()
     platform.add_file("litedram_core.v", controller.verilog.read_text(encoding="utf-8"))
-    return make_bitstream(platform, Ulx3s(config, controller, clock_hz), "ulx3s", folder, seed, progress)
+    return make_bitstream(platform, board.top(config, controller, clock_hz), name, folder, seed, progress)
