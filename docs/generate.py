@@ -143,13 +143,14 @@ def _range(field: isa.Field) -> str:
     low = -(1 << field.width - 1) if field.signed else field.minimum
     high = (1 << field.width - field.signed) - 1 if field.maximum is None else field.maximum
     top = _BUILD_LIMITS[high] if isinstance(high, str) else "2^32 - 1" if high == (1 << 32) - 1 else str(high)
-    step = f", multiples of {field.multiple}" if field.multiple > 1 else ""
+    of = "a beat, if that is more" if isinstance(field.multiple, str) else field.multiple
+    step = f", multiples of {of}" if of != 1 else ""
     return f"{low} to {top}{step}" if field.width > 1 else "0, 1"
 
 
 def _answer(field: isa.Field) -> str:
     """What the device answers to a value out of range; nothing if there is none."""
-    return f"`{field.error.name}`" if field.minimum or field.maximum is not None or field.multiple > 1 else ""
+    return f"`{field.error.name}`" if field.minimum or field.maximum is not None or field.multiple != 1 else ""
 
 
 def _is_modifier(field: isa.Field) -> bool:

@@ -13,6 +13,7 @@ from tailrace.spec.registers import ADDRESS_BITS
 from .axi.lite import AxiLite
 from .axi.read_channels import ReadChannels
 from .axi.signature import AxiRead, AxiWrite, ReadKind, beat_write_layout, read_beat_layout, read_request_layout
+from .axi.unit_reads import UnitReads
 from .axi.write_channels import WriteChannels
 from .control.command_fetch import CommandFetch
 from .control.counters import Counters
@@ -144,22 +145,25 @@ class Core(wiring.Component):
         # The next command is asked for before the data of this one: it must be there when this one ends.
         connect(m, fetch.request, merge.first)
         connect(m, sequencer.request, merge.i)
-        connect(m, merge.o, reader.i)
+        targets = {ReadKind.COMMAND: fetch.i, ReadKind.VECTOR: datapath.vector}
+        if config.beat_units == 1:
+            connect(m, merge.o, reader.i)
+            source, targets = beats.o, targets | {ReadKind.WEIGHT: datapath.weights}
+        else:
+            units = UnitReads(config)
+            m.submodules.units = clear(units)
+            connect(m, merge.o, units.i)
+            connect(m, units.request, reader.i)
+            connect(m, beats.o, units.beats)
+            connect(m, units.weights, datapath.weights)
+            source = units.units
         connect(m, reader.o, beats.i)
 
-        m.d.comb += [
-            fetch.i.payload.eq(beats.o.payload.data),
-            datapath.vector.payload.eq(beats.o.payload.data),
-            datapath.weights.payload.eq(beats.o.payload.data),
-        ]
-        with m.Switch(beats.o.payload.kind):
-            for kind, target in (
-                (ReadKind.COMMAND, fetch.i),
-                (ReadKind.VECTOR, datapath.vector),
-                (ReadKind.WEIGHT, datapath.weights),
-            ):
+        m.d.comb += [target.payload.eq(source.payload.data) for target in targets.values()]
+        with m.Switch(source.payload.kind):
+            for kind, target in targets.items():
                 with m.Case(kind):
-                    m.d.comb += [target.valid.eq(beats.o.valid), beats.o.ready.eq(target.ready)]
+                    m.d.comb += [target.valid.eq(source.valid), source.ready.eq(target.ready)]
 
         streams = [
             channel

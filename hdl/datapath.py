@@ -63,7 +63,7 @@ class Datapath(wiring.Component):
             {
                 "flush": In(1),
                 "operation": In(stream.Signature(operation_layout())),
-                "vector": In(stream.Signature(config.beat_width)),
+                "vector": In(stream.Signature(config.unit_width)),
                 "weights": In(stream.Signature(config.beat_width)),
                 "store": Out(stream.Signature(beat_write_layout(config.address_width, config.beat_width))),
                 "value": Out(stream.Signature(FLOAT_BITS)),
@@ -81,7 +81,7 @@ class Datapath(wiring.Component):
         config = self._config
         clear = ResetInserter(self.flush)
         dispatcher, gemv, vector = Dispatcher(), GemvEngine(config), VectorUnit(config)
-        parameters, beats = StreamFifo(config.beat_width, PARAMETER_BEATS), StreamRegister(config.beat_width)
+        parameters, beats = StreamFifo(config.unit_width, PARAMETER_BEATS), StreamRegister(config.unit_width)
         for name, unit in (("dispatcher", dispatcher), ("gemv", gemv), ("parameters", parameters), ("beats", beats)):
             m.submodules[name] = clear(unit)
         if self._gated:

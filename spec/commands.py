@@ -114,7 +114,7 @@ def reserved_mask(opcode: Opcode) -> int:
 
 
 def limits(config: Config) -> dict[str, int]:
-    """The largest values of fields that depend on the build."""
+    """The bounds of fields that depend on the build: largest values, and ``beat``, of which some are multiples."""
     return {
         "slot": config.right_hand_sides - 1,
         "slots": config.right_hand_sides,
@@ -124,6 +124,7 @@ def limits(config: Config) -> dict[str, int]:
         "entries": config.buffer_entries,
         "address": min((1 << config.address_width) // ADDRESS_UNIT, 1 << 32) - 1,
         "format": max(BY_NUMBER),
+        "beat": config.beat_units,
     }
 
 
@@ -150,9 +151,8 @@ def check(command: bytes, config: Config) -> ErrorCode:
 
 def _fits(field: Field, value: int, bounds: Mapping[str, int]) -> bool:
     maximum = bounds[field.maximum] if isinstance(field.maximum, str) else field.maximum
-    return (
-        (field.minimum == 0 or value >= field.minimum) and (maximum is None or value <= maximum) and value % field.multiple == 0
-    )
+    multiple = bounds[field.multiple] if isinstance(field.multiple, str) else field.multiple
+    return (field.minimum == 0 or value >= field.minimum) and (maximum is None or value <= maximum) and value % multiple == 0
 
 
 def _bad_product(opcode: Opcode, values: Mapping[str, int]) -> bool:

@@ -9,11 +9,11 @@ from .vector import ALIGNMENT
 
 BUS_WIDTHS = (128, 256, 512)
 RIGHT_HAND_SIDES = (1, 2, 4, 8, 16)
-#: Elements of a word of the vector unit; 0: as many as there are lanes.
+#: Elements of a word of the vector unit; 0: as many as there are lanes, if there is such a width.
 VECTOR_WIDTHS = (0, 1, 2, 4)
-CHANNELS = (1, 2, 4)
-#: Widest beat of all channels together: a command of 64 bytes, and what memory is aligned to.
-MAX_BEAT_WIDTH = 8 * ALIGNMENT
+CHANNELS = (1, 2, 4, 8, 16, 32)
+#: Widest beat of all channels together.
+MAX_BEAT_WIDTH = 8192
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,11 @@ class Config:
     address_width : int
         Bits of an address that the device drives; 32 to 64.
     vector_width : int
-        Elements that the vector unit takes in a cycle: 1, 2 or 4; 0: as many as there are lanes (`word_elements`). No bit of a
-        result depends on the width.
+        Elements that the vector unit takes in a cycle: 1, 2 or 4; 0: as many as there are lanes, 4 at most (`word_elements`).
+        No bit of a result depends on the width.
     channels : int
-        Memory ports: 1, 2 or 4. Memory is striped over them, so that they work as one port of `beat_width` bits, at most 512.
+        Memory ports: 1 to 32, a power of two. Memory is striped over them, so that they work as one port of `beat_width` bits,
+        at most 8192.
         No image, command or result depends on how many ports these bits come from.
     """
 
@@ -87,10 +88,10 @@ class Config:
         Raises
         ------
         ConfigError
-            If they are no positive multiple of 64, or more than it has addresses.
+            If they are no positive multiple of `alignment`, or more than it has addresses.
         """
-        if size <= 0 or size % ALIGNMENT:
-            raise ConfigError(f"memory_size must be a positive multiple of {ALIGNMENT}, not {size}")
+        if size <= 0 or size % self.alignment:
+            raise ConfigError(f"memory_size must be a positive multiple of {self.alignment}, not {size}")
         if size > 1 << self.address_width:
             raise ConfigError(f"{size} bytes of memory need more than this build's {self.address_width} address bits")
 
@@ -102,7 +103,7 @@ class Config:
     @property
     def word_elements(self) -> int:
         """Elements of a word of the vector unit, which takes a word in a cycle."""
-        return self.vector_width or self.lanes
+        return self.vector_width or min(self.lanes, max(VECTOR_WIDTHS))
 
     @property
     def beat_width(self) -> int:
@@ -113,6 +114,26 @@ class Config:
     def beat_bytes(self) -> int:
         """Bytes of a beat."""
         return self.beat_width // 8
+
+    @property
+    def unit_bytes(self) -> int:
+        """Bytes of a beat of commands and vectors: a beat, or of a wider one the 64 bytes that addresses count."""
+        return min(self.beat_bytes, ALIGNMENT)
+
+    @property
+    def unit_width(self) -> int:
+        """Bits of a beat of commands and vectors."""
+        return 8 * self.unit_bytes
+
+    @property
+    def beat_units(self) -> int:
+        """Beats of commands and vectors in a beat: 1, or more if a beat has more than 64 bytes."""
+        return self.beat_bytes // self.unit_bytes
+
+    @property
+    def alignment(self) -> int:
+        """What addresses of matrices and of the KV cache are multiples of: 64 bytes, or a beat that has more."""
+        return max(self.beat_bytes, ALIGNMENT)
 
     @property
     def bus_bytes(self) -> int:
@@ -140,6 +161,8 @@ CONFIGS: dict[str, Config] = {
         Config("wide", 512, right_hand_sides=4, vector_blocks=1024, buffer_entries=65536),
         # As `wide`, of four 128-bit ports.
         Config("kv260", 128, right_hand_sides=4, vector_blocks=1024, buffer_entries=65536, channels=4),
+        # Eight of an HBM2 card's 32 pseudo-channels, and bursts as AXI3 has them.
+        Config("u280-hbm", 256, right_hand_sides=4, vector_blocks=1024, buffer_entries=65536, channels=8, burst_beats=16),
     )
 }
 

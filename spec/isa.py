@@ -20,7 +20,8 @@ experts.
 2**ADDRESS_WIDTH. What a command reads or writes at or behind ``LIMIT`` is not sent to the bus: it ends the run with
 `READ_ERROR` or `WRITE_ERROR`, as if the memory had refused it.
 
-**Units.** Addresses and distances in memory are in units of 64 bytes. Offsets in the activation buffer count float32 entries;
+**Units.** Addresses and distances in memory are in units of 64 bytes. Those of matrices and of the KV cache are multiples of a
+beat, where a beat has more. Offsets in the activation buffer count float32 entries;
 what lies beyond its end wraps around to its start, and so do block numbers in the vector slots. Float fields hold the bits of
 a float32.
 
@@ -141,7 +142,8 @@ class Field:
     """A field of a command: `width` bits from bit `low` of word `word` on.
 
     `minimum` and `maximum` bound its value; `maximum` is a number or a name in `tailrace.spec.commands.limits`. `multiple` is
-    what it must be a multiple of. `error` is what the device answers otherwise. `signed` values are two's complement.
+    what it must be a multiple of, a number or such a name. `error` is what the device answers otherwise. `signed` values are
+    two's complement.
     """
 
     name: str
@@ -151,7 +153,7 @@ class Field:
     doc: str
     minimum: int = 0
     maximum: int | str | None = None
-    multiple: int = 1
+    multiple: int | str = 1
     error: ErrorCode = ErrorCode.BAD_FIELD
     signed: bool = False
 
@@ -165,8 +167,14 @@ def _count(name: str, word: int, width: int, doc: str, maximum: int | str) -> Fi
     return Field(name, word, 0, width, doc, 1, maximum, error=ErrorCode.OUT_OF_RANGE)
 
 
-def _address(name: str, word: int, doc: str) -> Field:
-    return Field(name, word, 0, 32, f"{doc}, in units of 64 bytes", maximum="address", error=ErrorCode.OUT_OF_RANGE)
+def _address(name: str, word: int, doc: str, multiple: int | str = 1) -> Field:
+    return Field(
+        name, word, 0, 32, f"{doc}, in units of 64 bytes", maximum="address", multiple=multiple, error=ErrorCode.OUT_OF_RANGE
+    )
+
+
+def _distance(name: str, word: int, doc: str, multiple: int | str = 1) -> Field:
+    return Field(name, word, 0, 32, f"{doc}, in units of 64 bytes", multiple=multiple)
 
 
 def _place(name: str, word: int, low: int, doc: str, multiple: int = BUFFER_UNIT) -> Field:
@@ -222,8 +230,15 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         Field("format", 0, 24, 8, "number of the format", maximum="format"),
         _place("offset", 1, 0, "first entry in the activation buffer for the results of slot 0"),
         _stride("slot_stride", 1, 16, "entries from the results of one slot to those of the next"),
-        _SOURCE,
-        Field("stride", 3, 0, 32, "0: the stream is contiguous; else distance between groups of rows (format I8 only)"),
+        _address("source", 2, "address to read from", "beat"),
+        Field(
+            "stride",
+            3,
+            0,
+            32,
+            "0: the stream is contiguous; else distance between groups of rows (format I8 only)",
+            multiple="beat",
+        ),
         _count("rows", 4, 32, "rows of the matrix, 1 to BUFFER_ENTRIES", "entries"),
         _count("blocks", 5, 32, "blocks in a row, 1 to MAX_BLOCKS", "blocks"),
         Field("first_block", 6, 0, 16, "first block in the slots", maximum="block", error=ErrorCode.OUT_OF_RANGE),
@@ -326,19 +341,15 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         Field("cache", 0, 12, 1, "0: keys; 1: values"),
         _place("a", 1, 0, "first entry of the scaled elements, which are rounded to codes"),
         _place("b", 1, 16, "first entry of the scales", 1),
-        _address("destination", 2, "address of the first head's keys or values"),
-        Field(
-            "head_stride", 3, 0, 32, "distance from the keys or values of one head to those of the next, in units of 64 bytes"
-        ),
+        _address("destination", 2, "address of the first head's keys or values", "beat"),
+        _distance("head_stride", 3, "distance from the keys or values of one head to those of the next", "beat"),
         _count("count", 4, 32, f"elements of a head, 1 to {MAX_HEAD}", MAX_HEAD),
         _count("segments", 5, 12, "heads, 1 to 4095", MAX_SEGMENTS),
         Field("token", 6, 0, 32, "row of the cache, from 0 on"),
         _stride("a_stride", 7, 0, "entries from one head to the next"),
-        Field("row_stride", 8, 0, 32, "values: distance between groups of rows, in units of 64 bytes"),
+        _distance("row_stride", 8, "values: distance between groups of rows", "beat"),
         _address("scales", 9, "values: address of the first head's scales"),
-        Field(
-            "scale_stride", 10, 0, 32, "values: distance from the scales of one head to those of the next, in units of 64 bytes"
-        ),
+        _distance("scale_stride", 10, "values: distance from the scales of one head to those of the next"),
         *_MODIFIER_FIELDS,
     ),
     Opcode.SET: (

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .floats import add, multiply, reciprocal
-from .formats import BLOCK
+from .formats import BLOCK, LANE_BYTES
 from .kv_cache import CODE_STEP, codes_of, key_bytes, value_bytes, value_row_bytes
 from .recent_rows import RecentRows, padded
 
@@ -160,10 +160,12 @@ class StateLayout:
             "state": self.value_heads * self.state_stride,
             "master": self.value_heads * self.master_stride,
         }
+        # Keys, deltas and states are matrices, which begin with a beat.
+        beat = self.lanes * LANE_BYTES
         offsets, end = {}, 0
         for name, size in sizes.items():
             offsets[name] = end
-            end += size
+            end += -(-size // beat) * beat
         return {**offsets, "end": end}
 
     @property

@@ -115,11 +115,19 @@ ERROR: tuple[Register, ...] = (
     Register("ERROR_ADDRESS_HI", 0x9C, "ro", "upper half"),
 )
 
+#: Channels whose ``BASE_n`` lies in front of the counters; those of the others lie behind them.
+_FIRST_CHANNELS = 4
+
+
+def _base_offset(channel: int) -> int:
+    return 0xA0 + 8 * (channel - 1) if channel < _FIRST_CHANNELS else 0x180 + 8 * (channel - _FIRST_CHANNELS)
+
+
 #: ``BASE`` of the channels after the first one.
 CHANNEL_BASES: tuple[Register, ...] = tuple(
     Register(
         f"BASE_{channel}_{half}",
-        0xA0 + 8 * (channel - 1) + 4 * (half == "HI"),
+        _base_offset(channel) + 4 * (half == "HI"),
         "rw",
         f"as BASE, for channel {channel}; lower half" if half == "LO" else "upper half",
         channels=channel + 1,

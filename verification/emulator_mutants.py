@@ -85,7 +85,7 @@ PLANTED = (
         "size > end_ - address) throw Stop{ErrorCode::READ_ERROR",
         "size >= end_ - address) throw Stop{ErrorCode::READ_ERROR",
     ),
-    Planted("a multiple is not asked for", "machine.h", "uint64_t(value) % bound.multiple);", "false);"),
+    Planted("a multiple is not asked for", "machine.h", "uint64_t(value) % multiple);", "false);"),
 )
 
 

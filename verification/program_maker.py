@@ -68,19 +68,19 @@ class ProgramMaker:
         self._next = int(rng.integers(0, 64)) * ADDRESS_UNIT
         self._destination = DESTINATION + int(rng.integers(0, 64)) * ADDRESS_UNIT
 
-    def place(self, data: bytes | NDArray[np.uint8]) -> int:
+    def place(self, data: bytes | NDArray[np.uint8], multiple: int = ADDRESS_UNIT) -> int:
         """Put bytes in memory at the next free address, now and then after a gap; returns the address in units of 64 bytes."""
         raw = np.frombuffer(bytes(data), dtype=np.uint8)
-        address = self._next + int(self.rng.integers(0, 3)) * ADDRESS_UNIT
+        address = -(-(self._next + int(self.rng.integers(0, 3)) * ADDRESS_UNIT) // multiple) * multiple
         if address + raw.size > DESTINATION:
             raise ValueError("the program needs more memory than there is")
         self.memory[address : address + raw.size] = raw
         self._next = -(-(address + raw.size) // ADDRESS_UNIT) * ADDRESS_UNIT
         return address // ADDRESS_UNIT
 
-    def destination(self, size: int) -> int:
+    def destination(self, size: int, multiple: int = ADDRESS_UNIT) -> int:
         """Reserve `size` bytes of memory for results; returns the address in units of 64 bytes."""
-        address = self._destination + int(self.rng.integers(0, 3)) * ADDRESS_UNIT
+        address = -(-(self._destination + int(self.rng.integers(0, 3)) * ADDRESS_UNIT) // multiple) * multiple
         if address + size > MEMORY_BYTES:
             raise ValueError("the program needs more memory than there is")
         self._destination = -(-(address + size) // ADDRESS_UNIT) * ADDRESS_UNIT
@@ -114,7 +114,7 @@ class ProgramMaker:
         elif scales and self.rng.random() < 0.7:
             # Scales of ordinary size: float16 exponents from 8 to 15, so that results are of ordinary size too.
             beats[scales] = ((beats[scales].view("<u2") & 0xA3FF) | 0x2000).view(np.uint8)
-        return self.place(beats.reshape(-1))
+        return self.place(beats.reshape(-1), self.config.alignment)
 
     def gemv(self, weight_format: Format, rows: int, blocks: int, slots: int, **fields: int) -> None:
         """Multiply a random matrix. `fields` are the command's others, such as ``offset``."""

@@ -227,8 +227,9 @@ class _RandomMaker(ProgramMaker):
             fields["exponent"] -= 8
             if self._chance(0.5):
                 # Groups of rows that do not touch: the whole is placed as one matrix of longer rows.
-                units = -(-blocks * lanes * 16 // ADDRESS_UNIT) + self._pick(0, 2)
-                source = self.place(self.rng.integers(0, 256, -(-rows // lanes) * units * ADDRESS_UNIT, dtype=np.uint8))
+                units = -(-blocks * lanes * 16 // ADDRESS_UNIT) + self._pick(0, 2) * self.config.beat_units
+                stream = self.rng.integers(0, 256, -(-rows // lanes) * units * ADDRESS_UNIT, dtype=np.uint8)
+                source = self.place(stream, self.config.alignment)
                 fields |= {"stride": units, "source": source}
         self.gemv(weights, rows, blocks, slots, **fields, **self._modified(2, weights))
 
@@ -348,12 +349,12 @@ class _RandomMaker(ProgramMaker):
         fields |= {"count": count, "segments": heads, "token": token}
         if self._chance(0.5):
             unit = key_bytes(count, _CAPACITY, lanes) // ADDRESS_UNIT
-            destination = self.destination(heads * unit * ADDRESS_UNIT)
+            destination = self.destination(heads * unit * ADDRESS_UNIT, self.config.alignment)
             self.add(Opcode.APPEND, cache=Cache.KEYS, destination=destination, head_stride=unit, **fields)
             read = {"format": Q8_0.number, "rows": token + 1, "blocks": -(-count // 32), "source": destination}
         else:
             unit, row = value_bytes(count, _CAPACITY, lanes) // ADDRESS_UNIT, value_row_bytes(_CAPACITY, lanes) // ADDRESS_UNIT
-            destination = self.destination(heads * unit * ADDRESS_UNIT)
+            destination = self.destination(heads * unit * ADDRESS_UNIT, self.config.alignment)
             of_head = 4 * _CAPACITY // ADDRESS_UNIT
             fields |= {"row_stride": row, "scales": self.destination(heads * of_head * ADDRESS_UNIT), "scale_stride": of_head}
             self.add(Opcode.APPEND, cache=Cache.VALUES, destination=destination, head_stride=unit, **fields)
@@ -379,12 +380,14 @@ class _RandomMaker(ProgramMaker):
 
     def _chosen(self) -> None:
         """A product with a matrix that the program chooses, as routers choose experts."""
-        count, register = self._pick(2, 40), _ANY + int(self.rng.integers(4))
+        unit, count, register = self.config.beat_units, self._pick(2, 40), _ANY + int(self.rng.integers(4))
         a, r = self._places(count, 2)
         one = float_bits(1)
         self.add(Opcode.ELEMENTWISE, a=a, count=count, segments=1, p=one, m=one, reduce=Reduce.ARGMAX, r=r)
         self.add(Opcode.READ, register=register, a=(r + 1) % self.config.buffer_entries)
-        self.add(Opcode.SET, register=register, x=register, factor=int(self.rng.integers(3)), addend=self._pick(0, 9))
+        self.add(
+            Opcode.SET, register=register, x=register, factor=unit * int(self.rng.integers(3)), addend=unit * self._pick(0, 9)
+        )
         number, (first, size) = self._one_of(list(self._vectors[0].items()))
         blocks, rows = self._pick(1, min(size, 8)), self._pick(1, 30)
         modifier = {"modifier_word_0": 2, "modifier_register_0": register, "set": number, "first_block": first}
@@ -427,15 +430,16 @@ class _RandomMaker(ProgramMaker):
         if self._in_loop:
             self._elementwise()
             return
+        unit = self.config.beat_units
         self.add(Opcode.SET, register=_COUNT, addend=self._pick(1, 4))
-        self.add(Opcode.SET, register=_STEP, addend=self._pick(0, 3))
+        self.add(Opcode.SET, register=_STEP, addend=unit * self._pick(0, 3))
         target = len(self.commands)
         self._in_loop = True
         for _ in range(int(self.rng.integers(1, 4))):
             body = [self._elementwise, self._random_product, self._to_slot, self._rotate, self._append, self._registers]
             self._one_of([*body, self._inner_loop])()
         self._in_loop = False
-        self.add(Opcode.SET, register=_STEP, x=_STEP, factor=1, addend=self._pick(0, 3))
+        self.add(Opcode.SET, register=_STEP, x=_STEP, factor=1, addend=unit * self._pick(0, 3))
         self.add(Opcode.LOOP, register=_COUNT, target=target)
 
     def _inner_loop(self) -> None:

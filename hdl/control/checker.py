@@ -115,8 +115,9 @@ class CommandChecker(wiring.Component):
             found.append(value < field.minimum)
         if maximum is not None and maximum < (1 << field.width) - 1:
             found.append(value > maximum)
-        if field.multiple > 1:
-            found.append(value[: exact_log2(field.multiple)].any())
+        multiple = bounds[field.multiple] if isinstance(field.multiple, str) else field.multiple
+        if multiple > 1:
+            found.append(value[: exact_log2(multiple)].any())
         return found
 
     def _product_violations(self) -> list[Value]:
@@ -130,7 +131,7 @@ class CommandChecker(wiring.Component):
         gemv = command_layout(Opcode.GEMV)(self.command)
         load = command_layout(Opcode.LOAD_VECTOR)(self.command)
         elementwise = command_layout(Opcode.ELEMENTWISE)(self.command)
-        unit_beats = exact_log2(ADDRESS_UNIT // config.beat_bytes)
+        unit_beats = exact_log2(ADDRESS_UNIT // config.unit_bytes)
         multiplies, streams, strided = opcode == Opcode.GEMV, Signal(), Signal()
         m.d.comb += [
             streams.eq(

@@ -54,12 +54,12 @@ class CommandFetch(wiring.Component):
                 "length": In(16),
                 "index": In(16),
                 "request": Out(stream.Signature(read_request_layout(config.address_width))),
-                "i": In(stream.Signature(config.beat_width)),
+                "i": In(stream.Signature(config.unit_width)),
                 "o": Out(stream.Signature(fetched_layout())),
             }
         )
         # State, as attributes because the formal proof states what it always satisfies.
-        beats = COMMAND_BYTES // config.beat_bytes
+        beats = COMMAND_BYTES // config.unit_bytes
         #: What is offered stays offered, even if a new start has made it useless.
         self.requests = StreamFifo(read_request_layout(config.address_width), 2)
         #: Commands that may still be asked for.
@@ -70,14 +70,14 @@ class CommandFetch(wiring.Component):
         self.useless = Signal.like(self.outstanding)
         #: The next beat of the command that arrives.
         self.place = Signal(range(max(beats, 2)))
-        self.fifo = StreamFifo(config.beat_width, AHEAD * beats)
+        self.fifo = StreamFifo(config.unit_width, AHEAD * beats)
         #: The next beat of the command that is put together, and whether one is complete.
         self.position, self.full = Signal(range(max(beats, 2))), Signal()
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self._config
-        beats = COMMAND_BYTES // config.beat_bytes
+        beats = COMMAND_BYTES // config.unit_bytes
         requests, fifo, room = self.requests, self.fifo, self.room
         outstanding, useless, place = self.outstanding, self.useless, self.place
         position, full = self.position, self.full
@@ -102,7 +102,7 @@ class CommandFetch(wiring.Component):
 
         # What the command that arrives is: known from its first beat, and wanted with its last.
         is_loop, loop_target = Signal(), Signal(16)
-        arriving = command_layout(Opcode.LOOP)(Cat(self.i.payload, Const(0, 8 * COMMAND_BYTES - config.beat_width)))
+        arriving = command_layout(Opcode.LOOP)(Cat(self.i.payload, Const(0, 8 * COMMAND_BYTES - config.unit_width)))
         begins = arrived & ~drop & (place == 0)
         # A target that is not there is for the sequencer to complain about.
         known = [is_loop.eq((arriving.opcode == Opcode.LOOP) & (arriving.target < length)), loop_target.eq(arriving.target)]
@@ -165,7 +165,7 @@ class CommandFetch(wiring.Component):
             m.d.sync += [full.eq(0), index.eq(Mux(fetched.opcode == Opcode.LOOP, fetched.target, index + 1))]
         with m.If(fifo.o.valid & fifo.o.ready):
             m.d.sync += [
-                command.eq((fifo.o.payload << (8 * COMMAND_BYTES - config.beat_width)) | (command >> config.beat_width)),
+                command.eq((fifo.o.payload << (8 * COMMAND_BYTES - config.unit_width)) | (command >> config.unit_width)),
                 full.eq(position == beats - 1),
                 position.eq(Mux(position == beats - 1, 0, position + 1)),
             ]

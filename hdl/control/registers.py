@@ -26,7 +26,7 @@ from .counters import CounterRead
 from .layout import error_layout
 
 _WORD_BITS, _WORD_BYTES = 32, 4
-#: What is kept in the memory lies among the first so many words of the map; bases of further channels among twice as many.
+#: What is kept in the memory lies among the first so many words of the map; bases of further channels among more of them.
 _WORDS = 32
 
 
@@ -37,8 +37,8 @@ class ControlRegisters(wiring.Component):
     run needs all at once is in registers besides: these are not read back, since to choose from so many registers takes more
     of an FPGA than the memory does.
 
-    After a reset the memory is filled, which takes 32 cycles, or 64 with several channels: accesses act after that. Nor does
-    one act while `loading` is 1.
+    After a reset the memory is filled, which takes 32 cycles, 64 with several channels, or 256 with more than 4: accesses act
+    after that. Nor does one act while `loading` is 1.
     A read of a counter waits until it has gone by.
 
     Parameters
@@ -103,7 +103,8 @@ class ControlRegisters(wiring.Component):
         channels = self._config.channels
         # What the host writes and reads back.
         writable = [r for r in registers_of(channels) if r.access == "rw" and r.name not in ("GIE", "IER")]
-        depth = _WORDS if channels == 1 else 2 * _WORDS
+        last = max(r.offset for r in writable)
+        depth = 1 << max(last // _WORD_BYTES, _WORDS - 1).bit_length()
         m.submodules.memory = memory = Memory(shape=unsigned(_WORD_BITS), depth=depth, init=[])
         write, words = memory.write_port(granularity=8), memory.read_port(domain="comb")
         filling, place = Signal(init=1), Signal(range(depth))

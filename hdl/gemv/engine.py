@@ -9,7 +9,7 @@ from tailrace.spec.formats import LANE_BYTES
 
 from ..fifo import SMALL_DEPTH, StreamFifo
 from ..slots.vector_block import vector_block_layout
-from ..vector.activation_buffer import BufferWrite
+from ..vector.activation_buffer import BufferWrite, matrix_place_elements
 from .command import gemv_command_layout
 from .lane import Lane
 from .maxima import Maxima
@@ -63,7 +63,7 @@ class GemvEngine(wiring.Component):
                 "vector_block": Out(range(config.vector_blocks)),
                 "set": Out(2),
                 "vector": In(data.ArrayLayout(vector_block_layout, config.right_hand_sides)),
-                "write": Out(BufferWrite(config, config.lanes)),
+                "write": Out(BufferWrite(config, config.lanes, matrix_place_elements(config))),
                 "finished": Out(1),
             }
         )

@@ -9,7 +9,7 @@ from tailrace.spec.config import Config
 from ..float.compare import from_order, order
 from ..float.float32 import MINUS_INFINITY
 from ..float.pipeline import Pipeline
-from ..vector.activation_buffer import FLOAT_BITS, BufferWrite, matrix_word_layout
+from ..vector.activation_buffer import FLOAT_BITS, BufferWrite, matrix_place_elements, matrix_word_layout
 from .command import maxima_gap
 from .serialiser import word_place_layout
 
@@ -49,7 +49,7 @@ class Maxima(wiring.Component):
                 "valid": In(1),
                 "results": In(matrix_word_layout(config)),
                 "place": In(word_place_layout(config)),
-                "write": Out(BufferWrite(config, config.lanes)),
+                "write": Out(BufferWrite(config, config.lanes, matrix_place_elements(config))),
                 "finished": Out(1),
             }
         )

@@ -6,9 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BeatKind
-from tailrace.spec.isa import BUFFER_UNIT
 
 from ..slots.vector_block import BASE_BITS
+from ..vector.activation_buffer import matrix_place_elements
 from .command import PLACE_BITS, ROWS_BITS, gemv_command_layout, maxima_gap
 from .traits import SIDE_KINDS, decode_traits, lane_traits_layout, traits_layout
 
@@ -43,8 +43,8 @@ def beat_control_layout(config: Config) -> data.StructLayout:
 
 
 def word_address_bits(config: Config) -> int:
-    """Bits of the address of a word of the activation buffer."""
-    return (config.buffer_entries // config.lanes - 1).bit_length()
+    """Bits of the place of a word in the activation buffer."""
+    return (config.buffer_entries // matrix_place_elements(config) - 1).bit_length()
 
 
 def behind_bits(config: Config) -> int:
@@ -55,10 +55,10 @@ def behind_bits(config: Config) -> int:
 def group_layout(config: Config) -> data.StructLayout:
     """What becomes of the sums of a group of rows, one row in each lane.
 
-    The results of slot 0 go to word ``address`` of the activation buffer, those of each next slot ``stride`` words further.
+    The results of slot 0 go to place ``address`` of the activation buffer, those of each next slot ``stride`` places further.
     ``mask`` has a bit for each lane that has a row, ``slots`` is the number of slots less one, ``bases`` are the slots' base
     exponents with the command's exponent. ``first`` is the first group of a command, ``final`` the last one. Behind that follow
-    the slots' maxima with ``keep_maxima``, the first of which goes to word ``maxima``. ``masked`` is that of the command, and
+    the slots' maxima with ``keep_maxima``, the first of which goes to place ``maxima``. ``masked`` is that of the command, and
     ``behind`` the rows behind that of lane 0, or all ones if they are too many to be masked.
     """
     address = word_address_bits(config)
@@ -132,9 +132,7 @@ class BeatSequencer(wiring.Component):
         m = Module()
         config = self.config
         lanes, gap = config.lanes, maxima_gap(config)
-        if BUFFER_UNIT % lanes:
-            raise ValueError(f"a group of {lanes} rows is no part of {BUFFER_UNIT} entries of the activation buffer")
-        lane_bits = lanes.bit_length() - 1
+        lane_bits, place_bits = lanes.bit_length() - 1, matrix_place_elements(config).bit_length() - 1
 
         waiting = Signal()
         following = Signal(gemv_command_layout(config), reset_less=True)
@@ -151,7 +149,7 @@ class BeatSequencer(wiring.Component):
         active_slots = Signal(config.right_hand_sides, reset_less=True)
         set_ = Signal(2, reset_less=True, name="set")
         address = Signal(word_address_bits(config), reset_less=True)
-        stride = Signal(PLACE_BITS - lane_bits, reset_less=True)
+        stride = Signal(PLACE_BITS - place_bits, reset_less=True)
         bases = Signal(self.group.bases.shape(), reset_less=True)
         traits = Signal(traits_layout, reset_less=True)
         following_traits = Signal(traits_layout)
@@ -203,7 +201,7 @@ class BeatSequencer(wiring.Component):
                     first_group.eq(1),
                     last_group.eq(following.rows <= lanes),
                     keeps.eq(following.keep_maxima),
-                    maxima.eq(following.maxima >> lane_bits),
+                    maxima.eq(following.maxima >> place_bits),
                     last_mask.eq((2 << last_row) - 1),
                     masked.eq(following.masked),
                     behind.eq(_saturated(following.rows - 1, len(behind))),
@@ -213,8 +211,8 @@ class BeatSequencer(wiring.Component):
                     slots.eq(following.slots - 1),
                     active_slots.eq((1 << following.slots) - 1),
                     set_.eq(following.set),
-                    address.eq(following.offset >> lane_bits),
-                    stride.eq(following.slot_stride >> lane_bits),
+                    address.eq(following.offset >> place_bits),
+                    stride.eq(following.slot_stride >> place_bits),
                     *(base.eq(given + following.exponent) for base, given in zip(bases, following.bases, strict=True)),
                     traits.eq(following_traits),
                     due.eq(following_traits.sides),
@@ -265,7 +263,7 @@ class BeatSequencer(wiring.Component):
                             groups.eq(groups - 1),
                             last_group.eq(groups == 2),
                             behind.eq(_saturated(Cat(last_lane, (groups - 2)[:ROWS_BITS]), len(behind))),
-                            address.eq(address + 1),
+                            address.eq(address + (1 << lane_bits - place_bits)),
                         ]
 
         with m.If(take & row_end):

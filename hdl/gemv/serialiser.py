@@ -8,6 +8,7 @@ from tailrace.spec.config import Config
 from tailrace.spec.isa import BUFFER_UNIT
 from tailrace.spec.numerics import ACCUMULATOR_BITS
 
+from ..vector.activation_buffer import matrix_place_elements
 from .command import maxima_gap
 from .sequencer import EXPONENT_SUM_BITS, group_layout, word_address_bits
 
@@ -18,7 +19,7 @@ def lane_sums_layout(config: Config) -> data.ArrayLayout:
 
 
 def word_place_layout(config: Config) -> data.StructLayout:
-    """Where the results of a group of rows for one slot go: a word of the activation buffer, and the lanes that count.
+    """Where the results of a group of rows for one slot go: a place in the activation buffer, and the lanes that count.
 
     ``first`` is the first group of a command, ``last`` the last slot of a group. ``maximum`` is a word without results, kept
     for the largest one of a slot. ``final`` is the last word of a command. ``hidden`` are lanes whose results are masked.
@@ -106,7 +107,7 @@ class Serialiser(wiring.Component):
                 waits.eq(gap),
                 group.slots.eq(others),
                 group.address.eq(group.maxima),
-                group.stride.eq(BUFFER_UNIT // lanes),
+                group.stride.eq(BUFFER_UNIT // matrix_place_elements(self.config)),
                 group.mask.eq(1),
             ]
         with m.Elif(waits != 0):

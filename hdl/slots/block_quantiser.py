@@ -108,7 +108,7 @@ class BlockQuantiser(wiring.Component):
         place = Signal(range(words))
         last, beat_ends = Signal(), Signal()
         mantissas = Cat(rounding.mantissas)
-        gathered = Signal(config.beat_width - len(mantissas), reset_less=True)
+        gathered = Signal(config.unit_width - len(mantissas), reset_less=True)
         whole = Cat(gathered, mantissas)
         m.d.comb += [
             last.eq(place == Mux(block.duplicate, words // 2 - 1, words - 1)),
@@ -129,7 +129,7 @@ class BlockQuantiser(wiring.Component):
             ]
             if parts == 1:
                 with m.If(block.duplicate):
-                    m.d.sync += beat.data.eq(whole[config.beat_width // 2 :].replicate(2))
+                    m.d.sync += beat.data.eq(whole[config.unit_width // 2 :].replicate(2))
         with m.Elif(again):
             m.d.sync += beat.part.eq(beat.part + parts // 2)
 

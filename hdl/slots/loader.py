@@ -45,7 +45,7 @@ class VectorLoader(wiring.Component):
     ----------
     command : In(stream.Signature(512))
         The command, without modifiers and checked.
-    i : In(stream.Signature(beat_width))
+    i : In(stream.Signature(unit_width))
         Bus beats of the images, in the order of the commands.
     write : Out(VectorWrite)
     commit_latency : int
@@ -61,7 +61,7 @@ class VectorLoader(wiring.Component):
         super().__init__(
             {
                 "command": In(stream.Signature(8 * COMMAND_BYTES)),
-                "i": In(stream.Signature(config.beat_width)),
+                "i": In(stream.Signature(config.unit_width)),
                 "write": Out(VectorWrite(config)),
             }
         )
@@ -185,7 +185,7 @@ class VectorLoader(wiring.Component):
     def _exponent(self, m: Module, write_enable: Value, beat: Value, places: list) -> Value:
         """Exponent of the block that ``places[-1]`` belongs to, from the memory in which beats of exponents wait."""
         width = vector_block_layout["exponent"].width
-        row_blocks = self._config.beat_bytes
+        row_blocks = self._config.unit_bytes
         row_bits = row_blocks.bit_length() - 1
         m.submodules.exponents = memory = Memory(
             shape=unsigned(width * row_blocks), depth=max(self._config.vector_blocks // row_blocks, 2), init=[]

@@ -19,7 +19,7 @@ def slot_shape(config: Config) -> range:
 
 def parts_per_block(config: Config) -> int:
     """Bus beats that the mantissas of a block take: 4, 2 or 1."""
-    return BLOCK * MANTISSA_BITS // config.beat_width
+    return BLOCK * MANTISSA_BITS // config.unit_width
 
 
 def bases_layout(config: Config) -> data.ArrayLayout:
@@ -33,7 +33,7 @@ class VectorWrite(wiring.Signature):
     Members
     -------
     beat : enable, slot, block, part, data
-        Write bus beat `part` of a block's mantissas: elements ``part * beat_width / 16`` and following, the first one in the
+        Write bus beat `part` of a block's mantissas: elements ``part * unit_width / 16`` and following, the first one in the
         lowest bits.
     commit : enable, slot, block, exponent, totals
         Write a block's absolute exponent (base and exponent added), and the sums of the mantissas of its halves.
@@ -48,7 +48,7 @@ class VectorWrite(wiring.Signature):
             "slot": Out(slot),
             "block": Out(block),
             "part": Out(range(max(parts_per_block(config), 2))),
-            "data": Out(config.beat_width),
+            "data": Out(config.unit_width),
         }
         commit = {
             "enable": Out(1),
@@ -124,7 +124,7 @@ class VectorMemory(wiring.Component):
             parts = []
             for part in range(parts_per_block(self._config)):
                 m.submodules[f"mantissas_{slot}_{part}"] = memory = Memory(
-                    shape=unsigned(self._config.beat_width), depth=depth, init=[], attrs={"no_rw_check": True}
+                    shape=unsigned(self._config.unit_width), depth=depth, init=[], attrs={"no_rw_check": True}
                 )
                 write, read = memory.write_port(), memory.read_port()
                 m.d.comb += [

@@ -112,7 +112,7 @@ class Append(wiring.Component):
         done = stages[5]
         m.d.comb += [places.operation.eq(done.operation), places.advance.eq(done.valid & advance)]
         # The codes that came last, this step's included, and which of the lanes they would fill have a value.
-        codes_layout = data.ArrayLayout(_CODE_BITS, BLOCK)
+        codes_layout = data.ArrayLayout(_CODE_BITS, max(BLOCK, config.lanes))
         block, gathered = Signal(codes_layout, reset_less=True), Signal(codes_layout)
         there, lanes_there = Signal(config.lanes, reset_less=True), Signal(config.lanes)
         m.d.comb += [
@@ -139,7 +139,7 @@ class Append(wiring.Component):
                     with m.Case(Step.KEY_SCALE):
                         m.d.sync += write.payload.data.eq(half.half.replicate(config.beat_width // 16))
                     with m.Case(Step.VALUES):
-                        newest = BLOCK - config.lanes
+                        newest = len(gathered) - config.lanes
                         bytes_of_lanes = Cat(gathered[newest + n].replicate(LANE_BYTES) for n in range(config.lanes))
                         m.d.sync += write.payload.data.eq(bytes_of_lanes)
                     with m.Case(Step.VALUE_SCALE):

@@ -50,7 +50,7 @@ class Elementwise(wiring.Component):
     command : In(stream.Signature(512))
         Commands whose modifiers have been applied and which have been checked. A command stays until everything that it
         writes has been written; it is taken in its last cycle.
-    parameters : In(stream.Signature(beat_width))
+    parameters : In(stream.Signature(unit_width))
         The streamed operands of the commands, in their order. Beats that belong to other commands must not be offered.
     a, b : Out(BufferRead)
         The buffer's read ports, of which the unit has the use while a command is offered.
@@ -73,7 +73,7 @@ class Elementwise(wiring.Component):
         super().__init__(
             {
                 "command": In(stream.Signature(8 * COMMAND_BYTES)),
-                "parameters": In(stream.Signature(config.beat_width)),
+                "parameters": In(stream.Signature(config.unit_width)),
                 "a": Out(BufferRead(config)),
                 "b": Out(BufferRead(config)),
                 "write": Out(BufferWrite(config, config.word_elements)),

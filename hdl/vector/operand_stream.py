@@ -13,7 +13,7 @@ from .activation_buffer import FLOAT_BITS, word_layout
 class OperandStream(wiring.Component):
     """Take bus beats of float32 apart into words of the activation buffer's width.
 
-    A beat holds ``beat_width / 32 / word_elements`` words. Each part of a stream is padded to units of 64 bytes: after the word
+    A beat holds ``unit_width / 32 / word_elements`` words. Each part of a stream is padded to units of 64 bytes: after the word
     that is taken with `last`, what is left of its unit is thrown away, a beat in each cycle.
 
     Latency: none; a beat stays at `i` until its last word is taken. Throughput: one word a cycle; after the last word of a
@@ -25,7 +25,7 @@ class OperandStream(wiring.Component):
 
     Attributes
     ----------
-    i : In(stream.Signature(beat_width))
+    i : In(stream.Signature(unit_width))
     o : Out(stream.Signature(word_layout(config)))
     last : In(1)
         The word that is taken in this cycle is the last one of its part.
@@ -37,7 +37,7 @@ class OperandStream(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "i": In(stream.Signature(config.beat_width)),
+                "i": In(stream.Signature(config.unit_width)),
                 "o": Out(stream.Signature(word_layout(config))),
                 "last": In(1),
                 "idle": Out(1),
@@ -48,10 +48,10 @@ class OperandStream(wiring.Component):
         m = Module()
         config = self._config
         word_bits = FLOAT_BITS * config.word_elements
-        beat_words = config.beat_width // word_bits
+        beat_words = config.unit_width // word_bits
         in_beat = Signal(range(beat_words))
         # The beat's place in its unit.
-        unit_beats = STREAM_UNIT // (config.beat_width // FLOAT_BITS)
+        unit_beats = STREAM_UNIT // (config.unit_width // FLOAT_BITS)
         beat = Signal(range(max(unit_beats, 2)))
         last_beat = beat == unit_beats - 1
         skip = Signal()

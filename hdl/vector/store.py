@@ -15,7 +15,7 @@ from .activation_buffer import FLOAT_BITS, BufferRead, buffer_words
 class Store(wiring.Component):
     """Carry out `STORE`: read entries of the activation buffer, pack them into bus beats, and send them to memory.
 
-    A beat has ``beat_width / 32 / word_elements`` words of the buffer. The last one has strobes for exactly the bytes that are
+    A beat has ``unit_width / 32 / word_elements`` words of the buffer. The last one has strobes for exactly the bytes that are
     written. A command stays at `command` until its last beat is taken.
 
     While a beat waits nothing is read: the buffer's output holds the word that comes next, so that it needs no copy.
@@ -34,7 +34,7 @@ class Store(wiring.Component):
     index : In(16)
         Its index, which goes with the beats.
     a : Out(BufferRead(config))
-    write : Out(stream.Signature(beat_write_layout(address_width, beat_width)))
+    write : Out(stream.Signature(beat_write_layout(address_width, unit_width)))
     """
 
     #: Cycles of a command besides those of its beats.
@@ -47,7 +47,7 @@ class Store(wiring.Component):
                 "command": In(stream.Signature(8 * COMMAND_BYTES)),
                 "index": In(16),
                 "a": Out(BufferRead(config)),
-                "write": Out(stream.Signature(beat_write_layout(config.address_width, config.beat_width))),
+                "write": Out(stream.Signature(beat_write_layout(config.address_width, config.unit_width))),
             }
         )
 
@@ -55,7 +55,7 @@ class Store(wiring.Component):
         m = Module()
         config, elements, write = self._config, self._config.word_elements, self.write
         command = data.View(command_layout(Opcode.STORE), self.command.payload)
-        words = config.beat_width // (elements * FLOAT_BITS)
+        words = config.unit_width // (elements * FLOAT_BITS)
 
         # The word to ask for: how many entries are left from it on, and its place in a beat.
         begun, reading = Signal(), Signal()
@@ -101,7 +101,7 @@ class Store(wiring.Component):
             m.d.sync += shown.eq(asks)
 
         with m.If(write.valid & write.ready):
-            m.d.sync += [write.valid.eq(0), write.payload.address.eq(write.payload.address + config.beat_bytes)]
+            m.d.sync += [write.valid.eq(0), write.payload.address.eq(write.payload.address + config.unit_bytes)]
         with m.If(taken):
             strobe = Cat(bit.replicate(FLOAT_BITS // 8) for bit in shown_word.mask)
             m.d.sync += [

@@ -5,8 +5,9 @@ from operator import or_
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
 
 from tailrace.spec.config import Config
 from tailrace.spec.isa import Opcode
@@ -60,7 +61,7 @@ class VectorUnit(wiring.Component):
         super().__init__(
             {
                 "operation": In(stream.Signature(operation_layout())),
-                "parameters": In(stream.Signature(config.beat_width)),
+                "parameters": In(stream.Signature(config.unit_width)),
                 "a": Out(BufferRead(config)),
                 "b": Out(BufferRead(config)),
                 "write": Out(BufferWrite(config, config.word_elements)),
@@ -128,7 +129,7 @@ class VectorUnit(wiring.Component):
             store.write.ready.eq(self.store.ready),
             append.write.ready.eq(self.store.ready),
             self.store.valid.eq(store.write.valid | append.write.valid),
-            self.store.payload.eq(Mux(stores, store.write.payload, append.write.payload)),
+            self.store.payload.eq(Mux(stores, _whole_beat(m, config, store.write.payload), append.write.payload)),
             loader.i.payload.eq(self.parameters.payload),
             loader.i.valid.eq(self.parameters.valid & loads),
             elementwise.parameters.payload.eq(self.parameters.payload),
@@ -136,6 +137,21 @@ class VectorUnit(wiring.Component):
             self.parameters.ready.eq((loader.i.ready & loads) | (elementwise.parameters.ready & combines)),
         ]
         return m
+
+
+def _whole_beat(m: Module, config: Config, write: data.View) -> data.View:
+    """The write of a beat's unit of 64 bytes, if beats have more, as one of the beat."""
+    if config.beat_units == 1:
+        return write
+    whole = Signal(beat_write_layout(config.address_width, config.beat_width), name="stored")
+    unit_bits, beat_bits = exact_log2(config.unit_bytes), exact_log2(config.beat_bytes)
+    m.d.comb += [
+        whole.address[beat_bits:].eq(write.address[beat_bits:]),
+        whole.data.eq(write.data.replicate(config.beat_units)),
+        whole.strobe.word_select(write.address[unit_bits:beat_bits], config.unit_bytes).eq(write.strobe),
+        whole.command.eq(write.command),
+    ]
+    return whole
 
 
 def _share(m: Module, port: Any, *users: tuple[Value, Any]) -> None:

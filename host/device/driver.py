@@ -118,7 +118,8 @@ class Device:
                         f"{transport.name} is a build of {channels} memory ports, and this transport knows one memory: it"
                         " can't reach what is striped over several"
                     )
-                self._memory = Allocator(min(transport.memory_size, 1 << self.geometry.address_width))
+                size = min(transport.memory_size, 1 << self.geometry.address_width)
+                self._memory = Allocator(size, unit=self.geometry.alignment)
                 for name in ("GIE", "IER"):
                     transport.write_register(offset(name), 1)
                 if watchdog_cycles is not None:

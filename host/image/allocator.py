@@ -4,9 +4,9 @@ from tailrace.spec.errors import LimitError
 from tailrace.spec.vector import ALIGNMENT
 
 
-def align(size: int) -> int:
-    """The next multiple of 64, which all addresses of the device must be."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def align(size: int, unit: int = ALIGNMENT) -> int:
+    """The next multiple of 64, which all addresses of the device must be; or of another unit."""
+    return -(-size // unit) * unit
 
 
 class Allocator:
@@ -18,11 +18,13 @@ class Allocator:
         Bytes of memory, from `start` on.
     start : int
         First address, a multiple of 64.
+    unit : int
+        What addresses are multiples of.
     """
 
-    def __init__(self, size: int, start: int = 0) -> None:
+    def __init__(self, size: int, start: int = 0, unit: int = ALIGNMENT) -> None:
         self.end = start + size
-        self.top = start
+        self.top, self._unit = align(start, unit), unit
 
     @property
     def free(self) -> int:
@@ -30,7 +32,7 @@ class Allocator:
         return max(self.end - self.top, 0)
 
     def allocate(self, size: int, purpose: str) -> int:
-        """Address of `size` fresh bytes, a multiple of 64.
+        """Address of `size` fresh bytes, a multiple of the unit.
 
         Raises
         ------
@@ -38,7 +40,7 @@ class Allocator:
             If they do not fit.
         """
         self.check(size, purpose)
-        address, self.top = self.top, self.top + align(size)
+        address, self.top = self.top, self.top + align(size, self._unit)
         return address
 
     def check(self, size: int, purpose: str) -> None:
@@ -49,7 +51,7 @@ class Allocator:
         LimitError
             If they are not.
         """
-        if align(size) > self.free:
+        if align(size, self._unit) > self.free:
             raise LimitError(
                 f"{purpose} needs {size} bytes of device memory, but only {self.free} of {self.end} are free:"
                 " use a device with more memory or a smaller model"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tailrace.firmware.decode import TOKEN_ROWS
-from tailrace.spec.config import CHANNELS, CONFIGS, RIGHT_HAND_SIDES, Config, parse_config
+from tailrace.spec.config import BUS_WIDTHS, CHANNELS, CONFIGS, RIGHT_HAND_SIDES, Config, parse_config
 from tailrace.spec.errors import LimitError, ModelError
 
 from ..gguf.describe import DescribedModel
@@ -108,9 +108,9 @@ def builds_of(config: str = AUTO, batch: int = 1, *, simulated: bool = False) ->
     if not is_auto(config):
         return [parse_config(config)]
     changes = config.split(",")[1:]
-    # Of several ports each gets its part.
+    # Of several ports each gets its part, as far as ports can be that narrow.
     channels = next((n for n in CHANNELS if f"channels={n}" in changes), 1)
-    widest = _FASTEST_TO_SIMULATE // channels
+    widest = max(_FASTEST_TO_SIMULATE // channels, BUS_WIDTHS[0])
     return [
         named_build(name, batch, changes, bus_width=widest if simulated else min(widest, CONFIGS[name].bus_width))
         for name in CHOICES

@@ -8,6 +8,7 @@ from tailrace.spec.formats import FORMAT_MASK, WEIGHT_FORMATS, Format
 from tailrace.spec.isa import ISA_MAJOR, ISA_VERSION, MAX_COMMANDS
 from tailrace.spec.registers import MAGIC, offset
 from tailrace.spec.transport import Transport
+from tailrace.spec.vector import ALIGNMENT
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Geometry:
     def beat_bytes(self) -> int:
         """Bytes of a beat: what the core reads or writes in a cycle."""
         return self.bus_width * self.channels // 8
+
+    @property
+    def alignment(self) -> int:
+        """What addresses of matrices and of the KV cache are multiples of: 64 bytes, or a beat that has more."""
+        return max(self.beat_bytes, ALIGNMENT)
 
     def reads(self, number: int) -> bool:
         """Whether the build reads the weight format with this number."""

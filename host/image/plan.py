@@ -54,7 +54,7 @@ def plan_image(imported: DescribedModel, geometry: Geometry, request: ImageReque
     geometry : Geometry
     request : ImageRequest
     base : int
-        First address, a multiple of 64.
+        First address, a multiple of `Geometry.alignment`.
 
     Raises
     ------
@@ -80,11 +80,11 @@ class _Planner:
         self._check_formats()
         self._check()
         self.formats = {role: self._format(role) for role in self.imported.matrices}
-        start = _Region(base)
+        start = self._region(base)
         self._tables_of_model(start)
         of_layers = self._alike(start, kinds_of_layers(self.imported, self.formats), self._layer_region)
         layers = [of_layers[n] for n in range(len(self.layers))]
-        end = _Region(start.top)
+        end = self._region(start.top)
         self._vector(end, "final_norm")
         self._vector(end, "final_norm_bias")
         self._matrix(end, "head", head_part_rows(self.description, self.build, self.request.batch))
@@ -179,6 +179,9 @@ class _Planner:
 
     # What a region holds.
 
+    def _region(self, address: int = 0) -> "_Region":
+        return _Region(self.geometry.alignment, address)
+
     def _tables_of_model(self, region: "_Region") -> None:
         whole = self.request.whole_embedding
         rows = self.description.vocabulary if whole else self._rows()
@@ -198,7 +201,7 @@ class _Planner:
         return self.capacity if source is None else min(self.capacity, source.rows)
 
     def _layer_region(self, n: int) -> "_Region":
-        region, layer = _Region(), f"layers.{n}."
+        region, layer = self._region(), f"layers.{n}."
         self._vector(region, layer + "scales")
         for tensor in ("attention_norm", "attention_norm_bias"):
             self._vector(region, layer + tensor)
@@ -348,7 +351,7 @@ class _Planner:
         region.tables[role] = TablePlace(address, columns, pitch if by_row else 0)
 
     def _cache_region(self, n: int) -> "_Region":
-        region = _Region()
+        region = self._region()
         for _ in range(self.request.batch):
             region.caches.append(self._kept(region, self.layers[n].attention))
             if beside := self.layers[n].beside:
@@ -368,7 +371,7 @@ class _Planner:
         if attention.window is not None:
             capacity = min(capacity, -(-attention.window // CAPACITY_UNIT) * CAPACITY_UNIT)
         lanes, heads = self.build.lanes, attention.kv_heads
-        values = align(value_bytes(attention.value_size, capacity, lanes))
+        values = align(value_bytes(attention.value_size, capacity, lanes), self.geometry.alignment)
         strides = key_bytes(attention.head_size, capacity, lanes), values, 4 * capacity
         keys, values, scales = (region.take(heads * stride) for stride in strides)
         return CachePlace(keys, values, scales, *strides, row_stride=value_row_bytes(capacity, lanes), capacity=capacity)
@@ -377,8 +380,8 @@ class _Planner:
 class _Region:
     """Consecutive addresses that are being given out, and what lies there."""
 
-    def __init__(self, address: int = 0) -> None:
-        self.top = address
+    def __init__(self, unit: int, address: int = 0) -> None:
+        self.top, self._unit = address, unit
         self.matrices: dict[str, MatrixPlace] = {}
         self.tables: dict[str, TablePlace] = {}
         self.caches: list[CachePlace | StatePlace] = []
@@ -386,12 +389,12 @@ class _Region:
         self.pieces: list[MatrixPiece | TablePiece] = []
 
     def take(self, size: int) -> int:
-        address, self.top = self.top, self.top + align(size)
+        address, self.top = self.top, self.top + align(size, self._unit)
         return address
 
     def moved(self, address: int, first: int, n: int, imported: DescribedModel) -> "_Region":
         """The same for layer `n` in place of layer `first`, from another address on."""
-        region, prefix, own = _Region(address + self.top), layer_role(first, ""), layer_role(n, "")
+        region, prefix, own = _Region(self._unit, address + self.top), layer_role(first, ""), layer_role(n, "")
 
         def role(other: str) -> str:
             return own + other.removeprefix(prefix)

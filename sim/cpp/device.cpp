@@ -62,6 +62,40 @@ std::vector<Port> ports_of(Vcore& core) {
         TAILRACE_MEMORY_PORT(core, m02_axi),
         TAILRACE_MEMORY_PORT(core, m03_axi),
 #endif
+#if TAILRACE_PORTS > 4
+        TAILRACE_MEMORY_PORT(core, m04_axi),
+        TAILRACE_MEMORY_PORT(core, m05_axi),
+        TAILRACE_MEMORY_PORT(core, m06_axi),
+        TAILRACE_MEMORY_PORT(core, m07_axi),
+#endif
+#if TAILRACE_PORTS > 8
+        TAILRACE_MEMORY_PORT(core, m08_axi),
+        TAILRACE_MEMORY_PORT(core, m09_axi),
+        TAILRACE_MEMORY_PORT(core, m10_axi),
+        TAILRACE_MEMORY_PORT(core, m11_axi),
+        TAILRACE_MEMORY_PORT(core, m12_axi),
+        TAILRACE_MEMORY_PORT(core, m13_axi),
+        TAILRACE_MEMORY_PORT(core, m14_axi),
+        TAILRACE_MEMORY_PORT(core, m15_axi),
+#endif
+#if TAILRACE_PORTS > 16
+        TAILRACE_MEMORY_PORT(core, m16_axi),
+        TAILRACE_MEMORY_PORT(core, m17_axi),
+        TAILRACE_MEMORY_PORT(core, m18_axi),
+        TAILRACE_MEMORY_PORT(core, m19_axi),
+        TAILRACE_MEMORY_PORT(core, m20_axi),
+        TAILRACE_MEMORY_PORT(core, m21_axi),
+        TAILRACE_MEMORY_PORT(core, m22_axi),
+        TAILRACE_MEMORY_PORT(core, m23_axi),
+        TAILRACE_MEMORY_PORT(core, m24_axi),
+        TAILRACE_MEMORY_PORT(core, m25_axi),
+        TAILRACE_MEMORY_PORT(core, m26_axi),
+        TAILRACE_MEMORY_PORT(core, m27_axi),
+        TAILRACE_MEMORY_PORT(core, m28_axi),
+        TAILRACE_MEMORY_PORT(core, m29_axi),
+        TAILRACE_MEMORY_PORT(core, m30_axi),
+        TAILRACE_MEMORY_PORT(core, m31_axi),
+#endif
     };
 }
 
@@ -166,7 +200,7 @@ public:
     std::string violation() const {
         for (unsigned n = 0; n < memory_.size(); ++n)
             if (const std::string& rule = memory_[n].violation(); !rule.empty())
-                return TAILRACE_PORTS == 1 ? rule : "m0" + std::to_string(n) + "_axi: " + rule;
+                return TAILRACE_PORTS == 1 ? rule : (n < 10 ? "m0" : "m") + std::to_string(n) + "_axi: " + rule;
         return "";
     }
 

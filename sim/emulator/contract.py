@@ -88,7 +88,10 @@ def _build() -> Iterator[str]:
 
 def _fields() -> Iterator[str]:
     yield "struct Field { int word, low, width; bool is_signed; };"
-    yield "struct Bound { Field field; uint64_t minimum, maximum; Limit limit; uint32_t multiple; ErrorCode error; };"
+    yield (
+        "struct Bound { Field field; uint64_t minimum, maximum; Limit limit; uint32_t multiple; Limit multiples;"
+        " ErrorCode error; };"
+    )
     for opcode in isa.Opcode:
         fields = [f for f in isa.FIELDS[opcode] if f.name != "opcode"]
         yield f"namespace {opcode.name.lower()} {{"
@@ -98,7 +101,11 @@ def _fields() -> Iterator[str]:
         for f in fields:
             named = f.maximum if isinstance(f.maximum, str) else "NONE"
             maximum = f.maximum if isinstance(f.maximum, int) else (1 << f.width) - 1
-            yield (f"    {{{f.name}_, {f.minimum}, {maximum}u, Limit::{named}, {f.multiple}, ErrorCode::{f.error.name}}},")
+            of, multiple = (f.multiple, 1) if isinstance(f.multiple, str) else ("NONE", f.multiple)
+            yield (
+                f"    {{{f.name}_, {f.minimum}, {maximum}u, Limit::{named}, {multiple}, Limit::{of},"
+                f" ErrorCode::{f.error.name}}},"
+            )
         yield "};"
         mask = reserved_mask(opcode)
         words = ", ".join(f"{mask >> 32 * word & 0xFFFF_FFFF:#x}u" for word in range(isa.COMMAND_WORDS))

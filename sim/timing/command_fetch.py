@@ -24,7 +24,7 @@ class CommandFetch:
 
     def __init__(self, config: Config, stream: ReadStream, targets: tuple[int | None, ...], address: int) -> None:
         self._stream, self._targets, self._address = stream, targets, address
-        self._beats = COMMAND_BYTES // config.beat_bytes
+        self._beats = COMMAND_BYTES // config.unit_bytes
         self._taken = -float(self._beats)
         self._ready: deque[float] = deque()
         self.start(0, 0)

@@ -39,7 +39,7 @@ MATRIX_START = 2
 MATRIX_LATENCY, MATRIX_FINISHED = 22, 1
 
 #: Cycles between the last result of a product and its maxima, for each number of lanes (`maxima_gap`).
-MAXIMA_GAP = {1: 0, 2: 1, 4: 2}
+MAXIMA_GAP = {1 << n: n for n in range(7)}
 #: Cycles from the vector unit's operation to its sub-unit, and from the sub-unit's end to that of the operation (`VectorUnit`).
 VECTOR_SELECT, VECTOR_FINISHED = 1, 1
 #: Cycles of an `ELEMENTWISE` besides its steps (`Elementwise.identity_overhead`); more of them with a function

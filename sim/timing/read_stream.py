@@ -31,6 +31,7 @@ class ReadStream:
 
     def __init__(self, config: Config, memory: MemoryTiming) -> None:
         self._memory, self._beat_bytes, self._burst = memory, config.beat_bytes, config.burst_beats
+        self._unit_bytes, self._units = config.unit_bytes, config.beat_units
         self._room = config.read_fifo_beats + 1
         self._left = Departures()
         # Of the last burst, and the one before it: when it was asked for. Of the last beat: when it was taken by its unit.
@@ -93,10 +94,14 @@ class ReadStream:
         self._end_request(taken)
         return taken, self._taken[0]
 
-    def request_one_by_one(self, cycle: float, address: int, beats: int, taker: "BeatTaker") -> float:
-        """Ask for beats that their unit takes as `taker` says; returns when the read master took the request."""
+    def request_one_by_one(self, cycle: float, address: int, units: int, taker: "BeatTaker") -> float:
+        """Ask for beats of vectors, of which a wide beat has several, that their unit takes as `taker` says.
+
+        Returns when the read master took the request.
+        """
         taken = self._take(cycle)
-        place, left = address // self._beat_bytes, beats
+        place, skipped = address // self._beat_bytes, address % self._beat_bytes // self._unit_bytes
+        left = -(-(skipped + units) // self._units)
         while left:
             count = min(left, self._burst - place % self._burst)
             self._plan()
@@ -105,7 +110,12 @@ class ReadStream:
                     given = max(first + n + latencies.READ_BEAT, self._left_last() + 1, self._taken[1] + 1)
                     there = max(given + latencies.BEATS_REGISTER, self._taken[0] + 1)
                     self._left.add(1, given)
-                    self._taken = (taker.take(there), self._taken[0])
+                    of_beat = min(self._units - skipped, units)
+                    for _ in range(of_beat):
+                        last = taker.take(there)
+                        there = last + 1
+                    self._taken = (last, self._taken[0])
+                    skipped, units = 0, units - of_beat
             left -= count
             place += count
         self._end_request(taken)

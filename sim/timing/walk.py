@@ -81,8 +81,9 @@ class Walk:
         exact: bool = False,
     ) -> None:
         self._commands, self._config, self._memory, self._exact = commands, config, memory, exact
-        #: Words of the activation buffer in a beat.
-        self._beat_words = 4 * config.lanes // config.word_elements
+        #: Elements of a beat of vectors, and words of the activation buffer in it.
+        self._beat_elements = config.unit_bytes // 4
+        self._beat_words = self._beat_elements // config.word_elements
         self._stream = ReadStream(config, memory)
         self._fetch = CommandFetch(config, self._stream, tuple(command.target for command in commands), address)
         self._matrix, self._vector = Unit(), Unit()
@@ -244,9 +245,9 @@ class Walk:
             late = self._writes.write(start + latencies.APPEND - 1, writes, append_addresses(fields, self._config))
             end = start + latencies.APPEND - 1 + steps + late
         elif opcode is Opcode.STORE:
-            beats, words = -(-fields["count"] // (4 * self._config.lanes)), self._beat_words
+            beats, words = -(-fields["count"] // self._beat_elements), self._beat_words
             first = fields["destination"] * ADDRESS_UNIT
-            places = [first + n * self._config.beat_bytes for n in range(beats)]
+            places = [first + n * self._config.unit_bytes for n in range(beats)]
             late = self._writes.write(start + latencies.STORE - 1, [words * (n + 1) for n in range(beats)], places)
             end = start + latencies.STORE - 1 + words * beats + late
         elif opcode is Opcode.LOAD_VECTOR:
@@ -298,14 +299,14 @@ class Walk:
     def _streamed(self, opcode: Opcode, fields: Mapping[str, int], start: float) -> float:
         """An operation with an operand from memory, whose beats are taken as its words are."""
         segments = segments_of(opcode, fields, self._config.word_elements)
-        plan = beats_of(segments, STREAM_UNIT // (4 * self._config.lanes), self._beat_words)
+        plan = beats_of(segments, STREAM_UNIT // self._beat_elements, self._beat_words)
         self._request_parameters(fields["source"], start, plan)
         ends = iter(self._parameters.ends)
         return elementwise_end(opcode, fields, self._config, start, ends)
 
     def _load(self, fields: Mapping[str, int], start: float) -> float:
         units = 1 + -(-fields["blocks"] // ADDRESS_UNIT) + fields["blocks"]
-        beats = units * (ADDRESS_UNIT // self._config.beat_bytes)
+        beats = units * (ADDRESS_UNIT // self._config.unit_bytes)
         self._request_parameters(fields["source"], start - 1, [(0, 1, n == beats - 1) for n in range(beats)])
         return self._parameters.ends[-1] + latencies.LOAD
 

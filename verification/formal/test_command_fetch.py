@@ -24,8 +24,8 @@ def test_fetch(monkeypatch, name):
     [
         ("(asked != length) & (room != 0)", "asked != length", "there is more room than there is"),
         (
-            "StreamFifo(config.beat_width, AHEAD * beats)",
-            "StreamFifo(config.beat_width, 1)",
+            "StreamFifo(config.unit_width, AHEAD * beats)",
+            "StreamFifo(config.unit_width, 1)",
             "a command's beat finds no room",
         ),
         ("fifo.o.ready.eq(~full | self.o.ready)", "fifo.o.ready.eq(1)", "what was on offer changed before it was taken"),

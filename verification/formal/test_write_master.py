@@ -11,13 +11,17 @@ from verification.formal.write_master_rules import WriteMasterRules
 pytestmark = pytest.mark.filterwarnings(f"ignore::{UnusedElaboratable.__module__}.{UnusedElaboratable.__name__}")
 
 
-@pytest.mark.parametrize("name", ["base", pytest.param("wide", marks=pytest.mark.slow)])
+#: Builds that differ in the width of a port.
+PROVED = ("base", "wide", "u280-hbm")
+
+
+@pytest.mark.parametrize("name", ["base", *(pytest.param(name, marks=pytest.mark.slow) for name in PROVED[1:])])
 def test_bus(name):
     verdict = prove_by_induction(WriteMasterRules(WriteMaster(CONFIGS[name])), depth=1)
     assert verdict.proved, verdict.reason
 
 
-@pytest.mark.parametrize("name", sorted(CONFIGS.keys() - {"base", "wide"}))
+@pytest.mark.parametrize("name", sorted(CONFIGS.keys() - set(PROVED)))
 def test_other_builds_have_the_master_of_base(name):
     assert netlist(WriteMaster(CONFIGS[name])) == netlist(WriteMaster(CONFIGS["base"]))
 

@@ -248,7 +248,8 @@ class Machine:
         address %= 1 << self.config.address_width
         if address + size > self._end:
             raise _Stop(ErrorCode.READ_ERROR, self._first_missing_beat(address))
-        self.counters[counter] += size // self.config.beat_bytes
+        beat_bytes = self.config.beat_bytes
+        self.counters[counter] += -(-(address % beat_bytes + size) // beat_bytes)
         return self.memory[self._base + address :][:size]
 
     def _store(self, fields: dict[str, int]) -> None:
@@ -257,7 +258,7 @@ class Machine:
         data = np.ascontiguousarray(bits[0], dtype="<u4").view(np.uint8)
         if address + data.size > self._end:
             raise _Stop(ErrorCode.WRITE_ERROR, self._first_missing_beat(address))
-        self.counters["WRITE_BEATS"] += -(-data.size // self.config.beat_bytes)
+        self.counters["WRITE_BEATS"] += -(-data.size // self.config.unit_bytes)
         address += self._base
         self.memory[address : address + data.size] = data
         self._cache.written_by_device(np.arange(address, address + data.size, ADDRESS_UNIT))
@@ -276,4 +277,4 @@ class Machine:
 
     def _first_missing_beat(self, address: int) -> int:
         beat_bytes = self.config.beat_bytes
-        return max(address, self._end // beat_bytes * beat_bytes)
+        return max(address, self._end) // beat_bytes * beat_bytes

@@ -1,10 +1,12 @@
-"""Whole models over several memory ports: golden and the gateware, byte for byte, whatever the ports do apart from each other."""
+"""Whole models over several memory ports: golden and the gateware, byte for byte, whatever the ports do apart from each other; and
+the same logits of every build, however wide its beats are."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
@@ -12,7 +14,7 @@ from tailrace.sim.verilated import VerilatedDevice
 from verification.system.twins import Twins
 
 pytest.importorskip("transformers")
-from verification.architectures import Case, draw, draw_text
+from verification.architectures import Case, draw, draw_text, open_decoder
 from verification.unit.host.transformers_models import make_model
 
 MEMORY = 1 << 26
@@ -74,3 +76,35 @@ def test_ports_that_stall_apart(case: Case, build: str, seed: int, tmp_path: Pat
         # Every port has read its part of every beat, and what was written went to all.
         assert len({port.read_beats for port in gateware.port_traffic}) == 1
         assert all(port.write_beats for port in gateware.port_traffic)
+
+
+#: Beats of 1,024 to 8,192 bits.
+WIDE_BUILDS = (
+    "base,channels=8", "base,bus_width=256,channels=8,right_hand_sides=4", "base,bus_width=256,channels=16", "base,bus_width=256,channels=32",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_wide_beats_give_the_same_bits(architecture: str, seed: int, tmp_path: Path) -> None:
+    """A prompt in as many rows as a build has, steps with logits, and the tokens that a run chooses, on the emulator."""
+    case = draw(architecture, seed)
+    path = tmp_path / "model.gguf"
+    make_model(path, case.architecture, seed=seed, **case.sizes)
+    tokens = draw_text(case, 24)
+
+    def results(build: str) -> tuple[NDArray[np.float32], list[int]]:
+        decoder = open_decoder(path, build, 128, "emulator", tokens_per_doorbell=90)
+        try:
+            decoder.prefill(tokens[:17])
+            logits = np.stack([decoder.step(token) for token in tokens[17:-1]])
+            # Longer than the list of a linear attention, so that it is folded.
+            return logits, [int(token) for token in decoder.run(tokens[-1], 90)]
+        finally:
+            decoder.device.close()
+
+    expected, chosen = results("base")
+    assert np.isfinite(expected).all()
+    for build in WIDE_BUILDS:
+        found, also = results(build)
+        assert np.array_equal(found.view(np.uint32), expected.view(np.uint32)), build
+        assert also == chosen, build

@@ -38,6 +38,8 @@ CONFIGS = [
             "base,channels=2",
             "base,bus_width=256,channels=2,right_hand_sides=2",
             "kv260",
+            "tiny,channels=8,right_hand_sides=2",
+            "tiny,bus_width=256,channels=8,burst_beats=16",
         )
     ),
 ]
@@ -174,7 +176,7 @@ def test_the_bus_is_quiet_at_the_end(config: Config, rng: np.random.Generator, l
             assert finish(device) == Outcome()
             # Every beat of a run is counted in it.
             assert {counted[1] * (turn + 1)} == {port.read_beats for port in device.port_traffic}
-            assert counted[1] > len(program.commands) * COMMAND_BYTES // config.beat_bytes
+            assert counted[1] > len(program.commands) * COMMAND_BYTES // config.unit_bytes
             assert device.read_register(offset("CYCLES_LO")) == counted[0]
 
 
@@ -317,15 +319,17 @@ def test_each_port_has_what_the_stripes_say(config: Config, rng: np.random.Gener
     with VerilatedDevice(config, MEMORY_BYTES, latency=5) as device:
         maker = ProgramMaker(rng, config)
         maker.fill(0, 64)
-        maker.store(0, 4)
-        maker.store(0, 64)
+        first, second = maker.store(0, 4), maker.store(0, 64)
         start(device, maker.program())
         assert finish(device) == Outcome()
         reads = device.read_register(offset("COMMAND_BEATS_LO")) + device.read_register(offset("VECTOR_BEATS_LO"))
-        # 16 bytes, and 256.
-        size, beats = config.bus_bytes, 256 // config.beat_bytes
         assert [port.read_beats for port in device.port_traffic] == [reads] * config.channels
-        assert [port.write_beats for port in device.port_traffic] == [beats + (n < 16 / size) for n in range(config.channels)]
+        # 16 bytes, and 256, in units of at most 64.
+        writes = [0] * config.channels
+        for address, count in ((first, 16), *((second + n, config.unit_bytes) for n in range(0, 256, config.unit_bytes))):
+            parts = {(address + byte) // config.bus_bytes % config.channels for byte in range(count)}
+            writes = [found + (n in parts) for n, found in enumerate(writes)]
+        assert [port.write_beats for port in device.port_traffic] == writes
 
 
 def test_bases_of_their_own(config: Config, rng: np.random.Generator) -> None:

@@ -91,7 +91,8 @@ private:
 
     const uint8_t* read(Counter counter, uint64_t address, uint64_t size) {
         const uint8_t* bytes = memory_.read(address, size);
-        count(counter) += size / memory_.beat_bytes();
+        const uint64_t beat = memory_.beat_bytes();
+        count(counter) += (address % beat + size + beat - 1) / beat;
         return bytes;
     }
 
@@ -114,9 +115,10 @@ private:
         for (const Bound& bound : bounds) {
             const int64_t value = command[bound.field];
             const uint64_t maximum = bound.limit == Limit::NONE ? bound.maximum : build_.limit(bound.limit);
+            const uint64_t multiple = bound.multiples == Limit::NONE ? bound.multiple : build_.limit(bound.multiples);
             // Signed fields have no bounds.
             const bool wrong = !bound.field.is_signed && (uint64_t(value) < bound.minimum || uint64_t(value) > maximum ||
-                                                          uint64_t(value) % bound.multiple);
+                                                          uint64_t(value) % multiple);
             if (!wrong) continue;
             if (bound.error == ErrorCode::BAD_FIELD) return ErrorCode::BAD_FIELD;
             outside = true;
@@ -271,7 +273,7 @@ private:
         const int64_t entries = c[s::count_];
         uint8_t* bytes = memory_.write(uint64_t(c[s::destination_]) * contract::ADDRESS_UNIT, 4 * entries);
         for (int64_t i = 0; i < entries; ++i) std::memcpy(bytes + 4 * i, &buffer_[c[s::a_] + i], 4);
-        count(Counter::WRITE_BEATS) += ceil_div(4 * entries, memory_.beat_bytes());
+        count(Counter::WRITE_BEATS) += ceil_div(4 * entries, std::min<int64_t>(memory_.beat_bytes(), contract::ADDRESS_UNIT));
     }
 
     // Blocks of a matrix that are worth a thread's attention.

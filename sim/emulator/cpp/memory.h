@@ -65,8 +65,8 @@ public:
 
 private:
     uint64_t first_missing_beat(uint64_t address) const {
-        const uint64_t end = end_ / beat_bytes() * beat_bytes();
-        return address > end ? address : end;
+        const uint64_t end = end_ / beat_bytes() * beat_bytes(), beat = address / beat_bytes() * beat_bytes();
+        return beat > end ? beat : end;
     }
 
     uint8_t* bytes_;

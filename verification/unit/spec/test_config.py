@@ -9,9 +9,9 @@ from tailrace.spec.errors import ConfigError
 
 
 def test_named_configurations() -> None:
-    assert list(CONFIGS) == ["tiny", "base", "large", "wide", "kv260"]
+    assert list(CONFIGS) == ["tiny", "base", "large", "wide", "kv260", "u280-hbm"]
     shapes = [(c.bus_width, c.channels, c.right_hand_sides) for c in CONFIGS.values()]
-    assert shapes == [(128, 1, 1), (128, 1, 1), (128, 1, 1), (512, 1, 4), (128, 4, 4)]
+    assert shapes == [(128, 1, 1), (128, 1, 1), (128, 1, 1), (512, 1, 4), (128, 4, 4), (256, 8, 4)]
     assert replace(CONFIGS["kv260"], name="wide", bus_width=512, channels=1) == CONFIGS["wide"]
     assert all(config.name == name for name, config in CONFIGS.items())
 
@@ -22,6 +22,22 @@ def test_what_follows_from_the_bus(bus_width: int, lanes: int, bus_bytes: int) -
     assert (config.lanes, config.bus_bytes, config.beat_bytes, config.beat_width) == (lanes, bus_bytes, bus_bytes, bus_width)
     # A burst never exceeds what AXI allows.
     assert config.burst_beats * config.bus_bytes <= 4096
+
+
+@pytest.mark.parametrize(
+    ("bus_width", "channels", "units"), [(128, 1, 1), (512, 1, 1), (128, 8, 2), (512, 2, 2), (256, 16, 8), (256, 32, 16)]
+)
+def test_beats_of_several_units(bus_width: int, channels: int, units: int) -> None:
+    """Commands and vectors keep their 64 bytes; the vector unit is no wider than it can be."""
+    config = Config("x", bus_width, channels=channels)
+    assert (config.beat_units, config.unit_bytes) == (units, min(config.beat_bytes, 64))
+    assert config.unit_width == 8 * config.unit_bytes
+    assert config.beat_bytes == units * config.unit_bytes
+    assert config.alignment == max(config.beat_bytes, 64)
+    assert config.lanes == config.beat_width // 128
+    assert config.word_elements == min(config.lanes, 4)
+    assert len(memory_port_names(config)) == channels
+    assert memory_port_names(config)[-1] == f"m{channels - 1:02}_axi"
 
 
 @pytest.mark.parametrize(("bus_width", "channels"), [(128, 4), (256, 2), (128, 2)])
@@ -57,10 +73,10 @@ def test_is_frozen() -> None:
         ({"address_width": 31}, "address_width must be between 32 and 64, not 31"),
         ({"address_width": 65}, "address_width must be between 32 and 64, not 65"),
         ({"vector_width": 8}, "vector_width must be one of (0, 1, 2, 4), not 8"),
-        ({"channels": 3}, "channels must be one of (1, 2, 4), not 3"),
+        ({"channels": 3}, "channels must be one of (1, 2, 4, 8, 16, 32), not 3"),
         (
-            {"channels": 4, "bus_width": 256},
-            "4 channels of 256 bits make beats of 1024, and 512 are possible: choose fewer channels, or a smaller bus_width",
+            {"channels": 32, "bus_width": 512},
+            "32 channels of 512 bits make beats of 16384, and 8192 are possible: choose fewer channels, or a smaller bus_width",
         ),
     ],
 )
@@ -83,8 +99,8 @@ def test_parse() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("huge", "unknown configuration 'huge': choose one of tiny, base, large, wide, kv260"),
-        ("", "unknown configuration '': choose one of tiny, base, large, wide, kv260"),
+        ("huge", "unknown configuration 'huge': choose one of tiny, base, large, wide, kv260, u280-hbm"),
+        ("", "unknown configuration '': choose one of tiny, base, large, wide, kv260, u280-hbm"),
         (
             "base,lanes=2",
             "unknown field 'lanes' of a configuration: choose from address_width,"

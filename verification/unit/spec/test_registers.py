@@ -1,5 +1,6 @@
 import pytest
 
+from tailrace.spec.config import CHANNELS
 from tailrace.spec.errors import ErrorCode
 from tailrace.spec.isa import ARGUMENTS, FIRST_ARGUMENT
 from tailrace.spec.isa import REGISTERS as REGISTER_COUNT
@@ -60,7 +61,7 @@ def test_a_base_for_each_channel() -> None:
     """Of builds with so many, and no other register depends on that."""
     assert base_registers(1) == ("BASE",)
     assert base_registers(4) == ("BASE", "BASE_1", "BASE_2", "BASE_3")
-    for channels in (1, 2, 4):
+    for channels in CHANNELS:
         names = {f"{base}_{half}" for base in base_registers(channels) for half in ("LO", "HI")}
         present = registers_of(channels)
         assert names == {r.name for r in present if r.name.startswith("BASE")}

@@ -15,7 +15,12 @@ def bounds(field: Field, config: Config) -> tuple[int, int]:
     if field.signed:
         return -(1 << field.width - 1), (1 << field.width - 1) - 1
     largest = (1 << field.width) - 1 if maximum is None else maximum
-    return field.minimum, largest - largest % field.multiple
+    return field.minimum, largest - largest % multiple_of(field, config)
+
+
+def multiple_of(field: Field, config: Config) -> int:
+    """What a field is a multiple of."""
+    return limits(config)[field.multiple] if isinstance(field.multiple, str) else field.multiple
 
 
 def valid_fields(opcode: Opcode, config: Config, chance: random.Random) -> dict[str, int]:
@@ -26,7 +31,7 @@ def valid_fields(opcode: Opcode, config: Config, chance: random.Random) -> dict[
             continue
         low, high = bounds(field, config)
         value = chance.choice((low, high, chance.randint(low, high), chance.randint(low, min(high, low + 200))))
-        fields[field.name] = value - value % field.multiple
+        fields[field.name] = value - value % multiple_of(field, config)
     if opcode is Opcode.GEMV:
         fields["format"] = chance.choice(FORMATS).number
         if fields["format"] != I8.number:
@@ -40,13 +45,13 @@ def valid_command(opcode: Opcode, config: Config, chance: random.Random) -> byte
 
 
 def expected_reads(command: bytes, config: Config) -> list[tuple[int, int]]:
-    """Address and bus beats of each read of a valid command."""
+    """Address and beats of each read of a valid command, of vectors those of 64 bytes at most."""
     opcode, fields = decode(command)
     source = 64 * fields.get("source", 0)
     if opcode is Opcode.LOAD_VECTOR:
-        return [(source, vector_bytes(fields["blocks"]) // config.beat_bytes)]
+        return [(source, vector_bytes(fields["blocks"]) // config.unit_bytes)]
     if opcode is Opcode.ELEMENTWISE and (fields["a_stream"] or fields["n_stream"] or fields["multiplier"] == 1):
-        return [(source, fields["segments"] * -(-fields["count"] // 16) * 64 // config.beat_bytes)]
+        return [(source, fields["segments"] * -(-fields["count"] // 16) * 64 // config.unit_bytes)]
     if opcode is not Opcode.GEMV:
         return []
     fmt = BY_NUMBER[fields["format"]]

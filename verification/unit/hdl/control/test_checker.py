@@ -11,12 +11,13 @@ from tailrace.spec.errors import ErrorCode
 from tailrace.spec.formats import FORMATS, I8
 from tailrace.spec.isa import COMMAND_BYTES, FIELDS, Opcode
 
-from .commands import bounds, expected_reads, valid_command, valid_fields
+from .commands import bounds, expected_reads, multiple_of, valid_command, valid_fields
 
 BUILDS = [
     *CONFIGS.values(),
     Config("largest", 256, right_hand_sides=2, vector_blocks=4096, buffer_entries=65536, address_width=64),
     Config("smallest", 512, vector_blocks=64, buffer_entries=1024, address_width=32),
+    Config("wide beats", 256, vector_blocks=64, buffer_entries=1024, channels=16),
 ]
 
 
@@ -63,7 +64,8 @@ def test_limits(config: Config, seed: int):
             if field.name not in fields or field.signed:
                 continue
             low, high = bounds(field, config)
-            values = {0, low - 1, low, low + 1, low + field.multiple, high - 1, high, high + 1, high + field.multiple}
+            step = multiple_of(field, config)
+            values = {0, low - 1, low, low + 1, low + step, high - 1, high, high + 1, high + step}
             if field.name == "format":
                 values |= {f.number + 1 for f in FORMATS}
             fitting = (v for v in sorted(values) if 0 <= v < 1 << field.width)

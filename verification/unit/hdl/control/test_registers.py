@@ -90,7 +90,9 @@ class Bench:
         simulate(self.dut, *testbenches, background=(self.clock.run, self.watch, self.count))
 
 
-@pytest.mark.parametrize("config", [*CONFIGS.values(), parse_config("base,channels=2")], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "config", [*CONFIGS.values(), *map(parse_config, ("base,channels=2", "base,channels=32"))], ids=lambda c: c.name
+)
 def test_after_reset(config: Config):
     bench = Bench(config)
     identification = {
@@ -122,7 +124,7 @@ def test_after_reset(config: Config):
 
 
 @pytest.mark.parametrize("stall", STALLS)
-@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("channels", [1, 4, 32])
 def test_arguments(channels: int, stall: float, seed: int):
     """Random writes with random strobes, read back and handed to the run."""
     bench, chance = Bench(replace(CONFIGS["base"], channels=channels), seed, stall), random.Random(seed)

@@ -10,7 +10,7 @@ from tailrace.spec.formats import SUPERBLOCK, BeatKind, Format, ScaleKind
 from tailrace.spec.numerics import SCALE_EXPONENT, round_to_float32
 
 #: Cycles between results and maxima, for each number of lanes.
-GAP = {1: 0, 2: 1, 4: 2}
+GAP = {1: 0, 2: 1, 4: 2, 8: 3, 16: 4}
 
 Context = Any
 #: Scale kinds with one scale and minimum for a superblock.

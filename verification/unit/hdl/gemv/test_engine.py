@@ -18,6 +18,8 @@ from .bench import GAP, Matrix, Stalls, Vector
 CONFIGS = ONE_LANE, TWO_LANES, FOUR_LANES = [
     Config(f"{128 * n}x{n}", 128 * n, right_hand_sides=n, vector_blocks=64, buffer_entries=1024) for n in (1, 2, 4)
 ]
+#: Words of results that begin at any multiple of 4 entries.
+EIGHT_LANES = Config("4x256x2", 256, right_hand_sides=2, vector_blocks=64, buffer_entries=1024, channels=4)
 FOUR_SLOTS = Config("128x4", 128, right_hand_sides=4, vector_blocks=64, buffer_entries=1024)
 
 
@@ -193,7 +195,8 @@ class Run:
             if ctx.get(dut.write.enable):
                 address, mask = ctx.get(dut.write.address), ctx.get(dut.write.mask)
                 data = [ctx.get(dut.write.data[lane]) for lane in range(config.lanes)]
-                results = {address * config.lanes + n: f"{x:08x}" for n, x in enumerate(data) if mask >> n & 1}
+                first = address * min(config.lanes, BUFFER_UNIT)
+                results = {(first + n) % config.buffer_entries: f"{x:08x}" for n, x in enumerate(data) if mask >> n & 1}
                 self.writes.append(Write(results, -1, bool(ctx.get(dut.finished)), cycle))
             else:
                 assert not ctx.get(dut.finished)
@@ -244,7 +247,7 @@ def draw(rng: np.random.Generator, config: Config, shapes: list[tuple[Format, in
     ]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+@pytest.mark.parametrize("config", [*CONFIGS, EIGHT_LANES], ids=lambda c: c.name)
 @pytest.mark.parametrize("stall", [0, 0.4])
 def test_formats_follow_each_other(config: Config, stall: float, rng: np.random.Generator) -> None:
     shapes = [

@@ -7,11 +7,12 @@ from tailrace.hdl.gemv.maxima import Maxima
 from tailrace.spec.config import Config
 
 from ..simulate import simulate
+from ..widths import ports
 from . import bench
 
 CONFIGS = [
-    Config("test", 128 * lanes, right_hand_sides=slots, buffer_entries=1024)
-    for lanes, slots in ((1, 1), (1, 4), (2, 2), (4, 1), (4, 4))
+    Config("test", **ports(128 * lanes), right_hand_sides=slots, buffer_entries=1024)
+    for lanes, slots in ((1, 1), (1, 4), (2, 2), (4, 1), (4, 4), (8, 2), (16, 1))
 ]
 #: Bits of numbers without subnormals, negative zeros and NaNs: infinities, zero, the smallest and the largest.
 MINUS_INFINITY = 0xFF800000

@@ -8,8 +8,10 @@ from tailrace.hdl.gemv.sequencer import BeatSequencer, behind_bits
 from tailrace.hdl.gemv.traits import SCALE_KINDS
 from tailrace.spec.config import Config
 from tailrace.spec.formats import BY_NAME, CODEBOOKS, FORMATS, I8, BeatKind, Format
+from tailrace.spec.isa import BUFFER_UNIT
 
 from ..simulate import simulate
+from ..widths import ports
 from . import bench
 from .bench import GAP
 
@@ -45,7 +47,8 @@ class Job:
     def beats(self, command: dict[str, Any], config: Config) -> list[dict[str, Any]]:
         """What the sequencer says of each beat, from the schedule in the contract."""
         format, blocks = self.format, self.blocks
-        groups, words = -(-self.rows // config.lanes), config.buffer_entries // config.lanes
+        groups, unit = -(-self.rows // config.lanes), min(config.lanes, BUFFER_UNIT)
+        words = config.buffer_entries // unit
         schedule = list(format.schedule(groups * blocks))
         beats = []
         for n, (kind, block) in enumerate(schedule):
@@ -70,15 +73,15 @@ class Job:
                 if end:
                     here = min(self.rows - config.lanes * row, config.lanes)
                     beat["group"] = {
-                        "address": (command["offset"] // config.lanes + row) % words,
-                        "stride": command["slot_stride"] // config.lanes % words,
+                        "address": (command["offset"] + row * config.lanes) // unit % words,
+                        "stride": command["slot_stride"] // unit % words,
                         "mask": (1 << here) - 1,
                         "slots": self.slots - 1,
                         "bases": [base + command["exponent"] for base in command["bases"]],
                         "first": row == 0,
                         "final": row == groups - 1,
                         "keep_maxima": int(command["keep_maxima"] and row == groups - 1),
-                        "maxima": command["maxima"] // config.lanes,
+                        "maxima": command["maxima"] // unit,
                         "masked": command["masked"],
                         # All ones: too many to be masked.
                         "behind": min(self.rows - 1 - config.lanes * row, (1 << behind_bits(config)) - 1),
@@ -169,11 +172,11 @@ def shapes(format: Format, lanes: int) -> list[tuple[int, int]]:
     return [(1, 1), (9, 1), (5, 3), (3, 4), (2, 8), (1, 64), (lanes * 4, 5), (lanes + 1, 11)]
 
 
-@pytest.mark.parametrize("bus_width", [128, 512])
+@pytest.mark.parametrize("bus_width", [128, 512, 2048])
 @pytest.mark.parametrize("stall", [0, 0.3])
 @pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
 def test_one_format(format: Format, bus_width: int, stall: float, rng: np.random.Generator) -> None:
-    config = Config("test", bus_width, vector_blocks=64, buffer_entries=1024)
+    config = Config("test", **ports(bus_width), vector_blocks=64, buffer_entries=1024)
     run(config, [Job(format, rows, blocks) for rows, blocks in shapes(format, config.lanes)], rng, stall)
 
 

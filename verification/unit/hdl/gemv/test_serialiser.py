@@ -9,16 +9,17 @@ from tailrace.spec.config import Config
 from tailrace.spec.isa import BUFFER_UNIT
 
 from ..simulate import simulate
+from ..widths import ports
 from . import bench
 
 CONFIGS = [
-    Config("test", 128 * lanes, right_hand_sides=slots, buffer_entries=1024)
-    for lanes, slots in ((1, 1), (1, 4), (2, 2), (4, 1), (4, 4))
+    Config("test", **ports(128 * lanes), right_hand_sides=slots, buffer_entries=1024)
+    for lanes, slots in ((1, 1), (1, 4), (2, 2), (4, 1), (4, 4), (8, 2), (16, 1))
 ]
 
 
 def draw(rng: np.random.Generator, config: Config) -> dict[str, Any]:
-    lanes, slots, words = config.lanes, config.right_hand_sides, config.buffer_entries // config.lanes
+    lanes, slots, words = config.lanes, config.right_hand_sides, config.buffer_entries // min(config.lanes, BUFFER_UNIT)
     return {
         "sums": [[int(x) << 57 for x in row] for row in rng.integers(-(1 << 62), 1 << 62, (lanes, slots))],
         "group": {
@@ -39,7 +40,7 @@ def draw(rng: np.random.Generator, config: Config) -> dict[str, Any]:
 
 def words(drawn: dict[str, Any], config: Config) -> list[dict[str, Any] | None]:
     """The words of a group, and none in the cycles before those of maxima."""
-    group, depth = drawn["group"], config.buffer_entries // config.lanes
+    group, depth = drawn["group"], config.buffer_entries // min(config.lanes, BUFFER_UNIT)
     keeps, slots = group["keep_maxima"], config.right_hand_sides
 
     def place(slot: int, address: int, stride: int, **others: int) -> dict[str, Any]:
@@ -57,7 +58,9 @@ def words(drawn: dict[str, Any], config: Config) -> list[dict[str, Any] | None]:
         results += [None] * bench.GAP[config.lanes]
         for slot in range(group["slots"] + 1):
             final = int(slot == group["slots"])
-            results.append(place(slot, group["maxima"], BUFFER_UNIT // config.lanes, mask=1, maximum=1, final=final))
+            results.append(
+                place(slot, group["maxima"], BUFFER_UNIT // min(config.lanes, BUFFER_UNIT), mask=1, maximum=1, final=final)
+            )
     return results
 
 

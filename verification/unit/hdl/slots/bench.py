@@ -19,7 +19,7 @@ class Slots:
     """The vector slots as a `VectorWrite` port fills them. `when` holds the cycles of the writes, for each kind."""
 
     def __init__(self, config: Config, port: Any) -> None:
-        self.port, self.elements = port, config.bus_width // 16
+        self.port, self.elements = port, config.unit_width // 16
         shape = (config.right_hand_sides, config.vector_blocks)
         self.bases = np.full((config.right_hand_sides, 4), 999)
         self.exponents = np.full(shape, 999)

@@ -21,7 +21,7 @@ from tailrace.spec.kv_cache import (
 
 from ..simulate import simulate
 from ..streams import STALLS, Cycles, send
-from ..widths import SOME_WIDTHS, WIDTHS
+from ..widths import SOME_WIDTHS, WITH_WIDE_BEATS, ports
 from .memory_bench import Buffer, Written
 
 CAPACITY = 1 << 14
@@ -48,7 +48,7 @@ def nibbles(codes: np.ndarray, upper: bool) -> bytes:
 
 class Bench:
     def __init__(self, bus_width: int, vector_width: int, seed: int | None) -> None:
-        self.settings = Config("test", bus_width, buffer_entries=2048, vector_width=vector_width)
+        self.settings = Config("test", **ports(bus_width), buffer_entries=2048, vector_width=vector_width)
         #: Elements of a step.
         self.elements = min(self.settings.word_elements, self.settings.lanes)
         self.dut = Append(self.settings)
@@ -128,7 +128,7 @@ class Bench:
 
 
 @pytest.mark.parametrize("seed", STALLS)
-@pytest.mark.parametrize(("bus_width", "vector_width"), WIDTHS)
+@pytest.mark.parametrize(("bus_width", "vector_width"), WITH_WIDE_BEATS)
 def test_any_shape(bus_width: int, vector_width: int, seed: int | None) -> None:
     """Head sizes that are no multiple of anything, tokens in every lane and phase, operands that wrap around the buffer's end."""
     bench = Bench(bus_width, vector_width, seed)

@@ -13,14 +13,14 @@ from tailrace.hdl.vector.activation_buffer import ActivationBuffer
 from tailrace.hdl.vector.vector_unit import VectorUnit
 from tailrace.spec.commands import encode, float_bits
 from tailrace.spec.config import Config
-from tailrace.spec.isa import Cache, Opcode, Target
+from tailrace.spec.isa import BUFFER_UNIT, Cache, Opcode, Target
 from tailrace.spec.kv_cache import codes_of, value_bytes, value_place, value_row_bytes
 from tailrace.spec.numerics import quantise
 from tailrace.spec.vector import pack_vector
 
 from ..simulate import simulate
 from ..slots.bench import Slots
-from ..widths import WIDTHS
+from ..widths import WITH_WIDE_BEATS, ports
 from .memory_bench import Written
 
 ENTRIES, CAPACITY, BLOCKS = 1024, 64, 64
@@ -33,7 +33,14 @@ class Bench:
     """Commands for the unit, what they must leave, and the surroundings: parameters, memory, registers, the matrix unit."""
 
     def __init__(self, bus_width: int, vector_width: int, seed: int | None) -> None:
-        self.config = Config("test", bus_width, 2, vector_blocks=BLOCKS, buffer_entries=ENTRIES, vector_width=vector_width)
+        self.config = Config(
+            "test",
+            **ports(bus_width),
+            right_hand_sides=2,
+            vector_blocks=BLOCKS,
+            buffer_entries=ENTRIES,
+            vector_width=vector_width,
+        )
         self.stalls = None if seed is None else random.Random(seed)
         self.rng = np.random.default_rng(7)
         self.commands: list[bytes] = []
@@ -69,7 +76,7 @@ class Bench:
         self.commands.append(encode(opcode, **fields))
 
     def stream(self, data: bytes) -> None:
-        size = self.config.beat_bytes
+        size = self.config.unit_bytes
         padded = data + bytes(-len(data) % 64)
         self.beats += [int.from_bytes(padded[n : n + size], "little") for n in range(0, len(padded), size)]
 
@@ -162,15 +169,16 @@ class Bench:
     async def matrix(self, ctx: Any) -> None:
         """Results of products come in between, and are never refused."""
         port, lanes = self.buffer.matrix, self.config.lanes
+        last, place = MATRIX.stop - lanes, min(lanes, BUFFER_UNIT)
         while self.stalls is not None:
             ctx.set(port.enable, self.stalls.random() < 0.5)
-            ctx.set(port.address, self.stalls.choice(MATRIX) // lanes)
+            ctx.set(port.address, self.stalls.randint(MATRIX.start, last) // place)
             ctx.set(port.mask, -1)
             await ctx.tick()
 
 
 @pytest.mark.parametrize("seed", [None, 1])
-@pytest.mark.parametrize(("bus_width", "vector_width"), WIDTHS)
+@pytest.mark.parametrize(("bus_width", "vector_width"), WITH_WIDE_BEATS)
 def test_operations_of_all_kinds(bus_width: int, vector_width: int, seed: int | None) -> None:
     bench = Bench(bus_width, vector_width, seed)
     bench.fill(1000, 70)

@@ -95,7 +95,10 @@ def test_a_choice_with_changes(tmp_path: Path) -> None:
         ("auto,lanes=2", "unknown field 'lanes' of a configuration: choose from address_width, "),
         ("auto,bus_width=100", "bus_width must be one of (128, 256, 512), not 100"),
         ("auto,", "unknown field '' of a configuration: choose from address_width, "),
-        ("automatic,bus_width=256", "unknown configuration 'automatic': choose one of tiny, base, large, wide, kv260"),
+        (
+            "automatic,bus_width=256",
+            "unknown configuration 'automatic': choose one of tiny, base, large, wide, kv260, u280-hbm",
+        ),
     ):
         with pytest.raises(ConfigError, match=f"^{re.escape(text)}"):
             builds_of(config)
