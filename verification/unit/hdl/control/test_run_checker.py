@@ -20,7 +20,6 @@ from ..simulate import simulate
         Config("all addresses", 128, address_width=64),
         Config("two channels", 128, address_width=32, channels=2),
         Config("four channels", 128, address_width=64, channels=4),
-        Config("32 channels", 128, address_width=40, channels=32),
     ],
     ids=lambda c: c.name,
 )

@@ -31,7 +31,7 @@ class Written:
     """Takes beats from a stream, with stalls or without, and keeps what they write. A byte is written once at most."""
 
     def __init__(self, config: Config, stream: Any, seed: int | None) -> None:
-        self.stream, self.bus_bytes = stream, config.beat_bytes
+        self.stream, self.bus_bytes = stream, len(stream.payload.strobe)
         self.stalls = None if seed is None else random.Random(seed)
         self.bytes: dict[int, int] = {}
         self.beats = 0
