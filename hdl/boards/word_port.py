@@ -14,8 +14,8 @@ from .dram import HOST_WIDTH
 class WordPort(wiring.Component):
     """Carry out accesses of one word, as `tailrace.hdl.link.word_access.WordAccess` makes them, on a port of wider beats.
 
-    A read takes its word from the beat, a write lets the beat's other bytes alone. LiteDRAM's own converter, which would gather
-    words to beats, hangs after some single ones.
+    A read takes its word from the beat, a write lets the beat's other bytes alone. With LiteDRAM's own converter, which gathers
+    words to beats, a board in simulation ended in a bus error while a model was loaded.
 
     Latency: none for what is asked, and none for what is answered. A read is taken when the one before is answered.
 
