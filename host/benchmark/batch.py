@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tailrace.spec.config import parse_config
+from tailrace.firmware.decode import MAX_ROWS
+from tailrace.spec.config import RIGHT_HAND_SIDES, parse_config
 
 from ..gguf.describe import import_model
 from ..gguf.file import open_model
@@ -12,7 +13,6 @@ from ..image.geometry import Geometry
 from ..image.image import ImageRequest
 from .recording import Job, record
 
-BATCHES = (1, 2, 4)
 #: Tokens in each cache if none are asked for.
 CONTEXT = 512
 
@@ -41,17 +41,19 @@ class BatchStep:
     weight_bytes: int
 
 
-def measure_batches(
-    path: str, config: str, *, batches: tuple[int, ...] = BATCHES, context: int | None = None, memory: str = "ideal"
-) -> Iterator[BatchStep]:
-    """Run a step of a model for 1, 2 and 4 sequences, each as long as the others.
+def batches_of(config: str) -> tuple[int, ...]:
+    """1, 2, 4 and 8 sequences, as far as a build has a right-hand side for each."""
+    return tuple(n for n in RIGHT_HAND_SIDES if n <= min(parse_config(config).right_hand_sides, MAX_ROWS))
+
+
+def measure_batches(path: str, config: str, *, context: int | None = None, memory: str = "ideal") -> Iterator[BatchStep]:
+    """Run a step of a model for as many sequences as `batches_of` says, each as long as the others.
 
     Parameters
     ----------
     path : str
         GGUF file.
     config : str
-    batches : tuple of int
     context : int or None
         Tokens in each cache; None: `CONTEXT`, or as many as the model was trained for but one.
     memory : str
@@ -63,12 +65,12 @@ def measure_batches(
     Raises
     ------
     LimitError
-        If the build has too few right-hand sides, or no room for the caches.
+        If the build has no room for the model.
     """
     model = open_model(path)
     context = min(CONTEXT, model.context_length - 1) if context is None else context
     imported, build = import_model(model, context + 1), parse_config(config)
-    for batch in batches:
+    for batch in batches_of(config):
         layout = lay_out(imported, Geometry.of_config(build), ImageRequest(batch))
         whole = record(Job(layout.image, layout.programs, "tokens", build, memory, context, real=True, optimise=True)).whole
         assert whole is not None

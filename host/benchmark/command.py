@@ -457,17 +457,17 @@ def rows(models: str | None, config: str, context: int, memory_model: str) -> No
 )
 @click.option("--clock", type=FiniteRange(min=1), default=300.0, show_default=True, help="Assumed clock in MHz.")
 def batch(model: str, config: str, context: int | None, memory_model: str, clock: float) -> None:
-    """Speed of 1, 2 and 4 sequences of MODEL at once."""
-    from .batch import BATCHES, measure_batches
+    """Speed of 1, 2, 4 and 8 sequences of MODEL at once, as far as the build has right-hand sides."""
+    from .batch import batches_of, measure_batches
     from .decode_report import batch_table
 
     terminal = Terminal()
     path = resolve_model(model, terminal.progress)
-    steps = []
-    with terminal.phase(f"decoding a step of {path.name} for {', '.join(map(str, BATCHES))} sequences"):
+    steps, batches = [], batches_of(config)
+    with terminal.phase(f"decoding a step of {path.name} for {', '.join(map(str, batches))} sequences"):
         for step in measure_batches(str(path), config, context=context, memory=memory_model):
             steps.append(step)
-            terminal.progress(f"{step.batch} sequences", len(steps) / len(BATCHES))
+            terminal.progress(f"{step.batch} sequences", len(steps) / len(batches))
     _show(batch_table(steps, clock))
 
 

@@ -34,6 +34,19 @@ def test_the_context_is_one_that_the_model_has(tmp_path: Path, monkeypatch: pyte
         jobs.clear()
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("base", (1,)),
+        ("wide", (1, 2, 4)),
+        ("wide,right_hand_sides=8", (1, 2, 4, 8)),
+        ("wide,right_hand_sides=16", (1, 2, 4, 8)),
+    ],
+)
+def test_as_many_sequences_as_a_pass_has_rows(config: str, expected: tuple[int, ...]) -> None:
+    assert batch.batches_of(config) == expected
+
+
 def test_memories_are_known_ones() -> None:
     result = CliRunner().invoke(bench, ["batch", "--memory", "sdram"])
     assert result.exit_code == 2
