@@ -149,5 +149,5 @@ class Append(wiring.Component):
 
 def _nibbles(block: data.View, low: int) -> Cat:
     """A nibble beat: in each byte that of element j, and above it that of element j + 16."""
-    nibbles = [block[n][low : low + _NIBBLE_BITS] for n in range(BLOCK)]
+    nibbles = [block[len(block) - BLOCK + n][low : low + _NIBBLE_BITS] for n in range(BLOCK)]
     return Cat(*(Cat(nibbles[n], nibbles[n + BLOCK // 2]) for n in range(BLOCK // 2)))

@@ -65,16 +65,17 @@ class AppendReader(wiring.Component):
         # The head's first part of a word, and the one that is due.
         head, part = (Signal(range(config.buffer_entries // elements), name=n, reset_less=True) for n in ("head", "part"))
         scale = Signal(range(config.buffer_entries), reset_less=True)
-        # Elements of the head from this part on; parts of the block, of which those of all lanes make a beat of values.
+        # Elements of the head from this part on; parts of a block of keys, or of a beat of values, which all lanes make.
         left = Signal(range(MAX_HEAD + 1), reset_less=True)
-        block_part = Signal(range(BLOCK // elements), reset_less=True)
+        block_part = Signal(range(max(BLOCK, config.lanes) // elements), reset_less=True)
         heads_left = Signal(range(MAX_SEGMENTS + 1), reset_less=True)
 
         reads_scale = (step == Step.KEY_SCALE) | (step == Step.VALUE_SCALE)
         next_head = Signal.like(head)
         first_step = Mux(values, Step.VALUES, Step.GATHER)
-        beat_parts = config.lanes // elements
+        beat_parts, block_parts = config.lanes // elements, BLOCK // elements
         beat_ends = block_part % beat_parts == beat_parts - 1
+        block_ends = block_part[: exact_log2(block_parts)] == block_parts - 1
         operation = self.operation
         m.d.comb += [
             next_head.eq(head + command.a_stride // elements),
@@ -106,7 +107,7 @@ class AppendReader(wiring.Component):
                         block_part.eq(block_part + 1),
                         left.eq(Mux(left > elements, left - elements, 0)),
                     ]
-                    with m.If((step == Step.GATHER) & (block_part == BLOCK // elements - 1)):
+                    with m.If((step == Step.GATHER) & block_ends):
                         m.d.sync += step.eq(Step.UPPER)
                     with m.If((step == Step.VALUES) & beat_ends & (left <= elements)):
                         m.d.sync += step.eq(Step.VALUE_SCALE)
