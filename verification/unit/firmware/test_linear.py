@@ -91,7 +91,7 @@ def test_what_overlaps_uses_different_entries(vectors: int) -> None:
 @pytest.mark.parametrize("rows", [1, 15, 100, 2048, 2049, 49152, 262144])
 def test_every_command_is_accepted_by_the_build(config: Config, rows: int) -> None:
     parts = rows_of_parts(rows, config.right_hand_sides, config.buffer_entries)
-    matrix = MatrixPlace(0, 0, rows, 1, tuple(MatrixPart(64 * i, p.start, len(p)) for i, p in enumerate(parts)))
+    matrix = MatrixPlace(0, 0, rows, 1, tuple(MatrixPart(config.alignment * i, p.start, len(p)) for i, p in enumerate(parts)))
     commands = products([64] * config.right_hand_sides, [matrix], [128], config.buffer_entries)
     assert len(commands) == products_length(config.right_hand_sides, [matrix])
     assert {check(c, config) for c in commands} == {ErrorCode.NONE}
