@@ -2,15 +2,12 @@
 
 from typing import Any
 
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Signal
 from amaranth.lib import io
 
-from tailrace.spec.config import Config
-
-from .board import Board, clocks_per_bit
+from .board import Board
+from .board_top import BoardTop, read_pin
 from .dram import Dram
-from .litedram import LiteDram
-from .system import System
 
 #: The pads that are missing are tied on the board (select and reset), or driven by the buffer of their partner.
 DDR3 = Dram(
@@ -32,7 +29,7 @@ LAMPS = ((0, "g"), (1, "g"), (2, "g"), (2, "b"), (0, "b"), (0, "r"))
 FAILURES = ((1, "r"), (1, "b"))
 
 
-class Ecpix5(Elaboratable):
+class Ecpix5(BoardTop):
     """The top level: pins around `System`, whose clock is made by the memory controller from the board's.
 
     Parameters
@@ -48,26 +45,19 @@ class Ecpix5(Elaboratable):
         If the serial line's rate can't be made from the clock.
     """
 
-    def __init__(self, config: Config, controller: LiteDram, clock_hz: int) -> None:
-        self._config, self._controller, self._clock_hz = config, controller, clock_hz
-        self._clocks_per_bit = clocks_per_bit(clock_hz)
-
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.domains.sync = ClockDomain()
         clock, reset = Signal(name="system_clock"), Signal(name="system_reset")
         m.d.comb += [ClockSignal().eq(clock), ResetSignal().eq(reset)]
-        m.submodules.oscillator = oscillator = io.Buffer("i", platform.request("clk100", 0, dir="-"))
-        m.submodules.button = button = io.Buffer("i", platform.request("rst", 0, dir="-"))
+        oscillator, button = read_pin(m, platform, "clk100"), read_pin(m, platform, "rst")
         ddr3 = platform.request("ddr3", 0, dir="-")
-        m.submodules.system = system = System(
-            self._config,
-            self._controller,
-            clock_hz=self._clock_hz,
-            clocks_per_bit=self._clocks_per_bit,
-            pads={
-                "clk": oscillator.i,
-                "rst": button.i,
+        system = self.join_system(
+            m,
+            platform,
+            {
+                "clk": oscillator,
+                "rst": button,
                 "user_clk": clock,
                 "user_rst": reset,
                 "ddram_a": ddr3.a.io,
@@ -83,9 +73,6 @@ class Ecpix5(Elaboratable):
                 "ddram_we_n": ddr3.we.io,
             },
         )
-        uart = platform.request("uart", 0, dir="-")
-        m.submodules.rx, m.submodules.tx = rx, tx = io.Buffer("i", uart.rx), io.Buffer("o", uart.tx)
-        m.d.comb += [system.rx.eq(rx.i), tx.o.eq(system.tx)]
         lit = {**dict(zip(LAMPS, system.leds, strict=True)), **dict(zip(FAILURES, system.memory_failed, strict=True))}
         for number in range(4):
             lamp = platform.request("rgb_led", number, dir="-")

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
 from tailrace.spec.config import Config
 
-from .board import Board, clocks_per_bit
+from .board import Board
+from .board_top import BoardTop, read_pin
 from .dram import Dram
 from .litedram import LiteDram
 from .pll import Pll, find_pll
-from .system import System
 
 #: The oscillator on the board.
 INPUT_HZ = 25_000_000
@@ -24,7 +24,7 @@ SDRAM_DEGREES = 90
 SDRAM = Dram("MT48LC16M16", "SDR", "GENSDRPHY", "LFE5U-85F-6BG381C", lanes=2)
 
 
-class Ulx3s(Elaboratable):
+class Ulx3s(BoardTop):
     """The top level: clocks, reset and pins around `System`.
 
     Button FIRE1 is the reset. The lamps D0 to D5 are those of `system.LEDS`.
@@ -42,15 +42,14 @@ class Ulx3s(Elaboratable):
     """
 
     def __init__(self, config: Config, controller: LiteDram, clock_hz: int) -> None:
-        self._config, self._controller, self._clock_hz = config, controller, clock_hz
+        super().__init__(config, controller, clock_hz)
         self._pll = find_pll(INPUT_HZ, clock_hz, SDRAM_DEGREES)
-        self._clocks_per_bit = clocks_per_bit(clock_hz)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.domains.sync = ClockDomain()
         m.domains.sdram = ClockDomain(reset_less=True)
-        clock, reset = _input(m, platform, "clk25", 0), _input(m, platform, "button_fire", 0)
+        clock, reset = read_pin(m, platform, "clk25"), read_pin(m, platform, "button_fire")
         locked = _clocks(m, self._pll, clock)
         m.submodules.reset = ResetSynchronizer(~locked | reset)
 
@@ -59,12 +58,10 @@ class Ulx3s(Elaboratable):
         m.submodules.sdram_clock = sdram_clock = io.DDRBuffer("o", sdram.clk, o_domain="sdram")
         m.d.comb += [sdram_clock.o[0].eq(1), sdram_clock.o[1].eq(0)]
 
-        m.submodules.system = system = System(
-            self._config,
-            self._controller,
-            clock_hz=self._clock_hz,
-            clocks_per_bit=self._clocks_per_bit,
-            pads={
+        system = self.join_system(
+            m,
+            platform,
+            {
                 "sdram_a": sdram.a.io,
                 "sdram_ba": sdram.ba.io,
                 "sdram_cas_n": sdram.cas.io,
@@ -76,18 +73,10 @@ class Ulx3s(Elaboratable):
                 "sdram_we_n": sdram.we.io,
             },
         )
-        uart = platform.request("uart", 0, dir="-")
-        m.submodules.rx, m.submodules.tx = rx, tx = io.Buffer("i", uart.rx), io.Buffer("o", uart.tx)
-        m.d.comb += [system.rx.eq(rx.i), tx.o.eq(system.tx)]
         for index, lit in enumerate(system.leds):
             m.submodules[f"led_{index}"] = led = io.Buffer("o", platform.request("led", index, dir="-"))
             m.d.comb += led.o.eq(lit)
         return m
-
-
-def _input(m: Module, platform: Any, name: str, number: int) -> Any:
-    m.submodules[name] = buffer = io.Buffer("i", platform.request(name, number, dir="-"))
-    return buffer.i
 
 
 def _clocks(m: Module, pll: Pll, clock: Any) -> Signal:
