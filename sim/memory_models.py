@@ -126,7 +126,34 @@ HBM2 = Dram(
     rfc=260,
 )
 
-DRAMS: dict[str, Dram] = {d.name: d for d in (DDR4_2400, HBM2)}
+#: DDR3-1066 (speed bin 7-7-7), 4 Gb chips of 8 data pins: JESD79-3F; tRFC 260 ns, tREFI 7.8 us. DDR3 has no groups of banks.
+DDR3_1066 = Dram(
+    "ddr3",
+    clock=533.0,
+    access_clocks=4,
+    bank_groups=1,
+    banks_per_group=8,
+    row_accesses=128,
+    controller=27,
+    cl=7,
+    cwl=6,
+    rcd=7,
+    rp=7,
+    ras=20,
+    ccd_s=4,
+    ccd_l=4,
+    rrd_s=4,
+    rrd_l=4,
+    faw=20,
+    wr=8,
+    wtr_s=4,
+    wtr_l=4,
+    rtp=4,
+    refi=4160,
+    rfc=139,
+)
+
+DRAMS: dict[str, Dram] = {d.name: d for d in (DDR4_2400, HBM2, DDR3_1066)}
 #: What ``memory`` can be: a fixed latency, or a DRAM channel.
 MEMORIES = ("ideal", *DRAMS)
 

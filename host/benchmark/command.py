@@ -152,7 +152,7 @@ def _measure_speed(terminal: Terminal, path: Path, configs: Sequence[str], threa
 @click.option("--widths", help="Bits of the bus; default: 128,512.")
 @_BUILDS
 @click.option("--contexts", help="Tokens in the cache; default: 0,1024,4096.")
-@click.option("--memories", help="Of ideal, ddr4 and hbm2; default: ideal,ddr4.")
+@click.option("--memories", help="Of ideal, ddr4, hbm2 and ddr3; default: ideal,ddr4.")
 @click.option(
     "--right-hand-sides",
     type=click.Choice(list(map(str, RIGHT_HAND_SIDES))),
@@ -240,7 +240,7 @@ def decode(
 @click.option("--widths", help="Bits of the bus; default: 128,512.")
 @_BUILDS
 @click.option("--contexts", help="Tokens in the cache; default: 0,1024,4096.")
-@click.option("--memories", help="Of ideal, ddr4 and hbm2; default: ideal,ddr4.")
+@click.option("--memories", help="Of ideal, ddr4, hbm2 and ddr3; default: ideal,ddr4.")
 @click.option("--known", is_flag=True, help="Compare with what has been simulated before, and simulate nothing.")
 @click.pass_context
 def prediction(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tailrace.sim import memory_models, verilated
 from tailrace.sim.build import TOP, build_library
-from tailrace.sim.memory_models import DDR4_2400, DRAMS, HBM2, MEMORIES, Dram, dram_of
+from tailrace.sim.memory_models import DDR3_1066, DDR4_2400, DRAMS, HBM2, MEMORIES, Dram, dram_of
 from tailrace.sim.processes import run_all
 from tailrace.sim.toolchain import find_compiler
 from tailrace.sim.verilated import VerilatedDevice
@@ -108,8 +108,8 @@ def test_parameters_are_those_of_the_simulation(library: ctypes.CDLL) -> None:
 
 def test_memories_have_names() -> None:
     assert dram_of("ideal") is None
-    assert [dram_of(name) for name in MEMORIES[1:]] == [DDR4_2400, HBM2]
-    with pytest.raises(ConfigError, match=r"^unknown memory 'ddr9': choose one of ideal, ddr4, hbm2$"):
+    assert [dram_of(name) for name in MEMORIES[1:]] == [DDR4_2400, HBM2, DDR3_1066]
+    with pytest.raises(ConfigError, match=r"^unknown memory 'ddr9': choose one of ideal, ddr4, hbm2, ddr3$"):
         dram_of("ddr9")
 
 

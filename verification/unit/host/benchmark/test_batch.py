@@ -50,4 +50,4 @@ def test_as_many_sequences_as_a_pass_has_rows(config: str, expected: tuple[int, 
 def test_memories_are_known_ones() -> None:
     result = CliRunner().invoke(bench, ["batch", "--memory", "sdram"])
     assert result.exit_code == 2
-    assert "'sdram' is not one of 'ideal', 'ddr4', 'hbm2'" in result.output
+    assert "'sdram' is not one of 'ideal', 'ddr4', 'hbm2', 'ddr3'" in result.output

@@ -55,7 +55,7 @@ def test_a_copy_is_read_as_it_is_and_as_it_was_edited(tmp_path: Path) -> None:
         ("cores = 1\n", "cores = 0\n", "board 'ulx3s': cores must be a whole number from 1 on, not 0"),
         ("port_bits = 128", "port_bits = 256", "board 'ulx3s': 1 x 256 bits of ports are 256, and base takes 128"),
         ('memory_size = "32MiB"', 'memory_size = "much"', "board 'ulx3s': 'much' is not a size of memory: write it like 512MiB or 1GiB"),
-        ('memory_timing = "ideal"', 'memory_timing = "ddr5"', "board 'ulx3s': memory_timing must be one of ideal, ddr4, hbm2, not 'ddr5'"),
+        ('memory_timing = "ideal"', 'memory_timing = "ddr5"', "board 'ulx3s': memory_timing must be one of ideal, ddr4, hbm2, ddr3, not 'ddr5'"),
         ('memory_timing = "ideal"', 'memory_timing = "ddr4"', "board 'ulx3s': reads is for memory_timing = 'ideal': what ddr4 leaves is known"),
         ("reads = 0.873", "reads = 1.2", "board 'ulx3s': reads must be above 0 and up to 1 where memory_timing = 'ideal', not 1.2"),
         ('guessed = ["watts", "usd"]', 'guessed = ["clock_mhz"]', "board 'ulx3s': guessed must be a list of watts and usd, not ['clock_mhz']"),
