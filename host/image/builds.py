@@ -19,6 +19,9 @@ AUTO = "auto"
 CHOICES = ("base", "large", "wide")
 #: Of a simulated bus the widest one takes the fewest cycles.
 _FASTEST_TO_SIMULATE = 512
+#: Right-hand sides, which prompts and drafts go through together. The second costs a simulation a tenth of its speed, the third
+#: and the fourth another third, and time to compile.
+_QUICKEST_TO_SIMULATE = 2
 #: What memory is rounded up to.
 _MEMORY_UNIT = 1 << 20
 
@@ -56,10 +59,10 @@ def choose(
     memory : int or None
         Bytes; None: what is needed, rounded up to a MiB.
     simulated : bool
-        Whether the gateware is simulated: then a build that is chosen gets the widest bus.
+        Whether the gateware is simulated: then a build that is chosen gets the widest bus, and two right-hand sides.
     native : bool
-        Whether the device is native code: then it gets right-hand sides for as many rows as a pass takes, in the smallest build
-        that has room for them; without, if none has.
+        Whether the device is native code: then it gets right-hand sides for as many rows as a pass takes. Like those of a
+        simulation, in the smallest build that has room for them; without, if none has.
 
     Raises
     ------
@@ -69,8 +72,8 @@ def choose(
         As `lay_out`.
     """
     build = smallest_build(imported, request, config, simulated=simulated)
-    if native:
-        more = builds_of(config, max(request.batch, TOKEN_ROWS), simulated=simulated)
+    if rows := TOKEN_ROWS if native else _QUICKEST_TO_SIMULATE if simulated else 0:
+        more = builds_of(config, max(request.batch, rows), simulated=simulated)
         build = next((larger for larger in more if fits(imported, Geometry.of_config(larger), request)), build)
     layout = lay_out(imported, Geometry.of_config(build), request, memory)
     return Choice(build, rounded_up(layout.size) if memory is None else memory, layout)

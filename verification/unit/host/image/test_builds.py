@@ -50,9 +50,10 @@ def test_a_longer_context_takes_a_larger_build(tmp_path: Path) -> None:
     assert smallest_build(gemma.at(8192), ImageRequest(4)).name == "large,right_hand_sides=4"
 
 
-def test_a_simulated_build_has_the_widest_bus(tmp_path: Path) -> None:
+def test_a_simulated_build_has_the_widest_bus_and_two_right_hand_sides(tmp_path: Path) -> None:
     model = shape(tmp_path, "SmolLM2-135M")
-    assert choose(model, ImageRequest(), simulated=True).config == parse_config("base,bus_width=512")
+    assert choose(model, ImageRequest(), simulated=True).config == parse_config("base,bus_width=512,right_hand_sides=2")
+    assert choose(model, ImageRequest(), "auto,right_hand_sides=1", simulated=True).config.name.endswith("=1,bus_width=512")
     assert named_build("wide", bus_width=512) is CONFIGS["wide"]
     assert choose(model, ImageRequest(), "base", simulated=True).config is CONFIGS["base"]
 
@@ -85,7 +86,7 @@ def test_a_choice_with_changes(tmp_path: Path) -> None:
     assert name("auto,bus_width=256", 4, of="Gemma-3-270M") == "large,bus_width=256,right_hand_sides=4"
     assert name(f"auto,{sizes}", 4, of="Gemma-3-270M") == f"base,{sizes},right_hand_sides=4"
     assert name("auto,bus_width=256", 2, simulated=True) == "base,bus_width=256,right_hand_sides=2"
-    assert name("auto,channels=2", simulated=True) == "base,channels=2,bus_width=256"
+    assert name("auto,channels=2", simulated=True) == "base,channels=2,bus_width=256,right_hand_sides=2"
     assert name("auto,channels=2") == "base,channels=2"
     assert [build.beat_width for build in builds_of("auto,channels=4")] == [512] * 3
     assert name("auto,right_hand_sides=4", 2, simulated=True) == "base,right_hand_sides=4,bus_width=512"
