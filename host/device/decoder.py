@@ -36,6 +36,9 @@ from .resident import ResidentPrograms
 from .states import States
 from .token_ids import Token, TokenArray, Tokens, is_one, token_list
 
+#: What is drafted depends on how long passes take: by the clock of the machine, cycles would differ from run to run.
+_SIMULATED_HZ = 100e6
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -116,7 +119,7 @@ class Decoder:
     last_step : (str, int) or None
         The last one of them.
     seconds : float
-        How long its doorbells have taken, folds left out.
+        How long its doorbells have taken, folds left out; of a simulation at 100 MHz.
     limit : int
         Positions that a sequence can have.
 
@@ -756,7 +759,7 @@ class Decoder:
         commands = len(self.programs.loaded[name].program.commands)
         begun = monotonic()
         counters = self.device.start(address, commands, arguments=arguments, weight_bytes=weight_bytes)
-        self.seconds += monotonic() - begun
+        self.seconds += counters.cycles / _SIMULATED_HZ if self.device.transport.simulated else monotonic() - begun
         self.counters += counters
         return counters
 

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tailrace.device.counters import Counters
 from tailrace.device.decoder import Decoder
 from tailrace.device.driver import Device
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
+from tailrace.golden.device import GoldenDevice
 from tailrace.sim.devices import open_device
 from tailrace.spec.config import parse_config
 from tailrace.spec.errors import LimitError, ModelError, TailraceError
@@ -301,6 +303,24 @@ def test_counters_know_the_bytes_of_the_model(small: Path) -> None:
     tensors = decoder.imported.model.tensors
     total = sum(t.bytes for n, t in tensors.items() if t.format is not None and n != "token_embd.weight")
     assert seen == [total - tensors["output.weight"].bytes, total]
+
+
+def test_the_time_of_a_simulation_is_that_of_its_cycles(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drafted depends on it, and so do the cycles that are reported: they are the same on every machine."""
+    decoder = open_decoder(small, context=8)
+    start = decoder.device.start
+
+    def counted(*given: Any, **options: Any) -> Counters:
+        counters = start(*given, **options)
+        return Counters({**counters.values, "CYCLES": 123_000}, counters.runs, counters.weight_bytes)
+
+    monkeypatch.setattr(decoder.device, "start", counted)
+    decoder.step(1)
+    assert decoder.seconds not in (0, 123_000 / 100e6)
+    monkeypatch.setattr(GoldenDevice, "simulated", True)
+    before = decoder.seconds
+    decoder.step(2)
+    assert decoder.seconds == before + 123_000 / 100e6
 
 
 def smollm2() -> Path:
