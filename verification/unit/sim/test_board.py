@@ -143,4 +143,6 @@ def test_parameters() -> None:
 def test_the_command_says_what_is_wrong() -> None:
     result = CliRunner().invoke(main, ["--config", "tinier"])
     assert result.exit_code == 1
-    assert result.output == "Error: unknown configuration 'tinier': choose one of tiny, base, large, wide, kv260, u280-hbm\n"
+    assert (
+        result.output == "Error: unknown configuration 'tinier': choose one of tiny, base, large, wide, arty, kv260, u280-hbm\n"
+    )

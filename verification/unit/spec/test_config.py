@@ -9,9 +9,9 @@ from tailrace.spec.errors import ConfigError
 
 
 def test_named_configurations() -> None:
-    assert list(CONFIGS) == ["tiny", "base", "large", "wide", "kv260", "u280-hbm"]
+    assert list(CONFIGS) == ["tiny", "base", "large", "wide", "arty", "kv260", "u280-hbm"]
     shapes = [(c.bus_width, c.channels, c.right_hand_sides) for c in CONFIGS.values()]
-    assert shapes == [(128, 1, 1), (128, 1, 1), (128, 1, 1), (512, 1, 4), (128, 4, 4), (256, 8, 4)]
+    assert shapes == [(128, 1, 1), (128, 1, 1), (128, 1, 1), (512, 1, 4), (128, 1, 4), (128, 4, 4), (256, 8, 4)]
     assert replace(CONFIGS["kv260"], name="wide", bus_width=512, channels=1) == CONFIGS["wide"]
     assert all(config.name == name for name, config in CONFIGS.items())
 
@@ -99,8 +99,8 @@ def test_parse() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("huge", "unknown configuration 'huge': choose one of tiny, base, large, wide, kv260, u280-hbm"),
-        ("", "unknown configuration '': choose one of tiny, base, large, wide, kv260, u280-hbm"),
+        ("huge", "unknown configuration 'huge': choose one of tiny, base, large, wide, arty, kv260, u280-hbm"),
+        ("", "unknown configuration '': choose one of tiny, base, large, wide, arty, kv260, u280-hbm"),
         (
             "base,lanes=2",
             "unknown field 'lanes' of a configuration: choose from address_width,"

@@ -532,7 +532,7 @@ def test_operations_one_by_one(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--config", "huge"], "unknown configuration 'huge': choose one of tiny, base, large, wide, kv260, u280-hbm"),
+        (["--config", "huge"], "unknown configuration 'huge': choose one of tiny, base, large, wide, arty, kv260, u280-hbm"),
         (["--config", "base,bus_width=100"], "bus_width must be one of (128, 256, 512), not 100"),
         (["--memory", "much"], "'much' is not a size of memory: write it like 512MiB or 1GiB"),
     ],

@@ -91,5 +91,8 @@ def test_a_missing_package_is_named_first(tmp_path: Path, monkeypatch: pytest.Mo
 def test_configurations_are_checked(tmp_path: Path) -> None:
     result = invoke("--config", "huge", "-o", tmp_path / "core")
     assert result.exit_code == 1
-    assert result.stderr == "tailrace: unknown configuration 'huge': choose one of tiny, base, large, wide, kv260, u280-hbm\n"
+    assert (
+        result.stderr
+        == "tailrace: unknown configuration 'huge': choose one of tiny, base, large, wide, arty, kv260, u280-hbm\n"
+    )
     assert invoke("--config", "tiny").exit_code == 2

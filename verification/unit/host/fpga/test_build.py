@@ -183,7 +183,7 @@ def test_one_thing_is_built(arguments: list[str]) -> None:
 def test_an_unknown_configuration_is_told() -> None:
     result = CliRunner().invoke(main, ["build", "--family", "ecp5", "--config", "huge"])
     assert result.exit_code == 1
-    assert "unknown configuration 'huge': choose one of tiny, base, large, wide, kv260, u280-hbm" in result.output
+    assert "unknown configuration 'huge': choose one of tiny, base, large, wide, arty, kv260, u280-hbm" in result.output
 
 
 @pytest.mark.parametrize(

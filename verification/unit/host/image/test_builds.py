@@ -98,7 +98,7 @@ def test_a_choice_with_changes(tmp_path: Path) -> None:
         ("auto,", "unknown field '' of a configuration: choose from address_width, "),
         (
             "automatic,bus_width=256",
-            "unknown configuration 'automatic': choose one of tiny, base, large, wide, kv260, u280-hbm",
+            "unknown configuration 'automatic': choose one of tiny, base, large, wide, arty, kv260, u280-hbm",
         ),
     ):
         with pytest.raises(ConfigError, match=f"^{re.escape(text)}"):

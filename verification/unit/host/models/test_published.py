@@ -24,9 +24,12 @@ def by_name(name: str) -> Shape:
 
 @pytest.mark.parametrize("shape", PUBLISHED, ids=lambda s: s.name)
 def test_every_model_has_a_build(shape: Shape) -> None:
-    """With 2,048 tokens, or all that it was trained for; and a build takes what a smaller one takes, but for its right-hand sides."""
+    """With 2,048 tokens, or all that it was trained for; and a build takes what a smaller one takes, but for its right-hand sides.
+
+    `arty` is for what fits its board's memory.
+    """
     model, request = imported_shape(shape, min(CONTEXT, shape.context)), ImageRequest()
-    takes = {name: fits(model, Geometry.of_config(config), request) for name, config in CONFIGS.items()}
+    takes = {name: fits(model, Geometry.of_config(config), request) for name, config in CONFIGS.items() if name != "arty"}
     assert takes["wide"]
     assert list(takes.values()) == sorted(takes.values())
     build = smallest_build(model, request)
