@@ -1,6 +1,7 @@
 """Checkpoints as makers of models publish them, made of transformers' own."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ pytest.importorskip("transformers")
 import torch
 from safetensors.torch import load_file
 
+from verification.converted.apart import Apart
 from verification.converted.checkpoints import save, sizes_of
 from verification.converted.renamed import renamed
 
@@ -61,3 +63,14 @@ def test_a_model_without_experts_says_nothing_of_them(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "checkpoint" / "config.json").read_text())
     assert (config["hybrid_override_pattern"], config["num_hidden_layers"]) == ("M*-M-", 5)
     assert not {"num_experts_per_tok", "n_routed_experts"} & config.keys()
+
+
+def test_what_ends_a_process_ends_no_other_call() -> None:
+    """llama.cpp's assertions do, in the middle of a table."""
+    apart = Apart()
+    assert apart.call(len, "abc") == 3
+    with pytest.raises(RuntimeError, match=r"^it ended its process$"):
+        apart.call(os.abort)
+    with pytest.raises(ValueError, match=r"^invalid literal for int"):
+        apart.call(int, "x")
+    assert apart.call(int, "7") == 7
