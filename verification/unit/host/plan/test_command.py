@@ -72,7 +72,7 @@ def test_a_picture(tmp_path: Path) -> None:
         (["shakespeare", "--write-table", "{folder}/t.toml"], 2, "Error: --write-table writes the table and nothing else: leave MODEL out"),
         ([*SMALL, "--prompt", "64"], 2, "Error: --prompt 64 leaves no room for an answer in a context of 64"),
         ([*SMALL, "--tokens-per-pass", "2"], 2, "Error: --tokens-per-pass is for --what-if"),
-        ([*SMALL, "--board", "kv26"], 1, "tailrace: there is no board 'kv26' in the table: choose from ulx3s, arty, ecpix5, kv260, ypcb-00338, u250, u280"),
+        ([*SMALL, "--board", "kv26"], 1, "tailrace: there is no board 'kv26' in the table: choose from ulx3s, arty, ecpix5, kv260, ypcb-00338, u250, u280, u280-hbm"),
         ([*SMALL, "--prefill", "cpu"], 1, "tailrace: --prefill 'cpu' is not in the table: choose from device, rtx3060, rtx4090, h200"),
         (["shakespeare", "--table", "{folder}/none.toml"], 1, "tailrace: No such file or directory ({folder}/none.toml)"),
     ],

@@ -15,7 +15,7 @@ TEXT = SHIPPED.read_text(encoding="utf-8")
 def test_the_table_that_comes_along() -> None:
     hardware = read_table()
     boards = {board.name: board for board in hardware.boards}
-    assert list(boards) == ["ulx3s", "arty", "ecpix5", "kv260", "ypcb-00338", "u250", "u280"]
+    assert list(boards) == ["ulx3s", "arty", "ecpix5", "kv260", "ypcb-00338", "u250", "u280", "u280-hbm"]
     assert [board.name for board in hardware.boards if board.clock_is == "routed"] == ["ulx3s"]
     assert boards["u280"].core_bytes == 1 << 30
     assert boards["kv260"].bus_bytes == 64
