@@ -36,8 +36,8 @@ from .resident import ResidentPrograms
 from .states import States
 from .token_ids import Token, TokenArray, Tokens, is_one, token_list
 
-#: What is drafted depends on how long passes take: by the clock of the machine, cycles would differ from run to run.
-_SIMULATED_HZ = 100e6
+#: About what simulations run at. What is drafted depends on how long passes take: measured, it would differ from run to run.
+_SIMULATED_HZ = 300e3
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Decoder:
     last_step : (str, int) or None
         The last one of them.
     seconds : float
-        How long its doorbells have taken, folds left out; of a simulation at 100 MHz.
+        How long its doorbells have taken, folds left out; of a simulation, as if each ran at 300 kHz.
     limit : int
         Positions that a sequence can have.
 
