@@ -44,7 +44,7 @@ LIMIT, LIMIT_SAME_CODES = 1e-3, 1e-6
 MOST_OTHER_EXPERTS = 0.1
 #: Formats that the `gguf` package can quantise to.
 _FORMATS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4")
-_MEMORY = 1 << 26
+_MEMORY = 1 << 27
 #: Right-hand sides that are drawn. No bit depends on them.
 _SIDES = (1, 2, 4)
 _STATE_SPACES = ("granitehybrid", "granitehybridmoe", "nemotron_h", "nemotron_h_moe", "mamba2", "falcon-h1")
