@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tailrace.firmware.decode import MAX_ROWS
+from tailrace.firmware.decode import MAX_ROWS, TOKEN_ROWS
 from tailrace.spec.config import RIGHT_HAND_SIDES, parse_config
 
 from ..gguf.describe import import_model
@@ -71,7 +71,8 @@ def measure_batches(path: str, config: str, *, context: int | None = None, memor
     context = min(CONTEXT, model.context_length - 1) if context is None else context
     imported, build = import_model(model, context + 1), parse_config(config)
     for batch in batches_of(config):
-        layout = lay_out(imported, Geometry.of_config(build), ImageRequest(batch))
+        # More rows than arguments hold tokens for get their embeddings from the host.
+        layout = lay_out(imported, Geometry.of_config(build), ImageRequest(batch, whole_embedding=batch <= TOKEN_ROWS))
         whole = record(Job(layout.image, layout.programs, "tokens", build, memory, context, real=True, optimise=True)).whole
         assert whole is not None
         weights = layout.programs.loaded["tokens"].program.weight_bytes

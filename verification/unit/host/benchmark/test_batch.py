@@ -34,6 +34,15 @@ def test_the_context_is_one_that_the_model_has(tmp_path: Path, monkeypatch: pyte
         jobs.clear()
 
 
+def test_every_batch_is_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight sequences are more than arguments hold tokens for."""
+    monkeypatch.setattr(batch, "record", lambda job: Recorded(Cycles()))
+    config = "wide,right_hand_sides=8"
+    steps = list(batch.measure_batches(str(write_model(tmp_path / "m.gguf")), config))
+    assert tuple(step.batch for step in steps) == batch.batches_of(config) == (1, 2, 4, 8)
+    assert len({step.weight_bytes for step in steps}) == 1
+
+
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
