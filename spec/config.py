@@ -159,8 +159,8 @@ CONFIGS: dict[str, Config] = {
         Config("base", 128),
         Config("large", 128, vector_blocks=1024, buffer_entries=32768),
         Config("wide", 512, right_hand_sides=4, vector_blocks=1024, buffer_entries=65536),
-        # What an XC7A100T has multipliers for, behind 16 pins of DDR3.
-        Config("arty", 128, right_hand_sides=4, vector_blocks=1024, buffer_entries=32768, vector_width=2),
+        # What an XC7A100T has multipliers and block RAM for, behind 16 pins of DDR3.
+        Config("arty", 128, right_hand_sides=4, buffer_entries=32768, vector_width=2),
         # As `wide`, of four 128-bit ports.
         Config("kv260", 128, right_hand_sides=4, vector_blocks=1024, buffer_entries=65536, channels=4),
         # Eight of an HBM2 card's 32 pseudo-channels, and bursts as AXI3 has them.
