@@ -33,6 +33,9 @@ class Board:
         The clock of core, link, and the memory's ports: a multiple of `BAUD`.
     config : str
         The build of the core.
+    spread, seed : bool, int
+        How nextpnr places it unless it is told: with all cells spread evenly before any place is legal or not, and from which
+        seed on.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Board:
     dram: Dram
     clock_hz: int
     config: str = "base"
+    spread: bool = False
+    seed: int = 1
 
     def make_platform(self) -> Any:
         """Return the pins."""

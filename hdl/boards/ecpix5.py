@@ -83,4 +83,4 @@ class Ecpix5(BoardTop):
 
 
 #: 75 MHz is what LiteX runs this board at: the memory's clock is twice that.
-BOARD = Board("ecpix5", "ecpix5:ECPIX585Platform", Ecpix5, DDR3, clock_hz=75_000_000)
+BOARD = Board("ecpix5", "ecpix5:ECPIX585Platform", Ecpix5, DDR3, clock_hz=75_000_000, spread=True, seed=2)

@@ -79,7 +79,9 @@ def require_board_tools() -> None:
             raise MissingPackage(package, "to build a board", "board")
 
 
-def make_bitstream(platform: Any, top: Any, name: str, folder: Path, seed: int, progress: Activity) -> Bitstream:
+def make_bitstream(
+    platform: Any, top: Any, name: str, folder: Path, seed: int, progress: Activity, *, spread: bool = False
+) -> Bitstream:
     """Build a board.
 
     Parameters
@@ -93,6 +95,8 @@ def make_bitstream(platform: Any, top: Any, name: str, folder: Path, seed: int, 
     seed : int
         Of the placement.
     progress : callable
+    spread : bool
+        As `place_and_route`'s.
 
     Raises
     ------
@@ -105,7 +109,7 @@ def make_bitstream(platform: Any, top: Any, name: str, folder: Path, seed: int, 
         name,
         script_after_read=_BEFORE_SYNTHESIS.format(name=name),
         script_after_synth=f"tee -o {name}_cells.json stat -json",
-        nextpnr_opts=f"--seed {seed} --report {name}_timing.json --timing-allow-fail",
+        nextpnr_opts=f"--placer {'static' if spread else 'heap'} --seed {seed} --report {name}_timing.json --timing-allow-fail",
         verbose=True,
     )
     plan.extract(folder)

@@ -13,7 +13,7 @@ def build(
     folder: Path,
     config: Config | None = None,
     clock_hz: int | None = None,
-    seed: int = 1,
+    seed: int | None = None,
     progress: Activity = lambda _: None,
 ) -> Bitstream:
     """Make a board's bitstream.
@@ -29,8 +29,8 @@ def build(
         and for more no board's memory is fast enough.
     clock_hz : int or None
         None: the board's own.
-    seed : int
-        Of the placement.
+    seed : int or None
+        Of the placement; None: the board's own.
     progress : callable
         Told what is done, in a few words, at each step.
 
@@ -51,4 +51,5 @@ def build(
     controller = generate(folder / "litedram", "litedram_core", board.dram, clock_hz, config.bus_width)
     platform = board.make_platform()
     platform.add_file("litedram_core.v", controller.verilog.read_text(encoding="utf-8"))
-    return make_bitstream(platform, board.top(config, controller, clock_hz), name, folder, seed, progress)
+    seed = board.seed if seed is None else seed
+    return make_bitstream(platform, board.top(config, controller, clock_hz), name, folder, seed, progress, spread=board.spread)

@@ -40,7 +40,7 @@ FOLDER = Path("build") / "fpga"
     type=FiniteRange(min=1),
     help="MHz to aim for, default 100; on a board the core's clock.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the placement.")
+@click.option("--seed", type=int, help="Seed of the placement; default: 1, or the board's own.")
 @click.option("-o", "--output", type=OutputFolder(), help=f"Folder for everything; default: one below {FOLDER}.")
 @click.pass_context
 def build(
@@ -51,7 +51,7 @@ def build(
     config: str,
     part: str,
     target: float | None,
-    seed: int,
+    seed: int | None,
     output: Path | None,
 ) -> None:
     """Build for an FPGA: cells and frequency (--family), a bitstream (--board), or the table of configurations (--table)."""
@@ -76,10 +76,10 @@ def build(
     if board:
         _build_board(board, config, target, seed, output or FOLDER / board)
     elif table:
-        _build_table(output or FOLDER / "table", target or 100.0, seed)
+        _build_table(output or FOLDER / "table", target or 100.0, 1 if seed is None else seed)
     else:
         assert family is not None
-        _build_part(part, config, family, output, target or 100.0, seed)
+        _build_part(part, config, family, output, target or 100.0, 1 if seed is None else seed)
 
 
 def _build_part(part: str, config: str, family: str, output: Path | None, target: float, seed: int) -> None:
@@ -107,7 +107,7 @@ def _build_table(folder: Path, target: float, seed: int) -> None:
     click.echo(text)
 
 
-def _build_board(board: str, config: str, target: float | None, seed: int, folder: Path) -> None:
+def _build_board(board: str, config: str, target: float | None, seed: int | None, folder: Path) -> None:
     from .board import build as build_board
 
     with writing(folder), shown(f"{board} with {config}") as progress:

@@ -1,13 +1,15 @@
 """The boards' bitstreams."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tailrace.fpga import bitstream
+from tailrace.fpga import bitstream, board
 from tailrace.fpga.board import build
-from tailrace.hdl.boards import BOARDS
+from tailrace.hdl.boards import BOARDS, litedram
 from tailrace.hdl.boards.board import find_board
+from tailrace.hdl.boards.litedram import LiteDram
 from tailrace.spec.config import CONFIGS
 from tailrace.spec.errors import MissingPackage
 from verification.unit.hdl.boards import test_ecpix5, test_ulx3s
@@ -25,6 +27,24 @@ def test_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(bitstream, "find_spec", lambda package: None if package == "amaranth_boards" else object())
     with pytest.raises(MissingPackage, match="^the Python package amaranth_boards is needed to build a board: "):
         build(name, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "spread", "own"), [("ulx3s", False, 1), ("ecpix5", True, 2)])
+def test_a_board_knows_how_it_is_placed(
+    name: str, spread: bool, own: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    controller = tmp_path / "dram.v"
+    controller.write_text("")
+    monkeypatch.setattr(litedram, "generate", lambda *_: LiteDram("dram", controller, {}, (), 1 << 25, 128, simulated=False))
+    placed: list[tuple[int, bool]] = []
+
+    def make(*given: Any, spread: bool) -> None:
+        placed.append((given[4], spread))
+
+    monkeypatch.setattr(board, "make_bitstream", make)
+    build(name, tmp_path)
+    build(name, tmp_path, seed=0)
+    assert placed == [(own, spread), (0, spread)]
 
 
 @pytest.mark.slow
