@@ -19,8 +19,8 @@ AUTO = "auto"
 CHOICES = ("base", "large", "wide")
 #: Of a simulated bus the widest one takes the fewest cycles.
 _FASTEST_TO_SIMULATE = 512
-#: Right-hand sides, which prompts and drafts go through together. The second costs a simulation a tenth of its speed, the third
-#: and the fourth another third, and time to compile.
+#: Right-hand sides, which prompts and drafts go through together. The second costs a simulation a fifth of its speed, the third
+#: and the fourth a third of the rest, and time to compile.
 _QUICKEST_TO_SIMULATE = 2
 #: What memory is rounded up to.
 _MEMORY_UNIT = 1 << 20
