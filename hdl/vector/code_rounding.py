@@ -1,17 +1,20 @@
 """Scaled float32 elements to the 8-bit codes of the KV cache."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from tailrace.spec.kv_cache import CODE_MAX
 
-from ..float.float32 import BIAS, BIASED_BITS, FRACTION_BITS, exponent_field
+from ..float.float32 import BIAS, BIASED_BITS, FRACTION_BITS, SIGN, exponent_field
 from ..float.rounding import rounds_up
 from ..sticky_shift import shift_sticky
 
 #: Biased exponent of the largest elements that are not beyond 127 anyway: those from 64 on.
 _HIGHEST = BIAS + 6
+#: Places of a code before the point and one behind it; fraction bits below these.
+_PLACES = 8
+_BELOW = FRACTION_BITS + 1 - _PLACES
 
 
 class CodeRounding(wiring.Component):
@@ -53,34 +56,33 @@ class CodeRounding(wiring.Component):
             element = self.elements[n]
             biased = exponent_field(element)
             difference = Signal(BIASED_BITS, name=f"difference_{n}")
-            m.d.comb += difference.eq(_HIGHEST - biased)
-            distance = Signal(3, name=f"distance_{n}", reset_less=True)
-            fraction = Signal(FRACTION_BITS, name=f"fraction_{n}", reset_less=True)
-            small = Signal(name=f"small_{n}", reset_less=True)
-
-            # Seven places before the point, one behind it, and whether anything is behind that.
-            signs = Signal(2, name=f"signs_{n}", reset_less=True)
-            larges = Signal(2, name=f"larges_{n}", reset_less=True)
-            sign, large = signs[1], larges[1]
-            shifted = Signal(FRACTION_BITS + 1, name=f"shifted_{n}", reset_less=True)
-            whole, rest = shifted[FRACTION_BITS - 6 :], shifted[: FRACTION_BITS - 6]
-            magnitude = Signal(8, name=f"magnitude_{n}")
-            limited = Signal(8, name=f"limited_{n}")
-            code = Signal(signed(8), name=f"code_{n}", reset_less=True)
+            # What is beyond 127, or is rounded to 128, has the bits of 127 instead: those are not rounded up.
+            large, small = Signal(name=f"large_{n}"), Signal(name=f"small_{n}", reset_less=True)
             m.d.comb += [
-                magnitude.eq(whole + rounds_up(whole, rest)),
-                limited.eq(Mux(large | magnitude[-1], CODE_MAX, magnitude)),
-                self.codes[n].eq(code),
+                difference.eq(_HIGHEST - biased),
+                large.eq(element[_BELOW:SIGN] >= Cat(C(-1, FRACTION_BITS - _BELOW), C(_HIGHEST, BIASED_BITS))),
             ]
+            distance = Signal(3, name=f"distance_{n}", reset_less=True)
+            upper = Signal(_PLACES, name=f"upper_{n}", reset_less=True)
+            below, lost = Signal(name=f"below_{n}", reset_less=True), Signal(name=f"lost_{n}", reset_less=True)
+            signs = Signal(2, name=f"signs_{n}", reset_less=True)
+            shifted = Signal(_PLACES, name=f"shifted_{n}", reset_less=True)
+            code = Signal(signed(8), name=f"code_{n}", reset_less=True)
+
+            gathered = shift_sticky(Cat(below, upper), distance)
+            half, whole = shifted[0], shifted[1:]
+            sign, round_up = signs[1], rounds_up(whole, Cat(lost, half))
+            m.d.comb += self.codes[n].eq(code)
             with m.If(self.enable):
                 m.d.sync += [
                     signs.eq(Cat(element[-1], signs)),
-                    larges.eq(Cat(biased > _HIGHEST, larges)),
                     # From 8 places on, less than a half is left.
-                    small.eq(difference[3:].any()),
-                    distance.eq(difference),
-                    fraction.eq(element[:FRACTION_BITS]),
-                    shifted.eq(Mux(small, 0, shift_sticky(Cat(fraction, Const(1, 1)), distance))),
-                    code.eq(Mux(sign, -limited, limited)),
+                    small.eq(~large & difference[3:].any()),
+                    distance.eq(Mux(large, 0, difference)),
+                    upper.eq(Mux(large, C(CODE_MAX << 1, _PLACES), Cat(element[_BELOW:FRACTION_BITS], C(1, 1)))),
+                    below.eq(element[:_BELOW].any()),
+                    Cat(lost, shifted).eq(Mux(small, 0, gathered)),
+                    # One carry for both signs: the complement of a number is what is opposite to it, less one.
+                    code.eq((Cat(whole, C(0, 1)) ^ sign.replicate(8)) + (round_up ^ sign)),
                 ]
         return m
