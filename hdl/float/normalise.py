@@ -14,15 +14,12 @@ def normalised(m: Module, magnitude: Value, places: tuple[int, ...]) -> tuple[Va
         By how many places to shift if that many of the top bits are zero, one after the other: powers of two, each half of the
         one before it.
     """
-    counts = []
-    for n in places:
-        clear = Signal(name=f"clear_{n}")
+    counts = _clear(m, magnitude, places)
+    for n, clear in zip(places, counts, strict=True):
         left = Signal(len(magnitude), name=f"left_{n}")
-        m.d.comb += [clear.eq(magnitude[-n:] == 0), left.eq(Mux(clear, magnitude << n, magnitude))]
+        m.d.comb += left.eq(Mux(clear, magnitude << n, magnitude))
         magnitude = left
-        counts.append(clear)
-    least = places[-1].bit_length() - 1
-    return magnitude, Cat(C(0, least), *reversed(counts)) if least else Cat(*reversed(counts))
+    return magnitude, _lowered(places, counts)
 
 
 def narrowed(m: Module, magnitude: Value, below: Value, places: tuple[int, ...], width: int) -> tuple[Value, Value, Value]:
@@ -45,17 +42,41 @@ def narrowed(m: Module, magnitude: Value, below: Value, places: tuple[int, ...],
     magnitude, below, lowered : Value
         Magnitude of `width` bits, whether anything is below it, and by how many places it was shifted.
     """
-    counts = []
     magnitude = Cat(C(0, width + sum(places) - len(magnitude)), magnitude)
-    for n in places:
-        clear, lost = Signal(name=f"clear_{n}"), Signal(name=f"lost_{n}")
-        left = Signal(len(magnitude) - n, name=f"left_{n}")
+    counts = _clear(m, magnitude, places)
+    for n, clear in zip(places, counts, strict=True):
+        left, lost = Signal(len(magnitude) - n, name=f"left_{n}"), Signal(name=f"lost_{n}")
         m.d.comb += [
-            clear.eq(magnitude[-n:] == 0),
             left.eq(Mux(clear, magnitude[:-n], magnitude[n:])),
             lost.eq(below | (~clear & magnitude[:n].any())),
         ]
         magnitude, below = left, lost
-        counts.append(clear)
-    least = places[-1].bit_length() - 1
-    return magnitude, below, Cat(C(0, least), *reversed(counts)) if least else Cat(*reversed(counts))
+    return magnitude, below, _lowered(places, counts)
+
+
+def _clear(m: Module, magnitude: Value, places: tuple[int, ...]) -> list[Value]:
+    """By which of `places` a magnitude is to be shifted.
+
+    No shift waits for the one before it: the bits that it depends on are looked at where they are before, for each number of
+    places by which they may be moved, and one of the answers is chosen.
+    """
+    chosen: list[Value] = []
+    for n in places:
+        offsets = [0]
+        for before in places[: len(chosen)]:
+            offsets = [*offsets, *(offset + before for offset in offsets)]
+        tops = [len(magnitude) - offset for offset in offsets]
+        answers: list[Value] = [~magnitude[max(top - n, 0) : top].any() for top in tops]
+        for clear in reversed(chosen):
+            half = len(answers) // 2
+            answers = [Mux(clear, far, near) for near, far in zip(answers[:half], answers[half:], strict=True)]
+        [answer] = answers
+        clear = Signal(name=f"clear_{n}")
+        m.d.comb += clear.eq(answer)
+        chosen.append(clear)
+    return chosen
+
+
+def _lowered(places: tuple[int, ...], counts: list[Value]) -> Value:
+    """By how many places a magnitude is shifted."""
+    return Cat(C(0, places[-1].bit_length() - 1), *reversed(counts))
