@@ -4,7 +4,7 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..sticky_shift import shift_sticky
+from ..sticky_shift import shift_losing
 from .float32 import FRACTION_BITS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field
 from .pipeline import Pipeline
 from .rounding import normalise_and_round
@@ -58,7 +58,8 @@ class FloatAdd(wiring.Component):
         swap, a_infinite, b_infinite = Signal(), Signal(), Signal()
         distance = Signal(8)
         m.d.comb += [
-            swap.eq(b[:SIGN] > a[:SIGN]),
+            # The borrow of a difference: a carry chain, which a comparison need not become.
+            swap.eq((a[:SIGN] - b[:SIGN])[SIGN]),
             distance.eq(Mux(swap, b_exponent - a_exponent, a_exponent - b_exponent)),
             a_infinite.eq(a_exponent == INFINITY),
             b_infinite.eq(b_exponent == INFINITY),
@@ -83,13 +84,16 @@ class FloatAdd(wiring.Component):
             take_smaller=self.lesser & ~Mux(swap, b[SIGN], a[SIGN]),
         )
 
-        shifted = shift_sticky(Cat(C(0, _GUARD_BITS), ordered.smaller), ordered.distance)
+        # The last place is shifted beside the addition. Until then, what is below the places is told in parts.
+        shifted, lost = shift_losing(Cat(C(0, _GUARD_BITS - 1), ordered.smaller), ordered.distance[1:], 2)
         aligned = pipeline.stage(
             sign=ordered.sign,
             exponent=Mux(ordered.take_smaller, ordered.other_exponent, ordered.exponent),
             larger=Mux(ordered.take_smaller, ordered.smaller, ordered.larger),
-            # Its complement for a difference, and nothing beside the lesser one.
-            smaller=Mux(ordered.lesser, 0, shifted ^ ordered.opposite.replicate(len(shifted)))[: len(shifted)],
+            # Nothing beside the lesser one.
+            smaller=Mux(ordered.lesser, 0, shifted)[: len(shifted)],
+            lost=Mux(ordered.lesser, 0, lost)[: len(lost)],
+            distance=ordered.distance[0],
             opposite=ordered.opposite,
             infinite=Mux(ordered.take_smaller, ordered.both_infinite, ordered.infinite),
         )
@@ -97,7 +101,9 @@ class FloatAdd(wiring.Component):
         # One adder: the lowest bit of each operand makes the carry of a two's complement.
         total = Signal(2 + SIGNIFICAND_BITS + _GUARD_BITS)
         larger = Cat(C(1, 1), C(0, _GUARD_BITS), aligned.larger)
-        m.d.comb += total.eq(larger + Cat(aligned.opposite, aligned.smaller, aligned.opposite))
+        places, lost = shift_losing(aligned.smaller, aligned.distance)
+        smaller = Cat(aligned.lost.any() | lost, places[: len(shifted)])
+        m.d.comb += total.eq(larger + (Cat(C(0, 1), smaller, C(0, 1)) ^ aligned.opposite.replicate(len(total))))
         exact = pipeline.stage(
             sign=aligned.sign,
             magnitude=total[1:],
