@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..sticky_shift import shift_losing
+from .compare import exceeds
 from .float32 import FRACTION_BITS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field
 from .pipeline import Pipeline
 from .rounding import normalise_and_round
@@ -58,8 +59,7 @@ class FloatAdd(wiring.Component):
         swap, a_infinite, b_infinite = Signal(), Signal(), Signal()
         distance = Signal(8)
         m.d.comb += [
-            # The borrow of a difference: a carry chain, which a comparison need not become.
-            swap.eq((a[:SIGN] - b[:SIGN])[SIGN]),
+            swap.eq(exceeds(b[:SIGN], a[:SIGN])),
             distance.eq(Mux(swap, b_exponent - a_exponent, a_exponent - b_exponent)),
             a_infinite.eq(a_exponent == INFINITY),
             b_infinite.eq(b_exponent == INFINITY),

@@ -18,9 +18,13 @@ def from_order(key: Value) -> Value:
     return Cat(key[:SIGN] ^ (~key[SIGN]).replicate(SIGN), ~key[SIGN])
 
 
-def greater(a: Value, b: Value) -> Value:
-    """1 if ``a > b``. Combinational; operands must be flushed, as the results of this package's units are."""
-    return order(a) > order(b)
+def exceeds(a: Value, b: Value) -> Value:
+    """1 if ``a > b``, of unsigned integers that are equally long.
+
+    The borrow of a difference: that is a carry chain, which synthesis need not make of a comparison.
+    """
+    assert len(a) == len(b)
+    return (b - a)[len(a)]
 
 
 def negated(x: Value) -> Value:

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .compare import from_order, order
+from .compare import exceeds, from_order, order
 from .float32 import SIGN
 from .pipeline import Pipeline
 from .word import check_word_elements, reduction_word_layout
@@ -84,12 +84,16 @@ class Maximum(wiring.Component):
         words = Signal(POSITION_BITS, reset_less=True)
         here = Signal(POSITION_BITS)
         m.d.comb += here.eq(Mux(first, 0, words))
-        # The start takes its place while a segment's first word is one stage before the comparison.
+        # The start takes its place while a segment's first word is one stage before the comparison, and none is in front of it.
+        # So what comes to be the largest is known before the comparison says whether it does.
         larger = Signal()
-        m.d.comb += larger.eq(pipeline.valid & (key > largest))
+        m.d.comb += larger.eq(pipeline.valid & exceeds(key, largest))
         with m.If(begins | larger):
             begun = Mux(self.resume, order(self.start), 0)
-            m.d.sync += [largest.eq(Mux(larger, key, begun)), resumed.eq(~larger & self.resume)]
+            m.d.sync += [
+                largest.eq(Mux(pipeline.valid, key, begun)),
+                resumed.eq(~pipeline.valid & self.resume),
+            ]
         with m.If(larger):
             m.d.sync += position.eq(here if place is None else Cat(place, here))
         with m.If(pipeline.valid):
@@ -108,7 +112,7 @@ class Maximum(wiring.Component):
 
 def _larger(a: _Best, b: _Best) -> _Best:
     """The larger one, or the first of equal ones."""
-    second = b[0] > a[0]
+    second = exceeds(b[0], a[0])
     if a[1] is None or b[1] is None:
         return Mux(second, b[0], a[0]), second
     return Mux(second, b[0], a[0]), Cat(Mux(second, b[1], a[1]), second)

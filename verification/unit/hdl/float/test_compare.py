@@ -1,7 +1,7 @@
 import numpy as np
 from amaranth.hdl import Cat, Module, Signal
 
-from tailrace.hdl.float.compare import flushed, from_order, greater, negated, order
+from tailrace.hdl.float.compare import exceeds, flushed, from_order, negated, order
 from tailrace.spec import floats
 
 from ..simulate import simulate
@@ -13,7 +13,12 @@ def test_order_sign_and_flush(rng: np.random.Generator) -> None:
     m = Module()
     a, b = Signal(32), Signal(32)
     above, back, minus, clean = Signal(), Signal(32), Signal(32), Signal(32)
-    m.d.comb += [above.eq(greater(a, b)), back.eq(from_order(order(a))), minus.eq(negated(a)), clean.eq(flushed(a))]
+    m.d.comb += [
+        above.eq(exceeds(order(a), order(b))),
+        back.eq(from_order(order(a))),
+        minus.eq(negated(a)),
+        clean.eq(flushed(a)),
+    ]
     raw = np.concatenate([operands.signed_corners(), operands.anything(rng, 20)])
     x = floats.flush(operands.floats(raw))
     bits = operands.bits(x).tolist()
