@@ -1,11 +1,11 @@
 """Product of two float32."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..wide_product import MULTIPLIER_BITS, partial_products
-from .float32 import BIAS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field, significand
+from .float32 import BIAS, FRACTION_BITS, INFINITY, SIGN, SIGNIFICAND_BITS, exponent_field
 from .pipeline import Pipeline
 from .rounding import EXPONENT_BITS, pack, rounds_up
 
@@ -46,8 +46,9 @@ class FloatMultiply(wiring.Component):
         # Registers on both sides of the multipliers, which take half of a cycle.
         unpacked = pipeline.stage(
             sign=signs[0] ^ signs[1],
-            a=significand(self.a),
-            b=significand(self.b),
+            # Also of a zero, whose product is told by `zero`.
+            a=Cat(self.a[:FRACTION_BITS], C(1, 1)),
+            b=Cat(self.b[:FRACTION_BITS], C(1, 1)),
             # Of a product whose top bit is not set: one more if it is.
             exponent=(exponents[0] + exponents[1] - BIAS)[:EXPONENT_BITS].as_signed(),
             zero=(exponents[0] == 0) | (exponents[1] == 0),
