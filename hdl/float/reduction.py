@@ -14,8 +14,6 @@ from .word import check_word_elements, reduction_word_layout
 #: `resumed`: the value is that of `start`, which no element was greater than. For argmax.
 result_layout = data.StructLayout({"value": 32, "index": 32, "resumed": 1})
 
-_ARGMAX = (Reduce.ARGMAX, Reduce.ARGMAX_REMOVE)
-
 
 class Reduction(wiring.Component):
     """Reduces segments of float32 to one number each, as `ELEMENTWISE` of `tailrace.spec.isa` says.
@@ -77,39 +75,40 @@ class Reduction(wiring.Component):
         m.submodules.total = total = Total(self.word_elements)
         transfer, first = self.i.valid & self.i.ready, self.i.payload.first
 
+        sums, squares = self.kind == Reduce.SUM, self.kind == Reduce.SUM_OF_SQUARES
         given = {
-            "kind": self.kind,
+            "sums": sums | squares,
+            "squares": squares,
+            "maxima": (self.kind != Reduce.NONE) & ~(sums | squares),
+            "absolute": self.kind == Reduce.ABSOLUTE_MAXIMUM,
+            "argmax": (self.kind == Reduce.ARGMAX) | (self.kind == Reduce.ARGMAX_REMOVE),
             "negate": self.negate,
             "resume": self.resume,
             "start": self.start,
             "start_index": self.start_index,
             "index": self.index,
         }
-        held = {name: Signal.like(value, name=f"held_{name}", reset_less=True) for name, value in given.items()}
+        held = {name: Signal(len(value), name=f"held_{name}", reset_less=True) for name, value in given.items()}
         with m.If(transfer & first):
             m.d.sync += [held[name].eq(value) for name, value in given.items()]
         # The first word sees what is given, the others what was.
-        kind = Signal.like(self.kind)
-        m.d.comb += kind.eq(Mux(first, self.kind, held["kind"]))
-        sums = (kind == Reduce.SUM) | (kind == Reduce.SUM_OF_SQUARES)
-        is_sum = (held["kind"] == Reduce.SUM) | (held["kind"] == Reduce.SUM_OF_SQUARES)
-        is_argmax = (held["kind"] == _ARGMAX[0]) | (held["kind"] == _ARGMAX[1])
+        now = {name: Mux(first, value, held[name]) for name, value in given.items()}
 
         # A result is waited for; one that other sums may come before.
         busy, folding, negates = Signal(), Signal(), Signal()
-        follows = sums & ~Mux(first, self.resume, held["resume"])
+        follows = now["sums"] & ~now["resume"]
         # Without sums that overlap, all is over when nothing is waited for.
-        free = (follows | ~(folding | self.o.valid)) & (total.i.ready | ~sums) if total.overlaps else 1
+        free = (follows | ~(folding | self.o.valid)) & (total.i.ready | ~now["sums"]) if total.overlaps else 1
         m.d.comb += [
             self.i.ready.eq(~busy & free),
-            total.i.valid.eq(transfer & sums),
+            total.i.valid.eq(transfer & now["sums"]),
             total.i.payload.eq(self.i.payload),
-            total.square.eq(kind == Reduce.SUM_OF_SQUARES),
+            total.square.eq(now["squares"]),
             total.resume.eq(held["resume"]),
             total.start.eq(held["start"]),
-            maximum.i.valid.eq(transfer & ~sums & (kind != Reduce.NONE)),
+            maximum.i.valid.eq(transfer & now["maxima"]),
             maximum.i.payload.eq(self.i.payload),
-            maximum.absolute.eq(kind == Reduce.ABSOLUTE_MAXIMUM),
+            maximum.absolute.eq(now["absolute"]),
             maximum.resume.eq(held["resume"]),
             maximum.start.eq(flushed(held["start"])),
         ]
@@ -119,14 +118,13 @@ class Reduction(wiring.Component):
             m.d.sync += folding.eq(0)
         with m.If(transfer & self.i.payload.last):
             overlaps = follows & int(total.overlaps)
-            m.d.sync += [folding.eq(overlaps), busy.eq((kind != Reduce.NONE) & ~overlaps)]
-            m.d.sync += negates.eq(Mux(first, self.negate, held["negate"]))
+            m.d.sync += [folding.eq(overlaps), busy.eq((now["sums"] | now["maxima"]) & ~overlaps), negates.eq(now["negate"])]
 
         value, number = Signal(32), Signal(32)
-        kept = is_argmax & maximum.o.payload.resumed
+        kept = held["argmax"] & maximum.o.payload.resumed
         m.d.comb += [
-            number.eq(Mux(is_sum, total.o.payload, maximum.o.payload.value)),
-            value.eq(Mux(negates & ~is_argmax, negated(number), number)),
+            number.eq(Mux(held["sums"], total.o.payload, maximum.o.payload.value)),
+            value.eq(Mux(negates & ~held["argmax"], negated(number), number)),
             total.o.ready.eq(~self.o.valid),
             maximum.o.ready.eq(~self.o.valid),
         ]
