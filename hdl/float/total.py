@@ -171,47 +171,55 @@ class Total(wiring.Component):
 
     def _fold(self, m: Module) -> Any:
         """Its steps, one after the other, as many cycles early as a word is before its term."""
-        state, wait = Signal(_State), Signal(range(_ROUND))
-        levels, depth = len(self._within) + len(self._across), PARTIAL_SUMS // self.word_elements
-        level, count, partner = Signal(range(levels + 2)), Signal(range(depth)), Signal(range(depth))
+        state = Signal(_State)
+        # Sums of each level, and one with the start.
+        levels = [*self._within, *(1 for _ in self._across), 1]
+        within = len(self._within)
+        # A bit for each level that has begun, and for the start and the end.
+        begun, count = Signal(len(levels) + 1, init=1), Signal(range(PARTIAL_SUMS // self.word_elements))
+        # There is a step where its top bit is 0; and what it begins with after a level.
+        wait = Signal(range(_waiting(_ROUND)), init=_waiting(_ROUND - 1))
+        pause = Signal.like(wait)
         step = Signal(_step_layout(self.word_elements))
+        resumes, ends = begun[-2] & ~begun[-1] & self.resume, begun[-1]
         last = self.i.valid & self.i.ready & self.i.payload.last
         between = ~step.taken & ~self.i.payload.last if self.overlaps else C(0, 1)
+        # Sums of the level: the lowest bit that `count` does not reach in it. It is over when all bits below are set.
+        distance = (begun & ~begun[1:])[:within][::-1]
+        done = (count[:-1] | begun[1:within][::-1]).all()
         m.d.comb += [
             self.i.ready.eq((state == _State.IDLE) | between),
+            step.taken.eq(~wait[-1]),
+            step.final.eq(step.taken & begun[-2] & (ends | ~self.resume)),
+            step.begin.eq((~begun[within]).replicate(self.word_elements)),
             step.place.eq(count),
-            # In a register: it is `count` and the distance of the level.
-            step.other.eq(partner),
+            step.other.eq(count | distance),
+            step.resumes.eq(step.taken & resumes),
         ]
+        for here, sums in zip(begun, levels, strict=False):
+            with m.If(here):
+                m.d.comb += pause.eq(_waiting(_wait(sums)))
+        for here, adders in zip(begun[within:], self._across, strict=False):
+            with m.If(here):
+                m.d.comb += [step.begin.eq((1 << adders) - 1), step.across.eq(adders)]
+        with m.If(begun[-2]):
+            m.d.comb += step.begin.eq(resumes)
         with m.Switch(state):
-            with m.Case(_State.IDLE), m.If(last):
-                m.d.sync += [state.eq(_State.FOLD), wait.eq(_ROUND - 1), level.eq(0), count.eq(0)]
-                m.d.sync += partner.eq(self._within[0])
-            with m.Case(_State.FOLD), m.If(wait != 0):
-                m.d.sync += wait.eq(wait - 1)
+            with m.Case(_State.IDLE):
+                m.d.sync += [begun.eq(1), count.eq(0), wait.eq(_waiting(_ROUND - 1))]
+                with m.If(last):
+                    m.d.sync += state.eq(_State.FOLD)
+            with m.Case(_State.FOLD):
+                with m.If(wait[-1]):
+                    m.d.sync += wait.eq(wait - 1)
+                with m.Else():
+                    m.d.sync += count.eq(count + 1)
+                    with m.If(done):
+                        m.d.sync += [begun.eq(Cat(C(1, 1), begun)), count.eq(0), wait.eq(pause)]
+                    with m.If(step.final):
+                        m.d.sync += [state.eq(_State.RESULT), wait.eq(_waiting(1))]
             with m.Case(_State.RESULT), m.If(self.o.valid & self.o.ready):
                 m.d.sync += state.eq(_State.IDLE)
-        with m.If((state == _State.FOLD) & (wait == 0)):
-            m.d.comb += step.taken.eq(1)
-            with m.Switch(level):
-                for n, distance in enumerate(self._within):
-                    with m.Case(n):
-                        m.d.comb += step.begin.eq((1 << self.word_elements) - 1)
-                        m.d.sync += [count.eq(count + 1), partner.eq(partner + 1)]
-                        with m.If(count == distance - 1):
-                            m.d.sync += [count.eq(0), level.eq(level + 1), wait.eq(_wait(distance))]
-                            m.d.sync += partner.eq(distance // 2)
-                for n, distance in enumerate(self._across, start=len(self._within)):
-                    with m.Case(n):
-                        m.d.comb += [step.begin.eq((1 << distance) - 1), step.across.eq(distance)]
-                        m.d.sync += [level.eq(level + 1), wait.eq(_wait(1))]
-                with m.Case(levels):
-                    m.d.comb += [step.resumes.eq(self.resume), step.begin.eq(self.resume), step.final.eq(~self.resume)]
-                    m.d.sync += [level.eq(level + 1), wait.eq(_wait(1))]
-                with m.Default():
-                    m.d.comb += step.final.eq(1)
-            with m.If(step.final):
-                m.d.sync += state.eq(_State.RESULT)
         return step
 
 
@@ -247,3 +255,8 @@ def _later(m: Module, value: Value, cycles: int) -> Value:
 def _wait(sums: int) -> int:
     """Cycles after the last of so many sums until half as many can be formed of them: the sum in their middle must be there."""
     return max(_ROUND - max(sums // 2, 1), 0)
+
+
+def _waiting(cycles: int) -> int:
+    """What a counter begins with that counts down for so many cycles until its top bit is 0."""
+    return (1 << (_ROUND - 2).bit_length()) + cycles - 1
