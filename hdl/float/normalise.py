@@ -1,5 +1,7 @@
 """A shift to the left until the top bit is set."""
 
+from collections.abc import Callable
+
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 
 
@@ -42,39 +44,48 @@ def narrowed(m: Module, magnitude: Value, below: Value, places: tuple[int, ...],
     magnitude, below, lowered : Value
         Magnitude of `width` bits, whether anything is below it, and by how many places it was shifted.
     """
-    magnitude = Cat(C(0, width + sum(places) - len(magnitude)), magnitude)
+    magnitude = whole = Cat(C(0, width + sum(places) - len(magnitude)), magnitude)
     counts = _clear(m, magnitude, places)
-    for n, clear in zip(places, counts, strict=True):
+    dropped = below
+    for k, (n, clear) in enumerate(zip(places, counts, strict=True)):
         left, lost = Signal(len(magnitude) - n, name=f"left_{n}"), Signal(name=f"lost_{n}")
         m.d.comb += [
             left.eq(Mux(clear, magnitude[:-n], magnitude[n:])),
-            lost.eq(below | (~clear & magnitude[:n].any())),
+            lost.eq(~clear & _moved(lambda by, k=k, n=n: whole[sum(places[:k]) - by :][:n].any(), places, counts[:k])),
         ]
-        magnitude, below = left, lost
-    return magnitude, below, _lowered(places, counts)
+        magnitude, dropped = left, dropped | lost
+    return magnitude, dropped, _lowered(places, counts)
 
 
 def _clear(m: Module, magnitude: Value, places: tuple[int, ...]) -> list[Value]:
-    """By which of `places` a magnitude is to be shifted.
-
-    No shift waits for the one before it: the bits that it depends on are looked at where they are before, for each number of
-    places by which they may be moved, and one of the answers is chosen.
-    """
+    """By which of `places` a magnitude is to be shifted."""
     chosen: list[Value] = []
     for n in places:
-        offsets = [0]
-        for before in places[: len(chosen)]:
-            offsets = [*offsets, *(offset + before for offset in offsets)]
-        tops = [len(magnitude) - offset for offset in offsets]
-        answers: list[Value] = [~magnitude[max(top - n, 0) : top].any() for top in tops]
-        for clear in reversed(chosen):
-            half = len(answers) // 2
-            answers = [Mux(clear, far, near) for near, far in zip(answers[:half], answers[half:], strict=True)]
-        [answer] = answers
         clear = Signal(name=f"clear_{n}")
-        m.d.comb += clear.eq(answer)
+        m.d.comb += clear.eq(_moved(lambda by, n=n: ~(magnitude << by)[: len(magnitude)][-n:].any(), places, chosen))
         chosen.append(clear)
     return chosen
+
+
+def _moved(look: Callable[[int], Value], places: tuple[int, ...], chosen: list[Value]) -> Value:
+    """What is seen of a magnitude after its first shifts, without waiting for them.
+
+    Parameters
+    ----------
+    look : callable
+        What is seen if it is shifted by so many places: of all that are possible, one is chosen.
+    places : tuple of int
+    chosen : list of Value
+        Whether it is shifted by the first of `places`, and by the second, and so on.
+    """
+    distances = [0]
+    for n in places[: len(chosen)]:
+        distances += [distance + n for distance in distances]
+    seen = [look(distance) for distance in distances]
+    for clear in reversed(chosen):
+        half = len(seen) // 2
+        seen = [Mux(clear, far, near) for near, far in zip(seen[:half], seen[half:], strict=True)]
+    return seen[0]
 
 
 def _lowered(places: tuple[int, ...], counts: list[Value]) -> Value:

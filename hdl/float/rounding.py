@@ -56,16 +56,15 @@ def normalise_and_round(
     width = len(magnitude)
     assert SIGNIFICAND_BITS < width <= MAGNITUDE_MAX
     shifted, lowered = normalised(m, magnitude, COARSE)
-    coarse = pipeline.stage(
-        sign=sign, magnitude=shifted, exponent=(exponent - lowered).as_signed()[:EXPONENT_BITS].as_signed(), infinite=infinite
-    )
+    coarse = pipeline.stage(sign=sign, magnitude=shifted, exponent=exponent, lowered=lowered, infinite=infinite)
+    # Both shifts' bits make one number.
     shifted, lowered = normalised(m, coarse.magnitude, FINE)
     kept, rest = shifted[-SIGNIFICAND_BITS:], shifted[:-SIGNIFICAND_BITS]
     fine = pipeline.stage(
         sign=coarse.sign,
         kept=kept,
         round_up=rounds_up(kept, rest),
-        exponent=(coarse.exponent - lowered).as_signed()[:EXPONENT_BITS].as_signed(),
+        exponent=(coarse.exponent - (coarse.lowered | lowered)).as_signed()[:EXPONENT_BITS].as_signed(),
         infinite=coarse.infinite,
     )
     zero = ~fine.kept[-1] | (fine.exponent < 1)

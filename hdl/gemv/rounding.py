@@ -59,18 +59,21 @@ class RoundToFloat32(wiring.Component):
         )
         # A stage needs the bits that get to the significand, or to the one below that, by the shifts that are still to come.
         below: Value = C(0, 1)
+        # The shifts' bits make one number, which is subtracted once.
+        lowered: Value = C(0, 1)
         for n, places in enumerate(NORMALISE, 1):
             width = SIGNIFICAND_BITS + 1 + sum(chain(*NORMALISE[n:]))
-            magnitude, lost, lowered = narrowed(m, stage.magnitude, below, places, width)
-            exponent = (stage.exponent - lowered)[:_EXPONENT_BITS].as_signed()
-            stage = pipeline.stage(sign=stage.sign, magnitude=magnitude, below=lost, exponent=exponent)
-            below = stage.below
+            magnitude, lost, by = narrowed(m, stage.magnitude, below, places, width)
+            stage = pipeline.stage(
+                sign=stage.sign, magnitude=magnitude, below=lost, exponent=stage.exponent, lowered=lowered | by
+            )
+            below, lowered = stage.below, stage.lowered
 
         kept, rest = stage.magnitude[-SIGNIFICAND_BITS:], Cat(below, stage.magnitude[:-SIGNIFICAND_BITS])
         rounded = pipeline.stage(
             sign=stage.sign,
             significand=kept + rounds_up(kept, rest),
-            exponent=stage.exponent,
+            exponent=(stage.exponent - lowered)[:_EXPONENT_BITS].as_signed(),
             # A normalised sum has its top bit set.
             zero=~stage.magnitude[-1],
         )
