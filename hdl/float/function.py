@@ -21,6 +21,8 @@ _EXP_LIMIT, _SIGMOID_LIMIT = BIAS + 7, BIAS + 4
 _EXP_FRACTION, _SIGMOID_FRACTION = 24, 22
 #: Bits of a float32's significand below those of a float16's.
 _HALF_DROPPED = SIGNIFICAND_BITS - FLOAT16_SIGNIFICAND_BITS
+#: Where a float16's significand is in a value.
+_HALF_PLACE = VALUE_BITS - FLOAT16_SIGNIFICAND_BITS
 #: The largest float16 as a float32, without the bits that it lacks.
 _HALF_MAX = FLOAT16_MAX + (FLOAT16_NORMAL - 1 << FLOAT16_FRACTION_BITS)
 #: Bits of LOG2_E in the first of two multipliers.
@@ -135,17 +137,19 @@ class FunctionUnit(wiring.Component):
             magnitude[: _SIGMOID_FRACTION + 4],
             Cat(C(0, 1), fraction, odd & (shifted.function == Function.RECIPROCAL_SQUARE_ROOT)),
         )
-        # A float16 is rounded here, as an integer. Bits that the shift dropped were below the rounding bit.
+        # A float16 is rounded as an integer, in two stages. Bits that the shift dropped were below the rounding bit.
         kept, rest = magnitude[-FLOAT16_SIGNIFICAND_BITS:], magnitude[:-FLOAT16_SIGNIFICAND_BITS]
         lost = shifted.significand[: FLOAT16_SIGNIFICAND_BITS - (_WIDTH - SIGNIFICAND_BITS)]
-        round_up = rounds_up(kept, Cat(lost, rest))
-        direct = Signal(_WIDTH)
+        direct, round_up = Signal(_WIDTH), Signal()
         with m.Switch(shifted.function):
             with m.Case(Function.IDENTITY):
                 m.d.comb += direct.eq(magnitude)
             with m.Case(Function.HALF):
-                half = Mux(shifted.limit, (1 << FLOAT16_SIGNIFICAND_BITS) - 1, kept + round_up)
-                m.d.comb += direct.eq(Cat(C(0, VALUE_BITS - FLOAT16_SIGNIFICAND_BITS), half))
+                half = Mux(shifted.limit, (1 << FLOAT16_SIGNIFICAND_BITS) - 1, kept)
+                m.d.comb += [
+                    direct.eq(Cat(C(0, _HALF_PLACE), half)),
+                    round_up.eq(~shifted.limit & rounds_up(kept, Cat(lost, rest))),
+                ]
             with m.Case(Function.SIGMOID):
                 m.d.comb += direct.eq(_ONE)
         from_table = Signal()
@@ -167,8 +171,10 @@ class FunctionUnit(wiring.Component):
             high=partial_products(magnitude, high_factor),
             position=position,
             direct=direct,
+            round_up=round_up,
             from_table=from_table,
         )
+        half = multiplied.direct[_HALF_PLACE:]
         partial = pipeline.stage(
             function=multiplied.function,
             sign=multiplied.sign,
@@ -177,7 +183,7 @@ class FunctionUnit(wiring.Component):
             low=joined(multiplied.low)[: _WIDTH + _LOW_BITS],
             high=joined(multiplied.high)[: _WIDTH + len(high_factor)],
             position=multiplied.position,
-            direct=multiplied.direct,
+            direct=Cat(multiplied.direct[:_HALF_PLACE], (half + multiplied.round_up)[: len(half)]),
             from_table=multiplied.from_table,
         )
 
