@@ -1,7 +1,5 @@
 """A shift to the left until the top bit is set."""
 
-from collections.abc import Callable
-
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 
 
@@ -49,39 +47,37 @@ def narrowed(m: Module, magnitude: Value, below: Value, places: tuple[int, ...],
     dropped = below
     for k, (n, clear) in enumerate(zip(places, counts, strict=True)):
         left, lost = Signal(len(magnitude) - n, name=f"left_{n}"), Signal(name=f"lost_{n}")
-        m.d.comb += [
-            left.eq(Mux(clear, magnitude[:-n], magnitude[n:])),
-            lost.eq(~clear & _moved(lambda by, k=k, n=n: whole[sum(places[:k]) - by :][:n].any(), places, counts[:k])),
-        ]
+        seen = [whole[sum(places[:k]) - distance :][:n].any() for distance in _distances(places[:k])]
+        m.d.comb += [left.eq(Mux(clear, magnitude[:-n], magnitude[n:])), lost.eq(~clear & _choose(seen, counts[:k]))]
         magnitude, dropped = left, dropped | lost
     return magnitude, dropped, _lowered(places, counts)
 
 
 def _clear(m: Module, magnitude: Value, places: tuple[int, ...]) -> list[Value]:
-    """By which of `places` a magnitude is to be shifted."""
+    """By which of `places` a magnitude is to be shifted.
+
+    No shift waits for the one before it: what it depends on is looked at for each distance by which the magnitude may have been
+    shifted, and one of the answers is chosen.
+    """
     chosen: list[Value] = []
-    for n in places:
+    for k, n in enumerate(places):
         clear = Signal(name=f"clear_{n}")
-        m.d.comb += clear.eq(_moved(lambda by, n=n: ~(magnitude << by)[: len(magnitude)][-n:].any(), places, chosen))
+        seen = [~(magnitude << distance)[: len(magnitude)][-n:].any() for distance in _distances(places[:k])]
+        m.d.comb += clear.eq(_choose(seen, chosen))
         chosen.append(clear)
     return chosen
 
 
-def _moved(look: Callable[[int], Value], places: tuple[int, ...], chosen: list[Value]) -> Value:
-    """What is seen of a magnitude after its first shifts, without waiting for them.
-
-    Parameters
-    ----------
-    look : callable
-        What is seen if it is shifted by so many places: of all that are possible, one is chosen.
-    places : tuple of int
-    chosen : list of Value
-        Whether it is shifted by the first of `places`, and by the second, and so on.
-    """
+def _distances(places: tuple[int, ...]) -> list[int]:
+    """By how many places a magnitude may be shifted: first without the last of `places`, then with it."""
     distances = [0]
-    for n in places[: len(chosen)]:
+    for n in places:
         distances += [distance + n for distance in distances]
-    seen = [look(distance) for distance in distances]
+    return distances
+
+
+def _choose(seen: list[Value], chosen: list[Value]) -> Value:
+    """What is seen, of what would be seen at each of `_distances`; `chosen` are those of the places that are shifted by."""
     for clear in reversed(chosen):
         half = len(seen) // 2
         seen = [Mux(clear, far, near) for near, far in zip(seen[:half], seen[half:], strict=True)]
