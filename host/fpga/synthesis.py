@@ -8,7 +8,7 @@ from typing import Any
 
 from tailrace.sim.verilog import require_tools, run_yosys
 
-from .families import ADDERS, Family
+from .families import Family, write_rules
 from .levels import logic_levels
 from .mapping import MappedMemory, MappedProduct, parse_memories, parse_products
 from .progress import Activity
@@ -101,7 +101,8 @@ def synthesise(folder: Path, family: Family, progress: Activity | None = None) -
         if phase and progress:
             progress(phase)
 
-    (folder / ADDERS).write_text(family.rules, encoding="utf-8")
+    write_rules(folder)
+    commands = [command.format(top=TOP, json=NETLIST) for command in family.synthesis]
     run_yosys(
         folder,
         TOP,
@@ -113,7 +114,7 @@ def synthesise(folder: Path, family: Family, progress: Activity | None = None) -
         # joins a memory with the register behind it, as when it reads Verilog.
         "memory_nordff",
         *family.before,
-        f"tee -o {LOG} {family.synthesis.format(top=TOP, json=NETLIST)}",
+        *(f"tee -{'a' if n else 'o'} {LOG} {command}" for n, command in enumerate(commands)),
         "tee -q -o cells.json stat -json",
         *(["delete t:$scopeinfo", family.timing, "tee -q -o delays.txt sta"] if family.timing else []),
         listen=listen,

@@ -63,6 +63,34 @@ def test_memories_and_products_find_their_cells(built: tuple[Path, Synthesis, li
     assert (folder / "synthesis.log").stat().st_size
 
 
+def test_logic_is_mapped_twice(built: tuple[Path, Synthesis, list[str]]) -> None:
+    log = (built[0] / "synthesis.log").read_text(encoding="utf-8")
+    assert log.count("ABC: + &if -W 900") == 2
+
+
+class Registered(wiring.Component):
+    """A product between registers, and a sum behind it: all of it fits one DSP block."""
+
+    a: In(signed(16))
+    b: In(signed(16))
+    c: In(signed(32))
+    o: Out(signed(33))
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        a, b, product = Signal.like(self.a), Signal.like(self.b), Signal(signed(32))
+        m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b), self.o.eq(product + self.c)]
+        return m
+
+
+@pytest.mark.parametrize("family", ["xc7", "xcup"])
+def test_registers_and_the_sum_of_a_product_are_in_its_dsp_block(family: str, tmp_path: Path) -> None:
+    write_design(Registered(), tmp_path)
+    cells = synthesise(tmp_path, FAMILIES[family]).cells
+    assert cells[FAMILIES[family].multipliers[0]] == 1
+    assert {what: count for what, count in cells.items() if what.startswith(("LUT", "flip", "CARRY")) and count} == {}
+
+
 def test_signals_keep_their_names(built: tuple[Path, Synthesis, list[str]]) -> None:
     names = read_cells(built[0])
     for element in ("held.0", "held.1"):
