@@ -25,11 +25,10 @@ class AxiLite(wiring.Signature):
 class LiteSlave(wiring.Component):
     """Turn AXI4-Lite transfers into register accesses.
 
-    Address and data of a write are taken in any order; it acts in the cycle after the later of the two, and its response
-    follows a cycle later. A read acts in the cycle after its address was taken, or when its data is there, and its data follows
-    a cycle later. So at most one write every two cycles and one read every three, because no
-    output depends on an input in the same cycle (A3.2.1). All transfers are answered OKAY, as register maps made by high-level
-    synthesis do.
+    Address and data of a write are taken in any order; it acts two cycles after the later of the two, and its response follows
+    a cycle later. A read acts two cycles after its address was taken, or when its data is there, and its data follows a cycle
+    later. So at most one write every three cycles and one read every four, because no output depends on an input in the same
+    cycle (A3.2.1). All transfers are answered OKAY, as register maps made by high-level synthesis do.
 
     Attributes
     ----------
@@ -37,9 +36,10 @@ class LiteSlave(wiring.Component):
     hold : in
         1 in cycles in which no access may act.
     write, write_offset, write_data, write_strobe : out
-        In a cycle in which `write` is 1, the bytes of `write_data` whose strobe is 1 go to the register at `write_offset`.
+        In a cycle in which `write` is 1, the bytes of `write_data` whose strobe is 1 go to the register at `write_offset`. All
+        but `write` are as they were in the cycle before, in which it can be worked out which register that is.
     read, read_offset : out
-        While `read` is 1, the register at `read_offset` is wanted.
+        While `read` is 1, the register at `read_offset` is wanted. The offset is as it was in the cycle before.
     found, read_data : in
         The read acts in the cycle in which `read` and `found` are 1: `read_data` must be what the register holds.
     """
@@ -63,12 +63,13 @@ class LiteSlave(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         axi = self.axi
-        address_valid, data_valid, reading = Signal(), Signal(), Signal()
+        address_valid, data_valid, writing = Signal(), Signal(), Signal()
+        asked, reading = Signal(), Signal()
         m.d.comb += [
             axi.aw.ready.eq(~address_valid),
             axi.w.ready.eq(~data_valid),
-            self.write.eq(address_valid & data_valid & ~axi.b.valid & ~self.hold),
-            axi.ar.ready.eq(~axi.r.valid & ~reading),
+            self.write.eq(writing & ~self.hold),
+            axi.ar.ready.eq(~axi.r.valid & ~asked),
             self.read.eq(reading & ~self.hold),
         ]
         with m.If(axi.aw.valid & axi.aw.ready):
@@ -80,13 +81,17 @@ class LiteSlave(wiring.Component):
                 self.write_strobe.eq(axi.w.payload.strobe),
             ]
         with m.If(self.write):
-            m.d.sync += [address_valid.eq(0), data_valid.eq(0), axi.b.valid.eq(1)]
-        with m.Elif(axi.b.ready):
-            m.d.sync += axi.b.valid.eq(0)
+            m.d.sync += [address_valid.eq(0), data_valid.eq(0), writing.eq(0), axi.b.valid.eq(1)]
+        with m.Else():
+            m.d.sync += writing.eq(address_valid & data_valid & ~axi.b.valid)
+            with m.If(axi.b.ready):
+                m.d.sync += axi.b.valid.eq(0)
         with m.If(axi.ar.valid & axi.ar.ready):
-            m.d.sync += [reading.eq(1), self.read_offset.eq(axi.ar.payload.address)]
+            m.d.sync += [asked.eq(1), self.read_offset.eq(axi.ar.payload.address)]
         with m.If(self.read & self.found):
-            m.d.sync += [reading.eq(0), axi.r.valid.eq(1), axi.r.payload.data.eq(self.read_data)]
-        with m.Elif(axi.r.ready):
-            m.d.sync += axi.r.valid.eq(0)
+            m.d.sync += [asked.eq(0), reading.eq(0), axi.r.valid.eq(1), axi.r.payload.data.eq(self.read_data)]
+        with m.Else():
+            m.d.sync += reading.eq(asked)
+            with m.If(axi.r.ready):
+                m.d.sync += axi.r.valid.eq(0)
         return m

@@ -153,27 +153,27 @@ def test_latency_of_a_write(first: str):
 
     bench.run(address, data, answer)
     later = max(taken["address"], taken["data"])
-    assert bench.write_cycles == [later + 1]
-    assert taken["answer"] == later + 2
+    assert bench.write_cycles == [later + 2]
+    assert taken["answer"] == later + 3
 
 
 def test_throughput():
-    """A write every two cycles, a read every three."""
+    """A write every three cycles, a read every four."""
     bench = Bench()
     axi = bench.dut.axi
 
     async def testbench(ctx):
         for signal in (axi.aw.valid, axi.w.valid, axi.b.ready, axi.ar.valid, axi.r.ready):
             ctx.set(signal, 1)
-        await ctx.tick().repeat(40)
+        await ctx.tick().repeat(60)
 
     bench.run(testbench)
-    for cycles, apart in ((bench.write_cycles, 2), (bench.read_cycles, 3)):
+    for cycles, apart in ((bench.write_cycles, 3), (bench.read_cycles, 4)):
         assert len(cycles) > 10
         assert {after - before for before, after in pairwise(cycles)} == {apart}
 
 
-def test_data_follows_two_cycles_later():
+def test_data_follows_three_cycles_later():
     bench, cycles = Bench(), {}
     axi = bench.dut.axi
 
@@ -187,8 +187,8 @@ def test_data_follows_two_cycles_later():
         cycles["answered"] = bench.clock.now - 1
 
     bench.run(testbench)
-    assert bench.read_cycles == [cycles["taken"] + 1]
-    assert cycles["answered"] == cycles["taken"] + 2
+    assert bench.read_cycles == [cycles["taken"] + 2]
+    assert cycles["answered"] == cycles["taken"] + 3
 
 
 def test_no_path_from_input_to_output():

@@ -331,11 +331,11 @@ def test_done_meets_an_acknowledgement(lead: int):
         await bench.finish(ctx)
 
     async def watch_write(ctx):
-        # The write acts a cycle after its address and data were taken.
+        # The write acts two cycles after its address and data were taken.
         while bench.clock.now < FILLED + 30:
             await ctx.tick()
         await ctx.tick().until(bench.dut.axi.aw.valid & bench.dut.axi.aw.ready)
-        bench.acknowledged = bench.clock.now
+        bench.acknowledged = bench.clock.now + 1
 
     bench.run(host, run, watch_write)
 
