@@ -52,11 +52,12 @@ class Counters(wiring.Component):
     its kind, else the first of memory, buffer, fence and drain whose input is 1, else command.
 
     The counters lie in a small memory, and one adder goes round: in each cycle it takes up a word of a counter. What has
-    happened since it was there last is in a short count of its own for each counter, as many bits as a round's cycles need.
+    happened since it was there last is in a short count of its own for each counter, as many bits as a round's cycles need; it
+    is chosen a cycle before.
     Registers and adders of 64 bits would take more of an FPGA than many a unit, for numbers that are read once in a run.
 
     A word is read as it goes by, with all that was counted up to then: within a round after it is asked for. It has all cycles
-    up to the third before the one in which it is found, so that of a run that is over a host reads all. The halves of a
+    up to the fourth before the one in which it is found, so that of a run that is over a host reads all. The halves of a
     counter go by one after the other.
 
     Attributes
@@ -120,7 +121,7 @@ class Counters(wiring.Component):
             "VECTOR_BUSY": self.vector_busy,
         }
 
-        # The word that the adder is at. In the first round, after a reset too, words count as zero.
+        # The word that the adder comes to. In the first round, after a reset too, words count as zero.
         place, first_round = Signal(range(WORDS)), Signal(init=1)
         with m.If(self.clear):
             m.d.sync += [place.eq(0), first_round.eq(1)]
@@ -129,13 +130,14 @@ class Counters(wiring.Component):
         with m.Else():
             m.d.sync += place.eq(place + 1)
 
-        # What has been counted in this round, and the one that the adder is at.
+        # What has been counted in this round. Then what the adder takes up, the word that it is at, and whether for the first time.
         recent = [Signal(range(WORDS + 1), name=f"recent_{name.lower()}") for name, _ in COUNTERS]
-        taken = Signal.like(recent[0])
+        taken, at, first = Signal.like(recent[0]), Signal.like(place), Signal(init=1)
+        m.d.sync += [at.eq(place), first.eq(first_round)]
         with m.Switch(place[1:]):
             for i, number in enumerate(recent):
                 with m.Case(i):
-                    m.d.comb += taken.eq(number)
+                    m.d.sync += taken.eq(number)
         for i, (name, _) in enumerate(COUNTERS):
             step = Signal(name=f"step_{name.lower()}")
             m.d.sync += step.eq(count[name] & self.running & ~self.clear)
@@ -148,18 +150,18 @@ class Counters(wiring.Component):
 
         m.submodules.memory = memory = self.memory
         words, write = memory.read_port(domain="comb"), memory.write_port()
-        total, written = Signal(WORD_BITS + 1, reset_less=True), Signal.like(place)
+        total, written = Signal(WORD_BITS + 1, reset_less=True), Signal.like(at)
         carry = total[WORD_BITS]
         m.d.comb += [
-            words.addr.eq(place),
+            words.addr.eq(at),
             write.addr.eq(written),
             write.data.eq(total),
             write.en.eq(1),
             self.read.value.eq(total),
         ]
         m.d.sync += [
-            total.eq(Mux(first_round, 0, words.data) + Mux(place[0], carry, taken)),
-            written.eq(place),
-            self.read.found.eq(self.read.valid & (self.read.place == place)),
+            total.eq(Mux(first, 0, words.data) + Mux(at[0], carry, taken)),
+            written.eq(at),
+            self.read.found.eq(self.read.valid & (self.read.place == at)),
         ]
         return m

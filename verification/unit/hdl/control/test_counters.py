@@ -53,17 +53,17 @@ async def read(ctx, dut: Counters, place: int) -> int:
 
 
 def run(cycles: list[dict[str, int]], preset: dict[str, int] | None = None) -> dict[str, int]:
-    """The counters after these cycles and two more; those of `preset` begin with that number."""
+    """The counters after these cycles and three more; those of `preset` begin with that number."""
     dut = Counters()
     found = {}
 
     async def testbench(ctx):
         # The first round takes no notice of the memory.
-        await ctx.tick().repeat(dut.period)
+        await ctx.tick().repeat(dut.period + 1)
         for name, value in (preset or {}).items():
             for half in range(2):
                 ctx.set(dut.memory.data[2 * NAMES.index(name) + half], value >> 32 * half & 0xFFFF_FFFF)
-        for facts in [*cycles, {}, {}]:
+        for facts in [*cycles, {}, {}, {}]:
             set_facts(ctx, dut, facts)
             await ctx.tick()
         for name in random.Random(len(cycles)).sample(NAMES, len(NAMES)):
@@ -80,7 +80,7 @@ def random_facts(chance: random.Random) -> dict[str, int]:
 
 
 def test_every_cycle_is_counted_once(seed: int):
-    """Words that are read while a run lasts have what had happened three cycles before."""
+    """Words that are read while a run lasts have what had happened four cycles before."""
     chance = random.Random(seed)
     dut = Counters()
     cycles = [random_facts(chance) for _ in range(3000)]
@@ -99,7 +99,7 @@ def test_every_cycle_is_counted_once(seed: int):
                 assert wanted is not None
                 # The upper halves stay 0. A clear is seen a cycle earlier than what is counted.
                 name, upper = NAMES[wanted // 2], wanted % 2
-                expected = 0 if upper or cycles[now - 2]["clear"] else sums[now - 2][name]
+                expected = 0 if upper or cycles[now - 3]["clear"] else sums[now - 3][name]
                 assert ctx.get(dut.read.value) == expected, (now, name, upper)
                 ctx.set(dut.read.valid, 0)
                 wanted, reads = None, reads + 1
