@@ -19,6 +19,10 @@ from .layout import command_layout
 
 #: Bits of a number of blocks or groups that take part in the count of beats; what is larger fails the check.
 COUNT_BITS = 17
+#: Bits that tell the known opcodes apart, and the known formats. What is set above them fails the check, so that only the check
+#: looks there.
+OPCODE_BITS = max(Opcode).bit_length()
+FORMAT_BITS = max(BY_NUMBER).bit_length()
 #: Kinds of side beats that a format has at most.
 _SIDES = 3
 assert max(len(f.side_beats()) for f in FORMATS) == _SIDES
@@ -50,7 +54,7 @@ class CommandChecker(wiring.Component):
     """
 
     #: Cycles from `command` to `code`, `beats` and `reads`.
-    latency = 4
+    latency = 5
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -66,35 +70,41 @@ class CommandChecker(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        opcode = Signal(8)
-        m.d.comb += opcode.eq(self.command[:8])
+        opcode = Signal(OPCODE_BITS)
+        m.d.comb += opcode.eq(self.command[:OPCODE_BITS])
         with m.If(self.enable):
             self._check(m, opcode)
             self._count(m, opcode)
         return m
 
     def _check(self, m: Module, opcode: Value) -> None:
-        """Cycle 1: reserved bits. Cycle 2: every command's comparisons. Cycle 3: those of this one. Cycle 4: with the count."""
+        """Cycle 1: reserved bits, comparisons. Cycle 2: those of each command. Cycle 3: of this one. Then it waits for the count."""
         bounds, reserved = limits(self._config), self._reserved(m)
         code, wrong = Signal(8), {}
+        # Several commands compare the same bits with the same bound.
+        compared: dict[tuple[int, int, str, int], Value] = {}
         for op in Opcode:
             bad: list[Value] = [found for opcodes, found in reserved.items() if op in opcodes]
             outside: list[Value] = []
             for field in FIELDS[op]:
                 if field.name != "opcode" and not field.name.startswith("modifier_"):
-                    (bad if field.error is ErrorCode.BAD_FIELD else outside).extend(self._violations(field, bounds))
+                    (bad if field.error is ErrorCode.BAD_FIELD else outside).extend(
+                        self._violations(m, field, bounds, compared)
+                    )
             if op is Opcode.GEMV:
-                bad += self._product_violations()
+                bad.append(self._product_violations(m))
             wrong[op] = Signal(2, name=f"wrong_{op.name.lower()}")
             m.d.sync += wrong[op].eq(Cat(_any(bad), _any(outside)))
         m.d.sync += code.eq(ErrorCode.BAD_OPCODE)
+        beyond = self.command[OPCODE_BITS:8].any()
         with m.Switch(opcode):
             for op in Opcode:
-                with m.Case(op):
+                with m.Case(op), m.If(~beyond):
                     m.d.sync += code.eq(
                         Mux(wrong[op][0], ErrorCode.BAD_FIELD, Mux(wrong[op][1], ErrorCode.OUT_OF_RANGE, ErrorCode.NONE))
                     )
-        m.d.sync += self.code.eq(code)
+        counting = Signal.like(code)
+        m.d.sync += [counting.eq(code), self.code.eq(counting)]
 
     def _reserved(self, m: Module) -> dict[frozenset[Opcode], Value]:
         """For the commands that have the same reserved bits, whether one of those is set: most bits are reserved in several."""
@@ -106,34 +116,47 @@ class CommandChecker(wiring.Component):
         m.d.sync += [found[opcodes].eq(Cat(*those).any()) for opcodes, those in bits.items()]
         return dict(found)
 
-    def _violations(self, field: Field, bounds: dict[str, int]) -> list[Value]:
+    def _violations(
+        self, m: Module, field: Field, bounds: dict[str, int], compared: dict[tuple[int, int, str, int], Value]
+    ) -> list[Value]:
         """The comparisons of a field that can fail at all."""
         value = self.command[field.position : field.position + field.width]
+        found: list[Value] = []
+
+        def compare(how: str, bound: int, fails: Value) -> None:
+            key = field.position, field.width, how, bound
+            if key not in compared:
+                compared[key] = Signal(name=f"compared_{len(compared)}")
+                m.d.sync += compared[key].eq(fails)
+            found.append(compared[key])
+
         maximum = bounds[field.maximum] if isinstance(field.maximum, str) else field.maximum
-        found = []
         if field.minimum:
-            found.append(value < field.minimum)
+            compare("below", field.minimum, value < field.minimum)
         if maximum is not None and maximum < (1 << field.width) - 1:
-            found.append(value > maximum)
+            compare("above", maximum, value > maximum)
         multiple = bounds[field.multiple] if isinstance(field.multiple, str) else field.multiple
         if multiple > 1:
-            found.append(value[: exact_log2(multiple)].any())
+            compare("multiple", multiple, value[: exact_log2(multiple)].any())
         return found
 
-    def _product_violations(self) -> list[Value]:
+    def _product_violations(self, m: Module) -> Value:
         gemv = command_layout(Opcode.GEMV)(self.command)
-        known = _any([gemv.format == number for number in BY_NUMBER])
-        return [~known, (gemv.stride != 0) & (gemv.format != I8.number)]
+        known = _any([gemv.format[:FORMAT_BITS] == number for number in BY_NUMBER])
+        found = Signal(name="product_violation")
+        m.d.sync += found.eq(~known | gemv.format[FORMAT_BITS:].any() | ((gemv.stride != 0) & (gemv.format != I8.number)))
+        return found
 
     def _count(self, m: Module, opcode: Value) -> None:
-        """Cycle 1: factors. Cycle 2: their product, blocks or units of a stream. Cycle 3: sums of addends. Cycle 4: beats."""
+        """Cycle 1: of which kind. Cycle 2: factors. Cycle 3: blocks, or units of a stream. Cycle 4: sums of addends. Cycle 5: beats."""
         config = self._config
         gemv = command_layout(Opcode.GEMV)(self.command)
+        format_ = gemv.format[:FORMAT_BITS]
         load = command_layout(Opcode.LOAD_VECTOR)(self.command)
         elementwise = command_layout(Opcode.ELEMENTWISE)(self.command)
         unit_beats = exact_log2(ADDRESS_UNIT // config.unit_bytes)
         multiplies, streams, strided = opcode == Opcode.GEMV, Signal(), Signal()
-        m.d.comb += [
+        m.d.sync += [
             streams.eq(
                 (opcode == Opcode.ELEMENTWISE) & (elementwise.a_stream | (elementwise.multiplier == 1) | elementwise.n_stream)
             ),
@@ -149,7 +172,7 @@ class CommandChecker(wiring.Component):
             ),
         ]
         # Of formats with several planes a row has as many blocks for each of the vector.
-        with m.Switch(gemv.format):
+        with m.Switch(format_):
             for f in FORMATS:
                 if f.planes > 1:
                     with m.Case(f.number), m.If(multiplies):
@@ -159,13 +182,13 @@ class CommandChecker(wiring.Component):
 
         # A quotient is rounded up by a carry. So whatever the format is there are four addends and three carries.
         quotients, carries, doubled = [], [], Signal()
-        m.d.sync += doubled.eq(_any([gemv.format == f.number for f in FORMATS if f.nibble_beats > 1]))
+        m.d.sync += doubled.eq(_any([format_ == f.number for f in FORMATS if f.nibble_beats > 1]))
         for n in range(_SIDES):
             periods = {f: f.side_beats()[n][1] for f in FORMATS if len(f.side_beats()) > n}
             shifted, rest = [], []
             for period in sorted(set(periods.values())):
                 has, bits = Signal(name=f"has_{n}_{period}"), exact_log2(period)
-                m.d.sync += has.eq(_any([gemv.format == f.number for f in periods if periods[f] == period]))
+                m.d.sync += has.eq(_any([format_ == f.number for f in periods if periods[f] == period]))
                 shifted.append((product >> bits) & has.replicate(32))
                 rest.append(product[:bits].any() & has)
             quotients.append(reduce(or_, shifted))

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from tailrace.spec.isa import ANY_PENDING, Opcode
 
 from ..fifo import StreamFifo
+from .checker import OPCODE_BITS
 from .layout import command_layout, operation_layout
 from .probe import unit_probe_layout
 
@@ -76,7 +77,7 @@ class Dispatcher(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         operation = command_layout(Opcode.GEMV)(self.i.payload.command)
-        is_matrix = operation.opcode == Opcode.GEMV
+        is_matrix = operation.opcode[:OPCODE_BITS] == Opcode.GEMV
         queued = data.StructLayout({"operation": operation_layout(), "before": COUNT_BITS})
 
         issued = {name: Signal(COUNT_BITS, name=f"{name}_issued") for name in ("matrix", "vector")}

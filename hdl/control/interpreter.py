@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -12,7 +12,7 @@ from tailrace.spec.errors import ErrorCode
 from tailrace.spec.isa import ADDRESS_UNIT, ANY_PENDING, COMMAND_BYTES, MODIFIABLE, MODIFIERS, REGISTERS, Opcode
 
 from ..axi.signature import ReadKind, read_request_layout
-from .checker import CommandChecker
+from .checker import OPCODE_BITS, CommandChecker
 from .command_fetch import fetched_layout
 from .layout import command_layout, operation_layout
 from .register_file import REGISTER_BITS
@@ -67,8 +67,8 @@ class Interpreter(wiring.Component):
         Facts of this cycle, for the counters: a command waits for those before it; the program is done with a command.
     """
 
-    #: A command is taken, modified, checked, issued and executed.
-    command_cycles = CommandChecker.latency + 4
+    #: A command is taken, checked while it turns out that nothing modifies it any more, issued and executed.
+    command_cycles = CommandChecker.latency + 3
     #: More of them for `SET`: both registers are read before it is worked out.
     set_cycles = SetArithmetic.latency + 2
 
@@ -105,7 +105,7 @@ class Interpreter(wiring.Component):
         m.submodules.set_arithmetic = set_arithmetic = SetArithmetic()
         # The command at work; its modifiers are taken off as they are applied.
         command = Signal(8 * COMMAND_BYTES, reset_less=True)
-        opcode = Signal(8)
+        opcode = Signal(OPCODE_BITS)
         view = {op: command_layout(op)(command) for op in Opcode}
         gemv, set_, loop = view[Opcode.GEMV], view[Opcode.SET], view[Opcode.LOOP]
         operand, addend = Signal(REGISTER_BITS, reset_less=True), Signal(REGISTER_BITS, reset_less=True)
@@ -113,7 +113,7 @@ class Interpreter(wiring.Component):
         first = Signal(REGISTER_BITS, reset_less=True)
         written, write_register = Signal(REGISTER_BITS, reset_less=True), Signal(range(REGISTERS), reset_less=True)
         m.d.comb += [
-            opcode.eq(command[:8]),
+            opcode.eq(command[:OPCODE_BITS]),
             checker.command.eq(command),
             set_arithmetic.command.eq(command),
             set_arithmetic.x.eq(first),
@@ -137,16 +137,32 @@ class Interpreter(wiring.Component):
         wait = Signal(range(max(checker.latency, set_arithmetic.latency)), reset_less=True)
         modifiers = command[32 * 15 : 32 * 15 + MODIFIER_BITS * MODIFIERS]
         word = modifiers[:WORD_BITS]
-        modifiable = Signal()
-        with m.Switch(opcode):
-            with m.Case(*MODIFIABLE):
-                m.d.comb += modifiable.eq(1)
-        # Of `index` in the cycle before, which has not changed since wherever this is looked at.
-        finished = Signal()
-        m.d.sync += [self.fetch_index.eq(index + 1), finished.eq((index + 1)[:16] == self.length)]
+        # Which modifiers are left.
+        present = Signal(MODIFIERS, reset_less=True)
+        # Modifiers, `SET` and `LOOP` read registers; of a `SET` the second one is read in the cycle after the first one.
+        second = Signal()
+        m.d.comb += self.register.eq(
+            Mux(
+                opcode == Opcode.SET,
+                Mux(second, set_.y, set_.x),
+                Mux(opcode == Opcode.LOOP, loop.register, modifiers[WORD_BITS:MODIFIER_BITS]),
+            )
+        )
+        # Of `index` two cycles before, which has not changed since wherever this is looked at, but by a jump.
+        finished, jumped = Signal(), Signal()
+        m.d.sync += [
+            self.fetch_index.eq(index + 1),
+            jumped.eq(0),
+            finished.eq((self.fetch_index == self.length) & ~jumped),
+        ]
         # Of the cycle before, in which the command was the same, and no fewer operations were unfinished.
         pending_met = Signal(reset_less=True)
-        m.d.sync += pending_met.eq((self.vector_unfinished <= gemv.pending) | (gemv.pending == ANY_PENDING))
+        m.d.sync += pending_met.eq(~(gemv.pending - self.vector_unfinished)[-1] | (gemv.pending == ANY_PENDING))
+        # Of the cycle before, in which the command was the same.
+        is_ = {op: Signal(name=f"is_{op.name.lower()}", reset_less=True) for op in Opcode}
+        m.d.sync += [found.eq(opcode == op) for op, found in is_.items()]
+        again, reads_memory, outside = Signal(reset_less=True), Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [reads_memory.eq(checker.beats != 0), outside.eq(loop.target > index)]
 
         def next_command(condition: Any = 1) -> None:
             with m.If(condition):
@@ -162,22 +178,26 @@ class Interpreter(wiring.Component):
                 m.d.sync += self.fetch_start.eq(0)
                 m.next = "DECODE"
             with m.State("DECODE"):
-                m.d.sync += [wait.eq(checker.latency - 1), offset.eq(0)]
+                m.d.sync += [wait.eq(checker.latency - 2), offset.eq(0)]
                 with m.If(finished):
                     m.next = "END"
                 with m.Else():
                     m.d.comb += self.i.ready.eq(1)
                     with m.If(self.i.valid):
-                        m.d.sync += [command.eq(self.i.payload.command), index.eq(self.i.payload.index)]
+                        arriving = self.i.payload.command
+                        m.d.sync += [command.eq(arriving), index.eq(self.i.payload.index), present.eq(0)]
+                        with m.Switch(arriving[:OPCODE_BITS]):
+                            with m.Case(*MODIFIABLE):
+                                found = [arriving[32 * 15 :].word_select(n, MODIFIER_BITS).any() for n in range(MODIFIERS)]
+                                m.d.sync += present.eq(Cat(found))
                         m.next = "MODIFY"
             with m.State("MODIFY"):
-                m.d.comb += self.register.eq(modifiers[WORD_BITS:MODIFIER_BITS])
-                with m.If(modifiable & modifiers.any()):
-                    with m.Switch(word):
-                        for n in range(1, 15):
-                            with m.Case(n):
-                                m.d.sync += operand.eq(command.word_select(n, 32))
-                    m.d.sync += addend.eq(self.register_data)
+                with m.Switch(word):
+                    for n in range(1, 15):
+                        with m.Case(n):
+                            m.d.sync += operand.eq(command.word_select(n, 32))
+                m.d.sync += addend.eq(self.register_data)
+                with m.If(present.any()):
                     m.next = "ADD"
                 with m.Else():
                     m.next = "CHECK"
@@ -186,7 +206,7 @@ class Interpreter(wiring.Component):
                     for n in range(1, 15):
                         with m.Case(n):
                             m.d.sync += command.word_select(n, 32).eq(operand + addend)
-                m.d.sync += modifiers.eq(modifiers >> MODIFIER_BITS)
+                m.d.sync += [modifiers.eq(modifiers >> MODIFIER_BITS), present.eq(present >> 1)]
                 m.next = "MODIFY"
             with m.State("CHECK"):
                 m.d.sync += wait.eq(wait - 1)
@@ -198,19 +218,18 @@ class Interpreter(wiring.Component):
                     fail(checker.code)
                 with m.Else():
                     m.next = "EXECUTE"
-                    with m.Switch(opcode):
-                        with m.Case(Opcode.FENCE):
-                            m.next = "FENCE"
-                        with m.Case(Opcode.SET):
-                            m.next = "SET X"
-                        with m.Case(Opcode.LOOP):
-                            m.next = "LOOP"
+                    with m.If(is_[Opcode.FENCE]):
+                        m.next = "FENCE"
+                    with m.If(is_[Opcode.SET]):
+                        m.next = "SET X"
+                    with m.If(is_[Opcode.LOOP]):
+                        m.next = "LOOP"
             with m.State("EXECUTE"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
-                    with m.If(opcode == Opcode.READ):
+                    with m.If(is_[Opcode.READ]):
                         m.next = "READ"
-                    with m.Elif(checker.beats != 0):
+                    with m.Elif(reads_memory):
                         m.next = "REQUEST"
                     with m.Else():
                         next_command()
@@ -230,11 +249,10 @@ class Interpreter(wiring.Component):
                 m.d.comb += self.fence.eq(1)
                 next_command(pending_met & self.writes_done)
             with m.State("SET X"):
-                m.d.comb += self.register.eq(set_.x)
                 m.d.sync += [first.eq(self.register_data), write_register.eq(set_.register)]
                 m.next = "SET Y"
             with m.State("SET Y"):
-                m.d.comb += [self.register.eq(set_.y), set_arithmetic.enable.eq(1)]
+                m.d.comb += set_arithmetic.enable.eq(1)
                 m.d.sync += [addend.eq(self.register_data), wait.eq(set_arithmetic.latency - 1)]
                 m.next = "SET"
             with m.State("SET"):
@@ -246,20 +264,19 @@ class Interpreter(wiring.Component):
                 m.d.comb += self.write.eq(1)
                 next_command()
             with m.State("LOOP"):
-                m.d.comb += self.register.eq(loop.register)
                 m.d.sync += [first.eq(self.register_data), write_register.eq(loop.register)]
-                with m.If(loop.target > index):
+                with m.If(outside):
                     fail(ErrorCode.BAD_FIELD)
                 with m.Else():
                     m.next = "COUNT"
             with m.State("COUNT"):
-                m.d.sync += written.eq(first - 1)
+                m.d.sync += [written.eq(first - 1), again.eq((first != 1) & (write_register != 0))]
                 m.next = "JUMP"
             with m.State("JUMP"):
                 m.d.comb += self.write.eq(1)
-                with m.If((written != 0) & (write_register != 0)):
+                with m.If(again):
                     # A target is not behind the last command.
-                    m.d.sync += [index.eq(loop.target - 1), finished.eq(0)]
+                    m.d.sync += [index.eq(loop.target - 1), finished.eq(0), jumped.eq(1)]
                     next_command()
                 with m.Elif(finished):
                     next_command()
@@ -272,5 +289,6 @@ class Interpreter(wiring.Component):
                 next_command()
             with m.State("END"):
                 m.d.comb += [self.ended.eq(1), self.fence.eq(self.code != ErrorCode.NONE)]
-        m.d.comb += checker.enable.eq(fsm.ongoing("CHECK"))
+        m.d.sync += second.eq(fsm.ongoing("SET X"))
+        m.d.comb += checker.enable.eq(fsm.ongoing("MODIFY") | fsm.ongoing("CHECK"))
         return m
