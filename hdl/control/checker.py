@@ -78,7 +78,7 @@ class CommandChecker(wiring.Component):
         return m
 
     def _check(self, m: Module, opcode: Value) -> None:
-        """Cycle 1: reserved bits, comparisons. Cycle 2: those of each command. Cycle 3: of this one. Then it waits for the count."""
+        """Cycle 1: reserved bits, comparisons. Cycle 2: what is wrong with each command. Cycle 3: with this one. Then it waits."""
         bounds, reserved = limits(self._config), self._reserved(m)
         code, wrong = Signal(8), {}
         # Several commands compare the same bits with the same bound.
@@ -148,7 +148,7 @@ class CommandChecker(wiring.Component):
         return found
 
     def _count(self, m: Module, opcode: Value) -> None:
-        """Cycle 1: of which kind. Cycle 2: factors. Cycle 3: blocks, or units of a stream. Cycle 4: sums of addends. Cycle 5: beats."""
+        """Cycle 1: kinds. Cycle 2: factors. Cycle 3: blocks, or units of a stream. Cycle 4: sums of addends. Cycle 5: beats."""
         config = self._config
         gemv = command_layout(Opcode.GEMV)(self.command)
         format_ = gemv.format[:FORMAT_BITS]

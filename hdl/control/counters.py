@@ -130,7 +130,7 @@ class Counters(wiring.Component):
         with m.Else():
             m.d.sync += place.eq(place + 1)
 
-        # What has been counted in this round. Then what the adder takes up, the word that it is at, and whether for the first time.
+        # What has been counted in this round. Then what the adder takes up, where, and whether for the first time.
         recent = [Signal(range(WORDS + 1), name=f"recent_{name.lower()}") for name, _ in COUNTERS]
         taken, at, first = Signal.like(recent[0]), Signal.like(place), Signal(init=1)
         m.d.sync += [at.eq(place), first.eq(first_round)]

@@ -96,9 +96,7 @@ class RunControl(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        def end(code: Any, command: Any = 0, address: Any = 0) -> list[Any]:
-            return [self.error.code.eq(code), self.error.command.eq(command), self.error.address.eq(address)]
-
+        code, command, address = self.error.code, self.error.command, self.error.address
         # An error stays until it is answered with a flush. One that comes with the last write is not later than that is known.
         broken = Signal()
         m.d.sync += broken.eq(self.read_error.valid | self.write_error.valid | self.expired)
@@ -106,18 +104,16 @@ class RunControl(wiring.Component):
         with m.FSM(init="IDLE") as fsm:
             with m.State("IDLE"):
                 with m.If(self.start):
-                    m.d.sync += [*end(ErrorCode.NONE), self.running.eq(1)]
+                    m.d.sync += [code.eq(ErrorCode.NONE), command.eq(0), address.eq(0), self.running.eq(1)]
                     m.next = "BEGIN"
             with m.State("BEGIN"):
                 # A memory that did not answer to the last run may still do so.
                 with m.If(self.expired):
-                    m.d.sync += end(ErrorCode.WATCHDOG)
+                    m.d.sync += code.eq(ErrorCode.WATCHDOG)
                     m.next = "END"
                 with m.Elif(self.quiet & self.ready):
-                    with m.If(self.code != ErrorCode.NONE):
-                        m.d.sync += end(self.code)
-                        m.next = "END"
-                    with m.Elif(self.empty):
+                    m.d.sync += code.eq(self.code)
+                    with m.If((self.code != ErrorCode.NONE) | self.empty):
                         m.next = "END"
                     with m.Else():
                         m.d.sync += self.flush.eq(0)
@@ -125,29 +121,30 @@ class RunControl(wiring.Component):
             with m.State("RUN"):
                 with m.If(broken):
                     m.d.comb += self.aborting.eq(1)
-                    with m.If(self.read_error.valid):
-                        m.d.sync += end(ErrorCode.READ_ERROR, self.read_error.command, self.read_error.address)
-                    with m.Elif(self.write_error.valid):
-                        m.d.sync += end(ErrorCode.WRITE_ERROR, self.write_error.command, self.write_error.address)
-                    with m.Else():
-                        m.d.sync += end(ErrorCode.WATCHDOG, self.expired_command)
+                    m.d.sync += [code.eq(ErrorCode.WATCHDOG), command.eq(self.expired_command), address.eq(0)]
+                    for error, found in (
+                        (self.write_error, ErrorCode.WRITE_ERROR),
+                        (self.read_error, ErrorCode.READ_ERROR),
+                    ):
+                        with m.If(error.valid):
+                            m.d.sync += [code.eq(found), command.eq(error.command), address.eq(error.address)]
                 with m.Elif(self.ended):
-                    m.d.sync += end(self.ended_code, self.command)
+                    m.d.sync += [code.eq(self.ended_code), command.eq(self.command)]
                     m.d.comb += self.drain.eq(self.ended_code == ErrorCode.NONE)
                 with m.If(broken | (self.ended & self.drained)):
                     m.d.sync += self.flush.eq(1)
                     m.next = "SETTLE"
             with m.State("SETTLE"):
                 # Commands that were asked for in vain, past a loop, may still be on their way after the last one is done.
-                complete = self.error.code == ErrorCode.NONE
+                complete = code == ErrorCode.NONE
                 m.d.comb += self.drain.eq(complete)
                 with m.If(self.quiet):
                     with m.If(complete):
-                        m.d.sync += self.error.command.eq(0)
+                        m.d.sync += command.eq(0)
                     m.next = "END"
                 with m.Elif(self.expired):
                     # The command stays the one that failed first, or the last one: the units, in reset, know none any more.
-                    m.d.sync += [self.error.code.eq(ErrorCode.WATCHDOG), self.error.address.eq(0)]
+                    m.d.sync += [code.eq(ErrorCode.WATCHDOG), address.eq(0)]
                     m.next = "END"
             with m.State("END"):
                 # The masters must see no gap in `flush` as long as the bus is not quiet.
