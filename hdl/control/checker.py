@@ -78,7 +78,7 @@ class CommandChecker(wiring.Component):
         return m
 
     def _check(self, m: Module, opcode: Value) -> None:
-        """Cycle 1: reserved bits, comparisons. Cycle 2: what is wrong with each command. Cycle 3: with this one. Then it waits."""
+        """Cycle 1: reserved bits, comparisons. Cycle 2: what each command has wrong. Cycle 3: what this one has."""
         bounds, reserved = limits(self._config), self._reserved(m)
         code, wrong = Signal(8), {}
         # Several commands compare the same bits with the same bound.

@@ -18,7 +18,7 @@ from ..axi.signature import PAGE_BITS
 class RunChecker(wiring.Component):
     """Check the control registers of a run as `spec.commands.check_queue` does, and find the pages that it may use.
 
-    Latency: 2 cycles. The registers stand still for much longer before a run needs to know.
+    Latency: 3 cycles. The registers stand still for much longer before a run needs to know.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class RunChecker(wiring.Component):
     """
 
     #: Cycles from the registers to `code`, `first_page` and `last_page`.
-    latency = 2
+    latency = 3
 
     def __init__(self, config: Config, memory_bytes: int | None = None) -> None:
         if memory_bytes is not None and (memory_bytes % PAGE_BYTES or not 0 < memory_bytes <= 1 << config.address_width):
@@ -74,26 +74,34 @@ class RunChecker(wiring.Component):
         base_pages, limit_pages = [base[PAGE_BITS:width] for base in self.base], self.limit[row_bits : width + 1]
         pages = (self._memory_bytes or 1 << width) >> PAGE_BITS
         reached = pages - 1 - base_pages[0] if channels == 1 else pages // channels - 1
-        misaligned, high = Signal(), Signal()
+        # Many bits: what is wrong is found in parts.
+        misaligned, high, limited = Signal(3), Signal(5), Signal()
         m.d.sync += [
             *(first.eq(page) for first, page in zip(self.first_page, base_pages, strict=True)),
-            self.last_page.eq(Mux(self.limit[row_bits:].any(), limit_pages - 1, reached)),
+            limited.eq(self.limit[row_bits:].any()),
+            self.last_page.eq(Mux(limited, limit_pages - 1, reached)),
             misaligned.eq(
-                self.address[:unit_bits].any() | Cat(base[:PAGE_BITS] for base in self.base).any() | self.limit[:row_bits].any()
+                Cat(
+                    self.address[:unit_bits].any(),
+                    Cat(base[:PAGE_BITS] for base in self.base).any(),
+                    self.limit[:row_bits].any(),
+                )
             ),
             high.eq(
-                (self.length > MAX_COMMANDS)
-                | self.address[width:].any()
-                | Cat(base[width:] for base in self.base).any()
-                | self.limit[width + 1 :].any()
-                | (self.limit[width : width + 1].any() & self.limit[row_bits:width].any())
+                Cat(
+                    self.length > MAX_COMMANDS,
+                    self.address[width:].any(),
+                    Cat(base[width:] for base in self.base).any(),
+                    self.limit[width + 1 :].any(),
+                    self.limit[width : width + 1].any() & self.limit[row_bits:width].any(),
+                )
             ),
         ]
         # With all addresses of memory, the first one that is none has a bit more than pages are told apart by.
         outside = Cat(
-            first + self.last_page >= pages if self._memory_bytes else self.last_page > ~first for first in self.first_page
+            first + self.last_page >= pages if self._memory_bytes else (first + self.last_page)[-1] for first in self.first_page
         )
         m.d.sync += self.code.eq(
-            Mux(high | outside.any(), ErrorCode.OUT_OF_RANGE, Mux(misaligned, ErrorCode.MISALIGNED, ErrorCode.NONE))
+            Mux(high.any() | outside.any(), ErrorCode.OUT_OF_RANGE, Mux(misaligned.any(), ErrorCode.MISALIGNED, ErrorCode.NONE))
         )
         return m
