@@ -35,8 +35,8 @@ class CommandFetch(wiring.Component):
     Attributes
     ----------
     start : in
-        1 for one cycle: go on with command `index` of the queue at `address`, which has `length` commands. What was fetched
-        before is dropped, and so are the beats that are still on their way.
+        1 for one cycle: go on with command `index` of the queue at `address`, which has `length` commands: more than
+        `index`, or none. What was fetched before is dropped, and so are the beats that are still on their way.
     address, length, index : in
     request : stream of read requests, out
     i : stream of bus beats, in
@@ -68,6 +68,8 @@ class CommandFetch(wiring.Component):
         self.outstanding = Signal(range(3 * AHEAD * beats + 1))
         #: Those of them that a new start has made useless.
         self.useless = Signal.like(self.outstanding)
+        #: Whether there are any.
+        self.drop = Signal()
         #: The next beat of the command that arrives.
         self.place = Signal(range(max(beats, 2)))
         self.fifo = StreamFifo(config.unit_width, AHEAD * beats)
@@ -82,13 +84,13 @@ class CommandFetch(wiring.Component):
         outstanding, useless, place = self.outstanding, self.useless, self.place
         position, full = self.position, self.full
 
-        # The next command to ask for, while that is not the end of the queue.
-        queue, length, asked = Signal(config.address_width), Signal(16), Signal(16)
+        # The next command to ask for, and whether that is the end of the queue.
+        queue, length, asked, ends = Signal(config.address_width), Signal(16), Signal(16), Signal(init=1)
         taken = Signal()
         jump = Signal()
         m.submodules.requests = requests
         wiring.connect(m, requests.o, wiring.flipped(self.request))
-        wanted = (asked != length) & (room != 0)
+        wanted = ~ends & (room != 0)
         m.d.comb += [
             requests.i.valid.eq(wanted & ~self.start & ~jump),
             requests.i.payload.address.eq(queue + (asked << exact_log2(COMMAND_BYTES))),
@@ -97,8 +99,7 @@ class CommandFetch(wiring.Component):
             requests.i.payload.command.eq(asked),
         ]
         issued = requests.i.valid & requests.i.ready
-        arrived = Signal()
-        drop = Signal()
+        arrived, drop = Signal(), self.drop
 
         # What the command that arrives is: known from its first beat, and wanted with its last.
         is_loop, loop_target = Signal(), Signal(16)
@@ -114,35 +115,34 @@ class CommandFetch(wiring.Component):
         with m.If(arrived & ~drop):
             m.d.sync += place.eq(Mux(place == beats - 1, 0, place + 1))
         m.d.comb += jump.eq(arrived & ~drop & (place == beats - 1) & is_loop)
-        m.d.comb += [
-            arrived.eq(self.i.valid & self.i.ready),
-            drop.eq(useless != 0),
-        ]
+        m.d.comb += arrived.eq(self.i.valid & self.i.ready)
         # A jump is known late. So sums do not wait for it, but are chosen from; kept, or synthesis makes one adder of two.
         more, stopped = (Signal.like(outstanding, name=name, attrs={"keep": True}) for name in ("more", "stopped"))
-        forward, back = (Signal.like(room, name=name, attrs={"keep": True}) for name in ("forward", "back"))
+        fewer, same, back = (Signal.like(room, name=name, attrs={"keep": True}) for name in ("fewer", "same", "back"))
         m.d.comb += [
             more.eq(outstanding + beats - arrived),
             stopped.eq(outstanding - arrived),
-            forward.eq(room - (wanted & requests.i.ready) + taken),
+            fewer.eq(room - 1 + taken),
+            same.eq(room + taken),
             # Of the last beat of a command that comes, and of whole commands behind it.
             back.eq(room + taken + ((outstanding - 1) if beats == 1 else outstanding >> exact_log2(beats))),
         ]
         with m.If(self.start):
-            m.d.sync += [asked.eq(self.index), place.eq(0), room.eq(AHEAD)]
+            m.d.sync += [asked.eq(self.index), ends.eq(self.length == 0), place.eq(0), room.eq(AHEAD)]
         with m.Elif(jump):
-            m.d.sync += [asked.eq(loop_target), room.eq(back)]
+            # A target is not the end.
+            m.d.sync += [asked.eq(loop_target), ends.eq(0), room.eq(back)]
         with m.Else():
-            m.d.sync += room.eq(forward)
+            m.d.sync += room.eq(Mux(wanted & requests.i.ready, fewer, same))
         with m.If(self.start):
             m.d.sync += [queue.eq(self.address), length.eq(self.length)]
         with m.Elif(issued & ~jump):
-            m.d.sync += asked.eq(asked + 1)
+            m.d.sync += [asked.eq(asked + 1), ends.eq((asked + 1)[:16] == length)]
         m.d.sync += outstanding.eq(Mux(issued, more, stopped))
         with m.If(self.start | jump):
-            m.d.sync += useless.eq(stopped)
+            m.d.sync += [useless.eq(stopped), drop.eq(stopped != 0)]
         with m.Elif(arrived & drop):
-            m.d.sync += useless.eq(useless - 1)
+            m.d.sync += [useless.eq(useless - 1), drop.eq(useless != 1)]
 
         m.submodules.fifo = ResetInserter(self.start)(fifo)
         m.d.comb += [

@@ -34,7 +34,7 @@ class CommandFetchRules(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.dut = dut = self.dut
-        drop = dut.useless != 0
+        drop = dut.drop
         request, i, o, beats, ahead = dut.request, dut.i, dut.o, self.beats, self.ahead
         for free in (dut.start, request.ready, i.valid, o.ready):
             m.d.comb += free.eq(AnySeq(1))
@@ -64,6 +64,7 @@ class CommandFetchRules(Elaboratable):
         held = dut.fifo.level + dut.position + dut.full * beats
         m.d.comb += [
             Assert(dut.room <= ahead, "there is more room than there is"),
+            self.state(drop == (dut.useless != 0), "what is useless is dropped"),
             self.state(dut.outstanding >= dut.useless, "what is useless is outstanding"),
             self.state((ahead - dut.room) * beats == useful + held, "what was asked for is outstanding, or here"),
             self.state(

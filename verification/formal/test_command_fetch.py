@@ -22,7 +22,7 @@ def test_fetch(monkeypatch, name):
 @pytest.mark.parametrize(
     ("old", "new", "broken"),
     [
-        ("(asked != length) & (room != 0)", "asked != length", "there is more room than there is"),
+        ("~ends & (room != 0)", "~ends", "there is more room than there is"),
         (
             "StreamFifo(config.unit_width, AHEAD * beats)",
             "StreamFifo(config.unit_width, 1)",
