@@ -22,7 +22,7 @@ COUNT_BITS = 8
 MAX_LEAD = 1 << (COUNT_BITS - 2)
 #: One more may come while it becomes known that it is so.
 _LATE = 1
-assert MAX_LEAD + _LATE < 1 << (COUNT_BITS - 1)
+assert MAX_LEAD + _LATE + ANY_PENDING < 1 << (COUNT_BITS - 1)
 
 
 class Dispatcher(wiring.Component):
@@ -112,12 +112,14 @@ class Dispatcher(wiring.Component):
             m.d.comb += lead.eq(issued[other] - oldest)
             m.d.sync += far[other].eq((held_valid | queue.o.valid) & (lead >= MAX_LEAD))
 
-            # Negative if the other unit is ahead.
-            unfinished = Signal(signed(COUNT_BITS), name=f"{other}_unfinished_before")
+            # Negative if more are unfinished than may be. The other unit may be ahead: there is room for that, and for `pending`.
+            left = Signal(signed(COUNT_BITS), name=f"{other}_left")
             pending = command_layout(Opcode.GEMV)(held.operation.command).pending
+            allowing = Signal(COUNT_BITS, name=f"{other}_allowing")
             started = Signal(COUNT_BITS, name=f"{name}_started")
             m.d.comb += [
-                unfinished.eq(held.before - finished[other]),
+                allowing.eq(finished[other] + pending),
+                left.eq(allowing - held.before),
                 out.valid.eq(allowed),
                 out.payload.eq(held.operation),
                 queue.o.ready.eq(~held_valid | (allowed & out.ready)),
@@ -126,7 +128,7 @@ class Dispatcher(wiring.Component):
             with m.If(queue.o.ready):
                 m.d.sync += [held.eq(queue.o.payload), held_valid.eq(queue.o.valid), allowed.eq(0)]
             with m.Else():
-                m.d.sync += allowed.eq((unfinished <= pending) | (pending == ANY_PENDING))
+                m.d.sync += allowed.eq((left >= 0) | (pending == ANY_PENDING))
             # An operation stays at the vector unit until it is finished; the matrix unit takes the next one while it works.
             offered = Signal(name=f"{name}_offered")
             m.d.sync += offered.eq(out.valid & ~out.ready)
