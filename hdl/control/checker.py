@@ -78,9 +78,9 @@ class CommandChecker(wiring.Component):
         return m
 
     def _check(self, m: Module, opcode: Value) -> None:
-        """Cycle 1: reserved bits, comparisons. Cycle 2: what each command has wrong. Cycle 3: what this one has."""
+        """Cycle 1: reserved bits, comparisons. Cycle 2: those of each command. Cycle 3: those of this one. Cycle 4: a code."""
         bounds, reserved = limits(self._config), self._reserved(m)
-        code, wrong = Signal(8), {}
+        wrong = {}
         # Several commands compare the same bits with the same bound.
         compared: dict[tuple[int, int, str, int], Value] = {}
         for op in Opcode:
@@ -95,16 +95,22 @@ class CommandChecker(wiring.Component):
                 bad.append(self._product_violations(m))
             wrong[op] = Signal(2, name=f"wrong_{op.name.lower()}")
             m.d.sync += wrong[op].eq(Cat(_any(bad), _any(outside)))
-        m.d.sync += code.eq(ErrorCode.BAD_OPCODE)
+        known, bad_field, out_of_range = Signal(), Signal(), Signal()
         beyond = self.command[OPCODE_BITS:8].any()
-        with m.Switch(opcode):
-            for op in Opcode:
-                with m.Case(op), m.If(~beyond):
-                    m.d.sync += code.eq(
-                        Mux(wrong[op][0], ErrorCode.BAD_FIELD, Mux(wrong[op][1], ErrorCode.OUT_OF_RANGE, ErrorCode.NONE))
-                    )
-        counting = Signal.like(code)
-        m.d.sync += [counting.eq(code), self.code.eq(counting)]
+        is_ = {op: Signal(name=f"is_{op.name.lower()}") for op in Opcode}
+        m.d.sync += [
+            *(found.eq((opcode == op) & ~beyond) for op, found in is_.items()),
+            known.eq(_any(list(is_.values()))),
+            bad_field.eq(_any([found & wrong[op][0] for op, found in is_.items()])),
+            out_of_range.eq(_any([found & wrong[op][1] for op, found in is_.items()])),
+            self.code.eq(
+                Mux(
+                    known,
+                    Mux(bad_field, ErrorCode.BAD_FIELD, Mux(out_of_range, ErrorCode.OUT_OF_RANGE, ErrorCode.NONE)),
+                    ErrorCode.BAD_OPCODE,
+                )
+            ),
+        ]
 
     def _reserved(self, m: Module) -> dict[frozenset[Opcode], Value]:
         """For the commands that have the same reserved bits, whether one of those is set: most bits are reserved in several."""

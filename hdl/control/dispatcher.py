@@ -112,7 +112,7 @@ class Dispatcher(wiring.Component):
             m.d.comb += lead.eq(issued[other] - oldest)
             m.d.sync += far[other].eq((held_valid | queue.o.valid) & (lead >= MAX_LEAD))
 
-            # Negative if more are unfinished than may be. The other unit may be ahead: there is room for that, and for `pending`.
+            # Negative if more are unfinished than may be. The other unit may be ahead: there is room for that, and `pending`.
             left = Signal(signed(COUNT_BITS), name=f"{other}_left")
             pending = command_layout(Opcode.GEMV)(held.operation.command).pending
             allowing = Signal(COUNT_BITS, name=f"{other}_allowing")

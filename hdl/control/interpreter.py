@@ -138,7 +138,12 @@ class Interpreter(wiring.Component):
         modifiers = command[32 * 15 : 32 * 15 + MODIFIER_BITS * MODIFIERS]
         word = modifiers[:WORD_BITS]
         # Which modifiers are left.
-        present = Signal(MODIFIERS, reset_less=True)
+        present, modifiable = Signal(MODIFIERS, reset_less=True), Signal()
+        arriving = self.i.payload.command
+        modified = [arriving[32 * 15 :].word_select(n, MODIFIER_BITS).any() for n in range(MODIFIERS)]
+        with m.Switch(arriving[:OPCODE_BITS]):
+            with m.Case(*MODIFIABLE):
+                m.d.comb += modifiable.eq(1)
         # Modifiers, `SET` and `LOOP` read registers; of a `SET` the second one is read in the cycle after the first one.
         second = Signal()
         m.d.comb += self.register.eq(
@@ -149,11 +154,13 @@ class Interpreter(wiring.Component):
             )
         )
         # Of `index` two cycles before, which has not changed since wherever this is looked at, but by a jump.
-        finished, jumped = Signal(), Signal()
+        # In two halves, to be short.
+        equal, jumped = Signal(2), Signal()
+        finished = equal.all()
         m.d.sync += [
             self.fetch_index.eq(index + 1),
             jumped.eq(0),
-            finished.eq((self.fetch_index == self.length) & ~jumped),
+            equal.eq(Cat(self.fetch_index[n : n + 8] == self.length[n : n + 8] for n in (0, 8)) & ~jumped.replicate(2)),
         ]
         # Of the cycle before, in which the command was the same, and no fewer operations were unfinished.
         pending_met = Signal(reset_less=True)
@@ -178,18 +185,19 @@ class Interpreter(wiring.Component):
                 m.d.sync += self.fetch_start.eq(0)
                 m.next = "DECODE"
             with m.State("DECODE"):
-                m.d.sync += [wait.eq(checker.latency - 2), offset.eq(0)]
+                # What comes meanwhile is no command before it is taken; so the many bits do not wait for that.
+                m.d.sync += [
+                    wait.eq(checker.latency - 2),
+                    offset.eq(0),
+                    command.eq(arriving),
+                    present.eq(Cat(found & modifiable for found in modified)),
+                ]
                 with m.If(finished):
                     m.next = "END"
                 with m.Else():
                     m.d.comb += self.i.ready.eq(1)
                     with m.If(self.i.valid):
-                        arriving = self.i.payload.command
-                        m.d.sync += [command.eq(arriving), index.eq(self.i.payload.index), present.eq(0)]
-                        with m.Switch(arriving[:OPCODE_BITS]):
-                            with m.Case(*MODIFIABLE):
-                                found = [arriving[32 * 15 :].word_select(n, MODIFIER_BITS).any() for n in range(MODIFIERS)]
-                                m.d.sync += present.eq(Cat(found))
+                        m.d.sync += index.eq(self.i.payload.index)
                         m.next = "MODIFY"
             with m.State("MODIFY"):
                 with m.Switch(word):
@@ -276,7 +284,7 @@ class Interpreter(wiring.Component):
                 m.d.comb += self.write.eq(1)
                 with m.If(again):
                     # A target is not behind the last command.
-                    m.d.sync += [index.eq(loop.target - 1), finished.eq(0), jumped.eq(1)]
+                    m.d.sync += [index.eq(loop.target - 1), equal.eq(0), jumped.eq(1)]
                     next_command()
                 with m.Elif(finished):
                     next_command()

@@ -59,7 +59,7 @@ class SetArithmetic(wiring.Component):
                 addend.eq(self.y + command.addend),
                 total.eq(product + addend),
                 shifted.eq(total >> command.shift),
-                above.eq(shifted > command.limit),
+                above.eq((command.limit - shifted)[-1]),
                 equal.eq(shifted == command.limit),
             ]
         minimum, wrap = command.mode == SetMode.MINIMUM, command.mode == SetMode.WRAP
