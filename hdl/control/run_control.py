@@ -101,6 +101,10 @@ class RunControl(wiring.Component):
         broken = Signal()
         m.d.sync += broken.eq(self.read_error.valid | self.write_error.valid | self.expired)
 
+        # Of the cycle before. While `flush` is 1 a quiet bus stays so, and registers are set for many cycles.
+        was_quiet = Signal()
+        m.d.sync += was_quiet.eq(self.quiet)
+
         with m.FSM(init="IDLE") as fsm:
             with m.State("IDLE"):
                 with m.If(self.start):
@@ -111,7 +115,7 @@ class RunControl(wiring.Component):
                 with m.If(self.expired):
                     m.d.sync += code.eq(ErrorCode.WATCHDOG)
                     m.next = "END"
-                with m.Elif(self.quiet & self.ready):
+                with m.Elif(was_quiet & self.ready):
                     m.d.sync += code.eq(self.code)
                     with m.If((self.code != ErrorCode.NONE) | self.empty):
                         m.next = "END"
