@@ -88,12 +88,10 @@ class ElementwisePipeline(wiring.Component):
                 head.eq(head << 1 | self.valid),
                 functions.eq(functions << 1 | (head[-1] & ~identity)),
                 tail.eq(tail << 1 | self.u_valid),
+                # In a register, as much waits for it: whether anything is in the pipeline from the next cycle on.
+                self.busy.eq(self.valid | head.any() | functions.any() | tail[:-1].any()),
             ]
-        m.d.comb += [
-            self.u_valid.eq(Mux(identity, head[-1], functions[-1])),
-            self.v_valid.eq(tail[-1]),
-            self.busy.eq(head.any() | functions.any() | tail.any()),
-        ]
+        m.d.comb += [self.u_valid.eq(Mux(identity, head[-1], functions[-1])), self.v_valid.eq(tail[-1])]
         # Delay lines count the cycles in which there is something to delay.
         moves = Signal()
         m.d.comb += moves.eq(self.enable & (self.valid | self.busy))
