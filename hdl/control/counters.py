@@ -3,7 +3,7 @@
 from typing import Any
 
 from amaranth.hdl import Const, Module, Mux, Signal, unsigned
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -28,6 +28,15 @@ _STALLS = {
     "STALL_DRAIN": CycleUse.DRAIN,
     "STALL_COMMAND": CycleUse.COMMAND,
 }
+
+
+_FACTS = data.StructLayout(
+    {
+        "beat": 1,
+        "beat_kind": ReadKind,
+        **dict.fromkeys(("waiting", "blocked", "fence", "drain", "command", "write_beat", "matrix_busy", "vector_busy"), 1),
+    }
+)
 
 
 class CounterRead(wiring.Signature):
@@ -57,7 +66,7 @@ class Counters(wiring.Component):
     Registers and adders of 64 bits would take more of an FPGA than many a unit, for numbers that are read once in a run.
 
     A word is read as it goes by, with all that was counted up to then: within a round after it is asked for. It has all cycles
-    up to the fourth before the one in which it is found, so that of a run that is over a host reads all. The halves of a
+    up to the fifth before the one in which it is found, so that of a run that is over a host reads all. The halves of a
     counter go by one after the other.
 
     Attributes
@@ -96,29 +105,19 @@ class Counters(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        with m.If(self.beat):
-            with m.Switch(self.beat_kind):
-                for kind, use in _BEATS.values():
-                    with m.Case(kind):
-                        m.d.comb += self.use.eq(use)
-        with m.Elif(self.waiting):
-            m.d.comb += self.use.eq(CycleUse.MEMORY)
-        with m.Elif(self.blocked):
-            m.d.comb += self.use.eq(CycleUse.BUFFER)
-        with m.Elif(self.fence):
-            m.d.comb += self.use.eq(CycleUse.FENCE)
-        with m.Elif(self.drain):
-            m.d.comb += self.use.eq(CycleUse.DRAIN)
-        with m.Else():
-            m.d.comb += self.use.eq(CycleUse.COMMAND)
+        _tell_use(m, self.use, self)
+        # They come late in their cycle, so they are counted in the next one.
+        before, use, counts = Signal(_FACTS), Signal(CycleUse), Signal()
+        m.d.sync += [*(before[name].eq(getattr(self, name)) for name in _FACTS.members), counts.eq(self.running & ~self.clear)]
+        _tell_use(m, use, before)
         count = {
             "CYCLES": Const(1),
-            **{name: self.use == use for name, (_, use) in _BEATS.items()},
-            **{name: self.use == use for name, use in _STALLS.items()},
-            "COMMANDS": self.command,
-            "WRITE_BEATS": self.write_beat,
-            "MATRIX_BUSY": self.matrix_busy,
-            "VECTOR_BUSY": self.vector_busy,
+            **{name: use == of for name, (_, of) in _BEATS.items()},
+            **{name: use == of for name, of in _STALLS.items()},
+            "COMMANDS": before.command,
+            "WRITE_BEATS": before.write_beat,
+            "MATRIX_BUSY": before.matrix_busy,
+            "VECTOR_BUSY": before.vector_busy,
         }
 
         # The word that the adder comes to. In the first round, after a reset too, words count as zero.
@@ -140,7 +139,7 @@ class Counters(wiring.Component):
                     m.d.sync += taken.eq(number)
         for i, (name, _) in enumerate(COUNTERS):
             step = Signal(name=f"step_{name.lower()}")
-            m.d.sync += step.eq(count[name] & self.running & ~self.clear)
+            m.d.sync += step.eq(count[name] & counts & ~self.clear)
             with m.If(self.clear):
                 m.d.sync += recent[i].eq(0)
             with m.Elif(place == 2 * i):
@@ -165,3 +164,22 @@ class Counters(wiring.Component):
             self.read.found.eq(self.read.valid & (self.read.place == at)),
         ]
         return m
+
+
+def _tell_use(m: Module, use: Any, facts: Any) -> None:
+    """What a cycle with these facts is counted as."""
+    with m.If(facts.beat):
+        with m.Switch(facts.beat_kind):
+            for kind, of in _BEATS.values():
+                with m.Case(kind):
+                    m.d.comb += use.eq(of)
+    with m.Elif(facts.waiting):
+        m.d.comb += use.eq(CycleUse.MEMORY)
+    with m.Elif(facts.blocked):
+        m.d.comb += use.eq(CycleUse.BUFFER)
+    with m.Elif(facts.fence):
+        m.d.comb += use.eq(CycleUse.FENCE)
+    with m.Elif(facts.drain):
+        m.d.comb += use.eq(CycleUse.DRAIN)
+    with m.Else():
+        m.d.comb += use.eq(CycleUse.COMMAND)
