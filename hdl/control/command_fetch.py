@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -122,10 +122,10 @@ class CommandFetch(wiring.Component):
         m.d.comb += [
             more.eq(outstanding + beats - arrived),
             stopped.eq(outstanding - arrived),
-            fewer.eq(room - 1 + taken),
-            same.eq(room + taken),
+            fewer.eq(_add(room, Const(-1, len(room)), taken)),
+            same.eq(_add(room, Const(0, len(room)), taken)),
             # Of the last beat of a command that comes, and of whole commands behind it.
-            back.eq(room + taken + ((outstanding - 1) if beats == 1 else outstanding >> exact_log2(beats))),
+            back.eq(_add(room, ((outstanding - 1) if beats == 1 else outstanding >> exact_log2(beats))[: len(room)], taken)),
         ]
         with m.If(self.start):
             m.d.sync += [asked.eq(self.index), ends.eq(self.length == 0), place.eq(0), room.eq(AHEAD)]
@@ -172,6 +172,11 @@ class CommandFetch(wiring.Component):
         with m.If(self.start):
             m.d.sync += [index.eq(self.index), full.eq(0), position.eq(0)]
         return m
+
+
+def _add(a: Value, b: Value, carry: Value) -> Value:
+    """The sum of two numbers and a carry, in one carry chain."""
+    return (Cat(Const(1, 1), a) + Cat(carry, b))[1 : 1 + len(a)]
 
 
 def fetched_layout() -> data.StructLayout:

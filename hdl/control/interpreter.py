@@ -124,6 +124,7 @@ class Interpreter(wiring.Component):
 
         # A product with a stride asks for one group of rows after the other.
         offset, reads_left = Signal(config.address_width, reset_less=True), Signal.like(checker.reads, reset_less=True)
+        last_read = Signal(reset_less=True)
         unit = exact_log2(ADDRESS_UNIT)
         m.d.comb += [
             self.request.payload.address.eq((gemv.source << unit) + offset),
@@ -234,6 +235,7 @@ class Interpreter(wiring.Component):
                         m.next = "LOOP"
             with m.State("EXECUTE"):
                 m.d.comb += self.o.valid.eq(1)
+                m.d.sync += last_read.eq(reads_left == 1)
                 with m.If(self.o.ready):
                     with m.If(is_[Opcode.READ]):
                         m.next = "READ"
@@ -246,8 +248,12 @@ class Interpreter(wiring.Component):
                 # until it takes them.
                 m.d.comb += self.request.valid.eq(1)
                 with m.If(self.request.ready):
-                    m.d.sync += [offset.eq(offset + (gemv.stride << unit)), reads_left.eq(reads_left - 1)]
-                    next_command(reads_left == 1)
+                    m.d.sync += [
+                        offset.eq(offset + (gemv.stride << unit)),
+                        reads_left.eq(reads_left - 1),
+                        last_read.eq(reads_left == 2),
+                    ]
+                    next_command(last_read)
             with m.State("READ"):
                 m.d.comb += [self.fence.eq(1), self.value.ready.eq(1)]
                 m.d.sync += [written.eq(self.value.payload), write_register.eq(view[Opcode.READ].register)]
