@@ -109,6 +109,8 @@ class ReadMaster(wiring.Component):
         #: The request's last beat, counted from the start of the unit of `burst_beats` beats that `address` lies in.
         self.end = Signal(len(self.i.payload.beats) + 1)
         self.request_valid = Signal()
+        #: The request ends in that unit, in a register of its own: `end` is long, and much waits for the next request.
+        self.final = Signal()
         self.bursts = StreamFifo(planned_layout(address_width), 2)
         self.held = Signal()
         self.free = Signal(range(self.capacity + 1), init=self.capacity)
@@ -116,6 +118,8 @@ class ReadMaster(wiring.Component):
         self.requests = StreamFifo(read_request_layout(address_width), requests_in_flight)
         self.arriving = Signal(read_request_layout(address_width))
         self.arriving_valid = Signal()
+        #: One beat is left of it, in a register of its own: much waits for what comes with a request's last beat.
+        self.arriving_last = Signal()
         self.beats = StreamFifo(read_beat_layout(bus_width), self.capacity)
 
     def elaborate(self, platform: object) -> Module:
@@ -133,10 +137,8 @@ class ReadMaster(wiring.Component):
         beat_bits = exact_log2(config.burst_beats)
         unit_bits = byte_bits + beat_bits
 
-        final = Signal()
+        final = self.final
         m.d.comb += [
-            # The request ends in this unit. No adder decides that: it is the longest path of the master.
-            final.eq(end[beat_bits:] == 0),
             bursts.i.valid.eq(self.request_valid & ~self.flush),
             bursts.i.payload.address.eq(from_base(address, self.first_page)),
             bursts.i.payload.outside.eq(address[PAGE_BITS:] > self.last_page),
@@ -147,6 +149,7 @@ class ReadMaster(wiring.Component):
             m.d.sync += [
                 address.eq(Cat(Const(0, unit_bits), address[unit_bits:] + 1)),
                 end[beat_bits:].eq(end[beat_bits:] - 1),
+                final.eq(end[beat_bits:] == 1),
             ]
         # Each request is noted twice: here to ask for it, and in `requests` to recognise its beats.
         take = Signal()
@@ -159,10 +162,16 @@ class ReadMaster(wiring.Component):
         with m.If(self.flush):
             m.d.sync += self.request_valid.eq(0)
         with m.Elif(self.requests.i.valid):
+            beats = self.i.payload.beats
+            # The beats come last, out of an adder: so one is taken from where they begin, and the sum is not looked at.
+            begin, low = Signal(Shape(beat_bits + 1, signed=True)), Signal(Shape(beat_bits + 2, signed=True))
+            m.d.comb += [begin.eq(self.i.payload.address[byte_bits:unit_bits] - 1), low.eq(beats[:beat_bits] + begin)]
+            borrows, carries = low < 0, low[beat_bits]
             m.d.sync += [
                 self.request_valid.eq(1),
                 address.eq(self.i.payload.address),
-                end.eq(self.i.payload.beats + self.i.payload.address[byte_bits:unit_bits] - 1),
+                end.eq(beats + begin),
+                final.eq(Mux(borrows, beats[beat_bits:] == 1, (beats[beat_bits:] == 0) & ~carries)),
             ]
         with m.Elif(planned & final):
             m.d.sync += self.request_valid.eq(0)
@@ -173,10 +182,18 @@ class ReadMaster(wiring.Component):
         length = burst.payload.length
         room = Signal()
         asked = Signal()
-        # What is free when the burst has been asked for; negative if it has no room. One adder serves both questions.
+        given = Signal()
+        # What is free when the burst has been asked for; negative if it has no room.
         rest = Signal(Shape(len(self.free) + 1, signed=True))
+        # The same and what is on its way then, with a beat that comes or goes in the same cycle: the lowest bits of both
+        # operands make its carry. Whether the burst is asked for is known late, and only chooses.
+        rest_after, outstanding_after = Signal(len(self.free) + 1), Signal(len(self.outstanding) + 1)
+        asked_beats = Cat(length, Const(0, max(len(self.free) - len(length), 1)))
         m.d.comb += [
-            rest.eq(self.free + ~Cat(length, 0).as_signed()),
+            given.eq(self.beats.o.valid & self.beats.o.ready),
+            rest.eq(self.free + (~asked_beats).as_signed()),
+            rest_after.eq(Cat(given, self.free) + Cat(given, ~asked_beats)),
+            outstanding_after.eq(Cat(~self.beat, self.outstanding) + Cat(~self.beat, length)),
             # Room only grows while a burst waits, so `ar.valid` never falls before `ar.ready`.
             room.eq(rest >= 0),
             ar.valid.eq(burst.valid & room & ~burst.payload.outside & (self.held | ~(self.flush | self.error.valid))),
@@ -185,11 +202,10 @@ class ReadMaster(wiring.Component):
             asked.eq(ar.valid & ar.ready),
             burst.ready.eq(asked),
         ]
-        given = self.beats.o.valid & self.beats.o.ready
         m.d.sync += [
             self.held.eq(ar.valid & ~ar.ready),
-            self.free.eq(Mux(asked, rest + given, self.free + given)),
-            self.outstanding.eq(Mux(asked, self.outstanding + length + ~self.beat, self.outstanding - self.beat)),
+            self.free.eq(Mux(asked, rest_after[1:], self.free + given)),
+            self.outstanding.eq(Mux(asked, outstanding_after[1:], self.outstanding - self.beat)),
         ]
         m.d.comb += [
             self.waiting.eq((ar.valid | (self.outstanding != 0)) & ~self.beat),
@@ -210,7 +226,7 @@ class ReadMaster(wiring.Component):
             self.beats.i.valid.eq(self.beat & ~failed & ~self.error.valid & ~self.flush),
             self.beats.i.payload.data.eq(r.payload.data),
             self.beats.i.payload.kind.eq(arriving.kind),
-            self.beats.i.payload.last.eq(arriving.beats == 1),
+            self.beats.i.payload.last.eq(self.arriving_last),
         ]
         wiring.connect(m, self.beats.o, wiring.flipped(self.o))
 
@@ -219,11 +235,16 @@ class ReadMaster(wiring.Component):
             m.d.sync += [
                 arriving.address[byte_bits:].eq(arriving.address[byte_bits:] + 1),
                 arriving.beats.eq(arriving.beats - 1),
+                self.arriving_last.eq(arriving.beats == 2),
             ]
-        done = self.beat & (arriving.beats == 1)
+        done = self.beat & self.arriving_last
         m.d.comb += self.requests.o.ready.eq(~self.arriving_valid | done)
         with m.If(self.requests.o.valid & self.requests.o.ready):
-            m.d.sync += [arriving.eq(self.requests.o.payload), self.arriving_valid.eq(1)]
+            m.d.sync += [
+                arriving.eq(self.requests.o.payload),
+                self.arriving_last.eq(self.requests.o.payload.beats == 1),
+                self.arriving_valid.eq(1),
+            ]
         with m.Elif(done):
             m.d.sync += self.arriving_valid.eq(0)
 

@@ -94,6 +94,8 @@ class ReadMasterRules(Elaboratable):
             left = dut.end + 1 - dut.address[size_bits:unit_bits]
             whole = (dut.address[:size_bits] == 0) & (left > 0) & (left < 1 << len(dut.i.payload.beats))
             m.d.comb += self.state(whole, "the request at hand")
+            m.d.comb += self.state(dut.final == (dut.end >> unit_bits - size_bits == 0), "the request's last unit")
+        m.d.comb += self.state(dut.arriving_last == (dut.arriving.beats == 1), "a request's last beat")
         with m.If(dut.held):
             m.d.comb += self.state(dut.bursts.o.valid & (dut.free > dut.bursts.o.payload.length), "room for a held burst")
 

@@ -56,7 +56,7 @@ def test_beats(short_requests, follow, requests_in_flight):
         ),
         ("room.eq(rest >= 0)", "room.eq(1)", "more was asked for than fits"),
         ("r.ready.eq(1)", "r.ready.eq(self.o.ready)", "r is not always ready"),
-        ("Mux(asked, rest + given, self.free + given)", "Mux(asked, rest, self.free + given)", "room was forgotten"),
+        ("Cat(given, self.free) + Cat(given, ~asked_beats)", "Cat(given, self.free) + Cat(0, ~asked_beats)", "room was forgotten"),
         (
             "self.beat & ~failed & ~self.error.valid",
             "self.beat & ~failed & ~self.error.valid & ~arriving.command[0]",
@@ -90,7 +90,8 @@ def test_bus_notices(old, new, broken):
             "asked",
             "a burst is not the next of its request",
         ),
-        ("last.eq(arriving.beats == 1)", "last.eq(arriving.beats == 2)", "received", "the wrong beat is the last"),
+        ("last.eq(arriving.beats == 2)", "last.eq(arriving.beats == 3)", "received", "the wrong beat is the last"),
+        ("payload.beats == 1)", "payload.beats == 2)", "received", "the wrong beat is the last"),
     ],
 )
 def test_beats_notice(short_requests, old, new, follow, broken):
