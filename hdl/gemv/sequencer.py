@@ -1,5 +1,7 @@
 """The beat sequencer: tells what each beat of a weight stream is, by counting."""
 
+from typing import Any
+
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -134,11 +136,12 @@ class BeatSequencer(wiring.Component):
         lanes, gap = config.lanes, maxima_gap(config)
         lane_bits, place_bits = lanes.bit_length() - 1, matrix_place_elements(config).bit_length() - 1
 
+        # The command behind the one that runs, as what the registers below begin with.
         waiting = Signal()
-        following = Signal(gemv_command_layout(config), reset_less=True)
+        following = Signal(_beginning_layout(config), reset_less=True)
         m.d.comb += self.command.ready.eq(~waiting)
         with m.If(self.command.valid & ~waiting):
-            m.d.sync += [waiting.eq(1), following.eq(self.command.payload)]
+            m.d.sync += [waiting.eq(1), *self._begin(m, following)]
 
         active = Signal()
         groups = Signal(ROWS_BITS, reset_less=True)
@@ -152,8 +155,6 @@ class BeatSequencer(wiring.Component):
         stride = Signal(PLACE_BITS - place_bits, reset_less=True)
         bases = Signal(self.group.bases.shape(), reset_less=True)
         traits = Signal(traits_layout, reset_less=True)
-        following_traits = Signal(traits_layout)
-        decode_traits(m, following.format, following_traits)
 
         # The side beats that are due before the next nibble beat, and the blocks that the last ones serve after the next.
         due = Signal(len(SIDE_KINDS), reset_less=True)
@@ -193,39 +194,38 @@ class BeatSequencer(wiring.Component):
         renews = waiting & (~active | final)
         with m.If(take | (waiting & ~active)):
             with m.If(renews):
-                last_row = (following.rows - 1)[:lane_bits] if lane_bits else 0
                 m.d.sync += [
                     waiting.eq(0),
                     active.eq(1),
-                    groups.eq((following.rows + (lanes - 1)) >> lane_bits),
+                    groups.eq(following.groups),
                     first_group.eq(1),
-                    last_group.eq(following.rows <= lanes),
-                    keeps.eq(following.keep_maxima),
-                    maxima.eq(following.maxima >> place_bits),
-                    last_mask.eq((2 << last_row) - 1),
+                    last_group.eq(following.last_group),
+                    keeps.eq(following.keeps),
+                    maxima.eq(following.maxima),
+                    last_mask.eq(following.last_mask),
                     masked.eq(following.masked),
-                    behind.eq(_saturated(following.rows - 1, len(behind))),
-                    last_lane.eq(last_row),
-                    last_block.eq(following.blocks - 1),
-                    first_place.eq(following.first_block),
-                    slots.eq(following.slots - 1),
-                    active_slots.eq((1 << following.slots) - 1),
+                    behind.eq(following.behind),
+                    last_lane.eq(following.last_lane),
+                    last_block.eq(following.last_block),
+                    first_place.eq(following.first_place),
+                    slots.eq(following.slots),
+                    active_slots.eq(following.active_slots),
                     set_.eq(following.set),
-                    address.eq(following.offset >> place_bits),
-                    stride.eq(following.slot_stride >> place_bits),
-                    *(base.eq(given + following.exponent) for base, given in zip(bases, following.bases, strict=True)),
-                    traits.eq(following_traits),
-                    due.eq(following_traits.sides),
-                    nibble.eq(following_traits.sides == 0),
-                    term.eq((following_traits.sides == 0) & ~following_traits.two_beats),
-                    *(count.eq(last) for count, last in zip(counts, following_traits.last, strict=True)),
+                    address.eq(following.address),
+                    stride.eq(following.stride),
+                    bases.eq(following.bases),
+                    traits.eq(following.traits),
+                    due.eq(following.traits.sides),
+                    nibble.eq(following.nibble),
+                    term.eq(following.nibble & ~following.traits.two_beats),
+                    *(count.eq(last) for count, last in zip(counts, following.traits.last, strict=True)),
                     lower.eq(0),
-                    left.eq(following.blocks - 1),
-                    at_last_block.eq(following.blocks == 1),
-                    planes.eq(following_traits.more_planes),
-                    at_end.eq((following.blocks == 1) & (following_traits.more_planes == 0)),
+                    left.eq(following.last_block),
+                    at_last_block.eq(following.at_last_block),
+                    planes.eq(following.traits.more_planes),
+                    at_end.eq(following.at_last_block & (following.traits.more_planes == 0)),
                     first.eq(1),
-                    place.eq(following.first_block),
+                    place.eq(following.first_place),
                 ]
             with m.Else():
                 with m.If(~nibble):
@@ -309,6 +309,63 @@ class BeatSequencer(wiring.Component):
             self.group.behind.eq(behind),
         ]
         return m
+
+    def _begin(self, m: Module, following: data.View) -> list[Any]:
+        """What a command begins with, from the command that is offered."""
+        command, lanes = self.command.payload, self.config.lanes
+        lane_bits, place_bits = lanes.bit_length() - 1, matrix_place_elements(self.config).bit_length() - 1
+        traits = Signal(traits_layout, name="offered_traits")
+        decode_traits(m, command.format, traits)
+        last_row = (command.rows - 1)[:lane_bits] if lane_bits else 0
+        return [
+            following.groups.eq((command.rows + (lanes - 1)) >> lane_bits),
+            following.last_group.eq(command.rows <= lanes),
+            following.keeps.eq(command.keep_maxima),
+            following.maxima.eq(command.maxima >> place_bits),
+            following.last_mask.eq((2 << last_row) - 1),
+            following.masked.eq(command.masked),
+            following.behind.eq(_saturated(command.rows - 1, len(following.behind))),
+            following.last_lane.eq(last_row),
+            following.last_block.eq(command.blocks - 1),
+            following.at_last_block.eq(command.blocks == 1),
+            following.first_place.eq(command.first_block),
+            following.slots.eq(command.slots - 1),
+            following.active_slots.eq((1 << command.slots) - 1),
+            following.set.eq(command.set),
+            following.address.eq(command.offset >> place_bits),
+            following.stride.eq(command.slot_stride >> place_bits),
+            *(base.eq(given + command.exponent) for base, given in zip(following.bases, command.bases, strict=True)),
+            following.traits.eq(traits),
+            following.nibble.eq(traits.sides == 0),
+        ]
+
+
+def _beginning_layout(config: Config) -> data.StructLayout:
+    """What the registers of `BeatSequencer` are at the first beat of a command, by their names there."""
+    place_bits = matrix_place_elements(config).bit_length() - 1
+    return data.StructLayout(
+        {
+            "groups": ROWS_BITS,
+            "last_group": 1,
+            "keeps": 1,
+            "maxima": word_address_bits(config),
+            "last_mask": config.lanes,
+            "masked": range(config.right_hand_sides),
+            "behind": behind_bits(config),
+            "last_lane": config.lanes.bit_length() - 1,
+            "last_block": range(config.vector_blocks),
+            "at_last_block": 1,
+            "first_place": range(config.vector_blocks),
+            "slots": range(config.right_hand_sides),
+            "active_slots": config.right_hand_sides,
+            "set": 2,
+            "address": word_address_bits(config),
+            "stride": PLACE_BITS - place_bits,
+            "bases": data.ArrayLayout(signed(EXPONENT_SUM_BITS), config.right_hand_sides),
+            "traits": traits_layout,
+            "nibble": 1,
+        }
+    )
 
 
 def _saturated(value: Value, bits: int) -> Value:

@@ -85,8 +85,9 @@ class VectorLoader(wiring.Component):
         taken = Signal()
         accept = Signal()
         last = Signal()
+        # A register: a header is taken before it matters.
+        m.d.sync += last_block.eq(command.blocks - 1)
         m.d.comb += [
-            last_block.eq(command.blocks - 1),
             i.ready.eq(self.command.valid & ~taken),
             accept.eq(i.ready & i.valid),
         ]
