@@ -50,10 +50,11 @@ class RoundToFloat32(wiring.Component):
         m = Module()
         pipeline = Pipeline(m, C(1), self.valid)
 
-        negative = self.sum < 0
+        negative = self.sum[-1]
         stage = pipeline.stage(
             sign=negative,
-            magnitude=Mux(negative, -self.sum, self.sum)[:ACCUMULATOR_BITS],
+            # The carry chain is the choice too.
+            magnitude=((self.sum ^ negative.replicate(ACCUMULATOR_BITS)) + negative)[:ACCUMULATOR_BITS],
             # Biased exponent of the result, should the top bit of the magnitude be set.
             exponent=(self.base + (SCALE_EXPONENT + BIAS + ACCUMULATOR_BITS - 1))[:_EXPONENT_BITS].as_signed(),
         )
