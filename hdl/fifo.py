@@ -1,6 +1,6 @@
 """A first-in first-out buffer between two streams."""
 
-from amaranth.hdl import Cat, Module, Shape, ShapeLike
+from amaranth.hdl import Cat, Module, Mux, Shape, ShapeLike, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,8 +11,8 @@ SMALL_DEPTH = 16
 class StreamFifo(wiring.Component):
     """A first-in first-out buffer between two streams.
 
-    Up to `SMALL_DEPTH` entries lie in distributed RAM, deeper buffers in block RAM. `i.ready` depends on registers only, never
-    on `o.ready`, so a small buffer also cuts a long path of ready signals. Without its own flush input: wrap it in
+    Two entries lie in registers, up to `SMALL_DEPTH` in distributed RAM, more in block RAM. `i.ready` depends on registers
+    only, never on `o.ready`, so a small buffer also cuts a long path of ready signals. Without its own flush input: wrap it in
     `amaranth.hdl.ResetInserter` to empty it.
 
     Latency: an entry taken in cycle t is on `o` from cycle t+1 on, or t+2 with block RAM. Throughput: one entry a cycle,
@@ -54,6 +54,25 @@ class StreamFifo(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        if self.depth == 2:
+            self._in_registers(m)
+        else:
+            self._in_memory(m)
+        return m
+
+    def _in_registers(self, m: Module) -> None:
+        i, o = self.i, self.o
+        full = Signal()
+        second = Signal(self.shape, reset_less=True)
+        keeps = o.valid & ~o.ready
+        m.d.comb += [i.ready.eq(~full), self.level.eq(o.valid + full)]
+        m.d.sync += [o.valid.eq(keeps | full | i.valid), full.eq(keeps & (full | i.valid))]
+        with m.If(~keeps):
+            m.d.sync += o.payload.eq(Mux(full, second, i.payload))
+        with m.If(~full):
+            m.d.sync += second.eq(i.payload)
+
+    def _in_memory(self, m: Module) -> None:
         kind = fifo.SyncFIFO if self.depth <= SMALL_DEPTH else fifo.SyncFIFOBuffered
         m.submodules.inner = inner = kind(width=Shape.cast(self.shape).width, depth=self.depth)
         m.d.comb += [
@@ -65,4 +84,3 @@ class StreamFifo(wiring.Component):
             inner.r_en.eq(self.o.ready),
             self.level.eq(inner.level),
         ]
-        return m

@@ -58,6 +58,10 @@ class Containment(Elaboratable):
         ]
         if not self.inductive:
             pass
+        elif isinstance(part, StreamFifo) and part.depth == 2:
+            second = next(signal for signal in _signals(fragment) if signal.name == "second")
+            kept = ~stand_in.holds | (stand_in.place != 1) | (second == Cat(stand_in.kept))
+            m.d.comb += Assert(kept, "state: the entry that is watched")
         elif isinstance(part, StreamFifo):
             self._memory(m, fragment)
         elif isinstance(part, VisibleFifo):

@@ -56,7 +56,11 @@ def test_beats(short_requests, follow, requests_in_flight):
         ),
         ("room.eq(rest >= 0)", "room.eq(1)", "more was asked for than fits"),
         ("r.ready.eq(1)", "r.ready.eq(self.o.ready)", "r is not always ready"),
-        ("Cat(given, self.free) + Cat(given, ~asked_beats)", "Cat(given, self.free) + Cat(0, ~asked_beats)", "room was forgotten"),
+        (
+            "Cat(given, self.free) + Cat(given, ~asked_beats)",
+            "Cat(given, self.free) + Cat(0, ~asked_beats)",
+            "room was forgotten",
+        ),
         (
             "self.beat & ~failed & ~self.error.valid",
             "self.beat & ~failed & ~self.error.valid & ~arriving.command[0]",

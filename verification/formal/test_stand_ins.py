@@ -55,19 +55,21 @@ def test_what_can_be_looked_into_gives_what_it_takes(depth, latency):
         (VisibleFifo(1, 2, None), 2, None, DIFFERENT),
         (ForgetfulFifo(1, 2, 1), 1, None, "it offers what the stand-in can not"),
         (
-            plant(StreamFifo, "self.o.valid.eq(inner.r_rdy)", "self.o.valid.eq(inner.r_rdy & self.i.valid)")(1, 2),
+            plant(StreamFifo, "self.o.valid.eq(inner.r_rdy)", "self.o.valid.eq(inner.r_rdy & self.i.valid)")(1, 3),
             1,
             None,
             DIFFERENT,
         ),
         (
             plant(StreamFifo, "inner.w_data.eq(Cat(self.i.payload))", "inner.w_data.eq(Cat(self.i.payload) & self.level[0])")(
-                1, 2
+                1, 3
             ),
             1,
             None,
             "it offers what the stand-in can not",
         ),
+        (plant(StreamFifo, "Mux(full, second, i.payload)", "i.payload")(1, 2), 1, None, "it offers what the stand-in can not"),
+        (plant(StreamFifo, "keeps | full | i.valid", "keeps | i.valid")(1, 2), 1, None, DIFFERENT),
     ],
 )
 def test_what_does_more_than_its_stand_in_is_noticed(part, latency, depth, broken):
