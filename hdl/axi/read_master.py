@@ -1,6 +1,6 @@
 """The AXI4 read master: turns read requests into bursts, and the answers into one stream of tagged beats."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Shape, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -20,8 +20,8 @@ class ReadMaster(wiring.Component):
 
     A request is split into incrementing bursts that end where the address is a multiple of ``burst_beats`` beats, so that only
     the first and the last burst of a request can be shorter, and none crosses 4 KiB. Requests follow one another without a gap.
-    A burst is asked for only when the read FIFO has room for all of it, so `axi.r.ready` is always 1 and a slow reader never
-    holds up the memory.
+    A burst is asked for only when the read FIFO has room for the longest one, so `axi.r.ready` is always 1 and a slow reader
+    never holds up the memory.
 
     Latency: a request taken in cycle t has its first burst on `axi.ar` in cycle t+2; a beat that arrives in cycle t is on `o`
     in cycle t+2. Throughput: one burst and one beat a cycle. From a memory that answers every request in order at one beat
@@ -67,7 +67,7 @@ class ReadMaster(wiring.Component):
     waiting : Signal(), out
         No beat arrives, though something was asked for.
     blocked : Signal(), out
-        No beat arrives and nothing was asked for, because the FIFO has no room for the next burst. At most one of `beat`,
+        No beat arrives and nothing was asked for, because the FIFO has no room for a burst. At most one of `beat`,
         `waiting` and `blocked` is 1.
 
     Raises
@@ -106,7 +106,7 @@ class ReadMaster(wiring.Component):
         # State, as attributes because the formal proofs state what it always satisfies.
         #: Where the next burst of the request at hand begins.
         self.address = Signal(address_width)
-        #: The request's last beat, counted from the start of the unit of `burst_beats` beats that `address` lies in.
+        #: Beats from the start of the unit of `burst_beats` beats that `address` lies in to the request's end.
         self.end = Signal(len(self.i.payload.beats) + 1)
         self.request_valid = Signal()
         #: The request ends in that unit, in a register of its own: `end` is long, and much waits for the next request.
@@ -114,8 +114,10 @@ class ReadMaster(wiring.Component):
         self.bursts = StreamFifo(planned_layout(address_width), 2)
         self.held = Signal()
         self.free = Signal(range(self.capacity + 1), init=self.capacity)
+        #: There is room for the longest burst, in a register of its own: no burst's length is compared in the cycle that asks.
+        self.room = Signal(init=1)
         self.outstanding = Signal(range(self.capacity + 1))
-        self.requests = StreamFifo(read_request_layout(address_width), requests_in_flight)
+        self.requests = StreamFifo(noted_layout(address_width), requests_in_flight)
         self.arriving = Signal(read_request_layout(address_width))
         self.arriving_valid = Signal()
         #: One beat is left of it, in a register of its own: much waits for what comes with a request's last beat.
@@ -142,14 +144,15 @@ class ReadMaster(wiring.Component):
             bursts.i.valid.eq(self.request_valid & ~self.flush),
             bursts.i.payload.address.eq(from_base(address, self.first_page)),
             bursts.i.payload.outside.eq(address[PAGE_BITS:] > self.last_page),
-            bursts.i.payload.length.eq(Mux(final, end[:beat_bits], config.burst_beats - 1) - address[byte_bits:unit_bits]),
+            # Modulo `burst_beats`: to the end of the unit, or that of the request.
+            bursts.i.payload.length.eq((Mux(final, end[:beat_bits], 0) + ~address[byte_bits:unit_bits])[:beat_bits]),
         ]
         planned = bursts.i.valid & bursts.i.ready
         with m.If(planned):
             m.d.sync += [
                 address.eq(Cat(Const(0, unit_bits), address[unit_bits:] + 1)),
                 end[beat_bits:].eq(end[beat_bits:] - 1),
-                final.eq(end[beat_bits:] == 1),
+                final.eq((end[beat_bits:] == 1) | ((end[beat_bits:] == 2) & (end[:beat_bits] == 0))),
             ]
         # Each request is noted twice: here to ask for it, and in `requests` to recognise its beats.
         take = Signal()
@@ -157,21 +160,21 @@ class ReadMaster(wiring.Component):
             take.eq((~self.request_valid | (planned & final)) & self.requests.i.ready),
             self.i.ready.eq(take | self.flush),
             self.requests.i.valid.eq(self.i.valid & take & ~self.flush),
-            self.requests.i.payload.eq(self.i.payload),
+            self.requests.i.payload.request.eq(self.i.payload),
+            self.requests.i.payload.single.eq(self.i.payload.beats == 1),
         ]
         with m.If(self.flush):
             m.d.sync += self.request_valid.eq(0)
         with m.Elif(self.requests.i.valid):
-            beats = self.i.payload.beats
-            # The beats come last, out of an adder: so one is taken from where they begin, and the sum is not looked at.
-            begin, low = Signal(Shape(beat_bits + 1, signed=True)), Signal(Shape(beat_bits + 2, signed=True))
-            m.d.comb += [begin.eq(self.i.payload.address[byte_bits:unit_bits] - 1), low.eq(beats[:beat_bits] + begin)]
-            borrows, carries = low < 0, low[beat_bits]
+            beats, begin, low = self.i.payload.beats, self.i.payload.address[byte_bits:unit_bits], Signal(beat_bits + 1)
+            units, even = beats[beat_bits:], low[:beat_bits] == 0
+            m.d.comb += low.eq(beats[:beat_bits] + begin)
             m.d.sync += [
                 self.request_valid.eq(1),
                 address.eq(self.i.payload.address),
                 end.eq(beats + begin),
-                final.eq(Mux(borrows, beats[beat_bits:] == 1, (beats[beat_bits:] == 0) & ~carries)),
+                # At most `burst_beats`. The sum is late: its upper bits are not looked at.
+                final.eq(((units == 0) & (~low[-1] | even)) | ((units == 1) & ~low[-1] & even)),
             ]
         with m.Elif(planned & final):
             m.d.sync += self.request_valid.eq(0)
@@ -180,23 +183,19 @@ class ReadMaster(wiring.Component):
         """Ask for planned bursts as soon as the FIFO has room for them."""
         ar, burst = self.axi.ar, self.bursts.o
         length = burst.payload.length
-        room = Signal()
-        asked = Signal()
-        given = Signal()
-        # What is free when the burst has been asked for; negative if it has no room.
-        rest = Signal(Shape(len(self.free) + 1, signed=True))
-        # The same and what is on its way then, with a beat that comes or goes in the same cycle: the lowest bits of both
-        # operands make its carry. Whether the burst is asked for is known late, and only chooses.
-        rest_after, outstanding_after = Signal(len(self.free) + 1), Signal(len(self.outstanding) + 1)
-        asked_beats = Cat(length, Const(0, max(len(self.free) - len(length), 1)))
+        asked, given = Signal(), Signal()
+        # What is free, and what is on its way, when the burst has been asked for, with a beat that goes or comes in the same
+        # cycle: the lowest bits of both operands make its carry. Whether the burst is asked for is known late: it only chooses.
+        free_after, outstanding_after = Signal(len(self.free) + 1), Signal(len(self.outstanding) + 1)
+        free = Signal.like(self.free)
+        asked_beats = Cat(length, Const(0, max(len(free) - len(length), 1)))
         m.d.comb += [
             given.eq(self.beats.o.valid & self.beats.o.ready),
-            rest.eq(self.free + (~asked_beats).as_signed()),
-            rest_after.eq(Cat(given, self.free) + Cat(given, ~asked_beats)),
+            free_after.eq(Cat(given, self.free) + Cat(given, ~asked_beats)),
             outstanding_after.eq(Cat(~self.beat, self.outstanding) + Cat(~self.beat, length)),
+            free.eq(Mux(asked, free_after[1:], self.free + given)),
             # Room only grows while a burst waits, so `ar.valid` never falls before `ar.ready`.
-            room.eq(rest >= 0),
-            ar.valid.eq(burst.valid & room & ~burst.payload.outside & (self.held | ~(self.flush | self.error.valid))),
+            ar.valid.eq(burst.valid & self.room & ~burst.payload.outside & (self.held | ~(self.flush | self.error.valid))),
             ar.payload.address.eq(burst.payload.address),
             ar.payload.length.eq(length),
             asked.eq(ar.valid & ar.ready),
@@ -204,12 +203,13 @@ class ReadMaster(wiring.Component):
         ]
         m.d.sync += [
             self.held.eq(ar.valid & ~ar.ready),
-            self.free.eq(Mux(asked, rest_after[1:], self.free + given)),
+            self.free.eq(free),
+            self.room.eq(free[exact_log2(self.config.burst_beats) :].any()),
             self.outstanding.eq(Mux(asked, outstanding_after[1:], self.outstanding - self.beat)),
         ]
         m.d.comb += [
             self.waiting.eq((ar.valid | (self.outstanding != 0)) & ~self.beat),
-            self.blocked.eq(burst.valid & ~room & ~self.error.valid & (self.outstanding == 0)),
+            self.blocked.eq(burst.valid & ~self.room & ~self.error.valid & (self.outstanding == 0)),
         ]
 
     def _receive(self, m: Module) -> None:
@@ -241,8 +241,8 @@ class ReadMaster(wiring.Component):
         m.d.comb += self.requests.o.ready.eq(~self.arriving_valid | done)
         with m.If(self.requests.o.valid & self.requests.o.ready):
             m.d.sync += [
-                arriving.eq(self.requests.o.payload),
-                self.arriving_last.eq(self.requests.o.payload.beats == 1),
+                arriving.eq(self.requests.o.payload.request),
+                self.arriving_last.eq(self.requests.o.payload.single),
                 self.arriving_valid.eq(1),
             ]
         with m.Elif(done):
@@ -272,7 +272,12 @@ class ReadMaster(wiring.Component):
         with m.If(self.flush):
             m.d.sync += self.arriving_valid.eq(0)
             with m.If(quiet):
-                m.d.sync += self.free.eq(self.capacity)
+                m.d.sync += [self.free.eq(self.capacity), self.room.eq(1)]
+
+
+def noted_layout(address_width: int) -> data.StructLayout:
+    """A request, and whether it is a single beat: behind block RAM there is no time to look at how many it has."""
+    return data.StructLayout({"request": read_request_layout(address_width), "single": 1})
 
 
 def planned_layout(address_width: int) -> data.StructLayout:

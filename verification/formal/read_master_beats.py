@@ -35,7 +35,7 @@ class ReadMasterBeats(ReadMasterRules):
         """Beats of the request at hand that are not yet put into bursts."""
         dut = self.dut
         unit = dut.address >> exact_log2(dut.config.bus_bytes)
-        return (dut.end + 1 - unit[: exact_log2(dut.config.burst_beats)])[: len(dut.i.payload.beats)]
+        return (dut.end - unit[: exact_log2(dut.config.burst_beats)])[: len(dut.i.payload.beats)]
 
     def _number(self, m: Module) -> None:
         """Number all beats in the order of their requests, and say who stands at which number."""
@@ -72,14 +72,19 @@ class ReadMasterBeats(ReadMasterRules):
         m.d.comb += requests.note.eq(self.accepted)
         m.d.comb += Assert(~(dut.idle & dut.axi.ar.valid), "idle though a burst is asked for")
         number = (self.received + Mux(dut.arriving_valid, dut.arriving.beats, 0))[:NOTE_BITS]
-        ends = [(note + request.beats)[:NOTE_BITS] for note, request in zip(requests.notes, requests.entries, strict=True)]
+        noted = [entry.request for entry in requests.entries]
+        ends = [(note + request.beats)[:NOTE_BITS] for note, request in zip(requests.notes, noted, strict=True)]
         claims = [~requests.holds(n) | (requests.notes[n] == begin) for n, begin in enumerate((number, *ends[:-1]))]
         claims += [(requests.level != n) | (self.accepted == end) for n, end in enumerate((number, *ends))]
         # Numbers wrap, but not within what is in flight.
         in_flight = [
             (dut.arriving_valid, self.received, dut.arriving.beats),
-            *((requests.holds(n), requests.notes[n], request.beats) for n, request in enumerate(requests.entries)),
+            *((requests.holds(n), requests.notes[n], request.beats) for n, request in enumerate(noted)),
         ]
+        claims += [
+            ~requests.holds(n) | (entry.single == (entry.request.beats == 1)) for n, entry in enumerate(requests.entries)
+        ]
+        claims.append(~dut.arriving_valid | (dut.arriving_last == (dut.arriving.beats == 1)))
         claims += [~valid | ((self.accepted - begin)[:NOTE_BITS] >= beats) for valid, begin, beats in in_flight]
         # The side that receives knows a request when its beats can come: it may be kept back for as long as all of it is at hand.
         claims.append(dut.arriving_valid | (self.owed == 0))
@@ -159,6 +164,6 @@ class ReadMasterBeats(ReadMasterRules):
                 following.eq(rest.beats != 1),
             ]
         found = dut.arriving_valid & (self.received == number) & (Cat(arriving) == Cat(rest))
-        for n, request in enumerate(requests.entries):
-            found = found | (requests.holds(n) & (requests.notes[n] == number) & (Cat(request) == Cat(rest)))
+        for n, entry in enumerate(requests.entries):
+            found = found | (requests.holds(n) & (requests.notes[n] == number) & (Cat(entry.request) == Cat(rest)))
         m.d.comb += self.state(~following | found, "the request is among those in flight")

@@ -91,11 +91,11 @@ class ReadMasterRules(Elaboratable):
                     planned.outside == self._outside(planned.address), "planned bursts are known to be outside"
                 )
         with m.If(dut.request_valid):
-            left = dut.end + 1 - dut.address[size_bits:unit_bits]
+            left = dut.end - dut.address[size_bits:unit_bits]
             whole = (dut.address[:size_bits] == 0) & (left > 0) & (left < 1 << len(dut.i.payload.beats))
             m.d.comb += self.state(whole, "the request at hand")
-            m.d.comb += self.state(dut.final == (dut.end >> unit_bits - size_bits == 0), "the request's last unit")
-        m.d.comb += self.state(dut.arriving_last == (dut.arriving.beats == 1), "a request's last beat")
+            m.d.comb += self.state(dut.final == (dut.end <= longest), "the request's last unit")
+        m.d.comb += self.state(dut.room == (dut.free >= longest), "room for the longest burst")
         with m.If(dut.held):
             m.d.comb += self.state(dut.bursts.o.valid & (dut.free > dut.bursts.o.payload.length), "room for a held burst")
 

@@ -47,14 +47,14 @@ def test_beats(short_requests, follow, requests_in_flight):
 @pytest.mark.parametrize(
     ("old", "new", "broken"),
     [
-        (" - address[byte_bits:unit_bits]),", "),", "a burst crosses 4 KiB"),
+        ("+ ~address[byte_bits:unit_bits])[", "- 1)[", "a burst crosses 4 KiB"),
         ("(self.held | ~(self.flush | self.error.valid))", "~(self.flush | self.error.valid)", "ar changed while stalled"),
         (
             "(self.held | ~(self.flush | self.error.valid))",
             "(self.held | ~self.flush)",
             "a burst was asked for after an error or a flush",
         ),
-        ("room.eq(rest >= 0)", "room.eq(1)", "more was asked for than fits"),
+        ("burst.valid & self.room &", "burst.valid &", "more was asked for than fits"),
         ("r.ready.eq(1)", "r.ready.eq(self.o.ready)", "r is not always ready"),
         (
             "Cat(given, self.free) + Cat(given, ~asked_beats)",
@@ -95,7 +95,12 @@ def test_bus_notices(old, new, broken):
             "a burst is not the next of its request",
         ),
         ("last.eq(arriving.beats == 2)", "last.eq(arriving.beats == 3)", "received", "the wrong beat is the last"),
-        ("payload.beats == 1)", "payload.beats == 2)", "received", "the wrong beat is the last"),
+        (
+            "single.eq(self.i.payload.beats == 1)",
+            "single.eq(self.i.payload.beats == 2)",
+            "received",
+            "the wrong beat is the last",
+        ),
     ],
 )
 def test_beats_notice(short_requests, old, new, follow, broken):
