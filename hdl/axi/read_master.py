@@ -109,8 +109,14 @@ class ReadMaster(wiring.Component):
         #: Beats from the start of the unit of `burst_beats` beats that `address` lies in to the request's end.
         self.end = Signal(len(self.i.payload.beats) + 1)
         self.request_valid = Signal()
-        #: The request ends in that unit, in a register of its own: `end` is long, and much waits for the next request.
-        self.final = Signal()
+        # What says whether the request ends in that unit: `end` is too long to be looked at, and much waits for that.
+        #: Units in `end` but for one that is carried: none, or one.
+        self.no_units = Signal()
+        self.one_unit = Signal()
+        #: A unit came from adding up the beats below a unit.
+        self.carried = Signal()
+        #: There are no beats below a unit.
+        self.even = Signal()
         self.bursts = StreamFifo(planned_layout(address_width), 2)
         self.held = Signal()
         self.free = Signal(range(self.capacity + 1), init=self.capacity)
@@ -139,8 +145,10 @@ class ReadMaster(wiring.Component):
         beat_bits = exact_log2(config.burst_beats)
         unit_bits = byte_bits + beat_bits
 
-        final = self.final
+        final = Signal()
         m.d.comb += [
+            # At most `burst_beats` are left.
+            final.eq(Mux(self.carried, self.no_units & self.even, self.no_units | (self.one_unit & self.even))),
             bursts.i.valid.eq(self.request_valid & ~self.flush),
             bursts.i.payload.address.eq(from_base(address, self.first_page)),
             bursts.i.payload.outside.eq(address[PAGE_BITS:] > self.last_page),
@@ -152,7 +160,9 @@ class ReadMaster(wiring.Component):
             m.d.sync += [
                 address.eq(Cat(Const(0, unit_bits), address[unit_bits:] + 1)),
                 end[beat_bits:].eq(end[beat_bits:] - 1),
-                final.eq((end[beat_bits:] == 1) | ((end[beat_bits:] == 2) & (end[:beat_bits] == 0))),
+                self.no_units.eq(end[beat_bits:] == 1),
+                self.one_unit.eq(end[beat_bits:] == 2),
+                self.carried.eq(0),
             ]
         # Each request is noted twice: here to ask for it, and in `requests` to recognise its beats.
         take = Signal()
@@ -167,14 +177,15 @@ class ReadMaster(wiring.Component):
             m.d.sync += self.request_valid.eq(0)
         with m.Elif(self.requests.i.valid):
             beats, begin, low = self.i.payload.beats, self.i.payload.address[byte_bits:unit_bits], Signal(beat_bits + 1)
-            units, even = beats[beat_bits:], low[:beat_bits] == 0
             m.d.comb += low.eq(beats[:beat_bits] + begin)
             m.d.sync += [
                 self.request_valid.eq(1),
                 address.eq(self.i.payload.address),
                 end.eq(beats + begin),
-                # At most `burst_beats`. The sum is late: its upper bits are not looked at.
-                final.eq(((units == 0) & (~low[-1] | even)) | ((units == 1) & ~low[-1] & even)),
+                self.no_units.eq(beats[beat_bits:] == 0),
+                self.one_unit.eq(beats[beat_bits:] == 1),
+                self.even.eq(low[:beat_bits] == 0),
+                self.carried.eq(low[beat_bits]),
             ]
         with m.Elif(planned & final):
             m.d.sync += self.request_valid.eq(0)

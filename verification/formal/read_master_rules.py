@@ -94,7 +94,15 @@ class ReadMasterRules(Elaboratable):
             left = dut.end - dut.address[size_bits:unit_bits]
             whole = (dut.address[:size_bits] == 0) & (left > 0) & (left < 1 << len(dut.i.payload.beats))
             m.d.comb += self.state(whole, "the request at hand")
-            m.d.comb += self.state(dut.final == (dut.end <= longest), "the request's last unit")
+            unit = unit_bits - size_bits
+            low, units = dut.end[:unit], (dut.end[unit:] - dut.carried)[: len(dut.end) - unit]
+            known = (
+                (~dut.carried | dut.end[unit:].any())
+                & (dut.even == (low == 0))
+                & (dut.no_units == (units == 0))
+                & (dut.one_unit == (units == 1))
+            )
+            m.d.comb += self.state(known, "what is known of the end of the request at hand")
         m.d.comb += self.state(dut.room == (dut.free >= longest), "room for the longest burst")
         with m.If(dut.held):
             m.d.comb += self.state(dut.bursts.o.valid & (dut.free > dut.bursts.o.payload.length), "room for a held burst")
