@@ -24,7 +24,8 @@ _BEFORE_SYNTHESIS = (
     f"hierarchy -top {{name}}; proc; flatten; memory_nordff; {'; '.join(ECP5_BEFORE)}; rename -hide w:* w:*_clock %d"
 )
 
-#: Yosys as a command: it reads a script, and writes what it says to the file after ``-l`` as well.
+#: Yosys as a command: it reads a script, and writes what it says to the file after ``-l`` as well. Registers behind products go
+#: into their DSP blocks before anybody reads the netlist, which has the name of the script.
 _YOSYS = """
 import subprocess, sys
 arguments = sys.argv[1:]
@@ -35,7 +36,12 @@ with open(arguments[arguments.index("-l") + 1], "wb") as log:
         log.write(line)
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
-sys.exit(run.wait())
+code = run.wait()
+if not code:
+    from pathlib import Path
+    from tailrace.fpga.product_registers import pack_product_registers
+    pack_product_registers(Path(arguments[-1]).with_suffix(".json"))
+sys.exit(code)
 """
 #: The commands that Amaranth's build system asks for, by the environment variable in which it looks for them.
 _COMMANDS = {

@@ -1,5 +1,6 @@
 """The FPGA families that can be synthesised for: their cells, by what a data sheet calls them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +61,8 @@ class Family:
         Yosys' command that reads the delays of the cells, where they are known; empty where they are not.
     before : tuple of str
         Yosys' commands before `synthesis`.
+    registers_in_products : bool
+        Registers behind products are put into their DSP blocks afterwards (`pack_product_registers`).
     """
 
     name: str
@@ -73,8 +76,9 @@ class Family:
     luts: dict[str, int] = field(default_factory=dict)
     timing: str = ""
     before: tuple[str, ...] = ()
+    registers_in_products: bool = False
 
-    def count(self, counted: dict[str, int]) -> dict[str, int]:
+    def count(self, counted: Mapping[str, int]) -> dict[str, int]:
         """Sum the cells of a netlist, by type, under the names of `cells`."""
         sums = {what: sum(counted.get(kind, 0) for kind in kinds) for what, kinds in self.cells.items()}
         return sums | {SITES: lut_sites(counted)} if SITES in sums else sums
@@ -89,7 +93,7 @@ class Family:
 SITES = "LUT sites"
 
 
-def lut_sites(counted: dict[str, int]) -> int:
+def lut_sites(counted: Mapping[str, int]) -> int:
     """Estimate how many LUTs with two outputs hold the LUTs of a netlist.
 
     Two LUTs share one if they have at most five inputs. That they may have inputs in common is not looked at.
@@ -147,6 +151,7 @@ FAMILIES: dict[str, Family] = {
             # As nextpnr counts them: distributed RAM takes two slices, and the LUTs of a third for its write port.
             {"LUT4": 1, "carry pairs": 2, "distributed RAM": 6},
             before=ECP5_BEFORE,
+            registers_in_products=True,
         ),
         Family(
             "xc7",

@@ -43,6 +43,8 @@ def _is_clocked(cell: Mapping[str, Any]) -> bool:
     kind = cell["type"]
     if kind.startswith("DSP48"):
         return any(int(str(cell["parameters"].get(stage, "0")), 2) for stage in _STAGES)
+    if kind == "MULT18X18D":
+        return "REG_OUTPUT_CLK" in cell["parameters"]
     return kind.startswith(_CLOCKED)
 
 

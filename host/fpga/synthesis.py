@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tailrace.sim.verilog import require_tools, run_yosys
 from .families import Family, write_rules
 from .levels import logic_levels
 from .mapping import MappedMemory, MappedProduct, parse_memories, parse_products
+from .product_registers import pack_product_registers
 from .progress import Activity
 
 #: Name of the top module in every netlist.
@@ -115,12 +117,13 @@ def synthesise(folder: Path, family: Family, progress: Activity | None = None) -
         "memory_nordff",
         *family.before,
         *(f"tee -{'a' if n else 'o'} {LOG} {command}" for n, command in enumerate(commands)),
-        "tee -q -o cells.json stat -json",
         *(["delete t:$scopeinfo", family.timing, "tee -q -o delays.txt sta"] if family.timing else []),
         listen=listen,
     )
-    counted = json.loads((folder / "cells.json").read_text(encoding="utf-8"))["design"]["num_cells_by_type"]
+    if family.registers_in_products:
+        pack_product_registers(folder / NETLIST)
     cells = read_cells(folder)
+    counted = Counter(cell["type"] for cell in cells.values())
     log = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     delay = None
     if family.timing:

@@ -231,13 +231,16 @@ module MULT18X18D (
     parameter REG_INPUTC_CLK = "NONE";
     parameter REG_PIPELINE_CLK = "NONE";
     parameter REG_OUTPUT_CLK = "NONE";
+    parameter REG_OUTPUT_CE = "CE0";
+    parameter REG_OUTPUT_RST = "RST0";
     parameter GSR = "DISABLED";
     parameter SOURCEB_MODE = "B_SHIFT";
     parameter MULT_BYPASS = "DISABLED";
 
     generate
-        if (REG_INPUTA_CLK != "NONE" || REG_INPUTB_CLK != "NONE" || REG_PIPELINE_CLK != "NONE" || REG_OUTPUT_CLK != "NONE"
-                || MULT_BYPASS != "DISABLED")
+        if (REG_INPUTA_CLK != "NONE" || REG_INPUTB_CLK != "NONE" || REG_PIPELINE_CLK != "NONE" || MULT_BYPASS != "DISABLED"
+                || REG_OUTPUT_CLK != "NONE" && (REG_OUTPUT_CLK != "CLK0" || REG_OUTPUT_CE != "CE0" || REG_OUTPUT_RST != "RST0"
+                    || GSR != "DISABLED"))
             no_model_of_this_mode_of_MULT18X18D failed ();
     endgenerate
 
@@ -246,6 +249,18 @@ module MULT18X18D (
     wire signed [18:0] b = {SIGNEDB & B17, B17, B16, B15, B14, B13, B12, B11, B10, B9, B8, B7, B6, B5, B4, B3, B2, B1,
     B0};
     wire signed [37:0] product = a * b;
+    wire [35:0] p;
+    generate
+        if (REG_OUTPUT_CLK != "NONE") begin : registered
+            reg [35:0] kept = 0;
+            always @(posedge CLK0)
+                if (RST0) kept <= 0;
+                else if (CE0) kept <= product[35:0];
+            assign p = kept;
+        end else begin : unregistered
+            assign p = product[35:0];
+        end
+    endgenerate
     assign {P35, P34, P33, P32, P31, P30, P29, P28, P27, P26, P25, P24, P23, P22, P21, P20, P19, P18, P17, P16, P15,
-    P14, P13, P12, P11, P10, P9, P8, P7, P6, P5, P4, P3, P2, P1, P0} = product[35:0];
+    P14, P13, P12, P11, P10, P9, P8, P7, P6, P5, P4, P3, P2, P1, P0} = p;
 endmodule

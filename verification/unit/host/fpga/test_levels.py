@@ -31,6 +31,8 @@ def chain(kind: str, **parameters: str) -> dict[str, Any]:
         ("TRELLIS_FF", {}, 1),
         ("DP16KD", {}, 1),
         ("RAM32M", {}, 3),
+        ("MULT18X18D", {}, 3),
+        ("MULT18X18D", {"REG_OUTPUT_CLK": "CLK0"}, 1),
         ("DSP48E1", {"PREG": "0" * 32}, 3),
         ("DSP48E1", {"PREG": "0" * 31 + "1"}, 1),
     ],

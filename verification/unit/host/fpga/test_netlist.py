@@ -29,7 +29,7 @@ class Sample(wiring.Component):
 
     def __init__(self) -> None:
         outputs = {f"read_{depth}": Out(width) for depth, width in SHAPES}
-        products = {"unsigned": Out(36), "mixed": Out(36), "signed": Out(36)}
+        products = {"unsigned": Out(36), "mixed": Out(36), "signed": Out(36), "held": Out(36)}
         inputs = {"write_address": In(14), "read_address": In(14), "data": In(36), "bytes": In(4), "read": In(1)}
         sums = {"sum": Out(20), "signed_sum": Out(signed(22))}
         tables = {"first": Out(8), "second": Out(8)}
@@ -48,6 +48,11 @@ class Sample(wiring.Component):
         low, high = Signal(signed(17)), Signal(signed(17))
         m.d.comb += [low.eq(self.a), high.eq(self.b)]
         m.d.sync += [self.unsigned.eq(self.a * self.b), self.mixed.eq(self.a * high), self.signed.eq(low * high)]
+        # Without a reset: this one is in the DSP block.
+        held = Signal(36, reset_less=True)
+        m.d.comb += self.held.eq(held)
+        with m.If(self.read):
+            m.d.sync += held.eq(low * self.data[:9])
         m.d.sync += [
             self.count.eq(self.count + self.a),
             self.sum.eq(self.a + self.b + self.a[3:] + self.b[5:]),
@@ -78,7 +83,7 @@ def test_cells_do_what_the_design_says(rng: np.random.Generator, seed: int) -> N
             for name, value in values.items():
                 setattr(block.io, name, value)
             block.clock.tick()
-        arithmetic = ("unsigned", "mixed", "signed", "sum", "signed_sum", "count")
+        arithmetic = ("unsigned", "mixed", "signed", "held", "sum", "signed_sum", "count")
         for name in (*(f"read_{depth}" for depth, _ in SHAPES), "first", "second", *arithmetic):
             found, expected = (int(getattr(block.io, name)) for block in (cells, design))
             assert found == expected, (
