@@ -10,9 +10,9 @@ from amaranth.lib.wiring import In, Out
 class StreamRegister(wiring.Component):
     """Cut all paths between two streams: `o` and `i.ready` come straight from registers.
 
-    Unlike a small `StreamFifo`, which has distributed RAM at its output, this has nothing there: it belongs between block RAM
-    and logic. The price is two registers for each bit: the one at `o`, and one for what comes in the cycle in which `o` learns
-    that it must wait.
+    Unlike a small `StreamFifo` of more than two entries, which has distributed RAM at its output, this has nothing there: it
+    belongs between block RAM and logic. One of two entries tells how many it holds besides. The price is two registers for each
+    bit: the one at `o`, and one for what comes in the cycle in which `o` learns that it must wait.
 
     Latency: 1 cycle. Throughput: one transfer a cycle.
 

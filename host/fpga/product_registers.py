@@ -35,27 +35,27 @@ def pack_product_registers(netlist: Path) -> int:
     # The others are what Yosys knows of the cells.
     top = next(module for module in design["modules"].values() if "top" in module["attributes"])
     cells: dict[str, Any] = top.get("cells", {})
-    # For each net, the registers that take it, and None for anything else that reads it.
-    readers: dict[int | str, list[str | None]] = defaultdict(list)
+    # For each net, the registers that take it, and an empty name for anything else that reads it.
+    readers: dict[int | str, list[str]] = defaultdict(list)
     for outside in top.get("ports", {}).values():
         if outside["direction"] != "input":
             for bit in outside["bits"]:
-                readers[bit].append(None)
+                readers[bit].append("")
     for name, cell in cells.items():
         for port, bits in cell["connections"].items():
             if cell["port_directions"][port] == "input":
                 for bit in bits:
-                    readers[bit].append(name if cell["type"] == _REGISTER and port == "DI" else None)
+                    readers[bit].append(name if cell["type"] == _REGISTER and port == "DI" else "")
     packed = 0
     for product in [cell for cell in cells.values() if cell["type"] == _PRODUCT]:
-        registers = list(_registers(product, readers))
-        loads = {_load(cells[name]) for _, name in registers if name}
-        if len(loads) != 1 or None in loads or not all(name for _, name in registers):
+        registers = dict(_registers(product, readers))
+        loads = {_load(cells[name]) if name else None for name in registers.values()}
+        load = loads.pop() if len(loads) == 1 else None
+        if load is None:
             continue
-        [(clock, enable)] = [load for load in loads if load]
-        for output, register in registers:
-            if register:
-                product["connections"][output] = cells.pop(register)["connections"]["Q"]
+        clock, enable = load
+        for output, name in registers.items():
+            product["connections"][output] = cells.pop(name)["connections"]["Q"]
         product["parameters"] |= {"REG_OUTPUT_CLK": "CLK0", "REG_OUTPUT_CE": "CE0", "REG_OUTPUT_RST": "RST0", "GSR": "DISABLED"}
         for port, bit in (("CLK0", clock), ("CE0", enable), ("RST0", "0")):
             product["connections"][port] = [bit]
@@ -65,12 +65,12 @@ def pack_product_registers(netlist: Path) -> int:
     return packed
 
 
-def _registers(product: Mapping[str, Any], readers: Mapping[int | str, list[str | None]]) -> Iterator[tuple[str, str | None]]:
-    """Yield each output that is read, with the register that alone reads it, or None."""
+def _registers(product: Mapping[str, Any], readers: Mapping[int | str, list[str]]) -> Iterator[tuple[str, str]]:
+    """Yield each output that is read, with the register that alone reads it, or an empty name."""
     for port in _OUTPUTS:
         for bit in product["connections"].get(port, ()):
             if bit in readers:
-                yield port, readers[bit][0] if len(readers[bit]) == 1 else None
+                yield port, readers[bit][0] if len(readers[bit]) == 1 else ""
 
 
 def _load(register: Mapping[str, Any]) -> tuple[int, int | str] | None:
