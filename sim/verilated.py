@@ -63,6 +63,7 @@ class _Options(ctypes.Structure):
         ("stall_thresholds", ctypes.c_uint64 * len(CHANNELS)),
         ("control_threshold", ctypes.c_uint64),
         ("threads", ctypes.c_uint64),
+        ("one_memory", ctypes.c_uint64),
         ("dram", ctypes.c_uint64 * _DRAM_PARAMETERS),
     ]
 
@@ -99,6 +100,9 @@ class VerilatedDevice(RegisterByRegister):
         First cycle to record, and the cycle before which to stop; None for all.
     threads : int
         Threads that evaluate the core.
+    one_memory : bool
+        Whether all ports reach all of the memory, each at the addresses that it drives, as on a board with one memory; if not,
+        each reaches its stripe.
     library : Path, optional
         A shared object from `tailrace.sim.build.build_library` to open in place of the one for `config`.
 
@@ -112,7 +116,6 @@ class VerilatedDevice(RegisterByRegister):
 
     name = "verilator"
     simulated = True
-    striped = True
 
     def __init__(
         self,
@@ -129,13 +132,15 @@ class VerilatedDevice(RegisterByRegister):
         timeline: int = 0,
         timeline_window: tuple[int, int] | None = None,
         threads: int = 1,
+        one_memory: bool = False,
         library: Path | None = None,
     ) -> None:
         self._handle: int | None = None
         # The simulation is native code that knows no threads, and runs without Python's own lock.
         self._lock = threading.RLock()
         config.check_memory_size(memory_size)
-        options = _options(latency, bandwidth, stall_seed, stall_probability, threads, dram_of(memory))
+        options = _options(latency, bandwidth, stall_seed, stall_probability, threads, one_memory, dram_of(memory))
+        self.striped = not one_memory
         first, last = _check_window(trace, trace_window)
         self.config, self._size = config, memory_size
         if timeline < 0:
@@ -387,6 +392,7 @@ def _options(
     seed: int | None,
     probability: float | Mapping[str, float],
     threads: int,
+    one_memory: bool,
     dram: Dram | None,
 ) -> _Options:
     if not 1 <= latency <= 1_000_000:
@@ -411,6 +417,7 @@ def _options(
         stall_thresholds=(ctypes.c_uint64 * len(CHANNELS))(*stalled),
         control_threshold=max(stalled),
         threads=threads,
+        one_memory=one_memory,
         dram=(ctypes.c_uint64 * _DRAM_PARAMETERS)(*(dram.parameters() if dram else ())),
     )
 

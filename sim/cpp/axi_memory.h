@@ -28,24 +28,24 @@ struct FaultyRange {
     uint64_t first, last;
 };
 
-// Which of a core's ports this is.
-struct PortNumber {
+// Which bytes of the device's memory a port reaches. Memory is striped over N ports by what they transfer in a cycle: stripe n of N is
+// what lies at `(beat * N + n) * BUS`, at the port's own address `beat * BUS`. Stripe 0 of 1 is all of it.
+struct Stripe {
     unsigned number, of;
 };
 
-// The memory of a device is striped over its ports by what they transfer in a cycle: port n of N has what lies at `(beat * N + n) * BUS`
-// at its own address `beat * BUS`. In every cycle `drive` sets the slave's outputs from its state alone, and `sample` looks at the
-// settled port just before the rising edge.
+// In every cycle `drive` sets the slave's outputs from its state alone, and `sample` looks at the settled port just before the rising
+// edge. `number` is that of the core's port: each has random stalls of its own.
 template <class Port>
 class AxiMemory {
     static constexpr unsigned BUS = Port::BYTES;
 
 public:
-    AxiMemory(Port port, PortNumber which, uint8_t* bytes, uint64_t size, std::unique_ptr<MemoryTiming> timing, uint64_t seed,
-              const uint64_t* stalls)
-        : port_(port), which_(which), bytes_(bytes), share_(size / which.of), timing_(std::move(timing)) {
+    AxiMemory(Port port, unsigned number, Stripe stripe, uint8_t* bytes, uint64_t size, std::unique_ptr<MemoryTiming> timing,
+              uint64_t seed, const uint64_t* stalls)
+        : port_(port), stripe_(stripe), bytes_(bytes), share_(size / stripe.of), timing_(std::move(timing)) {
         for (unsigned channel = 0; channel < CHANNELS; ++channel)
-            stalls_.emplace_back(seed, channel + STREAMS_OF_A_PORT * which.number, stalls[channel]);
+            stalls_.emplace_back(seed, channel + STREAMS_OF_A_PORT * number, stalls[channel]);
     }
 
     std::vector<FaultyRange> faulty_reads, faulty_writes;
@@ -125,7 +125,7 @@ private:
     };
 
     Port port_;
-    PortNumber which_;
+    Stripe stripe_;
     uint8_t* bytes_;
     // Bytes of memory behind this port.
     uint64_t share_;
@@ -140,7 +140,7 @@ private:
     std::string violation_;
 
     // Where in the device's memory a beat of this port lies.
-    uint64_t place(uint64_t address) const { return address * which_.of + which_.number * BUS; }
+    uint64_t place(uint64_t address) const { return address * stripe_.of + stripe_.number * BUS; }
 
     bool inside(uint64_t address) const { return address < share_ && share_ - address >= BUS; }
 

@@ -106,6 +106,7 @@ struct Options {
     uint64_t stall_thresholds[CHANNELS];
     uint64_t control_threshold;
     uint64_t threads;
+    uint64_t one_memory;
     DramParameters dram;
 };
 
@@ -127,7 +128,8 @@ public:
           control_(options.seed, options.control_threshold) {
         for (const Port& port : ports_of(core_)) {
             const unsigned n = unsigned(memory_.size());
-            memory_.emplace_back(port, PortNumber{n, TAILRACE_PORTS}, bytes, size, timing(n), options.seed, options.stall_thresholds);
+            const Stripe stripe = options.one_memory ? Stripe{0, 1} : Stripe{n, TAILRACE_PORTS};
+            memory_.emplace_back(port, n, stripe, bytes, size, timing(n), options.seed, options.stall_thresholds);
         }
         reset(16);
     }
