@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tailrace.spec.config import CONFIGS, Config
-from tailrace.spec.errors import ConfigError
+from tailrace.spec.config import CONFIGS, Config, memory_port_names
 from tailrace.spec.registers import ADDRESS_BITS
 
 from ..export.naming import ExportedCore
@@ -51,14 +50,14 @@ class Tailrace(LiteXModule):
     verilog : Path or None
         The file ``rtl/tailrace_NAME.v`` of an export of this configuration; None: it is made now, or taken from the cache.
     memory_offset : int
-        Added to the addresses of the core, so that its address 0 is there in the memory behind `memory`; a multiple of 4096.
+        Added to the addresses of the core, so that its address 0 is there in the memory behind `memories`; a multiple of 4096.
 
     Attributes
     ----------
     control : AXILiteInterface
         Slave: the registers, 4 KiB. Data has 32 bits.
-    memory : AXIInterface
-        Master: the memory, ``config.bus_width`` bits wide.
+    memories : tuple of AXIInterface
+        Masters: the memory ports, ``config.channels`` of ``config.bus_width`` bits.
     ev : EventManager
         With the source ``done``: the interrupt, a level that is held until it is taken back in ``ISR``.
     """
@@ -66,12 +65,13 @@ class Tailrace(LiteXModule):
     def __init__(
         self, platform: Any, config: Config = CONFIGS["base"], verilog: Path | None = None, memory_offset: int = 0
     ) -> None:
-        if config.channels > 1:
-            raise ConfigError(f"a LiteX design takes a build of one memory port, and {config.name} has {config.channels}")
         core = ExportedCore(config)
         self.config = config
         self.control = axi.AXILiteInterface(data_width=32, address_width=_BUS_ADDRESS_BITS)
-        self.memory = axi.AXIInterface(data_width=config.bus_width, address_width=config.address_width, id_width=1)
+        self.memories = tuple(
+            axi.AXIInterface(data_width=config.bus_width, address_width=config.address_width, id_width=1)
+            for _ in range(config.channels)
+        )
         self.ev = EventManager()
         self.ev.done = EventSourceLevel(description="A run of the co-processor has ended.")
         self.ev.finalize()
@@ -81,16 +81,21 @@ class Tailrace(LiteXModule):
             "i_ap_rst_n": ~ResetSignal("sys"),
             "o_interrupt": self.ev.done.trigger,
         }
-        for prefix, interface, channels in (("s_axi_control_", self.control, _CONTROL), ("m00_axi_", self.memory, _MEMORY)):
+        memories = tuple(zip(memory_port_names(config), self.memories, strict=True))
+        for prefix, interface, channels in (
+            ("s_axi_control", self.control, _CONTROL),
+            *((name, memory, _MEMORY) for name, memory in memories),
+        ):
             for channel, (inputs, outputs) in channels.items():
                 signals = getattr(interface, channel)
-                ports |= {f"i_{prefix}{channel}{name}": getattr(signals, name, 0) for name in inputs.split()}
+                ports |= {f"i_{prefix}_{channel}{name}": getattr(signals, name, 0) for name in inputs.split()}
                 # An AXI interface of LiteX has all of them but the odd one that nobody there reads.
-                ports |= {f"o_{prefix}{channel}{name}": getattr(signals, name, Signal(4)) for name in outputs.split()}
+                ports |= {f"o_{prefix}_{channel}{name}": getattr(signals, name, Signal(4)) for name in outputs.split()}
         for channel in ("aw", "ar"):
             ports[f"i_s_axi_control_{channel}addr"] = getattr(self.control, channel).addr[:ADDRESS_BITS]
-            address = Signal(config.address_width)
-            ports[f"o_m00_axi_{channel}addr"] = address
-            self.comb += getattr(self.memory, channel).addr.eq(address + memory_offset)
+            for name, memory in memories:
+                address = Signal(config.address_width)
+                ports[f"o_{name}_{channel}addr"] = address
+                self.comb += getattr(memory, channel).addr.eq(address + memory_offset)
         self.specials += Instance(core.module, **ports)
         platform.add_source(str(kept_verilog(core) if verilog is None else verilog))

@@ -30,9 +30,10 @@ def add_tailrace(
 ) -> Tailrace:
     """Add the co-processor to a design that has an SDRAM (``soc.add_sdram``), which it shares with the bus.
 
-    The registers become a region of the bus called `name`; reads and writes of memory go to a port of LiteDRAM's crossbar of
-    their own; the interrupt is the event ``done`` of ``soc.NAME.ev``, and one of the CPU's if there is one. The constants
-    ``NAME_MEMORY_BASE`` and ``NAME_MEMORY_SIZE`` in ``csr.csv`` and ``generated/soc.h`` say which part of the memory it uses.
+    The registers become a region of the bus called `name`. Each memory port of the core has a port of LiteDRAM's crossbar; all
+    of them reach the same part of the memory, and the driver deals it out to the core's channels. The interrupt is the event
+    ``done`` of ``soc.NAME.ev``, and one of the CPU's if there is one. The constants ``NAME_MEMORY_BASE`` and
+    ``NAME_MEMORY_SIZE`` in ``csr.csv`` and ``generated/soc.h`` say which part of the memory it uses.
 
     Parameters
     ----------
@@ -82,11 +83,12 @@ def add_tailrace(
     soc.add_module(name=name, module=core)
     place = soc.mem_map.get(name, _ORIGIN if soc.cpu_type is None else None) if origin is None else origin
     soc.bus.add_slave(name, core.control, SoCRegion(origin=place, size=1 << ADDRESS_BITS, cached=False))
-    port = soc.sdram.crossbar.get_port(mode="both", data_width=chosen.bus_width)
-    soc.add_module(
-        name=f"{name}_port",
-        module=LiteDRAMAXI2Native(core.memory, port, w_buffer_depth=_BUFFER_BEATS, r_buffer_depth=_BUFFER_BEATS),
-    )
+    for number, memory in enumerate(core.memories):
+        port = soc.sdram.crossbar.get_port(mode="both", data_width=chosen.bus_width)
+        soc.add_module(
+            name=f"{name}_port" if chosen.channels == 1 else f"{name}_port_{number}",
+            module=LiteDRAMAXI2Native(memory, port, w_buffer_depth=_BUFFER_BEATS, r_buffer_depth=_BUFFER_BEATS),
+        )
     if soc.irq.enabled:
         soc.irq.add(name, use_loc_if_exists=True)
     soc.add_constant(f"{name}_memory_base", region.origin + memory_offset)

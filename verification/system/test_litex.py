@@ -1,4 +1,4 @@
-"""A LiteX design in LiteX's own simulation decodes a token: bus, LiteDRAM, bridge and server are LiteX's, the driver is ours."""
+"""A LiteX design in LiteX's own simulation decodes tokens: bus, LiteDRAM, bridge and server are LiteX's, the driver is ours."""
 
 import os
 import shutil
@@ -19,8 +19,9 @@ from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
 from tailrace.models.fetch import resolve_model
 from tailrace.sim.devices import open_device
-from tailrace.spec.config import CONFIGS
+from tailrace.spec.config import parse_config
 from tailrace.transports.open import open_transport
+from verification.unit.host.tiny_models import write_model
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTEXT, TOKENS = 16, (18, 47)
@@ -57,13 +58,19 @@ def started(command: list[str], folder: Path, log: Path, port: int, seconds: flo
     return process
 
 
+@pytest.fixture(scope="module", params=["base", "tiny,channels=2"])
+def build(request: pytest.FixtureRequest) -> str:
+    """What the core is built with; of two memory ports each has a port of LiteDRAM's crossbar."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def csr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+def csr(build: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
     """The design runs, and LiteX's server with it: its csr.csv, and the server's port."""
     folder = tmp_path_factory.mktemp("litex")
     bridge, server = free_port(), free_port()
-    example = [sys.executable, str(ROOT / "examples/litex_sim.py"), "--with-tailrace", "--output-dir", str(folder / "build")]
-    compiled = [*example, "--uart-tcp-port", str(bridge), "--opt-level", "O2"]
+    example = [sys.executable, str(ROOT / "examples/litex_sim.py"), "--with-tailrace", "--tailrace-config", build]
+    compiled = [*example, "--output-dir", str(folder / "build"), "--uart-tcp-port", str(bridge), "--opt-level", "O2"]
     simulation = started(compiled, folder, folder / "simulation.log", bridge, 7200)
     try:
         uart = ["--uart", "--uart-port", f"socket://localhost:{bridge}"]
@@ -77,16 +84,18 @@ def csr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
         os.killpg(simulation.pid, 9)
 
 
-def test_tokens_and_logits_are_golden_s(csr: tuple[Path, int]) -> None:
+def test_tokens_and_logits_are_golden_s(csr: tuple[Path, int], build: str, tmp_path: Path) -> None:
     path, port = csr
-    imported = import_model(open_model(resolve_model("shakespeare")), CONTEXT)
+    # All of a model goes over the bridge, which is slow.
+    model = resolve_model("shakespeare") if build == "base" else write_model(tmp_path / "tiny.gguf", layers=1)
+    imported = import_model(open_model(model), CONTEXT)
     steps: list[Counters] = []
     begin = time.monotonic()
     ours = Decoder(
         Device(open_transport(f"litex:{path},port={port},patience=120"), timeout=600), imported, on_step=steps.append
     )
     loaded = time.monotonic() - begin
-    golden = Decoder(Device(open_device("golden", CONFIGS["base"], 1 << 26)), imported)
+    golden = Decoder(Device(open_device("golden", parse_config(build), 1 << 26)), imported)
     with ours.device:
         for token in TOKENS:
             logits = ours.step(token)

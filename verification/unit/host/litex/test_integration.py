@@ -16,7 +16,7 @@ from migen.genlib.io import CRG
 
 from tailrace.hdl.top import Top
 from tailrace.litex import Tailrace, add_tailrace
-from tailrace.spec.config import CONFIGS, parse_config
+from tailrace.spec.config import CONFIGS, memory_port_names, parse_config
 from tailrace.spec.errors import ConfigError
 
 CLOCK, MEMORY, OFFSET = int(100e6), 1 << 26, 1 << 20
@@ -58,14 +58,15 @@ def instance(text: str, module: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def design(tmp_path_factory: pytest.TempPathFactory) -> tuple[RemoteClient, str]:
-    """Two cores, with half of the memory each."""
+    """Two cores, with half of the memory each, and a third that shares the second one's: nothing runs here."""
     folder = tmp_path_factory.mktemp("litex")
     soc = Design()
-    for module in ("base", "wide"):
+    for module in ("base", "wide", "kv260"):
         (folder / f"{module}.v").write_text(f"module tailrace_{module}; endmodule\n")
     core = add_tailrace(soc, verilog=folder / "base.v", memory_offset=OFFSET, memory_size=MEMORY // 2 - OFFSET)
     assert core is soc.tailrace
     add_tailrace(soc, "wide", name="second", verilog=folder / "wide.v", origin=0xA000_0000, memory_offset=MEMORY // 2)
+    add_tailrace(soc, "kv260", name="third", verilog=folder / "kv260.v", origin=0xB000_0000, memory_offset=MEMORY // 2)
     assert {str(folder / "base.v"), str(folder / "wide.v")} <= {source[0] for source in soc.platform.sources}
     return built(soc, folder)
 
@@ -84,7 +85,7 @@ def test_where_everything_is(design: tuple[RemoteClient, str]) -> None:
         assert csr.regs.d[f"tailrace_ev_{register}"].mode == mode
 
 
-@pytest.mark.parametrize("config", ["base", "wide"])
+@pytest.mark.parametrize("config", ["base", "wide", "kv260"])
 def test_every_port_is_joined(design: tuple[RemoteClient, str], config: str) -> None:
     """And no input is left open: what the top level has, the instance has."""
     _, text = design
@@ -99,22 +100,27 @@ def test_every_port_is_joined(design: tuple[RemoteClient, str], config: str) -> 
 
 def test_addresses_begin_at_the_offset(design: tuple[RemoteClient, str]) -> None:
     _, text = design
-    ports = instance(text, "tailrace_base")
-    for channel in ("aw", "ar"):
-        assert re.search(rf"= \({ports[f'm00_axi_{channel}addr']} \+ 21'd{OFFSET}\);", text)
+    for config, offset in (("base", OFFSET), ("kv260", MEMORY // 2)):
+        ports = instance(text, f"tailrace_{config}")
+        for name in memory_port_names(CONFIGS[config]):
+            for channel in ("aw", "ar"):
+                added = rf"{offset.bit_length()}'d{offset}"
+                assert re.search(rf"= \({ports[f'{name}_{channel}addr']} \+ {added}\);", text)
 
 
-@pytest.mark.parametrize("config", ["base", "wide,bus_width=256"])
+def test_each_port_has_one_of_the_crossbar_s(verilog: Path) -> None:
+    soc = Design()
+    before = len(soc.sdram.crossbar.masters)
+    add_tailrace(soc, "kv260", verilog=verilog)
+    assert len(soc.sdram.crossbar.masters) == before + 4
+
+
+@pytest.mark.parametrize("config", ["base", "wide,bus_width=256", "kv260"])
 def test_the_module_alone(verilog: Path, config: str) -> None:
     """For designs with another memory: its interfaces are LiteX's."""
     core = Tailrace(SimPlatform("SIM", []), parse_config(config), verilog)
-    assert core.memory.data_width == core.config.bus_width
+    assert [memory.data_width for memory in core.memories] == [core.config.bus_width] * core.config.channels
     assert (core.control.data_width, core.control.address_width) == (32, 32)
-
-
-def test_a_build_of_several_ports_is_refused(verilog: Path) -> None:
-    with pytest.raises(ConfigError, match="^a LiteX design takes a build of one memory port, and kv260 has 4$"):
-        Tailrace(SimPlatform("SIM", []), parse_config("kv260"), verilog)
 
 
 @pytest.mark.parametrize(
