@@ -107,11 +107,24 @@ class MapsFiles(Protocol):
 
 @runtime_checkable
 class Striped(Protocol):
-    """A device whose bytes the transport finds in the memories of all channels, over which they are striped."""
+    """A device whose bytes the transport finds in the memories of all channels, over which they are striped.
+
+    Of other transports the memory is one that all channels reach, and the driver gives each of them a part.
+    """
 
     @property
     def striped(self) -> bool:
-        """True."""
+        """Whether it does; false is as a transport without this attribute."""
+        ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A device on whose memory bus the memory begins elsewhere than at address 0."""
+
+    @property
+    def bus_address(self) -> int:
+        """Where memory's first byte is on the device's memory bus, a multiple of 4096: what the registers BASE count from."""
         ...
 
 

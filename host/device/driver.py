@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout
 from tailrace.spec.registers import AP_IDLE, AP_START, PAGE_BYTES, base_registers, offset
-from tailrace.spec.transport import MapsFiles, Striped, Transport
+from tailrace.spec.transport import MapsFiles, Placed, Striped, Transport
 
 from ..gguf.printable import shown
 from ..gguf.whole_number import whole_number
@@ -19,6 +19,7 @@ from ..image.allocator import Allocator
 from ..image.geometry import Geometry
 from .counters import Counters
 from .outcome import read_outcome
+from .striped_transport import StripedTransport
 
 
 class Digest(Protocol):
@@ -113,11 +114,10 @@ class Device:
                     watchdog_cycles = whole_number("watchdog_cycles", watchdog_cycles, 0, 0xFFFF_FFFF)
                 self.geometry = Geometry.of_device(transport)
                 channels = self.geometry.channels
-                if channels > 1 and not isinstance(transport, Striped):
-                    raise ConfigError(
-                        f"{transport.name} is a build of {channels} memory ports, and this transport knows one memory: it"
-                        " can't reach what is striped over several"
-                    )
+                place, part = _place(transport, self.geometry), 0
+                if channels > 1 and not (isinstance(transport, Striped) and transport.striped):
+                    self.transport = transport = StripedTransport(transport, channels, self.geometry.bus_width // 8)
+                    part = transport.part_bytes
                 size = min(transport.memory_size, 1 << self.geometry.address_width)
                 self._memory = Allocator(size, unit=self.geometry.alignment)
                 for name in ("GIE", "IER"):
@@ -128,7 +128,8 @@ class Device:
                 # A program that leaves the memory is stopped, also where the memory's own addresses would wrap around.
                 row = PAGE_BYTES * channels
                 limit = min(-(-transport.memory_size // row) * row, 1 << self.geometry.address_width)
-                for name, value in (*((base, 0) for base in base_registers(channels)), ("LIMIT", limit)):
+                bases = ((name, place + n * part) for n, name in enumerate(base_registers(channels)))
+                for name, value in (*bases, ("LIMIT", limit)):
                     transport.write_register(offset(f"{name}_LO"), value & 0xFFFF_FFFF)
                     transport.write_register(offset(f"{name}_HI"), value >> 32 & 0xFFFF_FFFF)
         except BaseException:
@@ -354,3 +355,14 @@ class Device:
         pending = self.transport.read_register(offset("ISR"))
         if pending:
             self.transport.write_register(offset("ISR"), pending)
+
+
+def _place(transport: Transport, geometry: Geometry) -> int:
+    """Where the transport's memory begins on the device's memory bus."""
+    place = transport.bus_address if isinstance(transport, Placed) else 0
+    if place and (end := place + transport.memory_size) > 1 << geometry.address_width:
+        raise ConfigError(
+            f"the memory of {transport.name} ends at {end:#x} on the device's memory bus, and this build drives"
+            f" {geometry.address_width} address bits: place the buffer lower, or build with address_width={end.bit_length()}"
+        )
+    return place

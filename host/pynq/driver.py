@@ -41,7 +41,7 @@ class TailraceIP(DefaultIP):
         What PYNQ's overlay says of the core.
     """
 
-    bindto = [ExportedCore(config).vlnv for config in CONFIGS.values() if config.channels == 1]
+    bindto = [ExportedCore(config).vlnv for config in CONFIGS.values()]
 
     def load(
         self,

@@ -6,21 +6,19 @@ from typing import Any
 import numpy as np
 
 from tailrace.spec.errors import ConfigError, DeviceClosed
-from tailrace.spec.registers import PAGE_BYTES, offset
+from tailrace.spec.registers import PAGE_BYTES
 from tailrace.spec.transport import RegisterByRegister
 
 from ..transports.device_files import check_span
 from ..transports.interrupt import InterruptWait
 from ..transports.opener import Opener
 
-_WORD = (1 << 32) - 1
-
 
 class PynqTransport(RegisterByRegister):
     """A `tailrace.spec.transport.Transport` over PYNQ's registers and a buffer of ``pynq.allocate``.
 
-    The device's memory is the buffer: what is written to the registers ``BASE`` counts from the buffer's address. A buffer that
-    is cached by the processor is flushed and invalidated for the bytes in question. The end of a run is found by reading
+    The device's memory is the buffer, which it finds by the address that the driver writes to its registers ``BASE``. A buffer
+    that is cached by the processor is flushed and invalidated for the bytes in question. The end of a run is found by reading
     ``ISR`` every millisecond.
 
     Parameters
@@ -54,7 +52,8 @@ class PynqTransport(RegisterByRegister):
         self.name, self.memory_size = f"pynq:{name}", buffer.nbytes
         self._mmio, self._buffer = mmio, buffer
         self._opener = Opener()
-        self._base = {offset("BASE_LO"): 0, offset("BASE_HI"): 0}
+        #: See `tailrace.spec.transport.Placed`.
+        self.bus_address = int(buffer.device_address)
         self._wait = InterruptWait(self.read_register, None)
 
     def read(self, address: int, size: int) -> bytes:
@@ -77,19 +76,12 @@ class PynqTransport(RegisterByRegister):
     def read_register(self, offset: int) -> int:
         """Read the 32-bit register at a byte offset."""
         self._opened()
-        return self._base[offset] if offset in self._base else int(self._mmio.read(offset))
+        return int(self._mmio.read(offset))
 
     def write_register(self, offset: int, value: int) -> None:
         """Write the 32-bit register at a byte offset."""
-        buffer = self._opened()
-        if offset in self._base:
-            self._base[offset] = value
-            low, high = self._base
-            place = buffer.device_address + (self._base[high] << 32 | self._base[low])
-            self._mmio.write(low, place & _WORD)
-            self._mmio.write(high, place >> 32)
-        else:
-            self._mmio.write(offset, value)
+        self._opened()
+        self._mmio.write(offset, value)
 
     def wait(self, timeout: float) -> None:
         """Return when the interrupt is raised.

@@ -35,8 +35,8 @@ _CACHED = (0, 4)
 class UioTransport(MappedDevice):
     """A `tailrace.spec.transport.Transport` over a UIO device and memory that is shared with the processor.
 
-    The device's address 0 must be the first byte of this memory: the hardware adds its physical address (see
-    ``docs/transports.md``).
+    The device finds the memory by its physical address, which the driver writes to the registers ``BASE``; or the hardware adds
+    it: see ``docs/transports.md``.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class UioTransport(MappedDevice):
         A u-dma-buf by its name or file, such as ``udmabuf0``, or physical memory that the kernel does not use, as
         ``ADDRESS+SIZE``, such as ``0x30000000+256MiB``.
     base : int or None
-        What the hardware adds to the device's addresses; if given, it is compared with where the memory is.
+        What the hardware adds to the device's addresses, and must be where the memory is; None: nothing, so they are physical.
     events : bool
         Whether the core's interrupt is wired to the processor; if not, its registers are read again and again.
     sysfs, dev : Path
@@ -78,11 +78,13 @@ class UioTransport(MappedDevice):
         try:
             self._file = open_device_file(path, os.O_RDWR | os.O_SYNC, _DEVICE_TREE, alone=True)
             self._registers = MappedRegisters(self._file, path, offset=_first_map(sysfs / "class" / "uio" / path.name, path))
-            self._memory = _map_memory(memory, base, sysfs, dev)
+            start, self._memory = _map_memory(memory, base, sysfs, dev)
         except BaseException:
             self.close()
             raise
         self.memory_size = self._memory.nbytes
+        #: See `tailrace.spec.transport.Placed`.
+        self.bus_address = start - (base or 0)
         self._path = path
         #: Where the interrupt is waited for.
         self._events = self._file
@@ -145,7 +147,8 @@ def _first_map(folder: Path, path: Path) -> int:
     return _number(offset, _DEVICE_TREE) if offset.exists() else 0
 
 
-def _map_memory(text: str, base: int | None, sysfs: Path, dev: Path) -> NDArray[np.uint64]:
+def _map_memory(text: str, base: int | None, sysfs: Path, dev: Path) -> tuple[int, NDArray[np.uint64]]:
+    """Physical address of the memory, and the memory."""
     if "+" in text:
         start, size, path = *_physical(text), dev / "mem"
         file = open_device_file(path, os.O_RDWR | os.O_SYNC, "the kernel must have it (CONFIG_DEVMEM)")
@@ -164,7 +167,7 @@ def _map_memory(text: str, base: int | None, sysfs: Path, dev: Path) -> NDArray[
         place, advice = 0, "check the size of the buffer"
     try:
         _check_place(text, start, size, base)
-        return np.frombuffer(mmap.mmap(file, size, offset=place), dtype=np.uint64)
+        return start, np.frombuffer(mmap.mmap(file, size, offset=place), dtype=np.uint64)
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise

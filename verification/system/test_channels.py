@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
 from tailrace.sim.verilated import VerilatedDevice
+from tailrace.spec.config import Config
+from tailrace.spec.registers import base_registers, offset
 from verification.system.twins import Twins
 
 pytest.importorskip("transformers")
@@ -76,6 +78,45 @@ def test_ports_that_stall_apart(case: Case, build: str, seed: int, tmp_path: Pat
         # Every port has read its part of every beat, and what was written went to all.
         assert len({port.read_beats for port in gateware.port_traffic}) == 1
         assert all(port.write_beats for port in gateware.port_traffic)
+
+
+class OneBuffer(UnsteadyDevice):
+    """A buffer somewhere in the one memory that all ports of the device reach, as a driver of hardware knows it."""
+
+    bus_address = 5 << 20
+
+    def __init__(self, config: Config, memory_size: int, **options: Any) -> None:
+        super().__init__(config, self.bus_address + memory_size, one_memory=True, **options)
+
+    @property
+    def memory_size(self) -> int:
+        return super().memory_size - self.bus_address
+
+    def read(self, address: int, size: int) -> bytes:
+        return super().read(self.bus_address + address, size)
+
+    def write(self, address: int, data: bytes | memoryview) -> None:
+        super().write(self.bus_address + address, data)
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_ports_that_reach_one_memory(build: str, seed: int, tmp_path: Path) -> None:
+    """The driver gives each port a part of it, and stripes what it writes and reads over the parts."""
+    case = draw("llama", seed)
+    path = tmp_path / "model.gguf"
+    make_model(path, case.architecture, seed=seed, **case.sizes)
+    tokens = draw_text(case, 6)
+    options = {"gateware": {"seed": seed}, "device": OneBuffer, "tokens_per_doorbell": 3}
+    with Twins(import_model(open_model(path), 64), build, MEMORY, **options) as both:
+        both.prefill(tokens[:3])
+        for token in tokens[3:-1]:
+            assert np.isfinite(both.step(token)).all()
+        both.run(tokens[-1], 3)
+        both.check_memory()
+        _, device = (decoder.device for decoder in both.decoders)
+        channels, part = device.geometry.channels, MEMORY // device.geometry.channels
+        stated = [device.transport.read_register(offset(f"{name}_LO")) for name in base_registers(channels)]
+        assert stated == [OneBuffer.bus_address + n * part for n in range(channels)]
 
 
 #: Beats of 1,024 to 8,192 bits.

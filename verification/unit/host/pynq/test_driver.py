@@ -12,24 +12,24 @@ import numpy as np
 import pytest
 
 import tailrace
-from tailrace.golden.device import GoldenDevice
-from tailrace.spec.config import CONFIGS
+from tailrace.device.driver import Device
+from tailrace.export.naming import ExportedCore
+from tailrace.spec.config import CONFIGS, parse_config
 from tailrace.spec.errors import ConfigError, DeviceClosed, LinkError, TailraceError, ToolError
 from tailrace.spec.registers import offset
 from tailrace.spec.transport import Transport
+from verification.unit.host.device.one_memory import OneMemoryDevice
 from verification.unit.host.pynq.board import FIRST, MEMORY, Buffer, Cached, Mmio
 from verification.unit.host.tiny_models import write_model
 
-CONFIG = CONFIGS["tiny"]
+
+@pytest.fixture(params=["tiny", "tiny,channels=4"])
+def golden(request: pytest.FixtureRequest) -> OneMemoryDevice:
+    return OneMemoryDevice(parse_config(request.param), MEMORY)
 
 
 @pytest.fixture
-def golden() -> GoldenDevice:
-    return GoldenDevice(CONFIG, MEMORY)
-
-
-@pytest.fixture
-def cache(golden: GoldenDevice) -> Cached:
+def cache(golden: OneMemoryDevice) -> Cached:
     return Cached(golden)
 
 
@@ -58,7 +58,7 @@ def driver(monkeypatch: pytest.MonkeyPatch, cache: Cached) -> Iterator[ModuleTyp
 
 
 @pytest.fixture
-def core(driver: ModuleType, golden: GoldenDevice) -> Any:
+def core(driver: ModuleType, golden: OneMemoryDevice) -> Any:
     """What an overlay makes of a core."""
     kind = sys.modules["pynq"].DefaultIP.bound[f"tailrace:cores:tailrace_tiny:{tailrace.__version__}"]
     return kind({"mmio": Mmio(golden), "fullpath": "tailrace_0"})
@@ -93,9 +93,7 @@ def test_a_second_model_takes_the_place_of_the_first(core: Any, cache: Cached, m
 
 def test_other_cores(driver: ModuleType) -> None:
     bound = sys.modules["pynq"].DefaultIP.bound
-    assert {name.split(":")[2] for name in bound} == {
-        f"tailrace_{name}" for name, config in CONFIGS.items() if config.channels == 1
-    }
+    assert {name.split(":")[2] for name in bound} == {ExportedCore(config).module for config in CONFIGS.values()}
     driver.bind("me:cores:mine:1.0")
     assert issubclass(bound["me:cores:mine:1.0"], driver.TailraceIP)
 
@@ -109,8 +107,8 @@ def test_no_room(core: Any, model: Path) -> None:
         core.load(model, memory="1GiB")
 
 
-def test_the_transport(driver: ModuleType, golden: GoldenDevice, cache: Cached, rng: np.random.Generator) -> None:
-    transport = driver.PynqTransport(Mmio(golden), Buffer(cache, 8192))
+def test_the_transport(driver: ModuleType, golden: OneMemoryDevice, cache: Cached, rng: np.random.Generator) -> None:
+    transport = driver.PynqTransport(Mmio(golden), Buffer(cache, 1 << 14))
     assert isinstance(transport, Transport)
     data = rng.bytes(100)
     transport.write(33, data)
@@ -118,14 +116,14 @@ def test_the_transport(driver: ModuleType, golden: GoldenDevice, cache: Cached, 
     assert cache.flushed == 100
     golden.write(FIRST + 40, bytes(4))
     assert transport.read(38, 8) == data[5:7] + bytes(4) + data[11:13]
-    # The core counts from the buffer on; the driver from 0.
-    transport.write_register(offset("BASE_LO"), 4096)
-    transport.write_register(offset("BASE_HI"), 1)
-    registers = [offset("BASE_LO"), offset("BASE_HI")]
-    assert [golden.read_register(r) for r in registers] == [FIRST + 4096, 1]
-    assert [transport.read_register(r) for r in registers] == [4096, 1]
-    with pytest.raises(LinkError, match="can't read 2 bytes at 0x1fff"):
-        transport.read(8191, 2)
+    transport.write_register(offset("ARGUMENT_3"), 4096)
+    assert golden.read_register(offset("ARGUMENT_3")) == transport.read_register(offset("ARGUMENT_3")) == 4096
+    # The core finds the buffer by its address.
+    device = Device(transport)
+    part = device.memory_size // device.geometry.channels
+    assert golden.channel_bases == [FIRST + n * part for n in range(device.geometry.channels)]
+    with pytest.raises(LinkError, match="can't read 2 bytes at 0x3fff"):
+        transport.read((1 << 14) - 1, 2)
     transport.close()
     transport.close()
     assert cache.freed == 1
@@ -133,7 +131,7 @@ def test_the_transport(driver: ModuleType, golden: GoldenDevice, cache: Cached, 
         transport.read(0, 1)
 
 
-def test_other_buffers(driver: ModuleType, golden: GoldenDevice, cache: Cached) -> None:
+def test_other_buffers(driver: ModuleType, golden: OneMemoryDevice, cache: Cached) -> None:
     with pytest.raises(ConfigError, match="^the buffer must be one of bytes, as pynq.allocate.*, not float32 of 1 dimensions$"):
         driver.PynqTransport(Mmio(golden), np.zeros(4, np.float32))
     message = "the buffer begins at 0x100040, and must at a multiple of 4096: allocate a larger one, and give a part of it"

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tailrace.golden.device import GoldenDevice
 from tailrace.spec.config import Config
-from tailrace.spec.registers import AP_IDLE, AP_START, REGISTERS, offset
+from tailrace.spec.registers import AP_IDLE, AP_START, offset, registers_of
 from tailrace.transports.mapped_registers import MappedRegisters
+from verification.unit.host.device.one_memory import OneMemoryDevice
 
 CONTROL_BYTES = 4096
 
@@ -29,6 +29,8 @@ class StandIn:
     config : Config
     registers, memory : Path
         Files; `control_offset` and `memory_offset` are where the device's begin in them.
+    memory_start : int
+        Address on the device's memory bus at which its memory begins.
     interrupt : callable
         Called when the interrupt is raised.
     """
@@ -44,8 +46,9 @@ class StandIn:
         *,
         control_offset: int = 0,
         memory_offset: int = 0,
+        memory_start: int = 0,
     ) -> None:
-        self.golden = GoldenDevice(config, memory_size)
+        self.golden = OneMemoryDevice(config, memory_size, memory_start)
         self.memory = np.memmap(memory, np.uint8, "r+", memory_offset, (memory_size,))
         self.words = np.memmap(registers, "<u4", "r+", control_offset, (CONTROL_BYTES // 4,))
         self.interrupt, self.hangs, self.failure = interrupt, False, ""
@@ -69,7 +72,7 @@ class StandIn:
         assert self.failure == ""
 
     def show(self) -> None:
-        for register in REGISTERS:
+        for register in registers_of(self.golden.config.channels):
             if register.name != "AP_CTRL":
                 self.words[register.offset // 4] = self.golden.read_register(register.offset)
         self.words[0] = AP_IDLE
@@ -90,9 +93,9 @@ class StandIn:
                 self.writes.task_done()
 
     def run(self, place: int, value: int) -> None:
-        self.golden.write(0, self.memory.tobytes())
+        self.golden.memory[:] = self.memory
         self.golden.write_register(place, value)
-        self.memory[:] = np.frombuffer(self.golden.read(0, self.memory.size), np.uint8)
+        self.memory[:] = self.golden.memory
         self.show()
         self.interrupt()
 

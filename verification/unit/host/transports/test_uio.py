@@ -16,7 +16,7 @@ import pytest
 from tailrace.device.driver import Device
 from tailrace.device.products import upload
 from tailrace.golden.device import GoldenDevice
-from tailrace.spec.config import CONFIGS
+from tailrace.spec.config import CONFIGS, parse_config
 from tailrace.spec.errors import ConfigError, DeviceClosed, LinkError
 from tailrace.spec.formats import BY_NAME
 from tailrace.spec.registers import MAGIC, offset
@@ -25,7 +25,7 @@ from tailrace.transports.uio import UioTransport
 from verification.unit.host.device.matrices import tensor
 from verification.unit.host.transports.stand_in import StandIn, make_uio_files
 
-MEMORY = 1 << 20
+MEMORY, START = 1 << 20, 0x3000_0000
 CONFIG = CONFIGS["tiny"]
 DEVICE_TREE = (
     'check that the device tree has a node for the core with compatible = "generic-uio", that the kernel was started with'
@@ -62,30 +62,53 @@ class Kernel:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[UioTransport, StandIn, Kernel]]:
+def build() -> str:
+    return "tiny"
+
+
+@pytest.fixture
+def base() -> int | None:
+    """What the device's name says that the hardware adds."""
+    return None
+
+
+@pytest.fixture
+def opened(
+    build: str, base: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[tuple[UioTransport, StandIn, Kernel]]:
     device, kernel = make_uio_files(tmp_path, MEMORY, map_offset=0x100), Kernel()
-    stand_in = StandIn(monkeypatch, CONFIG, device, tmp_path / "dev/udmabuf0", MEMORY, kernel.interrupt, control_offset=0x100)
-    with UioTransport(device, "udmabuf0", sysfs=tmp_path / "sys", dev=tmp_path / "dev") as transport:
+    stand_in = StandIn(
+        monkeypatch, parse_config(build), device, tmp_path / "dev/udmabuf0", MEMORY, kernel.interrupt, control_offset=0x100,
+        memory_start=START - (base or 0),
+    )  # fmt: skip
+    with UioTransport(device, "udmabuf0", base=base, sysfs=tmp_path / "sys", dev=tmp_path / "dev") as transport:
         # A file can't be mapped and waited for: the other end of the interrupt is a socket.
         transport._events = kernel.process.fileno()
         yield transport, stand_in, kernel
     stand_in.close()
 
 
-def test_multiplies_as_golden(opened: tuple[UioTransport, StandIn, Kernel], rng: np.random.Generator) -> None:
-    transport, _, kernel = opened
+@pytest.mark.parametrize(
+    ("build", "base"), [("tiny", None), ("tiny", START), ("tiny,channels=4", None), ("tiny,bus_width=256,channels=2", START)]
+)
+def test_multiplies_as_golden(
+    build: str, base: int | None, opened: tuple[UioTransport, StandIn, Kernel], rng: np.random.Generator
+) -> None:
+    transport, stand_in, kernel = opened
     assert isinstance(transport, Transport)
     assert transport.read_register(offset("MAGIC")) == MAGIC
     assert transport.read_registers(offset("MAGIC") - 4, 2) == [0, MAGIC]
     x = rng.standard_normal((3, 96)).astype(np.float32)
     results = []
-    for each in (transport, GoldenDevice(CONFIG, MEMORY)):
+    for each in (transport, GoldenDevice(parse_config(build), MEMORY)):
         device = Device(each, timeout=20)
         matrices = [upload(device, "m", BY_NAME[name], tensor(BY_NAME[name], 37, 3).data) for name in ("Q4_1", "Q8_0")]
         results.append([matrix.multiply(x).tobytes() for matrix in matrices])
     assert results[0] == results[1]
     assert transport.statistics == {"interrupts": 2, "missed interrupts": 0}
     assert kernel.count == 2
+    first, channels = START - (base or 0), parse_config(build).channels
+    assert stand_in.golden.channel_bases == [first + n * MEMORY // channels for n in range(channels)]
 
 
 def test_memory_at_any_address(opened: tuple[UioTransport, StandIn, Kernel], rng: np.random.Generator) -> None:
@@ -133,7 +156,7 @@ def test_a_device_that_another_program_uses(opened: tuple[UioTransport, StandIn,
 
 def test_polling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     device = make_uio_files(tmp_path, MEMORY)
-    stand_in = StandIn(monkeypatch, CONFIG, device, tmp_path / "dev/udmabuf0", MEMORY, lambda: None)
+    stand_in = StandIn(monkeypatch, CONFIG, device, tmp_path / "dev/udmabuf0", MEMORY, lambda: None, memory_start=START)
     monkeypatch.setattr(select, "poll", None)
     with UioTransport(device, "udmabuf0", sysfs=tmp_path / "sys", dev=tmp_path / "dev", events=False) as transport:
         Device(transport).start(0, 0)
@@ -155,6 +178,21 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     fails(LinkError, f"{size} does not hold a number: {BUFFER}", tmp_path)
     size.unlink()
     fails(LinkError, f"{size} can't be read (No such file or directory): {BUFFER}", tmp_path)
+
+
+def test_a_buffer_that_the_core_can_not_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    device = make_uio_files(tmp_path, MEMORY, start=0xFFFF_F000)
+    stand_in = StandIn(
+        monkeypatch, parse_config("tiny,address_width=32"), device, tmp_path / "dev/udmabuf0", MEMORY, lambda: None
+    )
+    transport = UioTransport(device, "udmabuf0", sysfs=tmp_path / "sys", dev=tmp_path / "dev", events=False)
+    text = (
+        f"the memory of uio:{device} ends at 0x1000ff000 on the device's memory bus, and this build drives 32 address bits: place"
+        " the buffer lower, or build with address_width=33"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        Device(transport)
+    stand_in.close()
 
 
 def test_another_device(tmp_path: Path) -> None:

@@ -1,0 +1,173 @@
+"""A build of several memory ports over a transport that knows one memory."""
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from tailrace.spec.errors import ConfigError
+from tailrace.spec.registers import PAGE_BYTES
+from tailrace.spec.stripes import bytes_before
+from tailrace.spec.transport import Transport
+
+from ..transports.device_files import check_span
+from ..transports.facts import statistics_of
+
+#: Bytes that are dealt out at a time, a multiple of every beat: as many again are held.
+_PIECE = 8 << 20
+
+
+class StripedTransport:
+    """A `tailrace.spec.transport.Transport` that stripes device memory over parts of one memory, a part for each channel.
+
+    ::
+
+        memory of the transport   │◀── part of channel 0 ──▶│◀── part of channel 1 ──▶│ …
+                                  BASE                      BASE_1
+        device memory             stripe 0 of channel 0, stripe 0 of channel 1, …, stripe 1 of channel 0, …
+
+    What is written is dealt out, and what is read is put together. Each channel's bytes of an access lie in a row, so an access
+    is at most one for each channel.
+
+    Parameters
+    ----------
+    transport : Transport
+        Over the memory that all channels reach. Closed together with this.
+    channels : int
+        Memory ports of the build.
+    port_bytes : int
+        Bytes that a port transfers in a cycle.
+
+    Raises
+    ------
+    ConfigError
+        If the memory has less than a page for each channel.
+    """
+
+    def __init__(self, transport: Transport, channels: int, port_bytes: int) -> None:
+        self._transport, self._channels, self._port_bytes = transport, channels, port_bytes
+        #: Bytes from one channel's part to the next one's.
+        self.part_bytes = transport.memory_size // channels // PAGE_BYTES * PAGE_BYTES
+        if not self.part_bytes:
+            raise ConfigError(
+                f"{transport.name} has {channels} memory ports, and {transport.memory_size} bytes of memory for them: give"
+                f" {PAGE_BYTES} or more for each"
+            )
+
+    @property
+    def name(self) -> str:
+        """That of the transport."""
+        return self._transport.name
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of all parts."""
+        return self._channels * self.part_bytes
+
+    @property
+    def simulated(self) -> bool:
+        """Whether cycles are those of a simulation."""
+        return self._transport.simulated
+
+    @property
+    def striped(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def link(self) -> Any:
+        """The transport's link; None if it has none."""
+        return getattr(self._transport, "link", None)
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        """What the transport counted."""
+        return statistics_of(self._transport)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Read `size` bytes of device memory."""
+        check_span("read", address, size, self.memory_size)
+        return b"".join(self._read_piece(first, end) for first, end in self._pieces(address, size))
+
+    def write(self, address: int, data: bytes | memoryview) -> None:
+        """Write device memory."""
+        view = memoryview(data).cast("B")
+        check_span("write", address, len(view), self.memory_size)
+        for first, end in self._pieces(address, len(view)):
+            self._write_piece(first, end, view[first - address : end - address])
+
+    def read_register(self, offset: int) -> int:
+        """Read the 32-bit register at a byte offset."""
+        return self._transport.read_register(offset)
+
+    def read_registers(self, offset: int, count: int) -> list[int]:
+        """Read 32-bit registers one after the other; see `Transport`."""
+        return self._transport.read_registers(offset, count)
+
+    def write_register(self, offset: int, value: int) -> None:
+        """Write the 32-bit register at a byte offset."""
+        self._transport.write_register(offset, value)
+
+    def wait(self, timeout: float) -> None:
+        """Return when the interrupt is raised.
+
+        Raises
+        ------
+        DeviceTimeout
+            If nothing happened for `timeout` seconds.
+        """
+        self._transport.wait(timeout)
+
+    def close(self) -> None:
+        """Release the device. Closing twice is harmless."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @staticmethod
+    def _pieces(address: int, size: int) -> Iterator[tuple[int, int]]:
+        """First byte, and the one behind the last, of what is moved at a time; boundaries are multiples of `_PIECE`."""
+        first, end = address, address + size
+        while first < end:
+            last = min(end, (first // _PIECE + 1) * _PIECE)
+            yield first, last
+            first = last
+
+    def _spans(self, first: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Channel, and its addresses of the bytes from `first` to `end`, for each channel that has one."""
+        for channel in range(self._channels):
+            low, high = (bytes_before(place, channel, self._channels, self._port_bytes) for place in (first, end))
+            if low < high:
+                yield channel, low, high
+
+    def _rows(self, first: int, end: int) -> tuple[int, int]:
+        """The first beat that bytes from `first` to `end` are in, and how many are."""
+        beat = self._channels * self._port_bytes
+        return first // beat, -(-end // beat) - first // beat
+
+    def _read_piece(self, first: int, end: int) -> bytes:
+        row, count = self._rows(first, end)
+        found = np.empty((count, self._channels, self._port_bytes), np.uint8)
+        before = row * self._port_bytes
+        for channel, low, high in self._spans(first, end):
+            own = np.empty(count * self._port_bytes, np.uint8)
+            data = self._transport.read(channel * self.part_bytes + low, high - low)
+            own[low - before : high - before] = np.frombuffer(data, np.uint8)
+            found[:, channel] = own.reshape(count, -1)
+        skipped = first - row * self._channels * self._port_bytes
+        return found.reshape(-1)[skipped : skipped + end - first].tobytes()
+
+    def _write_piece(self, first: int, end: int, data: memoryview) -> None:
+        row, count = self._rows(first, end)
+        dealt = np.empty((count, self._channels, self._port_bytes), np.uint8)
+        before = row * self._port_bytes
+        skipped = first - row * self._channels * self._port_bytes
+        dealt.reshape(-1)[skipped : skipped + len(data)] = np.frombuffer(data, np.uint8)
+        for channel, low, high in self._spans(first, end):
+            own = np.ascontiguousarray(dealt[:, channel]).reshape(-1)
+            self._transport.write(channel * self.part_bytes + low, own[low - before : high - before].data)
