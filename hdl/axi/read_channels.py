@@ -1,7 +1,6 @@
 """The read masters of all channels, as one."""
 
 from dataclasses import replace
-from functools import reduce
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
@@ -49,7 +48,7 @@ class ReadChannels(wiring.Component):
     last_page : Signal(address_width - 12), in
         As of `ReadMaster`; pages are those of a channel.
     level : Signal(16), out
-        Whole beats that wait at `o`.
+        Whole beats that wait at `o`. Undefined from a part that fails to the next `flush`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -110,7 +109,6 @@ class ReadChannels(wiring.Component):
             self.o.payload.last.eq(parts[0].last),
             *(master.o.ready.eq(self.o.valid & self.o.ready) for master in masters),
             self.idle.eq(Cat(master.idle for master in masters).all()),
-            self.level.eq(reduce(lambda a, b: Mux(a < b, a, b), (master.level for master in masters))),
         ]
         with m.If(self.flush):
             m.d.sync += self.error.valid.eq(0)
@@ -126,15 +124,15 @@ class ReadChannels(wiring.Component):
         """Facts of the cycle."""
         masters = self._masters
         arrived, behind = Signal(len(masters)), Signal(len(masters))
-        m.d.comb += self.beat_kind.eq(masters[0].beat_kind)
+        m.d.comb += [self.beat_kind.eq(masters[0].beat_kind), self.level.eq(masters[0].level)]
         for n, master in enumerate(masters):
             # Parts that have come, of beats that are not whole.
             ahead = Signal(range(master.capacity + 1), name=f"ahead_{n}")
             m.d.sync += ahead.eq(Mux(self.flush, 0, ahead + master.beat - self.beat))
             m.d.comb += [behind[n].eq(ahead == 0), arrived[n].eq(~behind[n] | master.beat)]
-            # One that is ahead is at another beat already.
+            # One that is ahead is at another beat already; one that is behind holds parts of whole beats only.
             with m.If(behind[n]):
-                m.d.comb += self.beat_kind.eq(master.beat_kind)
+                m.d.comb += [self.beat_kind.eq(master.beat_kind), self.level.eq(master.level)]
         m.d.comb += [
             self.beat.eq(arrived.all()),
             self.waiting.eq(~self.beat & Cat(master.waiting | master.beat for master in masters).any()),

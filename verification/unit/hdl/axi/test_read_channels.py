@@ -1,5 +1,6 @@
 import random
 from functools import partial
+from itertools import accumulate
 
 import pytest
 from amaranth.back import rtlil
@@ -46,6 +47,7 @@ class Bench:
         self.received: list[tuple[int, ReadKind, int]] = []
         self.facts: list[tuple[int, ReadKind, int, int]] = []
         self.cycles: list[int] = []
+        self.levels: list[int] = []
 
     def expected(self, requests) -> list[tuple[int, ReadKind, int]]:
         width, size = self.config.bus_width, self.config.bus_bytes
@@ -88,9 +90,10 @@ class Bench:
         dut, o, cycle = self.dut, self.dut.o, 0
         while True:
             ctx.set(o.ready, self.random.random() >= self.stall)
-            _, _, valid, ready, beat, *facts = await ctx.tick().sample(
-                o.valid, o.ready, o.payload, dut.beat, dut.beat_kind, dut.waiting, dut.blocked
+            _, _, valid, ready, beat, level, *facts = await ctx.tick().sample(
+                o.valid, o.ready, o.payload, dut.level, dut.beat, dut.beat_kind, dut.waiting, dut.blocked
             )
+            self.levels.append(level)
             self.facts.append(tuple(facts))
             if valid and ready:
                 self.received.append((beat.data, beat.kind, beat.last))
@@ -131,6 +134,24 @@ def test_every_beat_in_order(config: Config, memories: str, stall: float, seed: 
     beats = [kind for beat, kind, _, _ in bench.facts if beat]
     assert beats == [kind for _, count, kind, _ in requests for _ in range(count)], f"seed {seed}"
     assert all(beat + waiting + blocked <= 1 for beat, _, waiting, blocked in bench.facts)
+
+
+@ALL
+@EACH
+def test_level_counts_whole_beats(config: Config, memories: str, seed: int) -> None:
+    """Those that have arrived and not been taken."""
+    bench = Bench(config, memories, 0.4, seed)
+    requests = bench.random_requests(10, 150)
+
+    async def story(ctx):
+        await bench.send(ctx, requests)
+        await bench.until_idle(ctx)
+
+    bench.run(story)
+    taken = {*bench.cycles}
+    changes = [beat - (cycle in taken) for cycle, (beat, _, _, _) in enumerate(bench.facts)]
+    assert bench.levels == [0, *accumulate(changes[:-1])], f"seed {seed}"
+    assert max(bench.levels) > 1
 
 
 @ALL
