@@ -33,6 +33,9 @@ class Dram:
     refresh_ns : float or None
         What a refresh takes. LiteDRAM counts that of a DDR3 in clocks of the chip's fastest grade, and waits for as many of
         slower ones. None: LiteDRAM's own figure.
+    core_ports : tuple of str
+        The controller's ports for the co-processor: one, or two that take the memory's rows in turn
+        (`tailrace.hdl.boards.row_ports.RowPorts`).
     model_rows : int or None
         Rows of LiteDRAM's model, which is filled when a simulation starts. None: as many as the chip has.
     """
@@ -45,6 +48,7 @@ class Dram:
     unwired: tuple[str, ...] = ()
     oscillator_hz: int | None = None
     refresh_ns: float | None = None
+    core_ports: tuple[str, ...] = ("core",)
     model_rows: int | None = None
 
     @property
@@ -60,7 +64,7 @@ class Dram:
         clock_hz : float
             Of the ports. The memory's own clock is the same, or twice as fast with DDR3.
         data_width : int
-            Bits of the co-processor's port.
+            Bits of each of the co-processor's ports.
         """
         return {
             "cpu": "None",
@@ -76,7 +80,7 @@ class Dram:
             "refresh_ns": self.refresh_ns or "None",
             "model_rows": self.model_rows or "None",
             "user_ports": {
-                "core": {"type": "axi", "data_width": data_width, "id_width": 1},
+                **{port: {"type": "axi", "data_width": data_width, "id_width": 1} for port in self.core_ports},
                 "host": {"type": "axi", "data_width": self.host_width, "id_width": 1},
             },
             **({"input_clk_freq": float(self.oscillator_hz), "init_clk_freq": _FIRST_HZ} if self.oscillator_hz else {}),

@@ -20,6 +20,8 @@ DDR3 = Dram(
     oscillator_hz=100_000_000,
     # tRFC of a DDR3 of 4 Gb (JESD79-3F); at its fastest clock LiteDRAM's 208 clocks are the same.
     refresh_ns=260,
+    # A port alone waits for each new row.
+    core_ports=("core_0", "core_1"),
     # 32 MiB.
     model_rows=2048,
 )

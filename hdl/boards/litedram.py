@@ -1,6 +1,6 @@
 """Memory controllers: LiteDRAM cores, made by the generator of the ``litedram`` package.
 
-A core has a clock and a reset, an AXI port for the co-processor, an AXI port for the host, the pads of the memory, and a
+A core has a clock and a reset, one or two AXI ports for the co-processor, one for the host, the pads of the memory, and a
 Wishbone port by which it is started.
 """
 
@@ -76,9 +76,12 @@ class LiteDram:
         Direction (``input``, ``output``, ``inout``) and bits of each port.
     start : tuple of ControlWrite
         What brings the memory up and opens the AXI ports, once after reset.
-    memory_bytes : int
+    memory_bytes, row_bytes : int
+        Of the memory, and of a row of one of its banks.
     data_width, host_width : int
-        Bits of the co-processor's port and of the host's.
+        Bits of each of the co-processor's ports and of the host's.
+    core_ports : tuple of str
+        The co-processor's ports: one, or two for rows in turn.
     simulated : bool
         Whether LiteDRAM's model of the memory is inside, and there are no pads.
     read_phases : ReadPhases or None
@@ -92,8 +95,10 @@ class LiteDram:
     ports: dict[str, tuple[str, int]]
     start: tuple[ControlWrite, ...]
     memory_bytes: int
+    row_bytes: int
     data_width: int
     simulated: bool
+    core_ports: tuple[str, ...] = ("core",)
     host_width: int = HOST_WIDTH
     read_phases: ReadPhases | None = None
     own_clock: bool = False
@@ -124,7 +129,7 @@ def generate(folder: Path, name: str, dram: Dram, clock_hz: float, data_width: i
     clock_hz : float
         The clock of the ports.
     data_width : int
-        Bits of the co-processor's AXI port.
+        Bits of each of the co-processor's AXI ports.
     simulated : bool
         With LiteDRAM's model of the memory in place of the pads.
 
@@ -171,6 +176,8 @@ def generate(folder: Path, name: str, dram: Dram, clock_hz: float, data_width: i
         ports={port: shape for port, shape in _ports(text, name).items() if port not in dram.unwired},
         start=_start(known, addresses),
         memory_bytes=known["memory_bytes"],
+        row_bytes=known["row_bytes"],
+        core_ports=dram.core_ports,
         data_width=data_width,
         simulated=simulated,
         host_width=dram.host_width,

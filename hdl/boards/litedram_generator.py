@@ -59,9 +59,10 @@ def describe(settings: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``memory_bytes``; ``select``, the value that hands control to the controller; ``steps``, each a list: address pins, bank
-        pins, whether the value is one for the control register (or a command), the value, cycles to wait; ``delays`` and
-        ``slips``, how many there are to align reads with, 0 where nothing is to be aligned.
+        ``memory_bytes``; ``row_bytes``, of a row of one bank; ``select``, the value that hands control to the controller;
+        ``steps``, each a list: address pins, bank pins, whether the value is one for the control register (or a
+        command), the value, cycles to wait; ``delays`` and ``slips``, how many there are to align reads with, 0 where
+        nothing is to be aligned.
     """
     initialisation: Any = import_module("litedram.init")
     constants: dict[str, Any] = {}
@@ -75,6 +76,7 @@ def describe(settings: Any) -> dict[str, Any]:
     levelled = settings.phy.read_leveling
     return {
         "memory_bytes": settings.phy.databits // 8 << geometry.bankbits + geometry.rowbits + geometry.colbits,
+        "row_bytes": settings.phy.databits // 8 << geometry.colbits,
         "select": value("DFII_CONTROL_SEL"),
         "delays": settings.phy.delays if levelled else 0,
         "slips": settings.phy.bitslips if levelled else 0,

@@ -13,6 +13,8 @@ from .dram import HOST_WIDTH
 from .levelling import LAST_BURSTS, TRIAL_BURSTS, Levelling
 from .litedram import LiteDram
 from .port_choice import choose_port, choose_writer
+from .port_registers import PortRegisters
+from .row_ports import RowPorts
 from .sdram_start import SdramStart
 from .word_port import WordPort
 
@@ -72,15 +74,22 @@ class BoardMemory(wiring.Component):
         m = Module()
         controller = self._controller
         m.submodules.start = writer = start = SdramStart(controller.start)
-        read, write, ready = self.core_read, self.core_write, start.done
+        widths = len(self.core_read.ar.p.address), controller.data_width
+        core = self.core_read, self.core_write
+        in_turn = len(controller.core_ports) > 1
+        if in_turn:
+            m.submodules.registers = registers = PortRegisters(*widths)
+            connect(m, flipped(self.core_read), registers.core_read)
+            connect(m, flipped(self.core_write), registers.core_write)
+            core = registers.read, registers.write
+        (read, write), ready = core, start.done
         if controller.read_phases:
-            widths = len(read.ar.p.address), controller.data_width
             trial, last = MODEL_BURSTS if controller.simulated else (TRIAL_BURSTS, LAST_BURSTS)
             m.submodules.levelling = levelling = Levelling(
                 controller.read_phases, *widths, trial_bursts=trial, last_bursts=last
             )
             read, write = AxiRead(*widths).create(), AxiWrite(*widths).create()
-            choose_port(m, levelling.done, (self.core_read, self.core_write), (levelling.read, levelling.write), (read, write))
+            choose_port(m, levelling.done, core, (levelling.read, levelling.write), (read, write))
             writer, ready = choose_writer(m, ~start.done, start, levelling), levelling.done
             m.d.comb += levelling.enable.eq(start.done)
             m.d.sync += self.failed.eq(levelling.failed)
@@ -101,7 +110,13 @@ class BoardMemory(wiring.Component):
             connect(m, flipped(host_read), words.host_read)
             connect(m, flipped(host_write), words.host_write)
             host_read, host_write = words.read, words.write
-        for port, of_read, of_write in (("core", read, write), ("host", host_read, host_write)):
+        joined = [(read, write)]
+        if in_turn:
+            m.submodules.rows = rows = RowPorts(*widths, controller.row_bytes)
+            connect(m, read, rows.read)
+            connect(m, write, rows.write)
+            joined = list(zip(rows.reads, rows.writes, strict=True))
+        for port, (of_read, of_write) in zip((*controller.core_ports, "host"), (*joined, (host_read, host_write)), strict=True):
             _join(inputs, outputs, f"user_port_{port}_", of_read, of_write)
 
         arguments = []

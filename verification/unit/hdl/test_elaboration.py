@@ -34,8 +34,9 @@ VALUES: dict[str, Any] = {
     "writes": (ControlWrite(0, 1),),
     "lanes": 2,
     "data_width": 128,
+    "row_bytes": 1024,
     "phases": ReadPhases(2, 8, 4, 0, 4, 8, 12, 16),
-    "controller": LiteDram("dram", Path("dram.v"), {}, (ControlWrite(0, 1),), 1 << 25, CONFIG.bus_width, simulated=True),
+    "controller": LiteDram("dram", Path("dram.v"), {}, (ControlWrite(0, 1),), 1 << 25, 1024, CONFIG.bus_width, simulated=True),
 }
 
 

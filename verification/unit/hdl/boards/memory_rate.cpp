@@ -1,16 +1,22 @@
-// Writes and reads LiteDRAM's simulated memory through its AXI ports, and prints what that took.
-// Usage: memory_rate START, a file of lines "address value wait".
+// Writes and reads a board's simulated memory through the co-processor's port, and prints what that took.
 
-#include "Vlitedram_core.h"
+#include "Vmemory.h"
 
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+
+// Verilator's names of fields of the ports.
+#define READ(channel, field) top.core_read___05F##channel##___05F##field
+#define WRITE(channel, field) top.core_write___05F##channel##___05F##field
 
 namespace {
 
-constexpr int beats = 1024;
+// 256 KiB: each bank has many rows of them.
+constexpr int beats = 16384;
+constexpr int beat_bytes = 16;
 
-Vlitedram_core top;
+Vmemory top;
 uint64_t cycles = 0;
 
 void tick() {
@@ -18,7 +24,7 @@ void tick() {
     top.eval();
     top.clk = 0;
     top.eval();
-    if (++cycles > 1000000) {
+    if (++cycles > 3000000) {
         std::printf("hangs\n");
         std::exit(1);
     }
@@ -26,85 +32,69 @@ void tick() {
 
 uint32_t content(uint32_t address) { return address * 2654435761u + 12345; }
 
-void start(const char *path) {
-    std::FILE *file = std::fopen(path, "r");
-    uint32_t address, value, wait;
-    top.rst = 1;
-    for (int i = 0; i < 10; i++)
-        tick();
-    top.rst = 0;
-    tick();
-    while (std::fscanf(file, "%u %u %u", &address, &value, &wait) == 3) {
-        top.wb_ctrl_adr = address / 4;
-        top.wb_ctrl_dat_w = value;
-        top.wb_ctrl_sel = 15;
-        top.wb_ctrl_cyc = top.wb_ctrl_stb = top.wb_ctrl_we = 1;
-        top.eval();
-        while (!top.wb_ctrl_ack)
-            tick();
-        tick();
-        top.wb_ctrl_cyc = top.wb_ctrl_stb = 0;
-        for (uint32_t i = 0; i <= wait; i++)
-            tick();
-    }
-    std::fclose(file);
-}
+// Of an address channel: 32 bits of address, and beats less one.
+uint64_t burst(uint32_t address, int length) { return uint64_t(length - 1) << 32 | address; }
 
 double write(int length) {
     const uint64_t begin = cycles;
-    top.user_port_core_awlen = length - 1;
-    top.user_port_core_awsize = 4;
-    top.user_port_core_awburst = 1;
-    top.user_port_core_wstrb = 0xffff;
-    top.user_port_core_bready = 1;
+    WRITE(b, ready) = 1;
     for (int asked = 0, sent = 0, answered = 0; answered < beats / length;) {
-        top.user_port_core_awvalid = asked < beats / length;
-        top.user_port_core_awaddr = asked * length * 16;
-        top.user_port_core_wvalid = sent < beats;
-        top.user_port_core_wlast = sent % length == length - 1;
+        WRITE(aw, valid) = asked < beats / length;
+        WRITE(aw, payload) = burst(asked * length * beat_bytes, length);
+        WRITE(w, valid) = sent < beats;
         for (int i = 0; i < 4; i++)
-            top.user_port_core_wdata[i] = content(16 * sent + 4 * i);
+            WRITE(w, payload)[i] = content(beat_bytes * sent + 4 * i);
+        // All strobes, and whether it is the last one.
+        WRITE(w, payload)[4] = 0xffff | (sent % length == length - 1) << 16;
         top.eval();
-        const bool aw = top.user_port_core_awvalid && top.user_port_core_awready;
-        const bool w = top.user_port_core_wvalid && top.user_port_core_wready;
-        const bool b = top.user_port_core_bvalid;
+        const bool aw = WRITE(aw, valid) && WRITE(aw, ready);
+        const bool w = WRITE(w, valid) && WRITE(w, ready);
+        const bool b = WRITE(b, valid);
         tick();
         asked += aw;
         sent += w;
         answered += b;
     }
+    WRITE(aw, valid) = WRITE(w, valid) = 0;
     return double(cycles - begin) / beats;
 }
 
-double read(int length, int &wrong) {
+// Reads that begin anew after `bytes`.
+double read(int length, uint32_t bytes, int &wrong) {
     const uint64_t begin = cycles;
-    top.user_port_core_arlen = length - 1;
-    top.user_port_core_arsize = 4;
-    top.user_port_core_arburst = 1;
-    top.user_port_core_rready = 1;
+    READ(r, ready) = 1;
     for (int asked = 0, got = 0; got < beats;) {
-        top.user_port_core_arvalid = asked < beats / length;
-        top.user_port_core_araddr = asked * length * 16;
+        READ(ar, valid) = asked < beats / length;
+        READ(ar, payload) = burst(asked * length * beat_bytes % bytes, length);
         top.eval();
-        const bool ar = top.user_port_core_arvalid && top.user_port_core_arready;
-        if (top.user_port_core_rvalid) {
+        const bool ar = READ(ar, valid) && READ(ar, ready);
+        if (READ(r, valid)) {
             for (int i = 0; i < 4; i++)
-                wrong += top.user_port_core_rdata[i] != content(16 * got + 4 * i);
-            wrong += top.user_port_core_rlast != (got % length == length - 1);
+                wrong += READ(r, payload)[i] != content(beat_bytes * got % bytes + 4 * i);
+            // Response, and whether it is the last one.
+            wrong += READ(r, payload)[4] != uint32_t(got % length == length - 1) << 2;
             got++;
         }
         tick();
         asked += ar;
     }
-    top.user_port_core_arvalid = 0;
+    READ(ar, valid) = 0;
     return double(cycles - begin) / beats;
 }
 
 } // namespace
 
+// Usage: memory_rate ROW, the bytes of a row of a bank.
 int main(int, char **arguments) {
-    start(arguments[1]);
+    top.rst = 1;
+    for (int i = 0; i < 10; i++)
+        tick();
+    top.rst = 0;
+    while (!top.ready)
+        tick();
     int wrong = 0;
-    const double written = write(64), far = read(64, wrong), near = read(1, wrong);
-    std::printf("{\"write\": %.3f, \"read_64\": %.3f, \"read_1\": %.3f, \"wrong\": %d}\n", written, far, near, wrong);
+    const double written = write(64), far = read(64, beats * beat_bytes, wrong), near = read(1, beats * beat_bytes, wrong);
+    const double row = read(64, std::atoi(arguments[1]), wrong);
+    std::printf("{\"write\": %.3f, \"read_64\": %.3f, \"read_1\": %.3f, \"read_row\": %.3f, \"wrong\": %d}\n", written, far,
+                near, row, wrong);
 }

@@ -64,7 +64,10 @@ def test_ports(board_name: str, controller: LiteDram, simulated_controller: Lite
     for made, memory_bytes in ((controller, size), (simulated_controller, simulated_size)):
         assert made.memory_bytes == memory_bytes
         assert made.ports["clk"] == made.ports["rst"] == ("input", 1)
-        for port, width in (("core", 128), ("host", {"ulx3s": 32, "ecpix5": 128}[board_name])):
+        # A row of DDR3 has 1,024 columns of two bytes, the SDRAM's half of that.
+        assert made.row_bytes == {"ulx3s": 1024, "ecpix5": 2048}[board_name]
+        assert made.core_ports == {"ulx3s": ("core",), "ecpix5": ("core_0", "core_1")}[board_name]
+        for port, width in (*((port, 128) for port in made.core_ports), ("host", {"ulx3s": 32, "ecpix5": 128}[board_name])):
             assert made.ports[f"user_port_{port}_araddr"] == ("input", memory_bytes.bit_length() - 1)
             assert made.ports[f"user_port_{port}_rdata"] == ("output", width)
             assert made.ports[f"user_port_{port}_wstrb"] == ("input", width // 8)

@@ -31,7 +31,7 @@ def test_plain_board_has_its_ports_and_all_of_the_controllers(
     assert inputs <= joined
     # What the masters have no use for: IDs, which are always 0, and what is also known otherwise.
     unused = {name for name in simulated_controller.ports if name not in joined}
-    assert {re.sub(r"^user_port_(core|host)_", "", name) for name in unused} == {
+    assert {re.sub(r"^user_port_(core_0|core_1|core|host)_", "", name) for name in unused} == {
         *("bid", "rid", "user_clk", "user_rst", "init_done", "init_error", "wb_ctrl_dat_r", "wb_ctrl_err"),
     }
 

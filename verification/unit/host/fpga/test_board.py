@@ -35,7 +35,9 @@ def test_a_board_knows_how_it_is_placed(
 ) -> None:
     controller = tmp_path / "dram.v"
     controller.write_text("")
-    monkeypatch.setattr(litedram, "generate", lambda *_: LiteDram("dram", controller, {}, (), 1 << 25, 128, simulated=False))
+    monkeypatch.setattr(
+        litedram, "generate", lambda *_: LiteDram("dram", controller, {}, (), 1 << 25, 1024, 128, simulated=False)
+    )
     placed: list[tuple[int, bool]] = []
 
     def make(*given: Any, spread: bool) -> None:
