@@ -38,6 +38,7 @@ CONFIGS = [
             "base,channels=2",
             "base,bus_width=256,channels=2,right_hand_sides=2",
             "kv260",
+            "u280-hbm",
             "tiny,channels=8,right_hand_sides=2",
             "tiny,bus_width=256,channels=8,burst_beats=16",
         )
