@@ -1,7 +1,8 @@
 """What a driver needs of a device: its memory, its registers, and a way to wait."""
 
 from abc import ABC, abstractmethod
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 #: Bytes from one register to the next.
 REGISTER_BYTES = 4
@@ -118,13 +119,28 @@ class Striped(Protocol):
         ...
 
 
+class Piece(NamedTuple):
+    """Memory that lies in a row on a device's memory bus.
+
+    Attributes
+    ----------
+    bus_address : int
+        Where it begins there, a multiple of 4096.
+    size : int
+        Bytes.
+    """
+
+    bus_address: int
+    size: int
+
+
 @runtime_checkable
 class Placed(Protocol):
-    """A device on whose memory bus the memory begins elsewhere than at address 0."""
+    """A device whose memory is elsewhere on its memory bus than from address 0 on, or not in a row."""
 
     @property
-    def bus_address(self) -> int:
-        """Where memory's first byte is on the device's memory bus, a multiple of 4096: what the registers BASE count from."""
+    def pieces(self) -> Sequence[Piece]:
+        """What the transport's memory is made of, in the order of its addresses. The registers BASE count from there."""
         ...
 
 

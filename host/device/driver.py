@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout
 from tailrace.spec.registers import AP_IDLE, AP_START, PAGE_BYTES, base_registers, offset
-from tailrace.spec.transport import MapsFiles, Placed, Striped, Transport
+from tailrace.spec.transport import MapsFiles, Piece, Placed, Striped, Transport
 
 from ..gguf.printable import shown
 from ..gguf.whole_number import whole_number
@@ -19,7 +19,7 @@ from ..image.allocator import Allocator
 from ..image.geometry import Geometry
 from .counters import Counters
 from .outcome import read_outcome
-from .striped_transport import StripedTransport
+from .striped_transport import StripedTransport, deal_out
 
 
 class Digest(Protocol):
@@ -114,10 +114,12 @@ class Device:
                     watchdog_cycles = whole_number("watchdog_cycles", watchdog_cycles, 0, 0xFFFF_FFFF)
                 self.geometry = Geometry.of_device(transport)
                 channels = self.geometry.channels
-                place, part = _place(transport, self.geometry), 0
+                pieces = _pieces(transport, self.geometry)
+                bases = [pieces[0].bus_address] * channels
                 if channels > 1 and not (isinstance(transport, Striped) and transport.striped):
-                    self.transport = transport = StripedTransport(transport, channels, self.geometry.bus_width // 8)
-                    part = transport.part_bytes
+                    parts = deal_out(pieces, channels, transport.name)
+                    self.transport = transport = StripedTransport(transport, parts, self.geometry.bus_width // 8)
+                    bases = [part.bus_address for part in parts]
                 size = min(transport.memory_size, 1 << self.geometry.address_width)
                 self._memory = Allocator(size, unit=self.geometry.alignment)
                 for name in ("GIE", "IER"):
@@ -128,8 +130,7 @@ class Device:
                 # A program that leaves the memory is stopped, also where the memory's own addresses would wrap around.
                 row = PAGE_BYTES * channels
                 limit = min(-(-transport.memory_size // row) * row, 1 << self.geometry.address_width)
-                bases = ((name, place + n * part) for n, name in enumerate(base_registers(channels)))
-                for name, value in (*bases, ("LIMIT", limit)):
+                for name, value in (*zip(base_registers(channels), bases, strict=True), ("LIMIT", limit)):
                     transport.write_register(offset(f"{name}_LO"), value & 0xFFFF_FFFF)
                     transport.write_register(offset(f"{name}_HI"), value >> 32 & 0xFFFF_FFFF)
         except BaseException:
@@ -357,12 +358,21 @@ class Device:
             self.transport.write_register(offset("ISR"), pending)
 
 
-def _place(transport: Transport, geometry: Geometry) -> int:
-    """Where the transport's memory begins on the device's memory bus."""
-    place = transport.bus_address if isinstance(transport, Placed) else 0
-    if place and (end := place + transport.memory_size) > 1 << geometry.address_width:
+def _pieces(transport: Transport, geometry: Geometry) -> Sequence[Piece]:
+    """What the transport's memory is made of, as the device sees it."""
+    if not isinstance(transport, Placed):
+        return (Piece(0, transport.memory_size),)
+    pieces = transport.pieces
+    end = max(piece.bus_address + piece.size for piece in pieces)
+    if end > 1 << geometry.address_width:
         raise ConfigError(
             f"the memory of {transport.name} ends at {end:#x} on the device's memory bus, and this build drives"
-            f" {geometry.address_width} address bits: place the buffer lower, or build with address_width={end.bit_length()}"
+            f" {geometry.address_width} address bits: place the buffer lower, or build with"
+            f" address_width={(end - 1).bit_length()}"
         )
-    return place
+    if len(pieces) > 1 and geometry.channels == 1:
+        raise ConfigError(
+            f"the memory of {transport.name} is in {len(pieces)} pieces, and this build has one memory port, which needs it in"
+            " one: give one of them, or use a build of several ports"
+        )
+    return pieces

@@ -1,21 +1,75 @@
 """A build of several memory ports over a transport that knows one memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from tailrace.spec.errors import ConfigError
 from tailrace.spec.registers import PAGE_BYTES
 from tailrace.spec.stripes import bytes_before
-from tailrace.spec.transport import Transport
+from tailrace.spec.transport import Piece, Transport
 
 from ..transports.device_files import check_span
 from ..transports.facts import statistics_of
 
 #: Bytes that are dealt out at a time, a multiple of every beat: as many again are held.
 _PIECE = 8 << 20
+
+
+class Part(NamedTuple):
+    """A channel's part of a memory.
+
+    Attributes
+    ----------
+    address : int
+        Of its first byte, as the transport counts.
+    bus_address : int
+        The same on the device's memory bus: the channel's ``BASE``.
+    size : int
+        Bytes, a multiple of 4096.
+    """
+
+    address: int
+    bus_address: int
+    size: int
+
+
+def deal_out(pieces: Sequence[Piece], channels: int, name: str) -> tuple[Part, ...]:
+    """Give each channel a part of a memory, all equally large, and none across two pieces.
+
+    Parameters
+    ----------
+    pieces : sequence of Piece
+        The memory.
+    channels : int
+        How many parts.
+    name : str
+        Of the device, for the error.
+
+    Returns
+    -------
+    tuple of Part
+        As large as the pieces allow.
+
+    Raises
+    ------
+    ConfigError
+        If there is less than a page for each channel.
+    """
+    sizes = {piece.size // count // PAGE_BYTES * PAGE_BYTES for piece in pieces for count in range(1, channels + 1)} - {0}
+    size = max((size for size in sizes if sum(piece.size // size for piece in pieces) >= channels), default=0)
+    if not size:
+        raise ConfigError(
+            f"{name} has {channels} memory ports, and {sum(piece.size for piece in pieces)} bytes of memory for them: give"
+            f" {PAGE_BYTES} or more for each"
+        )
+    parts, first = list[Part](), 0
+    for piece in pieces:
+        parts += (Part(first + n, piece.bus_address + n, size) for n in range(0, piece.size - size + 1, size))
+        first += piece.size
+    return tuple(parts[:channels])
 
 
 class StripedTransport:
@@ -34,26 +88,15 @@ class StripedTransport:
     ----------
     transport : Transport
         Over the memory that all channels reach. Closed together with this.
-    channels : int
-        Memory ports of the build.
+    parts : sequence of Part
+        One for each memory port of the build, equally large.
     port_bytes : int
         Bytes that a port transfers in a cycle.
-
-    Raises
-    ------
-    ConfigError
-        If the memory has less than a page for each channel.
     """
 
-    def __init__(self, transport: Transport, channels: int, port_bytes: int) -> None:
-        self._transport, self._channels, self._port_bytes = transport, channels, port_bytes
-        #: Bytes from one channel's part to the next one's.
-        self.part_bytes = transport.memory_size // channels // PAGE_BYTES * PAGE_BYTES
-        if not self.part_bytes:
-            raise ConfigError(
-                f"{transport.name} has {channels} memory ports, and {transport.memory_size} bytes of memory for them: give"
-                f" {PAGE_BYTES} or more for each"
-            )
+    def __init__(self, transport: Transport, parts: Sequence[Part], port_bytes: int) -> None:
+        self._transport, self._parts, self._port_bytes = transport, tuple(parts), port_bytes
+        self._channels = len(self._parts)
 
     @property
     def name(self) -> str:
@@ -63,7 +106,7 @@ class StripedTransport:
     @property
     def memory_size(self) -> int:
         """Bytes of all parts."""
-        return self._channels * self.part_bytes
+        return sum(part.size for part in self._parts)
 
     @property
     def simulated(self) -> bool:
@@ -156,7 +199,7 @@ class StripedTransport:
         before = row * self._port_bytes
         for channel, low, high in self._spans(first, end):
             own = np.empty(count * self._port_bytes, np.uint8)
-            data = self._transport.read(channel * self.part_bytes + low, high - low)
+            data = self._transport.read(self._parts[channel].address + low, high - low)
             own[low - before : high - before] = np.frombuffer(data, np.uint8)
             found[:, channel] = own.reshape(count, -1)
         skipped = first - row * self._channels * self._port_bytes
@@ -170,4 +213,4 @@ class StripedTransport:
         dealt.reshape(-1)[skipped : skipped + len(data)] = np.frombuffer(data, np.uint8)
         for channel, low, high in self._spans(first, end):
             own = np.ascontiguousarray(dealt[:, channel]).reshape(-1)
-            self._transport.write(channel * self.part_bytes + low, own[low - before : high - before].data)
+            self._transport.write(self._parts[channel].address + low, own[low - before : high - before].data)

@@ -7,7 +7,7 @@ import numpy as np
 
 from tailrace.spec.errors import ConfigError, DeviceClosed
 from tailrace.spec.registers import PAGE_BYTES
-from tailrace.spec.transport import RegisterByRegister
+from tailrace.spec.transport import Piece, RegisterByRegister
 
 from ..transports.device_files import check_span
 from ..transports.interrupt import InterruptWait
@@ -53,7 +53,7 @@ class PynqTransport(RegisterByRegister):
         self._mmio, self._buffer = mmio, buffer
         self._opener = Opener()
         #: See `tailrace.spec.transport.Placed`.
-        self.bus_address = int(buffer.device_address)
+        self.pieces = (Piece(int(buffer.device_address), buffer.nbytes),)
         self._wait = InterruptWait(self.read_register, None)
 
     def read(self, address: int, size: int) -> bytes:

@@ -86,7 +86,7 @@ def open_transport(text: str) -> Transport:
     ----------
     text : str
         ``serial:PORT[,baud=N][,patience=SECONDS]``, ``xdma:PREFIX,memory=SIZE[,control=OFFSET][,offset=ADDRESS][,wait=poll]``,
-        ``uio:DEVICE,memory=BUFFER[,base=ADDRESS][,wait=poll]``
+        ``uio:DEVICE,memory=BUFFER[:BUFFER...][,base=ADDRESS][,wait=poll]``
         or ``litex:CSR_CSV[,host=NAME][,port=N][,core=NAME][,patience=SECONDS]``; see ``docs/transports.md``.
 
     Raises

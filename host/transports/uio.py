@@ -8,6 +8,7 @@ import mmap
 import os
 import select
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from tailrace.spec.errors import ConfigError, LinkError
 from tailrace.spec.registers import ADDRESS_BITS
+from tailrace.spec.transport import Piece
 from tailrace.spec.vector import ALIGNMENT
 
 from .device_files import check_span, open_device_file
@@ -44,7 +46,7 @@ class UioTransport(MappedDevice):
         The UIO device, such as ``/dev/uio0``; its first map is ``s_axi_control``.
     memory : str
         A u-dma-buf by its name or file, such as ``udmabuf0``, or physical memory that the kernel does not use, as
-        ``ADDRESS+SIZE``, such as ``0x30000000+256MiB``.
+        ``ADDRESS+SIZE``, such as ``0x30000000+256MiB``. A build of several memory ports may have several, with colons between.
     base : int or None
         What the hardware adds to the device's addresses, and must be where the memory is; None: nothing, so they are physical.
     events : bool
@@ -70,21 +72,34 @@ class UioTransport(MappedDevice):
         sysfs: Path = Path("/sys"),
         dev: Path = Path("/dev"),
     ) -> None:
+        names = memory.split(":")
+        if base is not None and len(names) > 1:
+            raise ConfigError(
+                f"the hardware adds one base, and {memory} is in {len(names)} places: leave base away, or give one memory"
+            )
+        if len(set(names)) < len(names):
+            raise ConfigError(f"{memory} names a memory twice")
         super().__init__()
         path = Path(device)
         self.name, self.simulated = f"uio:{device}", False
         self._file: int | None = None
-        self._memory: NDArray[np.uint64] | None = None
+        self._buffers: tuple[NDArray[np.uint64], ...] = ()
         try:
             self._file = open_device_file(path, os.O_RDWR | os.O_SYNC, _DEVICE_TREE, alone=True)
             self._registers = MappedRegisters(self._file, path, offset=_first_map(sysfs / "class" / "uio" / path.name, path))
-            start, self._memory = _map_memory(memory, base, sysfs, dev)
+            starts = []
+            for text in names:
+                start, buffer = _map_memory(text, base, sysfs, dev)
+                starts.append(start)
+                self._buffers += (buffer,)
         except BaseException:
             self.close()
             raise
-        self.memory_size = self._memory.nbytes
+        self.memory_size = sum(buffer.nbytes for buffer in self._buffers)
         #: See `tailrace.spec.transport.Placed`.
-        self.bus_address = start - (base or 0)
+        self.pieces = tuple(
+            Piece(start - (base or 0), buffer.nbytes) for start, buffer in zip(starts, self._buffers, strict=True)
+        )
         self._path = path
         #: Where the interrupt is waited for.
         self._events = self._file
@@ -94,8 +109,10 @@ class UioTransport(MappedDevice):
         """Read `size` bytes of device memory."""
         check_span("read", address, size, self.memory_size)
         with self._opened():
-            lines, first = self._lines(address, size)
-            return bytes(lines.copy().view(np.uint8)[first : first + size])
+            return b"".join(
+                lines.copy().view(np.uint8)[first : first + count].tobytes()
+                for lines, first, count in self._lines(address, size)
+            )
 
     def write(self, address: int, data: bytes | memoryview) -> None:
         """Write device memory."""
@@ -103,22 +120,28 @@ class UioTransport(MappedDevice):
         check_span("write", address, source.size, self.memory_size)
         # Memory that is not cached may refuse accesses that are not aligned, so lines of 64 bytes go as a whole.
         with self._opened():
-            lines, first = self._lines(address, source.size)
-            whole = lines.copy() if source.size % ALIGNMENT or first else np.empty_like(lines)
-            whole.view(np.uint8)[first : first + source.size] = source
-            lines[:] = whole
+            done = 0
+            for lines, first, count in self._lines(address, source.size):
+                whole = lines.copy() if count % ALIGNMENT or first else np.empty_like(lines)
+                whole.view(np.uint8)[first : first + count] = source[done : done + count]
+                lines[:] = whole
+                done += count
 
     def _release(self) -> None:
-        self._memory = None
+        self._buffers = ()
         file, self._file = self._file, None
         if file is not None:
             os.close(file)
 
-    def _lines(self, address: int, size: int) -> tuple[NDArray[np.uint64], int]:
-        """The lines of 64 bytes that some bytes are in, and the first byte's place in them."""
-        assert self._memory is not None
-        first, end = address // ALIGNMENT * ALIGNMENT, -(-(address + size) // ALIGNMENT) * ALIGNMENT
-        return self._memory[first // 8 : end // 8], address - first
+    def _lines(self, address: int, size: int) -> Iterator[tuple[NDArray[np.uint64], int, int]]:
+        """In each buffer the lines of 64 bytes that some bytes are in, the first one's place in them, and how many they are."""
+        begin = 0
+        for buffer in self._buffers:
+            low, high = max(address - begin, 0), min(address + size - begin, buffer.nbytes)
+            if low < high:
+                first, end = low // ALIGNMENT * ALIGNMENT, -(-high // ALIGNMENT) * ALIGNMENT
+                yield buffer[first // 8 : end // 8], low - first, high - low
+            begin += buffer.nbytes
 
     def _next_event(self, seconds: float) -> bool:
         try:

@@ -13,6 +13,7 @@ from tailrace.gguf.file import open_model
 from tailrace.sim.verilated import VerilatedDevice
 from tailrace.spec.config import Config
 from tailrace.spec.registers import base_registers, offset
+from tailrace.spec.transport import Piece
 from verification.system.twins import Twins
 
 pytest.importorskip("transformers")
@@ -83,20 +84,21 @@ def test_ports_that_stall_apart(case: Case, build: str, seed: int, tmp_path: Pat
 class OneBuffer(UnsteadyDevice):
     """A buffer somewhere in the one memory that all ports of the device reach, as a driver of hardware knows it."""
 
-    bus_address = 5 << 20
+    first = 5 << 20
 
     def __init__(self, config: Config, memory_size: int, **options: Any) -> None:
-        super().__init__(config, self.bus_address + memory_size, one_memory=True, **options)
+        super().__init__(config, self.first + memory_size, one_memory=True, **options)
+        self.pieces = (Piece(self.first, memory_size),)
 
     @property
     def memory_size(self) -> int:
-        return super().memory_size - self.bus_address
+        return super().memory_size - self.first
 
     def read(self, address: int, size: int) -> bytes:
-        return super().read(self.bus_address + address, size)
+        return super().read(self.first + address, size)
 
     def write(self, address: int, data: bytes | memoryview) -> None:
-        super().write(self.bus_address + address, data)
+        super().write(self.first + address, data)
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -116,7 +118,7 @@ def test_ports_that_reach_one_memory(build: str, seed: int, tmp_path: Path) -> N
         _, device = (decoder.device for decoder in both.decoders)
         channels, part = device.geometry.channels, MEMORY // device.geometry.channels
         stated = [device.transport.read_register(offset(f"{name}_LO")) for name in base_registers(channels)]
-        assert stated == [OneBuffer.bus_address + n * part for n in range(channels)]
+        assert stated == [OneBuffer.first + n * part for n in range(channels)]
 
 
 #: Beats of 1,024 to 8,192 bits.

@@ -139,16 +139,23 @@ class Xdma:
 
 def make_uio_files(folder: Path, memory_size: int, *, start: int = 0x3000_0000, map_offset: int = 0, **buffer: int) -> Path:
     """Files of a UIO device and of a u-dma-buf, and what the kernel tells about them; returns the device's."""
-    dev, uio, dma = folder / "dev", folder / "sys/class/uio/uio0/maps/map0", folder / "sys/class/u-dma-buf/udmabuf0"
-    for path in (dev, uio, dma):
+    dev, uio = folder / "dev", folder / "sys/class/uio/uio0/maps/map0"
+    for path in (dev, uio):
         path.mkdir(parents=True)
     (uio / "size").write_text("0x0000000000001000\n")
     (uio / "offset").write_text(f"{map_offset:#x}\n")
     (uio.parents[1] / "name").write_text("tailrace\n")
-    for name, text in {"size": f"{memory_size}\n", "phys_addr": f"0x{start:016x}\n"}.items():
-        (dma / name).write_text(text)
-    for name, value in {"sync_mode": 2, "dma_coherent": 0, **buffer}.items():
-        (dma / name).write_text(f"{value}\n")
     (dev / "uio0").write_bytes(bytes(2 * CONTROL_BYTES))
-    (dev / "udmabuf0").write_bytes(bytes(memory_size))
+    make_buffer(folder, "udmabuf0", memory_size, start=start, **buffer)
     return dev / "uio0"
+
+
+def make_buffer(folder: Path, name: str, size: int, *, start: int, **more: int) -> None:
+    """The file of a u-dma-buf, and what the kernel tells about it."""
+    about = folder / "sys/class/u-dma-buf" / name
+    about.mkdir(parents=True)
+    for what, text in {"size": f"{size}\n", "phys_addr": f"0x{start:016x}\n"}.items():
+        (about / what).write_text(text)
+    for what, value in {"sync_mode": 2, "dma_coherent": 0, **more}.items():
+        (about / what).write_text(f"{value}\n")
+    (folder / "dev" / name).write_bytes(bytes(size))

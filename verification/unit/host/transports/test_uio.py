@@ -23,7 +23,7 @@ from tailrace.spec.registers import MAGIC, offset
 from tailrace.spec.transport import Transport
 from tailrace.transports.uio import UioTransport
 from verification.unit.host.device.matrices import tensor
-from verification.unit.host.transports.stand_in import StandIn, make_uio_files
+from verification.unit.host.transports.stand_in import StandIn, make_buffer, make_uio_files
 
 MEMORY, START = 1 << 20, 0x3000_0000
 CONFIG = CONFIGS["tiny"]
@@ -178,6 +178,33 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     fails(LinkError, f"{size} does not hold a number: {BUFFER}", tmp_path)
     size.unlink()
     fails(LinkError, f"{size} can't be read (No such file or directory): {BUFFER}", tmp_path)
+
+
+def test_two_buffers(tmp_path: Path, rng: np.random.Generator) -> None:
+    """A build of several ports may have its parts in several places."""
+    device = make_uio_files(tmp_path, MEMORY)
+    make_buffer(tmp_path, "udmabuf1", 2 * MEMORY, start=0x8_0000_0000)
+    folders = {"sysfs": tmp_path / "sys", "dev": tmp_path / "dev"}
+    with UioTransport(device, "udmabuf0:udmabuf1", events=False, **folders) as transport:
+        assert transport.memory_size == 3 * MEMORY
+        assert transport.pieces == ((START, MEMORY), (0x8_0000_0000, 2 * MEMORY))
+        expected = np.zeros(3 * MEMORY, np.uint8)
+        for address, size in (
+            (MEMORY - 100, 300),
+            (0, 3),
+            (MEMORY, 64),
+            (MEMORY - 64, 128),
+            (3 * MEMORY - 5, 5),
+            (7, 3 * MEMORY - 9),
+        ):
+            expected[address : address + size] = rng.integers(0, 256, size, np.uint8)
+            transport.write(address, expected[address : address + size].tobytes())
+            assert transport.read(address, size) == expected[address : address + size].tobytes()
+        assert transport.read(0, 3 * MEMORY) == expected.tobytes()
+    assert (tmp_path / "dev/udmabuf0").read_bytes() + (tmp_path / "dev/udmabuf1").read_bytes() == expected.tobytes()
+    fails(ConfigError, "udmabuf0:udmabuf0 names a memory twice", tmp_path, "udmabuf0:udmabuf0")
+    text = "the hardware adds one base, and udmabuf0:udmabuf1 is in 2 places: leave base away, or give one memory"
+    fails(ConfigError, text, tmp_path, "udmabuf0:udmabuf1", base=START)
 
 
 def test_a_buffer_that_the_core_can_not_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
