@@ -18,10 +18,14 @@ from .place_and_route import placement_phase
 from .progress import Activity
 from .synthesis import synthesis_phase
 
+#: Names that the read register of a memory gets when it is taken out, and again when synthesis takes it out once more: Yosys
+#: ends with an assertion if the first ones are still in use.
+_READ_REGISTERS = "rename -enumerate -pattern read_register_%_ w:*$rdreg[*"
 #: Passes between reading and synthesis. Those of one component have their reasons in `tailrace.fpga`; the names of
 #: clocks stay, because they are in reports.
 _BEFORE_SYNTHESIS = (
-    f"hierarchy -top {{name}}; proc; flatten; memory_nordff; {'; '.join(ECP5_BEFORE)}; rename -hide w:* w:*_clock %d"
+    f"hierarchy -top {{name}}; proc; flatten; memory_nordff; {_READ_REGISTERS}; {'; '.join(ECP5_BEFORE)};"
+    " rename -hide w:* w:*_clock %d"
 )
 
 #: Yosys as a command: it reads a script, and writes what it says to the file after ``-l`` as well. Registers behind products go
