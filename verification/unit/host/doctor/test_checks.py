@@ -15,6 +15,7 @@ from tailrace.spec.formats import WEIGHT_FORMATS
 from tailrace.spec.registers import AP_START, offset
 from tailrace.spec.transport import Transport
 from tailrace.transports.link import LinkCounters
+from verification.unit.host.device.one_memory import OneMemoryDevice
 from verification.unit.host.doctor.broken import Broken, Hanging
 
 MEMORY = 1 << 20
@@ -63,6 +64,13 @@ class Open(GoldenDevice):
 
     def close(self) -> None:
         pass
+
+
+def test_several_ports_over_one_memory() -> None:
+    """The host's patterns go to the memory as it is, products and tokens by way of the parts that the driver makes of it."""
+    outcomes = {o.name: o for o in examined(OneMemoryDevice(parse_config("tiny,channels=4"), MEMORY))}
+    assert [o.verdict for o in outcomes.values()] == ["ok"] * 8 + ["skipped"]
+    assert outcomes["identification"].text.startswith("instruction set 3.3, 4 memory ports with a 128-bit bus, 4 lanes, 1 ")
 
 
 @pytest.mark.parametrize("config", ["tiny", "wide"])
