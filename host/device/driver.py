@@ -98,6 +98,9 @@ class Device:
                 "a device takes an open transport, as tailrace.sim.devices.open_device('golden', config, memory_size) returns,"
                 f" not {shown(transport)}"
             )
+        if isinstance(transport, StripedTransport):
+            # What another `Device` made of the transport: this one makes its own.
+            transport = transport.below
         self.transport = transport
         self.timeout = timeout
         self.counters = Counters()

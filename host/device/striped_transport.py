@@ -99,6 +99,11 @@ class StripedTransport:
         self._channels = len(self._parts)
 
     @property
+    def below(self) -> Transport:
+        """The transport over the memory that all channels reach."""
+        return self._transport
+
+    @property
     def name(self) -> str:
         """That of the transport."""
         return self._transport.name

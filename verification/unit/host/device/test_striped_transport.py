@@ -11,7 +11,7 @@ from tailrace.device.products import upload
 from tailrace.device.striped_transport import Part, StripedTransport, deal_out
 from tailrace.golden.device import GoldenDevice
 from tailrace.spec.config import parse_config
-from tailrace.spec.errors import ConfigError, LinkError
+from tailrace.spec.errors import ConfigError, DeviceClosed, LinkError
 from tailrace.spec.formats import BY_NAME
 from tailrace.spec.registers import base_registers, offset
 from tailrace.spec.transport import MapsFiles, Piece, Striped, Transport
@@ -153,6 +153,19 @@ def test_the_driver_makes_parts_and_gets_golden_s_results(build: str, rng: np.ra
     assert results[0] == results[1]
     assert below.channel_bases == [0x4000_0000 + n * MEMORY // config.channels for n in range(config.channels)]
     assert below.read_register(offset("LIMIT_LO")) == MEMORY
+
+
+def test_a_second_driver_on_the_transport_of_the_first() -> None:
+    """It makes the same parts of the memory, and closes the first one, as over any transport."""
+    below = OneMemoryDevice(parse_config("tiny,channels=4"), MEMORY, start=0x4000_0000)
+    below.pieces = (Piece(0x4000_0000, MEMORY),)  # type: ignore[attr-defined]
+    first = Device(below)
+    second = Device(first.transport)
+    assert below.channel_bases == [0x4000_0000 + n * MEMORY // 4 for n in range(4)]
+    second.write(0, bytes(range(64)))
+    assert [below.memory[n * MEMORY // 4] for n in range(4)] == [0, 16, 32, 48]
+    with pytest.raises(DeviceClosed):
+        first.read(0, 1)
 
 
 def test_the_parts_of_an_odd_memory() -> None:
