@@ -364,7 +364,7 @@ class Device:
 def _pieces(transport: Transport, geometry: Geometry) -> Sequence[Piece]:
     """What the transport's memory is made of, as the device sees it."""
     if not isinstance(transport, Placed):
-        return (Piece(0, transport.memory_size),)
+        return (Piece(0, min(transport.memory_size, 1 << geometry.address_width)),)
     pieces = transport.pieces
     end = max(piece.bus_address + piece.size for piece in pieces)
     if end > 1 << geometry.address_width:

@@ -179,6 +179,15 @@ def test_the_parts_of_an_odd_memory() -> None:
         assert [below.read_register(offset(f"{name}_LO")) for name in base_registers(4)] == [n * part for n in range(4)]
 
 
+def test_memory_that_the_build_has_no_addresses_for() -> None:
+    """It is not used, as with one port: a part that began there would begin elsewhere, or stop every run."""
+    below = OneMemoryDevice(parse_config("tiny,channels=4,address_width=32"), MEMORY)
+    below.memory_size = 8 << 30
+    with Device(below) as device:
+        assert below.channel_bases == [n << 30 for n in range(4)]
+        assert device.memory_size == 1 << 32
+
+
 def test_one_port_needs_one_piece() -> None:
     below = OneMemoryDevice(parse_config("tiny"), MEMORY)
     below.pieces = (Piece(0, MEMORY // 2), Piece(1 << 30, MEMORY // 2))  # type: ignore[attr-defined]
