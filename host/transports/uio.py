@@ -8,7 +8,8 @@ import mmap
 import os
 import select
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -77,8 +78,6 @@ class UioTransport(MappedDevice):
             raise ConfigError(
                 f"the hardware adds one base, and {memory} is in {len(names)} places: leave base away, or give one memory"
             )
-        if len(set(names)) < len(names):
-            raise ConfigError(f"{memory} names a memory twice")
         super().__init__()
         path = Path(device)
         self.name, self.simulated = f"uio:{device}", False
@@ -87,19 +86,18 @@ class UioTransport(MappedDevice):
         try:
             self._file = open_device_file(path, os.O_RDWR | os.O_SYNC, _DEVICE_TREE, alone=True)
             self._registers = MappedRegisters(self._file, path, offset=_first_map(sysfs / "class" / "uio" / path.name, path))
-            starts = []
+            places = list[Piece]()
             for text in names:
                 start, buffer = _map_memory(text, base, sysfs, dev)
-                starts.append(start)
+                places.append(Piece(start, buffer.nbytes))
                 self._buffers += (buffer,)
+            _check_apart(memory, places)
         except BaseException:
             self.close()
             raise
         self.memory_size = sum(buffer.nbytes for buffer in self._buffers)
         #: See `tailrace.spec.transport.Placed`.
-        self.pieces = tuple(
-            Piece(start - (base or 0), buffer.nbytes) for start, buffer in zip(starts, self._buffers, strict=True)
-        )
+        self.pieces = tuple(Piece(start - (base or 0), size) for start, size in places)
         self._path = path
         #: Where the interrupt is waited for.
         self._events = self._file
@@ -219,6 +217,12 @@ def _check_place(text: str, start: int, size: int, base: int | None) -> None:
             f"the memory {text} begins at {start:#x}, but the hardware adds {base:#x} to the device's addresses: place the"
             " buffer there (reserved-memory in the device tree), or build the hardware for the other address"
         )
+
+
+def _check_apart(text: str, places: Sequence[Piece]) -> None:
+    for (start, size), (following, _) in pairwise(sorted(places)):
+        if following < start + size:
+            raise ConfigError(f"{text} names the memory at {following:#x} twice: give memories that do not overlap")
 
 
 def _check_cache(folder: Path) -> None:

@@ -202,9 +202,18 @@ def test_two_buffers(tmp_path: Path, rng: np.random.Generator) -> None:
             assert transport.read(address, size) == expected[address : address + size].tobytes()
         assert transport.read(0, 3 * MEMORY) == expected.tobytes()
     assert (tmp_path / "dev/udmabuf0").read_bytes() + (tmp_path / "dev/udmabuf1").read_bytes() == expected.tobytes()
-    fails(ConfigError, "udmabuf0:udmabuf0 names a memory twice", tmp_path, "udmabuf0:udmabuf0")
     text = "the hardware adds one base, and udmabuf0:udmabuf1 is in 2 places: leave base away, or give one memory"
     fails(ConfigError, text, tmp_path, "udmabuf0:udmabuf1", base=START)
+
+
+@pytest.mark.parametrize("other", ["udmabuf0", "{dev}/udmabuf0", "udmabuf1"])
+def test_memories_that_overlap(other: str, tmp_path: Path) -> None:
+    """Parts that share bytes would be written over each other: the same buffer by either of its names, or another one's end."""
+    make_uio_files(tmp_path, MEMORY)
+    make_buffer(tmp_path, "udmabuf1", MEMORY, start=START - MEMORY + 4096)
+    memory = f"udmabuf0:{other.format(dev=tmp_path / 'dev')}"
+    text = f"{memory} names the memory at 0x30000000 twice: give memories that do not overlap"
+    fails(ConfigError, text, tmp_path, memory)
 
 
 def test_a_buffer_that_the_core_can_not_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
