@@ -73,7 +73,8 @@ class UioTransport(MappedDevice):
         sysfs: Path = Path("/sys"),
         dev: Path = Path("/dev"),
     ) -> None:
-        names = memory.split(":")
+        # Of a buffer without device-name the kernel may begin the name with the bus: amba:udmabuf0.
+        names = [memory] if (dev / memory).exists() else memory.split(":")
         if base is not None and len(names) > 1:
             raise ConfigError(
                 f"the hardware adds one base, and {memory} is in {len(names)} places: leave base away, or give one memory"

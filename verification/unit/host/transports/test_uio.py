@@ -216,6 +216,14 @@ def test_memories_that_overlap(other: str, tmp_path: Path) -> None:
     fails(ConfigError, text, tmp_path, memory)
 
 
+def test_a_buffer_whose_name_has_a_colon(tmp_path: Path) -> None:
+    """As the kernel calls one on a bus that has no name of its own in the device tree."""
+    device = make_uio_files(tmp_path, MEMORY)
+    make_buffer(tmp_path, "amba:udmabuf", MEMORY, start=START)
+    with UioTransport(device, "amba:udmabuf", events=False, sysfs=tmp_path / "sys", dev=tmp_path / "dev") as transport:
+        assert transport.pieces == ((START, MEMORY),)
+
+
 def test_a_buffer_that_the_core_can_not_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     device = make_uio_files(tmp_path, MEMORY, start=0xFFFF_F000)
     stand_in = StandIn(
