@@ -46,7 +46,10 @@ def identify(examination: Examination) -> str:
             f"the memory has {link.memory_size} bytes, and the device's addresses {geometry.address_width} bits",
             "give the size of the memory that the device can address",
         )
-    examination.device = Device(link, timeout=examination.timeout)
+    try:
+        examination.device = Device(link, timeout=examination.timeout)
+    except ConfigError as error:
+        raise Fault(str(error), "do what the message says, and run this again") from None
     more = f", formats {unknown} are unknown here" if unknown else ""
     return (
         f"instruction set {version >> 16}.{version & 0xFFFF}, {_ports(geometry)}, {geometry.lanes} lanes,"

@@ -13,7 +13,7 @@ from tailrace.spec.config import CONFIGS, parse_config
 from tailrace.spec.errors import LinkError
 from tailrace.spec.formats import WEIGHT_FORMATS
 from tailrace.spec.registers import AP_START, offset
-from tailrace.spec.transport import Transport
+from tailrace.spec.transport import Piece, Transport
 from tailrace.transports.link import LinkCounters
 from verification.unit.host.device.one_memory import OneMemoryDevice
 from verification.unit.host.doctor.broken import Broken, Hanging
@@ -71,6 +71,19 @@ def test_several_ports_over_one_memory() -> None:
     outcomes = {o.name: o for o in examined(OneMemoryDevice(parse_config("tiny,channels=4"), MEMORY))}
     assert [o.verdict for o in outcomes.values()] == ["ok"] * 8 + ["skipped"]
     assert outcomes["identification"].text.startswith("instruction set 3.3, 4 memory ports with a 128-bit bus, 4 lanes, 1 ")
+
+
+def test_memory_that_the_build_can_not_use() -> None:
+    """The device is in order: no cable is to be checked."""
+
+    class Pieces(OneMemoryDevice):
+        pieces = (Piece(0, MEMORY // 2), Piece(MEMORY, MEMORY // 2))
+
+    text = (
+        "the memory of one memory is in 2 pieces, and this build has one memory port, which needs it in one: give one of them, or"
+        " use a build of several ports"
+    )
+    fails(Pieces(CONFIG, MEMORY), "identification", text, "do what the message says, and run this again", 6)
 
 
 @pytest.mark.parametrize("config", ["tiny", "wide"])
