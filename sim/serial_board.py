@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 from tailrace.spec.config import parse_config
-from tailrace.spec.errors import TailraceError
+from tailrace.spec.errors import ConfigError, TailraceError
 from tailrace.spec.link import (
     END,
     FLAG_INTERRUPT,
@@ -334,7 +334,12 @@ def _well_formed(request: Request, memory_size: int) -> bool:
 def main(config: str, memory: int, faults: float, seed: int) -> None:
     """Start a board and print its port."""
     rates = FaultRates.all_kinds(faults)
-    built = parse_config(config)
+    try:
+        built = parse_config(config)
+        if built.channels > 1:
+            raise ConfigError(f"a board has one memory, and {built.name} has {built.channels} memory ports")
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
     with SerialBoard(lambda: open_device("golden", built, memory << 20), to_board=rates, to_host=rates, seed=seed) as board:
         click.echo(f"serial:{board.port}")
         try:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from tailrace.golden.device import GoldenDevice
-from tailrace.sim.serial_board import FaultRates, FaultyLine, LinkResponder, SerialBoard
+from tailrace.sim.serial_board import FaultRates, FaultyLine, LinkResponder, SerialBoard, main
 from tailrace.spec.config import parse_config
 from tailrace.spec.link import (
     END,
@@ -314,3 +315,15 @@ def test_an_unplugged_port_is_gone(port: tuple[SerialBoard, int]) -> None:
     with pytest.raises(OSError):
         os.write(file, b"x")
     board.close()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("kv260", "a board has one memory, and kv260 has 4 memory ports"),
+        ("tinier", "unknown configuration 'tinier': choose one of tiny, base, large, wide, arty, kv260, u280-hbm"),
+    ],
+)
+def test_the_command_says_what_is_wrong(config: str, message: str) -> None:
+    result = CliRunner().invoke(main, ["--config", config])
+    assert (result.exit_code, result.output) == (1, f"Error: {message}\n")
