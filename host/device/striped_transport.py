@@ -15,7 +15,7 @@ from ..transports.device_files import check_span
 from ..transports.facts import statistics_of
 
 #: Bytes that are dealt out at a time, a multiple of every beat: as many again are held.
-_PIECE = 8 << 20
+_PORTION = 8 << 20
 
 
 class Part(NamedTuple):
@@ -136,14 +136,14 @@ class StripedTransport:
     def read(self, address: int, size: int) -> bytes:
         """Read `size` bytes of device memory."""
         check_span("read", address, size, self.memory_size)
-        return b"".join(self._read_piece(first, end) for first, end in self._pieces(address, size))
+        return b"".join(self._read_portion(first, end) for first, end in self._portions(address, size))
 
     def write(self, address: int, data: bytes | memoryview) -> None:
         """Write device memory."""
         view = memoryview(data).cast("B")
         check_span("write", address, len(view), self.memory_size)
-        for first, end in self._pieces(address, len(view)):
-            self._write_piece(first, end, view[first - address : end - address])
+        for first, end in self._portions(address, len(view)):
+            self._write_portion(first, end, view[first - address : end - address])
 
     def read_register(self, offset: int) -> int:
         """Read the 32-bit register at a byte offset."""
@@ -178,11 +178,11 @@ class StripedTransport:
         self.close()
 
     @staticmethod
-    def _pieces(address: int, size: int) -> Iterator[tuple[int, int]]:
-        """First byte, and the one behind the last, of what is moved at a time; boundaries are multiples of `_PIECE`."""
+    def _portions(address: int, size: int) -> Iterator[tuple[int, int]]:
+        """First byte, and the one behind the last, of what is moved at a time; boundaries are multiples of `_PORTION`."""
         first, end = address, address + size
         while first < end:
-            last = min(end, (first // _PIECE + 1) * _PIECE)
+            last = min(end, (first // _PORTION + 1) * _PORTION)
             yield first, last
             first = last
 
@@ -198,7 +198,7 @@ class StripedTransport:
         beat = self._channels * self._port_bytes
         return first // beat, -(-end // beat) - first // beat
 
-    def _read_piece(self, first: int, end: int) -> bytes:
+    def _read_portion(self, first: int, end: int) -> bytes:
         row, count = self._rows(first, end)
         found = np.empty((count, self._channels, self._port_bytes), np.uint8)
         before = row * self._port_bytes
@@ -210,7 +210,7 @@ class StripedTransport:
         skipped = first - row * self._channels * self._port_bytes
         return found.reshape(-1)[skipped : skipped + end - first].tobytes()
 
-    def _write_piece(self, first: int, end: int, data: memoryview) -> None:
+    def _write_portion(self, first: int, end: int, data: memoryview) -> None:
         row, count = self._rows(first, end)
         dealt = np.empty((count, self._channels, self._port_bytes), np.uint8)
         before = row * self._port_bytes

@@ -29,11 +29,11 @@ def parts_of(channels: int) -> tuple[Part, ...]:
 
 
 @pytest.mark.parametrize("build", BUILDS)
-@pytest.mark.parametrize("piece", [4096, 8 << 20])
+@pytest.mark.parametrize("portion", [4096, 8 << 20])
 def test_each_byte_is_where_its_port_looks(
-    build: str, piece: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    build: str, portion: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(striped_transport, "_PIECE", piece)
+    monkeypatch.setattr(striped_transport, "_PORTION", portion)
     config = parse_config(build)
     below = OneMemoryDevice(config, MEMORY + 100)
     parts = deal_out([Piece(0, MEMORY + 100)], config.channels, "it")
