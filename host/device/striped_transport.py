@@ -82,7 +82,7 @@ class StripedTransport:
         device memory             stripe 0 of channel 0, stripe 0 of channel 1, …, stripe 1 of channel 0, …
 
     What is written is dealt out, and what is read is put together. Each channel's bytes of an access lie in a row, so an access
-    is at most one for each channel.
+    is at most one for each channel and each 8 MiB.
 
     Parameters
     ----------
