@@ -102,7 +102,7 @@ class VerilatedDevice(RegisterByRegister):
         Threads that evaluate the core.
     one_memory : bool
         Whether all ports reach all of the memory, each at the addresses that it drives, as on a board with one memory; if not,
-        each reaches its stripe.
+        each reaches its stripe. Each has a timing of its own either way.
     library : Path, optional
         A shared object from `tailrace.sim.build.build_library` to open in place of the one for `config`.
 
