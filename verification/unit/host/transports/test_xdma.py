@@ -17,7 +17,7 @@ from tailrace.device.driver import Device
 from tailrace.gguf.describe import import_model
 from tailrace.gguf.file import open_model
 from tailrace.golden.device import GoldenDevice
-from tailrace.spec.config import CONFIGS
+from tailrace.spec.config import CONFIGS, parse_config
 from tailrace.spec.errors import ConfigError, DeviceClosed, DeviceTimeout, LinkError
 from tailrace.spec.registers import MAGIC, offset
 from tailrace.spec.transport import Transport
@@ -45,12 +45,15 @@ def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Xdma]:
     card.close()
 
 
-def test_decodes_as_golden(card: Xdma, tmp_path: Path) -> None:
+@pytest.mark.parametrize("build", ["tiny", "tiny,channels=4"])
+def test_decodes_as_golden(build: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = parse_config(build)
+    card = Xdma(monkeypatch, tmp_path, config, MEMORY)
     imported = import_model(open_model(write_model(tmp_path / "m.gguf")), 16)
     transport = XdmaTransport(card.prefix, MEMORY)
     assert isinstance(transport, Transport)
     logits, tokens = [], []
-    for each in (transport, GoldenDevice(CONFIG, MEMORY)):
+    for each in (transport, GoldenDevice(config, MEMORY)):
         with Device(each) as device:
             decoder = Decoder(device, imported, tokens_per_doorbell=3)
             logits.append([decoder.step(t).tobytes() for t in (3, 7)])
@@ -58,7 +61,9 @@ def test_decodes_as_golden(card: Xdma, tmp_path: Path) -> None:
     assert logits[0] == logits[1]
     assert tokens[0] == tokens[1]
     assert transport.statistics == {"interrupts": 3, "missed interrupts": 0}
+    assert card.stand_in.golden.channel_bases == [n * MEMORY // config.channels for n in range(config.channels)]
     transport.close()
+    card.close()
 
 
 def test_where_the_design_maps_registers_and_memory(
