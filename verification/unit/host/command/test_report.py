@@ -100,6 +100,18 @@ def test_hardware() -> None:
     ):
         assert part in text, text
     assert "simulated" not in text
+    assert "expected" not in text
+    text = text_of(
+        Counters(VALUES, 1, 24000), **setting, clock=50.0, expected=Expectation(600, 500, 0), expected_of="memory: fast"
+    )
+    assert (
+        "│ 600 cycles a token, 83,333.33 tokens/s at 50 MHz (model's error at most 0.5%); with a memory that gives a beat in"
+        in text
+    )
+    assert "│ at best " in text
+    assert "│ 1,000 cycles a token, 50,000.00 tokens/s at 50 MHz: 100.0% more cycles than at best for these passes" in text
+    assert "expected" not in text
+    assert "memory: fast" not in text
     assert "speed at" not in text_of(Counters(VALUES, 1, 24000), **setting, clock=None)
 
 
