@@ -65,8 +65,8 @@ bench: $(READY) ## utilisation of decode steps, cycles of products, speeds: a qu
 slow: $(READY) ## the tests that take minutes
 	$(BIN)/pytest -m slow $(ARGS)
 
-docs: $(READY) ## write the generated pages anew: docs/registers.md and docs/isa.md from spec/, the table of docs/models.md
-	$(BIN)/python docs/generate.py
+docs: $(READY) ## write the generated pages anew: docs/registers.md and docs/isa.md from spec/, the tables of docs/models.md (one page: ARGS=plan.md)
+	$(BIN)/python docs/generate.py $(ARGS)
 
 lock: $(READY) ## write requirements/ anew: the newest versions that pyproject.toml allows
 	$(BIN)/python -m verification.lock --write

@@ -1,10 +1,11 @@
-"""Write what follows from the sources into the documents; ``--check`` compares.
+"""Write what follows from the sources into the documents; ``--check`` compares, ``--help`` says the rest.
 
 docs/registers.md and docs/isa.md come from `tailrace.spec`, the tables of docs/models.md from what is known of models, and the
 cycles on the pages of the blocks from the components: a figure there has its source behind it, in a comment, as in
 ``20<!-- GemvEngine.latency -->``, ``57<!-- Total(4).latency -->`` or ``3<!-- VectorLoader(wide).commit_latency -->``.
 """
 
+import argparse
 import re
 import sys
 from collections.abc import Iterable
@@ -361,12 +362,17 @@ SLOW_PAGES = {"models.md": models_page, "plan.md": plan_page}
 
 def main(arguments: list[str]) -> int:
     """Write the pages, or compare them."""
-    check = arguments == ["--check"]
-    pages = PAGES if check else PAGES | SLOW_PAGES
-    written = {name: (DOCS / name).read_text(encoding="utf-8") if (DOCS / name).exists() else "" for name in pages}
-    texts = {name: page() for name, page in pages.items()}
+    parser = argparse.ArgumentParser(description="Write what follows from the sources into the documents.")
+    parser.add_argument("pages", nargs="*", metavar="PAGE", help="such as plan.md or blocks/float.md; default: all")
+    parser.add_argument("--check", action="store_true", help="write nothing, name pages that differ; of slow ones a part")
+    chosen = parser.parse_args(arguments)
+    pages = PAGES if chosen.check else PAGES | SLOW_PAGES
+    if unknown := set(chosen.pages) - pages.keys():
+        parser.error(f"there is no page {min(unknown)} that is generated: choose from {', '.join(sorted(pages))}")
+    texts = {name: page() for name, page in pages.items() if name in chosen.pages or not chosen.pages}
+    written = {name: (DOCS / name).read_text(encoding="utf-8") if (DOCS / name).exists() else "" for name in texts}
     stale = [name for name, text in texts.items() if written[name] != text]
-    if check:
+    if chosen.check:
         for name in stale:
             print(f"docs/{name} does not follow from the sources: run `make docs` and commit what it writes")
         return 1 if stale else 0

@@ -52,3 +52,10 @@ def test_a_component_that_there_is_not_is_refused(generate: dict[str, Any], tmp_
     with pytest.raises(ValueError) as error:
         generate["block_page"](page(tmp_path, "5<!-- NoSuch.latency -->"))
     assert str(error.value) == "0 components in hdl/ are called NoSuch"
+
+
+def test_one_page_and_a_page_that_there_is_not(generate: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate["main"](["--check", "registers.md"]) == 0
+    with pytest.raises(SystemExit):
+        generate["main"](["register.md"])
+    assert "there is no page register.md that is generated: choose from architecture.md, " in capsys.readouterr().err
