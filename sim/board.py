@@ -21,7 +21,7 @@ from tailrace.spec.config import CONFIGS, Config, parse_config
 from tailrace.spec.errors import ConfigError, TailraceError
 
 from .board_build import BOARD, build_board
-from .serial_board import FaultRates, FaultyLine
+from .serial_board import FaultRates, FaultyLine, check_one_port
 
 #: Clock cycles that a bit takes on the wire. Few, so that a model is loaded soon: a real board's are 16 and more.
 CLOCKS_PER_BIT = 4
@@ -69,8 +69,7 @@ class SimulatedBoard:
         self._gone = threading.Event()
         if not 4 <= clocks_per_bit <= 64:
             raise ConfigError(f"clocks_per_bit must be between 4 and 64, not {clocks_per_bit}")
-        if config.channels > 1:
-            raise ConfigError(f"a board has one memory, and {config.name} has {config.channels} memory ports")
+        check_one_port(config)
         self._clocks_per_bit = clocks_per_bit
         self._library = _load(library or build_board(config, clocks_per_bit, board))
         self._handle = self._library.board_open(clocks_per_bit)

@@ -15,7 +15,7 @@ from typing import Self
 import click
 import numpy as np
 
-from tailrace.spec.config import parse_config
+from tailrace.spec.config import Config, parse_config
 from tailrace.spec.errors import ConfigError, TailraceError
 from tailrace.spec.link import (
     END,
@@ -313,6 +313,18 @@ class SerialBoard:
             time.sleep(len(data) * _BITS / self._baud)
 
 
+def check_one_port(config: Config) -> None:
+    """Check that a board on a serial port can have this build.
+
+    Raises
+    ------
+    ConfigError
+        If it has several memory ports.
+    """
+    if config.channels > 1:
+        raise ConfigError(f"a board has one memory, and {config.name} has {config.channels} memory ports")
+
+
 def _well_formed(request: Request, memory_size: int) -> bool:
     if request.kind in (Kind.OPEN, Kind.STATUS):
         return not (request.address or request.length or request.payload or request.kind == Kind.OPEN and not request.session)
@@ -336,8 +348,7 @@ def main(config: str, memory: int, faults: float, seed: int) -> None:
     rates = FaultRates.all_kinds(faults)
     try:
         built = parse_config(config)
-        if built.channels > 1:
-            raise ConfigError(f"a board has one memory, and {built.name} has {built.channels} memory ports")
+        check_one_port(built)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
     with SerialBoard(lambda: open_device("golden", built, memory << 20), to_board=rates, to_host=rates, seed=seed) as board:

@@ -1,8 +1,7 @@
 """A build of several memory ports over a transport that knows one memory."""
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -170,12 +169,6 @@ class StripedTransport:
     def close(self) -> None:
         """Release the device. Closing twice is harmless."""
         self._transport.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     @staticmethod
     def _portions(address: int, size: int) -> Iterator[tuple[int, int]]:

@@ -1,6 +1,8 @@
 """Whole models over several memory ports: golden and the gateware, byte for byte, whatever the ports do apart from each other; and
 the same logits of every build, however wide its beats are."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +63,25 @@ def case(request: pytest.FixtureRequest, seed: int) -> Case:
     return draw(request.param, seed)
 
 
-@pytest.mark.parametrize("build", BUILDS)
-def test_ports_that_stall_apart(case: Case, build: str, seed: int, tmp_path: Path) -> None:
-    """A prompt, steps with logits, and a run of tokens."""
-    path = tmp_path / "model.gguf"
+@contextmanager
+def decoded(case: Case, build: str, device: type[UnsteadyDevice], seed: int, folder: Path) -> Iterator[Twins]:
+    """Golden and the gateware after a prompt, steps with logits, and a run of tokens, with the same bytes everywhere in memory."""
+    path = folder / "model.gguf"
     make_model(path, case.architecture, seed=seed, **case.sizes)
     tokens = draw_text(case, 6)
-    options = {"gateware": {"seed": seed}, "device": UnsteadyDevice, "tokens_per_doorbell": 3}
+    options = {"gateware": {"seed": seed}, "device": device, "tokens_per_doorbell": 3}
     with Twins(import_model(open_model(path), 64), build, MEMORY, **options) as both:
         both.prefill(tokens[:3])
         for token in tokens[3:-1]:
             assert np.isfinite(both.step(token)).all()
         both.run(tokens[-1], 3)
         both.check_memory()
+        yield both
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_ports_that_stall_apart(case: Case, build: str, seed: int, tmp_path: Path) -> None:
+    with decoded(case, build, UnsteadyDevice, seed, tmp_path) as both:
         gateware = both.decoders[1].device.transport
         assert isinstance(gateware, VerilatedDevice)
         # Every port has read its part of every beat, and what was written went to all.
@@ -104,17 +112,7 @@ class OneBuffer(UnsteadyDevice):
 @pytest.mark.parametrize("build", BUILDS)
 def test_ports_that_reach_one_memory(build: str, seed: int, tmp_path: Path) -> None:
     """The driver gives each port a part of it, and stripes what it writes and reads over the parts."""
-    case = draw("llama", seed)
-    path = tmp_path / "model.gguf"
-    make_model(path, case.architecture, seed=seed, **case.sizes)
-    tokens = draw_text(case, 6)
-    options = {"gateware": {"seed": seed}, "device": OneBuffer, "tokens_per_doorbell": 3}
-    with Twins(import_model(open_model(path), 64), build, MEMORY, **options) as both:
-        both.prefill(tokens[:3])
-        for token in tokens[3:-1]:
-            assert np.isfinite(both.step(token)).all()
-        both.run(tokens[-1], 3)
-        both.check_memory()
+    with decoded(draw("llama", seed), build, OneBuffer, seed, tmp_path) as both:
         _, device = (decoder.device for decoder in both.decoders)
         channels, part = device.geometry.channels, MEMORY // device.geometry.channels
         stated = [device.transport.read_register(offset(f"{name}_LO")) for name in base_registers(channels)]
